@@ -1,0 +1,13 @@
+//! The life of a drop.
+
+pub mod drop;
+pub mod host;
+pub mod keys;
+pub mod message;
+pub mod retry;
+pub mod simulate;
+pub mod sink;
+pub mod stage;
+pub mod store;
+pub mod stub;
+pub mod verdict;

@@ -1,0 +1,3 @@
+//! The `vivadrop` binary: arguments in, exit code out.
+
+fn main() {}

@@ -1,0 +1,60 @@
+//! Where batches go: the seam to the partner's webhook or queue.
+//!
+//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`stdout::Stdout`] and
+//! [`memory::Memory`]; `tests/contract/sink.rs` is this contract as code.
+
+pub mod memory;
+pub mod stdout;
+pub mod webhook;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{
+    message::Message,
+    verdict::{Reason, Verdict},
+};
+
+/// Where messages go.
+#[async_trait]
+pub trait Sink: fmt::Debug + Send + Sync + 'static {
+    /// Delivers `message`, returning once the destination has taken responsibility for it.
+    ///
+    /// Tries again by itself, with backoff, as long as that may help. May be called again with the same message after a
+    /// crash; its id is then the same. Several calls may be open at once.
+    async fn deliver(&self, message: &Message) -> Result<(), SinkError>;
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The receiver answered that it will not take this message. The file is set aside.
+    #[error("the receiver refused the message `{id}`: {answer}")]
+    Refused {
+        /// The message's id.
+        id: String,
+        /// What it answered, such as `HTTP 400 Bad Request`; never its body.
+        answer: String,
+    },
+    /// The receiver did not take the message within `DELIVERY_PATIENCE`. The file is tried again from its checkpoint.
+    #[error("the receiver did not take the message `{id}` in {tries} tries: {answer}")]
+    Unavailable {
+        /// The message's id.
+        id: String,
+        /// How often it was tried.
+        tries: u32,
+        /// What came of the last try.
+        answer: String,
+    },
+}
+
+impl SinkError {
+    /// What the failure means for the file.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Refused { .. } => Verdict::SetAside(Reason::Refused),
+            Self::Unavailable { .. } => Verdict::TryAgain,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Where bytes come from: the seam to the storage account, and the reader that every file goes through.
+//!
+//! Knows blobs, versions and ranges, and nothing of what is in them. Keepers: [`azure::AzureStore`] and
+//! [`local::LocalStore`]; `tests/contract/store.rs` is this contract as code.
+
+pub mod azure;
+pub mod local;
+
+use std::{fmt, ops::Range};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use time::OffsetDateTime;
+
+use crate::{drop::BlobPath, verdict::Verdict};
+
+/// The version of a blob, as the store names it, without quotes. Two versions of a blob never share one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ETag(pub String);
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One version of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// Where it lies.
+    pub path: BlobPath,
+    /// Which version it is.
+    pub etag: ETag,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When this version was written.
+    pub modified: OffsetDateTime,
+}
+
+/// Bytes of a blob, in order.
+pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// When a write may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteIf {
+    /// Whatever is there.
+    Always,
+    /// Only where no blob is yet.
+    Absent,
+    /// Only over this version.
+    Matches(ETag),
+}
+
+/// A storage account: containers of blobs.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Lists the blobs of `container` whose names begin with `prefix`, by name (by bytes). A container that does not exist
+    /// has none.
+    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError>;
+
+    /// The current version of a blob, or `None` where there is no blob.
+    async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError>;
+
+    /// Reads `range` (in bytes, half open, within the blob's size) of exactly this version.
+    ///
+    /// Fails with [`StoreError::Changed`] when the blob has another version by now, at once or in the stream. The stream
+    /// may end early where a connection was lost without a word: [`read`] counts.
+    async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
+
+    /// Writes a blob whole, making its container when that is missing; returns the new version.
+    /// Fails with [`StoreError::Changed`] when `condition` does not hold.
+    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
+
+    /// The blob that `url` names, when it is one of this account's: host, port and account are compared, and the path is
+    /// decoded once. `None` for every other URL, and for one that steps up or aside.
+    fn blob_at(&self, url: &str) -> Option<BlobPath>;
+}
+
+/// Why the store gave no bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such blob. The event is tried again: it may have been overwritten or moved that instant.
+    #[error("there is no blob `{0}`")]
+    Missing(BlobPath),
+    /// The blob has another version than the one that was asked for. The event is tried again with the new version.
+    #[error("`{0}` was overwritten meanwhile")]
+    Changed(BlobPath),
+    /// The store does not let us. The event is tried again: a role assignment takes minutes to arrive.
+    #[error(
+        "the store denies access to `{0}`: grant Storage Blob Data Owner, or renew the SAS or key of the connection string"
+    )]
+    Denied(BlobPath),
+    /// The store did not answer, or answered that it cannot now. The event is tried again.
+    #[error("the store did not answer for `{path}`")]
+    Unavailable {
+        /// What was asked for.
+        path: BlobPath,
+        /// What happened, without query strings.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// What the failure means: the store is never a reason to give up on a file.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Missing(_) | Self::Changed(_) | Self::Denied(_) | Self::Unavailable { .. } => Verdict::TryAgain,
+        }
+    }
+}
