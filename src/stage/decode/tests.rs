@@ -1,0 +1,263 @@
+use aes::cipher::{BlockModeEncrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use proptest::prelude::*;
+
+use super::*;
+
+const GUID: &str = "b7f16999-b812-4462-b854-bcea37e7597c";
+
+fn key() -> AesKey {
+    AesKey {
+        key: [3; 32],
+        iv: [9; 16],
+    }
+}
+
+fn seal(cipher: Cipher, text: &str) -> String {
+    let (key, iv) = (key().key.into(), key().iv.into());
+    BASE64_STANDARD.encode(match cipher {
+        Cipher::Ctr => {
+            let mut bytes = text.as_bytes().to_vec();
+            ctr::Ctr128BE::<aes::Aes256>::new(&key, &iv).apply_keystream(&mut bytes);
+            bytes
+        }
+        Cipher::Cbc => cbc::Encryptor::<aes::Aes256>::new(&key, &iv).encrypt_padded_vec::<Pkcs7>(text.as_bytes()),
+    })
+}
+
+fn rows_by(rules: &RowRules, key: Option<&AesKey>, text: &str) -> Rows {
+    Decoder::new(rules, key).rows(&Block(text.into())).unwrap()
+}
+
+fn decoded(text: &str) -> String {
+    String::from_utf8(rows_by(&RowRules::default(), Some(&key()), text).text).unwrap()
+}
+
+#[test]
+fn a_row_keeps_its_order_its_spelling_and_its_digits() {
+    let row = r#"{ "b" : [1, {"x":"\u00e9"}],"a":-0.10e+5,"big":12345678901234567890.10,"a":null,"t":{}}"#;
+    assert_eq!(decoded(row), format!("{row}\n"));
+}
+
+#[test]
+fn an_encrypted_column_is_decrypted_in_either_cipher() {
+    for cipher in Cipher::ALL {
+        let row = format!(r#"{{"a":1,"ObjectId":"{}","b":2}}"#, seal(cipher, GUID));
+        assert_eq!(decoded(&row), format!("{{\"a\":1,\"ObjectId\":\"{GUID}\",\"b\":2}}\n"));
+    }
+}
+
+#[test]
+fn a_long_value_is_decrypted_behind_the_kept_keystream() {
+    let text = "é".repeat(1000);
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Ctr, &text));
+    assert_eq!(decoded(&row), format!("{{\"ObjectId\":\"{text}\"}}\n"));
+}
+
+#[test]
+fn json_escapes_in_names_and_values_are_undone_before_they_are_read() {
+    let sealed = seal(Cipher::Ctr, GUID).replace('+', "\\u002B").replace('/', "\\/");
+    let row = format!(r#"{{"Object\u0049d":"{sealed}","Collaboration\u0048ours":"\u0031.50"}}"#);
+    assert_eq!(
+        decoded(&row),
+        format!("{{\"Object\\u0049d\":\"{GUID}\",\"Collaboration\\u0048ours\":1.50}}\n")
+    );
+}
+
+#[test]
+fn a_decrypted_text_is_escaped_again() {
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Cbc, "a\"b\\c\n"));
+    assert_eq!(decoded(&row), "{\"ObjectId\":\"a\\\"b\\\\c\\n\"}\n");
+}
+
+#[test]
+fn a_guid_or_anything_but_a_string_passes() {
+    for value in [format!("\"{GUID}\""), "null".into(), "7".into(), "[\"x\"]".into()] {
+        let row = format!(r#"{{"ObjectId":{value}}}"#);
+        assert_eq!(decoded(&row), format!("{row}\n"));
+    }
+}
+
+#[test]
+fn without_a_column_key_encrypted_values_become_null() {
+    let row = format!(r#"{{"ObjectId":"{}","a":1}}"#, seal(Cipher::Ctr, GUID));
+    let rows = rows_by(&RowRules::default(), None, &row);
+    assert_eq!(rows.text, b"{\"ObjectId\":null,\"a\":1}\n");
+}
+
+#[test]
+fn a_named_cipher_is_the_only_one_that_is_tried() {
+    let rules = RowRules {
+        column_cipher: Some(Cipher::Cbc),
+        ..RowRules::default()
+    };
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Ctr, GUID));
+    assert_eq!(
+        rows_by(&rules, Some(&key()), &row).bad,
+        [(0, BadRowReason::Undecipherable("ObjectId".into()))]
+    );
+}
+
+#[test]
+fn metrics_in_strings_become_numbers_digit_for_digit() {
+    let row =
+        r#"{"CollaborationHours":"126.00418432003623","Meetings":"7","Emails sent":"-1E+9","CostCenter":"00123"}"#;
+    let typed = r#"{"CollaborationHours":126.00418432003623,"Meetings":7,"Emails sent":-1E+9,"CostCenter":"00123"}"#;
+    assert_eq!(decoded(row), format!("{typed}\n"));
+}
+
+#[test]
+fn what_is_no_json_number_stays_a_string() {
+    for text in [
+        "NaN", "", " 1", "1 ", "01", "1.", ".5", "+1", "1e", "0x1", "1,5", "∞", "--1",
+    ] {
+        let row = format!(r#"{{"CollaborationHours":"{text}"}}"#);
+        assert_eq!(decoded(&row), format!("{row}\n"));
+    }
+}
+
+#[test]
+fn is_active_becomes_a_boolean_in_any_case() {
+    assert_eq!(
+        decoded(r#"{"IsActive":"True","x":"true"}"#),
+        "{\"IsActive\":true,\"x\":\"true\"}\n"
+    );
+    assert_eq!(decoded(r#"{"IsActive":"FALSE"}"#), "{\"IsActive\":false}\n");
+    assert_eq!(decoded(r#"{"IsActive":"yes"}"#), "{\"IsActive\":\"yes\"}\n");
+}
+
+#[test]
+fn verbatim_rows_are_decrypted_and_otherwise_left_alone() {
+    let rules = RowRules {
+        typed: false,
+        ..RowRules::default()
+    };
+    let row = format!(
+        r#"{{"ObjectId":"{}","Meetings":"7","IsActive":"true"}}"#,
+        seal(Cipher::Ctr, GUID)
+    );
+    let rows = rows_by(&rules, Some(&key()), &row);
+    assert_eq!(
+        rows.text,
+        format!("{{\"ObjectId\":\"{GUID}\",\"Meetings\":\"7\",\"IsActive\":\"true\"}}\n").as_bytes()
+    );
+}
+
+#[test]
+fn an_encrypted_column_may_have_a_metrics_name() {
+    let rules = RowRules {
+        encrypted_columns: vec!["Meetings".into()],
+        ..RowRules::default()
+    };
+    let row = format!(r#"{{"Meetings":"{}"}}"#, seal(Cipher::Ctr, "7"));
+    assert_eq!(rows_by(&rules, Some(&key()), &row).text, b"{\"Meetings\":\"7\"}\n");
+}
+
+#[test]
+fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
+    let rows = rows_by(
+        &RowRules::default(),
+        None,
+        "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}",
+    );
+    assert_eq!(rows.text, b"{\"a\":1}\n{\"a\":2}\n{\"b\":3}\n");
+    let bad: Vec<_> = rows.bad.iter().map(|(row, _)| *row).collect();
+    assert_eq!(bad, [1, 3, 4]);
+    assert_eq!(rows.count(), 6);
+}
+
+#[test]
+fn a_line_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_not() {
+    let text = b"{\"a\":\"\xC3\xA9\"}\n{\"a\":\"\xFF\"}\n{}\n".to_vec();
+    let rows = Decoder::new(&RowRules::default(), None).rows(&Block(text)).unwrap();
+    assert_eq!(rows.text, "{\"a\":\"é\"}\n{}\n".as_bytes());
+    assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
+}
+
+#[test]
+fn an_encrypted_value_that_is_no_base64_or_no_text_is_a_bad_row() {
+    let not_text = BASE64_STANDARD.encode(key().iv.iter().map(|byte| byte ^ 0xFF).collect::<Vec<_>>());
+    let text = format!("{{\"ObjectId\":\"no base64!\"}}\n{{\"ObjectId\":\"{not_text}\"}}\n");
+    let rows = rows_by(&RowRules::default(), Some(&key()), &text);
+    assert_eq!(rows.bad[0].1, BadRowReason::NotBase64("ObjectId".into()));
+    assert_eq!(rows.bad[1].1, BadRowReason::Undecipherable("ObjectId".into()));
+    assert!(rows.text.is_empty());
+}
+
+#[test]
+fn a_line_over_the_limit_stops_the_block_and_is_named() {
+    let rules = RowRules {
+        longest_row: 9,
+        ..RowRules::default()
+    };
+    let decoder = Decoder::new(&rules, None);
+    assert!(decoder.rows(&Block(b"\n{\"a\":123}\r\n".to_vec())).is_ok());
+    assert_eq!(
+        decoder.rows(&Block(b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec())),
+        Err(RowTooLong { row: 1 })
+    );
+}
+
+#[test]
+fn deep_nesting_does_not_overflow_the_stack() {
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+    assert_eq!(decoded(&deep).len(), deep.len() + 1);
+    assert_eq!(
+        rows_by(&RowRules::default(), None, &"{\"a\":".repeat(100_000))
+            .bad
+            .len(),
+        1
+    );
+}
+
+/// Any JSON value, at most a few levels deep.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>()
+            .prop_filter("JSON has no NaN", |number| number.is_finite())
+            .prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((any::<String>(), inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn rows_without_named_columns_pass_byte_for_byte(value in json()) {
+        let line = serde_json::json!({ "any": value }).to_string();
+        prop_assert_eq!(decoded(&line), format!("{line}\n"));
+    }
+
+    #[test]
+    fn a_line_is_a_row_just_when_serde_json_reads_an_object(line in r#"[\{\}\[\]",:0-9a-z\\ .\-]{0,24}"#) {
+        let is_object = serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(&line).is_ok();
+        let rows = rows_by(&RowRules::default(), None, &line);
+        prop_assert_eq!(rows.ends.len() == 1, is_object, "{}", line);
+    }
+
+    #[test]
+    fn a_number_is_what_serde_json_takes_for_one(text in r"-{0,2}[0-9]{0,3}\.?[0-9]{0,2}[eE]?[+-]?[0-9]{0,2}") {
+        let is_number = serde_json::from_str::<Box<RawValue>>(&text).is_ok();
+        prop_assert_eq!(is_json_number(&text), is_number, "{}", text);
+    }
+
+    #[test]
+    fn any_value_of_an_encrypted_column_comes_back(text in any::<String>(), cbc in any::<bool>()) {
+        let cipher = if cbc { Cipher::Cbc } else { Cipher::Ctr };
+        let rules = RowRules { column_cipher: Some(cipher), ..RowRules::default() };
+        let line = format!(r#"{{"ObjectId":"{}"}}"#, seal(cipher, &text));
+        let rows = rows_by(&rules, Some(&key()), &line);
+        let row: HashMap<String, String> = serde_json::from_slice(&rows.text).unwrap();
+        prop_assert!(row["ObjectId"] == text);
+    }
+}

@@ -1,0 +1,78 @@
+//! From the bytes of a file to its text: decrypt and gunzip, in the order of the file's layout.
+
+use super::{
+    Damage, Next,
+    decrypt::{Cipher, Decrypt},
+    gunzip::Gunzip,
+    layout::Layout,
+};
+use crate::keys::AesKey;
+
+/// Undoes the layers around the text of a file.
+pub struct Text(Layers);
+
+#[expect(clippy::large_enum_variant, reason = "there is one a file")]
+enum Layers {
+    None,
+    Gzip(Gunzip),
+    Encrypted(Decrypt),
+    EncryptedGzip(Decrypt, Gunzip),
+    GzipEncrypted(Gunzip, Decrypt),
+}
+
+impl Text {
+    /// Begins at the start of a file of this layout. `key` is the File key; a plain file needs none.
+    ///
+    /// Returns `None` when the layout needs a key and there is none.
+    pub fn new(layout: Layout, key: Option<&AesKey>) -> Option<Self> {
+        let decrypt = |cipher: Cipher| Some(Decrypt::new(cipher, key?));
+        Some(Self(match layout {
+            Layout::Plain => Layers::None,
+            Layout::PlainGzip => Layers::Gzip(Gunzip::new()),
+            Layout::Encrypted(cipher) => Layers::Encrypted(decrypt(cipher)?),
+            Layout::EncryptedGzip(cipher) => Layers::EncryptedGzip(decrypt(cipher)?, Gunzip::new()),
+            Layout::GzipEncrypted(cipher) => Layers::GzipEncrypted(Gunzip::new(), decrypt(cipher)?),
+        }))
+    }
+
+    /// Takes the next bytes of the file; hands on the text that they hold.
+    pub fn push<E: From<Damage>>(&mut self, bytes: &[u8], next: Next<'_, E>) -> Result<(), E> {
+        match &mut self.0 {
+            Layers::None => next(bytes),
+            Layers::Gzip(gunzip) => gunzip.push(bytes, next),
+            Layers::Encrypted(decrypt) => decrypt.push(bytes, next),
+            Layers::EncryptedGzip(decrypt, gunzip) => decrypt.push(bytes, &mut |gzip| gunzip.push(gzip, &mut *next)),
+            Layers::GzipEncrypted(gunzip, decrypt) => {
+                gunzip.push(bytes, &mut |sealed| decrypt.push(sealed, &mut *next))
+            }
+        }
+    }
+
+    /// Ends the file; hands on the last of its text.
+    pub fn finish<E: From<Damage>>(self, next: Next<'_, E>) -> Result<(), E> {
+        match self.0 {
+            Layers::None => {}
+            Layers::Gzip(gunzip) => gunzip.finish()?,
+            Layers::Encrypted(decrypt) => decrypt.finish(next)?,
+            Layers::EncryptedGzip(decrypt, mut gunzip) => {
+                decrypt.finish(&mut |gzip| gunzip.push(gzip, &mut *next))?;
+                gunzip.finish()?;
+            }
+            Layers::GzipEncrypted(gunzip, decrypt) => {
+                gunzip.finish()?;
+                decrypt.finish(next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything seen so far fits the outermost gzip header, where the layout has one.
+    pub fn is_gzip_begun(&self) -> bool {
+        match &self.0 {
+            Layers::Gzip(gunzip) | Layers::EncryptedGzip(_, gunzip) | Layers::GzipEncrypted(gunzip, _) => {
+                gunzip.is_begun()
+            }
+            Layers::None | Layers::Encrypted(_) => false,
+        }
+    }
+}
