@@ -1,9 +1,12 @@
 //! The life of a drop.
 
+pub mod deliver;
 pub mod drop;
 pub mod host;
 pub mod keys;
+pub mod ledger;
 pub mod message;
+pub mod pipeline;
 pub mod retry;
 pub mod simulate;
 pub mod sink;
