@@ -1,1 +1,324 @@
-//! To be written.
+//! The Viva Insights API: asks Microsoft for the wrapped keys of one drop.
+//!
+//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`token`] knows how we prove who we are.
+
+mod answer;
+pub mod token;
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use azure_core::credentials::{Secret, TokenCredential};
+use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use url::{Host, Url};
+
+use self::{
+    answer::{bounded, code_in, may_help_to_try_again, retry_after},
+    token::Token,
+};
+use super::{
+    KeyError, WrappedKeys,
+    details::{first_object, wrapped_keys},
+};
+use crate::{
+    drop::TenantId,
+    retry::{self, Attempt, GaveUp, Patience},
+    verdict::Verdict,
+};
+
+/// How long there are tries.
+const PATIENCE: Patience = Patience::lasting(Duration::from_secs(120));
+
+/// How long one try may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The Viva Insights API at one address.
+pub struct VivaApi {
+    client: reqwest::Client,
+    endpoint: Url,
+    token: Option<Token>,
+    patience: Patience,
+    try_timeout: Duration,
+}
+
+impl fmt::Debug for VivaApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VivaApi")
+            .field("endpoint", &self.endpoint.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the API cannot be set up with these settings: the end of `VIVA_API_URL is …:`.
+#[derive(Debug, thiserror::Error)]
+pub enum NotUsable {
+    /// Keys and tokens would travel in the clear, or the address has parts that an address of ours never has.
+    #[error("expected https://… without user, query and fragment (plain http:// on loopback only)")]
+    Url,
+    /// A token is always for a scope.
+    #[error("VIVA_API_SCOPE is not set: expected the scope of the token for the API, such as https://…/.default")]
+    NoScope,
+    /// `PARTNER_TENANT_ID`, `PARTNER_APP_ID` or `PARTNER_APP_SECRET` is no such thing, or there is no managed identity.
+    #[error("no token can be asked for")]
+    Credential(#[source] azure_core::Error),
+    /// TLS or the resolver does not start.
+    #[error("the HTTP client does not start")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Whether `url` leads to this machine, where nobody else listens in.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+/// What is asked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Question<'a> {
+    request_id: &'a str,
+    scope_id: TenantId,
+}
+
+/// What came of one try that gave no keys, and how long the other side asks us to wait.
+struct Trouble {
+    error: KeyError,
+    wait: Option<Duration>,
+}
+
+impl From<KeyError> for Trouble {
+    fn from(error: KeyError) -> Self {
+        Self { error, wait: None }
+    }
+}
+
+impl VivaApi {
+    /// The API at `url`. With a `token`, it is asked for `scope` and sent along; see [`token::credential`].
+    pub fn new(url: &Url, token: Option<Arc<dyn TokenCredential>>, scope: String) -> Result<Self, NotUsable> {
+        let local = is_loopback(url);
+        let token = match token {
+            Some(_) if scope.trim().is_empty() => return Err(NotUsable::NoScope),
+            Some(credential) => Some(Token { credential, scope }),
+            None => None,
+        };
+        let mut client = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .https_only(!local)
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        if local {
+            client = client.no_proxy();
+        }
+        Ok(Self {
+            client: client.build().map_err(NotUsable::Client)?,
+            endpoint: endpoint(url, local).ok_or(NotUsable::Url)?,
+            token,
+            patience: PATIENCE,
+            try_timeout: TRY_TIMEOUT,
+        })
+    }
+
+    /// With other limits than 30 s a try and 2 minutes in all.
+    #[must_use]
+    pub fn with_limits(mut self, patience: Patience, try_timeout: Duration) -> Self {
+        self.patience = patience;
+        self.try_timeout = try_timeout;
+        self
+    }
+
+    /// The wrapped keys of the drop that answers `request_id` (its `CopyActivityId`), made for `tenant`.
+    ///
+    /// Tries again by itself while that may help. A File key is always among what it returns.
+    pub async fn egress_decryption_key(&self, request_id: &str, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
+        let question = Question {
+            request_id,
+            scope_id: tenant,
+        };
+        let answered = retry::tries(self.patience, |_| async {
+            match self.ask(&question).await {
+                Ok(keys) => Attempt::Done(keys),
+                Err(Trouble { error, wait }) => match error.verdict() {
+                    Verdict::TryAgain => Attempt::Again(error, wait),
+                    Verdict::SetAside(_) => Attempt::Failed(error),
+                },
+            }
+        });
+        answered.await.map_err(|gave_up| match gave_up {
+            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+        })
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        let Some(token) = &self.token else {
+            let answer = self.post(question, None).await?;
+            return self.read(answer, question).await;
+        };
+        let secret = token.get(self.try_timeout).await?;
+        let mut answer = self.post(question, Some(&secret)).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            // It may have lapsed on the way. The credential's cache cannot be told so: it renews by the clock.
+            let newer = token.get(self.try_timeout).await?;
+            if newer != secret {
+                answer = self.post(question, Some(&newer)).await?;
+            }
+        }
+        self.read(answer, question).await
+    }
+
+    async fn post(&self, question: &Question<'_>, token: Option<&Secret>) -> Result<Response, Trouble> {
+        let mut request = self
+            .client
+            .post(self.endpoint.clone())
+            .timeout(self.try_timeout)
+            .json(question);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.secret());
+        }
+        request.send().await.map_err(|error| self.silent(error).into())
+    }
+
+    async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        let status = answer.status();
+        let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
+        let body = bounded(answer).await;
+        if status.is_success() {
+            let body = body.map_err(|error| self.silent(error))?;
+            return Ok(self.keys_in(body.as_deref(), question)?);
+        }
+        let code = body.ok().flatten().and_then(|body| code_in(&body));
+        let answered = match code {
+            Some(code) => format!("HTTP {status}, {code}"),
+            None => format!("HTTP {status}"),
+        };
+        Err(Trouble {
+            error: self.refusal(status, &answered, question),
+            wait,
+        })
+    }
+
+    /// The keys in the body of a 200. One without keys is final: a gateway's page, or the wrong address, stays what it is.
+    fn keys_in(&self, body: Option<&[u8]>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
+        let nonsense =
+            |what: &dyn fmt::Display| KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"));
+        let body = body.ok_or_else(|| nonsense(&"is longer than 64 KiB"))?;
+        let answer = first_object(body).map_err(|no_object| nonsense(&no_object))?;
+        let keys = wrapped_keys(&Value::Object(answer))?;
+        if keys.file.is_none() {
+            let request = question.request_id;
+            return Err(KeyError::Refused(format!(
+                "{self} has no File key for request `{request}`"
+            )));
+        }
+        Ok(keys)
+    }
+
+    fn refusal(&self, status: StatusCode, answered: &str, question: &Question<'_>) -> KeyError {
+        let Question { request_id, scope_id } = question;
+        match status {
+            status if may_help_to_try_again(status.as_u16()) => KeyError::Unavailable {
+                what: self.to_string(),
+                source: answered.into(),
+            },
+            StatusCode::BAD_REQUEST => KeyError::Refused(format!(
+                "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({answered}): check CopyActivityId \
+                 and TenantId of the job metadata, and that the tenant's key is registered (`vivadrop onboard`)"
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::Refused(format!(
+                "{self} does not let us have the keys of tenant `{scope_id}` ({answered}): check PARTNER_TENANT_ID, \
+                 PARTNER_APP_ID, PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the customer has consented to this app"
+            )),
+            _ => KeyError::Refused(format!("{self} answered with {answered}: check VIVA_API_URL")),
+        }
+    }
+
+    fn silent(&self, error: reqwest::Error) -> KeyError {
+        KeyError::Unavailable {
+            what: self.to_string(),
+            source: error.without_url().into(),
+        }
+    }
+}
+
+/// What errors call it.
+impl fmt::Display for VivaApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the Viva Insights API at `{}`",
+            self.endpoint.origin().ascii_serialization()
+        )
+    }
+}
+
+fn endpoint(url: &Url, local: bool) -> Option<Url> {
+    let scheme_is_fine = url.scheme() == "https" || (url.scheme() == "http" && local);
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
+    let mut endpoint = url.clone();
+    endpoint
+        .path_segments_mut()
+        .ok()?
+        .pop_if_empty()
+        .extend(["v1.0", "egressDecryptionKey"]);
+    (scheme_is_fine && is_plain).then_some(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_endpoint_is_below_the_given_address() {
+        for address in ["https://api.example", "https://api.example/", "https://api.example:443"] {
+            let api = VivaApi::new(&url(address), None, String::new()).unwrap();
+            assert_eq!(api.endpoint.as_str(), "https://api.example/v1.0/egressDecryptionKey");
+        }
+        let api = VivaApi::new(&url("http://127.0.0.1:7071/viva/"), None, String::new()).unwrap();
+        assert_eq!(
+            api.endpoint.as_str(),
+            "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey"
+        );
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_alone() {
+        for address in [
+            "http://127.0.0.1",
+            "http://127.8.9.1:1",
+            "http://[::1]:7071",
+            "http://LOCALHOST/",
+        ] {
+            assert!(VivaApi::new(&url(address), None, String::new()).is_ok(), "{address}");
+        }
+        for address in [
+            "http://api.example",
+            "http://10.0.0.1",
+            "http://localhost.api.example",
+            "ftp://localhost",
+        ] {
+            let refused = VivaApi::new(&url(address), None, String::new());
+            assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_or_a_query_is_not_taken() {
+        for address in [
+            "https://me:secret@api.example",
+            "https://me@api.example",
+            "https://api.example/?sig=secret",
+        ] {
+            let refused = VivaApi::new(&url(address), None, String::new());
+            assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
+        }
+    }
+}

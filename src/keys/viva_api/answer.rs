@@ -1,0 +1,90 @@
+//! What an HTTP answer tells, whatever was asked.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::keys::details::first_object;
+
+/// The longest answer that is read: two keys take 1 KiB.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// Whether a later try may be answered otherwise than with `status`.
+pub(super) fn may_help_to_try_again(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
+/// The body, or `None` when it is too long to be an answer.
+pub(super) async fn bounded(mut answer: Response) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// The error code in the body of a refusal, at its top or in `error`: one short word, or it might be anything.
+pub(super) fn code_in(body: &[u8]) -> Option<String> {
+    let answer = first_object(body).ok()?;
+    let code = |object: &Map<String, Value>| {
+        let (_, code) = object.iter().find(|(name, _)| name.eq_ignore_ascii_case("code"))?;
+        let is_word =
+            |code: &&str| matches!(code.len(), 1..=32) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        code.as_str().filter(is_word).map(str::to_owned)
+    };
+    let inner = answer.iter().find(|(name, _)| name.eq_ignore_ascii_case("error"));
+    code(&answer).or_else(|| code(inner?.1.as_object()?))
+}
+
+/// The wait that a `Retry-After` asks for: seconds, or a date.
+pub(super) fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = OffsetDateTime::parse(value.trim(), &Rfc2822).ok()?;
+    Some((date - now).try_into().unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date() {
+        let now = datetime!(2026-11-22 00:00:00 UTC);
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(
+            retry_after("Sun, 22 Nov 2026 00:01:30 GMT", now),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(retry_after("Sat, 21 Nov 2026 00:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn a_code_is_one_short_harmless_word() {
+        assert_eq!(
+            code_in(br#"{"error":{"code":"InvalidRequest","message":"m"}}"#).as_deref(),
+            Some("InvalidRequest")
+        );
+        assert_eq!(code_in(br#"{"Code":"BadRequest"}"#).as_deref(), Some("BadRequest"));
+        let long = format!(r#"{{"code":"{}"}}"#, "k".repeat(33));
+        for body in [
+            &b"{\"code\":\"a b\"}"[..],
+            b"{\"code\":\"\"}",
+            b"{\"code\":7}",
+            b"oops",
+            b"{\"error\":\"x\"}",
+            long.as_bytes(),
+        ] {
+            assert_eq!(code_in(body), None);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! From wrapped keys to AES keys, with real private keys.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use proptest::{prelude::*, test_runner::TestRunner};
+use rsa::{
+    Oaep, Pkcs1v15Encrypt, RsaPrivateKey,
+    pkcs1::EncodeRsaPrivateKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding},
+    rand_core::OsRng,
+    sha2::Sha256,
+    traits::PublicKeyParts,
+};
+use serde_json::Value;
+use sha1::Sha1;
+use tempfile::TempDir;
+use vivadrop::{
+    drop::TenantId,
+    keys::{
+        KeyError, Keys, WrappedKey, WrappedKeys,
+        details::{first_object, wrapped_keys},
+        unwrap::{KeyWrap, Padding, PemFile, PemFolder, PrivateKeys, unwrap_keys},
+    },
+};
+
+const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
+const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
+
+static PRIVATE_KEY: LazyLock<RsaPrivateKey> = LazyLock::new(|| {
+    let pem = fs::read_to_string(vectors().join("encrypted-ctr/private-key.pem")).unwrap();
+    RsaPrivateKey::from_pkcs8_pem(&pem).unwrap()
+});
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn tenant() -> TenantId {
+    TENANT.parse().unwrap()
+}
+
+fn pem() -> String {
+    PRIVATE_KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
+}
+
+fn wrap(padding: Padding, plain: &[u8]) -> WrappedKey {
+    let public = PRIVATE_KEY.to_public_key();
+    let value = match padding {
+        Padding::Oaep => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), plain),
+        Padding::Oaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), plain),
+        Padding::Pkcs1v15 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, plain),
+    };
+    WrappedKey {
+        value: value.unwrap(),
+        iv: [7; 16],
+    }
+}
+
+/// The File key alone.
+fn file_key(wrapped: WrappedKey) -> WrappedKeys {
+    WrappedKeys {
+        file: Some(wrapped),
+        ..WrappedKeys::default()
+    }
+}
+
+/// A folder with `text` in the file `name`.
+fn folder_with(name: &str, text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(name), text).unwrap();
+    folder
+}
+
+/// Opens one File key with the private key file `text`.
+async fn open_with(text: &str) -> Result<Keys, KeyError> {
+    let folder = folder_with("key.pem", text);
+    let file = PemFile::new(folder.path().join("key.pem"));
+    unwrap_keys(&file, tenant(), KeyWrap::Auto, &file_key(wrap(Padding::Oaep, &KEY))).await
+}
+
+fn refused(keys: Result<Keys, KeyError>) -> String {
+    match keys {
+        Err(KeyError::Refused(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wrong(keys: Result<Keys, KeyError>) -> String {
+    match keys {
+        Err(KeyError::Wrong(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_padding_is_found_by_trying() {
+    let folder = folder_with(&format!("{TENANT}.pem"), &pem());
+    let private_keys = PemFolder::new(folder.path());
+    let utf16 = |text: String| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let text = BASE64_STANDARD.encode(KEY);
+    for padding in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
+        for plain in [KEY.to_vec(), text.clone().into_bytes(), utf16(text.clone())] {
+            let wrapped = file_key(wrap(padding, &plain));
+            let keys = unwrap_keys(&private_keys, tenant(), KeyWrap::Auto, &wrapped)
+                .await
+                .unwrap();
+            let file = keys.file.unwrap();
+            assert_eq!((file.key, file.iv), (KEY, [7; 16]), "{padding}");
+            assert!(keys.column.is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_named_padding_is_the_only_one_tried() {
+    let folder = folder_with(&format!("{TENANT}.pem"), &pem());
+    let wrapped = file_key(wrap(Padding::Oaep256, &KEY));
+    let open = |wrap| unwrap_keys_in(folder.path(), wrap, &wrapped);
+    assert!(open(KeyWrap::RsaOaep256).await.is_ok());
+    assert_eq!(
+        wrong(open(KeyWrap::Rsa15).await),
+        "the File key does not unwrap to an AES-256 key with RSA1_5: wrong private key, or a damaged value"
+    );
+}
+
+async fn unwrap_keys_in(folder: &Path, wrap: KeyWrap, wrapped: &WrappedKeys) -> Result<Keys, KeyError> {
+    unwrap_keys(&PemFolder::new(folder), tenant(), wrap, wrapped).await
+}
+
+#[tokio::test]
+async fn a_column_key_that_is_there_and_does_not_unwrap_is_no_missing_consent() {
+    let folder = folder_with(&format!("{TENANT}.pem"), &pem());
+    let mut damaged = wrap(Padding::Oaep, &KEY);
+    damaged.value[100] ^= 1;
+    for column in [damaged, wrap(Padding::Oaep, &KEY[..16])] {
+        let wrapped = WrappedKeys {
+            column: Some(column),
+            ..file_key(wrap(Padding::Oaep, &KEY))
+        };
+        let text = wrong(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+        assert_eq!(
+            text,
+            "the Column key does not unwrap to an AES-256 key with RSA-OAEP, RSA-OAEP-256, RSA1_5: wrong private key, \
+             or a damaged value"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_wrapped_keys_no_private_key_is_needed() {
+    let nowhere = PemFolder::new("/nowhere");
+    let keys = unwrap_keys(&nowhere, tenant(), KeyWrap::Auto, &WrappedKeys::default())
+        .await
+        .unwrap();
+    assert!(keys.file.is_none() && keys.column.is_none());
+}
+
+#[tokio::test]
+async fn a_new_customers_key_is_found_without_a_restart_in_any_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapped = file_key(wrap(Padding::Oaep, &KEY));
+    let text = refused(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+    assert!(
+        text.contains(&format!("{TENANT}.pem")) && text.contains("vivadrop onboard"),
+        "{text}"
+    );
+
+    fs::write(folder.path().join("9F1C7FD3-1a33-4f2b-9d3c-0a8f6f2d7e10.PEM"), pem()).unwrap();
+    assert!(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_tenants_key_does_not_serve() {
+    let folder = folder_with("00000000-0000-4000-8000-000000000000.pem", &pem());
+    let wrapped = file_key(wrap(Padding::Oaep, &KEY));
+    refused(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+}
+
+#[tokio::test]
+async fn pem_is_read_in_both_forms_with_any_line_ends_and_with_text_around_it() {
+    let older = PRIVATE_KEY.to_pkcs1_pem(LineEnding::LF).unwrap().to_string();
+    let one_line = pem().replace('\n', "").replace("KEY-----M", "KEY-----\nM");
+    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for text in [
+        pem().replace('\n', "\r\n"),
+        older,
+        one_line,
+        format!(
+            "Bag Attributes\n    friendlyName: {TENANT}\n{certificate}{}trailing",
+            pem()
+        ),
+    ] {
+        assert!(open_with(&text).await.is_ok(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_usable_private_key_says_why() {
+    let public = PRIVATE_KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+    let small = RsaPrivateKey::new(&mut OsRng, 1024).unwrap();
+    let small = small.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
+    let body = pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let junk = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for (text, why) in [
+        ("", "is no PEM file"),
+        ("\u{0}\u{1}", "is no PEM file"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA", "is no PEM file"),
+        (public.as_str(), "has a block `PUBLIC KEY`"),
+        (&body, "is encrypted with a password"),
+        (older, "is encrypted with a password"),
+        (junk, "is damaged"),
+        (&pem().replacen("MII", "MIJ", 1), "is damaged"),
+        (&small, "is an RSA key of 1024 bits"),
+    ] {
+        let said = refused(open_with(text).await);
+        assert!(said.contains("key.pem` ") && said.contains(why), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_refused() {
+    let file = PemFile::new("/nowhere/key.pem");
+    let keys = unwrap_keys(&file, tenant(), KeyWrap::Auto, &file_key(wrap(Padding::Oaep, &KEY))).await;
+    assert_eq!(refused(keys), "there is no private key `/nowhere/key.pem`");
+}
+
+#[test]
+fn wrapped_bytes_of_any_length_are_none_and_no_panic() {
+    let folder = folder_with("key.pem", &pem());
+    let file = PemFile::new(folder.path().join("key.pem"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let modulus = PRIVATE_KEY.n().to_bytes_be();
+    let of_the_right_length = proptest::collection::vec(any::<u8>(), 256);
+    let bytes = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..600),
+        of_the_right_length,
+        Just(modulus),
+        Just(vec![0; 256]),
+        Just([vec![0; 255], vec![1]].concat()),
+        Just(vec![255; 256]),
+    ];
+    let mut runner = TestRunner::new_with_rng(
+        ProptestConfig::with_cases(48),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    runner
+        .run(&bytes, |bytes| {
+            for padding in KeyWrap::Auto.paddings() {
+                let plain = runtime
+                    .block_on(file.decrypt(tenant(), None, *padding, &bytes))
+                    .unwrap();
+                prop_assert!(plain.is_none());
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[tokio::test]
+async fn unwrapping_may_move_between_threads() {
+    let folder = folder_with(&format!("{TENANT}.pem"), &pem());
+    let keys = tokio::spawn(async move {
+        let wrapped = file_key(wrap(Padding::Oaep, &KEY));
+        unwrap_keys(&PemFolder::new(folder.path()), tenant(), KeyWrap::Auto, &wrapped).await
+    });
+    assert!(keys.await.unwrap().is_ok());
+}
+
+/// The wrapped keys of a vector: a saved answer, the key details in the drop, or its job metadata.
+fn wrapped_in(case: &Path) -> Result<WrappedKeys, KeyError> {
+    let metadata = case.join("drop/metadata");
+    let candidates = [
+        case.join("decryption-keys.json"),
+        metadata.join("MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json"),
+        metadata.join("JobMetadata/Metadata.json"),
+    ];
+    match candidates.iter().find_map(|path| fs::read(path).ok()) {
+        Some(json) => wrapped_keys(&Value::Object(first_object(&json).unwrap())),
+        None => Ok(WrappedKeys::default()),
+    }
+}
+
+#[tokio::test]
+async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
+    let mut opened = 0;
+    for case in fs::read_dir(vectors()).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let (Ok(secrets), true) = (
+            fs::read(case.join("secrets.json")),
+            case.join("private-key.pem").exists(),
+        ) else {
+            continue;
+        };
+        let private_key = PemFile::new(case.join("private-key.pem"));
+        let wrapped = wrapped_in(&case).unwrap();
+        let keys = unwrap_keys(&private_key, tenant(), KeyWrap::Auto, &wrapped).await;
+        match name.as_str() {
+            "refuse-wrong-private-key" | "refuse-short-key" => {
+                assert!(wrong(keys).starts_with("the File key "), "{name}")
+            }
+            "refuse-column-key-of-other-tenant" => assert!(wrong(keys).starts_with("the Column key "), "{name}"),
+            _ => {
+                let mut keys = keys.unwrap_or_else(|error| panic!("{name}: {error}"));
+                if name == "refuse-wrong-column-key" {
+                    // It unwraps; that the columns have another one is for their decryption to find.
+                    keys.column = None;
+                }
+                let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+                for (number, key) in [keys.file, keys.column].into_iter().enumerate() {
+                    let Some(key) = key else { continue };
+                    let hex = key.key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                    assert_eq!(secrets["keys"][number], hex, "{name}");
+                    opened += 1;
+                }
+            }
+        }
+    }
+    assert!(opened > 0, "no vector has keys");
+}
