@@ -13,4 +13,5 @@ pub mod sink;
 pub mod stage;
 pub mod store;
 pub mod stub;
+pub mod text;
 pub mod verdict;

@@ -1,0 +1,395 @@
+//! Drops as Data Factory lays them, and as somebody might.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use proptest::prelude::*;
+use time::OffsetDateTime;
+
+use super::*;
+use crate::store::{ByteStream, ETag, WriteIf};
+
+/// Blobs by name, of one container called `datasets`; remembers what was asked for.
+#[derive(Debug, Default)]
+struct Shelf {
+    blobs: Vec<Blob>,
+    listed: Mutex<Vec<String>>,
+}
+
+impl Shelf {
+    /// Every name one byte long, but for names that end in `=0`: those are empty.
+    fn of(names: &[&str]) -> Self {
+        let blobs = names.iter().map(|name| {
+            let (name, size) = name.strip_suffix("=0").map_or((*name, 1), |name| (name, 0));
+            blob(name, size)
+        });
+        Self {
+            blobs: blobs.collect(),
+            ..Self::default()
+        }
+    }
+
+    async fn drop_of(&self, name: &str) -> Option<String> {
+        let found = find_drop(self, &BlobPath::new("datasets", name)).await.unwrap();
+        found.map(|drop| drop.to_string())
+    }
+
+    /// The names of the job metadata and the files of the drop in `folder`.
+    async fn in_drop(&self, folder: &str) -> Option<(String, Vec<String>)> {
+        let drop = contents(self, &DropPath::new("datasets", folder)).await.unwrap()?;
+        let files = drop.files.iter().map(|file| drop.relative(file).to_owned()).collect();
+        Some((drop.relative(&drop.metadata).to_owned(), files))
+    }
+}
+
+fn blob(name: &str, size: u64) -> Blob {
+    Blob {
+        path: BlobPath::new("datasets", name),
+        etag: ETag("1".into()),
+        size,
+        modified: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
+        self.listed.lock().unwrap().push(prefix.to_owned());
+        let is_meant = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
+        Ok(self.blobs.iter().filter(is_meant).cloned().collect())
+    }
+
+    async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
+        Ok(self.blobs.iter().find(|blob| blob.path == *path).cloned())
+    }
+
+    async fn read_range(&self, blob: &Blob, _: std::ops::Range<u64>) -> Result<ByteStream, StoreError> {
+        Err(StoreError::Missing(blob.path.clone()))
+    }
+
+    async fn write(&self, path: &BlobPath, _: Bytes, _: WriteIf) -> Result<ETag, StoreError> {
+        Err(StoreError::Denied(path.clone()))
+    }
+
+    fn blob_at(&self, _: &str) -> Option<BlobPath> {
+        None
+    }
+}
+
+const RUN: [&str; 5] = [
+    "run/VivaInsights/t/metadata/JobMetadata/Metadata.json",
+    "run/VivaInsights/t/part-0.json.gz",
+    "run/VivaInsights/t/more/part-1.json.gz",
+    "run/AADUser/t/metadata/JobMetadata/Metadata.json",
+    "run/AADUser/t/part-0.json.gz",
+];
+
+#[tokio::test]
+async fn a_blob_belongs_to_its_nearest_ancestor_with_job_metadata() {
+    let shelf = Shelf::of(&RUN);
+    let insights = Some("datasets/run/VivaInsights/t".to_string());
+    for name in [
+        RUN[0],
+        RUN[1],
+        RUN[2],
+        "run/VivaInsights/t/metadata/UserMetadata/x.json",
+    ] {
+        assert_eq!(shelf.drop_of(name).await, insights, "{name}");
+    }
+    assert_eq!(shelf.drop_of(RUN[4]).await.as_deref(), Some("datasets/run/AADUser/t"));
+    assert_eq!(shelf.drop_of("run/VivaInsights/part-0.json.gz").await, None);
+    assert_eq!(shelf.drop_of("run/VivaInsights/tt/part-0.json.gz").await, None);
+}
+
+#[tokio::test]
+async fn a_drop_holds_its_files_and_nobody_elses() {
+    let shelf = Shelf::of(&RUN);
+    let (metadata, files) = shelf.in_drop("run/VivaInsights/t").await.unwrap();
+    assert_eq!(metadata, "metadata/JobMetadata/Metadata.json");
+    assert_eq!(files, ["more/part-1.json.gz", "part-0.json.gz"]);
+    assert_eq!(shelf.in_drop("run/VivaInsights").await, None);
+    assert_eq!(
+        *shelf.listed.lock().unwrap(),
+        ["run/VivaInsights/t/", "run/VivaInsights/"]
+    );
+}
+
+#[tokio::test]
+async fn a_neighbour_whose_name_begins_alike_is_another_drop() {
+    let shelf = Shelf::of(&[
+        "a/metadata/JobMetadata/Metadata.json",
+        "a/part-0",
+        "ab/metadata/JobMetadata/Metadata.json",
+        "ab/part-1",
+    ]);
+    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["part-0"]);
+    assert_eq!(shelf.drop_of("ab/part-1").await.as_deref(), Some("datasets/ab"));
+}
+
+#[tokio::test]
+async fn a_drop_below_a_drop_is_its_own() {
+    let shelf = Shelf::of(&[
+        "a/metadata/JobMetadata/Metadata.json",
+        "a/part-0",
+        "a/b/metadata/JobMetadata.json",
+        "a/b/c/part-1",
+        "a/bc/part-2",
+    ]);
+    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["bc/part-2", "part-0"]);
+    assert_eq!(shelf.in_drop("a/b").await.unwrap().1, ["c/part-1"]);
+    assert_eq!(shelf.drop_of("a/b/c/part-1").await.as_deref(), Some("datasets/a/b"));
+}
+
+#[tokio::test]
+async fn a_drop_may_lie_in_a_folder_called_metadata() {
+    let shelf = Shelf::of(&[
+        "a/metadata/JobMetadata",
+        "a/metadata/metadata/JobMetadata",
+        "a/metadata/part-0",
+        "a/part-1",
+    ]);
+    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["part-1"]);
+    assert_eq!(shelf.in_drop("a/metadata").await.unwrap().1, ["part-0"]);
+    assert_eq!(
+        shelf.drop_of("a/metadata/JobMetadata").await.as_deref(),
+        Some("datasets/a")
+    );
+}
+
+#[tokio::test]
+async fn a_container_can_be_a_drop() {
+    let shelf = Shelf::of(&["metadata/JobMetadata/Metadata.json", "part-0", "x/part-1"]);
+    assert_eq!(shelf.in_drop("").await.unwrap().1, ["part-0", "x/part-1"]);
+    for name in ["part-0", "x/part-1", "metadata/JobMetadata/Metadata.json"] {
+        assert_eq!(shelf.drop_of(name).await.as_deref(), Some("datasets"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn job_metadata_comes_in_three_forms_and_the_folder_counts_first() {
+    for (names, metadata) in [
+        (
+            &[
+                "d/metadata/JobMetadata",
+                "d/metadata/JobMetadata.json",
+                "d/metadata/JobMetadata/b.json",
+                "d/metadata/JobMetadata/part-0",
+            ][..],
+            "metadata/JobMetadata/b.json",
+        ),
+        (
+            &["d/metadata/JobMetadata.json", "d/metadata/JobMetadata"],
+            "metadata/JobMetadata",
+        ),
+        (&["d/metadata/JobMetadata.json"], "metadata/JobMetadata.json"),
+    ] {
+        let shelf = Shelf::of(names);
+        assert_eq!(shelf.in_drop("d").await.unwrap().0, metadata);
+        for name in names {
+            assert_eq!(shelf.drop_of(name).await.as_deref(), Some("datasets/d"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn job_metadata_may_be_a_part_file_beside_a_success_marker() {
+    let shelf = Shelf::of(&[
+        "d/metadata/JobMetadata/.Metadata.json.crc",
+        "d/metadata/JobMetadata/._hidden.json",
+        "d/metadata/JobMetadata/_SUCCESS",
+        "d/metadata/JobMetadata/_part.json",
+        "d/metadata/JobMetadata/deeper/Metadata.json",
+        "d/metadata/JobMetadata/part-00001-4b1d",
+        "d/metadata/JobMetadata/part-00000-4b1d",
+        "d/part-0",
+    ]);
+    let (metadata, files) = shelf.in_drop("d").await.unwrap();
+    assert_eq!(metadata, "metadata/JobMetadata/part-00000-4b1d");
+    assert_eq!(files, ["part-0"]);
+}
+
+#[tokio::test]
+async fn what_only_looks_like_job_metadata_makes_no_drop() {
+    let shelf = Shelf::of(&[
+        "d/metadata/JobMetadata/.Metadata.json",
+        "d/metadata/JobMetadata/_SUCCESS",
+        "d/metadata/JobMetadata/Metadata.json.crc",
+        "d/metadata/JobMetadataOld/Metadata.json",
+        "d/xmetadata/JobMetadata/Metadata.json",
+        "d/Metadata/jobmetadata/Metadata.json",
+        "d/part-0",
+    ]);
+    assert_eq!(shelf.drop_of("d/part-0").await, None);
+    assert_eq!(shelf.in_drop("d").await, None);
+}
+
+#[tokio::test]
+async fn empty_job_metadata_is_not_there_yet() {
+    let shelf = Shelf::of(&[
+        "d/metadata/JobMetadata=0",
+        "d/metadata/JobMetadata/Metadata.json=0",
+        "d/part-0",
+    ]);
+    assert_eq!(shelf.drop_of("d/part-0").await, None);
+    assert_eq!(shelf.in_drop("d").await, None);
+}
+
+#[tokio::test]
+async fn hidden_empty_and_crooked_names_are_no_files() {
+    let shelf = Shelf::of(&[
+        "d/metadata/JobMetadata/Metadata.json",
+        "d/metadata/UserMetadata/part-0.json.gz",
+        "d/metadata",
+        "d/_SUCCESS",
+        "d/_temporary/0/part-1.json.gz",
+        "d/.part-0.json.gz.crc",
+        "d/x/.hidden/part-2",
+        "d/x=0",
+        "d/empty=0",
+        "d/x/../part-3",
+        "d//part-4",
+        "d/x/",
+        "d/metadatas/part-5",
+        "d/part-0.json.gz",
+    ]);
+    assert_eq!(
+        shelf.in_drop("d").await.unwrap().1,
+        ["metadatas/part-5", "part-0.json.gz"]
+    );
+    for name in [
+        "d/x/../part-3",
+        "d//part-4",
+        "d/x/",
+        "/part",
+        "",
+        "d/../metadata/JobMetadata.json",
+    ] {
+        assert_eq!(shelf.drop_of(name).await, None, "{name}");
+    }
+    assert!(shelf.listed.lock().unwrap().iter().all(|prefix| prefix == "d/"));
+}
+
+#[tokio::test]
+async fn files_are_in_the_order_of_their_bytes() {
+    let shelf = Shelf::of(&[
+        "d/metadata/JobMetadata.json",
+        "d/part-10",
+        "d/part-2",
+        "d/ä",
+        "d/part/1",
+        "d/part-/1",
+        "d/Z",
+        "d/\u{10ffff}",
+        "d/\u{ff5e}",
+    ]);
+    let files = shelf.in_drop("d").await.unwrap().1;
+    assert_eq!(
+        files,
+        [
+            "Z",
+            "part-/1",
+            "part-10",
+            "part-2",
+            "part/1",
+            "ä",
+            "\u{ff5e}",
+            "\u{10ffff}"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn key_details_are_found_beside_the_data() {
+    let details = "d/metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
+    let shelf = Shelf::of(&["d/metadata/JobMetadata.json", details, "d/part-0"]);
+    let drop = contents(&shelf, &DropPath::new("datasets", "d"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(drop.key_details.map(|blob| blob.path.name).as_deref(), Some(details));
+    assert_eq!(drop.files.len(), 1);
+    assert_eq!(shelf.drop_of(details).await.as_deref(), Some("datasets/d"));
+}
+
+#[tokio::test]
+async fn the_store_is_asked_once_a_folder_and_not_for_job_metadata() {
+    let shelf = Shelf::of(&RUN);
+    shelf.drop_of("run/VivaInsights/t/metadata/JobMetadata/part-7").await;
+    assert_eq!(shelf.listed.lock().unwrap().len(), 0);
+    shelf.drop_of(RUN[2]).await;
+    assert_eq!(
+        *shelf.listed.lock().unwrap(),
+        [
+            "run/VivaInsights/t/more/metadata/JobMetadata",
+            "run/VivaInsights/t/metadata/JobMetadata"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_blob_in_endless_folders_does_not_ask_endlessly() {
+    let shelf = Shelf::of(&["metadata/JobMetadata.json"]);
+    assert_eq!(shelf.drop_of(&format!("{}part-0", "x/".repeat(100))).await, None);
+    assert_eq!(shelf.listed.lock().unwrap().len(), DEEPEST);
+}
+
+#[tokio::test]
+async fn a_file_is_known_by_its_path_and_by_its_name() {
+    let shelf = Shelf::of(&RUN);
+    let path = DropPath::new("datasets", "run/VivaInsights/t");
+    let drop = contents(&shelf, &path).await.unwrap().unwrap();
+    let file = drop.file(&BlobPath::new("datasets", RUN[2])).unwrap();
+    assert_eq!(drop.relative(file), "more/part-1.json.gz");
+    assert_eq!(drop.file_named("more/part-1.json.gz"), Some(file));
+    assert_eq!(drop.file(&BlobPath::new("datasets", RUN[0])), None);
+    assert_eq!(relative(&path, &BlobPath::new("other", RUN[2])), None);
+    assert_eq!(relative(&path, &BlobPath::new("datasets", RUN[4])), None);
+}
+
+/// Names made of the words that matter, so that drops nest, hide and collide often.
+fn names() -> impl Strategy<Value = Vec<String>> {
+    let word = prop::sample::select(vec![
+        "a",
+        "b",
+        "metadata",
+        "JobMetadata",
+        "JobMetadata.json",
+        "x.json",
+        "part-0",
+        "_x",
+        "..",
+        "",
+    ]);
+    let name = prop::collection::vec(word, 1..6).prop_map(|words| words.join("/"));
+    prop::collection::vec(name, 1..20)
+}
+
+proptest! {
+    /// Two ways to the same answer: what a drop lists is what, asked one by one, belongs to it.
+    #[test]
+    fn a_drop_lists_the_files_that_belong_to_it(names in names()) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let shelf = Shelf::of(&names);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut drops: Vec<_> = shelf.blobs.iter().filter_map(|blob| described_by(&blob.path)).collect();
+            drops.dedup();
+            for path in drops {
+                let drop = contents(&shelf, &path).await.unwrap().unwrap();
+                prop_assert_eq!(described_by(&drop.metadata.path), Some(path.clone()));
+                for file in &drop.files {
+                    prop_assert_eq!(find_drop(&shelf, &file.path).await.unwrap(), Some(path.clone()));
+                }
+                for blob in &shelf.blobs {
+                    let name = relative(&path, &blob.path).unwrap_or("metadata");
+                    let is_data = !name.starts_with("metadata") && !name.split('/').any(is_hidden);
+                    if is_data && find_drop(&shelf, &blob.path).await.unwrap().as_ref() == Some(&path) {
+                        prop_assert!(drop.file(&blob.path).is_some(), "{}", blob.path);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
