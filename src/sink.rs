@@ -1,13 +1,13 @@
 //! Where batches go: the seam to the partner's webhook or queue.
 //!
 //! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`stdout::Stdout`] and
-//! [`memory::Memory`]; `tests/contract/sink.rs` is this contract as code.
+//! [`memory::Memory`]; `tests/sink_contract.rs` is this contract as code.
 
 pub mod memory;
 pub mod stdout;
 pub mod webhook;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -24,6 +24,13 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// Tries again by itself, with backoff, as long as that may help. May be called again with the same message after a
     /// crash; its id is then the same. Several calls may be open at once.
     async fn deliver(&self, message: &Message) -> Result<(), SinkError>;
+}
+
+#[async_trait]
+impl<S: Sink + ?Sized> Sink for Arc<S> {
+    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        (**self).deliver(message).await
+    }
 }
 
 /// Why a message was not taken.

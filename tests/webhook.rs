@@ -1,0 +1,320 @@
+//! The webhook sink against a real HTTP receiver: what it sends, what it tries again, and what it gives up on.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use secrecy::ExposeSecret;
+use url::Url;
+use vivadrop::{
+    message::{DropFacts, FileVersion, Message},
+    retry::Patience,
+    sink::{
+        Sink, SinkError,
+        webhook::{Webhook, WebhookConfig},
+    },
+    store::ETag,
+    stub::receiver::{Answer, Options, Received, Receiver},
+    verdict::{Reason, Verdict},
+};
+
+const MOMENT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(20);
+
+/// Waits that a test can wait for, for longer than any test takes.
+const BRISK: Patience = Patience {
+    first: MOMENT,
+    longest: Duration::from_millis(5),
+    total: LONG,
+};
+
+/// The same, and out of it at once.
+const SHORT: Patience = Patience {
+    total: Duration::from_millis(100),
+    ..BRISK
+};
+
+async fn receiver() -> Receiver {
+    Receiver::start(Options::default()).await.unwrap()
+}
+
+fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webhook {
+    let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
+    config.patience = BRISK;
+    config.timeout = LONG;
+    change(&mut config);
+    Webhook::new(config).unwrap()
+}
+
+/// Rows `first..first + 2` of a drop.
+fn message(first: u64) -> Message {
+    let drop = DropFacts {
+        id: None,
+        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
+        path: "datasets/run".into(),
+        table: None,
+        request_start_date: None,
+        request_end_date: None,
+    };
+    let file = FileVersion {
+        name: "part-0.json.gz".into(),
+        etag: ETag("1".into()),
+    };
+    let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
+    Message::rows(&drop, &file, first..first + 2, true, rows.as_bytes(), &[])
+}
+
+fn header(received: &Received, number: usize, name: &str) -> Option<String> {
+    let value = received.log[number].headers.get(name)?;
+    Some(value.to_str().unwrap().to_owned())
+}
+
+fn answer_of(error: SinkError) -> (String, u32) {
+    match error {
+        SinkError::Unavailable { answer, tries, .. } => (answer, tries),
+        SinkError::Refused { answer, .. } => panic!("refused: {answer}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_signed_json_with_its_id() {
+    let receiver = receiver().await;
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+
+    let received = receiver.received();
+    assert_eq!((received.taken, received.bad_signatures), (1, 0));
+    assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
+    assert_eq!(header(&received, 0, "content-type").unwrap(), "application/json");
+    assert_eq!(
+        header(&received, 0, "user-agent").unwrap(),
+        concat!("vivadrop/", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(header(&received, 0, "webhook-signature").unwrap().starts_with("v1,"));
+    assert_eq!(header(&received, 0, "content-encoding"), None);
+}
+
+#[tokio::test]
+async fn a_gzipped_message_is_signed_as_the_json_it_holds() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |config| config.gzip = true);
+    receiver.answer_next(1, Answer::status(503));
+    webhook.deliver(&message(0)).await.unwrap();
+
+    let received = receiver.received();
+    assert_eq!(received.rows("datasets/run"), [r#"{"n":0}"#, r#"{"n":1}"#]);
+    assert_eq!(header(&received, 0, "content-encoding").unwrap(), "gzip");
+    assert_eq!(received.bad_signatures, 0);
+}
+
+#[tokio::test]
+async fn a_message_signed_with_another_secret_is_refused() {
+    let (one, other) = (receiver().await, receiver().await);
+    let config = WebhookConfig::new(one.url(), Some(other.secret())).unwrap();
+    let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
+    assert!(error.to_string().ends_with("HTTP 401 Unauthorized"), "{error}");
+    assert_eq!(one.received().bad_signatures, 1);
+    assert_eq!(one.received().taken, 0);
+}
+
+#[tokio::test]
+async fn without_a_secret_a_message_on_loopback_is_not_signed() {
+    let options = Options {
+        signed: false,
+        ..Options::default()
+    };
+    let receiver = Receiver::start(options).await.unwrap();
+    let config = WebhookConfig::new(receiver.url(), None).unwrap();
+    Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap();
+
+    let received = receiver.received();
+    assert_eq!(header(&received, 0, "webhook-signature"), None);
+    assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_until_it_is_taken() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |_| ());
+    for (number, status) in [408, 425, 429, 500, 502, 503, 504].into_iter().enumerate() {
+        receiver.answer_next(2, Answer::status(status));
+        webhook.deliver(&message(2 * number as u64)).await.unwrap();
+    }
+    assert_eq!(receiver.received().requests, 7 * 3);
+    assert_eq!(receiver.received().taken, 7);
+}
+
+#[tokio::test]
+async fn every_try_has_the_same_id_and_a_fresh_timestamp() {
+    let receiver = receiver().await;
+    // Timestamps are in seconds: a wait of one makes the second try's another.
+    receiver.answer_next(1, Answer::retry_after(503, "1"));
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+
+    let log = receiver.received().log;
+    assert_eq!(log[0].id, log[1].id);
+    assert!(log[0].timestamp < log[1].timestamp, "{log:?}");
+    assert_ne!(log[0].headers["webhook-signature"], log[1].headers["webhook-signature"]);
+}
+
+#[tokio::test]
+async fn a_retry_after_is_honoured_as_a_date() {
+    let receiver = receiver().await;
+    // A date has whole seconds: this one is between one and two seconds away.
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
+    receiver.answer_next(1, Answer::retry_after(429, date));
+    let begun = Instant::now();
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_retry_after_beyond_patience_ends_it_at_once() {
+    let receiver = receiver().await;
+    receiver.answer_always(Answer::retry_after(503, "60"));
+    let begun = Instant::now();
+    let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
+    assert_eq!(answer_of(error), ("HTTP 503 Service Unavailable".into(), 1));
+    assert!(begun.elapsed() < LONG);
+}
+
+#[tokio::test]
+async fn what_cannot_pass_is_refused_at_once() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |_| ());
+    for (status, answer) in [
+        (400, "HTTP 400 Bad Request"),
+        (401, "HTTP 401 Unauthorized"),
+        (404, "HTTP 404 Not Found"),
+        (410, "HTTP 410 Gone"),
+        (413, "HTTP 413 Payload Too Large"),
+        (304, "HTTP 304 Not Modified (redirects are not followed)"),
+    ] {
+        let before = receiver.received().requests;
+        receiver.answer_always(Answer::status(status));
+        let error = webhook.deliver(&message(0)).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
+        assert!(error.to_string().ends_with(answer), "{error}");
+        assert_eq!(receiver.received().requests, before + 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let receiver = receiver().await;
+    receiver.answer_always(Answer::Redirect(receiver.elsewhere()));
+    let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"),
+        "{error}"
+    );
+    assert_eq!(receiver.received().strays, 0);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_tried_again_and_drops_out_as_a_double() {
+    let receiver = receiver().await;
+    receiver.answer_next(1, Answer::TakeAndCut);
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    let received = receiver.received();
+    assert_eq!((received.taken, received.doubles), (1, 1));
+    assert_eq!(received.row_count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again() {
+    let receiver = receiver().await;
+    receiver.answer_next(3, Answer::Cut);
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    let received = receiver.received();
+    assert_eq!((received.requests, received.taken), (4, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up_on() {
+    let receiver = receiver().await;
+    receiver.answer_always(Answer::Take.after(LONG));
+    let webhook = webhook(&receiver, |config| {
+        config.timeout = Duration::from_millis(200);
+        config.patience = SHORT;
+    });
+    let error = webhook.deliver(&message(0)).await.unwrap_err();
+    assert_eq!(answer_of(error), ("timed out after 0.2 s".into(), 1));
+}
+
+#[tokio::test]
+async fn a_slow_receiver_is_waited_for() {
+    let receiver = receiver().await;
+    receiver.answer_next(1, Answer::Take.after(Duration::from_millis(300)));
+    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    assert_eq!(receiver.received().requests, 1);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_is_tried_until_it_is_up() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |_| ());
+    webhook.deliver(&message(0)).await.unwrap();
+    receiver.go_down().await;
+    let (delivered, ()) = tokio::join!(async { webhook.deliver(&message(2)).await }, async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        receiver.come_up().await.unwrap();
+    });
+    delivered.unwrap();
+    assert_eq!(receiver.received().taken, 2);
+}
+
+#[tokio::test]
+async fn out_of_patience_the_last_answer_is_told() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |config| config.patience = SHORT);
+    receiver.answer_always(Answer::status(503));
+    let error = webhook.deliver(&message(0)).await.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::TryAgain);
+    let (answer, tries) = answer_of(error);
+    assert_eq!(answer, "HTTP 503 Service Unavailable");
+    assert_eq!(u64::from(tries), receiver.received().requests);
+
+    receiver.go_down().await;
+    let error = webhook.deliver(&message(0)).await.unwrap_err();
+    assert_eq!(answer_of(error).0, "connection refused");
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_fails_is_an_outage() {
+    let receiver = receiver().await;
+    let url = Url::parse(&receiver.url().as_str().replacen("http://", "https://", 1)).unwrap();
+    let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
+    config.patience = SHORT;
+    let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::TryAgain);
+    let (answer, _) = answer_of(error);
+    assert!(answer.contains("corrupt message"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |_| ());
+    receiver.answer_next(3, Answer::status(503));
+    for number in 0..10 {
+        webhook.deliver(&message(2 * number)).await.unwrap();
+    }
+    assert_eq!(receiver.received().connections, 1);
+}
+
+#[tokio::test]
+async fn what_is_shown_of_a_webhook_has_no_secret_and_no_query_string() {
+    let receiver = receiver().await;
+    let mut url = receiver.url();
+    url.set_query(Some("code=hidden"));
+    let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
+    config.patience = SHORT;
+    let webhook = Webhook::new(config).unwrap();
+    receiver.go_down().await;
+    let error = webhook.deliver(&message(0)).await.unwrap_err();
+
+    let secret = receiver.secret().expose_secret().trim_start_matches("whsec_");
+    let shown = format!("{webhook:?} {error} {error:?} {receiver:?}");
+    assert!(!shown.contains("hidden") && !shown.contains(secret), "{shown}");
+}
