@@ -1,0 +1,126 @@
+//! The keys of a simulated drop: made here, wrapped for the tenant, written for `decode` and the API's stand-in.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::Path,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rsa::{
+    Oaep, Pkcs1v15Encrypt, RsaPrivateKey,
+    pkcs1::DecodeRsaPrivateKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding},
+    rand_core::{OsRng, RngCore},
+    sha2::Sha256,
+    traits::PublicKeyParts,
+};
+use serde::Serialize;
+use sha1::Sha1;
+use zeroize::Zeroizing;
+
+use super::{KeyWrap, SimulateError};
+use crate::keys::AesKey;
+
+const RSA_BITS: usize = 2048;
+
+/// Both keys of a drop.
+pub(super) struct DropKeys {
+    /// Encrypts the files.
+    pub(super) file: AesKey,
+    /// Encrypts the columns.
+    pub(super) column: AesKey,
+}
+
+impl DropKeys {
+    /// Two keys from the system's randomness.
+    pub(super) fn random() -> Self {
+        Self {
+            file: random_key(),
+            column: random_key(),
+        }
+    }
+}
+
+fn random_key() -> AesKey {
+    let mut made = AesKey {
+        key: [0; 32],
+        iv: [0; 16],
+    };
+    OsRng.fill_bytes(&mut made.key);
+    OsRng.fill_bytes(&mut made.iv);
+    made
+}
+
+/// The tenant's private key: the one in the file, or a new one.
+pub(super) fn private_key(path: Option<&Path>) -> Result<RsaPrivateKey, SimulateError> {
+    let Some(path) = path else {
+        return RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(SimulateError::Keys);
+    };
+    let pem = fs::read_to_string(path).map(Zeroizing::new);
+    let pem = pem.map_err(|source| SimulateError::Io {
+        verb: "read",
+        path: path.into(),
+        source,
+    })?;
+    let key = RsaPrivateKey::from_pkcs8_pem(&pem).or_else(|_| RsaPrivateKey::from_pkcs1_pem(&pem));
+    key.ok()
+        .filter(|key| key.n().bits() == RSA_BITS)
+        .ok_or_else(|| SimulateError::NoPrivateKey(path.into()))
+}
+
+/// Writes the private key as PKCS#8, for its owner alone.
+pub(super) fn write_private_key(key: &RsaPrivateKey, path: &Path) -> Result<(), SimulateError> {
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other);
+    pem.and_then(|pem| create_secret(path)?.write_all(pem.as_bytes()))
+        .map_err(SimulateError::writing(path))
+}
+
+fn create_secret(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A wrapped key, as the API and the job metadata have it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct KeyDetails {
+    decryption_key_type: &'static str,
+    value: String,
+    #[serde(rename = "IV")]
+    iv: String,
+}
+
+/// What `egressDecryptionKey` answers.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Answer<'a> {
+    decryption_keys: &'a [KeyDetails],
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(decryption_keys: &'a [KeyDetails]) -> Self {
+        Self { decryption_keys }
+    }
+}
+
+/// Encrypts both keys with the public half of the tenant's key.
+pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, how: KeyWrap) -> Result<Vec<KeyDetails>, rsa::Error> {
+    let wrapped = |kind, key: &AesKey| -> Result<_, rsa::Error> {
+        let public = tenant.as_ref();
+        let value = match how {
+            KeyWrap::RsaOaep => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), &key.key),
+            KeyWrap::RsaOaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), &key.key),
+            KeyWrap::Rsa1_5 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, &key.key),
+        };
+        Ok(KeyDetails {
+            decryption_key_type: kind,
+            value: STANDARD.encode(value?),
+            iv: STANDARD.encode(key.iv),
+        })
+    };
+    Ok(vec![wrapped("Column", &keys.column)?, wrapped("File", &keys.file)?])
+}
