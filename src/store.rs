@@ -4,15 +4,19 @@
 //! [`local::LocalStore`]; `tests/contract/store.rs` is this contract as code.
 
 pub mod azure;
+mod blob_url;
 pub mod local;
+mod reader;
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, panic::resume_unwind};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use time::OffsetDateTime;
+use tokio::task::JoinError;
 
+pub use self::reader::{ReadWholeError, ReadWindow, read, read_whole};
 use crate::{drop::BlobPath, verdict::Verdict};
 
 /// The version of a blob, as the store names it, without quotes. Two versions of a blob never share one.
@@ -88,7 +92,8 @@ pub enum StoreError {
     Changed(BlobPath),
     /// The store does not let us. The event is tried again: a role assignment takes minutes to arrive.
     #[error(
-        "the store denies access to `{0}`: grant Storage Blob Data Owner, or renew the SAS or key of the connection string"
+        "the store denies access to `{0}`: grant Storage Blob Data Owner, or renew the SAS or key of the connection string \
+         (a folder: give this user read and write permission)"
     )]
     Denied(BlobPath),
     /// The store did not answer, or answered that it cannot now. The event is tried again.
@@ -102,6 +107,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    fn unavailable(path: &BlobPath, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable {
+            path: path.clone(),
+            source: source.into(),
+        }
+    }
+
+    /// What the end of a task means for the blob it worked on. A panic goes on where it would have without the task;
+    /// otherwise the runtime is ending.
+    fn stopped(path: &BlobPath, end: JoinError) -> Self {
+        match end.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(cancelled) => Self::unavailable(path, cancelled),
+        }
+    }
+
     /// What the failure means: the store is never a reason to give up on a file.
     pub fn verdict(&self) -> Verdict {
         match self {

@@ -1,0 +1,264 @@
+use futures::TryStreamExt;
+use tempfile::TempDir;
+
+use super::*;
+
+struct Folder {
+    store: LocalStore,
+    root: TempDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(root.path()).unwrap();
+        Self { store, root }
+    }
+
+    fn put(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn names(&self, container: &str, prefix: &str) -> Vec<String> {
+        let blobs = self.store.list(container, prefix).await.unwrap();
+        blobs.into_iter().map(|blob| blob.path.name).collect()
+    }
+
+    async fn blob(&self, name: &str) -> Blob {
+        self.store.find(&BlobPath::new("c", name)).await.unwrap().unwrap()
+    }
+
+    async fn text(&self, blob: &Blob) -> Result<String, StoreError> {
+        let chunks: Vec<Bytes> = self.store.read_range(blob, 0..blob.size).await?.try_collect().await?;
+        Ok(String::from_utf8(chunks.concat()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn files_in_folders_are_blobs() {
+    let folder = Folder::new();
+    folder.put("c/run/metadata/JobMetadata/Metadata.json", "{}");
+    folder.put("c/run/part-0", "rows");
+    folder.put("c/run-2/part-0", "rows");
+    folder.put("d/other", "rows");
+    assert_eq!(
+        folder.names("c", "run").await,
+        ["run-2/part-0", "run/metadata/JobMetadata/Metadata.json", "run/part-0"]
+    );
+    assert_eq!(folder.names("c", "run/p").await, ["run/part-0"]);
+    assert_eq!(folder.names("c", "../d/").await, [""; 0]);
+    let blob = folder.blob("run/part-0").await;
+    assert_eq!((blob.size, folder.text(&blob).await.unwrap().as_str()), (4, "rows"));
+}
+
+#[tokio::test]
+async fn a_folder_is_no_blob_and_a_file_is_no_folder() {
+    let folder = Folder::new();
+    folder.put("c/run/part-0", "rows");
+    for name in [
+        "run",
+        "run/part-0/x",
+        "",
+        "run/",
+        "/run/part-0",
+        "../c/run/part-0",
+        "run/../run/part-0",
+    ] {
+        assert_eq!(
+            folder.store.find(&BlobPath::new("c", name)).await.unwrap(),
+            None,
+            "{name:?}"
+        );
+    }
+    assert_eq!(folder.names("c", "run/part-0/").await, [""; 0]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn links_are_followed_and_loops_are_not() {
+    use std::os::unix::fs::symlink;
+
+    let folder = Folder::new();
+    let file = folder.put("elsewhere/file", "rows");
+    folder.put("c/run/part-0", "rows");
+    let at = |path: &str| folder.root.path().join(path);
+    symlink(file, at("c/run/part-1")).unwrap();
+    symlink(at("elsewhere"), at("c/linked")).unwrap();
+    symlink(at("c"), at("c/run/up")).unwrap();
+    symlink("itself", at("c/itself")).unwrap();
+    symlink("nothing", at("c/dangling")).unwrap();
+    assert_eq!(folder.names("c", "").await, ["linked/file", "run/part-0", "run/part-1"]);
+    let blob = folder.blob("run/part-1").await;
+    assert_eq!(folder.text(&blob).await.unwrap(), "rows");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn pipes_are_skipped_and_a_name_that_is_not_utf8_is_an_error_that_names_the_place() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = Folder::new();
+    folder.put("c/part-0", "rows");
+    let made = std::process::Command::new("mkfifo")
+        .arg(folder.root.path().join("c/pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    assert_eq!(folder.names("c", "").await, ["part-0"]);
+
+    let name = std::ffi::OsStr::from_bytes(b"part-\xFF");
+    fs::write(folder.root.path().join("c").join(name), "rows").unwrap();
+    let error = folder.store.list("c", "").await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        source.contains("`part-\u{FFFD}`") && source.contains("not UTF-8"),
+        "{source}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_overwritten_in_place_during_a_read_is_noticed() {
+    let folder = Folder::new();
+    let file = folder.put("c/part-0", &"a".repeat(2 * CHUNK as usize));
+    let blob = folder.blob("part-0").await;
+    let mut bytes = folder.store.read_range(&blob, 0..blob.size).await.unwrap();
+    assert_eq!(bytes.try_next().await.unwrap().unwrap().len() as u64, CHUNK);
+    fs::write(&file, "b".repeat(2 * CHUNK as usize)).unwrap();
+    let error = bytes.try_next().await.unwrap_err();
+    assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_version_is_told_from_one_with_the_same_size_and_time_of_writing() {
+    let folder = Folder::new();
+    let file = folder.put("c/part-0", "old");
+    let old = folder.blob("part-0").await;
+    let new = folder.put("c/new", "new");
+    File::options()
+        .write(true)
+        .open(&new)
+        .unwrap()
+        .set_modified(old.modified.into())
+        .unwrap();
+    fs::rename(new, file).unwrap();
+    assert_ne!(folder.blob("part-0").await.etag, old.etag);
+    assert!(matches!(folder.text(&old).await, Err(StoreError::Changed(_))));
+}
+
+#[tokio::test]
+async fn quick_versions_of_one_size_never_share_an_etag() {
+    let folder = Folder::new();
+    let path = BlobPath::new("c", "state.json");
+    let mut etags = std::collections::HashSet::new();
+    for _ in 0..200 {
+        let etag = folder
+            .store
+            .write(&path, Bytes::from_static(b"{}"), WriteIf::Always)
+            .await;
+        assert!(etags.insert(etag.unwrap()));
+    }
+    assert!(etags.contains(&folder.blob("state.json").await.etag));
+}
+
+#[tokio::test]
+async fn only_blobs_are_left_behind_by_a_write() {
+    let folder = Folder::new();
+    let path = BlobPath::new("c", "a/b");
+    folder
+        .store
+        .write(&path, Bytes::from_static(b"1"), WriteIf::Always)
+        .await
+        .unwrap();
+    let below: Vec<_> = fs::read_dir(folder.root.path().join("c/a")).unwrap().collect();
+    assert_eq!(below.len(), 1);
+    // What a killed writer left behind is no blob.
+    folder.put("c/a/.vivadrop-x.tmp", "half");
+    assert_eq!(folder.names("c", "").await, ["a/b"]);
+    assert_eq!(
+        folder
+            .store
+            .find(&BlobPath::new("c", "a/.vivadrop-x.tmp"))
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_write_that_no_file_can_take_is_an_error() {
+    let folder = Folder::new();
+    folder.put("c/file", "1");
+    for name in ["file/below", "a//b", "../x", "", ".vivadrop-lock"] {
+        let error = folder
+            .store
+            .write(&BlobPath::new("c", name), Bytes::new(), WriteIf::Always)
+            .await;
+        assert!(
+            matches!(error, Err(StoreError::Unavailable { .. })),
+            "{name:?}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_url_of_the_folder_names_its_blob() {
+    let store = LocalStore::new("/data/my drops").unwrap();
+    for url in [
+        "file:///data/my%20drops/c/run/part-0",
+        "file:///data/my drops/c/run/part-0",
+        "FILE://localhost/data/my%20drops/c/run%2Fpart-0?x#y",
+    ] {
+        let blob = store.blob_at(url);
+        assert_eq!(
+            blob.map(|blob| blob.to_string()).as_deref(),
+            Some("c/run/part-0"),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_foreign_url_or_one_that_steps_aside_names_nothing() {
+    let store = LocalStore::new("/data/drops").unwrap();
+    for url in [
+        "file:///data/drops",
+        "file:///data/drops/c",
+        "file:///data/drops/c/",
+        "file:///data/drops2/c/b",
+        "file:///data/other/c/b",
+        "file:///data/drops/../secret/c/b",
+        "file:///data/drops/%2e%2e/secret/c",
+        "file:///data/drops/c/..%2Fb",
+        "file:///data//drops/c/b",
+        "file://host/data/drops/c/b",
+        "file:/data/drops/c/b",
+        "/data/drops/c/b",
+        "https://localhost/data/drops/c/b",
+    ] {
+        assert_eq!(store.blob_at(url), None, "{url}");
+    }
+    assert_eq!(store.blob_at("file:///data/drops/%2e%2e/secret/c"), None);
+}
+
+#[test]
+fn a_store_is_opened_by_the_url_of_its_folder() {
+    let store = LocalStore::from_url("file:///data/my%20drops/").unwrap();
+    assert_eq!(&*store.root, Path::new("/data/my drops"));
+    assert_eq!(
+        &*LocalStore::from_url("file:///data/my drops").unwrap().root,
+        &*store.root
+    );
+    for url in [
+        "file://data/drops",
+        "file:data",
+        "data",
+        "https:///data",
+        "file:///a?b",
+        "file:///a#b",
+        "",
+    ] {
+        assert!(LocalStore::from_url(url).is_err(), "{url}");
+    }
+}
