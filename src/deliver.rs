@@ -58,18 +58,11 @@ pub async fn deliver_file(
     let (first_row, bad_before) = (work.record().next_row, work.record().bad_rows);
     let rows = pipeline::rows(bytes, job.keys, job.rules, job.limits.decoders)
         // gzip cannot be entered in the middle: what was delivered before is read past.
-        .scan(first_row, |left, rows| {
-            std::future::ready(Some(rows.map(|rows| rows.skip(left))))
-        });
+        .scan(first_row, |left, rows| std::future::ready(Some(rows.map(|rows| rows.skip(left)))));
 
     batches(rows, job, first_row, bad_before)
         // Each on a task of its own: a request must not stand still while a checkpoint is written.
-        .map(|batch| {
-            on_task(deliver_batch(
-                Arc::clone(sink),
-                batch.map(|batch| (message(job, &batch), batch)),
-            ))
-        })
+        .map(|batch| on_task(deliver_batch(Arc::clone(sink), batch.map(|batch| (message(job, &batch), batch)))))
         .buffered(job.limits.in_flight.get())
         // Answers are awaited in order, so the checkpoint never passes a row that was not taken.
         .try_fold((work, bad_before), async |(work, bad), taken| {
@@ -105,9 +98,7 @@ async fn deliver_batch(sink: Arc<dyn Sink>, batch: Result<(Message, Batch), File
 async fn on_task(
     delivery: impl Future<Output = Result<Batch, FileError>> + Send + 'static,
 ) -> Result<Batch, FileError> {
-    AbortOnDropHandle::new(tokio::spawn(delivery))
-        .await
-        .unwrap_or(Err(FileError::Panicked))
+    AbortOnDropHandle::new(tokio::spawn(delivery)).await.unwrap_or(Err(FileError::Panicked))
 }
 
 /// Cuts rows into batches; stops at the first error, and where there are more bad rows than allowed.
@@ -118,37 +109,32 @@ fn batches<'a>(
     bad_before: u64,
 ) -> impl Stream<Item = Result<Batch, FileError>> + Send + 'a {
     let mut cutter = Some(Batches::new(job.limits.batch, first_row));
-    let mut budget = BadRowBudget {
-        allowed: job.limits.bad_rows_allowed,
-        seen: bad_before,
-    };
-    rows.map(Some)
-        .chain(stream::once(async { None }))
-        .flat_map(move |rows| {
-            let mut batches = Vec::new();
-            let mut cut = || match (cutter.take(), rows) {
-                (None, _) => Ok(()),
-                (Some(_), Some(Err(error))) => Err(FileError::Rows(error)),
-                (Some(mut cutting), Some(Ok(rows))) => {
-                    let first_row = cutting.end_row();
-                    let within = budget.take(&rows, first_row);
-                    batches.extend(cutting.push(&rows).into_iter().map(Ok));
-                    within.map(|()| cutter = Some(cutting))
-                }
-                (Some(cutting), None) => {
-                    batches.extend(cutting.finish().map(Ok));
-                    Ok(())
-                }
-            };
-            if let Err(error) = cut() {
-                // What comes before the row that is one too many is whole; what holds it is not.
-                if let FileError::BadRows { row, .. } = error {
-                    batches.retain(|batch: &Result<Batch, _>| batch.as_ref().is_ok_and(|batch| batch.end_row <= row));
-                }
-                batches.push(Err(error));
+    let mut budget = BadRowBudget { allowed: job.limits.bad_rows_allowed, seen: bad_before };
+    rows.map(Some).chain(stream::once(async { None })).flat_map(move |rows| {
+        let mut batches = Vec::new();
+        let cut = || match (cutter.take(), rows) {
+            (None, _) => Ok(()),
+            (Some(_), Some(Err(error))) => Err(FileError::Rows(error)),
+            (Some(mut cutting), Some(Ok(rows))) => {
+                let first_row = cutting.end_row();
+                let within = budget.take(&rows, first_row);
+                batches.extend(cutting.push(&rows).into_iter().map(Ok));
+                within.map(|()| cutter = Some(cutting))
             }
-            stream::iter(batches)
-        })
+            (Some(cutting), None) => {
+                batches.extend(cutting.finish().map(Ok));
+                Ok(())
+            }
+        };
+        if let Err(error) = cut() {
+            // What comes before the row that is one too many is whole; what holds it is not.
+            if let FileError::BadRows { row, .. } = error {
+                batches.retain(|batch: &Result<Batch, _>| batch.as_ref().is_ok_and(|batch| batch.end_row <= row));
+            }
+            batches.push(Err(error));
+        }
+        stream::iter(batches)
+    })
 }
 
 /// How many bad rows a file has, and may have.
@@ -164,11 +150,7 @@ impl BadRowBudget {
             self.seen += 1;
             if self.seen > self.allowed {
                 let (row, reason) = (first_row + row, reason.to_string());
-                return Err(FileError::BadRows {
-                    row,
-                    reason,
-                    allowed: self.allowed,
-                });
+                return Err(FileError::BadRows { row, reason, allowed: self.allowed });
             }
         }
         Ok(())

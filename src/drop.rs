@@ -52,10 +52,7 @@ pub struct BlobPath {
 impl BlobPath {
     /// The blob `name` of `container`.
     pub fn new(container: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            container: container.into(),
-            name: name.into(),
-        }
+        Self { container: container.into(), name: name.into() }
     }
 }
 
@@ -77,10 +74,7 @@ pub struct DropPath {
 impl DropPath {
     /// The folder `folder` of `container`.
     pub fn new(container: impl Into<String>, folder: impl Into<String>) -> Self {
-        Self {
-            container: container.into(),
-            folder: folder.into(),
-        }
+        Self { container: container.into(), folder: folder.into() }
     }
 
     /// The blob at `relative` below the drop.
@@ -90,11 +84,7 @@ impl DropPath {
 
     /// What the names of all blobs of the drop begin with: the folder and a slash, or nothing.
     pub fn prefix(&self) -> String {
-        if self.folder.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", self.folder)
-        }
+        if self.folder.is_empty() { String::new() } else { format!("{}/", self.folder) }
     }
 
     /// Container and folders, outermost first.
@@ -106,11 +96,7 @@ impl DropPath {
 impl fmt::Display for DropPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.container)?;
-        if self.folder.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "/{}", self.folder)
-        }
+        if self.folder.is_empty() { Ok(()) } else { write!(f, "/{}", self.folder) }
     }
 }
 
@@ -164,9 +150,6 @@ mod tests {
         let small: TenantId = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap();
         assert_eq!("9F1C7FD3-1A33-4F2B-9D3C-0A8F6F2D7E10".parse(), Ok(small));
         assert_eq!("9f1c7fd31a334f2b9d3c0a8f6f2d7e10".parse::<TenantId>(), Err(NoGuid));
-        assert_eq!(
-            "{9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10}".parse::<TenantId>(),
-            Err(NoGuid)
-        );
+        assert_eq!("{9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10}".parse::<TenantId>(), Err(NoGuid));
     }
 }

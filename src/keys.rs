@@ -7,11 +7,22 @@ pub mod details;
 pub mod unwrap;
 pub mod viva_api;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::verdict::{Reason, Verdict};
+use self::{
+    unwrap::{KeyWrap, PrivateKeys},
+    viva_api::VivaApi,
+};
+use crate::{
+    drop::{TenantId, discover::DropContents, metadata::JobMetadata},
+    store::{ReadWholeError, Store, read_whole},
+    verdict::{Reason, Verdict},
+};
+
+/// The largest key details that are read. Microsoft's have under a thousand bytes.
+const LARGEST_DETAILS: u64 = 1 << 20;
 
 /// An AES-256 key with the IV it is used with.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -55,6 +66,75 @@ pub struct WrappedKeys {
     pub column: Option<WrappedKey>,
     /// Which version of the private key unwraps them, when the drop says so.
     pub public_key_version: Option<String>,
+}
+
+/// Where the keys of a drop come from.
+#[derive(Debug)]
+pub struct KeySource {
+    /// What opens them.
+    pub private_keys: Arc<dyn PrivateKeys>,
+    /// How they are wrapped.
+    pub wrap: KeyWrap,
+    /// Who is asked for them when the drop does not bring them.
+    pub api: VivaApi,
+    /// Whether a drop may do without: with `ALLOW_PLAINTEXT`, sample data comes without any keys.
+    pub may_be_missing: bool,
+}
+
+impl KeySource {
+    /// The keys of a drop: its own key details before those of its metadata, and the API's where it has neither.
+    pub async fn keys_of(
+        &self,
+        store: &dyn Store,
+        contents: &DropContents,
+        metadata: &JobMetadata,
+        tenant: TenantId,
+    ) -> Result<Keys, KeyError> {
+        let wrapped = match wrapped_in_drop(store, contents, metadata).await? {
+            Some(wrapped) => wrapped,
+            None => match self.ask(metadata, tenant).await {
+                Err(KeyError::Refused(why)) if self.may_be_missing => {
+                    tracing::warn!(drop.path = %contents.path, "going on without keys, for plain rows alone: {why}");
+                    return Ok(Keys::default());
+                }
+                answer => answer?,
+            },
+        };
+        unwrap::unwrap_keys(&*self.private_keys, tenant, self.wrap, &wrapped).await
+    }
+
+    async fn ask(&self, metadata: &JobMetadata, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
+        let Some(request) = &metadata.copy_activity_id else {
+            let why = "the job metadata has no CopyActivityId to ask the Viva Insights API with, and no key details";
+            return Err(KeyError::Refused(why.into()));
+        };
+        self.api.egress_decryption_key(request, tenant).await
+    }
+}
+
+/// The wrapped keys that the drop brings itself, if it does.
+pub async fn wrapped_in_drop(
+    store: &dyn Store,
+    contents: &DropContents,
+    metadata: &JobMetadata,
+) -> Result<Option<WrappedKeys>, KeyError> {
+    let mut wrapped = WrappedKeys::default();
+    if let Some(blob) = &contents.key_details {
+        let unreadable = |why: &dyn fmt::Display| KeyError::Refused(format!("the key details cannot be read: {why}"));
+        let bytes = read_whole(store, blob, LARGEST_DETAILS).await.map_err(|error| match error {
+            ReadWholeError::TooLarge { .. } => unreadable(&error),
+            ReadWholeError::Store(source) => KeyError::Unavailable { what: "the store".into(), source: source.into() },
+        })?;
+        let object = details::first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
+        wrapped = details::wrapped_keys(&object.into())?;
+    }
+    if let (None, Some(in_metadata)) = (&wrapped.file, &metadata.decryption_key_details) {
+        wrapped = details::wrapped_keys(in_metadata)?;
+    }
+    if wrapped.public_key_version.is_none() {
+        wrapped.public_key_version.clone_from(&metadata.public_key_version);
+    }
+    Ok((wrapped.file.is_some() || wrapped.column.is_some()).then_some(wrapped))
 }
 
 /// What an unwrapped value may be: secret bytes of any length, zeroed on drop.

@@ -42,13 +42,42 @@ pub struct FileRecord {
 impl FileRecord {
     /// A file that nobody has worked on yet.
     pub fn new(file: FileVersion) -> Self {
-        Self {
-            file,
-            status: Status::Running,
-            next_row: 0,
-            bad_rows: 0,
+        Self { file, status: Status::Running, next_row: 0, bad_rows: 0 }
+    }
+}
+
+/// What an ending is about: it holds as long as none of that has another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The job metadata alone: whatever files there are or will be.
+    Metadata(FileVersion),
+    /// The job metadata and these files, all that there are.
+    Files(FileVersion, Vec<FileVersion>),
+}
+
+impl Scope {
+    /// Every version that the ending is about.
+    pub fn versions(&self) -> Vec<FileVersion> {
+        match self {
+            Self::Metadata(metadata) => vec![metadata.clone()],
+            Self::Files(metadata, files) => std::iter::once(metadata).chain(files).cloned().collect(),
         }
     }
+}
+
+/// How a drop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// What it is about.
+    pub scope: Scope,
+    /// Why it was set aside, or `None` where it is complete.
+    pub reason: Option<Reason>,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Rows that could not be decoded.
+    pub bad_rows: u64,
+    /// The message that said so.
+    pub announced: MessageId,
 }
 
 /// What came of asking for a file.
@@ -70,11 +99,11 @@ pub trait Ledger: std::fmt::Debug + Send + Sync + 'static {
     /// What is known of the files of a drop, by name: the latest version of each.
     async fn files(&self, drop: &DropPath) -> Result<BTreeMap<String, FileRecord>, LedgerError>;
 
-    /// The message that announced how the drop ended, if it has.
-    async fn ending(&self, drop: &DropPath) -> Result<Option<MessageId>, LedgerError>;
+    /// How the drop ended, if it has, and that was announced.
+    async fn ending(&self, drop: &DropPath) -> Result<Option<Ending>, LedgerError>;
 
-    /// Records that the drop's ending was announced by this message.
-    async fn end(&self, drop: &DropPath, announced: &MessageId) -> Result<(), LedgerError>;
+    /// Records how the drop ended, once that was announced.
+    async fn end(&self, drop: &DropPath, ending: &Ending) -> Result<(), LedgerError>;
 }
 
 /// A file while it is worked on. Dropping it gives the claim up; what was checkpointed stays.

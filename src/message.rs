@@ -45,12 +45,7 @@ impl MessageId {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let digits = hash
-            .finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>();
+        let digits = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
         Self(format!("msg_{digits}"))
     }
 }
@@ -129,14 +124,7 @@ impl Message {
             &range.start.to_string(),
             &range.end.to_string(),
         ]);
-        let data = Data {
-            drop,
-            file: &file.name,
-            first_row: range.start,
-            end_row: range.end,
-            identified,
-            bad_rows,
-        };
+        let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
         let mut body = envelope(&id, "viva.insights.rows", data);
 
         // The envelope ends in `}}`: the rows go in before that, as the last member of `data`.
@@ -158,12 +146,7 @@ impl Message {
             bad_rows: u64,
         }
         let id = ending_id("completed", drop, files);
-        let data = Data {
-            drop,
-            files: files.len(),
-            rows,
-            bad_rows,
-        };
+        let data = Data { drop, files: files.len(), rows, bad_rows };
         Self::whole(id, "viva.insights.drop.completed", data)
     }
 
@@ -215,13 +198,7 @@ fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId
 fn envelope(id: &MessageId, kind: &'static str, data: impl Serialize) -> Vec<u8> {
     let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     // Strings, numbers and options alone: serialization cannot fail.
-    serde_json::to_vec(&Envelope {
-        id,
-        r#type: kind,
-        timestamp,
-        data,
-    })
-    .unwrap_or_default()
+    serde_json::to_vec(&Envelope { id, r#type: kind, timestamp, data }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -242,10 +219,7 @@ mod tests {
     }
 
     fn file(etag: &str) -> FileVersion {
-        FileVersion {
-            name: "part-0.json.gz".into(),
-            etag: ETag(etag.into()),
-        }
+        FileVersion { name: "part-0.json.gz".into(), etag: ETag(etag.into()) }
     }
 
     fn data(message: &Message) -> Value {
@@ -257,26 +231,17 @@ mod tests {
         let rows = br#"{"a":1.50},{"a":12345678901234567890.10}"#;
         let message = Message::rows(&facts(), &file("1"), 10..12, true, rows, &[]);
         let text = std::str::from_utf8(&message.body).unwrap();
-        assert!(
-            text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#),
-            "{text}"
-        );
+        assert!(text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#), "{text}");
         assert_eq!(data(&message)["firstRow"], 10);
         assert!(data(&message).get("badRows").is_none());
     }
 
     #[test]
     fn a_batch_of_bad_rows_alone_has_an_empty_list_of_rows() {
-        let bad = [BadRow {
-            row: 3,
-            reason: "is no JSON object".into(),
-        }];
+        let bad = [BadRow { row: 3, reason: "is no JSON object".into() }];
         let message = Message::rows(&facts(), &file("1"), 3..4, false, b"", &bad);
         assert_eq!(data(&message)["rows"], json!([]));
-        assert_eq!(
-            data(&message)["badRows"],
-            json!([{"row": 3, "reason": "is no JSON object"}])
-        );
+        assert_eq!(data(&message)["badRows"], json!([{"row": 3, "reason": "is no JSON object"}]));
     }
 
     #[test]
@@ -298,12 +263,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_its_file_or_says_null() {
-        let failure = Failure {
-            file: None,
-            reason: Reason::Errors,
-            message: "no consent",
-            rows_delivered: 0,
-        };
+        let failure = Failure { file: None, reason: Reason::Errors, message: "no consent", rows_delivered: 0 };
         let message = Message::failed(&facts(), &[], &failure);
         assert_eq!(data(&message)["file"], Value::Null);
         assert_eq!(data(&message)["reason"], "errors");

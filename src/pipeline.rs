@@ -7,7 +7,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{Stream, StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -109,10 +109,7 @@ pub fn rows(
                 row += rows.count();
                 Ok(rows)
             }
-            Err(RowTooLong { row: within }) => Err(RowsError::RowTooLong {
-                row: row + within,
-                longest,
-            }),
+            Err(RowTooLong { row: within }) => Err(RowsError::RowTooLong { row: row + within, longest }),
         })
         .boxed()
 }
@@ -126,20 +123,17 @@ fn blocks(
     let (byte_sender, byte_receiver) = mpsc::channel(READ_AHEAD);
     let (block_sender, mut block_receiver) = mpsc::channel(BLOCKS_AHEAD);
     let reading = AbortOnDropHandle::new(tokio::spawn(forward(bytes, byte_sender)));
-    let mut unpacking = Unpacking {
-        bytes: byte_receiver,
-        at: 0,
-        blocks: block_sender.clone(),
-    };
+    let mut unpacking = Unpacking { bytes: byte_receiver, at: 0, is_at_end: false, blocks: block_sender.clone() };
     let (key, rules) = (keys.file.clone(), rules.clone());
     let worker = tokio::task::spawn_blocking(move || unpacking.run(key.as_ref(), &rules));
 
     // The worker's own channel closes when it ends; how it ended is the last item.
     drop(block_sender);
     let ended = futures::stream::once(worker).filter_map(async |end| match end {
-        Ok(Ok(()) | Err(Stop::NobodyListens)) => None,
+        Ok(Ok(())) => None,
         Ok(Err(Stop::Failed(error))) => Some(Err(error)),
-        Ok(Err(Stop::Damaged(_))) | Err(_) => Some(Err(RowsError::Panicked)),
+        // Whoever sees this listens: so it was a neighbour that died, and the file is not at its end.
+        Ok(Err(Stop::NobodyListens | Stop::Damaged(_))) | Err(_) => Some(Err(RowsError::Panicked)),
     });
     futures::stream::poll_fn(move |context| {
         let _reads_while_polled = &reading;
@@ -168,6 +162,7 @@ struct Unpacking {
     bytes: mpsc::Receiver<Chunk>,
     /// How many bytes were taken.
     at: u64,
+    is_at_end: bool,
     blocks: mpsc::Sender<Block>,
 }
 
@@ -223,8 +218,13 @@ impl Unpacking {
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, Stop> {
-        let chunk = self.bytes.blocking_recv().ok_or(Stop::NobodyListens)?;
-        let Some(bytes) = chunk else { return Ok(None) };
+        if self.is_at_end {
+            return Ok(None);
+        }
+        let Some(bytes) = self.bytes.blocking_recv().ok_or(Stop::NobodyListens)? else {
+            self.is_at_end = true;
+            return Ok(None);
+        };
         let bytes = bytes.map_err(|source| Stop::Failed(RowsError::Read { at: self.at, source }))?;
         self.at += bytes.len() as u64;
         Ok(Some(bytes))

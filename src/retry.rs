@@ -24,11 +24,7 @@ pub struct Patience {
 impl Patience {
     /// The waits of design: 0.5 s, doubling to 30 s.
     pub const fn lasting(total: Duration) -> Self {
-        Self {
-            first: Duration::from_millis(500),
-            longest: Duration::from_secs(30),
-            total,
-        }
+        Self { first: Duration::from_millis(500), longest: Duration::from_secs(30), total }
     }
 
     /// The wait before try `number` (1 is the first repetition): anywhere between nothing and the doubled bound, so that
@@ -71,9 +67,7 @@ where
             Attempt::Failed(error) => return Err(GaveUp::Failed(error)),
             Attempt::Again(error, asked) => (error, asked),
         };
-        let wait = patience
-            .wait(number, fastrand::f64())
-            .max(asked.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        let wait = patience.wait(number, fastrand::f64()).max(asked.unwrap_or_default().min(LONGEST_RETRY_AFTER));
         if begun.elapsed() + wait > patience.total {
             return Err(GaveUp::OutOfPatience(error, number));
         }
@@ -99,11 +93,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_fails_for_a_while_is_tried_until_it_works() {
         let done = tries(PATIENCE, |number| async move {
-            if number < 6 {
-                Attempt::Again("not yet", None)
-            } else {
-                Attempt::Done(number)
-            }
+            if number < 6 { Attempt::Again("not yet", None) } else { Attempt::Done(number) }
         });
         assert_eq!(done.await, Ok::<_, GaveUp<&str>>(6));
     }
@@ -112,10 +102,7 @@ mod tests {
     async fn patience_ends() {
         let begun = Instant::now();
         let end = tries(PATIENCE, |_| async { Attempt::<(), _>::Again("down", None) }).await;
-        assert!(
-            matches!(end, Err(GaveUp::OutOfPatience("down", tries)) if tries > 8),
-            "{end:?}"
-        );
+        assert!(matches!(end, Err(GaveUp::OutOfPatience("down", tries)) if tries > 8), "{end:?}");
         assert!(begun.elapsed() <= PATIENCE.total);
     }
 
@@ -125,11 +112,7 @@ mod tests {
         let patience = Patience::lasting(Duration::from_secs(3600));
         let done = tries(patience, |number| async move {
             let hour = Some(Duration::from_secs(3600));
-            if number == 1 {
-                Attempt::<_, ()>::Again((), hour)
-            } else {
-                Attempt::Done(())
-            }
+            if number == 1 { Attempt::<_, ()>::Again((), hour) } else { Attempt::Done(()) }
         });
         assert_eq!(done.await, Ok(()));
         assert_eq!(begun.elapsed(), LONGEST_RETRY_AFTER);

@@ -144,11 +144,7 @@ pub enum SimulateError {
 
 impl SimulateError {
     fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            verb: "write",
-            path: path.into(),
-            source,
-        }
+        move |source| Self::Io { verb: "write", path: path.into(), source }
     }
 }
 
@@ -175,14 +171,7 @@ pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -
     };
     secrets::write_private_key(&private_key, &made.private_key)?;
     write_json(&made.decryption_keys, &secrets::Answer::new(&details))?;
-    write_files(
-        options,
-        &Rows::new(options, &period, &keys),
-        &keys,
-        total,
-        &mut made,
-        progress,
-    )?;
+    write_files(options, &Rows::new(options, &period, &keys), &keys, total, &mut made, progress)?;
     write_metadata(options, &period, details, &made)?;
     Ok(made)
 }
@@ -191,10 +180,7 @@ pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -
 fn extent(options: &SimulateOptions) -> Result<(u64, Period), SimulateError> {
     let rows = options.users.checked_mul(options.weeks.into());
     rows.zip(Period::of(options.weeks, options.seed.is_some()))
-        .ok_or(SimulateError::TooMany {
-            users: options.users,
-            weeks: options.weeks,
-        })
+        .ok_or(SimulateError::TooMany { users: options.users, weeks: options.weeks })
 }
 
 /// Makes the folder, unless somebody else's files are in it.
@@ -258,8 +244,7 @@ fn write_metadata(
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), SimulateError> {
     let text = serde_json::to_vec(value).map_err(io::Error::from);
-    text.and_then(|text| fs::write(path, text))
-        .map_err(SimulateError::writing(path))
+    text.and_then(|text| fs::write(path, text)).map_err(SimulateError::writing(path))
 }
 
 #[cfg(test)]

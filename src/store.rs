@@ -108,10 +108,7 @@ pub enum StoreError {
 
 impl StoreError {
     fn unavailable(path: &BlobPath, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Unavailable {
-            path: path.clone(),
-            source: source.into(),
-        }
+        Self::Unavailable { path: path.clone(), source: source.into() }
     }
 
     /// What the end of a task means for the blob it worked on. A panic goes on where it would have without the task;

@@ -72,13 +72,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_written_as_it_is_displayed() {
-        for reason in [
-            Reason::Errors,
-            Reason::NoKey,
-            Reason::BadRow,
-            Reason::RowTooLong,
-            Reason::RowCount,
-        ] {
+        for reason in [Reason::Errors, Reason::NoKey, Reason::BadRow, Reason::RowTooLong, Reason::RowCount] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
         }
     }

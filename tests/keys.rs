@@ -56,18 +56,12 @@ fn wrap(padding: Padding, plain: &[u8]) -> WrappedKey {
         Padding::Oaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), plain),
         Padding::Pkcs1v15 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, plain),
     };
-    WrappedKey {
-        value: value.unwrap(),
-        iv: [7; 16],
-    }
+    WrappedKey { value: value.unwrap(), iv: [7; 16] }
 }
 
 /// The File key alone.
 fn file_key(wrapped: WrappedKey) -> WrappedKeys {
-    WrappedKeys {
-        file: Some(wrapped),
-        ..WrappedKeys::default()
-    }
+    WrappedKeys { file: Some(wrapped), ..WrappedKeys::default() }
 }
 
 /// A folder with `text` in the file `name`.
@@ -107,9 +101,7 @@ async fn every_padding_is_found_by_trying() {
     for padding in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
         for plain in [KEY.to_vec(), text.clone().into_bytes(), utf16(text.clone())] {
             let wrapped = file_key(wrap(padding, &plain));
-            let keys = unwrap_keys(&private_keys, tenant(), KeyWrap::Auto, &wrapped)
-                .await
-                .unwrap();
+            let keys = unwrap_keys(&private_keys, tenant(), KeyWrap::Auto, &wrapped).await.unwrap();
             let file = keys.file.unwrap();
             assert_eq!((file.key, file.iv), (KEY, [7; 16]), "{padding}");
             assert!(keys.column.is_none());
@@ -139,10 +131,7 @@ async fn a_column_key_that_is_there_and_does_not_unwrap_is_no_missing_consent() 
     let mut damaged = wrap(Padding::Oaep, &KEY);
     damaged.value[100] ^= 1;
     for column in [damaged, wrap(Padding::Oaep, &KEY[..16])] {
-        let wrapped = WrappedKeys {
-            column: Some(column),
-            ..file_key(wrap(Padding::Oaep, &KEY))
-        };
+        let wrapped = WrappedKeys { column: Some(column), ..file_key(wrap(Padding::Oaep, &KEY)) };
         let text = wrong(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
         assert_eq!(
             text,
@@ -155,9 +144,7 @@ async fn a_column_key_that_is_there_and_does_not_unwrap_is_no_missing_consent() 
 #[tokio::test]
 async fn without_wrapped_keys_no_private_key_is_needed() {
     let nowhere = PemFolder::new("/nowhere");
-    let keys = unwrap_keys(&nowhere, tenant(), KeyWrap::Auto, &WrappedKeys::default())
-        .await
-        .unwrap();
+    let keys = unwrap_keys(&nowhere, tenant(), KeyWrap::Auto, &WrappedKeys::default()).await.unwrap();
     assert!(keys.file.is_none() && keys.column.is_none());
 }
 
@@ -166,10 +153,7 @@ async fn a_new_customers_key_is_found_without_a_restart_in_any_case() {
     let folder = tempfile::tempdir().unwrap();
     let wrapped = file_key(wrap(Padding::Oaep, &KEY));
     let text = refused(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
-    assert!(
-        text.contains(&format!("{TENANT}.pem")) && text.contains("vivadrop onboard"),
-        "{text}"
-    );
+    assert!(text.contains(&format!("{TENANT}.pem")) && text.contains("vivadrop onboard"), "{text}");
 
     fs::write(folder.path().join("9F1C7FD3-1a33-4f2b-9d3c-0a8f6f2d7e10.PEM"), pem()).unwrap();
     assert!(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await.is_ok());
@@ -191,10 +175,7 @@ async fn pem_is_read_in_both_forms_with_any_line_ends_and_with_text_around_it() 
         pem().replace('\n', "\r\n"),
         older,
         one_line,
-        format!(
-            "Bag Attributes\n    friendlyName: {TENANT}\n{certificate}{}trailing",
-            pem()
-        ),
+        format!("Bag Attributes\n    friendlyName: {TENANT}\n{certificate}{}trailing", pem()),
     ] {
         assert!(open_with(&text).await.is_ok(), "{text}");
     }
@@ -253,9 +234,7 @@ fn wrapped_bytes_of_any_length_are_none_and_no_panic() {
     runner
         .run(&bytes, |bytes| {
             for padding in KeyWrap::Auto.paddings() {
-                let plain = runtime
-                    .block_on(file.decrypt(tenant(), None, *padding, &bytes))
-                    .unwrap();
+                let plain = runtime.block_on(file.decrypt(tenant(), None, *padding, &bytes)).unwrap();
                 prop_assert!(plain.is_none());
             }
             Ok(())
@@ -292,10 +271,7 @@ async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
     let mut opened = 0;
     for case in fs::read_dir(vectors()).unwrap().map(|entry| entry.unwrap().path()) {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let (Ok(secrets), true) = (
-            fs::read(case.join("secrets.json")),
-            case.join("private-key.pem").exists(),
-        ) else {
+        let (Ok(secrets), true) = (fs::read(case.join("secrets.json")), case.join("private-key.pem").exists()) else {
             continue;
         };
         let private_key = PemFile::new(case.join("private-key.pem"));

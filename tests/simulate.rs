@@ -56,10 +56,7 @@ const COLUMNS: [&str; 22] = [
 /// A key that all tests share, since making one takes a while: made by `simulate`, as for somebody who has none.
 static SHARED: LazyLock<(TempDir, Simulated)> = LazyLock::new(|| {
     let out = tempfile::tempdir().unwrap();
-    let options = SimulateOptions {
-        users: 1,
-        ..SimulateOptions::default()
-    };
+    let options = SimulateOptions { users: 1, ..SimulateOptions::default() };
     let made = simulate(&options, out.path(), &|_| {}).unwrap();
     (out, made)
 });
@@ -157,15 +154,10 @@ fn key(answer: &Value, kind: &str, private_key: &Path, wrap: KeyWrap) -> [u8; 48
 fn decrypted(mut bytes: Vec<u8>, key_and_iv: &[u8; 48], cipher: Cipher) -> Vec<u8> {
     let (key, iv) = key_and_iv.split_at(32);
     match cipher {
-        Cipher::Ctr => ctr::Ctr128BE::<Aes256>::new_from_slices(key, iv)
-            .unwrap()
-            .apply_keystream(&mut bytes),
+        Cipher::Ctr => ctr::Ctr128BE::<Aes256>::new_from_slices(key, iv).unwrap().apply_keystream(&mut bytes),
         Cipher::Cbc => {
             let cbc = cbc::Decryptor::<Aes256>::new_from_slices(key, iv).unwrap();
-            let length = cbc
-                .decrypt_padded::<aes::cipher::block_padding::Pkcs7>(&mut bytes)
-                .unwrap()
-                .len();
+            let length = cbc.decrypt_padded::<aes::cipher::block_padding::Pkcs7>(&mut bytes).unwrap().len();
             bytes.truncate(length);
         }
     }
@@ -255,19 +247,9 @@ fn rows_are_as_long_as_real_ones_and_get_five_times_smaller() {
 #[test]
 fn every_layout_holds_the_same_rows_with_every_cipher() {
     let expected = open(&options(200)).rows();
-    for layout in [
-        Layout::EncryptedGzip,
-        Layout::GzipEncrypted,
-        Layout::Encrypted,
-        Layout::Plain,
-    ] {
+    for layout in [Layout::EncryptedGzip, Layout::GzipEncrypted, Layout::Encrypted, Layout::Plain] {
         for (file_cipher, column_cipher) in [(Cipher::Ctr, Cipher::Cbc), (Cipher::Cbc, Cipher::Ctr)] {
-            let drop = open(&SimulateOptions {
-                layout,
-                file_cipher,
-                column_cipher,
-                ..options(200)
-            });
+            let drop = open(&SimulateOptions { layout, file_cipher, column_cipher, ..options(200) });
             assert_eq!(drop.rows(), expected, "{layout} {file_cipher} {column_cipher}");
             let zipped = matches!(layout, Layout::EncryptedGzip | Layout::GzipEncrypted);
             assert_eq!(drop.texts[0].0, if zipped { "part-0.json.gz" } else { "part-0.json" });
@@ -286,23 +268,9 @@ fn keys_can_be_wrapped_in_every_way() {
 #[test]
 fn rows_go_on_from_file_to_file() {
     let one = open(&options(100));
-    let three = open(&SimulateOptions {
-        files: NonZeroUsize::new(3).unwrap(),
-        ..options(100)
-    });
-    let rows: Vec<_> = three
-        .texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.lines().count()))
-        .collect();
-    assert_eq!(
-        rows,
-        [
-            ("part-0.json.gz", 434),
-            ("part-1.json.gz", 433),
-            ("part-2.json.gz", 433)
-        ]
-    );
+    let three = open(&SimulateOptions { files: NonZeroUsize::new(3).unwrap(), ..options(100) });
+    let rows: Vec<_> = three.texts.iter().map(|(name, text)| (name.as_str(), text.lines().count())).collect();
+    assert_eq!(rows, [("part-0.json.gz", 434), ("part-1.json.gz", 433), ("part-2.json.gz", 433)]);
     assert_eq!(three.rows(), one.rows());
     assert_eq!(three.made.files, 3);
 }
@@ -332,10 +300,7 @@ fn keys_are_new_every_time() {
 
 #[test]
 fn the_metadata_has_what_microsoft_documents() {
-    let drop = open(&SimulateOptions {
-        table_name: Some("PersonReport_v1".into()),
-        ..options(3)
-    });
+    let drop = open(&SimulateOptions { table_name: Some("PersonReport_v1".into()), ..options(3) });
     let metadata = &drop.metadata;
     assert_eq!(metadata["CopyActivityId"], drop.made.copy_activity_id.to_string());
     assert_eq!(metadata["TenantId"], drop.made.tenant.to_string());
@@ -355,11 +320,7 @@ fn the_metadata_has_what_microsoft_documents() {
 fn the_tenant_and_the_request_can_be_named() {
     let tenant = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap();
     let request = Uuid::from_u128(7);
-    let drop = open(&SimulateOptions {
-        tenant: Some(tenant),
-        copy_activity_id: Some(request),
-        ..options(1)
-    });
+    let drop = open(&SimulateOptions { tenant: Some(tenant), copy_activity_id: Some(request), ..options(1) });
     assert_eq!((drop.made.tenant, drop.made.copy_activity_id), (tenant, request));
     assert_eq!(drop.metadata["TenantId"], tenant.to_string());
 }
@@ -367,25 +328,16 @@ fn the_tenant_and_the_request_can_be_named() {
 #[test]
 fn keys_in_the_metadata_are_those_of_the_answer() {
     let out = tempfile::tempdir().unwrap();
-    let options = SimulateOptions {
-        keys_in_metadata: true,
-        ..options(1)
-    };
+    let options = SimulateOptions { keys_in_metadata: true, ..options(1) };
     let made = simulate(&options, out.path(), &|_| {}).unwrap();
     let metadata = json(&made.drop.join("metadata/JobMetadata/Metadata.json"));
-    assert_eq!(
-        metadata["DecryptionKeyDetails"],
-        json(&made.decryption_keys)["DecryptionKeys"]
-    );
+    assert_eq!(metadata["DecryptionKeyDetails"], json(&made.decryption_keys)["DecryptionKeys"]);
 }
 
 #[test]
 fn metrics_as_strings_are_spelled_the_same() {
     let numbers = open(&options(20));
-    let strings = open(&SimulateOptions {
-        string_metrics: true,
-        ..options(20)
-    });
+    let strings = open(&SimulateOptions { string_metrics: true, ..options(20) });
     let unquoted = |row: &Map<String, Value>| {
         let unquoted = |(name, value): (&String, &Value)| match value.as_str() {
             Some(text) if COLUMNS[2..20].contains(&name.as_str()) || name == "IsActive" => {
@@ -428,10 +380,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let file = out.path().join("file");
     fs::write(&file, "").unwrap();
     let error = simulate(&options(1), &file.join("out"), &|_| {}).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("cannot write `{}`", file.join("out").display())
-    );
+    assert_eq!(error.to_string(), format!("cannot write `{}`", file.join("out").display()));
 }
 
 #[test]
@@ -449,16 +398,10 @@ fn a_new_private_key_is_pkcs8_for_its_owner_alone() {
 fn a_private_key_may_be_pkcs1() {
     let folder = tempfile::tempdir().unwrap();
     let shared = fs::read_to_string(&SHARED.1.private_key).unwrap();
-    let pem = RsaPrivateKey::from_pkcs8_pem(&shared)
-        .unwrap()
-        .to_pkcs1_pem(LineEnding::LF)
-        .unwrap();
+    let pem = RsaPrivateKey::from_pkcs8_pem(&shared).unwrap().to_pkcs1_pem(LineEnding::LF).unwrap();
     let path = folder.path().join("pkcs1.pem");
     fs::write(&path, pem).unwrap();
-    let drop = open(&SimulateOptions {
-        private_key: Some(path),
-        ..options(1)
-    });
+    let drop = open(&SimulateOptions { private_key: Some(path), ..options(1) });
     assert_eq!(drop.rows().len(), 13);
 }
 
@@ -471,14 +414,8 @@ fn a_file_without_a_private_key_is_refused_before_anything_is_written() {
         path
     };
     let short = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
-    for path in [
-        write("text", "no key"),
-        write("short", &short.to_pkcs1_pem(LineEnding::LF).unwrap()),
-    ] {
-        let options = SimulateOptions {
-            private_key: Some(path.clone()),
-            ..options(1)
-        };
+    for path in [write("text", "no key"), write("short", &short.to_pkcs1_pem(LineEnding::LF).unwrap())] {
+        let options = SimulateOptions { private_key: Some(path.clone()), ..options(1) };
         let error = simulate(&options, &folder.path().join("out"), &|_| {}).unwrap_err();
         assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
         assert!(!folder.path().join("out").exists());

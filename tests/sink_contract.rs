@@ -102,10 +102,7 @@ impl OverPipe {
             let bodies = lines.take_while(|line| !line.contains(LAST_ROW));
             bodies.flat_map(|line| rows_of(line.as_bytes())).collect()
         });
-        Self {
-            sink: Arc::new(Stdout::to(out)),
-            reader: Mutex::new(Some(reader)),
-        }
+        Self { sink: Arc::new(Stdout::to(out)), reader: Mutex::new(Some(reader)) }
     }
 
     /// Ends the reader, and so closes the pipe.
@@ -201,10 +198,7 @@ fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
         request_start_date: None,
         request_end_date: None,
     };
-    let file = FileVersion {
-        name: "part-0.json.gz".into(),
-        etag: ETag("1".into()),
-    };
+    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     Message::rows(&drop, &file, range, true, rows.join(",").as_bytes(), &[])
 }
 

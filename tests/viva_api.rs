@@ -36,11 +36,8 @@ const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 const SCOPE: &str = "https://viva.example/.default";
 
 /// Many tries within a second.
-const PATIENCE: Patience = Patience {
-    first: Duration::from_millis(2),
-    longest: Duration::from_millis(20),
-    total: Duration::from_secs(1),
-};
+const PATIENCE: Patience =
+    Patience { first: Duration::from_millis(2), longest: Duration::from_millis(20), total: Duration::from_secs(1) };
 
 fn tenant() -> TenantId {
     TENANT.parse().unwrap()
@@ -51,15 +48,11 @@ fn answer() -> Value {
 }
 
 async fn stub() -> VivaApiStub {
-    VivaApiStub::start([(REQUEST.to_owned(), tenant(), answer())])
-        .await
-        .unwrap()
+    VivaApiStub::start([(REQUEST.to_owned(), tenant(), answer())]).await.unwrap()
 }
 
 fn api(stub: &VivaApiStub, token: Option<Arc<dyn TokenCredential>>) -> VivaApi {
-    VivaApi::new(stub.url(), token, SCOPE.to_owned())
-        .unwrap()
-        .with_limits(PATIENCE, Duration::from_secs(5))
+    VivaApi::new(stub.url(), token, SCOPE.to_owned()).unwrap().with_limits(PATIENCE, Duration::from_secs(5))
 }
 
 async fn ask(api: &VivaApi) -> Result<WrappedKeys, KeyError> {
@@ -89,10 +82,7 @@ struct Tokens {
 
 impl Tokens {
     fn of(tokens: usize) -> Arc<Self> {
-        Arc::new(Self {
-            tokens,
-            asked: AtomicUsize::new(0),
-        })
+        Arc::new(Self { tokens, asked: AtomicUsize::new(0) })
     }
 }
 
@@ -117,10 +107,7 @@ async fn the_keys_of_a_request_are_asked_for_by_its_ids() {
     let keys = ask(&api(&stub, None)).await.unwrap();
     assert_eq!(keys.file.unwrap().value, b"secret");
     assert_eq!(keys.column, None);
-    let asked = Asked {
-        request_id: REQUEST.to_owned(),
-        scope_id: TENANT.to_owned(),
-    };
+    let asked = Asked { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
     assert_eq!(stub.asked(), [asked]);
 }
 
@@ -131,24 +118,15 @@ async fn the_answer_in_the_other_spelling_is_read_as_well() {
     let keys = json!({"DecryptionKeys": [{"DecryptionKeyType": "Column", "Value": "Yw==", "IV": iv},
                                          {"DecryptionKeyType": "File", "Value": "Zg==", "IV": iv}]});
     stub.hold("another", tenant(), keys);
-    let keys = api(&stub, None)
-        .egress_decryption_key("another", tenant())
-        .await
-        .unwrap();
-    assert_eq!(
-        (keys.file.unwrap().value, keys.column.unwrap().value),
-        (b"f".to_vec(), b"c".to_vec())
-    );
+    let keys = api(&stub, None).egress_decryption_key("another", tenant()).await.unwrap();
+    assert_eq!((keys.file.unwrap().value, keys.column.unwrap().value), (b"f".to_vec(), b"c".to_vec()));
 }
 
 #[tokio::test]
 async fn a_request_that_the_api_does_not_know_is_refused_at_once() {
     let stub = stub().await;
     let text = refused(api(&stub, None).egress_decryption_key("unknown", tenant()).await);
-    assert!(
-        text.contains("`unknown`") && text.contains("HTTP 400 Bad Request, BadRequest"),
-        "{text}"
-    );
+    assert!(text.contains("`unknown`") && text.contains("HTTP 400 Bad Request, BadRequest"), "{text}");
     let elsewhere = "00000000-0000-4000-8000-000000000000".parse().unwrap();
     refused(api(&stub, None).egress_decryption_key(REQUEST, elsewhere).await);
     assert_eq!(stub.requests(), 2);
@@ -173,17 +151,11 @@ async fn patience_ends_with_who_did_not_answer() {
         status: 503,
         body: json!({"error": {"code": "ServerBusy", "message": "secret"}}).to_string(),
     });
-    let patience = Patience {
-        total: Duration::from_millis(100),
-        ..PATIENCE
-    };
+    let patience = Patience { total: Duration::from_millis(100), ..PATIENCE };
     let api = api(&stub, None).with_limits(patience, Duration::from_secs(5));
     let text = unavailable(ask(&api).await);
     let name = stub.url().origin().ascii_serialization();
-    assert_eq!(
-        text,
-        format!("the Viva Insights API at `{name}`: HTTP 503 Service Unavailable, ServerBusy")
-    );
+    assert_eq!(text, format!("the Viva Insights API at `{name}`: HTTP 503 Service Unavailable, ServerBusy"));
     assert!(stub.requests() > 1);
 }
 
@@ -209,10 +181,7 @@ async fn a_service_that_has_gone_did_not_answer() {
 async fn a_try_that_takes_too_long_is_given_up_and_tried_again() {
     let stub = stub().await;
     stub.behave_for(1, Behaviour::Slow(Duration::from_secs(60)));
-    let patience = Patience {
-        total: Duration::from_secs(30),
-        ..PATIENCE
-    };
+    let patience = Patience { total: Duration::from_secs(30), ..PATIENCE };
     let api = api(&stub, None).with_limits(patience, Duration::from_millis(200));
     assert!(ask(&api).await.is_ok());
     assert!(stub.requests() > 1);
@@ -243,10 +212,7 @@ async fn every_other_status_is_final_and_its_body_is_not_quoted() {
         let body = "secret".to_owned();
         stub.behave(Behaviour::Wrong { status, body });
         let text = refused(ask(&api(&stub, None)).await);
-        assert!(
-            text.contains(&format!("HTTP {status}")) && !text.contains("secret"),
-            "{text}"
-        );
+        assert!(text.contains(&format!("HTTP {status}")) && !text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
     }
 }
@@ -269,10 +235,8 @@ async fn a_redirect_is_not_followed() {
     let stub = stub().await;
     for status in [302, 307, 308] {
         let elsewhere = format!("{}v1.0/egressDecryptionKey", stub.url());
-        let url = always(format!(
-            "HTTP/1.1 {status} Elsewhere\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n"
-        ))
-        .await;
+        let url =
+            always(format!("HTTP/1.1 {status} Elsewhere\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n")).await;
         let text = refused(ask(&VivaApi::new(&url, None, String::new()).unwrap()).await);
         assert!(text.contains(&format!("HTTP {status}")), "{text}");
     }
@@ -282,9 +246,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_200_that_breaks_off_is_tried_again() {
     let url = always(format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", answer())).await;
-    let api = VivaApi::new(&url, None, String::new())
-        .unwrap()
-        .with_limits(PATIENCE, Duration::from_secs(5));
+    let api = VivaApi::new(&url, None, String::new()).unwrap().with_limits(PATIENCE, Duration::from_secs(5));
     unavailable(ask(&api).await);
 }
 
@@ -305,16 +267,9 @@ async fn a_200_without_keys_is_refused_and_not_quoted() {
 #[tokio::test]
 async fn a_200_with_a_damaged_key_is_a_wrong_key() {
     let stub = stub().await;
-    stub.hold(
-        REQUEST,
-        tenant(),
-        json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}),
-    );
+    stub.hold(REQUEST, tenant(), json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
     let keys = ask(&api(&stub, None)).await;
-    assert!(
-        matches!(&keys, Err(KeyError::Wrong(text)) if text == "the File key's value is not Base64"),
-        "{keys:?}"
-    );
+    assert!(matches!(&keys, Err(KeyError::Wrong(text)) if text == "the File key's value is not Base64"), "{keys:?}");
 }
 
 #[tokio::test]
@@ -340,10 +295,7 @@ async fn a_token_that_is_not_taken_says_what_to_check() {
         let stub = stub().await;
         stub.demand_token("hunter2");
         let text = refused(ask(&api(&stub, Some(Tokens::of(tokens)))).await);
-        assert!(
-            text.contains("HTTP 401") && text.contains("PARTNER_APP_SECRET"),
-            "{text}"
-        );
+        assert!(text.contains("HTTP 401") && text.contains("PARTNER_APP_SECRET"), "{text}");
         assert!(!text.contains("token-"), "{text}");
         assert_eq!(stub.requests(), requests);
     }

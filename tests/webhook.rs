@@ -21,17 +21,10 @@ const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Waits that a test can wait for, for longer than any test takes.
-const BRISK: Patience = Patience {
-    first: MOMENT,
-    longest: Duration::from_millis(5),
-    total: LONG,
-};
+const BRISK: Patience = Patience { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
 
 /// The same, and out of it at once.
-const SHORT: Patience = Patience {
-    total: Duration::from_millis(100),
-    ..BRISK
-};
+const SHORT: Patience = Patience { total: Duration::from_millis(100), ..BRISK };
 
 async fn receiver() -> Receiver {
     Receiver::start(Options::default()).await.unwrap()
@@ -55,10 +48,7 @@ fn message(first: u64) -> Message {
         request_start_date: None,
         request_end_date: None,
     };
-    let file = FileVersion {
-        name: "part-0.json.gz".into(),
-        etag: ETag("1".into()),
-    };
+    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
     Message::rows(&drop, &file, first..first + 2, true, rows.as_bytes(), &[])
 }
@@ -84,10 +74,7 @@ async fn a_message_is_signed_json_with_its_id() {
     assert_eq!((received.taken, received.bad_signatures), (1, 0));
     assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
     assert_eq!(header(&received, 0, "content-type").unwrap(), "application/json");
-    assert_eq!(
-        header(&received, 0, "user-agent").unwrap(),
-        concat!("vivadrop/", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(header(&received, 0, "user-agent").unwrap(), concat!("vivadrop/", env!("CARGO_PKG_VERSION")));
     assert!(header(&received, 0, "webhook-signature").unwrap().starts_with("v1,"));
     assert_eq!(header(&received, 0, "content-encoding"), None);
 }
@@ -117,10 +104,7 @@ async fn a_message_signed_with_another_secret_is_refused() {
 
 #[tokio::test]
 async fn without_a_secret_a_message_on_loopback_is_not_signed() {
-    let options = Options {
-        signed: false,
-        ..Options::default()
-    };
+    let options = Options { signed: false, ..Options::default() };
     let receiver = Receiver::start(options).await.unwrap();
     let config = WebhookConfig::new(receiver.url(), None).unwrap();
     Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap();
@@ -202,12 +186,7 @@ async fn no_redirect_is_followed() {
     let receiver = receiver().await;
     receiver.answer_always(Answer::Redirect(receiver.elsewhere()));
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"), "{error}");
     assert_eq!(receiver.received().strays, 0);
 }
 

@@ -120,9 +120,7 @@ impl DropContents {
 fn job_metadata<'a>(path: &DropPath, blobs: &'a [Blob]) -> Option<&'a Blob> {
     let candidates = || blobs.iter().filter(|blob| describes(blob, &path.folder));
     let folder = format!("{}{JOB_METADATA}/", path.prefix());
-    candidates()
-        .find(|blob| blob.path.name.starts_with(&folder))
-        .or_else(|| candidates().next())
+    candidates().find(|blob| blob.path.name.starts_with(&folder)).or_else(|| candidates().next())
 }
 
 /// Whether the blob called `name` below a drop is data: not metadata, not hidden, not of a drop of its own in a folder below.
@@ -152,11 +150,7 @@ fn described_folder(name: &str) -> Option<&str> {
 /// The folder in which `path` is `tail`; empty for the container itself.
 fn above<'a>(path: &'a str, tail: &str) -> Option<&'a str> {
     let folder = path.strip_suffix(tail)?;
-    if folder.is_empty() {
-        Some(folder)
-    } else {
-        folder.strip_suffix('/')
-    }
+    if folder.is_empty() { Some(folder) } else { folder.strip_suffix('/') }
 }
 
 /// The folders above the blob or folder `name`, innermost first; the last is empty, for the container itself.

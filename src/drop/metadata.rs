@@ -140,10 +140,7 @@ impl Fields {
         // serde_json's own words may quote what they stumbled over: the position is all that is told.
         match serde_json::Deserializer::from_slice(text).into_iter().next() {
             Some(Ok(fields)) => Ok(fields),
-            Some(Err(error)) => Err(MetadataError::NoJson {
-                line: error.line(),
-                column: error.column(),
-            }),
+            Some(Err(error)) => Err(MetadataError::NoJson { line: error.line(), column: error.column() }),
             None => Err(MetadataError::NoObject),
         }
     }
@@ -166,11 +163,7 @@ impl Fields {
     fn fact(&mut self, name: &'static str) -> Result<Option<String>, MetadataError> {
         let text = self.text(name);
         if text.as_ref().is_some_and(|text| text.chars().count() > LONGEST_FACT) {
-            return Err(MetadataError::Field {
-                name,
-                found: "a very long text",
-                expected: "at most 1,000 characters",
-            });
+            return Err(MetadataError::Field { name, found: "a very long text", expected: "at most 1,000 characters" });
         }
         Ok(text)
     }
@@ -184,11 +177,7 @@ impl Fields {
         match text.parse() {
             Ok(id) => Ok(Some((text.to_owned(), id))),
             Err(_) if text.is_empty() => Ok(None),
-            Err(_) => Err(MetadataError::Field {
-                name,
-                found: kind(&value),
-                expected: "a GUID",
-            }),
+            Err(_) => Err(MetadataError::Field { name, found: kind(&value), expected: "a GUID" }),
         }
     }
 
@@ -196,11 +185,7 @@ impl Fields {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = match &value {
             Value::Number(number) => whole(number),
-            Value::String(text) => text
-                .trim()
-                .parse()
-                .ok()
-                .or_else(|| whole(&serde_json::from_str(text.trim()).ok()?)),
+            Value::String(text) => text.trim().parse().ok().or_else(|| whole(&serde_json::from_str(text.trim()).ok()?)),
             _ => None,
         };
         number.map(Some).ok_or(MetadataError::Field {

@@ -62,11 +62,7 @@ impl Tenants {
         });
         match outer {
             None => Ok(tenant),
-            Some(outer) => Err(Foreign::InsideAnothers {
-                tenant,
-                owner: outer.tenant,
-                path: path.clone(),
-            }),
+            Some(outer) => Err(Foreign::InsideAnothers { tenant, owner: outer.tenant, path: path.clone() }),
         }
     }
 
@@ -126,8 +122,7 @@ impl Tenants {
 
     /// Whether an entry of the long form lets `tenant` write at `path`: the setting says so in as many words.
     fn is_at_its_place(&self, tenant: TenantId, path: &DropPath) -> bool {
-        self.of(tenant)
-            .any(|entry| entry.place.is_some() && entry.reach(path).is_some())
+        self.of(tenant).any(|entry| entry.place.is_some() && entry.reach(path).is_some())
     }
 
     fn reach(&self, tenant: TenantId, path: &DropPath) -> Option<usize> {
@@ -199,9 +194,9 @@ impl FromStr for Tenants {
         match (entries.is_empty(), bad.is_empty()) {
             (false, true) => Ok(Self(entries)),
             (_, false) => Err(BadTenants(bad)),
-            (true, true) => Err(BadTenants(vec![
-                "expected a comma list of `tenantId` or `tenantId=container/prefix`".into(),
-            ])),
+            (true, true) => {
+                Err(BadTenants(vec!["expected a comma list of `tenantId` or `tenantId=container/prefix`".into()]))
+            }
         }
     }
 }

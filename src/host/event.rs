@@ -50,10 +50,7 @@ pub struct NoBlob {
 /// `Metadata`, so that their author could write a `Uri` there: where `Data` holds an event, the event counts, and where it
 /// holds anything else that is no blob, nothing does.
 pub fn blob_urls(function: &str, reduced: &Value) -> Result<Invocation, NoBlob> {
-    let no_blob = || NoBlob {
-        function: one_line(function, 100),
-        found: found(reduced),
-    };
+    let no_blob = || NoBlob { function: one_line(function, 100), found: found(reduced) };
     if let Some(events) = events_in(reduced, LAYERS) {
         return created::read(&events).ok_or_else(no_blob);
     }
@@ -192,9 +189,7 @@ fn found(post: &Value) -> String {
         return kind(post).into();
     };
     let named = |prefix: &str, members: &Map<String, Value>| {
-        let named = members
-            .iter()
-            .map(|(name, value)| format!("{prefix}{name} ({})", kind(value)));
+        let named = members.iter().map(|(name, value)| format!("{prefix}{name} ({})", kind(value)));
         named.collect::<Vec<_>>().join(", ")
     };
     let list = match members.get("Data") {

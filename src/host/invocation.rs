@@ -60,12 +60,7 @@ impl Default for Elide {
 impl Elide {
     /// One with another bound than [`LONGEST_STRING`], for tests to try many strings around it.
     fn leaving_out_over(longest: usize) -> Self {
-        Self {
-            longest,
-            kept: Vec::new(),
-            at: Place::Outside,
-            left_out: 0,
-        }
+        Self { longest, kept: Vec::new(), at: Place::Outside, left_out: 0 }
     }
 
     /// Takes the next bytes of the text.
@@ -85,10 +80,7 @@ impl Elide {
 
     /// Ends the text.
     pub fn finish(self) -> Reduced {
-        Reduced {
-            json: self.kept,
-            left_out: self.left_out,
-        }
+        Reduced { json: self.kept, left_out: self.left_out }
     }
 
     /// Takes what is outside of strings, up to and with the quote that begins the next one.
@@ -164,12 +156,7 @@ impl Place {
 
 impl fmt::Debug for Elide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Elide({} bytes, {} strings left out)",
-            self.kept.len(),
-            self.left_out
-        )
+        write!(f, "Elide({} bytes, {} strings left out)", self.kept.len(), self.left_out)
     }
 }
 
@@ -191,21 +178,13 @@ impl Reduced {
     /// Reads the text.
     pub fn parse(&self) -> Result<Value, NotJson> {
         let text = self.json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.json);
-        serde_json::from_slice(text).map_err(|error| NotJson {
-            line: error.line(),
-            column: error.column(),
-        })
+        serde_json::from_slice(text).map_err(|error| NotJson { line: error.line(), column: error.column() })
     }
 }
 
 impl fmt::Debug for Reduced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Reduced({} bytes, {} strings left out)",
-            self.json.len(),
-            self.left_out
-        )
+        write!(f, "Reduced({} bytes, {} strings left out)", self.json.len(), self.left_out)
     }
 }
 
@@ -234,10 +213,6 @@ pub struct Answer {
 impl Answer {
     /// An answer that says `summary`, in one line, in the invocation's log.
     pub fn new(summary: impl fmt::Display) -> Self {
-        Self {
-            outputs: Map::new(),
-            logs: [one_line(&summary.to_string(), LONGEST_SUMMARY)],
-            return_value: (),
-        }
+        Self { outputs: Map::new(), logs: [one_line(&summary.to_string(), LONGEST_SUMMARY)], return_value: () }
     }
 }

@@ -14,10 +14,8 @@ use serde_json::{Deserializer, Map, Value};
 use super::{KeyError, WrappedKey, WrappedKeys};
 
 /// Base64 as Microsoft writes it: padded; bits behind the last byte do not matter.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+pub(super) const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// The wrapped keys in `source`: a whole document, or the value of `DecryptionKeyDetails` alone.
 ///
@@ -67,11 +65,7 @@ fn collect<'a>(source: &'a Value, outer_version: Option<&'a str>, found: &mut Ve
 fn field<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
     names
         .iter()
-        .find_map(|name| {
-            fields
-                .iter()
-                .find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null())
-        })
+        .find_map(|name| fields.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null()))
         .map(|(_, value)| value)
 }
 
@@ -124,10 +118,7 @@ pub fn first_object(bytes: &[u8]) -> Result<Map<String, Value>, NoObject> {
     match Deserializer::from_slice(text).into_iter().next() {
         Some(Ok(object)) => Ok(object),
         // The position alone: the parser's own words may quote what it read.
-        Some(Err(broken)) => Err(NoObject::Broken {
-            line: broken.line(),
-            column: broken.column(),
-        }),
+        Some(Err(broken)) => Err(NoObject::Broken { line: broken.line(), column: broken.column() }),
         None => Err(NoObject::Empty),
     }
 }
@@ -142,10 +133,7 @@ mod tests {
     const IV_BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
     fn key(value: &[u8]) -> Option<WrappedKey> {
-        Some(WrappedKey {
-            value: value.into(),
-            iv: IV_BYTES,
-        })
+        Some(WrappedKey { value: value.into(), iv: IV_BYTES })
     }
 
     fn wrong(source: &Value) -> String {
@@ -191,14 +179,8 @@ mod tests {
     #[test]
     fn no_keys_at_all_is_no_error() {
         let unknown = json!([{"type": "Backup", "value": "not Base64!"}]);
-        for source in [
-            json!(null),
-            json!({}),
-            json!([]),
-            json!("text"),
-            json!({"DecryptionKeyDetails": null}),
-            unknown,
-        ] {
+        for source in [json!(null), json!({}), json!([]), json!("text"), json!({"DecryptionKeyDetails": null}), unknown]
+        {
             assert_eq!(wrapped_keys(&source).unwrap(), WrappedKeys::default(), "{source}");
         }
     }
@@ -218,10 +200,7 @@ mod tests {
     #[test]
     fn an_error_names_the_key_and_never_its_value() {
         let column = |value: &str, iv: &str| wrong(&json!({"type": "Column", "value": value, "iv": iv}));
-        assert_eq!(
-            column("c2VjcmV0", "AAEC"),
-            "the Column key's IV has 3 bytes where 16 are needed"
-        );
+        assert_eq!(column("c2VjcmV0", "AAEC"), "the Column key's IV has 3 bytes where 16 are needed");
         assert_eq!(column("c2VjcmV0", "AA EC"), "the Column key's IV is not Base64");
         assert_eq!(column("Zg", IV), "the Column key's value is not Base64");
         assert_eq!(column("_-==", IV), "the Column key's value is not Base64");
@@ -231,12 +210,7 @@ mod tests {
 
     #[test]
     fn the_first_object_counts_and_the_rest_is_not_looked_at() {
-        for text in [
-            "{\"a\":1}",
-            "\u{feff}{\"a\":1}",
-            " \r\n{\"a\":1}{\"a\":2}",
-            "{\"a\":1}\n\u{0}not json",
-        ] {
+        for text in ["{\"a\":1}", "\u{feff}{\"a\":1}", " \r\n{\"a\":1}{\"a\":2}", "{\"a\":1}\n\u{0}not json"] {
             assert_eq!(first_object(text.as_bytes()).unwrap()["a"], 1, "{text:?}");
         }
         assert_eq!(first_object(b"{\"a\":1}\xff\xfe").unwrap()["a"], 1);
@@ -245,14 +219,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused_by_position_without_a_quotation() {
         assert_eq!(first_object(b"\xef\xbb\xbf \n"), Err(NoObject::Empty));
-        for text in [
-            "[{}]",
-            "\"secret\"",
-            "{\"a\":secret}",
-            "{\"a\":\"secret",
-            "7",
-            "\u{feff}\u{feff}{}",
-        ] {
+        for text in ["[{}]", "\"secret\"", "{\"a\":secret}", "{\"a\":\"secret", "7", "\u{feff}\u{feff}{}"] {
             let broken = first_object(text.as_bytes()).unwrap_err().to_string();
             assert!(broken.contains("line 1") && !broken.contains("secret"), "{broken}");
         }

@@ -109,15 +109,10 @@ pub async fn unwrap_keys(
 ) -> Result<Keys, KeyError> {
     let version = wrapped.public_key_version.as_deref();
     let open = async |name, key: &Option<WrappedKey>| match key {
-        Some(key) => unwrap_key(private_keys, tenant, version, wrap, name, key)
-            .await
-            .map(Some),
+        Some(key) => unwrap_key(private_keys, tenant, version, wrap, name, key).await.map(Some),
         None => Ok(None),
     };
-    Ok(Keys {
-        file: open("File", &wrapped.file).await?,
-        column: open("Column", &wrapped.column).await?,
-    })
+    Ok(Keys { file: open("File", &wrapped.file).await?, column: open("Column", &wrapped.column).await? })
 }
 
 async fn unwrap_key(
@@ -135,12 +130,7 @@ async fn unwrap_key(
         }
     }
     // All failures read alike: whoever wraps keys for us learns nothing from how one of them fails.
-    let tried = wrap
-        .paddings()
-        .iter()
-        .map(Padding::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let tried = wrap.paddings().iter().map(Padding::to_string).collect::<Vec<_>>().join(", ");
     Err(KeyError::Wrong(format!(
         "the {name} key does not unwrap to an AES-256 key with {tried}: wrong private key, or a damaged value"
     )))

@@ -45,9 +45,7 @@ pub struct VivaApi {
 
 impl fmt::Debug for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VivaApi")
-            .field("endpoint", &self.endpoint.as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("VivaApi").field("endpoint", &self.endpoint.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -135,10 +133,7 @@ impl VivaApi {
     ///
     /// Tries again by itself while that may help. A File key is always among what it returns.
     pub async fn egress_decryption_key(&self, request_id: &str, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
-        let question = Question {
-            request_id,
-            scope_id: tenant,
-        };
+        let question = Question { request_id, scope_id: tenant };
         let answered = retry::tries(self.patience, |_| async {
             match self.ask(&question).await {
                 Ok(keys) => Attempt::Done(keys),
@@ -171,11 +166,7 @@ impl VivaApi {
     }
 
     async fn post(&self, question: &Question<'_>, token: Option<&Secret>) -> Result<Response, Trouble> {
-        let mut request = self
-            .client
-            .post(self.endpoint.clone())
-            .timeout(self.try_timeout)
-            .json(question);
+        let mut request = self.client.post(self.endpoint.clone()).timeout(self.try_timeout).json(question);
         if let Some(token) = token {
             request = request.bearer_auth(token.secret());
         }
@@ -196,10 +187,7 @@ impl VivaApi {
             Some(code) => format!("HTTP {status}, {code}"),
             None => format!("HTTP {status}"),
         };
-        Err(Trouble {
-            error: self.refusal(status, &answered, question),
-            wait,
-        })
+        Err(Trouble { error: self.refusal(status, &answered, question), wait })
     }
 
     /// The keys in the body of a 200. One without keys is final: a gateway's page, or the wrong address, stays what it is.
@@ -211,9 +199,7 @@ impl VivaApi {
         let keys = wrapped_keys(&Value::Object(answer))?;
         if keys.file.is_none() {
             let request = question.request_id;
-            return Err(KeyError::Refused(format!(
-                "{self} has no File key for request `{request}`"
-            )));
+            return Err(KeyError::Refused(format!("{self} has no File key for request `{request}`")));
         }
         Ok(keys)
     }
@@ -221,10 +207,9 @@ impl VivaApi {
     fn refusal(&self, status: StatusCode, answered: &str, question: &Question<'_>) -> KeyError {
         let Question { request_id, scope_id } = question;
         match status {
-            status if may_help_to_try_again(status.as_u16()) => KeyError::Unavailable {
-                what: self.to_string(),
-                source: answered.into(),
-            },
+            status if may_help_to_try_again(status.as_u16()) => {
+                KeyError::Unavailable { what: self.to_string(), source: answered.into() }
+            }
             StatusCode::BAD_REQUEST => KeyError::Refused(format!(
                 "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({answered}): check CopyActivityId \
                  and TenantId of the job metadata, and that the tenant's key is registered (`vivadrop onboard`)"
@@ -238,21 +223,14 @@ impl VivaApi {
     }
 
     fn silent(&self, error: reqwest::Error) -> KeyError {
-        KeyError::Unavailable {
-            what: self.to_string(),
-            source: error.without_url().into(),
-        }
+        KeyError::Unavailable { what: self.to_string(), source: error.without_url().into() }
     }
 }
 
 /// What errors call it.
 impl fmt::Display for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the Viva Insights API at `{}`",
-            self.endpoint.origin().ascii_serialization()
-        )
+        write!(f, "the Viva Insights API at `{}`", self.endpoint.origin().ascii_serialization())
     }
 }
 
@@ -260,11 +238,7 @@ fn endpoint(url: &Url, local: bool) -> Option<Url> {
     let scheme_is_fine = url.scheme() == "https" || (url.scheme() == "http" && local);
     let is_plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
     let mut endpoint = url.clone();
-    endpoint
-        .path_segments_mut()
-        .ok()?
-        .pop_if_empty()
-        .extend(["v1.0", "egressDecryptionKey"]);
+    endpoint.path_segments_mut().ok()?.pop_if_empty().extend(["v1.0", "egressDecryptionKey"]);
     (scheme_is_fine && is_plain).then_some(endpoint)
 }
 
@@ -283,28 +257,15 @@ mod tests {
             assert_eq!(api.endpoint.as_str(), "https://api.example/v1.0/egressDecryptionKey");
         }
         let api = VivaApi::new(&url("http://127.0.0.1:7071/viva/"), None, String::new()).unwrap();
-        assert_eq!(
-            api.endpoint.as_str(),
-            "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey"
-        );
+        assert_eq!(api.endpoint.as_str(), "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey");
     }
 
     #[test]
     fn plain_http_is_for_loopback_alone() {
-        for address in [
-            "http://127.0.0.1",
-            "http://127.8.9.1:1",
-            "http://[::1]:7071",
-            "http://LOCALHOST/",
-        ] {
+        for address in ["http://127.0.0.1", "http://127.8.9.1:1", "http://[::1]:7071", "http://LOCALHOST/"] {
             assert!(VivaApi::new(&url(address), None, String::new()).is_ok(), "{address}");
         }
-        for address in [
-            "http://api.example",
-            "http://10.0.0.1",
-            "http://localhost.api.example",
-            "ftp://localhost",
-        ] {
+        for address in ["http://api.example", "http://10.0.0.1", "http://localhost.api.example", "ftp://localhost"] {
             let refused = VivaApi::new(&url(address), None, String::new());
             assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
         }
@@ -312,11 +273,7 @@ mod tests {
 
     #[test]
     fn an_address_with_a_password_or_a_query_is_not_taken() {
-        for address in [
-            "https://me:secret@api.example",
-            "https://me@api.example",
-            "https://api.example/?sig=secret",
-        ] {
+        for address in ["https://me:secret@api.example", "https://me@api.example", "https://api.example/?sig=secret"] {
             let refused = VivaApi::new(&url(address), None, String::new());
             assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
         }

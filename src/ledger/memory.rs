@@ -7,11 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Claim, FileRecord, Ledger, LedgerError, Status, Work};
-use crate::{
-    drop::DropPath,
-    message::{FileVersion, MessageId},
-};
+use super::{Claim, Ending, FileRecord, Ledger, LedgerError, Status, Work};
+use crate::{drop::DropPath, message::FileVersion};
 
 /// How many drops are remembered. Older ones are forgotten first: their events are long answered.
 const DROPS_KEPT: usize = 1000;
@@ -33,7 +30,7 @@ struct Drops {
 struct Known {
     since: u64,
     files: BTreeMap<String, Entry>,
-    ending: Option<MessageId>,
+    ending: Option<Ending>,
 }
 
 #[derive(Debug)]
@@ -53,20 +50,13 @@ impl Drops {
         self.clock += 1;
         if !self.known.contains_key(drop) && self.known.len() >= DROPS_KEPT {
             let is_idle = |known: &Known| !known.files.values().any(|entry| entry.is_claimed);
-            let oldest = self
-                .known
-                .iter()
-                .filter(|(_, known)| is_idle(known))
-                .min_by_key(|(_, known)| known.since);
+            let oldest = self.known.iter().filter(|(_, known)| is_idle(known)).min_by_key(|(_, known)| known.since);
             if let Some(path) = oldest.map(|(path, _)| path.clone()) {
                 self.known.remove(&path);
             }
         }
         let since = self.clock;
-        self.known.entry(drop.clone()).or_insert_with(|| Known {
-            since,
-            ..Known::default()
-        })
+        self.known.entry(drop.clone()).or_insert_with(|| Known { since, ..Known::default() })
     }
 }
 
@@ -75,10 +65,10 @@ impl Ledger for Memory {
     async fn claim(&self, drop: &DropPath, file: &FileVersion) -> Result<Claim, LedgerError> {
         let mut drops = self.drops();
         let known = drops.of(drop);
-        let entry = known.files.entry(file.name.clone()).or_insert_with(|| Entry {
-            record: FileRecord::new(file.clone()),
-            is_claimed: false,
-        });
+        let entry = known
+            .files
+            .entry(file.name.clone())
+            .or_insert_with(|| Entry { record: FileRecord::new(file.clone()), is_claimed: false });
         if entry.record.file != *file && !entry.is_claimed {
             entry.record = FileRecord::new(file.clone());
         }
@@ -90,28 +80,21 @@ impl Ledger for Memory {
         }
         entry.is_claimed = true;
         let record = entry.record.clone();
-        Ok(Claim::Held(Box::new(Held {
-            ledger: self.clone(),
-            drop: drop.clone(),
-            record,
-        })))
+        Ok(Claim::Held(Box::new(Held { ledger: self.clone(), drop: drop.clone(), record })))
     }
 
     async fn files(&self, drop: &DropPath) -> Result<BTreeMap<String, FileRecord>, LedgerError> {
         let mut drops = self.drops();
         let files = &drops.of(drop).files;
-        Ok(files
-            .iter()
-            .map(|(name, entry)| (name.clone(), entry.record.clone()))
-            .collect())
+        Ok(files.iter().map(|(name, entry)| (name.clone(), entry.record.clone())).collect())
     }
 
-    async fn ending(&self, drop: &DropPath) -> Result<Option<MessageId>, LedgerError> {
+    async fn ending(&self, drop: &DropPath) -> Result<Option<Ending>, LedgerError> {
         Ok(self.drops().of(drop).ending.clone())
     }
 
-    async fn end(&self, drop: &DropPath, announced: &MessageId) -> Result<(), LedgerError> {
-        self.drops().of(drop).ending = Some(announced.clone());
+    async fn end(&self, drop: &DropPath, ending: &Ending) -> Result<(), LedgerError> {
+        self.drops().of(drop).ending = Some(ending.clone());
         Ok(())
     }
 }
@@ -167,10 +150,7 @@ mod tests {
     }
 
     fn file(etag: &str) -> FileVersion {
-        FileVersion {
-            name: "part-0.json.gz".into(),
-            etag: ETag(etag.into()),
-        }
+        FileVersion { name: "part-0.json.gz".into(), etag: ETag(etag.into()) }
     }
 
     async fn held(ledger: &Memory, etag: &str) -> Box<dyn Work> {
@@ -185,10 +165,7 @@ mod tests {
         let ledger = Memory::default();
         let mut work = held(&ledger, "1").await;
         work.checkpoint(500, 2).await.unwrap();
-        assert!(matches!(
-            ledger.claim(&drop_path(), &file("1")).await,
-            Ok(Claim::AnsweredByAnother)
-        ));
+        assert!(matches!(ledger.claim(&drop_path(), &file("1")).await, Ok(Claim::AnsweredByAnother)));
         std::mem::drop(work);
         let work = held(&ledger, "1").await;
         assert_eq!((work.record().next_row, work.record().bad_rows), (500, 2));
@@ -199,13 +176,7 @@ mod tests {
         let ledger = Memory::default();
         held(&ledger, "1").await.finish(Status::Done).await.unwrap();
         let again = ledger.claim(&drop_path(), &file("1")).await;
-        assert!(matches!(
-            again,
-            Ok(Claim::Ended(FileRecord {
-                status: Status::Done,
-                ..
-            }))
-        ));
+        assert!(matches!(again, Ok(Claim::Ended(FileRecord { status: Status::Done, .. }))));
         assert_eq!(held(&ledger, "2").await.record().next_row, 0);
     }
 

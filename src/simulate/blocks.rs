@@ -26,11 +26,7 @@ impl Block {
     fn new(rows: &Rows, range: Range<u64>, layout: Layout) -> Self {
         let count = range.end - range.start;
         let text = rows.text(range);
-        Self {
-            rows: count,
-            text_bytes: text.len() as u64,
-            piece: Piece::of(text, layout),
-        }
+        Self { rows: count, text_bytes: text.len() as u64, piece: Piece::of(text, layout) }
     }
 }
 
@@ -58,10 +54,7 @@ pub(super) fn each(
             })
             .collect();
         // Each thread makes every n-th block: one from each in turn are all of them, in order.
-        made.iter()
-            .cycle()
-            .map_while(|made| made.recv().ok())
-            .try_for_each(write)
+        made.iter().cycle().map_while(|made| made.recv().ok()).try_for_each(write)
     })
 }
 
@@ -71,10 +64,7 @@ mod tests {
     use crate::simulate::{SimulateOptions, metadata::Period, secrets::DropKeys};
 
     fn rows() -> Rows {
-        let options = SimulateOptions {
-            seed: Some(1),
-            ..SimulateOptions::default()
-        };
+        let options = SimulateOptions { seed: Some(1), ..SimulateOptions::default() };
         Rows::new(&options, &Period::of(13, true).unwrap(), &DropKeys::random())
     }
 
@@ -93,9 +83,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_ends_the_inventing_of_rows() {
-        let failed = each(&rows(), 0..u64::MAX, Layout::Plain, |_| {
-            Err(io::ErrorKind::StorageFull.into())
-        });
+        let failed = each(&rows(), 0..u64::MAX, Layout::Plain, |_| Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

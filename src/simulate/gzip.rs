@@ -44,10 +44,7 @@ pub(super) fn deflated(text: &[u8]) -> io::Result<(Vec<u8>, Summary)> {
     let mut encoder = DeflateEncoder::new(Vec::new(), LEVEL);
     encoder.write_all(text)?;
     encoder.flush()?;
-    let mut summary = Summary {
-        checksum: Hasher::new(),
-        bytes: text.len() as u64,
-    };
+    let mut summary = Summary { checksum: Hasher::new(), bytes: text.len() as u64 };
     summary.checksum.update(text);
     Ok((std::mem::take(encoder.get_mut()), summary))
 }

@@ -98,12 +98,7 @@ impl JobMetadata<'_> {
             job_completion_time: timestamp(period.monday, COMPLETION),
             request_start_date: midnight(period.sunday(0)),
             request_end_date: midnight(period.end()),
-            columns_requested: ["ObjectId", "MetricDate"]
-                .iter()
-                .chain(&METRICS)
-                .copied()
-                .collect::<Vec<_>>()
-                .join(","),
+            columns_requested: ["ObjectId", "MetricDate"].iter().chain(&METRICS).copied().collect::<Vec<_>>().join(","),
             number_of_rows_extracted: made.rows,
             data_factory_name: "vivadrop-simulate",
             tenant_id: made.tenant.to_string(),

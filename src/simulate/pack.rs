@@ -29,15 +29,9 @@ impl Piece {
     pub(super) fn of(text: Vec<u8>, layout: Layout) -> io::Result<Self> {
         if layout == Layout::EncryptedGzip {
             let (bytes, summary) = gzip::deflated(&text)?;
-            return Ok(Self {
-                bytes,
-                summary: Some(summary),
-            });
+            return Ok(Self { bytes, summary: Some(summary) });
         }
-        Ok(Self {
-            bytes: text,
-            summary: None,
-        })
+        Ok(Self { bytes: text, summary: None })
     }
 }
 
@@ -61,11 +55,9 @@ impl Packed {
         };
         let mut top = match layout {
             Layout::Plain => below,
-            Layout::EncryptedGzip | Layout::GzipEncrypted | Layout::Encrypted => Box::new(Sealed {
-                seal: Seal::new(cipher, key),
-                buffer: Vec::new(),
-                below,
-            }),
+            Layout::EncryptedGzip | Layout::GzipEncrypted | Layout::Encrypted => {
+                Box::new(Sealed { seal: Seal::new(cipher, key), buffer: Vec::new(), below })
+            }
         };
         let member = (layout == Layout::EncryptedGzip).then(Summary::default);
         if member.is_some() {
@@ -134,11 +126,7 @@ impl Write for Sealed {
 
 impl Layer for Sealed {
     fn finish(self: Box<Self>) -> io::Result<()> {
-        let Self {
-            seal,
-            mut buffer,
-            mut below,
-        } = *self;
+        let Self { seal, mut buffer, mut below } = *self;
         seal.finish(&mut buffer);
         below.write_all(&buffer)?;
         below.finish()

@@ -48,11 +48,7 @@ impl Person {
     /// Whether the person is at work in a week, and the hours of it: nothing but zeros when not.
     pub(super) fn week(&self, seed: u64, number: u64, week: u32) -> (bool, Hours) {
         let rng = &mut Rng::with_seed(mixed(mixed(seed, number), u64::from(week) + 1));
-        if rng.f64() < self.presence {
-            (true, self.hours(rng))
-        } else {
-            (false, [0.0; FIGURES])
-        }
+        if rng.f64() < self.presence { (true, self.hours(rng)) } else { (false, [0.0; FIGURES]) }
     }
 
     fn hours(&self, rng: &mut Rng) -> Hours {

@@ -40,11 +40,7 @@ pub(super) const METRICS: [&str; FIGURES] = [
 ];
 
 /// The metrics that are sums: in double precision, as later drops have metrics, while the others are in single precision.
-const SUMS: [&str; 3] = [
-    "AfterHoursCollaboration",
-    "CollaborationHours",
-    "CollaborationHoursExternal",
-];
+const SUMS: [&str; 3] = ["AfterHoursCollaboration", "CollaborationHours", "CollaborationHoursExternal"];
 
 /// Room for a row, so that the text of some is allocated once.
 const ROW_BYTES: usize = 1_100;
@@ -126,10 +122,7 @@ impl Columns {
         let quote = if strings { "\"" } else { "" };
         let metric = |(at, name): (usize, &&str)| {
             let behind_metric = if at > 0 { quote } else { "" };
-            Metric {
-                before: format!("{behind_metric},\"{name}\":{quote}"),
-                is_sum: SUMS.contains(name),
-            }
+            Metric { before: format!("{behind_metric},\"{name}\":{quote}"), is_sum: SUMS.contains(name) }
         };
         Self {
             metrics: METRICS.iter().enumerate().map(metric).collect(),
@@ -166,11 +159,7 @@ mod tests {
 
     #[test]
     fn rows_are_the_same_from_whichever_row_on_they_are_made() {
-        let options = SimulateOptions {
-            users: 30,
-            seed: Some(1),
-            ..SimulateOptions::default()
-        };
+        let options = SimulateOptions { users: 30, seed: Some(1), ..SimulateOptions::default() };
         let rows = Rows::new(&options, &Period::of(13, true).unwrap(), &DropKeys::random());
         assert_eq!(rows.text(0..390), [rows.text(0..123), rows.text(123..390)].concat());
         assert!(rows.text(7..7).is_empty());

@@ -35,18 +35,12 @@ pub(super) struct DropKeys {
 impl DropKeys {
     /// Two keys from the system's randomness.
     pub(super) fn random() -> Self {
-        Self {
-            file: random_key(),
-            column: random_key(),
-        }
+        Self { file: random_key(), column: random_key() }
     }
 }
 
 fn random_key() -> AesKey {
-    let mut made = AesKey {
-        key: [0; 32],
-        iv: [0; 16],
-    };
+    let mut made = AesKey { key: [0; 32], iv: [0; 16] };
     OsRng.fill_bytes(&mut made.key);
     OsRng.fill_bytes(&mut made.iv);
     made
@@ -58,22 +52,15 @@ pub(super) fn private_key(path: Option<&Path>) -> Result<RsaPrivateKey, Simulate
         return RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(SimulateError::Keys);
     };
     let pem = fs::read_to_string(path).map(Zeroizing::new);
-    let pem = pem.map_err(|source| SimulateError::Io {
-        verb: "read",
-        path: path.into(),
-        source,
-    })?;
+    let pem = pem.map_err(|source| SimulateError::Io { verb: "read", path: path.into(), source })?;
     let key = RsaPrivateKey::from_pkcs8_pem(&pem).or_else(|_| RsaPrivateKey::from_pkcs1_pem(&pem));
-    key.ok()
-        .filter(|key| key.n().bits() == RSA_BITS)
-        .ok_or_else(|| SimulateError::NoPrivateKey(path.into()))
+    key.ok().filter(|key| key.n().bits() == RSA_BITS).ok_or_else(|| SimulateError::NoPrivateKey(path.into()))
 }
 
 /// Writes the private key as PKCS#8, for its owner alone.
 pub(super) fn write_private_key(key: &RsaPrivateKey, path: &Path) -> Result<(), SimulateError> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other);
-    pem.and_then(|pem| create_secret(path)?.write_all(pem.as_bytes()))
-        .map_err(SimulateError::writing(path))
+    pem.and_then(|pem| create_secret(path)?.write_all(pem.as_bytes())).map_err(SimulateError::writing(path))
 }
 
 fn create_secret(path: &Path) -> io::Result<fs::File> {
@@ -116,11 +103,7 @@ pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, how: KeyWrap) -> Res
             KeyWrap::RsaOaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), &key.key),
             KeyWrap::Rsa1_5 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, &key.key),
         };
-        Ok(KeyDetails {
-            decryption_key_type: kind,
-            value: STANDARD.encode(value?),
-            iv: STANDARD.encode(key.iv),
-        })
+        Ok(KeyDetails { decryption_key_type: kind, value: STANDARD.encode(value?), iv: STANDARD.encode(key.iv) })
     };
     Ok(vec![wrapped("Column", &keys.column)?, wrapped("File", &keys.file)?])
 }

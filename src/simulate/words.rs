@@ -96,9 +96,6 @@ mod tests {
 
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
-        assert_eq!(
-            "gcm".parse::<Cipher>().unwrap_err().to_string(),
-            "expected one of ctr, cbc"
-        );
+        assert_eq!("gcm".parse::<Cipher>().unwrap_err().to_string(), "expected one of ctr, cbc");
     }
 }

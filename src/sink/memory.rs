@@ -101,11 +101,7 @@ pub struct Faulty<S> {
 impl<S: Sink> Faulty<S> {
     /// Fails as `plan` says, which is given the message and how often it has come, from 1.
     pub fn by(inner: S, plan: impl Fn(&Message, u32) -> Fate + Send + Sync + 'static) -> Self {
-        Self {
-            inner,
-            plan: Box::new(plan),
-            came: Mutex::default(),
-        }
+        Self { inner, plan: Box::new(plan), came: Mutex::default() }
     }
 
     /// Gives deliveries these fates in turn, whichever messages they are; what comes after goes through.
@@ -164,21 +160,17 @@ impl Faults {
 #[async_trait]
 impl<S: Sink> Sink for Faulty<S> {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let unavailable = |answer: &str| SinkError::Unavailable {
-            id: message.id.to_string(),
-            tries: 1,
-            answer: answer.into(),
-        };
+        let unavailable =
+            |answer: &str| SinkError::Unavailable { id: message.id.to_string(), tries: 1, answer: answer.into() };
         match self.fate(message) {
             Fate::Through => self.inner.deliver(message).await,
             Fate::Late(time) => {
                 sleep(time).await;
                 self.inner.deliver(message).await
             }
-            Fate::Refused => Err(SinkError::Refused {
-                id: message.id.to_string(),
-                answer: "refused on purpose".into(),
-            }),
+            Fate::Refused => {
+                Err(SinkError::Refused { id: message.id.to_string(), answer: "refused on purpose".into() })
+            }
             Fate::Unavailable => Err(unavailable("down on purpose")),
             Fate::AnswerLost => {
                 self.inner.deliver(message).await?;
@@ -190,9 +182,7 @@ impl<S: Sink> Sink for Faulty<S> {
 
 impl<S: fmt::Debug> fmt::Debug for Faulty<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faulty")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("Faulty").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -217,13 +207,8 @@ mod tests {
         Message::completed(&drop, &[], rows, 0)
     }
 
-    const HALF: Faults = Faults {
-        unavailable: 0.2,
-        answer_lost: 0.1,
-        refused: 0.1,
-        late: 0.1,
-        latest: Duration::from_secs(60),
-    };
+    const HALF: Faults =
+        Faults { unavailable: 0.2, answer_lost: 0.1, refused: 0.1, late: 0.1, latest: Duration::from_secs(60) };
 
     /// The fates of 200 messages, in or against their order.
     fn fates(seed: u64, backwards: bool) -> Vec<Fate> {
@@ -262,15 +247,9 @@ mod tests {
         let sink = Faulty::script(Memory::new(), script);
         let message = message(0);
 
-        assert!(matches!(
-            sink.deliver(&message).await,
-            Err(SinkError::Unavailable { .. })
-        ));
+        assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
         assert_eq!(sink.inner().messages().len(), 0);
-        assert!(matches!(
-            sink.deliver(&message).await,
-            Err(SinkError::Unavailable { .. })
-        ));
+        assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
         assert_eq!(sink.inner().messages().len(), 1);
         assert!(matches!(sink.deliver(&message).await, Err(SinkError::Refused { .. })));
         assert_eq!(sink.inner().messages().len(), 1);

@@ -27,9 +27,7 @@ impl Stdout {
 
     /// Another place for the lines.
     pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self {
-            out: Arc::new(Mutex::new(out)),
-        }
+        Self { out: Arc::new(Mutex::new(out)) }
     }
 }
 

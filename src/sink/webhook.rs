@@ -60,10 +60,7 @@ impl Webhook {
     /// The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are honoured, but on loopback, where what is sent
     /// may be unsigned and is not to leave the machine.
     pub fn new(config: WebhookConfig) -> Result<Self, NoClient> {
-        let timeouts = Timeouts {
-            connect: LONGEST_CONNECT.min(config.timeout),
-            whole: config.timeout,
-        };
+        let timeouts = Timeouts { connect: LONGEST_CONNECT.min(config.timeout), whole: config.timeout };
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
@@ -72,11 +69,7 @@ impl Webhook {
             .http1_only()
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.whole);
-        let client = if config.is_loopback() {
-            client.no_proxy()
-        } else {
-            client
-        };
+        let client = if config.is_loopback() { client.no_proxy() } else { client };
         Ok(Self {
             client: client.build().map_err(NoClient)?,
             url: config.url,
@@ -141,11 +134,7 @@ impl Webhook {
 #[async_trait]
 impl Sink for Webhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let body = if self.gzip {
-            compressed(message).await?
-        } else {
-            message.body.clone()
-        };
+        let body = if self.gzip { compressed(message).await? } else { message.body.clone() };
         let end = tries(self.patience, |number| self.attempt(message, body.clone(), number)).await;
         end.map_err(|gave_up| {
             let id = message.id.to_string();

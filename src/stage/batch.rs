@@ -29,11 +29,7 @@ pub struct Batch {
 
 impl Batch {
     fn begin(row: u64) -> Self {
-        Self {
-            first_row: row,
-            end_row: row,
-            ..Self::default()
-        }
+        Self { first_row: row, end_row: row, ..Self::default() }
     }
 
     /// How many of its rows are good.
@@ -51,10 +47,7 @@ pub struct Batches {
 impl Batches {
     /// Begins with the row `first_row`.
     pub fn new(limits: BatchLimits, first_row: u64) -> Self {
-        Self {
-            limits,
-            batch: Batch::begin(first_row),
-        }
+        Self { limits, batch: Batch::begin(first_row) }
     }
 
     /// Takes the rows of the next block; returns the batches that they complete.
@@ -66,10 +59,7 @@ impl Batches {
         for number in 0..rows.count() {
             if let Some((_, reason)) = bad.next_if(|(row, _)| *row == number) {
                 let row = self.batch.end_row;
-                self.batch.bad_rows.push(BadRow {
-                    row,
-                    reason: reason.to_string(),
-                });
+                self.batch.bad_rows.push(BadRow { row, reason: reason.to_string() });
             } else if let Some(&end) = ends.next() {
                 let row = &rows.text[start..end - 1];
                 start = end;
@@ -114,10 +104,7 @@ mod tests {
     use crate::stage::decode::BadRowReason;
 
     fn limits(rows: usize, bytes: usize) -> BatchLimits {
-        BatchLimits {
-            rows: NonZeroUsize::new(rows).unwrap(),
-            bytes: NonZeroUsize::new(bytes).unwrap(),
-        }
+        BatchLimits { rows: NonZeroUsize::new(rows).unwrap(), bytes: NonZeroUsize::new(bytes).unwrap() }
     }
 
     /// Rows from their texts; `!` is a bad one.
@@ -140,29 +127,13 @@ mod tests {
         let mut done: Vec<_> = blocks.iter().flat_map(|rows| batches.push(rows)).collect();
         done.extend(batches.finish());
         let bad = |batch: &Batch| batch.bad_rows.iter().map(|bad| bad.row).collect();
-        done.iter()
-            .map(|b| {
-                (
-                    b.first_row,
-                    b.end_row,
-                    String::from_utf8(b.text.clone()).unwrap(),
-                    bad(b),
-                )
-            })
-            .collect()
+        done.iter().map(|b| (b.first_row, b.end_row, String::from_utf8(b.text.clone()).unwrap(), bad(b))).collect()
     }
 
     #[test]
     fn a_batch_ends_at_its_number_of_rows_bad_ones_counted() {
         let batches = cut(limits(2, 1000), &[rows(&["{}", "!", "{}"]), rows(&["!", "!"])]);
-        assert_eq!(
-            batches,
-            [
-                (0, 2, "{}".into(), vec![1]),
-                (2, 4, "{}".into(), vec![3]),
-                (4, 5, "".into(), vec![4])
-            ]
-        );
+        assert_eq!(batches, [(0, 2, "{}".into(), vec![1]), (2, 4, "{}".into(), vec![3]), (4, 5, "".into(), vec![4])]);
     }
 
     #[test]
@@ -174,10 +145,7 @@ mod tests {
     #[test]
     fn a_row_larger_than_a_batch_is_one_of_its_own() {
         let batches = cut(limits(10, 3), &[rows(&["{}", "{\"a\":1}", "{}"])]);
-        assert_eq!(
-            batches.iter().map(|b| (b.0, b.1)).collect::<Vec<_>>(),
-            [(0, 1), (1, 2), (2, 3)]
-        );
+        assert_eq!(batches.iter().map(|b| (b.0, b.1)).collect::<Vec<_>>(), [(0, 1), (1, 2), (2, 3)]);
     }
 
     #[test]

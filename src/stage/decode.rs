@@ -33,12 +33,7 @@ pub struct RowRules {
 
 impl Default for RowRules {
     fn default() -> Self {
-        Self {
-            encrypted_columns: vec!["ObjectId".into()],
-            column_cipher: None,
-            typed: true,
-            longest_row: 1 << 20,
-        }
+        Self { encrypted_columns: vec!["ObjectId".into()], column_cipher: None, typed: true, longest_row: 1 << 20 }
     }
 }
 
@@ -84,12 +79,7 @@ impl Rows {
             let start = good.checked_sub(1).map_or(0, |last| self.ends[last]);
             self.text.drain(..start);
             self.ends = self.ends[good..].iter().map(|end| end - start).collect();
-            self.bad = self
-                .bad
-                .split_off(bad)
-                .into_iter()
-                .map(|(row, why)| (row - skipped, why))
-                .collect();
+            self.bad = self.bad.split_off(bad).into_iter().map(|(row, why)| (row - skipped, why)).collect();
         }
         self
     }
@@ -124,17 +114,8 @@ impl Decoder {
             columns.extend(METRICS.iter().map(|&name| (name.into(), Column::Metric)));
             columns.insert(IS_ACTIVE.into(), Column::Boolean);
         }
-        columns.extend(
-            rules
-                .encrypted_columns
-                .iter()
-                .map(|name| (name.as_str().into(), Column::Encrypted)),
-        );
-        Self {
-            columns,
-            key: key.map(|key| ColumnKey::new(key, rules.column_cipher)),
-            longest_row: rules.longest_row,
-        }
+        columns.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Column::Encrypted)));
+        Self { columns, key: key.map(|key| ColumnKey::new(key, rules.column_cipher)), longest_row: rules.longest_row }
     }
 
     /// Whether there is a Column key, so that rows say whose they are.
@@ -144,10 +125,7 @@ impl Decoder {
 
     /// Decodes the lines of a block. Blank ones are no rows.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
-        let mut rows = Rows {
-            text: Vec::with_capacity(block.0.len()),
-            ..Rows::default()
-        };
+        let mut rows = Rows { text: Vec::with_capacity(block.0.len()), ..Rows::default() };
         // Checked as a whole, which is quicker; line by line only when one of them is bad.
         let is_text = std::str::from_utf8(&block.0).is_ok();
         for line in block.lines() {
@@ -180,13 +158,7 @@ impl Decoder {
     /// Decodes one line to the end of `out`, which may hold part of the row where it fails.
     fn row(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), BadRowReason> {
         let line = line.trim_ascii();
-        let mut row = Row {
-            decoder: self,
-            line,
-            copied: 0,
-            out,
-            bad: None,
-        };
+        let mut row = Row { decoder: self, line, copied: 0, out, bad: None };
         let mut json = serde_json::Deserializer::from_slice(line);
         let parsed = json.deserialize_map(&mut row).and_then(|()| json.end());
         let copied = row.copied;
@@ -305,10 +277,7 @@ fn is_json_number(text: &str) -> bool {
         rest = behind;
     }
     if let Some((b'e' | b'E', exponent)) = rest.split_first() {
-        let exponent = exponent
-            .strip_prefix(b"+")
-            .or_else(|| exponent.strip_prefix(b"-"))
-            .unwrap_or(exponent);
+        let exponent = exponent.strip_prefix(b"+").or_else(|| exponent.strip_prefix(b"-")).unwrap_or(exponent);
         let (count, behind) = digits(exponent);
         return count > 0 && behind.is_empty();
     }

@@ -70,10 +70,7 @@ impl Decrypt {
             Cipher::Ctr => Mode::Ctr(Ctr::new(&key.key.into(), &key.iv.into())),
             Cipher::Cbc => Mode::Cbc(Cbc::new(&key.key.into(), &key.iv.into())),
         };
-        Self {
-            mode,
-            piece: Vec::with_capacity(PIECE_BYTES + 2 * BLOCK_BYTES),
-        }
+        Self { mode, piece: Vec::with_capacity(PIECE_BYTES + 2 * BLOCK_BYTES) }
     }
 
     /// Takes the next bytes of the ciphertext; hands on what can be decrypted by now.
@@ -135,10 +132,7 @@ mod tests {
     use super::*;
 
     fn key(iv: u8) -> AesKey {
-        AesKey {
-            key: [7; 32],
-            iv: [iv; 16],
-        }
+        AesKey { key: [7; 32], iv: [iv; 16] }
     }
 
     fn encrypt(cipher: Cipher, key: &AesKey, text: &[u8]) -> Vec<u8> {
@@ -214,19 +208,13 @@ mod tests {
     #[test]
     fn a_ciphertext_cut_within_a_block_is_damaged() {
         let sealed = encrypt(Cipher::Cbc, &key(1), b"some text that is longer than a block");
-        assert_eq!(
-            decrypt(Cipher::Cbc, &key(1), [&sealed[..sealed.len() - 3]]),
-            Err(Damage::PartOfABlock)
-        );
+        assert_eq!(decrypt(Cipher::Cbc, &key(1), [&sealed[..sealed.len() - 3]]), Err(Damage::PartOfABlock));
     }
 
     #[test]
     fn a_ciphertext_cut_between_blocks_has_no_padding() {
         let sealed = encrypt(Cipher::Cbc, &key(1), b"some text that is longer than a block");
-        assert_eq!(
-            decrypt(Cipher::Cbc, &key(1), [&sealed[..sealed.len() - 16]]),
-            Err(Damage::Padding)
-        );
+        assert_eq!(decrypt(Cipher::Cbc, &key(1), [&sealed[..sealed.len() - 16]]), Err(Damage::Padding));
     }
 
     #[test]

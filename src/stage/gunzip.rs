@@ -91,11 +91,7 @@ impl Gunzip {
 
     /// Ends the stream.
     pub fn finish(self) -> Result<(), Damage> {
-        if self.at == At::Between {
-            Ok(())
-        } else {
-            Err(Damage::CutShort)
-        }
+        if self.at == At::Between { Ok(()) } else { Err(Damage::CutShort) }
     }
 
     /// Whether the header of a first member was there and made sense.
@@ -109,11 +105,7 @@ impl Gunzip {
                 return Ok(At::HeaderChecksum { low: Some(byte) });
             };
             let sum = self.header.clone().finalize().to_le_bytes();
-            return if sum[..2] == [low, byte] {
-                Ok(At::Text)
-            } else {
-                Err(Damage::MemberHeader)
-            };
+            return if sum[..2] == [low, byte] { Ok(At::Text) } else { Err(Damage::MemberHeader) };
         }
         self.header.update(&[byte]);
         Ok(match at {
@@ -136,44 +128,26 @@ impl Gunzip {
     }
 
     fn after_start(flags: u8) -> At {
-        if flags & EXTRA != 0 {
-            At::ExtraLength { low: None, flags }
-        } else {
-            Self::after_extra(flags)
-        }
+        if flags & EXTRA != 0 { At::ExtraLength { low: None, flags } } else { Self::after_extra(flags) }
     }
 
     fn after_extra(flags: u8) -> At {
-        if flags & NAME != 0 {
-            At::Name { flags }
-        } else {
-            Self::after_name(flags)
-        }
+        if flags & NAME != 0 { At::Name { flags } } else { Self::after_name(flags) }
     }
 
     fn after_name(flags: u8) -> At {
-        if flags & COMMENT != 0 {
-            At::Comment { flags }
-        } else {
-            Self::after_comment(flags)
-        }
+        if flags & COMMENT != 0 { At::Comment { flags } } else { Self::after_comment(flags) }
     }
 
     fn after_comment(flags: u8) -> At {
-        if flags & HEADER_CHECKSUM != 0 {
-            At::HeaderChecksum { low: None }
-        } else {
-            At::Text
-        }
+        if flags & HEADER_CHECKSUM != 0 { At::HeaderChecksum { low: None } } else { At::Text }
     }
 
     /// Inflates a piece, and returns the bytes that it did not need.
     fn inflate<'b, E: From<Damage>>(&mut self, bytes: &'b [u8], next: Next<'_, E>) -> Result<&'b [u8], E> {
         let (taken, given) = (self.inflate.total_in(), self.inflate.total_out());
-        let status = self
-            .inflate
-            .decompress(bytes, &mut self.piece, FlushDecompress::None)
-            .map_err(|_| Damage::Deflate)?;
+        let status =
+            self.inflate.decompress(bytes, &mut self.piece, FlushDecompress::None).map_err(|_| Damage::Deflate)?;
         let taken = (self.inflate.total_in() - taken) as usize;
         let given = (self.inflate.total_out() - given) as usize;
         if status == Status::StreamEnd {
@@ -285,10 +259,7 @@ mod tests {
         header.update(&member(HEADER_CHECKSUM, &[])[..10]);
         let [low, high, ..] = header.finalize().to_le_bytes();
         assert_eq!(gunzip(&member(HEADER_CHECKSUM, &[low, high]), 5).unwrap(), b"{}\n");
-        assert_eq!(
-            gunzip(&member(HEADER_CHECKSUM, &[low, high ^ 1]), 5),
-            Err(Damage::MemberHeader)
-        );
+        assert_eq!(gunzip(&member(HEADER_CHECKSUM, &[low, high ^ 1]), 5), Err(Damage::MemberHeader));
     }
 
     #[test]
@@ -316,9 +287,6 @@ mod tests {
 
     #[test]
     fn what_follows_a_member_must_be_another() {
-        assert_eq!(
-            gunzip(&[&gzip(b"text")[..], b"\0\0"].concat(), 16),
-            Err(Damage::NoMember)
-        );
+        assert_eq!(gunzip(&[&gzip(b"text")[..], b"\0\0"].concat(), 16), Err(Damage::NoMember));
     }
 }

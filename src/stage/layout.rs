@@ -165,11 +165,7 @@ pub fn detect(head: &[u8], is_whole: bool, key: Option<&AesKey>, rules: &LayoutR
         Layout::ALL
             .into_iter()
             .filter(|layout| rules.layout.is_none_or(|name| name == layout.name()))
-            .filter(|layout| {
-                layout
-                    .cipher()
-                    .is_none_or(|cipher| rules.cipher.is_none_or(|only| only == cipher))
-            })
+            .filter(|layout| layout.cipher().is_none_or(|cipher| rules.cipher.is_none_or(|only| only == cipher)))
     };
     let mut best: Option<(Fit, Layout)> = None;
     for layout in candidates() {
@@ -194,12 +190,7 @@ fn why_nothing_fits(
     candidates: impl Iterator<Item = Layout>,
 ) -> LayoutError {
     let gzip = Sample::of(Layout::PlainGzip, head, is_whole, None);
-    if let Some(Sample {
-        damage: Some(damage),
-        is_gzip: true,
-        ..
-    }) = gzip
-    {
+    if let Some(Sample { damage: Some(damage), is_gzip: true, .. }) = gzip {
         return LayoutError::Damaged(damage);
     }
     let Some(key) = key else { return LayoutError::NoKey };
@@ -211,14 +202,8 @@ fn why_nothing_fits(
             return LayoutError::WrongIv;
         }
     }
-    let tried: Vec<_> = candidates
-        .iter()
-        .filter(|layout| layout.cipher().is_some())
-        .map(Layout::to_string)
-        .collect();
-    LayoutError::Undecipherable {
-        tried: tried.join(", "),
-    }
+    let tried: Vec<_> = candidates.iter().filter(|layout| layout.cipher().is_some()).map(Layout::to_string).collect();
+    LayoutError::Undecipherable { tried: tried.join(", ") }
 }
 
 /// How well a layout fits; a later one is believed before an earlier one.
@@ -261,11 +246,7 @@ impl Sample {
         let mut keep = |piece: &[u8]| {
             let room = SAMPLE_BYTES - text.len();
             text.extend_from_slice(&piece[..piece.len().min(room)]);
-            if text.len() < SAMPLE_BYTES {
-                Ok(())
-            } else {
-                Err(Enough::Text)
-            }
+            if text.len() < SAMPLE_BYTES { Ok(()) } else { Err(Enough::Text) }
         };
         let mut end = layers.push(head, &mut keep);
         let is_gzip = layers.is_gzip_begun();
@@ -278,12 +259,7 @@ impl Sample {
             Err(Enough::Damage(damage)) => Some(damage),
             Ok(()) | Err(Enough::Text) => None,
         };
-        Some(Self {
-            text,
-            is_all,
-            is_gzip,
-            damage,
-        })
+        Some(Self { text, is_all, is_gzip, damage })
     }
 
     fn fit(&self, layout: Layout) -> Option<Fit> {
@@ -292,20 +268,12 @@ impl Sample {
         if has_gzip && !self.is_gzip {
             None
         } else if begins_as_row(&self.text) {
-            Some(if is_readable(&self.text) {
-                Fit::Rows
-            } else {
-                Fit::Begins
-            })
+            Some(if is_readable(&self.text) { Fit::Rows } else { Fit::Begins })
         } else if is_empty {
             Some(Fit::Possible)
         } else if matches!(layout, Layout::EncryptedGzip(_)) {
             // gzip's header under AES is no accident, whatever the rows may look like.
-            Some(if self.damage.is_none() {
-                Fit::Possible
-            } else {
-                Fit::Begins
-            })
+            Some(if self.damage.is_none() { Fit::Possible } else { Fit::Begins })
         } else {
             None
         }
@@ -328,10 +296,7 @@ fn is_readable(text: &[u8]) -> bool {
         Ok(_) => true,
         Err(error) => error.error_len().is_none(),
     };
-    is_utf8
-        && !text
-            .iter()
-            .any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7F)
+    is_utf8 && !text.iter().any(|&byte| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7F)
 }
 
 #[cfg(test)]
@@ -347,17 +312,10 @@ mod tests {
     use super::*;
 
     const ROWS: &str = "{\"ObjectId\":\"b7f16999-b812-4462-b854-bcea37e7597c\",\"CollaborationHours\":12.4}\n";
-    const ANYTHING: LayoutRules = LayoutRules {
-        layout: None,
-        cipher: None,
-        allow_plaintext: true,
-    };
+    const ANYTHING: LayoutRules = LayoutRules { layout: None, cipher: None, allow_plaintext: true };
 
     fn key(number: u8) -> AesKey {
-        AesKey {
-            key: [number; 32],
-            iv: [number; 16],
-        }
+        AesKey { key: [number; 32], iv: [number; 16] }
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -395,18 +353,10 @@ mod tests {
     #[test]
     fn the_bytes_of_each_layout_tell_it() {
         for layout in Layout::ALL {
-            for text in [
-                ROWS.to_owned(),
-                ROWS.repeat(3000),
-                format!("\u{feff}\r\n {ROWS}"),
-                "{}".into(),
-            ] {
+            for text in [ROWS.to_owned(), ROWS.repeat(3000), format!("\u{feff}\r\n {ROWS}"), "{}".into()] {
                 let bytes = lay(layout, text.as_bytes());
                 let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-                assert_eq!(
-                    detect(head, head.len() == bytes.len(), Some(&key(1)), &ANYTHING),
-                    Ok(layout)
-                );
+                assert_eq!(detect(head, head.len() == bytes.len(), Some(&key(1)), &ANYTHING), Ok(layout));
             }
         }
     }
@@ -427,10 +377,7 @@ mod tests {
     fn plain_rows_are_refused_unless_they_are_allowed() {
         for layout in [Layout::Plain, Layout::PlainGzip] {
             let rules = LayoutRules::default();
-            assert_eq!(
-                detect_whole(&lay(layout, ROWS.as_bytes()), &rules),
-                Err(LayoutError::Plaintext)
-            );
+            assert_eq!(detect_whole(&lay(layout, ROWS.as_bytes()), &rules), Err(LayoutError::Plaintext));
             assert_eq!(detect(&lay(layout, ROWS.as_bytes()), true, None, &ANYTHING), Ok(layout));
         }
     }
@@ -439,74 +386,44 @@ mod tests {
     fn a_layout_or_cipher_that_was_named_is_the_only_one() {
         let bytes = lay(Layout::EncryptedGzip(Cipher::Ctr), ROWS.as_bytes());
         for rules in [
-            LayoutRules {
-                cipher: Some(Cipher::Cbc),
-                ..ANYTHING
-            },
-            LayoutRules {
-                layout: Some(LayoutName::GzipEncrypted),
-                ..ANYTHING
-            },
-            LayoutRules {
-                layout: Some(LayoutName::Plain),
-                ..ANYTHING
-            },
+            LayoutRules { cipher: Some(Cipher::Cbc), ..ANYTHING },
+            LayoutRules { layout: Some(LayoutName::GzipEncrypted), ..ANYTHING },
+            LayoutRules { layout: Some(LayoutName::Plain), ..ANYTHING },
         ] {
-            assert!(
-                matches!(detect_whole(&bytes, &rules), Err(LayoutError::Undecipherable { .. })),
-                "{rules:?}"
-            );
+            assert!(matches!(detect_whole(&bytes, &rules), Err(LayoutError::Undecipherable { .. })), "{rules:?}");
         }
     }
 
     #[test]
     fn another_key_fits_nothing_and_no_key_is_said_to_be_missing() {
         let bytes = lay(Layout::EncryptedGzip(Cipher::Ctr), ROWS.as_bytes());
-        assert!(matches!(
-            detect(&bytes, true, Some(&key(2)), &ANYTHING),
-            Err(LayoutError::Undecipherable { .. })
-        ));
+        assert!(matches!(detect(&bytes, true, Some(&key(2)), &ANYTHING), Err(LayoutError::Undecipherable { .. })));
         assert_eq!(detect(&bytes, true, None, &ANYTHING), Err(LayoutError::NoKey));
     }
 
     #[test]
     fn a_wrong_iv_is_told_from_a_wrong_key_where_it_can_be() {
         let bytes = lay(Layout::Encrypted(Cipher::Cbc), ROWS.repeat(3).as_bytes());
-        let other_iv = AesKey {
-            iv: [0xA5; 16],
-            ..key(1)
-        };
-        assert_eq!(
-            detect(&bytes, true, Some(&other_iv), &ANYTHING),
-            Err(LayoutError::WrongIv)
-        );
+        let other_iv = AesKey { iv: [0xA5; 16], ..key(1) };
+        assert_eq!(detect(&bytes, true, Some(&other_iv), &ANYTHING), Err(LayoutError::WrongIv));
     }
 
     #[test]
     fn gzip_that_is_damaged_at_once_is_not_taken_for_a_wrong_key() {
         let mut bytes = lay(Layout::GzipEncrypted(Cipher::Ctr), ROWS.as_bytes());
         bytes.truncate(12);
-        assert_eq!(
-            detect_whole(&bytes, &ANYTHING),
-            Err(LayoutError::Damaged(Damage::CutShort))
-        );
+        assert_eq!(detect_whole(&bytes, &ANYTHING), Err(LayoutError::Damaged(Damage::CutShort)));
     }
 
     #[test]
     fn ciphertext_that_begins_like_another_layout_by_chance_is_still_read() {
         // IVs under which the ciphertext of gzip begins like rows, or like gzip; found by trying.
         for (iv, start) in [(33_376_u128, &b"{\""[..]), (3_668_870, b"\x1F\x8B\x08")] {
-            let key = AesKey {
-                iv: iv.to_be_bytes(),
-                ..key(1)
-            };
+            let key = AesKey { iv: iv.to_be_bytes(), ..key(1) };
             let mut bytes = gzip(ROWS.as_bytes());
             ctr::Ctr128BE::<Aes256>::new(&key.key.into(), &key.iv.into()).apply_keystream(&mut bytes);
             assert!(bytes.starts_with(start));
-            assert_eq!(
-                detect(&bytes, true, Some(&key), &ANYTHING),
-                Ok(Layout::EncryptedGzip(Cipher::Ctr))
-            );
+            assert_eq!(detect(&bytes, true, Some(&key), &ANYTHING), Ok(Layout::EncryptedGzip(Cipher::Ctr)));
         }
     }
 

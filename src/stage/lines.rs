@@ -32,13 +32,7 @@ pub struct LineBlocks {
 impl LineBlocks {
     /// Begins at the start of a text whose lines have at most `longest` bytes, line ends not counted.
     pub fn new(longest: usize) -> Self {
-        Self {
-            text: Vec::new(),
-            line: 0,
-            longest,
-            at_start: true,
-            is_over: false,
-        }
+        Self { text: Vec::new(), line: 0, longest, at_start: true, is_over: false }
     }
 
     /// Takes the next bytes of the text; hands on the blocks that they complete.
@@ -134,30 +128,20 @@ mod tests {
     }
 
     fn lines(text: &[u8], piece: usize) -> Vec<Vec<u8>> {
-        blocks(text, 1 << 20, piece)
-            .iter()
-            .flat_map(Block::lines)
-            .map(<[u8]>::to_vec)
-            .collect()
+        blocks(text, 1 << 20, piece).iter().flat_map(Block::lines).map(<[u8]>::to_vec).collect()
     }
 
     #[test]
     fn a_line_may_arrive_in_pieces() {
         for piece in 1..12 {
-            assert_eq!(
-                lines(b"one\ntwo\r\n\nthree", piece),
-                [&b"one"[..], b"two", b"", b"three"]
-            );
+            assert_eq!(lines(b"one\ntwo\r\n\nthree", piece), [&b"one"[..], b"two", b"", b"three"]);
         }
     }
 
     #[test]
     fn a_byte_order_mark_is_skipped_at_the_start_alone() {
         for piece in 1..5 {
-            assert_eq!(
-                lines(b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb\n", piece),
-                [&b"a"[..], b"\xEF\xBB\xBFb"]
-            );
+            assert_eq!(lines(b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb\n", piece), [&b"a"[..], b"\xEF\xBB\xBFb"]);
         }
         assert!(blocks(BYTE_ORDER_MARK, 10, 1).is_empty());
     }
@@ -167,15 +151,8 @@ mod tests {
         let text = b"0123456789abcdef\n".repeat(100_000);
         let blocks = blocks(&text, 1 << 20, 100_000);
         assert!(blocks.len() > 3);
-        assert!(
-            blocks
-                .iter()
-                .all(|Block(text)| text.ends_with(b"\n") && text.len() <= BLOCK_BYTES + PIECE_BYTES)
-        );
-        assert_eq!(
-            blocks.into_iter().flat_map(|Block(text)| text).collect::<Vec<_>>(),
-            text
-        );
+        assert!(blocks.iter().all(|Block(text)| text.ends_with(b"\n") && text.len() <= BLOCK_BYTES + PIECE_BYTES));
+        assert_eq!(blocks.into_iter().flat_map(|Block(text)| text).collect::<Vec<_>>(), text);
     }
 
     #[test]

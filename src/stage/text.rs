@@ -11,7 +11,6 @@ use crate::keys::AesKey;
 /// Undoes the layers around the text of a file.
 pub struct Text(Layers);
 
-#[expect(clippy::large_enum_variant, reason = "there is one a file")]
 enum Layers {
     None,
     Gzip(Gunzip),

@@ -89,15 +89,10 @@ impl Store for AzureStore {
             ..BlobContainerClientListBlobsOptions::default()
         };
         let client = self.service.blob_container_client(container);
-        let mut pages = client
-            .list_blobs(Some(options))
-            .map_err(|error| store_error(&place, &error))?
-            .into_pages();
+        let mut pages = client.list_blobs(Some(options)).map_err(|error| store_error(&place, &error))?.into_pages();
         let mut blobs = Vec::new();
         loop {
-            let page = match within(&place, CALL, pages.try_next())
-                .await?
-                .map_err(|error| store_error(&place, &error))
+            let page = match within(&place, CALL, pages.try_next()).await?.map_err(|error| store_error(&place, &error))
             {
                 Ok(Some(page)) => page.into_model().map_err(|error| store_error(&place, &error))?,
                 Ok(None) | Err(StoreError::Missing(_)) => break,
@@ -120,19 +115,12 @@ impl Store for AzureStore {
             Err(StoreError::Missing(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let (Ok(Some(etag)), Ok(Some(size)), Ok(Some(modified))) = (
-            properties.etag(),
-            properties.content_length(),
-            properties.last_modified(),
-        ) else {
+        let (Ok(Some(etag)), Ok(Some(size)), Ok(Some(modified))) =
+            (properties.etag(), properties.content_length(), properties.last_modified())
+        else {
             return Err(lacks(path));
         };
-        Ok(Some(Blob {
-            path: path.clone(),
-            etag: unquoted(&etag),
-            size,
-            modified,
-        }))
+        Ok(Some(Blob { path: path.clone(), etag: unquoted(&etag), size, modified }))
     }
 
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
@@ -145,21 +133,13 @@ impl Store for AzureStore {
             range: Some(HttpRange::from(range.clone())),
             if_match: Some(quoted(&blob.etag)),
             // One request: cutting a blob into ranges is the reader's work.
-            partition_size: usize::try_from(range.end - range.start)
-                .ok()
-                .and_then(|bytes| bytes.try_into().ok()),
+            partition_size: usize::try_from(range.end - range.start).ok().and_then(|bytes| bytes.try_into().ok()),
             ..BlobClientDownloadOptions::default()
         };
         let answer = call(&path, CALL, client.download(Some(options))).await?;
-        let sent = answer
-            .headers
-            .get_optional_str(&"content-range".into())
-            .unwrap_or_default();
+        let sent = answer.headers.get_optional_str(&"content-range".into()).unwrap_or_default();
         if !sent.starts_with(&format!("bytes {}-{}/", range.start, range.end - 1)) {
-            return Err(StoreError::unavailable(
-                &path,
-                Cause("another range came than was asked for".into()),
-            ));
+            return Err(StoreError::unavailable(&path, Cause("another range came than was asked for".into())));
         }
         Ok(answer.body.map_err(move |error| store_error(&path, &error)).boxed())
     }
@@ -192,9 +172,7 @@ impl Store for AzureStore {
 
 impl fmt::Debug for AzureStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AzureStore")
-            .field("endpoint", &self.service.url().as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("AzureStore").field("endpoint", &self.service.url().as_str()).finish_non_exhaustive()
     }
 }
 
@@ -223,9 +201,7 @@ async fn call<T>(
     limit: Duration,
     request: impl Future<Output = azure_core::Result<T>>,
 ) -> Result<T, StoreError> {
-    within(path, limit, request)
-        .await?
-        .map_err(|error| store_error(path, &error))
+    within(path, limit, request).await?.map_err(|error| store_error(path, &error))
 }
 
 fn listed(container: &str, item: BlobItem) -> Option<Blob> {

@@ -19,11 +19,7 @@ impl<'a> BlobUrl<'a> {
         let (scheme, rest) = text.split_once("://")?;
         let rest = rest.split(['?', '#']).next()?;
         let (authority, path) = rest.split_at(rest.find('/')?);
-        Some(Self {
-            scheme,
-            authority,
-            path,
-        })
+        Some(Self { scheme, authority, path })
     }
 
     /// The path, percent-decoded once, without its first slash: segments that each name something, and slashes.

@@ -50,18 +50,13 @@ impl LocalStore {
         let root = std::path::absolute(root).map_err(|_| NoFolder)?;
         let url = Url::from_directory_path(&root).map_err(|()| NoFolder)?;
         let url_path = percent_decode_str(url.path()).decode_utf8().map_err(|_| NoFolder)?;
-        Ok(Self {
-            url_path: url_path.trim_start_matches('/').into(),
-            root: root.into(),
-        })
+        Ok(Self { url_path: url_path.trim_start_matches('/').into(), root: root.into() })
     }
 
     /// The blobs of the folder that `url` (`file:///dir`) names.
     pub fn from_url(url: &str) -> Result<Self, NoFolder> {
         let has_path = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("file:///"));
-        let url = Url::parse(url)
-            .ok()
-            .filter(|url| has_path && url.query().is_none() && url.fragment().is_none());
+        let url = Url::parse(url).ok().filter(|url| has_path && url.query().is_none() && url.fragment().is_none());
         Self::new(url.ok_or(NoFolder)?.to_file_path().map_err(|()| NoFolder)?)
     }
 
@@ -109,14 +104,9 @@ impl Store for LocalStore {
     }
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
-        let file = self
-            .file(path)
-            .ok_or_else(|| StoreError::unavailable(path, "no file can have this name"))?;
+        let file = self.file(path).ok_or_else(|| StoreError::unavailable(path, "no file can have this name"))?;
         let root = Arc::clone(&self.root);
-        on_blocking_pool(path.clone(), move |path| {
-            write::write(&root, path, &file, &bytes, &condition)
-        })
-        .await
+        on_blocking_pool(path.clone(), move |path| write::write(&root, path, &file, &bytes, &condition)).await
     }
 
     fn blob_at(&self, url: &str) -> Option<BlobPath> {
@@ -149,10 +139,7 @@ impl Reading {
         on_blocking_pool(self.path.clone(), move |path| {
             let wanted = self.left.min(CHUNK);
             let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-            (&self.file)
-                .take(wanted)
-                .read_to_end(&mut chunk)
-                .map_err(|error| failed(path, error))?;
+            (&self.file).take(wanted).read_to_end(&mut chunk).map_err(|error| failed(path, error))?;
             same_version(path, &self.file, &self.etag)?;
             self.left -= chunk.len() as u64;
             Ok((!chunk.is_empty()).then(|| (chunk.into(), self)))
@@ -174,11 +161,7 @@ fn open(path: &BlobPath, file: &Path, etag: &ETag, start: u64) -> Result<File, S
 
 fn same_version(path: &BlobPath, file: &File, etag: &ETag) -> Result<(), StoreError> {
     let now = file.metadata().map_err(|error| failed(path, error))?;
-    if version::etag(&now) == *etag {
-        Ok(())
-    } else {
-        Err(StoreError::Changed(path.clone()))
-    }
+    if version::etag(&now) == *etag { Ok(()) } else { Err(StoreError::Changed(path.clone())) }
 }
 
 /// The blob behind `metadata`, followed through symbolic links. Folders, pipes and devices are none.
@@ -221,9 +204,7 @@ async fn on_blocking_pool<T: Send + 'static>(
     work: impl FnOnce(&BlobPath) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let asked = path.clone();
-    spawn_blocking(move || work(&path))
-        .await
-        .unwrap_or_else(|end| Err(StoreError::stopped(&asked, end)))
+    spawn_blocking(move || work(&path)).await.unwrap_or_else(|end| Err(StoreError::stopped(&asked, end)))
 }
 
 #[cfg(test)]

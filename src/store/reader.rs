@@ -49,21 +49,13 @@ impl Default for ReadWindow {
 /// A range whose connection is lost, or ends early, goes on at the byte after. [`StoreError::Unavailable`] comes once
 /// patience is out, every other error at once; the stream ends with it. Dropping the stream ends its requests.
 pub fn read(store: Arc<dyn Store>, blob: Blob, window: ReadWindow) -> ByteStream {
-    let reading = Reading {
-        store,
-        next: 0,
-        blob: Arc::new(blob),
-        window,
-        open: VecDeque::new(),
-    };
+    let reading = Reading { store, next: 0, blob: Arc::new(blob), window, open: VecDeque::new() };
     try_unfold(reading, |mut reading| async move {
         reading.open_ranges();
         let Some(range) = reading.open.pop_front() else {
             return Ok(None);
         };
-        let bytes = range
-            .await
-            .unwrap_or_else(|end| Err(StoreError::stopped(&reading.blob.path, end)))?;
+        let bytes = range.await.unwrap_or_else(|end| Err(StoreError::stopped(&reading.blob.path, end)))?;
         Ok(Some((bytes, reading)))
     })
     .boxed()
@@ -90,11 +82,7 @@ pub enum ReadWholeError {
 /// Reads a small `blob`, such as job metadata, of at most `limit` bytes, with the resumption and patience of [`read`].
 pub async fn read_whole(store: &dyn Store, blob: &Blob, limit: u64) -> Result<Bytes, ReadWholeError> {
     if blob.size > limit {
-        return Err(ReadWholeError::TooLarge {
-            path: blob.path.clone(),
-            size: blob.size,
-            limit,
-        });
+        return Err(ReadWholeError::TooLarge { path: blob.path.clone(), size: blob.size, limit });
     }
     Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().patience).await?)
 }
@@ -111,10 +99,7 @@ struct Reading {
 impl Reading {
     fn open_ranges(&mut self) {
         while self.open.len() < self.window.in_flight.get() && self.next < self.blob.size {
-            let end = self
-                .next
-                .saturating_add(self.window.range_bytes.get())
-                .min(self.blob.size);
+            let end = self.next.saturating_add(self.window.range_bytes.get()).min(self.blob.size);
             let (store, blob) = (Arc::clone(&self.store), Arc::clone(&self.blob));
             let (range, patience) = (self.next..end, self.window.patience);
             let task = tokio::spawn(async move { fetch(&*store, &blob, range, patience).await });
@@ -132,13 +117,11 @@ async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: Pati
     let mut have = 0;
     while have < length {
         // A new round for every connection that brought something: patience counts from the last byte.
-        have = tries(patience, async |_| {
-            go_on(store, blob, &range, &mut *fetched.lock().await).await
-        })
-        .await
-        .map_err(|end| match end {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
-        })?;
+        have = tries(patience, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await).await.map_err(
+            |end| match end {
+                GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            },
+        )?;
     }
     Ok(fetched.into_inner().freeze())
 }
@@ -178,10 +161,7 @@ async fn copy_rest(
         if chunk.len() > length - fetched.len() {
             // Whatever this connection sent, it was not the range.
             fetched.truncate(before);
-            return Err(StoreError::unavailable(
-                &blob.path,
-                "more bytes came than were asked for",
-            ));
+            return Err(StoreError::unavailable(&blob.path, "more bytes came than were asked for"));
         }
         fetched.extend_from_slice(&chunk);
     }

@@ -40,10 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            keep_rows: true,
-            signed: true,
-        }
+        Self { keep_rows: true, signed: true }
     }
 }
 
@@ -86,12 +83,7 @@ impl Receiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let listening = Listening::new(listener, &desk);
-        Ok(Self {
-            address,
-            secret,
-            desk,
-            listening: tokio::sync::Mutex::new(Some(listening)),
-        })
+        Ok(Self { address, secret, desk, listening: tokio::sync::Mutex::new(Some(listening)) })
     }
 
     /// Where to post: `DELIVER_TO`.
@@ -156,10 +148,7 @@ impl Receiver {
         match tokio::time::timeout(patience, received.wait_for(expected)).await {
             Ok(Ok(received)) => Ok(received.clone()),
             // The sender is ours, so it is the time that ran out.
-            Ok(Err(_)) | Err(_) => Err(NotYet {
-                waited: patience,
-                so_far: self.received().to_string(),
-            }),
+            Ok(Err(_)) | Err(_) => Err(NotYet { waited: patience, so_far: self.received().to_string() }),
         }
     }
 
@@ -194,10 +183,7 @@ impl Listening {
         let task = tokio::spawn(async move {
             drop(served.await);
         });
-        Self {
-            task,
-            hang_up: hang_up.drop_guard(),
-        }
+        Self { task, hang_up: hang_up.drop_guard() }
     }
 
     async fn close(self) {
@@ -233,10 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_message_is_malformed() {
-        let options = Options {
-            signed: false,
-            ..Options::default()
-        };
+        let options = Options { signed: false, ..Options::default() };
         let receiver = Receiver::start(options).await.unwrap();
         let post = || client().post(receiver.url());
         assert_eq!(status(post().body("{}")).await, 400);

@@ -98,10 +98,7 @@ impl VivaApiStub {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = Url::parse(&format!("http://{}", listener.local_addr()?)).map_err(io::Error::other)?;
         let desk = Desk::default();
-        let door = Door {
-            listener,
-            desk: desk.clone(),
-        };
+        let door = Door { listener, desk: desk.clone() };
         let routes = Router::new()
             .route("/v1.0/egressDecryptionKey", post(egress_decryption_key))
             .with_state(desk.clone())
@@ -162,9 +159,7 @@ impl Drop for VivaApiStub {
 
 impl fmt::Debug for VivaApiStub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VivaApiStub")
-            .field("url", &self.url.as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("VivaApiStub").field("url", &self.url.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -184,10 +179,7 @@ impl Listener for Door {
             let behaviour = {
                 let mut book = self.desk.book();
                 book.connections += 1;
-                book.next
-                    .pop_front()
-                    .or_else(|| book.lasting.clone())
-                    .unwrap_or(Behaviour::Well)
+                book.next.pop_front().or_else(|| book.lasting.clone()).unwrap_or(Behaviour::Well)
             };
             if behaviour != Behaviour::Down {
                 return (stream, behaviour);
@@ -241,11 +233,7 @@ fn answer(desk: &Desk, headers: &HeaderMap, question: Option<Asked>) -> Response
     if let Some(token) = &book.token
         && sent.and_then(|value| value.strip_prefix("Bearer ")) != Some(token)
     {
-        return refusal(
-            StatusCode::UNAUTHORIZED,
-            "Unauthorized",
-            "The token is missing or invalid.",
-        );
+        return refusal(StatusCode::UNAUTHORIZED, "Unauthorized", "The token is missing or invalid.");
     }
     let keys = question.and_then(|Asked { request_id, scope_id }| {
         let question = (request_id.to_ascii_lowercase(), scope_id.to_ascii_lowercase());
@@ -264,8 +252,5 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 fn question(body: &[u8]) -> Option<Asked> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let field = |name| body[name].as_str().map(str::to_owned);
-    Some(Asked {
-        request_id: field("requestId")?,
-        scope_id: field("scopeId")?,
-    })
+    Some(Asked { request_id: field("requestId")?, scope_id: field("scopeId")? })
 }

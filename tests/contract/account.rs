@@ -20,10 +20,7 @@ fn shared_account() -> Account {
 
 fn with_signature(signature: &str) -> Keeper {
     let azurite = azurite::shared();
-    let text = format!(
-        "BlobEndpoint={};SharedAccessSignature={signature}",
-        azurite.blob_endpoint()
-    );
+    let text = format!("BlobEndpoint={};SharedAccessSignature={signature}", azurite.blob_endpoint());
     Keeper::on(azurite, &text)
 }
 
@@ -50,11 +47,7 @@ async fn a_wrong_signature_is_denied() {
 async fn its_signature_opens_the_queue_service_too() {
     let account = shared_account();
     let signature = account.shared_access_signature().unwrap();
-    let queue = format!(
-        "{}/{}",
-        account.queue_endpoint().unwrap(),
-        azurite::shared().fresh_name("rows")
-    );
+    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().fresh_name("rows"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let made = http.put(format!("{queue}?{}", signature.expose_secret()));
     assert_eq!(made.send().await.unwrap().status(), 201);
@@ -70,21 +63,14 @@ async fn a_content_encoding_is_left_alone() {
     let account = shared_account();
     let keeper = Keeper::azure();
     keeper.put("plain", "").await;
-    let options = BlobServiceClientOptions {
-        client_options: account.client_options(),
-        ..BlobServiceClientOptions::default()
-    };
+    let options =
+        BlobServiceClientOptions { client_options: account.client_options(), ..BlobServiceClientOptions::default() };
     let client = BlobServiceClient::new(account.blob_endpoint().clone(), None, Some(options)).unwrap();
-    let options = BlobClientUploadOptions {
-        blob_content_encoding: Some("gzip".into()),
-        ..BlobClientUploadOptions::default()
-    };
+    let options =
+        BlobClientUploadOptions { blob_content_encoding: Some("gzip".into()), ..BlobClientUploadOptions::default() };
     client
         .blob_client(&keeper.container, "marked")
-        .upload(
-            RequestContent::from(Bytes::from_static(b"no gzip at all").to_vec()),
-            Some(options),
-        )
+        .upload(RequestContent::from(Bytes::from_static(b"no gzip at all").to_vec()), Some(options))
         .await
         .unwrap();
     let blob = keeper.find("marked").await.unwrap();
@@ -126,10 +112,7 @@ async fn a_read_goes_on_when_it_answers_again() {
     let azurite = Azurite::start();
     let keeper = Keeper::on(&azurite, &azurite.connection_string());
     let blob = keeper.put("part-0", &"rows".repeat(1000)).await;
-    let window = ReadWindow {
-        range_bytes: 100.try_into().unwrap(),
-        ..ReadWindow::default()
-    };
+    let window = ReadWindow { range_bytes: 100.try_into().unwrap(), ..ReadWindow::default() };
     let mut bytes = read(Arc::clone(&keeper.store), blob, window);
     let mut text = bytes.try_next().await.unwrap().unwrap().to_vec();
     azurite.pause();

@@ -107,16 +107,11 @@ async fn a_blob_that_went_away_cannot_be_read(keeper: Keeper) {
     blob.path = keeper.path("run/part-1");
     let error = keeper.range(&blob, 0..4).await.unwrap_err();
     // Azure looks for the blob first, Azurite at the condition. Either way the event is tried again.
-    assert!(
-        matches!(&error, StoreError::Missing(path) | StoreError::Changed(path) if *path == blob.path),
-        "{error:?}"
-    );
+    assert!(matches!(&error, StoreError::Missing(path) | StoreError::Changed(path) if *path == blob.path), "{error:?}");
 }
 
 async fn a_listing_is_whole_and_sorted_by_bytes(keeper: Keeper) {
-    let names = [
-        "run/b", "run/B", "run/a-1", "run/a/1", "run/a0", "run/é", "run/z", "runner", "other/x",
-    ];
+    let names = ["run/b", "run/B", "run/a-1", "run/a/1", "run/a0", "run/é", "run/z", "runner", "other/x"];
     for name in names {
         keeper.put(name, name).await;
     }
@@ -166,14 +161,8 @@ async fn a_name_that_steps_up_or_aside_is_no_blob(keeper: Keeper) {
 
 async fn a_range_is_half_open(keeper: Keeper) {
     let blob = keeper.put("part-0", "0123456789").await;
-    for (range, expected) in [
-        (0..10, "0123456789"),
-        (0..1, "0"),
-        (3..7, "3456"),
-        (9..10, "9"),
-        (5..5, ""),
-        (0..0, ""),
-    ] {
+    for (range, expected) in [(0..10, "0123456789"), (0..1, "0"), (3..7, "3456"), (9..10, "9"), (5..5, ""), (0..0, "")]
+    {
         assert_eq!(keeper.range(&blob, range.clone()).await.unwrap(), expected, "{range:?}");
     }
 }
@@ -195,11 +184,8 @@ async fn a_read_is_pinned_to_its_version(keeper: Keeper) {
 
 async fn a_blob_overwritten_between_two_ranges_ends_the_read(keeper: Keeper) {
     let blob = keeper.put("part-0", &"a".repeat(100)).await;
-    let window = ReadWindow {
-        range_bytes: 10.try_into().unwrap(),
-        in_flight: 2.try_into().unwrap(),
-        ..ReadWindow::default()
-    };
+    let window =
+        ReadWindow { range_bytes: 10.try_into().unwrap(), in_flight: 2.try_into().unwrap(), ..ReadWindow::default() };
     let mut bytes = read(Arc::clone(&keeper.store), blob.clone(), window);
     assert_eq!(bytes.try_next().await.unwrap().unwrap(), "a".repeat(10));
     keeper.put("part-0", &"b".repeat(100)).await;
@@ -213,20 +199,11 @@ async fn a_blob_overwritten_between_two_ranges_ends_the_read(keeper: Keeper) {
 }
 
 async fn a_large_blob_comes_whole_through_ranges_in_flight(keeper: Keeper) {
-    let bytes: Vec<u8> = (0..3_000_000u32)
-        .flat_map(|number| (number % 251).to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|number| (number % 251).to_le_bytes()).collect();
     let path = keeper.path("large");
-    keeper
-        .store
-        .write(&path, bytes.clone().into(), WriteIf::Absent)
-        .await
-        .unwrap();
+    keeper.store.write(&path, bytes.clone().into(), WriteIf::Absent).await.unwrap();
     let blob = keeper.find("large").await.unwrap();
-    let chunks: Vec<Bytes> = read(Arc::clone(&keeper.store), blob, ReadWindow::default())
-        .try_collect()
-        .await
-        .unwrap();
+    let chunks: Vec<Bytes> = read(Arc::clone(&keeper.store), blob, ReadWindow::default()).try_collect().await.unwrap();
     assert!(chunks.concat() == bytes);
 }
 
@@ -241,10 +218,7 @@ async fn a_write_where_nothing_may_be_needs_nothing_there(keeper: Keeper) {
 async fn a_write_over_a_version_needs_that_version(keeper: Keeper) {
     let old = keeper.write("state", "1", WriteIf::Always).await.unwrap();
     let new = keeper.write("state", "2", WriteIf::Matches(old.clone())).await.unwrap();
-    let error = keeper
-        .write("state", "3", WriteIf::Matches(old.clone()))
-        .await
-        .unwrap_err();
+    let error = keeper.write("state", "3", WriteIf::Matches(old.clone())).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
     assert_eq!(keeper.find("state").await.unwrap().etag, new);
     let error = keeper.write("another", "1", WriteIf::Matches(old)).await.unwrap_err();
@@ -253,10 +227,7 @@ async fn a_write_over_a_version_needs_that_version(keeper: Keeper) {
 }
 
 async fn a_write_over_a_version_makes_no_container(keeper: Keeper) {
-    let error = keeper
-        .write("state", "1", WriteIf::Matches(ETag("1".into())))
-        .await
-        .unwrap_err();
+    let error = keeper.write("state", "1", WriteIf::Matches(ETag("1".into()))).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
 }
 
@@ -271,10 +242,7 @@ async fn one_of_many_who_write_at_once_wins(keeper: Keeper) {
 
 fn winner(writes: Vec<Result<ETag, StoreError>>) -> ETag {
     let (won, lost): (Vec<_>, Vec<_>) = writes.into_iter().partition(Result::is_ok);
-    assert!(
-        lost.iter().all(|write| matches!(write, Err(StoreError::Changed(_)))),
-        "{lost:?}"
-    );
+    assert!(lost.iter().all(|write| matches!(write, Err(StoreError::Changed(_)))), "{lost:?}");
     let [Ok(etag)] = &won[..] else {
         panic!("{} writers won", won.len());
     };
@@ -283,10 +251,7 @@ fn winner(writes: Vec<Result<ETag, StoreError>>) -> ETag {
 
 async fn the_address_of_a_blob_names_it(keeper: Keeper) {
     let named = |url: String| keeper.store.blob_at(&url);
-    assert_eq!(
-        named(format!("{}/run/part-0", keeper.url)),
-        Some(keeper.path("run/part-0"))
-    );
+    assert_eq!(named(format!("{}/run/part-0", keeper.url)), Some(keeper.path("run/part-0")));
     assert_eq!(named(format!("{}/run/../part-0", keeper.url)), None);
     assert_eq!(named("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
 }

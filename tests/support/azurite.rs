@@ -51,12 +51,7 @@ impl Azurite {
 
     fn with_data(data: Option<TempDir>) -> Self {
         let (server, [blob_port, queue_port]) = Server::start(data.as_ref(), [0, 0]);
-        Self {
-            blob_port,
-            queue_port,
-            server: Mutex::new(Some(server)),
-            data,
-        }
+        Self { blob_port, queue_port, server: Mutex::new(Some(server)), data }
     }
 
     /// Where the blob service is, account included, without a slash at the end.
@@ -127,14 +122,7 @@ impl Server {
             .arg(folder.join("serve.js"))
             .args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--loose"])
             .args(place)
-            .args([
-                "--blobPort",
-                &ports[0].to_string(),
-                "--queuePort",
-                &ports[1].to_string(),
-                "--tablePort",
-                "0",
-            ])
+            .args(["--blobPort", &ports[0].to_string(), "--queuePort", &ports[1].to_string(), "--tablePort", "0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -168,10 +156,7 @@ impl Server {
 
     fn wait_for(&self, start: &str) -> String {
         loop {
-            let line = self
-                .lines
-                .recv_timeout(PATIENCE)
-                .expect("Azurite answers; see its stderr above");
+            let line = self.lines.recv_timeout(PATIENCE).expect("Azurite answers; see its stderr above");
             if line.starts_with(start) {
                 return line;
             }
@@ -194,17 +179,8 @@ fn installed() -> PathBuf {
     lock.lock().expect("a lock on tests/azurite/package-lock.json");
     // npm writes this file last.
     if !fs::exists(folder.join("node_modules/.package-lock.json")).unwrap_or(false) {
-        let npm = Command::new("npm")
-            .arg("ci")
-            .arg("--prefix")
-            .arg(&folder)
-            .stdout(Stdio::null())
-            .status();
-        assert!(
-            npm.expect("npm installs Azurite: install Node.js 20 or later")
-                .success(),
-            "npm ci failed"
-        );
+        let npm = Command::new("npm").arg("ci").arg("--prefix").arg(&folder).stdout(Stdio::null()).status();
+        assert!(npm.expect("npm installs Azurite: install Node.js 20 or later").success(), "npm ci failed");
     }
     folder
 }

@@ -24,10 +24,7 @@ impl Shelf {
             let (name, size) = name.strip_suffix("=0").map_or((*name, 1), |name| (name, 0));
             blob(name, size)
         });
-        Self {
-            blobs: blobs.collect(),
-            ..Self::default()
-        }
+        Self { blobs: blobs.collect(), ..Self::default() }
     }
 
     async fn drop_of(&self, name: &str) -> Option<String> {
@@ -44,12 +41,7 @@ impl Shelf {
 }
 
 fn blob(name: &str, size: u64) -> Blob {
-    Blob {
-        path: BlobPath::new("datasets", name),
-        etag: ETag("1".into()),
-        size,
-        modified: OffsetDateTime::UNIX_EPOCH,
-    }
+    Blob { path: BlobPath::new("datasets", name), etag: ETag("1".into()), size, modified: OffsetDateTime::UNIX_EPOCH }
 }
 
 #[async_trait]
@@ -89,12 +81,7 @@ const RUN: [&str; 5] = [
 async fn a_blob_belongs_to_its_nearest_ancestor_with_job_metadata() {
     let shelf = Shelf::of(&RUN);
     let insights = Some("datasets/run/VivaInsights/t".to_string());
-    for name in [
-        RUN[0],
-        RUN[1],
-        RUN[2],
-        "run/VivaInsights/t/metadata/UserMetadata/x.json",
-    ] {
+    for name in [RUN[0], RUN[1], RUN[2], "run/VivaInsights/t/metadata/UserMetadata/x.json"] {
         assert_eq!(shelf.drop_of(name).await, insights, "{name}");
     }
     assert_eq!(shelf.drop_of(RUN[4]).await.as_deref(), Some("datasets/run/AADUser/t"));
@@ -109,10 +96,7 @@ async fn a_drop_holds_its_files_and_nobody_elses() {
     assert_eq!(metadata, "metadata/JobMetadata/Metadata.json");
     assert_eq!(files, ["more/part-1.json.gz", "part-0.json.gz"]);
     assert_eq!(shelf.in_drop("run/VivaInsights").await, None);
-    assert_eq!(
-        *shelf.listed.lock().unwrap(),
-        ["run/VivaInsights/t/", "run/VivaInsights/"]
-    );
+    assert_eq!(*shelf.listed.lock().unwrap(), ["run/VivaInsights/t/", "run/VivaInsights/"]);
 }
 
 #[tokio::test]
@@ -143,18 +127,11 @@ async fn a_drop_below_a_drop_is_its_own() {
 
 #[tokio::test]
 async fn a_drop_may_lie_in_a_folder_called_metadata() {
-    let shelf = Shelf::of(&[
-        "a/metadata/JobMetadata",
-        "a/metadata/metadata/JobMetadata",
-        "a/metadata/part-0",
-        "a/part-1",
-    ]);
+    let shelf =
+        Shelf::of(&["a/metadata/JobMetadata", "a/metadata/metadata/JobMetadata", "a/metadata/part-0", "a/part-1"]);
     assert_eq!(shelf.in_drop("a").await.unwrap().1, ["part-1"]);
     assert_eq!(shelf.in_drop("a/metadata").await.unwrap().1, ["part-0"]);
-    assert_eq!(
-        shelf.drop_of("a/metadata/JobMetadata").await.as_deref(),
-        Some("datasets/a")
-    );
+    assert_eq!(shelf.drop_of("a/metadata/JobMetadata").await.as_deref(), Some("datasets/a"));
 }
 
 #[tokio::test]
@@ -178,10 +155,7 @@ async fn job_metadata_comes_in_three_forms_and_the_folder_counts_first() {
             ][..],
             "metadata/JobMetadata/b.json",
         ),
-        (
-            &["d/metadata/JobMetadata.json", "d/metadata/JobMetadata"],
-            "metadata/JobMetadata",
-        ),
+        (&["d/metadata/JobMetadata.json", "d/metadata/JobMetadata"], "metadata/JobMetadata"),
         (&["d/metadata/JobMetadata.json"], "metadata/JobMetadata.json"),
     ] {
         let shelf = Shelf::of(names);
@@ -226,11 +200,7 @@ async fn what_only_looks_like_job_metadata_makes_no_drop() {
 
 #[tokio::test]
 async fn empty_job_metadata_is_not_there_yet() {
-    let shelf = Shelf::of(&[
-        "d/metadata/JobMetadata=0",
-        "d/metadata/JobMetadata/Metadata.json=0",
-        "d/part-0",
-    ]);
+    let shelf = Shelf::of(&["d/metadata/JobMetadata=0", "d/metadata/JobMetadata/Metadata.json=0", "d/part-0"]);
     assert_eq!(shelf.drop_of("d/part-0").await, None);
     assert_eq!(shelf.in_drop("d").await, None);
 }
@@ -253,18 +223,8 @@ async fn hidden_empty_and_crooked_names_are_no_files() {
         "d/metadatas/part-5",
         "d/part-0.json.gz",
     ]);
-    assert_eq!(
-        shelf.in_drop("d").await.unwrap().1,
-        ["metadatas/part-5", "part-0.json.gz"]
-    );
-    for name in [
-        "d/x/../part-3",
-        "d//part-4",
-        "d/x/",
-        "/part",
-        "",
-        "d/../metadata/JobMetadata.json",
-    ] {
+    assert_eq!(shelf.in_drop("d").await.unwrap().1, ["metadatas/part-5", "part-0.json.gz"]);
+    for name in ["d/x/../part-3", "d//part-4", "d/x/", "/part", "", "d/../metadata/JobMetadata.json"] {
         assert_eq!(shelf.drop_of(name).await, None, "{name}");
     }
     assert!(shelf.listed.lock().unwrap().iter().all(|prefix| prefix == "d/"));
@@ -284,29 +244,14 @@ async fn files_are_in_the_order_of_their_bytes() {
         "d/\u{ff5e}",
     ]);
     let files = shelf.in_drop("d").await.unwrap().1;
-    assert_eq!(
-        files,
-        [
-            "Z",
-            "part-/1",
-            "part-10",
-            "part-2",
-            "part/1",
-            "ä",
-            "\u{ff5e}",
-            "\u{10ffff}"
-        ]
-    );
+    assert_eq!(files, ["Z", "part-/1", "part-10", "part-2", "part/1", "ä", "\u{ff5e}", "\u{10ffff}"]);
 }
 
 #[tokio::test]
 async fn key_details_are_found_beside_the_data() {
     let details = "d/metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
     let shelf = Shelf::of(&["d/metadata/JobMetadata.json", details, "d/part-0"]);
-    let drop = contents(&shelf, &DropPath::new("datasets", "d"))
-        .await
-        .unwrap()
-        .unwrap();
+    let drop = contents(&shelf, &DropPath::new("datasets", "d")).await.unwrap().unwrap();
     assert_eq!(drop.key_details.map(|blob| blob.path.name).as_deref(), Some(details));
     assert_eq!(drop.files.len(), 1);
     assert_eq!(shelf.drop_of(details).await.as_deref(), Some("datasets/d"));
@@ -320,10 +265,7 @@ async fn the_store_is_asked_once_a_folder_and_not_for_job_metadata() {
     shelf.drop_of(RUN[2]).await;
     assert_eq!(
         *shelf.listed.lock().unwrap(),
-        [
-            "run/VivaInsights/t/more/metadata/JobMetadata",
-            "run/VivaInsights/t/metadata/JobMetadata"
-        ]
+        ["run/VivaInsights/t/more/metadata/JobMetadata", "run/VivaInsights/t/metadata/JobMetadata"]
     );
 }
 

@@ -48,10 +48,7 @@ fn what_later_versions_add_is_read_or_kept() {
     assert_eq!(metadata.table_name.as_deref(), Some("PersonReport_v1"));
     assert_eq!(metadata.public_key_version.as_deref(), Some("2"));
     assert_eq!(metadata.rest, *json!({"OfficeGeo": "EUR"}).as_object().unwrap());
-    assert_eq!(
-        metadata.decryption_key_details,
-        Some(json!([{"DecryptionKeyType": "File"}]))
-    );
+    assert_eq!(metadata.decryption_key_details, Some(json!([{"DecryptionKeyType": "File"}])));
 }
 
 #[test]
@@ -69,15 +66,7 @@ fn a_byte_order_mark_line_breaks_and_further_objects_are_fine() {
 
 #[test]
 fn the_row_count_is_a_number_however_it_is_written() {
-    for (text, rows) in [
-        ("6", 6),
-        ("6.0", 6),
-        ("6e3", 6000),
-        ("\"6\"", 6),
-        ("\" 6 \"", 6),
-        ("\"6.0\"", 6),
-        ("0", 0),
-    ] {
+    for (text, rows) in [("6", 6), ("6.0", 6), ("6e3", 6000), ("\"6\"", 6), ("\" 6 \"", 6), ("\"6.0\"", 6), ("0", 0)] {
         let metadata = parsed(&format!(r#"{{"NumberOfRowsExtracted": {text}}}"#));
         assert_eq!(metadata.rows_extracted, Some(rows), "{text}");
     }
@@ -87,14 +76,9 @@ fn the_row_count_is_a_number_however_it_is_written() {
 
 #[test]
 fn a_row_count_that_is_none_is_refused_by_name() {
-    for text in [
-        "-1", "\"-1\"", "6.5", "\"many\"", "\"\"", "true", "[6]", "1e300", "\"NaN\"",
-    ] {
+    for text in ["-1", "\"-1\"", "6.5", "\"many\"", "\"\"", "true", "[6]", "1e300", "\"NaN\""] {
         let refusal = refusal(&format!(r#"{{"NumberOfRowsExtracted": {text}}}"#));
-        assert!(
-            refusal.starts_with("`NumberOfRowsExtracted` of the job metadata is not usable"),
-            "{refusal}"
-        );
+        assert!(refusal.starts_with("`NumberOfRowsExtracted` of the job metadata is not usable"), "{refusal}");
         assert!(!refusal.contains("many"), "{refusal}");
     }
 }
@@ -116,30 +100,19 @@ fn errors_are_shown_in_one_line_whatever_they_are() {
         (r#"{"Code": 7}"#, r#"{"Code":7}"#),
         ("false", "false"),
     ] {
-        assert_eq!(
-            parsed(&format!(r#"{{"errors": {errors}}}"#)).errors.as_deref(),
-            Some(shown)
-        );
+        assert_eq!(parsed(&format!(r#"{{"errors": {errors}}}"#)).errors.as_deref(), Some(shown));
     }
-    let long = parsed(&json!({"Errors": "x".repeat(9_000)}).to_string())
-        .errors
-        .unwrap();
+    let long = parsed(&json!({"Errors": "x".repeat(9_000)}).to_string()).errors.unwrap();
     assert_eq!(long.chars().count(), 1_000);
 }
 
 #[test]
 fn an_id_that_is_no_guid_is_refused_and_a_blank_one_is_absent() {
     let refused = refusal(r#"{"TenantId": "contoso"}"#);
-    assert_eq!(
-        refused,
-        "`TenantId` of the job metadata is not usable: expected a GUID, found another text"
-    );
+    assert_eq!(refused, "`TenantId` of the job metadata is not usable: expected a GUID, found another text");
     assert!(refusal(r#"{"CopyActivityId": 7}"#).contains("`CopyActivityId`"));
     assert!(refusal(r#"{"CopyActivityId": "3667110adbcd4e2ea5c79a7839964a4d"}"#).contains("`CopyActivityId`"));
-    assert_eq!(
-        parsed(r#"{"TenantId": " ", "CopyActivityId": null}"#),
-        JobMetadata::default()
-    );
+    assert_eq!(parsed(r#"{"TenantId": " ", "CopyActivityId": null}"#), JobMetadata::default());
 }
 
 #[test]
@@ -153,16 +126,10 @@ fn what_is_no_object_is_refused_with_its_place_and_without_its_content() {
     for text in ["", "  ", "[{}]", "\"secret\"", "crc secret"] {
         assert_eq!(refusal(text), "the job metadata does not begin with a JSON object");
     }
-    assert_eq!(
-        refusal("{\"a\": 1,\n \"b\": secret}"),
-        "the job metadata is no JSON from line 2, column 7 on"
-    );
+    assert_eq!(refusal("{\"a\": 1,\n \"b\": secret}"), "the job metadata is no JSON from line 2, column 7 on");
     assert!(refusal("{\"Errors\": \"cut").contains("line 1"));
     let no_text = JobMetadata::parse(b"{\"TableName\": \"\xff\"}");
-    assert!(
-        matches!(no_text, Err(MetadataError::NoJson { line: 1, .. })),
-        "{no_text:?}"
-    );
+    assert!(matches!(no_text, Err(MetadataError::NoJson { line: 1, .. })), "{no_text:?}");
 }
 
 #[test]

@@ -35,11 +35,7 @@ fn the_short_form_covers_the_guid_as_container_and_as_folder_in_any_case() {
         assert!(may_write(A, A, &at), "{at}");
         assert!(may_write(&A.to_uppercase(), A, &at), "{at}");
     }
-    for at in [
-        "datasets/run".to_string(),
-        format!("datasets/x{A}"),
-        format!("datasets/{A}x/run"),
-    ] {
+    for at in ["datasets/run".to_string(), format!("datasets/x{A}"), format!("datasets/{A}x/run")] {
         assert!(!may_write(A, A, &at), "{at}");
     }
 }
@@ -49,14 +45,7 @@ fn the_long_form_covers_its_place_and_all_below_it() {
     let setting = format!("{A}=datasets/a");
     assert!(may_write(&setting, A, "datasets/a"));
     assert!(may_write(&setting, A, "datasets/a/run/VivaInsights"));
-    for at in [
-        "datasets",
-        "datasets/ab",
-        "datasets/A",
-        "datasets/b/a",
-        "other/a",
-        "data",
-    ] {
+    for at in ["datasets", "datasets/ab", "datasets/A", "datasets/b/a", "other/a", "data"] {
         assert!(!may_write(&setting, A, at), "{at}");
     }
 }
@@ -85,36 +74,21 @@ fn a_drop_that_names_another_tenant_than_its_place_is_refused() {
     let tenants = tenants(&format!("{A},{B}"));
     let at = path(&format!("datasets/run/VivaInsights/{A}"));
     let refused = tenants.admit(&at, Some(id(B)));
-    assert_eq!(
-        refused,
-        Err(Foreign::WrongPlace {
-            tenant: id(B),
-            path: at
-        })
-    );
+    assert_eq!(refused, Err(Foreign::WrongPlace { tenant: id(B), path: at }));
 }
 
 #[test]
 fn a_tenant_that_is_not_configured_is_refused_wherever_it_drops() {
     let at = path(&format!("datasets/{A}/{C}"));
     let refused = tenants(&format!("{A},{B}")).admit(&at, Some(id(C)));
-    assert_eq!(
-        refused,
-        Err(Foreign::UnknownTenant {
-            tenant: id(C),
-            path: at
-        })
-    );
+    assert_eq!(refused, Err(Foreign::UnknownTenant { tenant: id(C), path: at }));
 }
 
 #[test]
 fn a_drop_that_names_no_tenant_is_refused() {
     let at = path(&format!("datasets/{A}"));
     let refused = tenants(A).admit(&at, None).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        format!("the job metadata of `datasets/{A}` has no TenantId")
-    );
+    assert_eq!(refused.to_string(), format!("the job metadata of `datasets/{A}` has no TenantId"));
 }
 
 #[test]
@@ -124,14 +98,7 @@ fn a_folder_named_like_another_tenant_does_not_drop_in_its_name() {
         let at = path(&at);
         let refused = tenants.admit(&at, Some(id(B)));
         let (tenant, owner) = (id(B), id(A));
-        assert_eq!(
-            refused,
-            Err(Foreign::InsideAnothers {
-                tenant,
-                owner,
-                path: at.clone()
-            })
-        );
+        assert_eq!(refused, Err(Foreign::InsideAnothers { tenant, owner, path: at.clone() }));
         assert_eq!(tenants.admit(&at, Some(id(A))), Ok(id(A)));
         assert_eq!(tenants.places(&at), [id(A)]);
     }
@@ -142,10 +109,7 @@ fn a_folder_named_like_another_tenant_does_not_drop_in_its_name() {
 fn nor_does_one_inside_a_place_of_the_long_form() {
     let tenants = tenants(&format!("{A}=customer-a,{B}"));
     let at = path(&format!("customer-a/{B}"));
-    assert!(matches!(
-        tenants.admit(&at, Some(id(B))),
-        Err(Foreign::InsideAnothers { .. })
-    ));
+    assert!(matches!(tenants.admit(&at, Some(id(B))), Err(Foreign::InsideAnothers { .. })));
     assert_eq!(tenants.places(&at), [id(A)]);
 }
 
@@ -180,10 +144,7 @@ fn the_containers_are_those_of_places_and_the_guids_of_the_short_form() {
 
 #[test]
 fn spaces_around_entries_and_a_comma_at_the_end_are_fine() {
-    assert_eq!(
-        tenants(&format!(" {A} , {B} = datasets/b/ ,")),
-        tenants(&format!("{A},{B}=datasets/b"))
-    );
+    assert_eq!(tenants(&format!(" {A} , {B} = datasets/b/ ,")), tenants(&format!("{A},{B}=datasets/b")));
 }
 
 #[test]
@@ -192,11 +153,7 @@ fn every_bad_entry_is_reported() {
     let BadTenants(bad) = setting.parse::<Tenants>().unwrap_err();
     assert_eq!(bad.len(), 7, "{bad:#?}");
     assert!(bad[0].starts_with("`contoso`: expected a GUID"), "{}", bad[0]);
-    assert!(
-        bad[2].starts_with(&format!("`{B}=a//b`: expected `container/folder`")),
-        "{}",
-        bad[2]
-    );
+    assert!(bad[2].starts_with(&format!("`{B}=a//b`: expected `container/folder`")), "{}", bad[2]);
     assert!(bad[4].contains("without `*`"), "{}", bad[4]);
 }
 

@@ -92,9 +92,7 @@ fn created(event: &Value) -> Result<BlobUrl, Ignored> {
     }
     let address = |name| text(&data, name).filter(|url| !url.trim().is_empty());
     // At the dfs endpoint `url` may name a host that our credentials are not for; `blobUrl`, when there, never does.
-    let url = address("blobUrl")
-        .or_else(|| address("url"))
-        .ok_or(Ignored::Unreadable)?;
+    let url = address("blobUrl").or_else(|| address("url")).ok_or(Ignored::Unreadable)?;
     Ok(BlobUrl::new(url.trim()))
 }
 

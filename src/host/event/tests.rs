@@ -31,10 +31,7 @@ fn base64(value: &Value) -> String {
 #[test]
 fn a_blob_trigger_names_its_blob_in_the_metadata() {
     let read = blob_urls("function", &blob_trigger(URL, 7)).unwrap();
-    let expected = Invocation {
-        created: vec![BlobUrl::new(URL)],
-        ..Invocation::default()
-    };
+    let expected = Invocation { created: vec![BlobUrl::new(URL)], ..Invocation::default() };
     assert_eq!(read, expected);
 }
 
@@ -61,13 +58,7 @@ fn properties_may_have_another_shape_or_be_missing() {
 #[test]
 fn a_blob_trigger_that_sends_the_content_is_told_of() {
     // `1234`, `null` and `true` are Base64 as well as JSON; an empty text is what is left of a long one.
-    for content in [
-        &b"AES of something"[..],
-        b"",
-        &[0xd7, 0x6d, 0xf8],
-        &[0x9e, 0xe9, 0x65],
-        &[0xb6, 0xbb, 0x9e],
-    ] {
+    for content in [&b"AES of something"[..], b"", &[0xd7, 0x6d, 0xf8], &[0x9e, 0xe9, 0x65], &[0xb6, 0xbb, 0x9e]] {
         let read = blob_urls("function", &blob_trigger_with_content(URL, content)).unwrap();
         assert!(read.deferred_binding_off);
         assert_eq!(read.created, [BlobUrl::new(URL)]);
@@ -100,10 +91,7 @@ fn an_event_counts_wherever_the_host_puts_it() {
             assert_eq!(urls(&post), [URL], "{value}");
         }
         assert_eq!(urls(&event_grid_trigger(&event)), [URL]);
-        assert_eq!(
-            urls(&event_grid_trigger_many(&[event.clone(), event.clone()])),
-            [URL, URL]
-        );
+        assert_eq!(urls(&event_grid_trigger_many(&[event.clone(), event.clone()])), [URL, URL]);
         assert_eq!(urls(&queue_trigger(&text)), [URL]);
         assert_eq!(urls(&queue_trigger(&json!([event]).to_string())), [URL]);
         assert_eq!(urls(&queue_trigger(&base64(&event))), [URL]);
@@ -167,11 +155,7 @@ fn the_blob_endpoint_is_preferred_and_the_dfs_endpoint_is_translated() {
     assert_eq!(urls(&event), [URL]);
     event["data"]["blobUrl"] = "".into();
     assert_eq!(urls(&event), [blob]);
-    for other in [
-        "http://127.0.0.1:10000/devstoreaccount1/a.dfs.b",
-        "file:///x.dfs.y/z",
-        ".dfs.",
-    ] {
+    for other in ["http://127.0.0.1:10000/devstoreaccount1/a.dfs.b", "file:///x.dfs.y/z", ".dfs."] {
         assert_eq!(BlobUrl::new(other).as_str(), other);
     }
 }
@@ -184,10 +168,7 @@ fn events_of_other_types_are_ignored_by_name() {
     small["type"] = "microsoft.storage.blobcreated".into();
     let read = blob_urls("function", &json!([deleted, small])).unwrap();
     assert_eq!(read.created, [BlobUrl::new(URL)]);
-    assert_eq!(
-        read.ignored,
-        [Ignored::OtherType("Microsoft.Storage.BlobDeleted".into())]
-    );
+    assert_eq!(read.ignored, [Ignored::OtherType("Microsoft.Storage.BlobDeleted".into())]);
 
     let handshake = json!([{"id": "1", "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
         "data": {"validationCode": "512d38b6", "validationUrl": "https://rp-eastus2.eventgrid.azure.net"}}]);
@@ -225,10 +206,7 @@ fn an_event_without_an_address_spoils_no_other() {
     assert!(blob_urls("function", &empty).is_err());
     let read = blob_urls("function", &json!([empty, event(), {"x": 1}, 7])).unwrap();
     assert_eq!(read.created.len(), 1);
-    assert_eq!(
-        read.ignored,
-        [Ignored::Unreadable, Ignored::Unreadable, Ignored::Unreadable]
-    );
+    assert_eq!(read.ignored, [Ignored::Unreadable, Ignored::Unreadable, Ignored::Unreadable]);
 }
 
 #[test]
@@ -248,10 +226,7 @@ fn a_post_that_names_no_blob_says_what_was_looked_for_and_what_was_found() {
         (json!({"path": "secret"}), "path (a text)"),
         (json!("secret"), "a text"),
         (json!(null), "null"),
-        (
-            json!({"Data": {"x": ""}}),
-            "Data.x (an empty text, or one too long to be kept)",
-        ),
+        (json!({"Data": {"x": ""}}), "Data.x (an empty text, or one too long to be kept)"),
     ] {
         assert_eq!(blob_urls("drop", &post).unwrap_err().found, found);
     }
@@ -289,10 +264,8 @@ fn posts() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(6, 40, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((names.clone(), inner.clone()), 0..5).prop_map(|members| members
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect()),
+            prop::collection::vec((names.clone(), inner.clone()), 0..5)
+                .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
             inner.clone().prop_map(|value| value.to_string().into()),
             inner.prop_map(|value| base64(&value).into()),
         ]

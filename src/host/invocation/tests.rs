@@ -25,10 +25,7 @@ fn a_long_string_is_left_out_and_the_rest_stays() {
     for piece in [1, 7, 65_536, usize::MAX] {
         let reduced = reduced(&post, piece).unwrap();
         assert_eq!(reduced.left_out, 1);
-        assert_eq!(
-            reduced.parse(),
-            Ok(json!({"Data": {"blob": ""}, "Metadata": {"Uri": "\"https://a\"", "x": 1}}))
-        );
+        assert_eq!(reduced.parse(), Ok(json!({"Data": {"blob": ""}, "Metadata": {"Uri": "\"https://a\"", "x": 1}})));
         assert!(reduced.json.len() < 100);
     }
 }
@@ -114,15 +111,10 @@ fn without_long_strings(value: Value, longest: usize) -> Value {
     };
     match value {
         Value::String(text) => kept(text).into(),
-        Value::Array(list) => list
-            .into_iter()
-            .map(|item| without_long_strings(item, longest))
-            .collect(),
+        Value::Array(list) => list.into_iter().map(|item| without_long_strings(item, longest)).collect(),
         Value::Object(members) => {
             let members = members.into_iter();
-            members
-                .map(|(name, value)| (kept(name), without_long_strings(value, longest)))
-                .collect()
+            members.map(|(name, value)| (kept(name), without_long_strings(value, longest))).collect()
         }
         other => other,
     }

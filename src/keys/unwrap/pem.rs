@@ -104,10 +104,7 @@ async fn on_worker<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
     spawn_blocking(work).await.unwrap_or_else(|stopped| {
-        Err(KeyError::Unavailable {
-            what: "the thread that unwraps keys".to_owned(),
-            source: stopped.into(),
-        })
+        Err(KeyError::Unavailable { what: "the thread that unwraps keys".to_owned(), source: stopped.into() })
     })
 }
 
@@ -148,10 +145,7 @@ fn unreadable(path: &Path, error: io::Error) -> KeyError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
             KeyError::Refused(format!("private keys cannot be read from `{path}`: {error}"))
         }
-        _ => KeyError::Unavailable {
-            what: format!("the storage of `{path}`"),
-            source: error.into(),
-        },
+        _ => KeyError::Unavailable { what: format!("the storage of `{path}`"), source: error.into() },
     }
 }
 
@@ -204,18 +198,12 @@ fn private_block(text: &str) -> Option<(&str, &str)> {
             Some((label, body))
         })
     };
-    blocks()
-        .find(|(label, _)| label.ends_with("PRIVATE KEY"))
-        .or_else(|| blocks().next())
+    blocks().find(|(label, _)| label.ends_with("PRIVATE KEY")).or_else(|| blocks().next())
 }
 
 /// A label as far as it is one: the file may hold anything.
 fn shown(label: &str) -> String {
-    label
-        .chars()
-        .filter(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == ' ')
-        .take(40)
-        .collect()
+    label.chars().filter(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == ' ').take(40).collect()
 }
 
 fn der(body: &str) -> Result<Zeroizing<Vec<u8>>, NotUsable> {

@@ -60,20 +60,14 @@ mod tests {
     fn a_retry_after_is_seconds_or_a_date() {
         let now = datetime!(2026-11-22 00:00:00 UTC);
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(
-            retry_after("Sun, 22 Nov 2026 00:01:30 GMT", now),
-            Some(Duration::from_secs(90))
-        );
+        assert_eq!(retry_after("Sun, 22 Nov 2026 00:01:30 GMT", now), Some(Duration::from_secs(90)));
         assert_eq!(retry_after("Sat, 21 Nov 2026 00:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("soon", now), None);
     }
 
     #[test]
     fn a_code_is_one_short_harmless_word() {
-        assert_eq!(
-            code_in(br#"{"error":{"code":"InvalidRequest","message":"m"}}"#).as_deref(),
-            Some("InvalidRequest")
-        );
+        assert_eq!(code_in(br#"{"error":{"code":"InvalidRequest","message":"m"}}"#).as_deref(), Some("InvalidRequest"));
         assert_eq!(code_in(br#"{"Code":"BadRequest"}"#).as_deref(), Some("BadRequest"));
         let long = format!(r#"{{"code":"{}"}}"#, "k".repeat(33));
         for body in [

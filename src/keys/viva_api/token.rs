@@ -47,10 +47,7 @@ pub fn credential(
         return Ok(None);
     }
     // One loop of tries is enough, and it is ours.
-    let client_options = ClientOptions {
-        retry: RetryOptions::none(),
-        ..ClientOptions::default()
-    };
+    let client_options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
     let credential: Arc<dyn TokenCredential> = match partner {
         Some(partner) => ClientSecretCredential::new(
             &partner.tenant_id,
@@ -87,10 +84,7 @@ impl Token {
 }
 
 fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> KeyError {
-    KeyError::Unavailable {
-        what: "the token service".to_owned(),
-        source: source.into(),
-    }
+    KeyError::Unavailable { what: "the token service".to_owned(), source: source.into() }
 }
 
 /// What a failing credential means. Its own words are left out: they quote the token service's answer.
@@ -124,11 +118,7 @@ struct Answer {
 
 fn answer_in(error: &azure_core::Error) -> Option<Answer> {
     chain(error).find_map(|cause| match cause.downcast_ref::<azure_core::Error>()?.kind() {
-        ErrorKind::HttpResponse {
-            status,
-            error_code,
-            raw_response,
-        } => Some(Answer {
+        ErrorKind::HttpResponse { status, error_code, raw_response } => Some(Answer {
             status: u16::from(*status),
             code: error_code
                 .as_deref()
@@ -163,9 +153,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("scope", &self.scope)
-            .finish_non_exhaustive()
+        f.debug_struct("Token").field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 
@@ -196,13 +184,8 @@ mod tests {
     #[test]
     fn a_wrong_secret_is_refused_by_the_number_of_its_error() {
         let Trouble { error, .. } = trouble(&answered(StatusCode::Unauthorized, Some("7000215,50000"), None));
-        let KeyError::Refused(text) = error else {
-            panic!("{error:?}")
-        };
-        assert!(
-            text.contains("(HTTP 401, AADSTS7000215): check PARTNER_TENANT_ID"),
-            "{text}"
-        );
+        let KeyError::Refused(text) = error else { panic!("{error:?}") };
+        assert!(text.contains("(HTTP 401, AADSTS7000215): check PARTNER_TENANT_ID"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 
@@ -218,9 +201,7 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let inner = azure_core::Error::new(ErrorKind::Connection, refused);
         let Trouble { error, .. } = trouble(&azure_core::Error::with_error(ErrorKind::Credential, inner, "failed"));
-        let KeyError::Unavailable { source, .. } = error else {
-            panic!("{error:?}")
-        };
+        let KeyError::Unavailable { source, .. } = error else { panic!("{error:?}") };
         assert_eq!(source.to_string(), "connection refused");
     }
 
@@ -228,19 +209,14 @@ mod tests {
     fn an_answer_that_cannot_be_read_is_not_quoted() {
         let inner = azure_core::Error::with_message(ErrorKind::DataConversion, "invalid type: string \"hunter2\"");
         let Trouble { error, .. } = trouble(&inner);
-        let KeyError::Unavailable { source, .. } = error else {
-            panic!("{error:?}")
-        };
+        let KeyError::Unavailable { source, .. } = error else { panic!("{error:?}") };
         assert!(!source.to_string().contains("hunter2"), "{source}");
     }
 
     #[test]
     fn no_token_is_asked_for_on_loopback() {
-        let partner = Partner {
-            tenant_id: "partner.example".to_owned(),
-            app_id: "app".to_owned(),
-            app_secret: "hunter2".into(),
-        };
+        let partner =
+            Partner { tenant_id: "partner.example".to_owned(), app_id: "app".to_owned(), app_secret: "hunter2".into() };
         let loopback = "http://127.0.0.1:1".parse().unwrap();
         let elsewhere = "https://api.example".parse().unwrap();
         assert!(credential(&loopback, Some(&partner), None).unwrap().is_none());

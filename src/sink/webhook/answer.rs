@@ -39,10 +39,7 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Attempt<(), 
 
 fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// What is said of a try that had no answer, without the URL. Trying again may always help: a name, a route or a
@@ -142,11 +139,7 @@ mod tests {
         assert_eq!(asked("0"), Some(Duration::ZERO));
         assert_eq!(asked("120"), Some(Duration::from_secs(120)));
         assert_eq!(asked("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for date in [
-            "Sun, 06 Nov 1994 08:50:37 GMT",
-            "Sunday, 06-Nov-94 08:50:37 GMT",
-            "Sun Nov  6 08:50:37 1994",
-        ] {
+        for date in ["Sun, 06 Nov 1994 08:50:37 GMT", "Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994"] {
             assert_eq!(asked(date), Some(Duration::from_secs(60)), "{date}");
         }
     }

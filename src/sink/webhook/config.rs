@@ -83,10 +83,7 @@ impl WebhookConfig {
                 timeout: Duration::from_secs(30),
                 patience: Patience::lasting(Duration::from_secs(4 * 60)),
             }),
-            (url, signer) => Err(WebhookConfigError {
-                url: url.err(),
-                secret: signer.err(),
-            }),
+            (url, signer) => Err(WebhookConfigError { url: url.err(), secret: signer.err() }),
         }
     }
 
@@ -239,12 +236,7 @@ mod tests {
         for bytes in [0, 23, 65] {
             assert_eq!(secret_error(&of(bytes)), Some(SecretError::Length { bytes }));
         }
-        for text in [
-            "",
-            "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
-            "whsec_not base64",
-            "whsec_C2FVs",
-        ] {
+        for text in ["", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_not base64", "whsec_C2FVs"] {
             assert_eq!(secret_error(text), Some(SecretError::Encoding), "{text:?}");
         }
     }

@@ -49,12 +49,7 @@ impl ColumnKey {
             // CBC's padding is a proof; that bytes are text after CTR is less of one.
             None => &[Cipher::Cbc, Cipher::Ctr],
         };
-        Self {
-            key: key.clone(),
-            aes: Aes256::new(&key.key.into()),
-            keystream,
-            ciphers,
-        }
+        Self { key: key.clone(), aes: Aes256::new(&key.key.into()), keystream, ciphers }
     }
 
     /// The text of `value` in the column `name`.
@@ -76,11 +71,7 @@ impl ColumnKey {
             ctr::Ctr128BE::<Aes256>::new(&self.key.key.into(), &self.key.iv.into()).apply_keystream(&mut longer);
             keystream = Cow::Owned(longer);
         }
-        let plain = sealed
-            .iter()
-            .zip(keystream.iter())
-            .map(|(sealed, key)| sealed ^ key)
-            .collect();
+        let plain = sealed.iter().zip(keystream.iter()).map(|(sealed, key)| sealed ^ key).collect();
         String::from_utf8(plain).ok()
     }
 

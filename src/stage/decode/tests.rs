@@ -7,10 +7,7 @@ use super::*;
 const GUID: &str = "b7f16999-b812-4462-b854-bcea37e7597c";
 
 fn key() -> AesKey {
-    AesKey {
-        key: [3; 32],
-        iv: [9; 16],
-    }
+    AesKey { key: [3; 32], iv: [9; 16] }
 }
 
 fn seal(cipher: Cipher, text: &str) -> String {
@@ -58,10 +55,7 @@ fn a_long_value_is_decrypted_behind_the_kept_keystream() {
 fn json_escapes_in_names_and_values_are_undone_before_they_are_read() {
     let sealed = seal(Cipher::Ctr, GUID).replace('+', "\\u002B").replace('/', "\\/");
     let row = format!(r#"{{"Object\u0049d":"{sealed}","Collaboration\u0048ours":"\u0031.50"}}"#);
-    assert_eq!(
-        decoded(&row),
-        format!("{{\"Object\\u0049d\":\"{GUID}\",\"Collaboration\\u0048ours\":1.50}}\n")
-    );
+    assert_eq!(decoded(&row), format!("{{\"Object\\u0049d\":\"{GUID}\",\"Collaboration\\u0048ours\":1.50}}\n"));
 }
 
 #[test]
@@ -87,15 +81,9 @@ fn without_a_column_key_encrypted_values_become_null() {
 
 #[test]
 fn a_named_cipher_is_the_only_one_that_is_tried() {
-    let rules = RowRules {
-        column_cipher: Some(Cipher::Cbc),
-        ..RowRules::default()
-    };
+    let rules = RowRules { column_cipher: Some(Cipher::Cbc), ..RowRules::default() };
     let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Ctr, GUID));
-    assert_eq!(
-        rows_by(&rules, Some(&key()), &row).bad,
-        [(0, BadRowReason::Undecipherable("ObjectId".into()))]
-    );
+    assert_eq!(rows_by(&rules, Some(&key()), &row).bad, [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
 }
 
 #[test]
@@ -108,9 +96,7 @@ fn metrics_in_strings_become_numbers_digit_for_digit() {
 
 #[test]
 fn what_is_no_json_number_stays_a_string() {
-    for text in [
-        "NaN", "", " 1", "1 ", "01", "1.", ".5", "+1", "1e", "0x1", "1,5", "∞", "--1",
-    ] {
+    for text in ["NaN", "", " 1", "1 ", "01", "1.", ".5", "+1", "1e", "0x1", "1,5", "∞", "--1"] {
         let row = format!(r#"{{"CollaborationHours":"{text}"}}"#);
         assert_eq!(decoded(&row), format!("{row}\n"));
     }
@@ -118,48 +104,29 @@ fn what_is_no_json_number_stays_a_string() {
 
 #[test]
 fn is_active_becomes_a_boolean_in_any_case() {
-    assert_eq!(
-        decoded(r#"{"IsActive":"True","x":"true"}"#),
-        "{\"IsActive\":true,\"x\":\"true\"}\n"
-    );
+    assert_eq!(decoded(r#"{"IsActive":"True","x":"true"}"#), "{\"IsActive\":true,\"x\":\"true\"}\n");
     assert_eq!(decoded(r#"{"IsActive":"FALSE"}"#), "{\"IsActive\":false}\n");
     assert_eq!(decoded(r#"{"IsActive":"yes"}"#), "{\"IsActive\":\"yes\"}\n");
 }
 
 #[test]
 fn verbatim_rows_are_decrypted_and_otherwise_left_alone() {
-    let rules = RowRules {
-        typed: false,
-        ..RowRules::default()
-    };
-    let row = format!(
-        r#"{{"ObjectId":"{}","Meetings":"7","IsActive":"true"}}"#,
-        seal(Cipher::Ctr, GUID)
-    );
+    let rules = RowRules { typed: false, ..RowRules::default() };
+    let row = format!(r#"{{"ObjectId":"{}","Meetings":"7","IsActive":"true"}}"#, seal(Cipher::Ctr, GUID));
     let rows = rows_by(&rules, Some(&key()), &row);
-    assert_eq!(
-        rows.text,
-        format!("{{\"ObjectId\":\"{GUID}\",\"Meetings\":\"7\",\"IsActive\":\"true\"}}\n").as_bytes()
-    );
+    assert_eq!(rows.text, format!("{{\"ObjectId\":\"{GUID}\",\"Meetings\":\"7\",\"IsActive\":\"true\"}}\n").as_bytes());
 }
 
 #[test]
 fn an_encrypted_column_may_have_a_metrics_name() {
-    let rules = RowRules {
-        encrypted_columns: vec!["Meetings".into()],
-        ..RowRules::default()
-    };
+    let rules = RowRules { encrypted_columns: vec!["Meetings".into()], ..RowRules::default() };
     let row = format!(r#"{{"Meetings":"{}"}}"#, seal(Cipher::Ctr, "7"));
     assert_eq!(rows_by(&rules, Some(&key()), &row).text, b"{\"Meetings\":\"7\"}\n");
 }
 
 #[test]
 fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
-    let rows = rows_by(
-        &RowRules::default(),
-        None,
-        "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}",
-    );
+    let rows = rows_by(&RowRules::default(), None, "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}");
     assert_eq!(rows.text, b"{\"a\":1}\n{\"a\":2}\n{\"b\":3}\n");
     let bad: Vec<_> = rows.bad.iter().map(|(row, _)| *row).collect();
     assert_eq!(bad, [1, 3, 4]);
@@ -169,13 +136,9 @@ fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
 #[test]
 fn rows_that_were_delivered_before_are_left_out() {
     let all = "{\"a\":1}\nbad\n{\"a\":2}\n{\"a\":3}\n";
-    for (skip, text, bad) in [
-        (0, "123", vec![1]),
-        (1, "23", vec![0]),
-        (2, "23", vec![]),
-        (3, "3", vec![]),
-        (9, "", vec![]),
-    ] {
+    for (skip, text, bad) in
+        [(0, "123", vec![1]), (1, "23", vec![0]), (2, "23", vec![]), (3, "3", vec![]), (9, "", vec![])]
+    {
         let mut left = skip;
         let rows = rows_by(&RowRules::default(), None, all).skip(&mut left);
         let expected: String = text.chars().map(|digit| format!("{{\"a\":{digit}}}\n")).collect();
@@ -205,28 +168,17 @@ fn an_encrypted_value_that_is_no_base64_or_no_text_is_a_bad_row() {
 
 #[test]
 fn a_line_over_the_limit_stops_the_block_and_is_named() {
-    let rules = RowRules {
-        longest_row: 9,
-        ..RowRules::default()
-    };
+    let rules = RowRules { longest_row: 9, ..RowRules::default() };
     let decoder = Decoder::new(&rules, None);
     assert!(decoder.rows(&Block(b"\n{\"a\":123}\r\n".to_vec())).is_ok());
-    assert_eq!(
-        decoder.rows(&Block(b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec())),
-        Err(RowTooLong { row: 1 })
-    );
+    assert_eq!(decoder.rows(&Block(b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec())), Err(RowTooLong { row: 1 }));
 }
 
 #[test]
 fn deep_nesting_does_not_overflow_the_stack() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     assert_eq!(decoded(&deep).len(), deep.len() + 1);
-    assert_eq!(
-        rows_by(&RowRules::default(), None, &"{\"a\":".repeat(100_000))
-            .bad
-            .len(),
-        1
-    );
+    assert_eq!(rows_by(&RowRules::default(), None, &"{\"a\":".repeat(100_000)).bad.len(), 1);
 }
 
 /// Any JSON value, at most a few levels deep.
@@ -236,9 +188,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<f64>()
-            .prop_filter("JSON has no NaN", |number| number.is_finite())
-            .prop_map(Value::from),
+        any::<f64>().prop_filter("JSON has no NaN", |number| number.is_finite()).prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {

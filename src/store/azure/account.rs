@@ -95,10 +95,7 @@ impl Account {
         match given.get("UseDevelopmentStorage") {
             Some(value) if value.eq_ignore_ascii_case("true") => return Self::from_connection_string(DEVELOPMENT),
             Some(_) => {
-                return Err(AccountError::Unusable {
-                    name: "UseDevelopmentStorage",
-                    expected: "true, or nothing",
-                });
+                return Err(AccountError::Unusable { name: "UseDevelopmentStorage", expected: "true, or nothing" });
             }
             None => {}
         }
@@ -110,12 +107,7 @@ impl Account {
         };
         let (blob, queue) = endpoints(&given)?;
         let http = http_client(is_loopback(&blob))?;
-        Ok(Self {
-            blob,
-            queue,
-            access,
-            http,
-        })
+        Ok(Self { blob, queue, access, http })
     }
 
     /// The account at `blob_service_uri`, by this machine's managed identity: the one of `client_id`, or else its own.
@@ -136,12 +128,7 @@ impl Account {
             client_options: client_options(&http, None),
         };
         let identity = ManagedIdentityCredential::new(Some(options)).map_err(AccountError::Identity)?;
-        Ok(Self {
-            blob,
-            queue,
-            access: Access::Identity(identity),
-            http,
-        })
+        Ok(Self { blob, queue, access: Access::Identity(identity), http })
     }
 
     /// Where the blob service is: no slash at the end, no query.
@@ -172,11 +159,7 @@ impl Account {
     pub fn shared_access_signature(&self) -> Option<SecretString> {
         match &self.access {
             Access::Key(key) => {
-                let protocol = if self.blob.scheme() == "http" {
-                    "https,http"
-                } else {
-                    "https"
-                };
+                let protocol = if self.blob.scheme() == "http" { "https,http" } else { "https" };
                 Some(key.sign(protocol, OffsetDateTime::now_utc()))
             }
             Access::Signature(signature) => Some(signature.clone()),
@@ -192,10 +175,7 @@ impl fmt::Debug for Account {
             Access::Signature(_) => "SAS",
             Access::Identity(_) => "managed identity",
         };
-        f.debug_struct("Account")
-            .field("blob", &self.blob.as_str())
-            .field("access", &access)
-            .finish_non_exhaustive()
+        f.debug_struct("Account").field("blob", &self.blob.as_str()).field("access", &access).finish_non_exhaustive()
     }
 }
 
@@ -224,10 +204,7 @@ fn client_options(http: &reqwest::Client, signing: Option<Account>) -> ClientOpt
             max_total_elapsed: azure_core::time::Duration::seconds(20),
             max_delay: azure_core::time::Duration::seconds(5),
         }),
-        per_call_policies: signing
-            .map(|account| Arc::new(account) as Arc<dyn Policy>)
-            .into_iter()
-            .collect(),
+        per_call_policies: signing.map(|account| Arc::new(account) as Arc<dyn Policy>).into_iter().collect(),
         ..ClientOptions::default()
     }
 }
@@ -248,10 +225,8 @@ fn http_client(loopback: bool) -> Result<reqwest::Client, AccountError> {
 
 fn account_key(given: &ConnectionString<'_>, key: &str) -> Result<Access, AccountError> {
     let name = given.get("AccountName").ok_or(AccountError::Lacks("AccountName"))?;
-    let key = AccountKey::new(name.to_owned(), key).ok_or(AccountError::Unusable {
-        name: "AccountKey",
-        expected: "Base64, as the portal shows it",
-    })?;
+    let key = AccountKey::new(name.to_owned(), key)
+        .ok_or(AccountError::Unusable { name: "AccountKey", expected: "Base64, as the portal shows it" })?;
     Ok(Access::Key(Arc::new(key)))
 }
 

@@ -23,34 +23,20 @@ pub(super) fn endpoints(given: &ConnectionString<'_>) -> Result<(Url, Option<Url
 fn by_name(given: &ConnectionString<'_>, account: &str) -> Result<Url, AccountError> {
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !(3..=24).contains(&account.len()) || !account.chars().all(is_name) {
-        return Err(AccountError::Unusable {
-            name: "AccountName",
-            expected: "3 to 24 small letters and digits",
-        });
+        return Err(AccountError::Unusable { name: "AccountName", expected: "3 to 24 small letters and digits" });
     }
     let suffix = given.get("EndpointSuffix").unwrap_or("core.windows.net");
-    if !suffix
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
-    {
-        return Err(AccountError::Unusable {
-            name: "EndpointSuffix",
-            expected: "a domain, such as core.windows.net",
-        });
+    if !suffix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')) {
+        return Err(AccountError::Unusable { name: "EndpointSuffix", expected: "a domain, such as core.windows.net" });
     }
     let protocol = given.get("DefaultEndpointsProtocol").unwrap_or("https");
-    endpoint(
-        "DefaultEndpointsProtocol",
-        &format!("{protocol}://{account}.blob.{suffix}"),
-    )
+    endpoint("DefaultEndpointsProtocol", &format!("{protocol}://{account}.blob.{suffix}"))
 }
 
 /// Another service of the account at `blob`, where the host says which service it is.
 pub(super) fn sibling(blob: &Url, service: &str) -> Option<Url> {
     let host = blob.host_str()?;
-    let host = host
-        .contains(".blob.")
-        .then(|| host.replacen(".blob.", &format!(".{service}."), 1))?;
+    let host = host.contains(".blob.").then(|| host.replacen(".blob.", &format!(".{service}."), 1))?;
     let mut url = blob.clone();
     url.set_host(Some(&host)).ok()?;
     Some(url)
@@ -61,17 +47,11 @@ pub(super) fn https(name: &'static str, text: &str) -> Result<Url, AccountError>
     if url.scheme() == "https" {
         return Ok(url);
     }
-    Err(AccountError::Unusable {
-        name,
-        expected: "an https URL: a managed identity's token goes nowhere else",
-    })
+    Err(AccountError::Unusable { name, expected: "an https URL: a managed identity's token goes nowhere else" })
 }
 
 fn endpoint(name: &'static str, text: &str) -> Result<Url, AccountError> {
-    let unusable = AccountError::Unusable {
-        name,
-        expected: "an https URL without a query (http on loopback alone)",
-    };
+    let unusable = AccountError::Unusable { name, expected: "an https URL without a query (http on loopback alone)" };
     let Ok(mut url) = Url::parse(text) else {
         return Err(unusable);
     };

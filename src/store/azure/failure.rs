@@ -75,11 +75,8 @@ mod tests {
     use super::*;
 
     fn http(status: u16, code: &str) -> StoreError {
-        let error = ErrorKind::HttpResponse {
-            status: status.into(),
-            error_code: Some(code.into()),
-            raw_response: None,
-        };
+        let error =
+            ErrorKind::HttpResponse { status: status.into(), error_code: Some(code.into()), raw_response: None };
         store_error(&BlobPath::new("datasets", "part-0"), &error.into_error())
     }
 
@@ -88,16 +85,9 @@ mod tests {
         assert!(matches!(http(404, "BlobNotFound"), StoreError::Missing(_)));
         assert!(matches!(http(412, "ConditionNotMet"), StoreError::Changed(_)));
         assert!(matches!(http(409, "BlobAlreadyExists"), StoreError::Changed(_)));
-        assert!(matches!(
-            http(401, "NoAuthenticationInformation"),
-            StoreError::Denied(_)
-        ));
+        assert!(matches!(http(401, "NoAuthenticationInformation"), StoreError::Denied(_)));
         assert!(matches!(http(403, "AuthenticationFailed"), StoreError::Denied(_)));
-        for (status, code) in [
-            (409, "ContainerBeingDeleted"),
-            (412, "LeaseIdMissing"),
-            (503, "ServerBusy"),
-        ] {
+        for (status, code) in [(409, "ContainerBeingDeleted"), (412, "LeaseIdMissing"), (503, "ServerBusy")] {
             let error = http(status, code);
             let source = error.source().unwrap().to_string();
             assert!(matches!(error, StoreError::Unavailable { .. }));

@@ -33,10 +33,7 @@ impl AccountKey {
     /// `None` when `key` is not the Base64 of at least one byte.
     pub(super) fn new(account: String, key: &str) -> Option<Self> {
         let key = STANDARD.decode(key).ok().filter(|key| !key.is_empty())?;
-        Some(Self {
-            account,
-            key: key.into(),
-        })
+        Some(Self { account, key: key.into() })
     }
 
     /// A query string that opens the account for the hour to come, over `protocol` (`https`, or `https,http`).
@@ -67,9 +64,7 @@ impl AccountKey {
 }
 
 fn timestamp(time: OffsetDateTime) -> String {
-    time.to_offset(time::UtcOffset::UTC)
-        .format(TIME)
-        .expect("years of four digits have this form")
+    time.to_offset(time::UtcOffset::UTC).format(TIME).expect("years of four digits have this form")
 }
 
 #[cfg(test)]

@@ -58,20 +58,8 @@ async fn files_in_folders_are_blobs() {
 async fn a_folder_is_no_blob_and_a_file_is_no_folder() {
     let folder = Folder::new();
     folder.put("c/run/part-0", "rows");
-    for name in [
-        "run",
-        "run/part-0/x",
-        "",
-        "run/",
-        "/run/part-0",
-        "../c/run/part-0",
-        "run/../run/part-0",
-    ] {
-        assert_eq!(
-            folder.store.find(&BlobPath::new("c", name)).await.unwrap(),
-            None,
-            "{name:?}"
-        );
+    for name in ["run", "run/part-0/x", "", "run/", "/run/part-0", "../c/run/part-0", "run/../run/part-0"] {
+        assert_eq!(folder.store.find(&BlobPath::new("c", name)).await.unwrap(), None, "{name:?}");
     }
     assert_eq!(folder.names("c", "run/part-0/").await, [""; 0]);
 }
@@ -102,9 +90,7 @@ async fn pipes_are_skipped_and_a_name_that_is_not_utf8_is_an_error_that_names_th
 
     let folder = Folder::new();
     folder.put("c/part-0", "rows");
-    let made = std::process::Command::new("mkfifo")
-        .arg(folder.root.path().join("c/pipe"))
-        .status();
+    let made = std::process::Command::new("mkfifo").arg(folder.root.path().join("c/pipe")).status();
     assert!(made.unwrap().success());
     assert_eq!(folder.names("c", "").await, ["part-0"]);
 
@@ -112,10 +98,7 @@ async fn pipes_are_skipped_and_a_name_that_is_not_utf8_is_an_error_that_names_th
     fs::write(folder.root.path().join("c").join(name), "rows").unwrap();
     let error = folder.store.list("c", "").await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(
-        source.contains("`part-\u{FFFD}`") && source.contains("not UTF-8"),
-        "{source}"
-    );
+    assert!(source.contains("`part-\u{FFFD}`") && source.contains("not UTF-8"), "{source}");
 }
 
 #[tokio::test]
@@ -136,12 +119,7 @@ async fn a_version_is_told_from_one_with_the_same_size_and_time_of_writing() {
     let file = folder.put("c/part-0", "old");
     let old = folder.blob("part-0").await;
     let new = folder.put("c/new", "new");
-    File::options()
-        .write(true)
-        .open(&new)
-        .unwrap()
-        .set_modified(old.modified.into())
-        .unwrap();
+    File::options().write(true).open(&new).unwrap().set_modified(old.modified.into()).unwrap();
     fs::rename(new, file).unwrap();
     assert_ne!(folder.blob("part-0").await.etag, old.etag);
     assert!(matches!(folder.text(&old).await, Err(StoreError::Changed(_))));
@@ -153,10 +131,7 @@ async fn quick_versions_of_one_size_never_share_an_etag() {
     let path = BlobPath::new("c", "state.json");
     let mut etags = std::collections::HashSet::new();
     for _ in 0..200 {
-        let etag = folder
-            .store
-            .write(&path, Bytes::from_static(b"{}"), WriteIf::Always)
-            .await;
+        let etag = folder.store.write(&path, Bytes::from_static(b"{}"), WriteIf::Always).await;
         assert!(etags.insert(etag.unwrap()));
     }
     assert!(etags.contains(&folder.blob("state.json").await.etag));
@@ -166,24 +141,13 @@ async fn quick_versions_of_one_size_never_share_an_etag() {
 async fn only_blobs_are_left_behind_by_a_write() {
     let folder = Folder::new();
     let path = BlobPath::new("c", "a/b");
-    folder
-        .store
-        .write(&path, Bytes::from_static(b"1"), WriteIf::Always)
-        .await
-        .unwrap();
+    folder.store.write(&path, Bytes::from_static(b"1"), WriteIf::Always).await.unwrap();
     let below: Vec<_> = fs::read_dir(folder.root.path().join("c/a")).unwrap().collect();
     assert_eq!(below.len(), 1);
     // What a killed writer left behind is no blob.
     folder.put("c/a/.vivadrop-x.tmp", "half");
     assert_eq!(folder.names("c", "").await, ["a/b"]);
-    assert_eq!(
-        folder
-            .store
-            .find(&BlobPath::new("c", "a/.vivadrop-x.tmp"))
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(folder.store.find(&BlobPath::new("c", "a/.vivadrop-x.tmp")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -191,14 +155,8 @@ async fn a_write_that_no_file_can_take_is_an_error() {
     let folder = Folder::new();
     folder.put("c/file", "1");
     for name in ["file/below", "a//b", "../x", "", ".vivadrop-lock"] {
-        let error = folder
-            .store
-            .write(&BlobPath::new("c", name), Bytes::new(), WriteIf::Always)
-            .await;
-        assert!(
-            matches!(error, Err(StoreError::Unavailable { .. })),
-            "{name:?}: {error:?}"
-        );
+        let error = folder.store.write(&BlobPath::new("c", name), Bytes::new(), WriteIf::Always).await;
+        assert!(matches!(error, Err(StoreError::Unavailable { .. })), "{name:?}: {error:?}");
     }
 }
 
@@ -211,11 +169,7 @@ fn a_url_of_the_folder_names_its_blob() {
         "FILE://localhost/data/my%20drops/c/run%2Fpart-0?x#y",
     ] {
         let blob = store.blob_at(url);
-        assert_eq!(
-            blob.map(|blob| blob.to_string()).as_deref(),
-            Some("c/run/part-0"),
-            "{url}"
-        );
+        assert_eq!(blob.map(|blob| blob.to_string()).as_deref(), Some("c/run/part-0"), "{url}");
     }
 }
 
@@ -246,19 +200,8 @@ fn a_foreign_url_or_one_that_steps_aside_names_nothing() {
 fn a_store_is_opened_by_the_url_of_its_folder() {
     let store = LocalStore::from_url("file:///data/my%20drops/").unwrap();
     assert_eq!(&*store.root, Path::new("/data/my drops"));
-    assert_eq!(
-        &*LocalStore::from_url("file:///data/my drops").unwrap().root,
-        &*store.root
-    );
-    for url in [
-        "file://data/drops",
-        "file:data",
-        "data",
-        "https:///data",
-        "file:///a?b",
-        "file:///a#b",
-        "",
-    ] {
+    assert_eq!(&*LocalStore::from_url("file:///data/my drops").unwrap().root, &*store.root);
+    for url in ["file://data/drops", "file:data", "data", "https:///data", "file:///a?b", "file:///a#b", ""] {
         assert!(LocalStore::from_url(url).is_err(), "{url}");
     }
 }

@@ -9,11 +9,7 @@ use super::super::ETag;
 /// The time of the last change is there because `tar`, `rsync` and `cp -p` set the time of writing to what they please.
 pub(super) fn etag(metadata: &Metadata) -> ETag {
     let (changed, file) = identity(metadata);
-    ETag(format!(
-        "{:x}-{changed:x}-{:x}-{file:x}",
-        written(metadata),
-        metadata.len()
-    ))
+    ETag(format!("{:x}-{changed:x}-{:x}-{file:x}", written(metadata), metadata.len()))
 }
 
 /// Nanoseconds since 1970.

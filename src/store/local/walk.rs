@@ -35,11 +35,9 @@ pub(super) fn list(store: &LocalStore, place: &BlobPath) -> Result<Vec<Blob>, St
                 continue;
             };
             match fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_dir() => folders.push(Folder {
-                    path: entry.path(),
-                    name: format!("{name}/"),
-                    around: folder.around.clone(),
-                }),
+                Ok(metadata) if metadata.is_dir() => {
+                    folders.push(Folder { path: entry.path(), name: format!("{name}/"), around: folder.around.clone() })
+                }
                 // A link to nothing, or a file that went away meanwhile.
                 Err(error) if is_gone(&error) => {}
                 metadata => blobs.extend(found(&BlobPath::new(&place.container, name), metadata)?),
@@ -60,11 +58,7 @@ fn start(store: &LocalStore, place: &BlobPath) -> Option<Folder> {
     for folder in folders.split('/').filter(|_| !name.is_empty()) {
         path.push(plain_component(folder)?);
     }
-    Some(Folder {
-        path,
-        name: name.to_owned(),
-        around: Vec::new(),
-    })
+    Some(Folder { path, name: name.to_owned(), around: Vec::new() })
 }
 
 /// The folder among those around it; `None` when it is one of those, or is not there.
@@ -91,11 +85,7 @@ fn name_in(folder: &Folder, place: &BlobPath, entry: &DirEntry) -> Result<Option
 }
 
 fn not_utf8(place: &BlobPath, folder: &Path, name: &OsStr) -> StoreError {
-    let text = format!(
-        "the name `{}` in `{}` is not UTF-8: rename it",
-        name.to_string_lossy(),
-        folder.display()
-    );
+    let text = format!("the name `{}` in `{}` is not UTF-8: rename it", name.to_string_lossy(), folder.display());
     StoreError::unavailable(place, text)
 }
 

@@ -38,11 +38,7 @@ pub(super) fn write(
 }
 
 fn lock(root: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join(format!("{OWN}lock")))?;
+    let file = File::options().create(true).truncate(false).write(true).open(root.join(format!("{OWN}lock")))?;
     file.lock()?;
     Ok(file)
 }

@@ -58,18 +58,12 @@ impl Faulty {
     }
 
     fn always(fate: Fate) -> Self {
-        Self {
-            forever: Some(fate),
-            ..Self::new([])
-        }
+        Self { forever: Some(fate), ..Self::new([]) }
     }
 
     async fn with_blob(self, bytes: &[u8]) -> (Arc<Self>, Blob) {
         let path = BlobPath::new("datasets", "part-0");
-        self.inner
-            .write(&path, Bytes::copy_from_slice(bytes), WriteIf::Always)
-            .await
-            .unwrap();
+        self.inner.write(&path, Bytes::copy_from_slice(bytes), WriteIf::Always).await.unwrap();
         let blob = self.inner.find(&path).await.unwrap().unwrap();
         (Arc::new(self), blob)
     }
@@ -206,12 +200,7 @@ async fn a_lost_connection_is_taken_up_at_the_byte_after() {
 
 #[tokio::test(start_paused = true)]
 async fn a_range_in_the_middle_is_taken_up_where_it_was_lost() {
-    let fates = [
-        Fate::EndsAfter(10),
-        Fate::BreaksAfter(3),
-        Fate::Refused,
-        Fate::EndsAfter(0),
-    ];
+    let fates = [Fate::EndsAfter(10), Fate::BreaksAfter(3), Fate::Refused, Fate::EndsAfter(0)];
     let bytes: Vec<u8> = (0..30).collect();
     let (store, blob) = Faulty::new(fates).with_blob(&bytes).await;
     assert_eq!(read_all(&store, &blob, window(10, 1)).await.unwrap(), bytes);
@@ -224,9 +213,7 @@ async fn a_store_that_stays_away_is_given_up_after_a_minute() {
         let (store, blob) = Faulty::always(fate).with_blob(&[7; 20]).await;
         let begun = Instant::now();
         // Not the first range: that one is right even from a store that ignores ranges.
-        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().patience)
-            .await
-            .unwrap_err();
+        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().patience).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
         assert!(begun.elapsed() <= Duration::from_secs(61), "{:?}", begun.elapsed());
         assert!(store.asked().len() > 3, "{fate:?}");
@@ -253,21 +240,13 @@ async fn a_blob_that_was_overwritten_ends_the_read_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_blob_that_was_overwritten_between_two_connections_is_not_mixed() {
-    let (store, blob) = Faulty::new([Fate::BreaksAfter(3), Fate::Refused])
-        .with_blob(&[7; 10])
-        .await;
+    let (store, blob) = Faulty::new([Fate::BreaksAfter(3), Fate::Refused]).with_blob(&[7; 10]).await;
     let mut bytes = read(Arc::clone(&store) as _, blob.clone(), window(3, 1));
     assert_eq!(bytes.try_next().await.unwrap().unwrap(), [7; 3][..]);
-    store
-        .write(&blob.path, Bytes::from_static(&[8; 10]), WriteIf::Always)
-        .await
-        .unwrap();
+    store.write(&blob.path, Bytes::from_static(&[8; 10]), WriteIf::Always).await.unwrap();
     let error = bytes.try_next().await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
-    assert!(
-        bytes.try_next().await.unwrap().is_none(),
-        "the stream ends with its error"
-    );
+    assert!(bytes.try_next().await.unwrap().is_none(), "the stream ends with its error");
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,9 +272,7 @@ async fn dropping_the_stream_ends_its_connections() {
 
 #[tokio::test(start_paused = true)]
 async fn a_small_blob_is_read_whole_through_lost_connections() {
-    let (store, blob) = Faulty::new([Fate::Refused, Fate::BreaksAfter(2)])
-        .with_blob(b"metadata")
-        .await;
+    let (store, blob) = Faulty::new([Fate::Refused, Fate::BreaksAfter(2)]).with_blob(b"metadata").await;
     assert_eq!(read_whole(&*store, &blob, 8).await.unwrap(), "metadata");
 }
 
@@ -303,9 +280,6 @@ async fn a_small_blob_is_read_whole_through_lost_connections() {
 async fn a_blob_over_the_limit_is_not_read() {
     let (store, blob) = Faulty::new([]).with_blob(b"metadata").await;
     let error = read_whole(&*store, &blob, 7).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`datasets/part-0` has 8 bytes, more than the 7 that such a blob may have"
-    );
+    assert_eq!(error.to_string(), "`datasets/part-0` has 8 bytes, more than the 7 that such a blob may have");
     assert!(store.asked().is_empty());
 }

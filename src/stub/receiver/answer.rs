@@ -59,10 +59,7 @@ pub(super) struct Orders {
 
 impl Default for Orders {
     fn default() -> Self {
-        Self {
-            next: VecDeque::new(),
-            always: Box::new(|_| Answer::Take),
-        }
+        Self { next: VecDeque::new(), always: Box::new(|_| Answer::Take) }
     }
 }
 
@@ -91,8 +88,6 @@ impl Orders {
 
 impl fmt::Debug for Orders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Orders")
-            .field("next", &self.next)
-            .finish_non_exhaustive()
+        f.debug_struct("Orders").field("next", &self.next).finish_non_exhaustive()
     }
 }

@@ -57,11 +57,7 @@ async fn take(
         Ok(parcel) => parcel,
         Err(refusal) => return refusal.into_response(),
     };
-    let mut answer = desk
-        .orders
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .answer(&parcel.delivery);
+    let mut answer = desk.orders.lock().unwrap_or_else(PoisonError::into_inner).answer(&parcel.delivery);
     loop {
         answer = match answer {
             Answer::After(time, then) => {
@@ -126,9 +122,7 @@ fn unzipped(headers: &HeaderMap, body: &Bytes) -> io::Result<Bytes> {
         Some(b"gzip") => {
             let mut text = Vec::new();
             let longest = LONGEST_BODY as u64;
-            MultiGzDecoder::new(body.as_ref())
-                .take(longest + 1)
-                .read_to_end(&mut text)?;
+            MultiGzDecoder::new(body.as_ref()).take(longest + 1).read_to_end(&mut text)?;
             if text.len() > LONGEST_BODY {
                 return Err(io::Error::other("it is longer than 16 MiB"));
             }

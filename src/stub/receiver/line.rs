@@ -28,11 +28,7 @@ pub(super) struct Lines<F> {
 impl<F: FnMut() + Send + 'static> Lines<F> {
     /// All lines are cut by `hang_up`; `note` is called for each new one.
     pub(super) fn new(listener: TcpListener, hang_up: CancellationToken, note: F) -> Self {
-        Self {
-            listener,
-            hang_up,
-            note,
-        }
+        Self { listener, hang_up, note }
     }
 }
 
@@ -44,17 +40,12 @@ impl<F: FnMut() + Send + 'static> Listener for Lines<F> {
         let (stream, _) = Listener::accept(&mut self.listener).await;
         (self.note)();
         let cut = self.hang_up.child_token();
-        let wire = Wire {
-            stream,
-            cut: Box::pin(cut.clone().cancelled_owned()),
-        };
+        let wire = Wire { stream, cut: Box::pin(cut.clone().cancelled_owned()) };
         (wire, Line(cut))
     }
 
     fn local_addr(&self) -> io::Result<Line> {
-        self.listener
-            .local_addr()
-            .map(|_: SocketAddr| Line(self.hang_up.clone()))
+        self.listener.local_addr().map(|_: SocketAddr| Line(self.hang_up.clone()))
     }
 }
 

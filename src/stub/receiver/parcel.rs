@@ -100,11 +100,7 @@ impl Parcel {
             rows,
             headers: headers.clone(),
         };
-        Ok(Self {
-            delivery,
-            facts,
-            content,
-        })
+        Ok(Self { delivery, facts, content })
     }
 }
 

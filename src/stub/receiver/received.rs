@@ -244,19 +244,13 @@ mod tests {
     }
 
     fn rows(file: &str, first: u64, rows: &[&str], bad_rows: &[BadRow]) -> Message {
-        let file = FileVersion {
-            name: file.into(),
-            etag: ETag("1".into()),
-        };
+        let file = FileVersion { name: file.into(), etag: ETag("1".into()) };
         let end = first + (rows.len() + bad_rows.len()) as u64;
         Message::rows(&facts(), &file, first..end, true, rows.join(",").as_bytes(), bad_rows)
     }
 
     fn open(message: &Message) -> Result<Parcel, String> {
-        let headers = [
-            (HEADER_WEBHOOK_ID, message.id.as_str()),
-            (HEADER_WEBHOOK_TIMESTAMP, "7"),
-        ];
+        let headers = [(HEADER_WEBHOOK_ID, message.id.as_str()), (HEADER_WEBHOOK_TIMESTAMP, "7")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         Parcel::open(&HeaderMap::from_iter(headers), &message.body)
     }
@@ -300,10 +294,7 @@ mod tests {
 
     #[test]
     fn bad_rows_leave_their_numbers_free() {
-        let bad = BadRow {
-            row: 1,
-            reason: "is no JSON object".into(),
-        };
+        let bad = BadRow { row: 1, reason: "is no JSON object".into() };
         let received = received(&[rows("a", 0, &[r#"{"n":0}"#, r#"{"n":2}"#], &[bad])], true);
         let file = &received.drops[DROP].files["a"];
         assert_eq!(file.rows.keys().collect::<Vec<_>>(), [&0, &2]);
@@ -320,12 +311,7 @@ mod tests {
 
     #[test]
     fn an_ending_tells_how_many_rows_had_come_before_it() {
-        let failure = Failure {
-            file: Some("a"),
-            reason: Reason::Damaged,
-            message: "cut short",
-            rows_delivered: 2,
-        };
+        let failure = Failure { file: Some("a"), reason: Reason::Damaged, message: "cut short", rows_delivered: 2 };
         let received = received(
             &[
                 rows("a", 0, &["{}", "{}"], &[]),

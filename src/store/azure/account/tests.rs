@@ -16,32 +16,21 @@ fn a_connection_string_from_the_portal_is_understood() {
         format!("DefaultEndpointsProtocol=https;AccountName=acct;AccountKey={KEY};EndpointSuffix=core.windows.net");
     let account = account(&text);
     assert_eq!(account.blob_endpoint().as_str(), "https://acct.blob.core.windows.net/");
-    assert_eq!(
-        account.queue_endpoint().unwrap().as_str(),
-        "https://acct.queue.core.windows.net/"
-    );
+    assert_eq!(account.queue_endpoint().unwrap().as_str(), "https://acct.queue.core.windows.net/");
     assert!(account.credential().is_none());
 }
 
 #[test]
 fn names_are_read_in_any_case_and_unknown_ones_are_left_alone() {
-    let account = account(&format!(
-        " accountname = acct ;ACCOUNTKEY={KEY};TableEndpoint=https://t;;"
-    ));
+    let account = account(&format!(" accountname = acct ;ACCOUNTKEY={KEY};TableEndpoint=https://t;;"));
     assert_eq!(account.blob_endpoint().host_str(), Some("acct.blob.core.windows.net"));
 }
 
 #[test]
 fn development_storage_is_the_emulator_of_this_machine() {
     let account = account("UseDevelopmentStorage=true");
-    assert_eq!(
-        account.blob_endpoint().as_str(),
-        "http://127.0.0.1:10000/devstoreaccount1"
-    );
-    assert_eq!(
-        account.queue_endpoint().unwrap().as_str(),
-        "http://127.0.0.1:10001/devstoreaccount1"
-    );
+    assert_eq!(account.blob_endpoint().as_str(), "http://127.0.0.1:10000/devstoreaccount1");
+    assert_eq!(account.queue_endpoint().unwrap().as_str(), "http://127.0.0.1:10001/devstoreaccount1");
 }
 
 #[test]
@@ -52,14 +41,8 @@ fn a_sas_is_used_as_it_is_with_or_without_an_account_name() {
     ] {
         let account = account(text);
         assert_eq!(account.blob_endpoint().as_str(), "https://acct.blob.core.windows.net/");
-        assert_eq!(
-            account.queue_endpoint().unwrap().host_str(),
-            Some("acct.queue.core.windows.net")
-        );
-        assert_eq!(
-            account.shared_access_signature().unwrap().expose_secret(),
-            "sv=1&sig=a%2Bb%3D"
-        );
+        assert_eq!(account.queue_endpoint().unwrap().host_str(), Some("acct.queue.core.windows.net"));
+        assert_eq!(account.shared_access_signature().unwrap().expose_secret(), "sv=1&sig=a%2Bb%3D");
     }
 }
 
@@ -95,47 +78,25 @@ fn what_is_missing_is_said_and_what_was_given_is_not() {
         ("SharedAccessSignature=sig=s3cret", "no AccountName and no BlobEndpoint"),
         ("AccountName=acct;AccountKey=s3cret!", "AccountKey is not usable"),
         ("AccountName=s3cret/x;AccountKey=czNjcmV0", "AccountName is not usable"),
-        (
-            "AccountName=acct;SharedAccessSignature=s3cret",
-            "SharedAccessSignature is not usable",
-        ),
-        (
-            "AccountName=acct;SharedAccessSignature=sig=s3cret;AccountKey=czNjcmV0",
-            "keep one",
-        ),
-        (
-            "AccountName=acct;AccountKey=czNjcmV0;accountkey=czNjcmV0",
-            "AccountKey twice",
-        ),
-        (
-            "AccountName=acct;AccountKey=czNjcmV0;EndpointSuffix=s3cret/",
-            "EndpointSuffix is not usable",
-        ),
-        (
-            "BlobEndpoint=https://h?sig=s3cret;SharedAccessSignature=sig=s3cret",
-            "BlobEndpoint is not usable",
-        ),
+        ("AccountName=acct;SharedAccessSignature=s3cret", "SharedAccessSignature is not usable"),
+        ("AccountName=acct;SharedAccessSignature=sig=s3cret;AccountKey=czNjcmV0", "keep one"),
+        ("AccountName=acct;AccountKey=czNjcmV0;accountkey=czNjcmV0", "AccountKey twice"),
+        ("AccountName=acct;AccountKey=czNjcmV0;EndpointSuffix=s3cret/", "EndpointSuffix is not usable"),
+        ("BlobEndpoint=https://h?sig=s3cret;SharedAccessSignature=sig=s3cret", "BlobEndpoint is not usable"),
         ("UseDevelopmentStorage=s3cret", "UseDevelopmentStorage is not usable"),
-        (
-            "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://s3cret",
-            "DevelopmentStorageProxyUri",
-        ),
+        ("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://s3cret", "DevelopmentStorageProxyUri"),
     ] {
         let refusal = refusal(text);
         assert!(refusal.contains(expected), "{text}: {refusal}");
-        assert!(
-            !refusal.contains("s3cret") && !refusal.contains("czNjcmV0"),
-            "{refusal}"
-        );
+        assert!(!refusal.contains("s3cret") && !refusal.contains("czNjcmV0"), "{refusal}");
     }
 }
 
 #[test]
 fn debug_output_shows_no_secret() {
-    for text in [
-        format!("AccountName=acct;AccountKey={KEY}"),
-        format!("AccountName=acct;SharedAccessSignature=sv=1&sig={KEY}"),
-    ] {
+    for text in
+        [format!("AccountName=acct;AccountKey={KEY}"), format!("AccountName=acct;SharedAccessSignature=sv=1&sig={KEY}")]
+    {
         let account = account(&text);
         let debug = format!("{account:?} {:?}", account.client_options());
         assert!(!debug.contains(KEY), "{debug}");
@@ -147,10 +108,7 @@ fn a_managed_identity_is_used_over_https_alone() {
     let account = Account::with_identity("https://acct.blob.core.windows.net/", None, Some("client")).unwrap();
     assert!(account.credential().is_some());
     assert!(account.shared_access_signature().is_none());
-    assert_eq!(
-        account.queue_endpoint().unwrap().as_str(),
-        "https://acct.queue.core.windows.net/"
-    );
+    assert_eq!(account.queue_endpoint().unwrap().as_str(), "https://acct.queue.core.windows.net/");
     let refusal = Account::with_identity("http://127.0.0.1:10000/devstoreaccount1", None, None).unwrap_err();
     assert!(refusal.to_string().contains("blobServiceUri"), "{refusal}");
 }

@@ -1,0 +1,93 @@
+//! Settings made into working parts. The only file that knows Azure, files and sinks by name at once.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{Config, DeliverTo, Storage},
+    host::guard::Guard,
+    keys::{
+        KeySource,
+        unwrap::PemFolder,
+        viva_api::{self, VivaApi, token},
+    },
+    ledger::memory::Memory,
+    run::Runner,
+    sink::{
+        Sink,
+        stdout::Stdout,
+        webhook::{NoClient, Webhook},
+    },
+    store::{
+        ReadWindow, Store,
+        azure::{AccountError, AzureStore},
+        local::{LocalStore, NoFolder},
+    },
+};
+
+/// The working parts.
+#[derive(Debug)]
+pub struct App {
+    /// Works on drops.
+    pub runner: Runner,
+    /// Decides which blobs are ours.
+    pub guard: Guard,
+}
+
+/// Why the parts cannot be put together on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum NoApp {
+    /// The storage account's client cannot be made.
+    #[error("DropStorage is not usable")]
+    Account(#[from] AccountError),
+    /// The folder in its place cannot be opened.
+    #[error("DropStorage is not usable")]
+    Folder(#[from] NoFolder),
+    /// The API's client cannot be made.
+    #[error("the Viva Insights API is not usable")]
+    VivaApi(#[from] viva_api::NotUsable),
+    /// The webhook's client cannot be made.
+    #[error("the webhook is not usable")]
+    Webhook(#[from] NoClient),
+}
+
+/// Puts the parts together; connects to nothing yet.
+pub fn wire(config: Config) -> Result<App, NoApp> {
+    let store = store(&config.drop_storage)?;
+    let sink: Arc<dyn Sink> = match config.deliver_to {
+        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Stdout => Arc::new(Stdout::new()),
+    };
+    let api = &config.viva_api;
+    let credential = token::credential(&api.url, api.partner.as_ref(), None)?;
+    let keys = KeySource {
+        private_keys: Arc::new(PemFolder::new(config.private_keys)),
+        wrap: config.key_wrap,
+        api: VivaApi::new(&api.url, credential, api.scope.clone())?,
+        may_be_missing: config.rules.layout.allow_plaintext,
+    };
+    let guard = Guard {
+        store: Arc::clone(&store),
+        drop_container: config.drop_container,
+        state_container: config.state_container,
+        tenants: config.tenants.clone(),
+    };
+    let runner = Runner {
+        store,
+        sink,
+        ledger: Arc::new(Memory::default()),
+        tenants: config.tenants,
+        keys,
+        rules: config.rules,
+        limits: config.limits,
+        window: ReadWindow::default(),
+    };
+    Ok(App { runner, guard })
+}
+
+/// The store of a storage account, or of a folder in its place.
+pub fn store(storage: &Storage) -> Result<Arc<dyn Store>, NoApp> {
+    Ok(match storage {
+        Storage::Azure(account) => Arc::new(AzureStore::new(account)?),
+        Storage::Local(folder) => Arc::new(LocalStore::new(folder)?),
+    })
+}

@@ -1,0 +1,42 @@
+//! `vivadrop deliver`: one drop, as an event would.
+
+use clap::Args;
+
+use super::Trouble;
+use crate::{
+    app,
+    config::{Config, Settings},
+    drop::DropPath,
+    run::{Outcome, chain},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct DeliverArguments {
+    /// Where the drop lies: container/folder
+    drop_path: DropPath,
+}
+
+pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), Trouble> {
+    let config = Config::read(&Settings::from_env())?;
+    let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    let path = &arguments.drop_path;
+    if !app.guard.covers(&path.container) {
+        return Err(Trouble::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
+    }
+    match app.runner.run(path, None).await {
+        Ok(Outcome::Completed { rows, bad_rows }) => {
+            eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
+            Ok(())
+        }
+        Ok(Outcome::Open { rows, of }) => {
+            let of = of.map_or_else(String::new, |of| format!(" of {of}"));
+            Err(Trouble::TryAgain(format!(
+                "`{path}` is open: {rows} rows{of} are in, and there are files still to come"
+            )))
+        }
+        Ok(Outcome::SetAside(reason)) => Err(Trouble::Refused(format!("`{path}` was set aside: {reason}"))),
+        Ok(Outcome::NoDrop) => Err(Trouble::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
+        Ok(Outcome::Foreign(foreign)) => Err(Trouble::Refused(foreign.to_string())),
+        Err(error) => Err(Trouble::TryAgain(chain(&error))),
+    }
+}

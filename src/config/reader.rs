@@ -1,0 +1,146 @@
+//! Reading settings one by one, and complaining about them all at once.
+
+use std::{cell::RefCell, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::{
+    DeliverTo, NotUsable, Settings, Storage,
+    words::{Word, folder},
+};
+use crate::{retry::Patience, sink::webhook::WebhookConfig, store::azure::Account};
+
+/// What would do for a storage account.
+const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
+
+/// Reads settings, and collects what is to be said of them.
+pub(super) struct Reader<'s> {
+    settings: &'s Settings,
+    complaints: RefCell<Vec<String>>,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(settings: &'s Settings) -> Self {
+        Self { settings, complaints: RefCell::default() }
+    }
+
+    /// The result, if nothing was wrong.
+    pub(super) fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, NotUsable> {
+        let complaints = self.complaints.into_inner();
+        match build() {
+            Some(config) if complaints.is_empty() => Ok(config),
+            _ => Err(NotUsable(complaints)),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'s str> {
+        self.settings.get(name)
+    }
+
+    fn complain(&self, complaint: String) {
+        self.complaints.borrow_mut().push(complaint);
+    }
+
+    /// A setting that must be there.
+    pub(super) fn required<T: Word>(&self, name: &str) -> Option<T> {
+        match self.get(name) {
+            Some(text) => self.word(name, text),
+            None => {
+                self.complain(format!("{name} is not set: expected {}", T::EXPECTED));
+                None
+            }
+        }
+    }
+
+    /// A setting with a default.
+    pub(super) fn or<T: Word>(&self, name: &str, default: &str) -> Option<T> {
+        self.word(name, self.get(name).unwrap_or(default))
+    }
+
+    fn word<T: Word>(&self, name: &str, text: &str) -> Option<T> {
+        let complaint = match T::read(text) {
+            Ok(value) => return Some(value),
+            Err(None) => format!("{name} is `{}`: expected {}", shown(text), T::EXPECTED),
+            Err(Some(more)) => format!("{name} is not usable: {more} (expected {})", T::EXPECTED),
+        };
+        // A setting that two parts read is complained about once.
+        if !self.complaints.borrow().contains(&complaint) {
+            self.complain(complaint);
+        }
+        None
+    }
+
+    /// Settings that are of use together alone: all of them, or none.
+    pub(super) fn together<const N: usize>(&self, names: [&str; N]) -> Option<Option<[&'s str; N]>> {
+        let values = names.map(|name| self.get(name));
+        if values.iter().all(Option::is_none) {
+            return Some(None);
+        }
+        let missing: Vec<_> =
+            names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
+        for name in &missing {
+            let others = names.iter().filter(|other| *other != name).copied().collect::<Vec<_>>().join(" and ");
+            self.complain(format!("{name} is not set: expected it together with {others}"));
+        }
+        missing.is_empty().then(|| Some(values.map(Option::unwrap_or_default)))
+    }
+
+    /// A storage account: a connection string, the account's URIs for managed identity, or a folder.
+    pub(super) fn storage(&self, name: &str) -> Option<Storage> {
+        let blob_uri = format!("{name}__blobServiceUri");
+        let account = match (self.get(name), self.get(&blob_uri)) {
+            (None, None) => {
+                self.complain(format!("{name} is not set: expected {STORAGE}; or {blob_uri} for managed identity"));
+                return None;
+            }
+            (Some(_), Some(_)) => {
+                self.complain(format!("{name} and {blob_uri} are both set: expected one of them"));
+                return None;
+            }
+            (Some(text), None) if text.starts_with("file:") => {
+                let folder = folder(text);
+                if folder.is_none() {
+                    self.complain(format!("{name} is `{}`: expected file:///dir", shown(text)));
+                }
+                return folder.map(Storage::Local);
+            }
+            (Some(text), None) => Account::from_connection_string(text),
+            (None, Some(uri)) => {
+                let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
+                Account::with_identity(uri, self.get(&queue_uri), self.get(&client_id))
+            }
+        };
+        // The text may hold a key: it is not shown.
+        account
+            .map(|account| Storage::Azure(Box::new(account)))
+            .map_err(|error| self.complain(format!("{name} is not usable: {error} (expected {STORAGE})")))
+            .ok()
+    }
+
+    /// The webhook sink, with the settings that go with its URL.
+    pub(super) fn webhook(&self, url: Url, gzip: bool, timeout: Duration, patience: Duration) -> Option<DeliverTo> {
+        let secret = self.get("WEBHOOK_SECRET").map(SecretString::from);
+        match WebhookConfig::new(url, secret.as_ref()) {
+            Ok(mut config) => {
+                (config.gzip, config.timeout, config.patience) = (gzip, timeout, Patience::lasting(patience));
+                Some(DeliverTo::Webhook(Box::new(config)))
+            }
+            Err(error) => {
+                // Neither is shown: a URL may hold a password, and a secret is one.
+                error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));
+                if let Some(error) = error.secret {
+                    let state = if secret.is_some() { "is not usable" } else { "is not set" };
+                    self.complain(format!("WEBHOOK_SECRET {state}: {error}"));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// A value as a complaint shows it: its beginning, without what hides in URLs.
+fn shown(text: &str) -> String {
+    let end = text.find(['?', '@']).unwrap_or(text.len());
+    text[..end].chars().take(60).collect()
+}

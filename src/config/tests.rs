@@ -1,0 +1,124 @@
+use super::*;
+
+const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
+
+fn settings(changes: &[(&str, &str)]) -> Settings {
+    let mut settings: Settings = [
+        ("DropStorage", "UseDevelopmentStorage=true"),
+        ("TENANTS", TENANT),
+        ("PRIVATE_KEYS", "file:///keys"),
+        ("DELIVER_TO", "http://127.0.0.1:9000/rows"),
+    ]
+    .into_iter()
+    .collect();
+    for (name, value) in changes {
+        settings.set(name, *value);
+    }
+    settings
+}
+
+fn complaints(changes: &[(&str, &str)]) -> Vec<String> {
+    Config::read(&settings(changes)).unwrap_err().0
+}
+
+#[test]
+fn the_required_settings_are_enough() {
+    let config = Config::read(&settings(&[])).unwrap();
+    assert_eq!(config.drop_container, DropContainer::Named("datasets".into()));
+    assert_eq!(config.state_container, "vivadrop-state");
+    assert_eq!(config.rules, FileRules::default());
+    assert_eq!(config.limits.batch.rows.get(), 500);
+    assert_eq!(config.limits.in_flight.get(), 8);
+    assert_eq!(config.deadline, Duration::from_secs(25 * 60));
+    assert_eq!(config.viva_api.scope, "https://api.orginsights.viva.office.com/.default");
+}
+
+#[test]
+fn everything_that_is_missing_is_said_at_once() {
+    let report = Config::read(&Settings::default()).unwrap_err().to_string();
+    let lines: Vec<_> = report.lines().collect();
+    assert_eq!(lines[0], "4 settings are not usable");
+    for (line, name) in lines[1..].iter().zip(["DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"]) {
+        assert!(line.starts_with(&format!("  {name} is not set: expected ")), "{line}");
+    }
+}
+
+#[test]
+fn each_complaint_names_the_setting_and_what_would_do() {
+    for (name, value) in [
+        ("IN_FLIGHT", "many"),
+        ("IN_FLIGHT", "0"),
+        ("BATCH_ROWS", "-1"),
+        ("BATCH_BYTES", "1MiB"),
+        ("DECODERS", "0"),
+        ("BAD_ROWS_ALLOWED", "some"),
+        ("MAX_ROW_BYTES", "0"),
+        ("FILE_LAYOUT", "gzip"),
+        ("FILE_CIPHER", "gcm"),
+        ("COLUMN_CIPHER", "CTR"),
+        ("ROW_VALUES", "numbers"),
+        ("ALLOW_PLAINTEXT", "yes"),
+        ("KEY_WRAP", "RSA"),
+        ("TENANTS", "contoso"),
+        ("PRIVATE_KEYS", "/keys"),
+        ("DELIVER_TO", "ftp://example.com"),
+        ("DELIVER_TO", "http://example.com"),
+        ("WEBHOOK_GZIP", "1"),
+        ("WEBHOOK_TIMEOUT", "30"),
+        ("DELIVERY_PATIENCE", "0s"),
+        ("DEADLINE", "soon"),
+        ("VIVA_API_URL", "http://example.com"),
+        ("DROP_CONTAINER", "Data Sets"),
+        ("STATE_CONTAINER", ".."),
+        ("PARTNER_APP_ID", "app"),
+        ("DropStorage", "AccountName=x"),
+        ("DropStorage", "file://host/dir"),
+    ] {
+        let complaints = complaints(&[(name, value)]);
+        assert!(!complaints.is_empty(), "{name}={value}");
+        let family = name.split('_').next().unwrap();
+        assert!(complaints.iter().any(|text| text.contains(family) && text.contains("expected ")), "{complaints:?}");
+    }
+}
+
+#[test]
+fn a_webhook_off_loopback_needs_a_secret() {
+    let complaints = complaints(&[("DELIVER_TO", "https://example.com/rows")]);
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not set: expected whsec_"), "{complaints:?}");
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let changes = [
+        ("DropStorage", "AccountName=x;AccountKey=c2VjcmV0LXNlY3JldA;BlobEndpoint=ftp://x"),
+        ("DELIVER_TO", "https://user:c2VjcmV0LXNlY3JldA@example.com/?code=c2VjcmV0LXNlY3JldA"),
+        ("WEBHOOK_SECRET", "c2VjcmV0LXNlY3JldA"),
+        ("PARTNER_APP_SECRET", "c2VjcmV0LXNlY3JldA"),
+    ];
+    let report = Config::read(&settings(&changes)).unwrap_err().to_string();
+    assert!(!report.contains("c2VjcmV0"), "{report}");
+    let debug = format!("{:?} {:?}", settings(&changes), Config::read(&settings(&[])));
+    assert!(!debug.contains("c2VjcmV0"), "{debug}");
+}
+
+#[test]
+fn a_blank_setting_is_not_set() {
+    assert!(Config::read(&settings(&[("IN_FLIGHT", " "), ("PARTNER_APP_ID", "")])).is_ok());
+    assert!(complaints(&[("TENANTS", "  ")])[0].starts_with("TENANTS is not set"));
+}
+
+#[test]
+fn the_account_may_be_reached_by_managed_identity() {
+    let mut settings = settings(&[("DropStorage__blobServiceUri", "https://acct.blob.core.windows.net")]);
+    assert!(Config::read(&settings).is_err(), "both forms at once say two things");
+    settings.set("DropStorage", "");
+    assert!(matches!(Config::read(&settings).unwrap().drop_storage, Storage::Azure(_)));
+}
+
+#[test]
+fn lengths_of_time_have_units() {
+    for (text, seconds) in [("90s", 90.0), ("4m", 240.0), ("1h", 3600.0), ("250ms", 0.25)] {
+        assert_eq!(Config::read(&settings(&[("DEADLINE", text)])).unwrap().deadline.as_secs_f64(), seconds);
+    }
+}

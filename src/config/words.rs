@@ -1,0 +1,213 @@
+//! What the words of a setting mean. Each type says what it expects, for the complaint.
+
+use std::{num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+
+use url::Url;
+
+use super::DropContainer;
+use crate::{
+    drop::{is_plain_segment, tenant::Tenants},
+    keys::{unwrap::KeyWrap, viva_api::is_loopback},
+    stage::{decrypt::Cipher, layout::LayoutName},
+};
+
+/// What a setting's text can be read as.
+pub(super) trait Word: Sized {
+    /// What would do, for the complaint: `expected …`.
+    const EXPECTED: &'static str;
+
+    /// Reads the text; the error says more than [`Self::EXPECTED`], if there is more to say.
+    fn read(text: &str) -> Result<Self, Option<String>>;
+}
+
+/// Reads by `FromStr`, with nothing more to say.
+fn plainly<T: FromStr>(text: &str) -> Result<T, Option<String>> {
+    text.parse().map_err(|_| None)
+}
+
+impl Word for NonZeroUsize {
+    const EXPECTED: &'static str = "a number above 0";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        plainly(text)
+    }
+}
+
+impl Word for u64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        plainly(text)
+    }
+}
+
+/// `true` or `false`.
+pub(super) struct Switch(pub bool);
+
+impl Word for Switch {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        plainly(&text.to_ascii_lowercase()).map(Self)
+    }
+}
+
+/// A length of time: `30s`, `4m`, `1h`, `500ms`.
+pub(super) struct Span(pub Duration);
+
+impl Word for Span {
+    const EXPECTED: &'static str = "a length of time above 0, such as 30s, 4m or 1h";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let millis: u64 = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(None),
+        };
+        let count: u64 = plainly(digits)?;
+        let length = count.checked_mul(millis).filter(|length| *length > 0).ok_or(None)?;
+        Ok(Self(Duration::from_millis(length)))
+    }
+}
+
+/// One of several, or `auto`.
+pub(super) struct Choice<T>(pub Option<T>);
+
+impl Word for Choice<LayoutName> {
+    const EXPECTED: &'static str = "auto, encrypted-gzip, gzip-encrypted, encrypted or plain";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        if text == "auto" { Ok(Self(None)) } else { plainly(text).map(|name| Self(Some(name))) }
+    }
+}
+
+impl Word for Choice<Cipher> {
+    const EXPECTED: &'static str = "auto, ctr or cbc";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        if text == "auto" { Ok(Self(None)) } else { plainly(text).map(|cipher| Self(Some(cipher))) }
+    }
+}
+
+/// `ROW_VALUES`.
+pub(super) enum RowValues {
+    Typed,
+    Verbatim,
+}
+
+impl Word for RowValues {
+    const EXPECTED: &'static str = "typed or verbatim";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        match text {
+            "typed" => Ok(Self::Typed),
+            "verbatim" => Ok(Self::Verbatim),
+            _ => Err(None),
+        }
+    }
+}
+
+/// A comma list of names.
+pub(super) struct Names(pub Vec<String>);
+
+impl Word for Names {
+    const EXPECTED: &'static str = "a comma list of column names";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Self(names.map(ToOwned::to_owned).collect()))
+    }
+}
+
+impl Word for KeyWrap {
+    const EXPECTED: &'static str = "auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        plainly(text)
+    }
+}
+
+impl Word for Tenants {
+    const EXPECTED: &'static str = "a comma list of tenantId or tenantId=container/prefix";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        text.parse().map_err(|bad: crate::drop::tenant::BadTenants| Some(bad.to_string()))
+    }
+}
+
+/// A container's name.
+pub(super) struct ContainerName(pub String);
+
+impl Word for ContainerName {
+    const EXPECTED: &'static str = "a container's name: small letters, digits and hyphens";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        let is_name = text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'$'));
+        if is_name && is_plain_segment(text) { Ok(Self(text.to_owned())) } else { Err(None) }
+    }
+}
+
+impl Word for DropContainer {
+    const EXPECTED: &'static str = "a container's name (small letters, digits and hyphens), or `*`";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        if text == "*" {
+            return Ok(Self::OfTenants);
+        }
+        ContainerName::read(text).map(|ContainerName(name)| Self::Named(name))
+    }
+}
+
+/// `PRIVATE_KEYS`: the folder behind a `file:///` URL.
+pub(super) struct PemFolderUrl(pub PathBuf);
+
+impl Word for PemFolderUrl {
+    const EXPECTED: &'static str = "file:///dir, a folder with a {tenantId}.pem for each tenant";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        folder(text).map(Self).ok_or(None)
+    }
+}
+
+/// The folder that a `file:///` URL names.
+pub(super) fn folder(text: &str) -> Option<PathBuf> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "file")?;
+    url.to_file_path().ok()
+}
+
+/// `VIVA_API_URL`: https, or http on loopback.
+pub(super) struct ApiUrl(pub Url);
+
+impl Word for ApiUrl {
+    const EXPECTED: &'static str = "https://…, or http:// on loopback";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        let url: Url = plainly(text)?;
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            _ => Err(None),
+        }
+    }
+}
+
+/// `DELIVER_TO`.
+pub(super) enum Destination {
+    Webhook(Url),
+    Stdout,
+}
+
+impl Word for Destination {
+    const EXPECTED: &'static str = "https://… or stdout:";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        if text == "stdout:" {
+            return Ok(Self::Stdout);
+        }
+        let url: Url = plainly(text)?;
+        if matches!(url.scheme(), "https" | "http") { Ok(Self::Webhook(url)) } else { Err(None) }
+    }
+}
