@@ -14,7 +14,6 @@ mod people;
 mod rows;
 mod seal;
 mod secrets;
-mod words;
 
 use std::{
     fs, io,
@@ -31,7 +30,10 @@ use pack::Packed;
 use rows::Rows;
 use secrets::{DropKeys, KeyDetails};
 
-pub use words::{Cipher, KeyWrap, Layout, UnknownWord};
+pub use crate::{
+    keys::unwrap::Padding,
+    stage::{decrypt::Cipher, layout::LayoutName},
+};
 
 /// What kind of drop to make. The default is 1,000 people for three months, the way that drops are expected to arrive.
 #[derive(Debug, Clone)]
@@ -47,13 +49,13 @@ pub struct SimulateOptions {
     /// The `CopyActivityId`, by which the keys are asked for; random when not given.
     pub copy_activity_id: Option<Uuid>,
     /// The order of gzip and AES.
-    pub layout: Layout,
+    pub layout: LayoutName,
     /// How the files are encrypted.
     pub file_cipher: Cipher,
     /// How the `ObjectId` column is encrypted.
     pub column_cipher: Cipher,
     /// How the keys are encrypted with the tenant's RSA key.
-    pub key_wrap: KeyWrap,
+    pub key_wrap: Padding,
     /// Whether the job metadata has the wrapped keys too, so that no API is needed.
     pub keys_in_metadata: bool,
     /// Whether metrics and `IsActive` are written as strings, as some drops have them.
@@ -74,10 +76,10 @@ impl Default for SimulateOptions {
             files: NonZeroUsize::MIN,
             tenant: None,
             copy_activity_id: None,
-            layout: Layout::EncryptedGzip,
+            layout: LayoutName::EncryptedGzip,
             file_cipher: Cipher::Ctr,
             column_cipher: Cipher::Ctr,
-            key_wrap: KeyWrap::RsaOaep,
+            key_wrap: Padding::Oaep,
             keys_in_metadata: false,
             string_metrics: false,
             seed: None,
@@ -203,7 +205,7 @@ fn write_files(
 ) -> Result<(), SimulateError> {
     progress(0);
     for (number, range) in shares(total, options.files).enumerate() {
-        let path = made.drop.join(format!("part-{number}.{}", options.layout.extension()));
+        let path = made.drop.join(format!("part-{number}.{}", extension(options.layout)));
         let writing = || SimulateError::writing(&path);
         let mut file = Packed::create(&path, options.layout, options.file_cipher, &keys.file).map_err(writing())?;
         let written = blocks::each(rows, range, options.layout, |block| {
@@ -245,6 +247,14 @@ fn write_metadata(
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), SimulateError> {
     let text = serde_json::to_vec(value).map_err(io::Error::from);
     text.and_then(|text| fs::write(path, text)).map_err(SimulateError::writing(path))
+}
+
+/// What the names of data files of this layout end in.
+fn extension(layout: LayoutName) -> &'static str {
+    match layout {
+        LayoutName::EncryptedGzip | LayoutName::GzipEncrypted => "json.gz",
+        LayoutName::Encrypted | LayoutName::Plain => "json",
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! Text of others, made fit to be shown: in a log line, in the ledger, in an answer to the host.
 
+/// The text is none of the words that a setting or flag takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct UnknownWord(pub &'static str);
+
 /// `text` in one line of at most `longest` characters: control characters and line ends become spaces, what is cut off is
 /// marked with `…`.
 pub fn one_line(text: &str, longest: usize) -> String {

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use sha1::Sha1;
 use tempfile::TempDir;
 use uuid::Uuid;
-use vivadrop::simulate::{Cipher, KeyWrap, Layout, SimulateError, SimulateOptions, Simulated, simulate};
+use vivadrop::simulate::{Cipher, LayoutName, Padding, SimulateError, SimulateOptions, Simulated, simulate};
 
 const COLUMNS: [&str; 22] = [
     "ObjectId",
@@ -90,10 +90,10 @@ fn open(options: &SimulateOptions) -> Opened {
     let text = |name: String| {
         let bytes = fs::read(made.drop.join(&name)).unwrap();
         let text = match options.layout {
-            Layout::EncryptedGzip => gunzipped(&decrypted(bytes, &file, options.file_cipher)),
-            Layout::GzipEncrypted => decrypted(gunzipped(&bytes), &file, options.file_cipher),
-            Layout::Encrypted => decrypted(bytes, &file, options.file_cipher),
-            Layout::Plain => bytes,
+            LayoutName::EncryptedGzip => gunzipped(&decrypted(bytes, &file, options.file_cipher)),
+            LayoutName::GzipEncrypted => decrypted(gunzipped(&bytes), &file, options.file_cipher),
+            LayoutName::Encrypted => decrypted(bytes, &file, options.file_cipher),
+            LayoutName::Plain => bytes,
         };
         (name, String::from_utf8(text).unwrap())
     };
@@ -138,15 +138,15 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 /// Key and IV, one behind the other.
-fn key(answer: &Value, kind: &str, private_key: &Path, wrap: KeyWrap) -> [u8; 48] {
+fn key(answer: &Value, kind: &str, private_key: &Path, wrap: Padding) -> [u8; 48] {
     let private_key = RsaPrivateKey::from_pkcs8_pem(&fs::read_to_string(private_key).unwrap()).unwrap();
     let details = answer["DecryptionKeys"].as_array().unwrap();
     let details = details.iter().find(|key| key["DecryptionKeyType"] == kind).unwrap();
     let bytes = |name: &str| STANDARD.decode(details[name].as_str().unwrap()).unwrap();
     let key = match wrap {
-        KeyWrap::RsaOaep => private_key.decrypt(Oaep::new::<Sha1>(), &bytes("Value")),
-        KeyWrap::RsaOaep256 => private_key.decrypt(Oaep::new::<Sha256>(), &bytes("Value")),
-        KeyWrap::Rsa1_5 => private_key.decrypt(Pkcs1v15Encrypt, &bytes("Value")),
+        Padding::Oaep => private_key.decrypt(Oaep::new::<Sha1>(), &bytes("Value")),
+        Padding::Oaep256 => private_key.decrypt(Oaep::new::<Sha256>(), &bytes("Value")),
+        Padding::Pkcs1v15 => private_key.decrypt(Pkcs1v15Encrypt, &bytes("Value")),
     };
     [key.unwrap(), bytes("IV")].concat().try_into().unwrap()
 }
@@ -247,11 +247,11 @@ fn rows_are_as_long_as_real_ones_and_get_five_times_smaller() {
 #[test]
 fn every_layout_holds_the_same_rows_with_every_cipher() {
     let expected = open(&options(200)).rows();
-    for layout in [Layout::EncryptedGzip, Layout::GzipEncrypted, Layout::Encrypted, Layout::Plain] {
+    for layout in [LayoutName::EncryptedGzip, LayoutName::GzipEncrypted, LayoutName::Encrypted, LayoutName::Plain] {
         for (file_cipher, column_cipher) in [(Cipher::Ctr, Cipher::Cbc), (Cipher::Cbc, Cipher::Ctr)] {
             let drop = open(&SimulateOptions { layout, file_cipher, column_cipher, ..options(200) });
             assert_eq!(drop.rows(), expected, "{layout} {file_cipher} {column_cipher}");
-            let zipped = matches!(layout, Layout::EncryptedGzip | Layout::GzipEncrypted);
+            let zipped = matches!(layout, LayoutName::EncryptedGzip | LayoutName::GzipEncrypted);
             assert_eq!(drop.texts[0].0, if zipped { "part-0.json.gz" } else { "part-0.json" });
         }
     }
@@ -259,7 +259,7 @@ fn every_layout_holds_the_same_rows_with_every_cipher() {
 
 #[test]
 fn keys_can_be_wrapped_in_every_way() {
-    for key_wrap in [KeyWrap::RsaOaep, KeyWrap::RsaOaep256, KeyWrap::Rsa1_5] {
+    for key_wrap in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
         let drop = open(&SimulateOptions { key_wrap, ..options(2) });
         assert_eq!(drop.rows().len(), 26, "{key_wrap}");
     }

@@ -15,7 +15,7 @@ use crate::{
     config::{DropContainer, Settings, UploadConfig},
     drop::{DropPath, TenantId},
     run::chain,
-    simulate::{self, Cipher, KeyWrap, Layout, SimulateError, SimulateOptions, Simulated},
+    simulate::{self, Cipher, LayoutName, Padding, SimulateError, SimulateOptions, Simulated},
     store::WriteIf,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct SimulateArguments {
     keys_in_drop: bool,
     /// How files are laid out: encrypted-gzip, gzip-encrypted, encrypted or plain
     #[arg(long, value_name = "LAYOUT", default_value = "encrypted-gzip")]
-    file_layout: Layout,
+    file_layout: LayoutName,
     /// How files are encrypted: ctr or cbc
     #[arg(long, value_name = "CIPHER", default_value = "ctr")]
     file_cipher: Cipher,
@@ -53,7 +53,7 @@ pub(super) struct SimulateArguments {
     column_cipher: Cipher,
     /// How keys are wrapped: RSA-OAEP, RSA-OAEP-256 or RSA1_5
     #[arg(long, value_name = "PADDING", default_value = "RSA-OAEP")]
-    key_wrap: KeyWrap,
+    key_wrap: Padding,
     /// Write metrics as strings, as some drops have them
     #[arg(long)]
     string_metrics: bool,

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::pem::{PemFile, PemFolder};
 use super::{AesKey, KeyError, Keys, SecretBytes, WrappedKey, WrappedKeys, details::BASE64};
-use crate::drop::TenantId;
+use crate::{drop::TenantId, text::UnknownWord};
 
 /// Keeps the private keys of tenants.
 #[async_trait]
@@ -49,6 +49,17 @@ impl fmt::Display for Padding {
             Self::Oaep256 => "RSA-OAEP-256",
             Self::Pkcs1v15 => "RSA1_5",
         })
+    }
+}
+
+impl FromStr for Padding {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Oaep, Self::Oaep256, Self::Pkcs1v15]
+            .into_iter()
+            .find(|padding| padding.to_string() == text)
+            .ok_or(UnknownWord("RSA-OAEP, RSA-OAEP-256 or RSA1_5"))
     }
 }
 

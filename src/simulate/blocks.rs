@@ -4,7 +4,7 @@
 
 use std::{io, num::NonZeroUsize, ops::Range, sync::mpsc::sync_channel, thread};
 
-use super::{Layout, pack::Piece, rows::Rows};
+use super::{LayoutName, pack::Piece, rows::Rows};
 
 /// How many rows are made at once: about 1 MB of text.
 const BLOCK_ROWS: u64 = 1_000;
@@ -23,7 +23,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    fn new(rows: &Rows, range: Range<u64>, layout: Layout) -> Self {
+    fn new(rows: &Rows, range: Range<u64>, layout: LayoutName) -> Self {
         let count = range.end - range.start;
         let text = rows.text(range);
         Self { rows: count, text_bytes: text.len() as u64, piece: Piece::of(text, layout) }
@@ -34,7 +34,7 @@ impl Block {
 pub(super) fn each(
     rows: &Rows,
     range: Range<u64>,
-    layout: Layout,
+    layout: LayoutName,
     write: impl FnMut(Block) -> io::Result<()>,
 ) -> io::Result<()> {
     let blocks = || {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn blocks_come_in_order_and_miss_no_row() {
         let (rows, mut counts, mut bytes) = (rows(), Vec::new(), 0);
-        each(&rows, 500..4_321, Layout::Plain, |block| {
+        each(&rows, 500..4_321, LayoutName::Plain, |block| {
             counts.push(block.rows);
             bytes += block.text_bytes;
             Ok(())
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_ends_the_inventing_of_rows() {
-        let failed = each(&rows(), 0..u64::MAX, Layout::Plain, |_| Err(io::ErrorKind::StorageFull.into()));
+        let failed = each(&rows(), 0..u64::MAX, LayoutName::Plain, |_| Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

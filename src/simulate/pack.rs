@@ -12,7 +12,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    Cipher, Layout,
+    Cipher, LayoutName,
     gzip::{self, Summary},
     seal::Seal,
 };
@@ -26,8 +26,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    pub(super) fn of(text: Vec<u8>, layout: Layout) -> io::Result<Self> {
-        if layout == Layout::EncryptedGzip {
+    pub(super) fn of(text: Vec<u8>, layout: LayoutName) -> io::Result<Self> {
+        if layout == LayoutName::EncryptedGzip {
             let (bytes, summary) = gzip::deflated(&text)?;
             return Ok(Self { bytes, summary: Some(summary) });
         }
@@ -45,21 +45,21 @@ pub(super) struct Packed {
 
 impl Packed {
     /// Begins a new file; nothing is overwritten.
-    pub(super) fn create(path: &Path, layout: Layout, cipher: Cipher, key: &AesKey) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, layout: LayoutName, cipher: Cipher, key: &AesKey) -> io::Result<Self> {
         let file = File::create_new(path)?;
         let below: Box<dyn Layer> = Box::new(file.try_clone()?);
         let below = match layout {
             // Ciphertext does not get smaller: every level would store it.
-            Layout::GzipEncrypted => Box::new(GzEncoder::new(below, Compression::none())),
-            Layout::EncryptedGzip | Layout::Encrypted | Layout::Plain => below,
+            LayoutName::GzipEncrypted => Box::new(GzEncoder::new(below, Compression::none())),
+            LayoutName::EncryptedGzip | LayoutName::Encrypted | LayoutName::Plain => below,
         };
         let mut top = match layout {
-            Layout::Plain => below,
-            Layout::EncryptedGzip | Layout::GzipEncrypted | Layout::Encrypted => {
+            LayoutName::Plain => below,
+            LayoutName::EncryptedGzip | LayoutName::GzipEncrypted | LayoutName::Encrypted => {
                 Box::new(Sealed { seal: Seal::new(cipher, key), buffer: Vec::new(), below })
             }
         };
-        let member = (layout == Layout::EncryptedGzip).then(Summary::default);
+        let member = (layout == LayoutName::EncryptedGzip).then(Summary::default);
         if member.is_some() {
             top.write_all(&gzip::HEADER)?;
         }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use sha1::Sha1;
 use zeroize::Zeroizing;
 
-use super::{KeyWrap, SimulateError};
+use super::{Padding, SimulateError};
 use crate::keys::AesKey;
 
 const RSA_BITS: usize = 2048;
@@ -95,13 +95,13 @@ impl<'a> Answer<'a> {
 }
 
 /// Encrypts both keys with the public half of the tenant's key.
-pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, how: KeyWrap) -> Result<Vec<KeyDetails>, rsa::Error> {
+pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, how: Padding) -> Result<Vec<KeyDetails>, rsa::Error> {
     let wrapped = |kind, key: &AesKey| -> Result<_, rsa::Error> {
         let public = tenant.as_ref();
         let value = match how {
-            KeyWrap::RsaOaep => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), &key.key),
-            KeyWrap::RsaOaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), &key.key),
-            KeyWrap::Rsa1_5 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, &key.key),
+            Padding::Oaep => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), &key.key),
+            Padding::Oaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), &key.key),
+            Padding::Pkcs1v15 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, &key.key),
         };
         Ok(KeyDetails { decryption_key_type: kind, value: STANDARD.encode(value?), iv: STANDARD.encode(key.iv) })
     };

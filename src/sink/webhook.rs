@@ -6,15 +6,15 @@
 mod answer;
 mod config;
 
-use std::{fmt, io::Write, time::Duration};
+use std::{fmt, time::Duration};
 
+use async_compression::{Level, tokio::bufread::GzipEncoder};
 use async_trait::async_trait;
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use reqwest::{Client, RequestBuilder, Response, header, redirect};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 use time::OffsetDateTime;
-use tokio::task::spawn_blocking;
+use tokio::io::AsyncReadExt;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -158,22 +158,17 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// The message's text as gzip, on the blocking pool, since a full batch is milliseconds of CPU. The fastest level takes a
-/// third of the default's time, and half as many bytes again.
+/// The message's text as gzip. The fastest level takes a third of the default's time, for a few more bytes.
 async fn compressed(message: &Message) -> Result<Bytes, SinkError> {
-    let text = message.body.clone();
-    let work = move || {
-        let mut gzip = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
-        gzip.write_all(&text)?;
-        gzip.finish()
-    };
-    match spawn_blocking(work).await.map_err(std::io::Error::other).flatten() {
-        Ok(gzip) => Ok(gzip.into()),
-        // The process is going down.
+    let mut gzip = Vec::with_capacity(message.body.len() / 4);
+    let mut encoder = GzipEncoder::with_quality(&message.body[..], Level::Fastest);
+    match encoder.read_to_end(&mut gzip).await {
+        Ok(_) => Ok(gzip.into()),
+        // There is nothing in memory that could fail; if it does, it is no fault of the message.
         Err(error) => Err(SinkError::Unavailable {
             id: message.id.to_string(),
             tries: 0,
-            answer: format!("not compressed: {error}"),
+            answer: format!("cannot be compressed: {error}"),
         }),
     }
 }

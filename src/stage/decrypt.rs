@@ -8,7 +8,7 @@ use aes::{
 };
 
 use super::{Damage, Next, PIECE_BYTES};
-use crate::keys::AesKey;
+use crate::{keys::AesKey, text::UnknownWord};
 
 /// The bytes of an AES block.
 pub const BLOCK_BYTES: usize = 16;
@@ -40,13 +40,13 @@ impl fmt::Display for Cipher {
 }
 
 impl FromStr for Cipher {
-    type Err = ();
+    type Err = UnknownWord;
 
-    fn from_str(word: &str) -> Result<Self, ()> {
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
         match word {
             "ctr" => Ok(Self::Ctr),
             "cbc" => Ok(Self::Cbc),
-            _ => Err(()),
+            _ => Err(UnknownWord("ctr or cbc")),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     keys::AesKey,
+    text::UnknownWord,
     verdict::{Reason, Verdict},
 };
 
@@ -100,13 +101,13 @@ impl fmt::Display for LayoutName {
 }
 
 impl FromStr for LayoutName {
-    type Err = ();
+    type Err = UnknownWord;
 
-    fn from_str(word: &str) -> Result<Self, ()> {
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
         [Self::EncryptedGzip, Self::GzipEncrypted, Self::Encrypted, Self::Plain]
             .into_iter()
             .find(|name| name.to_string() == word)
-            .ok_or(())
+            .ok_or(UnknownWord("encrypted-gzip, gzip-encrypted, encrypted or plain"))
     }
 }
 
