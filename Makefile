@@ -4,7 +4,7 @@ AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build test fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app test fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: ## Watch an encrypted drop become rows at a webhook, on this machine alone
 
 build: ## Build the release binary
 	cargo build --release
+
+app: build ## Put the binary where host.json looks for it, for `func`
+	cp target/release/vivadrop vivadrop
 
 test: $(AZURITE) ## Run every test; installs Azurite from npm first
 	cargo test --all-targets
