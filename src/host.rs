@@ -2,11 +2,14 @@
 //!
 //! The host posts each event to `/<function>`, waits for an answer, and knows two of them: 2xx, done with; anything else,
 //! repeat at once, five times, and give up. [`invocation`] reads the post, [`event`] finds the blobs in it, [`guard`]
-//! decides which of them are ours, and a [run](crate::run) does the work.
+//! decides which of them are ours, and a [run](crate::run) does the work. What a post is shows in the post, not in the
+//! name it was sent to: function folders may be renamed.
 
 pub mod event;
 pub mod guard;
 pub mod invocation;
+mod notify;
+mod timer;
 
 use std::{future::Future, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -16,7 +19,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{self, get},
 };
 use futures::TryStreamExt;
 use tokio::{net::TcpListener, signal::unix, sync::Semaphore};
@@ -99,15 +102,19 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let routes = Router::new()
         // The host asks this every 25 ms until it is answered, and from time to time after that.
         .route("/", get(async || StatusCode::OK))
-        .route("/{function}", axum::routing::post(post))
+        .route("/{function}", routing::post(post))
+        // Where http functions arrive, since the host forwards their requests as they are.
+        .route("/api/{function}", routing::post(post))
         .fallback(async || answer(StatusCode::NOT_FOUND, "there is nothing here: events are posted to /function"))
         .with_state(handler);
 
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        info!("told to stop: finishing what can be finished in {} s", GRACE.as_secs());
-        tokio::time::sleep(GRACE).await;
-        stopping.cancel();
+        info!("told to stop: no more events are taken, and what is under way has {} s", GRACE.as_secs());
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            stopping.cancel();
+        });
     };
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stop);
     serving.await.map_err(ServeError::Stopped)?;
@@ -122,24 +129,29 @@ async fn post(State(handler): State<Arc<Handler>>, Path(function): Path<String>,
         Err(Unread::TooLarge(error)) => return answer(StatusCode::PAYLOAD_TOO_LARGE, error),
         Err(Unread::Broken(error)) => return answer(StatusCode::BAD_REQUEST, format!("the post broke off: {error}")),
     };
-    let invocation = match reduced.parse() {
+    let json = match reduced.parse() {
+        Ok(json) => json,
         Err(error) => {
             error!(function, "{error}");
             return answer(StatusCode::BAD_REQUEST, error);
         }
-        Ok(json) => event::blob_urls(&function, &json),
     };
-    let invocation = match invocation {
-        Ok(invocation) => invocation,
-        Err(error) => {
-            // Repeating it would not make it say more.
-            error!(function, "{error}");
-            return answer(StatusCode::OK, error);
+    if let Some(path) = notify::path_in(&function, &json) {
+        return notify::notify(handler, path).await;
+    }
+    // The work goes on a task of its own: when the host hangs up, or the work panics, only this event is concerned.
+    let handling = if timer::is_tick(&json) {
+        handler.runs.spawn(timer::sweep_now(Arc::clone(&handler)))
+    } else {
+        match event::blob_urls(&function, &json) {
+            Ok(invocation) => handler.runs.spawn(Arc::clone(&handler).handle(function.clone(), invocation)),
+            Err(error) => {
+                // Repeating it would not make it say more.
+                error!(function, "{error}");
+                return answer(StatusCode::OK, error);
+            }
         }
     };
-
-    // The work goes on a task of its own: when the host hangs up, or the work panics, only this event is concerned.
-    let handling = handler.runs.spawn(Arc::clone(&handler).handle(function.clone(), invocation));
     let (status, summary) = handling.await.unwrap_or_else(|_| {
         let summary = "a task panicked, which is a defect of vivadrop; the log says where";
         (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())
@@ -209,7 +221,7 @@ impl Handler {
     }
 
     /// Runs `work` in its turn, until its deadline or until the process is told to stop.
-    async fn in_time(&self, work: impl Future<Output = Result<String, RunError>>) -> Result<String, String> {
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
         let work = async {
             // The semaphore is never closed.
             let _turn = self.turns.acquire().await;

@@ -28,6 +28,7 @@ pub mod sink;
 pub mod stage;
 pub mod store;
 pub mod stub;
+pub mod sweep;
 pub mod telemetry;
 pub mod text;
 pub mod verdict;

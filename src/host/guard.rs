@@ -46,6 +46,15 @@ impl Guard {
         }
     }
 
+    /// The containers that drops may lie in.
+    pub fn containers(&self) -> Vec<String> {
+        let named = match &self.drop_container {
+            DropContainer::Named(name) => vec![name.clone()],
+            DropContainer::OfTenants => self.tenants.containers(),
+        };
+        named.into_iter().filter(|container| *container != self.state_container).collect()
+    }
+
     /// Whether drops may lie in `container`.
     pub fn covers(&self, container: &str) -> bool {
         container != self.state_container
