@@ -3,6 +3,7 @@
 mod decode;
 mod deliver;
 mod simulate;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Decode(decode::DecodeArguments),
     /// Deliver one drop through the configured settings, as an event would
     Deliver(deliver::DeliverArguments),
+    /// Look for drops that no event brought to an end, and work on them
+    Sweep,
     /// Make an encrypted drop of believable rows
     Simulate(simulate::SimulateArguments),
     /// Show all of it on this machine; no account is needed
@@ -130,6 +133,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => serve().await,
         Command::Decode(arguments) => decode::decode(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
+        Command::Sweep => sweep::sweep().await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
         Command::Demo(arguments) => {
             demo::demo(&arguments).await.map_err(|error| Trouble::TryAgain(format!("{error:#}")))

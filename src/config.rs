@@ -163,6 +163,11 @@ impl Config {
         let deliver_to = deliver_to(&reader);
         let limits = limits(&reader);
         let deadline = reader.or("DEADLINE", "25m");
+        if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
+            && drops == state
+        {
+            reader.complain(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
+        }
         reader.finish(|| {
             let (ContainerName(state_container), PemFolderUrl(private_keys)) = (state_container?, private_keys?);
             Some(Self {

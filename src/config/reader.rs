@@ -38,7 +38,7 @@ impl<'s> Reader<'s> {
         self.settings.get(name)
     }
 
-    fn complain(&self, complaint: String) {
+    pub(super) fn complain(&self, complaint: String) {
         self.complaints.borrow_mut().push(complaint);
     }
 

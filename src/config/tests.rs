@@ -70,6 +70,7 @@ fn each_complaint_names_the_setting_and_what_would_do() {
         ("VIVA_API_URL", "http://example.com"),
         ("DROP_CONTAINER", "Data Sets"),
         ("STATE_CONTAINER", ".."),
+        ("STATE_CONTAINER", "datasets"),
         ("PARTNER_APP_ID", "app"),
         ("DropStorage", "AccountName=x"),
         ("DropStorage", "file://host/dir"),

@@ -1,0 +1,24 @@
+//! `vivadrop sweep`: what the timer does, once, now.
+
+use super::Trouble;
+use crate::{
+    app,
+    config::{Config, Settings},
+    run::chain,
+    sweep,
+};
+
+pub(super) async fn sweep() -> Result<(), Trouble> {
+    let config = Config::read(&Settings::from_env())?;
+    let deadline = config.deadline;
+    let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    let (containers, state) = (app.guard.containers(), &app.guard.state_container);
+    let report = sweep::sweep(&app.runner, &containers, state, deadline)
+        .await
+        .map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    eprintln!("{report}");
+    for (path, why) in &report.failed {
+        eprintln!("`{path}`: {why}");
+    }
+    if report.failed.is_empty() { Ok(()) } else { Err(Trouble::TryAgain("some drops are to be tried again".into())) }
+}
