@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Read,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -82,14 +82,14 @@ impl Host {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Gives `event` to the handler as the host does: five times at once, until the answer is a success. Returns all
-    /// answers.
+    /// A way to post that outlives the handler.
+    pub(crate) fn line(&self) -> Line {
+        Line { url: self.url("/function"), client: self.client.clone() }
+    }
+
+    /// [`Line::trigger`].
     pub(crate) async fn trigger(&self, event: &Value) -> Vec<Answer> {
-        let mut answers = Vec::new();
-        while answers.len() < TRIES && !answers.last().is_some_and(Answer::is_success) {
-            answers.push(self.post(event).await);
-        }
-        answers
+        self.line().trigger(event).await
     }
 
     /// Posts `event` once.
@@ -99,29 +99,35 @@ impl Host {
 
     /// Posts whatever it is, once.
     pub(crate) async fn post_bytes(&self, body: impl Into<Bytes>) -> Answer {
-        let body: Bytes = body.into();
-        let starts = (0..body.len()).step_by(CHUNK);
-        let chunks: Vec<_> = starts.map(|start| body.slice(start..body.len().min(start + CHUNK))).collect();
-        self.post_stream(stream::iter(chunks)).await
+        self.line().post(in_chunks(body.into())).await.expect("the handler answers")
     }
 
     /// Posts these bytes, once, as they come.
     pub(crate) async fn post_stream(&self, chunks: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
-        let request = self
-            .client
-            .post(self.url("/function"))
-            .header("X-Azure-Functions-HostVersion", "4.1052.200.0")
-            .header("X-Azure-Functions-InvocationId", "7f0e8a52-0d4c-4f0e-9d3c-0a8f6f2d7e10")
-            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
-            .header("Content-Type", "application/json; charset=utf-8")
-            // Without a length: the host sends chunks.
-            .body(reqwest::Body::wrap_stream(chunks.map(Ok::<_, std::io::Error>)));
+        self.line().post(chunks).await.expect("the handler answers")
+    }
+
+    /// Forwards a request to an http function, as the host does; returns the status and what the handler answered, JSON.
+    pub(crate) async fn forward(&self, method: reqwest::Method, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.client.request(method, self.url(path)).json(body);
+        let response = request.send().await.expect("the handler answers");
+        (response.status().as_u16(), response.json().await.expect("the answer is JSON"))
+    }
+
+    /// Asks anything; the answer is to be one that the host can read.
+    pub(crate) async fn ask(&self, method: reqwest::Method, path: &str) -> Answer {
+        let request = self.client.request(method, self.url(path)).body("{}");
         read_answer(request.send().await.expect("the handler answers")).await
+    }
+
+    /// Where the handler listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.handler.port).into()
     }
 
     /// Where `path` is.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.handler.port)
+        format!("http://{}{path}", self.address())
     }
 
     /// Whether the handler is alive, and answers as it does to a ping.
@@ -133,6 +139,12 @@ impl Host {
     /// The handler's process.
     pub(crate) fn process(&self) -> u32 {
         self.handler.child.id()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn tell_to_stop(&self) {
+        let told = Command::new("kill").arg(self.process().to_string()).status();
+        assert!(told.unwrap().success(), "there is nobody to tell");
     }
 
     /// Waits for the handler to end by itself; returns its exit code.
@@ -153,6 +165,50 @@ impl Host {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
+}
+
+/// What the host posts over. Clones post to the same handler.
+#[derive(Clone)]
+pub(crate) struct Line {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Line {
+    /// Gives `event` to the handler as the host does: five times at once, until the answer is a success. Returns all
+    /// answers.
+    pub(crate) async fn trigger(&self, event: &Value) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while answers.len() < TRIES && !answers.last().is_some_and(Answer::is_success) {
+            let chunks = in_chunks(event.to_string().into());
+            answers.push(self.post(chunks).await.expect("the handler answers"));
+        }
+        answers
+    }
+
+    /// Posts `event` once; `None` where the handler does not live to answer.
+    pub(crate) async fn post_in_vain(&self, event: &Value) -> Option<Answer> {
+        self.post(in_chunks(event.to_string().into())).await.ok()
+    }
+
+    async fn post(&self, chunks: impl Stream<Item = Bytes> + Send + 'static) -> reqwest::Result<Answer> {
+        let request = self
+            .client
+            .post(&self.url)
+            .header("X-Azure-Functions-HostVersion", "4.1052.200.0")
+            .header("X-Azure-Functions-InvocationId", "7f0e8a52-0d4c-4f0e-9d3c-0a8f6f2d7e10")
+            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+            .header("Content-Type", "application/json; charset=utf-8")
+            // Without a length: the host sends chunks.
+            .body(reqwest::Body::wrap_stream(chunks.map(Ok::<_, std::io::Error>)));
+        Ok(read_answer(request.send().await?).await)
+    }
+}
+
+fn in_chunks(body: Bytes) -> impl Stream<Item = Bytes> + Send + 'static {
+    let starts = (0..body.len()).step_by(CHUNK);
+    let chunks: Vec<_> = starts.map(|start| body.slice(start..body.len().min(start + CHUNK))).collect();
+    stream::iter(chunks)
 }
 
 impl Drop for Host {

@@ -20,7 +20,7 @@ use vivadrop::{
         local::LocalStore,
     },
     stub::{
-        receiver::{Options, Received, Receiver},
+        receiver::{Completed, Options, Received, Receiver},
         viva_api::VivaApiStub,
     },
 };
@@ -30,6 +30,7 @@ use super::{
     command::{LONG, end_of, vivadrop},
     host::{Host, Settings},
     host_payloads,
+    json::differences,
     secrets::Secrets,
     vectors,
 };
@@ -215,6 +216,24 @@ impl Scene {
     pub(crate) async fn wait_for(&self, expected: impl Fn(&Received) -> bool) -> Received {
         self.receiver.wait_for(LONG, expected).await.unwrap()
     }
+}
+
+/// Checks that the whole drop was taken, all of `rows` and nothing else, and announced once, after them.
+pub(crate) fn assert_complete(received: &Received, drop: &SimulatedDrop, rows: &[String]) {
+    let path = drop.path();
+    assert_eq!(differences(rows.iter().map(String::as_str), received.rows(&path)), None);
+    assert_eq!((received.bad_signatures, received.malformed, received.strays), (0, 0, 0));
+    let drop = &received.drops[&path];
+    assert_eq!(drop.failed, []);
+    assert!(drop.files.values().all(|file| file.changed == 0 && file.identified && file.bad_rows.is_empty()));
+    let rows = rows.len() as u64;
+    let files = drop.files.len() as u64;
+    assert_eq!(drop.completed, [Completed { files, rows, bad_rows: 0, rows_before: rows }]);
+}
+
+/// Whether the drop has ended, one way or the other.
+pub(crate) fn has_ended(received: &Received, drop: &SimulatedDrop) -> bool {
+    received.drops.get(&drop.path()).is_some_and(|drop| !drop.completed.is_empty() || !drop.failed.is_empty())
 }
 
 impl SimulatedDrop {
