@@ -1,3 +1,12 @@
 //! What the tests of the whole share.
 
+#![expect(dead_code, reason = "each test binary uses its own part of it")]
+
 pub(crate) mod azurite;
+pub(crate) mod command;
+pub(crate) mod host;
+pub(crate) mod host_payloads;
+pub(crate) mod json;
+pub(crate) mod scene;
+pub(crate) mod secrets;
+pub(crate) mod vectors;

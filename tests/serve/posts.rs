@@ -1,0 +1,169 @@
+//! Whatever is posted: every trigger's payload is understood, and no post brings the handler down.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use vivadrop::stub::receiver::Answer;
+
+use crate::support::{
+    host_payloads::{
+        blob_trigger_with_content, cloud_event, event_grid_event, event_grid_trigger, event_grid_trigger_many,
+        http_trigger, in_json, queue_trigger,
+    },
+    scene::{METADATA, Scene, assert_complete, has_ended},
+};
+
+#[tokio::test]
+async fn every_trigger_that_tells_of_a_blob_is_understood() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    let event = |url: &str| event_grid_event(url, "PutBlockList");
+    let payloads: [(&str, &dyn Fn(&str) -> Value); 11] = [
+        ("Event Grid", &|url| event_grid_trigger(&event(url))),
+        ("CloudEvents", &|url| event_grid_trigger(&cloud_event(url, "FlushWithClose"))),
+        ("Event Grid, several", &|url| event_grid_trigger_many(&[event(url), event(url)])),
+        ("an event in a queue", &|url| queue_trigger(&event(url).to_string())),
+        ("a list of events in a queue", &|url| queue_trigger(&json!([event(url)]).to_string())),
+        ("an event in a request", &|url| http_trigger(&event(url).to_string())),
+        ("an event, encoded twice", &|url| json!({"Data": {"event": in_json(&event(url).to_string())}})),
+        ("an event itself", &|url| event(url)),
+        ("a list of events itself", &|url| json!([cloud_event(url, "PutBlob")])),
+        ("a blob's content", &|url| blob_trigger_with_content(url, b"content")),
+        ("an address as the documentation has it", &|url| {
+            let mut post = blob_trigger_with_content(url, b"content");
+            post["Metadata"]["Uri"] = url.into();
+            post
+        }),
+    ];
+    for (what, payload) in payloads {
+        let drop = scene.drop(3, 1).await;
+        let rows = scene.rows_of(&drop).await;
+        scene.lay(&drop).await;
+        let answer = host.post(&payload(&scene.url(&drop, METADATA))).await;
+        assert_eq!(answer.status, 200, "{what}: {}", answer.said);
+        assert!(scene.receiver.received().drops.contains_key(&drop.path()), "{what}: {}", answer.said);
+        assert_complete(&scene.receiver.received(), &drop, &rows);
+    }
+}
+
+#[tokio::test]
+async fn a_large_blob_in_a_post_takes_no_memory() {
+    const CONTENT: usize = 64 << 20;
+    const CHUNK: usize = 64 << 10;
+    let scene = Scene::on_azurite().await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+
+    let post = blob_trigger_with_content(&scene.url(&drop, METADATA), b"here").to_string();
+    let (head, tail) = post.split_once("aGVyZQ==").unwrap();
+    let content = std::iter::repeat_n(Bytes::from(vec![b'A'; CHUNK]), CONTENT / CHUNK);
+    let chunks: Vec<_> = std::iter::once(Bytes::copy_from_slice(head.as_bytes()))
+        .chain(content)
+        .chain([Bytes::copy_from_slice(tail.as_bytes())])
+        .collect();
+    assert_eq!(host.post_stream(stream::iter(chunks)).await.status, 200);
+
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+    let peak = host.peak_memory();
+    assert!(peak < 64 << 10, "{peak} KiB");
+    let warned =
+        host.stop().iter().any(|line| line["level"] == "WARN" && line.to_string().contains("supportsDeferredBinding"));
+    assert!(warned, "the host's memory is worth a warning");
+}
+
+#[tokio::test]
+async fn no_post_brings_the_handler_down() {
+    let scene = Scene::on_azurite().await;
+    let mut host = scene.host().await;
+    let repeated = |text: &str, times: usize| text.repeat(times).into_bytes();
+    let posts: [(&str, Vec<u8>, u16); 17] = [
+        ("nothing", vec![], 400),
+        ("no JSON", b"drop it".to_vec(), 400),
+        ("half of it", br#"{"Data":{"blob":"#.to_vec(), 400),
+        ("no text", vec![0xff, 0xfe, 0x00], 400),
+        ("no Unicode", b"{\"a\":\"\xff\"}".to_vec(), 400),
+        ("NUL", vec![0], 400),
+        ("deep lists", repeated("[", 200_000), 400),
+        ("deep objects", repeated(r#"{"a":"#, 100_000), 400),
+        ("too many numbers", [b"[".to_vec(), repeated("1,", 2 << 20), b"1]".to_vec()].concat(), 413),
+        ("one long number", repeated("9", 2 << 20), 413),
+        ("only whitespace", repeated(" ", 2 << 20), 413),
+        ("null", b"null".to_vec(), 200),
+        ("an empty object", b"{}".to_vec(), 200),
+        ("an empty list", b"[]".to_vec(), 200),
+        ("text", br#""https://example.com/a""#.to_vec(), 200),
+        ("data that is no object", br#"{"Data":7,"Metadata":[]}"#.to_vec(), 200),
+        (
+            "an address that is none",
+            br#"{"Data":{"blob":null},"Metadata":{"Uri":"\"\\u0000\"","Properties":{}}}"#.to_vec(),
+            200,
+        ),
+    ];
+    for (what, post, status) in posts {
+        let answer = host.post_bytes(post).await;
+        assert_eq!(answer.status, status, "{what}: {}", answer.said);
+        assert!(host.is_alive().await, "after {what}");
+    }
+    assert!(host.peak_memory() < 64 << 10);
+    assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
+async fn the_answer_is_an_object_wherever_is_asked() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    for (method, path) in [
+        (Method::POST, "/"),
+        (Method::GET, "/function"),
+        (Method::PUT, "/function"),
+        (Method::GET, "/api/nothing"),
+        (Method::POST, "/a/b"),
+        (Method::POST, "/%ff"),
+        (Method::DELETE, "/"),
+    ] {
+        let answer = host.ask(method.clone(), path).await;
+        assert!(!answer.said.is_empty(), "{method} {path}: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn a_function_may_have_any_name() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    let answer = host.ask(Method::POST, "/Renamed-Function_2").await;
+    assert!(answer.said.contains("Renamed-Function_2"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_post_that_breaks_off_concerns_nobody_else() {
+    let scene = Scene::in_a_folder().await;
+    let mut host = scene.host().await;
+    let head = "POST /function HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"Data\":";
+    for written in [&head[..30], head] {
+        let mut line = TcpStream::connect(host.address()).await.unwrap();
+        line.write_all(written.as_bytes()).await.unwrap();
+        drop(line);
+    }
+    assert!(host.is_alive().await);
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_up_does_not_stop_the_work() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("BATCH_ROWS", "5");
+    scene.set("IN_FLIGHT", "1");
+    let (drop, host) = (scene.drop(50, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(50)));
+    let (line, event) = (host.line(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
+    scene.wait_for(|received| received.taken > 0).await;
+    posted.abort();
+    assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
+}

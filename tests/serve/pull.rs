@@ -1,0 +1,77 @@
+//! Drops that no event brought in: a pipeline's own notification, and the sweep.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    host_payloads::{http_trigger, timer_trigger},
+    scene::{METADATA, Scene, assert_complete, has_ended},
+};
+
+#[tokio::test]
+async fn a_pipeline_may_say_itself_that_a_drop_is_there() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    for is_wrapped in [false, true] {
+        let drop = scene.drop(10, 1).await;
+        let rows = scene.rows_of(&drop).await;
+        let notification = json!({"path": drop.path()});
+        let post = if is_wrapped { http_trigger(&notification.to_string()) } else { notification };
+        let notify = async || host.forward(Method::POST, "/api/notify", &post).await;
+        assert_eq!(notify().await.0, 404, "it is not there yet");
+        scene.lay(&drop).await;
+        let (status, answer) = notify().await;
+        assert_eq!((status, &answer["path"]), (202, &Value::from(drop.path())));
+        assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
+    }
+}
+
+#[tokio::test]
+async fn a_notification_of_what_is_no_drop_of_ours_is_refused() {
+    let scene = Scene::on_azurite().await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    scene.lay(&drop).await;
+    let path = drop.path();
+    let state = &scene.settings["STATE_CONTAINER"];
+    for (path, status) in [
+        (json!("elsewhere/run"), 404),
+        (json!(format!("{}/elsewhere", scene.container)), 404),
+        (json!(format!("elsewhere/../{path}")), 400),
+        (json!(format!("{path}/metadata")), 404),
+        (json!(state), 404),
+        (json!(""), 400),
+        (json!(7), 400),
+    ] {
+        let (answered, answer) = host.forward(Method::POST, "/api/notify", &json!({"path": path})).await;
+        assert_eq!(answered, status, "{path}");
+        assert!(answer["message"].is_string(), "{path}: {answer}");
+    }
+    assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_finds_what_no_event_brought_in() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    let drops = [scene.drop(10, 1).await, scene.drop(10, 2).await];
+    let half = scene.drop(10, 2).await;
+    for drop in &drops {
+        scene.lay(drop).await;
+    }
+    scene.put(&half, METADATA).await;
+    scene.put(&half, "part-0.json.gz").await;
+    let answer = host.post(&timer_trigger()).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.said.starts_with("swept 3 drops: 2 completed, 1 open"), "{}", answer.said);
+    let received = scene.receiver.received();
+    for drop in &drops {
+        assert_complete(&received, drop, &scene.rows_of(drop).await);
+    }
+
+    scene.put(&half, "part-1.json.gz").await;
+    assert_eq!(host.post(&timer_trigger()).await.status, 200);
+    assert_complete(&scene.receiver.received(), &half, &scene.rows_of(&half).await);
+    let requests = scene.receiver.received().requests;
+    assert_eq!(host.post(&timer_trigger()).await.status, 200);
+    assert_eq!(scene.receiver.received().requests, requests, "what has ended is left alone");
+}

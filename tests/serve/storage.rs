@@ -1,0 +1,59 @@
+//! A storage account that stops answering.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use vivadrop::{simulate::SimulateOptions, stage::layout::LayoutName, stub::receiver::Answer};
+
+use crate::support::{
+    azurite::Azurite,
+    scene::{METADATA, Scene, assert_complete},
+};
+
+#[tokio::test]
+async fn a_pause_of_the_account_in_the_middle_of_a_file_is_waited_for() {
+    let azurite = Azurite::start();
+    let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    scene.set("IN_FLIGHT", "1");
+    // Not compressed, so that it is far longer than what is read ahead.
+    let drop = scene.drop_like(SimulateOptions {
+        users: 12_000,
+        weeks: 1,
+        files: NonZeroUsize::MIN,
+        layout: LayoutName::Encrypted,
+        ..SimulateOptions::default()
+    });
+    let (drop, host) = (drop.await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+
+    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(100)));
+    let line = host.line();
+    let event = scene.event(&drop, METADATA);
+    let posted = tokio::spawn(async move { line.trigger(&event).await });
+    scene.wait_for(|received| received.taken > 0).await;
+    azurite.pause();
+    scene.receiver.answer_always(Answer::Take);
+    let stalled = scene.receiver.wait_for(Duration::from_secs(3), |received| received.row_count() == 12_000).await;
+    assert!(stalled.is_err(), "the file was read before the pause");
+    azurite.resume();
+    let answers = posted.await.unwrap();
+    assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_is_tried_again_by_the_host() {
+    let azurite = Azurite::start();
+    let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    azurite.stop();
+    let begun = std::time::Instant::now();
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    eprintln!("{:?}", begun.elapsed());
+    assert_eq!(answer.status, 500, "{}", answer.said);
+    azurite.restart();
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}

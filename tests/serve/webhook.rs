@@ -1,0 +1,132 @@
+//! A receiver that is late, wrong, deaf or gone.
+
+use std::time::Duration;
+
+use axum::http::header::CONTENT_ENCODING;
+use vivadrop::stub::receiver::Answer;
+
+use crate::support::{
+    host::Host,
+    scene::{METADATA, Scene, SimulatedDrop, assert_complete},
+};
+
+/// A drop of 40 rows that goes out in batches of 5, its rows, and a host.
+async fn stage(change: impl FnOnce(&mut Scene)) -> (Scene, SimulatedDrop, Vec<String>, Host) {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("BATCH_ROWS", "5");
+    scene.set("DELIVER_TO", &format!("{}?code=receivers-code", scene.receiver.url()));
+    scene.secrets.add("the receiver's code", "receivers-code");
+    change(&mut scene);
+    let (drop, host) = (scene.drop(40, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    (scene, drop, rows, host)
+}
+
+#[tokio::test]
+async fn a_receiver_that_stumbles_gets_every_row() {
+    let (scene, drop, rows, host) = stage(|_| ()).await;
+    scene.receiver.answer_next(2, Answer::status(503));
+    scene.receiver.answer_next(1, Answer::Take);
+    scene.receiver.answer_next(1, Answer::retry_after(429, "1"));
+    scene.receiver.answer_next(1, Answer::Cut);
+    scene.receiver.answer_next(1, Answer::TakeAndCut);
+    scene.receiver.answer_next(1, Answer::status(500).after(Duration::from_millis(50)));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    assert!(received.doubles <= 1, "the one that was taken without a word");
+}
+
+#[tokio::test]
+async fn messages_may_be_gzipped() {
+    let (scene, drop, rows, host) = stage(|scene| scene.set("WEBHOOK_GZIP", "true")).await;
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    assert!(received.log.iter().all(|delivery| delivery.headers[CONTENT_ENCODING] == "gzip"));
+}
+
+#[tokio::test]
+async fn rows_that_the_receiver_refuses_are_set_aside() {
+    for refusal in ["400", "401", "404", "413", "301"] {
+        let (scene, drop, _, host) = stage(|_| ()).await;
+        let answer = Answer::status(refusal.parse().unwrap());
+        scene.receiver.answer_by(move |delivery| match delivery.rows {
+            Some((15, _)) => answer.clone(),
+            _ => Answer::Take,
+        });
+        let first = host.post(&scene.event(&drop, METADATA)).await;
+        assert_eq!(first.status, 200, "{}", first.said);
+        let received = scene.receiver.received();
+        let of_drop = &received.drops[&drop.path()];
+        let [failed] = &of_drop.failed[..] else { panic!("{refusal}: {:?}", of_drop.failed) };
+        assert_eq!((failed.reason.as_str(), failed.file.as_deref()), ("refused", Some("part-0.json.gz")));
+        assert_eq!(failed.rows_delivered, 15);
+        assert!(failed.message.contains(refusal), "{}", failed.message);
+
+        assert_eq!(host.post(&scene.event(&drop, METADATA)).await, first);
+        assert_eq!(scene.receiver.received().requests, received.requests, "it is not sent again");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (scene, drop, _, host) = stage(|_| ()).await;
+    scene.receiver.answer_always(Answer::Redirect(scene.receiver.elsewhere()));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = scene.receiver.received();
+    assert_eq!((received.strays, received.taken), (0, 0));
+}
+
+#[tokio::test]
+async fn a_receiver_that_refuses_even_to_hear_of_it_changes_nothing() {
+    let (scene, drop, _, host) = stage(|_| ()).await;
+    scene.receiver.answer_always(Answer::status(400));
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.said.contains("refused"), "{}", answer.said);
+    let requests = scene.receiver.received().requests;
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await, answer);
+    assert_eq!(scene.receiver.received().requests, requests);
+    let log = host.stop();
+    assert_eq!(log.iter().filter(|line| line["level"] == "ERROR").count(), 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn rows_wait_for_a_receiver_that_is_gone_for_longer_than_patience() {
+    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "2s")).await;
+    scene.receiver.go_down().await;
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.said);
+    scene.receiver.come_up().await.unwrap();
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn a_receiver_that_stops_in_the_middle_gets_the_rest_later() {
+    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
+    scene.receiver.answer_by(|delivery| match delivery.rows {
+        Some((first, _)) if first < 20 => Answer::Take,
+        _ => Answer::status(503),
+    });
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
+    let before = scene.receiver.received();
+    assert_eq!(before.rows(&drop.path()).len(), 20);
+    scene.receiver.answer_always(Answer::Take);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn a_receiver_that_misses_the_ending_alone_gets_it_later() {
+    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
+    scene.receiver.answer_by(|delivery| if delivery.rows.is_some() { Answer::Take } else { Answer::status(503) });
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
+    scene.receiver.answer_always(Answer::Take);
+    assert_eq!(host.post(&scene.event(&drop, "part-0.json.gz")).await.status, 200);
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    assert_eq!(received.doubles, 0, "no row is sent again");
+}

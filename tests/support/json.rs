@@ -1,0 +1,103 @@
+//! JSON as something to compare: numbers keep their digits, objects their order, doubled names and all.
+
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Json {
+    Object(Vec<(String, Self)>),
+    List(Vec<Self>),
+    Text(String),
+    /// A number, digit for digit; or `true`, `false`, `null`.
+    Word(String),
+}
+
+impl Json {
+    /// Reads one value; the error says where it stops being one.
+    pub(crate) fn parse(text: &str) -> serde_json::Result<Self> {
+        Ok(match text.trim_start().bytes().next() {
+            Some(b'{') => Self::Object(members(text)?),
+            Some(b'[') => {
+                let list: Vec<Box<RawValue>> = serde_json::from_str(text)?;
+                Self::List(list.iter().map(|value| Self::parse(value.get())).collect::<Result<_, _>>()?)
+            }
+            Some(b'"') => Self::Text(serde_json::from_str(text)?),
+            _ => Self::Word(serde_json::from_str::<Box<RawValue>>(text)?.get().trim().to_owned()),
+        })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Object(members) => members.iter().map(|(name, _)| name.as_str()).collect(),
+            Self::List(_) | Self::Text(_) | Self::Word(_) => Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with the row `printed`, or `None` where it says what `expected` says.
+pub(crate) fn difference(expected: &str, printed: &str) -> Option<String> {
+    let expected = Json::parse(expected).expect("what is expected is JSON");
+    let Ok(printed) = Json::parse(printed) else {
+        return Some("is not JSON".into());
+    };
+    if expected == printed {
+        return None;
+    }
+    if expected.names() != printed.names() {
+        return Some(format!("has the columns {:?}, expected {:?}", printed.names(), expected.names()));
+    }
+    let (Json::Object(expected), Json::Object(printed)) = (expected, printed) else {
+        return Some("is not an object".into());
+    };
+    let (expected, printed) = expected.iter().zip(&printed).find(|(expected, printed)| expected != printed)?;
+    Some(format!("has {:?} in `{}`, expected {:?}", printed.1, printed.0, expected.1))
+}
+
+/// What is wrong with the rows `printed`, or `None`.
+pub(crate) fn differences<'a>(
+    expected: impl IntoIterator<Item = &'a str>,
+    printed: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
+    let (mut expected, mut printed) = (expected.into_iter(), printed.into_iter());
+    for number in 0.. {
+        let wrong = match (expected.next(), printed.next()) {
+            (None, None) => return None,
+            (Some(_), None) => Some(format!("there are {number} rows, and more are expected")),
+            (None, Some(_)) => Some(format!("there are more than the {number} rows that are expected")),
+            (Some(expected), Some(printed)) => {
+                difference(expected, printed).map(|wrong| format!("row {number} {wrong}"))
+            }
+        };
+        if wrong.is_some() {
+            return wrong;
+        }
+    }
+    None
+}
+
+fn members(text: &str) -> serde_json::Result<Vec<(String, Json)>> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(String, Json)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                members.push((name, Json::parse(value.get()).map_err(serde::de::Error::custom)?));
+            }
+            Ok(members)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let members = deserializer.deserialize_map(Members)?;
+    deserializer.end()?;
+    Ok(members)
+}
