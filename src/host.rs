@@ -16,7 +16,7 @@ use std::{future::Future, net::Ipv4Addr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{self, get},
@@ -44,6 +44,9 @@ const EVENTS_AT_ONCE: usize = 4;
 
 /// How long work may go on after the process was told to stop. The host does not wait longer than 10 seconds.
 const GRACE: Duration = Duration::from_secs(8);
+
+/// What is said where no event is taken.
+const ELSEWHERE: &str = "there is nothing here: events are posted to /function";
 
 /// The port that the host wants us on.
 pub fn port(settings: &Settings) -> Result<u16, NotUsable> {
@@ -105,7 +108,8 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
         .route("/{function}", routing::post(post))
         // Where http functions arrive, since the host forwards their requests as they are.
         .route("/api/{function}", routing::post(post))
-        .fallback(async || answer(StatusCode::NOT_FOUND, "there is nothing here: events are posted to /function"))
+        .method_not_allowed_fallback(async || answer(StatusCode::METHOD_NOT_ALLOWED, ELSEWHERE))
+        .fallback(async || answer(StatusCode::NOT_FOUND, ELSEWHERE))
         .with_state(handler);
 
     let stop = async move {
@@ -123,7 +127,14 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     Ok(())
 }
 
-async fn post(State(handler): State<Arc<Handler>>, Path(function): Path<String>, body: Body) -> Response {
+async fn post(
+    State(handler): State<Arc<Handler>>,
+    function: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Response {
+    let Ok(Path(function)) = function else {
+        return answer(StatusCode::NOT_FOUND, ELSEWHERE);
+    };
     let reduced = match reduce(body).await {
         Ok(reduced) => reduced,
         Err(Unread::TooLarge(error)) => return answer(StatusCode::PAYLOAD_TOO_LARGE, error),
@@ -169,9 +180,12 @@ enum Unread {
 async fn reduce(body: Body) -> Result<Reduced, Unread> {
     let mut elide = Elide::default();
     let mut chunks = body.into_data_stream();
+    let mut kept = Ok(());
+    // A post that is too large is read to its end all the same: who still writes does not read an answer.
     while let Some(chunk) = chunks.try_next().await.map_err(Unread::Broken)? {
-        elide.push(&chunk).map_err(Unread::TooLarge)?;
+        kept = kept.and_then(|()| elide.push(&chunk));
     }
+    kept.map_err(Unread::TooLarge)?;
     Ok(elide.finish())
 }
 

@@ -17,12 +17,15 @@ use crate::support::{
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
+/// What a trigger sends about the blob at an address.
+type Payload<'a> = (&'a str, &'a dyn Fn(&str) -> Value);
+
 #[tokio::test]
 async fn every_trigger_that_tells_of_a_blob_is_understood() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     let event = |url: &str| event_grid_event(url, "PutBlockList");
-    let payloads: [(&str, &dyn Fn(&str) -> Value); 11] = [
+    let payloads: [Payload<'_>; 11] = [
         ("Event Grid", &|url| event_grid_trigger(&event(url))),
         ("CloudEvents", &|url| event_grid_trigger(&cloud_event(url, "FlushWithClose"))),
         ("Event Grid, several", &|url| event_grid_trigger_many(&[event(url), event(url)])),
@@ -81,7 +84,7 @@ async fn no_post_brings_the_handler_down() {
     let scene = Scene::on_azurite().await;
     let mut host = scene.host().await;
     let repeated = |text: &str, times: usize| text.repeat(times).into_bytes();
-    let posts: [(&str, Vec<u8>, u16); 14] = [
+    let posts: [(&str, Vec<u8>, u16); 17] = [
         ("nothing", vec![], 400),
         ("no JSON", b"drop it".to_vec(), 400),
         ("half of it", br#"{"Data":{"blob":"#.to_vec(), 400),
@@ -90,6 +93,9 @@ async fn no_post_brings_the_handler_down() {
         ("NUL", vec![0], 400),
         ("deep lists", repeated("[", 200_000), 400),
         ("deep objects", repeated(r#"{"a":"#, 100_000), 400),
+        ("too many numbers", [b"[".to_vec(), repeated("1,", 2 << 20), b"1]".to_vec()].concat(), 413),
+        ("one long number", repeated("9", 2 << 20), 413),
+        ("only whitespace", repeated(" ", 2 << 20), 413),
         ("null", b"null".to_vec(), 200),
         ("an empty object", b"{}".to_vec(), 200),
         ("an empty list", b"[]".to_vec(), 200),
@@ -108,6 +114,24 @@ async fn no_post_brings_the_handler_down() {
     }
     assert!(host.peak_memory() < 64 << 10);
     assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
+async fn the_answer_is_an_object_wherever_is_asked() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    for (method, path) in [
+        (Method::POST, "/"),
+        (Method::GET, "/function"),
+        (Method::PUT, "/function"),
+        (Method::GET, "/api/nothing"),
+        (Method::POST, "/a/b"),
+        (Method::POST, "/%ff"),
+        (Method::DELETE, "/"),
+    ] {
+        let answer = host.ask(method.clone(), path).await;
+        assert!(!answer.said.is_empty(), "{method} {path}: {}", answer.status);
+    }
 }
 
 #[tokio::test]
