@@ -116,6 +116,14 @@ async fn what_is_wrong_with_the_call_is_usage() {
 }
 
 #[tokio::test]
+async fn a_file_in_the_place_of_the_folder_is_usage() {
+    let case = case("encrypted-ctr");
+    let file = case.drop().join("part-0.json");
+    let ended = end_of(&mut decode_folder(&file, &case)).await;
+    assert!(exits(&ended, 2).contains("expected the folder of a drop"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn help_and_version_are_answers_and_not_complaints() {
     for (arguments, part) in [
         (&["--help"][..], "decode"),
