@@ -85,6 +85,9 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), Trouble> {
 fn open(folder: &Path) -> Result<(Arc<dyn Store>, DropPath), Trouble> {
     let no_folder = |why: &dyn std::fmt::Display| Trouble::Usage(format!("cannot open `{}`: {why}", folder.display()));
     let folder = folder.canonicalize().map_err(|error| no_folder(&error))?;
+    if !folder.is_dir() {
+        return Err(no_folder(&"expected the folder of a drop"));
+    }
     let (Some(parent), Some(name)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str())) else {
         return Err(no_folder(&"expected a folder with a name"));
     };

@@ -17,12 +17,15 @@ use crate::support::{
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
+/// What a trigger sends about the blob at an address.
+type Payload<'a> = (&'a str, &'a dyn Fn(&str) -> Value);
+
 #[tokio::test]
 async fn every_trigger_that_tells_of_a_blob_is_understood() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     let event = |url: &str| event_grid_event(url, "PutBlockList");
-    let payloads: [(&str, &dyn Fn(&str) -> Value); 11] = [
+    let payloads: [Payload<'_>; 11] = [
         ("Event Grid", &|url| event_grid_trigger(&event(url))),
         ("CloudEvents", &|url| event_grid_trigger(&cloud_event(url, "FlushWithClose"))),
         ("Event Grid, several", &|url| event_grid_trigger_many(&[event(url), event(url)])),

@@ -10,7 +10,10 @@ use std::{
     io::Read,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -245,9 +248,7 @@ struct Handler {
 
 impl Handler {
     async fn start(settings: &Settings, client: &reqwest::Client) -> Self {
-        // Between finding a free port and listening on it somebody else may take it.
-        for _ in 0..5 {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        for port in ports() {
             let mut handler = Self::spawn(settings, port);
             match handler.ready(client).await {
                 Ok(()) => return handler,
@@ -311,6 +312,15 @@ impl Drop for Handler {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Ports that are free at this moment. They are below those that the system gives to whoever does not care, such as the
+/// receivers of other tests: one of those must not answer in the handler's place.
+fn ports() -> impl Iterator<Item = u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let numbers = std::iter::repeat_with(|| std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed));
+    let ports = numbers.map(|number| 18_000 + (number % 14_000) as u16).take(100);
+    ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
 
 /// What a process says, read by a thread so that it never waits to say it.

@@ -1,0 +1,120 @@
+//! `vivadrop deliver`: one drop, as an event would, with an exit code that says how it ended.
+
+use std::fs;
+
+use vivadrop::{drop::TenantId, simulate::SimulateOptions, stub::receiver::Answer};
+
+use crate::support::{
+    azurite::Azurite,
+    command::{Ended, end_of, vivadrop},
+    scene::{METADATA, Scene, SimulatedDrop, assert_complete},
+};
+
+async fn deliver(scene: &Scene, path: &str) -> Ended {
+    let ended = end_of(vivadrop().arg("deliver").arg(path).envs(&scene.settings)).await;
+    scene.secrets.check(&ended.stderr);
+    scene.secrets.check(&ended.stdout);
+    ended
+}
+
+/// Delivers; checks the exit code, and that what is said has `part` in it.
+async fn ends(scene: &Scene, drop: &SimulatedDrop, code: i32, part: &str) {
+    let ended = deliver(scene, &drop.path()).await;
+    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+}
+
+#[tokio::test]
+async fn a_whole_drop_is_delivered_from_an_account_or_a_folder() {
+    for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
+        let drop = scene.drop(40, 2).await;
+        let rows = scene.rows_of(&drop).await;
+        scene.lay(&drop).await;
+        ends(&scene, &drop, 0, "40 rows").await;
+        assert_complete(&scene.receiver.received(), &drop, &rows);
+    }
+}
+
+#[tokio::test]
+async fn a_drop_with_rows_to_come_is_worth_another_try() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(40, 2).await;
+    scene.rows_of(&drop).await;
+    scene.put(&drop, METADATA).await;
+    scene.put(&drop, "part-1.json.gz").await;
+    ends(&scene, &drop, 1, "20 rows of 40").await;
+    assert_eq!(scene.receiver.received().row_count(), 20);
+}
+
+#[tokio::test]
+async fn what_was_set_aside_or_refused_is_not_worth_another_try() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(10, 1).await;
+    scene.rows_of(&drop).await;
+    ends(&scene, &drop, 3, "not a drop").await;
+
+    scene.lay(&drop).await;
+    fs::remove_file(scene.private_key(scene.tenant)).unwrap();
+    ends(&scene, &drop, 3, "no-key").await;
+    assert_eq!(scene.receiver.received().drops[&drop.path()].failed.len(), 1);
+
+    let stranger = Some(TenantId(uuid::Uuid::new_v4()));
+    let of_stranger = SimulateOptions { users: 3, weeks: 1, tenant: stranger, ..SimulateOptions::default() };
+    let foreign = scene.drop_like(of_stranger).await;
+    scene.lay(&foreign).await;
+    ends(&scene, &foreign, 3, "not in TENANTS").await;
+
+    let state = deliver(&scene, "vivadrop-state/drops").await;
+    assert_eq!(state.code, Some(3), "{}", state.stderr);
+    assert_eq!(scene.receiver.received().taken, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_drop_path_is_usage() {
+    let scene = Scene::in_a_folder().await;
+    for path in ["", "/", "datasets/../other", "datasets//run"] {
+        assert_eq!(deliver(&scene, path).await.code, Some(2), "{path}");
+    }
+    let ended = end_of(vivadrop().args(["deliver", "datasets/run"])).await;
+    assert_eq!(ended.code, Some(2));
+    for name in ["DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"] {
+        assert!(ended.stderr.contains(&format!("{name} is not set")), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_worth_another_try() {
+    let azurite = Azurite::start();
+    let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    scene.set("DELIVERY_PATIENCE", "500ms");
+    let drop = scene.drop(10, 1).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+
+    scene.receiver.answer_always(Answer::status(503));
+    ends(&scene, &drop, 1, "HTTP 503").await;
+    azurite.stop();
+    ends(&scene, &drop, 1, "did not answer").await;
+
+    azurite.restart();
+    scene.receiver.answer_always(Answer::Take);
+    ends(&scene, &drop, 0, "10 rows").await;
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn rows_may_go_to_stdout_one_message_a_line() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("DELIVER_TO", "stdout:");
+    let drop = scene.drop(10, 1).await;
+    scene.lay(&drop).await;
+    let ended = deliver(&scene, &drop.path()).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let kinds: Vec<_> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["viva.insights.rows", "viva.insights.drop.completed"]);
+}
