@@ -1,20 +1,22 @@
 //! Where bytes come from: the seam to the storage account, and the reader that every file goes through.
 //!
-//! Knows blobs, versions and ranges, and nothing of what is in them. Keepers: [`azure::AzureStore`] and
-//! [`local::LocalStore`]; `tests/contract/store.rs` is this contract as code.
+//! Knows blobs, versions, ranges and leases, and nothing of what is in them. Keepers: [`azure::AzureStore`],
+//! [`local::LocalStore`] and, for tests, [`memory::MemoryStore`]; `tests/contract/` is this contract as code.
 
 pub mod azure;
 mod blob_url;
 pub mod local;
+pub mod memory;
 mod reader;
 
-use std::{fmt, ops::Range, panic::resume_unwind};
+use std::{fmt, ops::Range, panic::resume_unwind, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use time::OffsetDateTime;
 use tokio::task::JoinError;
+use uuid::Uuid;
 
 pub use self::reader::{ReadWholeError, ReadWindow, read, read_whole};
 use crate::{drop::BlobPath, verdict::Verdict};
@@ -54,6 +56,35 @@ pub enum WriteIf {
     Absent,
     /// Only over this version.
     Matches(ETag),
+    /// Only over this version, and only while this lease is on the blob.
+    Held(ETag, LeaseId),
+}
+
+impl WriteIf {
+    /// The lease that must be on the blob; no other may be.
+    fn lease(&self) -> Option<&LeaseId> {
+        match self {
+            Self::Held(_, lease) => Some(lease),
+            Self::Always | Self::Absent | Self::Matches(_) => None,
+        }
+    }
+}
+
+/// A lease on a blob: as long as it lasts, nobody else writes the blob or leases it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeaseId(String);
+
+impl LeaseId {
+    /// A new one. It is chosen on our side, so that asking again after a lost answer gives the same lease.
+    fn fresh() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A storage account: containers of blobs.
@@ -73,8 +104,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Writes a blob whole, making its container when that is missing; returns the new version.
-    /// Fails with [`StoreError::Changed`] when `condition` does not hold.
+    /// Fails with [`StoreError::Changed`] when `condition` does not hold, and with [`StoreError::NotHeld`] where a lease
+    /// other than the given one, or none, is on the blob.
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
+
+    /// Leases a blob for `time`, from 15 s to 60 s in whole seconds. `None` while somebody's lease is on it; a blob that is
+    /// not there is [`StoreError::Missing`]. The lease lapses by itself, also when this process is killed.
+    async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError>;
+
+    /// Begins the time of a lease anew. [`StoreError::NotHeld`] where it lapsed and another took it, or might have.
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError>;
+
+    /// Ends a lease before its time. [`StoreError::NotHeld`] where it is not on the blob any more.
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError>;
 
     /// The blob that `url` names, when it is one of this account's: host, port and account are compared, and the path is
     /// decoded once. `None` for every other URL, and for one that steps up or aside.
@@ -90,6 +132,9 @@ pub enum StoreError {
     /// The blob has another version than the one that was asked for. The event is tried again with the new version.
     #[error("`{0}` was overwritten meanwhile")]
     Changed(BlobPath),
+    /// Somebody else's lease is on the blob, or ours has lapsed. The event is tried again: whoever holds it goes on.
+    #[error("the lease on `{0}` is another's, or ours has lapsed")]
+    NotHeld(BlobPath),
     /// The store does not let us. The event is tried again: a role assignment takes minutes to arrive.
     #[error(
         "the store denies access to `{0}`: grant Storage Blob Data Owner, or renew the SAS or key of the connection string \
@@ -107,13 +152,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn unavailable(path: &BlobPath, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn unavailable(path: &BlobPath, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { path: path.clone(), source: source.into() }
     }
 
     /// What the end of a task means for the blob it worked on. A panic goes on where it would have without the task;
     /// otherwise the runtime is ending.
-    fn stopped(path: &BlobPath, end: JoinError) -> Self {
+    pub(crate) fn stopped(path: &BlobPath, end: JoinError) -> Self {
         match end.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             Err(cancelled) => Self::unavailable(path, cancelled),
@@ -123,7 +168,9 @@ impl StoreError {
     /// What the failure means: the store is never a reason to give up on a file.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Missing(_) | Self::Changed(_) | Self::Denied(_) | Self::Unavailable { .. } => Verdict::TryAgain,
+            Self::Missing(_) | Self::Changed(_) | Self::NotHeld(_) | Self::Denied(_) | Self::Unavailable { .. } => {
+                Verdict::TryAgain
+            }
         }
     }
 }

@@ -4,7 +4,35 @@
 
 mod support;
 
+/// Each of these tests, over a folder, in memory and over Azurite.
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod local {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::store::Keeper::local()).await;
+            })*
+        }
+
+        mod memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::store::Keeper::memory()).await;
+            })*
+        }
+
+        mod azure {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::store::Keeper::azure()).await;
+            })*
+        }
+    };
+}
+
 #[path = "contract/account.rs"]
 mod account;
+#[path = "contract/lease.rs"]
+mod lease;
 #[path = "contract/store.rs"]
 mod store;

@@ -15,8 +15,8 @@ use azure_core::http::{Etag, NoFormat, RequestContent};
 use azure_storage_blob::{
     BlobClient, BlobServiceClient, BlobServiceClientOptions,
     models::{
-        BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders, BlobClientUploadOptions,
-        BlobContainerClientListBlobsOptions, BlobItem, HttpRange,
+        BlobClientAcquireLeaseOptions, BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders,
+        BlobClientUploadOptions, BlobContainerClientListBlobsOptions, BlobItem, HttpRange,
     },
 };
 use bytes::Bytes;
@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use url::Url;
 
 pub use self::account::{Account, AccountError};
-use self::failure::{Cause, container_is_there, lacks_container, store_error};
-use super::{Blob, ByteStream, ETag, Store, StoreError, WriteIf, blob_url::BlobUrl};
+use self::failure::{Cause, container_is_there, is_leased, lacks_container, store_error};
+use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
 use crate::drop::{BlobPath, is_plain_segment};
 
 /// How long one request may take, its repetitions included. Reading a body has no such limit, only one on silence.
@@ -155,7 +155,7 @@ impl Store for AzureStore {
         };
         let mut written = put().await?;
         if written.as_ref().is_err_and(lacks_container) {
-            if let WriteIf::Matches(_) = condition {
+            if let WriteIf::Matches(_) | WriteIf::Held(..) = condition {
                 return Err(StoreError::Changed(path.clone()));
             }
             self.make_container(path).await?;
@@ -163,6 +163,31 @@ impl Store for AzureStore {
         }
         let etag = written.map_err(|error| store_error(path, &error))?.etag;
         etag.as_ref().map(unquoted).ok_or_else(|| lacks(path))
+    }
+
+    async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
+        let client = self.client(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
+        let lease = LeaseId::fresh();
+        let options = BlobClientAcquireLeaseOptions {
+            proposed_lease_id: Some(lease.to_string()),
+            ..BlobClientAcquireLeaseOptions::default()
+        };
+        let seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
+        match within(path, CALL, client.acquire_lease(seconds, Some(options))).await? {
+            Ok(_) => Ok(Some(lease)),
+            Err(error) if is_leased(&error) => Ok(None),
+            Err(error) => Err(store_error(path, &error)),
+        }
+    }
+
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        let client = self.client(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
+        call(path, CALL, client.renew_lease(lease.to_string(), None)).await.map(drop)
+    }
+
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        let client = self.client(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
+        call(path, CALL, client.release_lease(lease.to_string(), None)).await.map(drop)
     }
 
     fn blob_at(&self, url: &str) -> Option<BlobPath> {
@@ -182,6 +207,10 @@ fn upload_options(condition: &WriteIf) -> BlobClientUploadOptions<'static> {
         WriteIf::Always => {}
         WriteIf::Absent => options.if_none_match = Some("*".into()),
         WriteIf::Matches(etag) => options.if_match = Some(quoted(etag)),
+        WriteIf::Held(etag, lease) => {
+            options.if_match = Some(quoted(etag));
+            options.lease_id = Some(lease.to_string());
+        }
     }
     options
 }

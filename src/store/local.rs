@@ -3,6 +3,7 @@
 //! For work on one machine, with the promises of the real store: versions, pinned reads, guarded writes. File access is
 //! blocking, so it happens on the blocking pool, a bounded chunk at a time.
 
+mod lease;
 mod version;
 mod walk;
 mod write;
@@ -13,6 +14,7 @@ use std::{
     ops::Range,
     path::{Component, Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,7 +25,8 @@ use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use super::{Blob, ByteStream, ETag, Store, StoreError, WriteIf, blob_url::BlobUrl};
+use self::lease::Leases;
+use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
 use crate::drop::BlobPath;
 
 /// Bytes that are read from a file at once.
@@ -37,6 +40,7 @@ pub struct LocalStore {
     root: Arc<Path>,
     /// The root as a URL's path spells it, percent-decoded: without the first slash, with one at the end.
     url_path: Arc<str>,
+    leases: Arc<Leases>,
 }
 
 /// The text names no folder.
@@ -50,7 +54,7 @@ impl LocalStore {
         let root = std::path::absolute(root).map_err(|_| NoFolder)?;
         let url = Url::from_directory_path(&root).map_err(|()| NoFolder)?;
         let url_path = percent_decode_str(url.path()).decode_utf8().map_err(|_| NoFolder)?;
-        Ok(Self { url_path: url_path.trim_start_matches('/').into(), root: root.into() })
+        Ok(Self { url_path: url_path.trim_start_matches('/').into(), root: root.into(), leases: Arc::default() })
     }
 
     /// The blobs of the folder that `url` (`file:///dir`) names.
@@ -67,6 +71,20 @@ impl LocalStore {
             file.push(plain_component(segment)?);
         }
         Some(file)
+    }
+
+    /// Does `work` while no other writer of the folder, in any process, does anything.
+    async fn locked<T: Send + 'static>(
+        &self,
+        path: &BlobPath,
+        work: impl FnOnce(&Self, &BlobPath, OffsetDateTime) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        on_blocking_pool(path.clone(), move |path| {
+            let _lock = write::lock(&store.root).map_err(|error| failed(path, error))?;
+            work(&store, path, OffsetDateTime::now_utc())
+        })
+        .await
     }
 }
 
@@ -107,6 +125,33 @@ impl Store for LocalStore {
         let file = self.file(path).ok_or_else(|| StoreError::unavailable(path, "no file can have this name"))?;
         let root = Arc::clone(&self.root);
         on_blocking_pool(path.clone(), move |path| write::write(&root, path, &file, &bytes, &condition)).await
+    }
+
+    async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
+        let file = self.file(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
+        self.locked(path, move |store, path, now| {
+            found(path, fs::metadata(file))?.ok_or_else(|| StoreError::Missing(path.clone()))?;
+            store.leases.take(&store.root, path, time, now).map_err(|error| failed(path, error))
+        })
+        .await
+    }
+
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.locked(path, move |store, path, now| {
+            let is_ours = store.leases.renew(&store.root, path, &lease, now).map_err(|error| failed(path, error))?;
+            if is_ours { Ok(()) } else { Err(StoreError::NotHeld(path.clone())) }
+        })
+        .await
+    }
+
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.locked(path, move |store, path, now| {
+            let was_ours = store.leases.end(&store.root, path, &lease, now).map_err(|error| failed(path, error))?;
+            if was_ours { Ok(()) } else { Err(StoreError::NotHeld(path.clone())) }
+        })
+        .await
     }
 
     fn blob_at(&self, url: &str) -> Option<BlobPath> {

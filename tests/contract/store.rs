@@ -1,7 +1,8 @@
-//! The contract of [`Store`], over a folder and over Azurite.
+//! The contract of [`Store`], over a folder, in memory and over Azurite.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::BlobClientBreakLeaseOptions};
 use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use vivadrop::{
         Blob, ETag, ReadWindow, Store, StoreError, WriteIf,
         azure::{Account, AzureStore},
         local::LocalStore,
+        memory::MemoryStore,
         read, read_whole,
     },
 };
@@ -23,17 +25,33 @@ pub(crate) struct Keeper {
     pub(crate) container: String,
     /// The address of the container.
     url: String,
-    _folder: Option<TempDir>,
+    place: Place,
+}
+
+/// What a keeper keeps blobs in.
+enum Place {
+    Folder(TempDir),
+    Account(Account),
+    Memory,
 }
 
 impl Keeper {
-    fn local() -> Self {
+    pub(crate) fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             store: Arc::new(LocalStore::new(folder.path()).unwrap()),
             container: "datasets".into(),
             url: format!("file://{}/datasets", folder.path().display()),
-            _folder: Some(folder),
+            place: Place::Folder(folder),
+        }
+    }
+
+    pub(crate) fn memory() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::default()),
+            container: "datasets".into(),
+            url: "memory:///datasets".into(),
+            place: Place::Memory,
         }
     }
 
@@ -49,7 +67,7 @@ impl Keeper {
             store: Arc::new(AzureStore::new(&account).unwrap().with_page(3.try_into().unwrap())),
             url: format!("{}/{container}", azurite.blob_endpoint()),
             container,
-            _folder: None,
+            place: Place::Account(account),
         }
     }
 
@@ -57,7 +75,32 @@ impl Keeper {
         BlobPath::new(&self.container, name)
     }
 
-    async fn write(&self, name: &str, text: &str, condition: WriteIf) -> Result<ETag, StoreError> {
+    /// Another process that uses the same place.
+    pub(crate) fn another(&self) -> Arc<dyn Store> {
+        match &self.place {
+            Place::Folder(folder) => Arc::new(LocalStore::new(folder.path()).unwrap()),
+            Place::Account(account) => Arc::new(AzureStore::new(account).unwrap()),
+            Place::Memory => Arc::clone(&self.store),
+        }
+    }
+
+    /// What happens to the leases on `path` when they are not renewed, without the wait.
+    pub(crate) async fn lapse(&self, path: &BlobPath) {
+        match &self.place {
+            Place::Folder(folder) => std::fs::remove_dir_all(folder.path().join(".vivadrop-leases")).unwrap(),
+            Place::Account(account) => {
+                let client_options = account.client_options();
+                let options = BlobServiceClientOptions { client_options, ..BlobServiceClientOptions::default() };
+                let client = BlobServiceClient::new(account.blob_endpoint().clone(), None, Some(options)).unwrap();
+                let now =
+                    BlobClientBreakLeaseOptions { break_period: Some(0), ..BlobClientBreakLeaseOptions::default() };
+                client.blob_client(&path.container, &path.name).break_lease(Some(now)).await.unwrap();
+            }
+            Place::Memory => tokio::time::advance(Duration::from_secs(60)).await,
+        }
+    }
+
+    pub(crate) async fn write(&self, name: &str, text: &str, condition: WriteIf) -> Result<ETag, StoreError> {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         self.store.write(&self.path(name), bytes, condition).await
     }
@@ -254,28 +297,6 @@ async fn the_address_of_a_blob_names_it(keeper: Keeper) {
     assert_eq!(named(format!("{}/run/part-0", keeper.url)), Some(keeper.path("run/part-0")));
     assert_eq!(named(format!("{}/run/../part-0", keeper.url)), None);
     assert_eq!(named("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
-}
-
-macro_rules! contract {
-    ($($name:ident),* $(,)?) => {
-        mod local {
-            use super::*;
-
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(Keeper::local()).await;
-            })*
-        }
-
-        mod azure {
-            use super::*;
-
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(Keeper::azure()).await;
-            })*
-        }
-    };
 }
 
 contract![

@@ -1,6 +1,6 @@
 //! Drops as Data Factory lays them, and as somebody might.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::store::{ByteStream, ETag, WriteIf};
+use crate::store::{ByteStream, ETag, LeaseId, WriteIf};
 
 /// Blobs by name, of one container called `datasets`; remembers what was asked for.
 #[derive(Debug, Default)]
@@ -61,6 +61,18 @@ impl Store for Shelf {
     }
 
     async fn write(&self, path: &BlobPath, _: Bytes, _: WriteIf) -> Result<ETag, StoreError> {
+        Err(StoreError::Denied(path.clone()))
+    }
+
+    async fn lease(&self, path: &BlobPath, _: Duration) -> Result<Option<LeaseId>, StoreError> {
+        Err(StoreError::Denied(path.clone()))
+    }
+
+    async fn renew(&self, path: &BlobPath, _: &LeaseId) -> Result<(), StoreError> {
+        Err(StoreError::Denied(path.clone()))
+    }
+
+    async fn release(&self, path: &BlobPath, _: &LeaseId) -> Result<(), StoreError> {
         Err(StoreError::Denied(path.clone()))
     }
 

@@ -19,8 +19,11 @@ pub(super) fn store_error(path: &BlobPath, error: &azure_core::Error) -> StoreEr
     let code = error_code(error).unwrap_or_default();
     match error.http_status() {
         Some(StatusCode::NotFound) => StoreError::Missing(path.clone()),
-        // A lease that somebody holds answers 412 as well, and is no new version.
-        Some(StatusCode::PreconditionFailed) if !code.starts_with("Lease") => StoreError::Changed(path.clone()),
+        // A lease that somebody holds, or that lapsed, answers 412 as well, and is no new version.
+        Some(StatusCode::PreconditionFailed | StatusCode::Conflict) if code.starts_with("Lease") => {
+            StoreError::NotHeld(path.clone())
+        }
+        Some(StatusCode::PreconditionFailed) => StoreError::Changed(path.clone()),
         Some(StatusCode::Conflict) if code == "BlobAlreadyExists" => StoreError::Changed(path.clone()),
         Some(StatusCode::Unauthorized | StatusCode::Forbidden) => StoreError::Denied(path.clone()),
         Some(status) => {
@@ -39,6 +42,11 @@ pub(super) fn lacks_container(error: &azure_core::Error) -> bool {
 /// Whether somebody else made the container meanwhile.
 pub(super) fn container_is_there(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error) == Some("ContainerAlreadyExists")
+}
+
+/// Whether the service says that a lease is on the blob, or is being broken.
+pub(super) fn is_leased(error: &azure_core::Error) -> bool {
+    error.http_status() == Some(StatusCode::Conflict) && error_code(error).is_some_and(|code| code.starts_with("Lease"))
 }
 
 fn error_code(error: &azure_core::Error) -> Option<&str> {
@@ -87,7 +95,11 @@ mod tests {
         assert!(matches!(http(409, "BlobAlreadyExists"), StoreError::Changed(_)));
         assert!(matches!(http(401, "NoAuthenticationInformation"), StoreError::Denied(_)));
         assert!(matches!(http(403, "AuthenticationFailed"), StoreError::Denied(_)));
-        for (status, code) in [(409, "ContainerBeingDeleted"), (412, "LeaseIdMissing"), (503, "ServerBusy")] {
+        for (status, code) in [(412, "LeaseIdMissing"), (412, "LeaseLost"), (409, "LeaseIdMismatchWithLeaseOperation")]
+        {
+            assert!(matches!(http(status, code), StoreError::NotHeld(_)), "{code}");
+        }
+        for (status, code) in [(409, "ContainerBeingDeleted"), (503, "ServerBusy")] {
             let error = http(status, code);
             let source = error.source().unwrap().to_string();
             assert!(matches!(error, StoreError::Unavailable { .. }));

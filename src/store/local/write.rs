@@ -8,8 +8,9 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
+use time::OffsetDateTime;
 
-use super::{BlobPath, ETag, OWN, StoreError, WriteIf, failed, version};
+use super::{BlobPath, ETag, OWN, StoreError, WriteIf, failed, lease, version};
 
 /// Writes `bytes` to `file` when `condition` holds.
 pub(super) fn write(
@@ -26,8 +27,11 @@ pub(super) fn write(
         error => error,
     };
     fs::create_dir_all(folder).map_err(unwritten)?;
-    // All writers of the folder, in every process, one after another. The system unlocks it when a process is killed.
     let lock = lock(root).map_err(unwritten)?;
+    let lease = lease::on_blob(root, path, OffsetDateTime::now_utc()).map_err(unwritten)?;
+    if lease.as_ref() != condition.lease() {
+        return Err(StoreError::NotHeld(path.clone()));
+    }
     let before = current(file).map_err(unwritten)?;
     if !holds(condition, before.as_ref()) {
         return Err(StoreError::Changed(path.clone()));
@@ -37,7 +41,8 @@ pub(super) fn write(
     Ok(etag)
 }
 
-fn lock(root: &Path) -> io::Result<File> {
+/// All writers of the folder, in every process, one after another. The system unlocks it when a process is killed.
+pub(super) fn lock(root: &Path) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(root.join(format!("{OWN}lock")))?;
     file.lock()?;
     Ok(file)
@@ -54,7 +59,7 @@ fn holds(condition: &WriteIf, before: Option<&fs::Metadata>) -> bool {
     match condition {
         WriteIf::Always => true,
         WriteIf::Absent => before.is_none(),
-        WriteIf::Matches(etag) => before.is_some_and(|before| version::etag(before) == *etag),
+        WriteIf::Matches(etag) | WriteIf::Held(etag, _) => before.is_some_and(|before| version::etag(before) == *etag),
     }
 }
 

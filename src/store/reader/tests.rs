@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     drop::BlobPath,
-    store::{ETag, WriteIf, local::LocalStore},
+    store::{ETag, LeaseId, WriteIf, local::LocalStore},
 };
 
 /// What becomes of a connection.
@@ -134,6 +134,18 @@ impl Store for Faulty {
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
         self.inner.write(path, bytes, condition).await
+    }
+
+    async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
+        self.inner.lease(path, time).await
+    }
+
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.inner.renew(path, lease).await
+    }
+
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.inner.release(path, lease).await
     }
 
     fn blob_at(&self, url: &str) -> Option<BlobPath> {
