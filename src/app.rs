@@ -10,7 +10,7 @@ use crate::{
         unwrap::PemFolder,
         viva_api::{self, VivaApi, token},
     },
-    ledger::memory::Memory,
+    ledger::blobs::Blobs,
     run::Runner,
     sink::{
         Sink,
@@ -68,13 +68,13 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     let guard = Guard {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
-        state_container: config.state_container,
+        state_container: config.state_container.clone(),
         tenants: config.tenants.clone(),
     };
     let runner = Runner {
+        ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
         store,
         sink,
-        ledger: Arc::new(Memory::default()),
         tenants: config.tenants,
         keys,
         rules: config.rules,

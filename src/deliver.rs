@@ -22,7 +22,7 @@ use crate::{
 /// What one file may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Where a batch ends. A file has up to `in_flight` batches in memory, each with its message.
+    /// Where the batches of a file end that is begun now. A file has up to `in_flight` batches in memory, each with its message.
     pub batch: BatchLimits,
     /// How many messages of one file are on their way at once.
     pub in_flight: NonZeroUsize,
@@ -56,11 +56,12 @@ pub async fn deliver_file(
     work: &mut dyn Work,
 ) -> Result<(), FileError> {
     let (first_row, bad_before) = (work.record().next_row, work.record().bad_rows);
-    let rows = pipeline::rows(bytes, job.keys, job.rules, job.limits.decoders)
-        // gzip cannot be entered in the middle: what was delivered before is read past.
-        .scan(first_row, |left, rows| std::future::ready(Some(rows.map(|rows| rows.skip(left)))));
+    // gzip cannot be entered in the middle: what was delivered before is read past.
+    let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, job.limits.decoders);
+    // The same rows keep the same message ids, so batches end where those of the first run did, whatever was set since.
+    let limits = work.record().batch;
 
-    batches(rows, job, first_row, bad_before)
+    batches(rows, limits, job.limits.bad_rows_allowed, first_row, bad_before)
         // Each on a task of its own: a request must not stand still while a checkpoint is written.
         .map(|batch| on_task(deliver_batch(Arc::clone(sink), batch.map(|batch| (message(job, &batch), batch)))))
         .buffered(job.limits.in_flight.get())
@@ -72,7 +73,7 @@ pub async fn deliver_file(
         })
         .await?
         .0
-        .finish(Status::Done)
+        .finish(Status::Done, None)
         .await?;
     Ok(())
 }
@@ -104,12 +105,13 @@ async fn on_task(
 /// Cuts rows into batches; stops at the first error, and where there are more bad rows than allowed.
 fn batches<'a>(
     rows: impl Stream<Item = Result<Rows, RowsError>> + Send + 'a,
-    job: &FileJob<'_>,
+    limits: BatchLimits,
+    bad_rows_allowed: u64,
     first_row: u64,
     bad_before: u64,
 ) -> impl Stream<Item = Result<Batch, FileError>> + Send + 'a {
-    let mut cutter = Some(Batches::new(job.limits.batch, first_row));
-    let mut budget = BadRowBudget { allowed: job.limits.bad_rows_allowed, seen: bad_before };
+    let mut cutter = Some(Batches::new(limits, first_row));
+    let mut budget = BadRowBudget { allowed: bad_rows_allowed, seen: bad_before };
     rows.map(Some).chain(stream::once(async { None })).flat_map(move |rows| {
         let mut batches = Vec::new();
         let cut = || match (cutter.take(), rows) {

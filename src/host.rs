@@ -95,6 +95,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
 
     let turns = Semaphore::new(EVENTS_AT_ONCE);
     let (stopping, runs) = (CancellationToken::new(), TaskTracker::new());
+    let ledger = Arc::clone(&app.runner.ledger);
     let handler = Arc::new(Handler { app, deadline, turns, stopping: stopping.clone(), runs: runs.clone() });
     let routes = Router::new()
         // The host asks this every 25 ms until it is answered, and from time to time after that.
@@ -113,6 +114,8 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     serving.await.map_err(ServeError::Stopped)?;
     runs.close();
     runs.wait().await;
+    // What runs let go of when they were stopped is written before the process ends.
+    ledger.settle().await;
     Ok(())
 }
 

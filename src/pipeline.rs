@@ -18,6 +18,7 @@ use crate::{
         decode::{Decoder, RowRules, RowTooLong, Rows},
         layout::{self, HEAD_BYTES, LayoutError, LayoutRules},
         lines::{Block, LineBlocks},
+        past::ReadPast,
         text::Text,
     },
     store::{ByteStream, StoreError},
@@ -87,17 +88,18 @@ impl RowsError {
     }
 }
 
-/// The rows of a file, block by block, in order. Row numbers within a block are the block's own.
+/// The rows of a file from `first_row` on, block by block, in order. Row numbers within a block are the block's own.
 pub fn rows(
     bytes: ByteStream,
+    first_row: u64,
     keys: &Keys,
     rules: &FileRules,
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
     let decoder = Arc::new(Decoder::new(&rules.rows, keys.column.as_ref()));
     let longest = rules.rows.longest_row;
-    let mut row = 0;
-    blocks(bytes, keys, rules)
+    let mut row = first_row;
+    blocks(bytes, first_row, keys, rules)
         // Decoding is CPU work: some blocks at a time on the blocking pool, back in order.
         .map(move |block| {
             let decoder = Arc::clone(&decoder);
@@ -114,16 +116,18 @@ pub fn rows(
         .boxed()
 }
 
-/// The text of a file, in blocks of whole lines.
+/// The text of a file from the line of `first_row` on, in blocks of whole lines.
 fn blocks(
     bytes: ByteStream,
+    first_row: u64,
     keys: &Keys,
     rules: &FileRules,
 ) -> impl Stream<Item = Result<Block, RowsError>> + Send + use<> {
     let (byte_sender, byte_receiver) = mpsc::channel(READ_AHEAD);
     let (block_sender, mut block_receiver) = mpsc::channel(BLOCKS_AHEAD);
     let reading = AbortOnDropHandle::new(tokio::spawn(forward(bytes, byte_sender)));
-    let mut unpacking = Unpacking { bytes: byte_receiver, at: 0, is_at_end: false, blocks: block_sender.clone() };
+    let mut unpacking =
+        Unpacking { bytes: byte_receiver, at: 0, is_at_end: false, first_row, blocks: block_sender.clone() };
     let (key, rules) = (keys.file.clone(), rules.clone());
     let worker = tokio::task::spawn_blocking(move || unpacking.run(key.as_ref(), &rules));
 
@@ -163,6 +167,8 @@ struct Unpacking {
     /// How many bytes were taken.
     at: u64,
     is_at_end: bool,
+    /// The first row that is wanted.
+    first_row: u64,
     blocks: mpsc::Sender<Block>,
 }
 
@@ -194,9 +200,18 @@ impl Unpacking {
         let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(failed)?;
         let mut text = Text::new(layout, key).ok_or(LayoutError::NoKey).map_err(failed)?;
         let mut lines = LineBlocks::new(rules.rows.longest_row);
-
         let blocks = self.blocks.clone();
-        let mut send = |block| blocks.blocking_send(block).map_err(|_| Stop::NobodyListens);
+        let longest = rules.rows.longest_row;
+        let mut past = ReadPast::new(self.first_row, longest);
+        let mut send = |block| {
+            let too_long = |RowTooLong { row }| Stop::Failed(RowsError::RowTooLong { row, longest });
+            match past.push(block).map_err(too_long)? {
+                Some(block) => blocks.blocking_send(block).map_err(|_| Stop::NobodyListens),
+                // Nothing is sent, so nobody would notice that nobody listens.
+                None if blocks.is_closed() => Err(Stop::NobodyListens),
+                None => Ok(()),
+            }
+        };
         text.push(&head, &mut |text| lines.push(text, &mut send))?;
         while let Some(bytes) = self.next()? {
             text.push(&bytes, &mut |text| lines.push(text, &mut send))?;

@@ -2,27 +2,32 @@
 //!
 //! An event, a command and a sweep all do the same: they name a drop, and a run does whatever is left to do there. So an
 //! event that comes twice, or too early, or not at all, changes when something happens and never what.
+//!
+//! A run looks, works, and looks again, until a look shows nothing that it has not tried: only then does it conclude. So of
+//! two runs that finish at the same time the later one sees everything; and a file that was overwritten while this run had
+//! it is not left to an event that was already answered because this run had it.
 
+mod conclude;
 mod dossier;
+mod files;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::{
-    deliver::{FileError, FileJob, Limits, deliver_file},
+    deliver::{FileError, Limits},
     drop::{
         BlobPath, DropPath,
         discover::{self, DropContents},
-        metadata::MetadataError,
         tenant::{Foreign, Tenants},
     },
     keys::{KeyError, KeySource, Keys},
-    ledger::{Claim, Ending, FileRecord, Ledger, LedgerError, Scope, Status},
-    message::{Failure, FileVersion, Message},
+    ledger::{Known, Ledger, LedgerError, Scope, Status},
+    message::FileVersion,
     pipeline::FileRules,
     sink::{Sink, SinkError},
-    store::{Blob, ReadWindow, Store, StoreError, read},
+    store::{Blob, ReadWindow, Store, StoreError},
     verdict::{Reason, Verdict},
 };
 pub use dossier::{Dossier, read_metadata};
@@ -119,191 +124,87 @@ impl From<KeyError> for Stopped {
     }
 }
 
+/// The drop as it was at some instant.
+struct Look {
+    /// What was known of it before it was listed.
+    known: Known,
+    contents: DropContents,
+    dossier: Dossier,
+    /// The files, in the order of the listing.
+    versions: Vec<FileVersion>,
+}
+
+/// What a run remembers between looks.
+#[derive(Default)]
+struct Progress {
+    /// The files that it has worked on, or that others have.
+    tried: BTreeSet<FileVersion>,
+    /// The keys that this version of the job metadata leads to.
+    keys: Option<(FileVersion, Keys)>,
+}
+
 impl Runner {
     /// Does what is left to do in the drop at `path`, beginning with the blob `first` if it is one of its files.
     pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>) -> Result<Outcome, RunError> {
-        let Some(contents) = discover::contents(&*self.store, path).await? else {
-            return Ok(Outcome::NoDrop);
-        };
-        let dossier = match Dossier::open(&*self.store, &self.tenants, &contents).await? {
-            Ok(dossier) => dossier,
-            Err(foreign) => {
-                warn!(drop.path = %path, "refused `{path}`: {foreign}");
-                return Ok(Outcome::Foreign(foreign));
+        let mut progress = Progress::default();
+        loop {
+            // Known before listed: an ending that another run records after that is noticed when this one records its own.
+            let known = self.ledger.known(path).await?;
+            let Some(contents) = discover::contents(&*self.store, path).await? else {
+                return Ok(Outcome::NoDrop);
+            };
+            let dossier = match Dossier::open(&*self.store, &self.tenants, &contents).await? {
+                Ok(dossier) => dossier,
+                Err(foreign) => {
+                    warn!(drop.path = %path, "refused `{path}`: {foreign}");
+                    return Ok(Outcome::Foreign(foreign));
+                }
+            };
+            let look = Look { known, versions: versions_of(&contents), contents, dossier };
+            if let Some(outcome) = look.ended_before() {
+                return Ok(outcome);
             }
-        };
-        if let Some(outcome) = self.ended_before(&dossier, &contents).await? {
-            return Ok(outcome);
-        }
-        match self.work(&dossier, &contents, first).await {
-            Ok(outcome) => Ok(outcome),
-            Err(Stopped::TryAgain(error)) => Err(error),
-            Err(Stopped::SetAside { reason, message }) => {
-                self.fail_drop(&dossier, Scope::Metadata(dossier.metadata_version.clone()), reason, &message).await
+            match self.go_on(&look, first, &mut progress).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                Err(Stopped::TryAgain(error)) => return Err(error),
+                Err(Stopped::SetAside { reason, message }) => {
+                    let scope = Scope::Metadata(look.dossier.metadata_version.clone());
+                    return self.fail_drop(&look, scope, reason, &message).await;
+                }
             }
         }
     }
 
-    async fn work(
+    /// Works on the files that are left, or ends the drop where there are none.
+    async fn go_on(
         &self,
-        dossier: &Dossier,
-        contents: &DropContents,
+        look: &Look,
         first: Option<&BlobPath>,
-    ) -> Result<Outcome, Stopped> {
-        let metadata = dossier.metadata.as_ref().map_err(|error: &MetadataError| Stopped::SetAside {
-            reason: Reason::Metadata,
-            message: error.to_string(),
-        })?;
+        progress: &mut Progress,
+    ) -> Result<Option<Outcome>, Stopped> {
+        let metadata = look
+            .dossier
+            .metadata
+            .as_ref()
+            .map_err(|error| Stopped::SetAside { reason: Reason::Metadata, message: error.to_string() })?;
         if let Some(errors) = &metadata.errors {
             return Err(Stopped::SetAside { reason: Reason::Errors, message: errors.clone() });
         }
-
-        let mut keys = None;
-        let mut files: Vec<_> = contents.files.iter().collect();
-        files.sort_by_key(|file| Some(&file.path) != first);
-        for blob in files {
-            let file = FileVersion { name: contents.relative(blob).to_owned(), etag: blob.etag.clone() };
-            let Claim::Held(mut work) = self.ledger.claim(&contents.path, &file).await? else {
-                continue;
-            };
-            // Keys are asked for once there is something to decrypt, and then once a run.
-            let keys = match &keys {
-                Some(keys) => keys,
-                None => keys.insert(self.keys.keys_of(&*self.store, contents, metadata, dossier.tenant).await?),
-            };
-            self.deliver(dossier, blob, &file, keys, &mut *work).await?;
-        }
-        self.conclude(dossier, metadata.rows_extracted).await
-    }
-
-    /// Delivers one file, or sets it aside.
-    async fn deliver(
-        &self,
-        dossier: &Dossier,
-        blob: &Blob,
-        file: &FileVersion,
-        keys: &Keys,
-        work: &mut dyn crate::ledger::Work,
-    ) -> Result<(), RunError> {
-        let job = FileJob { drop: &dossier.facts, file, keys, rules: &self.rules, limits: self.limits };
-        let first_row = work.record().next_row;
-        let bytes = read(Arc::clone(&self.store), blob.clone(), self.window);
-        let Err(error) = deliver_file(&job, bytes, &self.sink, work).await else {
-            let end_row = work.record().next_row;
-            let name = &file.name;
-            info!(drop.path = %dossier.facts.path, file.name = %name, rows = end_row - first_row,
-                "delivered rows {first_row}..{end_row} of `{name}`");
-            return Ok(());
+        let records = self.ledger.files(&look.dossier.path, &look.versions).await?;
+        let is_left = |file: &FileVersion| {
+            let is_running = records.get(&file.name).is_none_or(|record| record.status == Status::Running);
+            is_running && !progress.tried.contains(file)
         };
-        let Verdict::SetAside(reason) = error.verdict() else {
-            return Err(RunError::File { name: file.name.clone(), source: error });
-        };
-        let message = format!("file `{}` {}", file.name, chain(&error));
-        let rows_delivered = delivered(work.record());
-        error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
-            "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);
-        let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
-        self.announce(&Message::failed(&dossier.facts, std::slice::from_ref(file), &failure)).await?;
-        work.finish(Status::SetAside(reason)).await?;
-        Ok(())
-    }
-
-    /// Ends the drop if nothing is missing any more. It is listed anew: of two runs that finish at the same time, the later
-    /// one sees everything.
-    async fn conclude(&self, dossier: &Dossier, expected: Option<u64>) -> Result<Outcome, Stopped> {
-        let path = &dossier.path;
-        let Some(contents) = discover::contents(&*self.store, path).await? else {
-            return Ok(Outcome::NoDrop);
-        };
-        let versions = versions_of(&contents);
-        let mut records = self.ledger.files(path).await?;
-        records.retain(|_, record| versions.contains(&record.file));
-
-        let rows = records.values().map(|record| record.next_row).sum();
-        if let Some(reason) = records.values().find_map(|record| match record.status {
-            Status::SetAside(reason) => Some(reason),
-            Status::Running | Status::Done => None,
-        }) {
-            return Ok(Outcome::SetAside(reason));
+        let files = look.contents.files.iter().zip(&look.versions);
+        let mut left: Vec<_> = files.filter(|(_, file)| is_left(file)).collect();
+        if left.is_empty() {
+            return self.conclude(look, &records, metadata.rows_extracted).await.map(Some).map_err(Into::into);
         }
-        if let Some(expected) = expected.filter(|&expected| rows > expected) {
-            let message = format!("the files hold at least {rows} rows, and `NumberOfRowsExtracted` is {expected}");
-            let scope = Scope::Files(dossier.metadata_version.clone(), versions);
-            return Ok(self.fail_drop(dossier, scope, Reason::RowCount, &message).await?);
-        }
-        let is_all_done = records.len() == versions.len() && records.values().all(|r| r.status == Status::Done);
-        if !is_all_done || expected.is_some_and(|expected| rows < expected) {
-            return Ok(Outcome::Open { rows, of: expected });
-        }
-
-        let bad_rows = records.values().map(|record| record.bad_rows).sum();
-        let message = Message::completed(&dossier.facts, &versions, rows - bad_rows, bad_rows);
-        let scope = Scope::Files(dossier.metadata_version.clone(), versions);
-        match self.sink.deliver(&message).await {
-            Ok(()) => {}
-            Err(error @ SinkError::Refused { .. }) => {
-                return Ok(self.fail_drop(dossier, scope, Reason::Refused, &chain(&error)).await?);
-            }
-            Err(error @ SinkError::Unavailable { .. }) => return Err(RunError::Announce(error).into()),
-        }
-        let rows = rows - bad_rows;
-        self.ledger.end(path, &Ending { scope, reason: None, rows, bad_rows, announced: message.id }).await?;
-        info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
-        Ok(Outcome::Completed { rows, bad_rows })
+        left.sort_by_key(|(blob, _)| Some(&blob.path) != first);
+        self.work(look, metadata, left, progress).await?;
+        Ok(None)
     }
-
-    /// How the drop ended in an earlier run, if what that ending was about has not changed.
-    async fn ended_before(&self, dossier: &Dossier, contents: &DropContents) -> Result<Option<Outcome>, RunError> {
-        let Some(ending) = self.ledger.ending(&contents.path).await? else {
-            return Ok(None);
-        };
-        let is_current = match &ending.scope {
-            Scope::Metadata(version) => *version == dossier.metadata_version,
-            Scope::Files(version, files) => *version == dossier.metadata_version && *files == versions_of(contents),
-        };
-        Ok(is_current.then_some(match ending.reason {
-            None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows },
-            Some(reason) => Outcome::SetAside(reason),
-        }))
-    }
-
-    /// Sets the whole drop aside.
-    async fn fail_drop(
-        &self,
-        dossier: &Dossier,
-        scope: Scope,
-        reason: Reason,
-        message: &str,
-    ) -> Result<Outcome, RunError> {
-        let path = &dossier.path;
-        let records = self.ledger.files(path).await?;
-        let rows: u64 = records.values().map(delivered).sum();
-        let bad_rows = records.values().map(|record| record.bad_rows).sum();
-        error!(drop.path = %path, %reason, rows_delivered = rows,
-            "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
-        let failure = Failure { file: None, reason, message, rows_delivered: rows };
-        let failed = Message::failed(&dossier.facts, &scope.versions(), &failure);
-        self.announce(&failed).await?;
-        self.ledger.end(path, &Ending { scope, reason: Some(reason), rows, bad_rows, announced: failed.id }).await?;
-        Ok(Outcome::SetAside(reason))
-    }
-
-    /// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
-    async fn announce(&self, message: &Message) -> Result<(), RunError> {
-        match self.sink.deliver(message).await {
-            Ok(()) => Ok(()),
-            Err(error @ SinkError::Refused { .. }) => {
-                warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
-                Ok(())
-            }
-            Err(error @ SinkError::Unavailable { .. }) => Err(RunError::Announce(error)),
-        }
-    }
-}
-
-/// How many rows of a file were taken.
-fn delivered(record: &FileRecord) -> u64 {
-    record.next_row - record.bad_rows
 }
 
 fn versions_of(contents: &DropContents) -> Vec<FileVersion> {

@@ -10,6 +10,7 @@ pub mod decrypt;
 pub mod gunzip;
 pub mod layout;
 pub mod lines;
+pub mod past;
 pub mod text;
 
 /// Where a stage hands its pieces on. An error stops the stage.

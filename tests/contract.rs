@@ -34,5 +34,7 @@ macro_rules! contract {
 mod account;
 #[path = "contract/lease.rs"]
 mod lease;
+#[path = "contract/ledger.rs"]
+mod ledger;
 #[path = "contract/store.rs"]
 mod store;

@@ -160,7 +160,7 @@ impl<'a> Printer<'a> {
         let bytes = read(Arc::clone(&self.store), file.clone(), ReadWindow::default())
             .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
             .boxed();
-        let mut blocks = pipeline::rows(bytes, &self.keys, &self.config.rules, self.config.decoders);
+        let mut blocks = pipeline::rows(bytes, 0, &self.keys, &self.config.rules, self.config.decoders);
         let mut stdout = std::io::stdout().lock();
         let (mut first_row, mut bad_before) = (0, 0);
         while let Some(rows) = blocks.next().await {

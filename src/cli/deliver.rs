@@ -23,7 +23,9 @@ pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), Trouble>
     if !app.guard.covers(&path.container) {
         return Err(Trouble::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
-    match app.runner.run(path, None).await {
+    let end = app.runner.run(path, None).await;
+    app.runner.ledger.settle().await;
+    match end {
         Ok(Outcome::Completed { rows, bad_rows }) => {
             eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
             Ok(())

@@ -68,21 +68,6 @@ impl Rows {
     pub fn count(&self) -> u64 {
         (self.ends.len() + self.bad.len()) as u64
     }
-
-    /// Leaves out the first `left` rows, and takes them off `left`.
-    pub fn skip(mut self, left: &mut u64) -> Self {
-        let skipped = self.count().min(*left);
-        *left -= skipped;
-        if skipped > 0 {
-            let bad = self.bad.partition_point(|(row, _)| *row < skipped);
-            let good = skipped as usize - bad;
-            let start = good.checked_sub(1).map_or(0, |last| self.ends[last]);
-            self.text.drain(..start);
-            self.ends = self.ends[good..].iter().map(|end| end - start).collect();
-            self.bad = self.bad.split_off(bad).into_iter().map(|(row, why)| (row - skipped, why)).collect();
-        }
-        self
-    }
 }
 
 /// Why a row could not be decoded. Never says what it holds.
@@ -99,10 +84,10 @@ pub enum BadRowReason {
     Undecipherable(String),
 }
 
-/// A line is longer than `MAX_ROW_BYTES`; its number within the block.
+/// A line is longer than `MAX_ROW_BYTES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowTooLong {
-    /// The number of the row within the block.
+    /// The number of the row, from where the one who found it began to count.
     pub row: u64,
 }
 

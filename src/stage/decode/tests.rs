@@ -134,21 +134,6 @@ fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
 }
 
 #[test]
-fn rows_that_were_delivered_before_are_left_out() {
-    let all = "{\"a\":1}\nbad\n{\"a\":2}\n{\"a\":3}\n";
-    for (skip, text, bad) in
-        [(0, "123", vec![1]), (1, "23", vec![0]), (2, "23", vec![]), (3, "3", vec![]), (9, "", vec![])]
-    {
-        let mut left = skip;
-        let rows = rows_by(&RowRules::default(), None, all).skip(&mut left);
-        let expected: String = text.chars().map(|digit| format!("{{\"a\":{digit}}}\n")).collect();
-        assert_eq!(String::from_utf8(rows.text).unwrap(), expected);
-        assert_eq!(rows.bad.iter().map(|(row, _)| *row).collect::<Vec<_>>(), bad);
-        assert_eq!((left, rows.ends.len()), (skip.saturating_sub(4), text.len()));
-    }
-}
-
-#[test]
 fn a_line_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_not() {
     let text = b"{\"a\":\"\xC3\xA9\"}\n{\"a\":\"\xFF\"}\n{}\n".to_vec();
     let rows = Decoder::new(&RowRules::default(), None).rows(&Block(text)).unwrap();

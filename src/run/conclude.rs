@@ -1,0 +1,156 @@
+//! How a drop ends: what is announced of it, and recorded.
+//!
+//! An ending is recorded once the receiver has taken it, and over what was known before the look that led to it. A crash
+//! between the two, or another run that comes to the same end, announces it again, by the same id.
+
+use std::collections::BTreeMap;
+
+use tracing::{error, info, warn};
+
+use super::{Look, Outcome, RunError, Runner, chain};
+use crate::{
+    ledger::{Ending, FileRecord, Scope, Status},
+    message::{Failure, Message, MessageId},
+    sink::SinkError,
+    verdict::Reason,
+};
+
+impl Look {
+    /// How the drop ended in an earlier run, if what that ending was about has not changed.
+    pub(super) fn ended_before(&self) -> Option<Outcome> {
+        let ending = self.known.ending.as_ref()?;
+        let is_current = match &ending.scope {
+            Scope::Metadata(version) => *version == self.dossier.metadata_version,
+            Scope::Files(version, files) => *version == self.dossier.metadata_version && *files == self.versions,
+        };
+        is_current.then_some(match ending.reason {
+            None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows },
+            Some(reason) => Outcome::SetAside(reason),
+        })
+    }
+
+    /// The job metadata and all files as they are now.
+    fn scope(&self) -> Scope {
+        Scope::Files(self.dossier.metadata_version.clone(), self.versions.clone())
+    }
+}
+
+/// What the records of a drop's files add up to.
+struct Sum {
+    /// Rows that are in, bad ones counted.
+    rows: u64,
+    bad_rows: u64,
+}
+
+impl Sum {
+    fn of(records: &BTreeMap<String, FileRecord>) -> Self {
+        Self {
+            rows: records.values().map(|record| record.next_row).sum(),
+            bad_rows: records.values().map(|record| record.bad_rows).sum(),
+        }
+    }
+}
+
+impl Runner {
+    /// Ends the drop if nothing is missing any more.
+    pub(super) async fn conclude(
+        &self,
+        look: &Look,
+        records: &BTreeMap<String, FileRecord>,
+        expected: Option<u64>,
+    ) -> Result<Outcome, RunError> {
+        let sum = Sum::of(records);
+        let has_ended = |record: &FileRecord| record.status != Status::Running;
+        let is_over = records.len() == look.versions.len() && records.values().all(has_ended);
+        let set_aside = records.values().find_map(|record| match record.status {
+            Status::SetAside(reason) => Some((reason, record)),
+            Status::Running | Status::Done => None,
+        });
+        if let Some((reason, record)) = set_aside {
+            if is_over {
+                // The file had an announcement of its own.
+                self.record(look, look.scope(), Some((reason, record.message.as_deref())), &sum, None).await?;
+            }
+            return Ok(Outcome::SetAside(reason));
+        }
+        if let Some(expected) = expected.filter(|&expected| sum.rows > expected) {
+            let rows = sum.rows;
+            let message = format!("the files hold at least {rows} rows, and `NumberOfRowsExtracted` is {expected}");
+            return self.fail_drop(look, look.scope(), Reason::RowCount, &message).await;
+        }
+        // Where nothing says how many rows there will be, no files yet are not all files.
+        let is_whole = expected.map_or(!look.versions.is_empty(), |expected| sum.rows == expected);
+        if is_over && is_whole {
+            self.complete(look, &sum).await
+        } else {
+            Ok(Outcome::Open { rows: sum.rows, of: expected })
+        }
+    }
+
+    async fn complete(&self, look: &Look, sum: &Sum) -> Result<Outcome, RunError> {
+        let (path, rows, bad_rows) = (&look.dossier.path, sum.rows - sum.bad_rows, sum.bad_rows);
+        let message = Message::completed(&look.dossier.facts, &look.versions, rows, bad_rows);
+        match self.sink.deliver(&message).await {
+            Ok(()) => {}
+            Err(error @ SinkError::Refused { .. }) => {
+                return self.fail_drop(look, look.scope(), Reason::Refused, &chain(&error)).await;
+            }
+            Err(error @ SinkError::Unavailable { .. }) => return Err(RunError::Announce(error)),
+        }
+        self.record(look, look.scope(), None, sum, Some(message.id)).await?;
+        info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
+        Ok(Outcome::Completed { rows, bad_rows })
+    }
+
+    /// Sets the whole drop aside.
+    pub(super) async fn fail_drop(
+        &self,
+        look: &Look,
+        scope: Scope,
+        reason: Reason,
+        message: &str,
+    ) -> Result<Outcome, RunError> {
+        let path = &look.dossier.path;
+        let records = self.ledger.files(path, &look.versions).await?;
+        let sum = Sum::of(&records);
+        let rows_delivered = sum.rows - sum.bad_rows;
+        let failure = Failure { file: None, reason, message, rows_delivered };
+        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure);
+        self.announce(&failed).await?;
+        self.record(look, scope, Some((reason, Some(message))), &sum, Some(failed.id)).await?;
+        error!(drop.path = %path, %reason, rows_delivered,
+            "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
+        Ok(Outcome::SetAside(reason))
+    }
+
+    async fn record(
+        &self,
+        look: &Look,
+        scope: Scope,
+        failure: Option<(Reason, Option<&str>)>,
+        sum: &Sum,
+        announced: Option<MessageId>,
+    ) -> Result<(), RunError> {
+        let ending = Ending {
+            scope,
+            reason: failure.map(|(reason, _)| reason),
+            message: failure.and_then(|(_, message)| message).map(str::to_owned),
+            rows: sum.rows - sum.bad_rows,
+            bad_rows: sum.bad_rows,
+            announced,
+        };
+        Ok(self.ledger.end(&look.dossier.path, &ending, &look.known).await?)
+    }
+
+    /// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
+    pub(super) async fn announce(&self, message: &Message) -> Result<(), RunError> {
+        match self.sink.deliver(message).await {
+            Ok(()) => Ok(()),
+            Err(error @ SinkError::Refused { .. }) => {
+                warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
+                Ok(())
+            }
+            Err(error @ SinkError::Unavailable { .. }) => Err(RunError::Announce(error)),
+        }
+    }
+}
