@@ -10,6 +10,7 @@
 pub mod blobs;
 mod keeper;
 mod record;
+mod work;
 
 use std::{collections::BTreeMap, time::Duration};
 

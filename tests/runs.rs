@@ -416,7 +416,9 @@ async fn a_file_that_is_overwritten_while_it_is_delivered_is_not_left_to_an_even
         assert_eq!(first.unwrap().unwrap(), Outcome::Completed { rows: 12, bad_rows: 0 });
         let last = world.endings();
         assert_eq!((last.len(), &last[0].1["rows"]), (1, &json!(12)));
-        assert_eq!(world.state("drop.json").await["status"], "completed");
+        let newest = world.shelf.find(&path().blob("a")).await.unwrap().unwrap().etag;
+        assert_eq!(world.state("drop.json").await["files"][0], json!({"name": "a", "etag": newest.0}));
+        assert_eq!(world.state("files/a.json").await["etag"], newest.0);
     }
 }
 

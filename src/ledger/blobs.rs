@@ -1,21 +1,22 @@
 //! The ledger as JSON blobs: `drops/{drop path}/drop.json` and `drops/{drop path}/files/{file}.json`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use time::OffsetDateTime;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Claim, Ending, FileRecord, Known, LEASE, Ledger, LedgerError, Status, Work,
-    keeper::{Keeper, Lease},
+    Claim, Ending, FileRecord, Known, LEASE, Ledger, LedgerError, Status,
+    keeper::Lease,
     record,
+    work::{Held, Living},
 };
 use crate::{
     drop::{BlobPath, DropPath},
@@ -38,8 +39,7 @@ const READS: usize = 5;
 pub struct Blobs {
     store: Arc<dyn Store>,
     container: Arc<str>,
-    /// The records on which this process has claims that it has not let go of.
-    live: Arc<Mutex<HashSet<BlobPath>>>,
+    living: Living,
     /// What keeps claims and gives them up.
     tasks: TaskTracker,
 }
@@ -47,7 +47,7 @@ pub struct Blobs {
 impl Blobs {
     /// The ledger in `container`, which is made when missing.
     pub fn new(store: Arc<dyn Store>, container: impl Into<Arc<str>>) -> Self {
-        Self { store, container: container.into(), live: Arc::default(), tasks: TaskTracker::new() }
+        Self { store, container: container.into(), living: Living::default(), tasks: TaskTracker::new() }
     }
 
     fn at(&self, drop: &DropPath, below: &str) -> BlobPath {
@@ -60,10 +60,6 @@ impl Blobs {
 
     fn of_file(&self, drop: &DropPath, name: &str) -> BlobPath {
         self.at(drop, &format!("files/{name}.json"))
-    }
-
-    fn live(&self) -> MutexGuard<'_, HashSet<BlobPath>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases the record of `file`, which is made when missing, and sees what it says.
@@ -82,7 +78,8 @@ impl Blobs {
         let lease = Lease { store: Arc::clone(&self.store), path, id };
         match self.begin(&lease, file, batch, made).await {
             Ok((etag, record)) if record.status == Status::Running => {
-                Ok(Some(Claim::Held(Box::new(self.keep(lease, etag, record, asked)))))
+                let work = Held::begin(lease, etag, record, asked, &self.living, &self.tasks);
+                Ok(Some(Claim::Held(Box::new(work))))
             }
             Ok((_, record)) => {
                 lease.release().await;
@@ -133,14 +130,6 @@ impl Blobs {
         Ok((etag, record))
     }
 
-    fn keep(&self, lease: Lease, etag: ETag, record: FileRecord, asked: Instant) -> Held {
-        self.live().insert(lease.path.clone());
-        let live = Live { ledger: self.clone(), path: lease.path.clone() };
-        let (records, newest) = watch::channel(record.clone());
-        let keeper = self.tasks.spawn(Keeper::new(lease.clone(), etag, asked, newest).keep());
-        Held { record, lease, records: Some(records), keeper: Some(keeper), live: Some(live) }
-    }
-
     /// The record of `file` in the blob that was found, by the file's name; `None` where it is about another version.
     async fn current(&self, file: FileVersion, found: Blob) -> Result<Option<(String, FileRecord)>, LedgerError> {
         let path = found.path.clone();
@@ -184,7 +173,7 @@ impl Ledger for Blobs {
     ) -> Result<Option<Claim>, LedgerError> {
         let path = self.of_file(drop, &file.name);
         // A run of this very process that has not let go is alive: no need to wait and see.
-        if self.live().contains(&path) {
+        if self.living.has(&path) {
             return Ok(Some(Claim::AnsweredByAnother));
         }
         let (ledger, asked, file) = (self.clone(), path.clone(), file.clone());
@@ -260,72 +249,5 @@ impl Ledger for Blobs {
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();
-    }
-}
-
-/// Says that a run of this process works on a record, until it lets go.
-#[derive(Debug)]
-struct Live {
-    ledger: Blobs,
-    path: BlobPath,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.ledger.live().remove(&self.path);
-    }
-}
-
-/// A claimed file. Letting go of `records` ends its keeper, which writes the newest of them and gives the claim up.
-struct Held {
-    record: FileRecord,
-    lease: Lease,
-    records: Option<watch::Sender<FileRecord>>,
-    keeper: Option<JoinHandle<Result<(), LedgerError>>>,
-    live: Option<Live>,
-}
-
-impl Held {
-    /// Tells the keeper the newest record, if it still keeps the claim.
-    fn tell(&mut self) -> bool {
-        self.record.updated = OffsetDateTime::now_utc();
-        self.records.as_ref().is_some_and(|records| records.send(self.record.clone()).is_ok())
-    }
-
-    /// Lets go, and waits for how the keeper ends.
-    async fn let_go(&mut self) -> Result<(), LedgerError> {
-        self.records.take();
-        let end = match self.keeper.take() {
-            Some(keeper) => keeper.await.unwrap_or_else(|end| Err(StoreError::stopped(&self.lease.path, end).into())),
-            None => Err(LedgerError::Lost(self.lease.path.clone())),
-        };
-        self.live.take();
-        end
-    }
-}
-
-#[async_trait]
-impl Work for Held {
-    fn record(&self) -> &FileRecord {
-        &self.record
-    }
-
-    async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {
-        (self.record.next_row, self.record.bad_rows) = (next_row, bad_rows);
-        if self.tell() { Ok(()) } else { self.let_go().await }
-    }
-
-    async fn confirm(&mut self) -> Result<(), LedgerError> {
-        self.lease.renew().await
-    }
-
-    async fn finish(&mut self, status: Status, message: Option<String>) -> Result<(), LedgerError> {
-        (self.record.status, self.record.message) = (status, message);
-        self.tell();
-        self.let_go().await
-    }
-
-    async fn release(&mut self) -> Result<(), LedgerError> {
-        self.let_go().await
     }
 }
