@@ -34,6 +34,8 @@ enum Command {
     Decode(decode::DecodeArguments),
     /// Deliver one drop through the configured settings, as an event would
     Deliver(deliver::DeliverArguments),
+    /// Deliver one drop afresh, whatever came of it before
+    Replay(deliver::ReplayArguments),
     /// Look for drops that no event brought to an end, and work on them
     Sweep,
     /// Make an encrypted drop of believable rows
@@ -133,6 +135,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => serve().await,
         Command::Decode(arguments) => decode::decode(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
+        Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
         Command::Demo(arguments) => {

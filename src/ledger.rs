@@ -129,6 +129,8 @@ impl Ending {
 pub struct Known {
     /// How it ended, if it had.
     pub ending: Option<Ending>,
+    /// How often it was replayed with new ids.
+    pub edition: u32,
     /// Which version of its record said so: an ending is recorded over that one alone.
     version: Option<crate::store::ETag>,
 }
@@ -191,9 +193,18 @@ pub trait Ledger: std::fmt::Debug + Send + Sync + 'static {
     /// recorded another ending since `known`.
     async fn end(&self, drop: &DropPath, ending: &Ending, known: &Known) -> Result<(), LedgerError>;
 
-    /// Forgets how these files and the drop ended, so that the next run begins them at row 0, with `batch` as their limits:
-    /// it may be those that a receiver refused. Fails with [`LedgerError::InUse`] where a run works on one of them.
-    async fn reopen(&self, drop: &DropPath, versions: &[FileVersion], batch: BatchLimits) -> Result<(), LedgerError>;
+    /// Forgets how these files and the drop ended, so that the next run begins them at row 0. Fails with
+    /// [`LedgerError::InUse`] where a run works on one of them.
+    ///
+    /// Batches stay what they were, and so do ids; with `new_ids` the drop gets another edition, and `batch` as the limits
+    /// of its files: a receiver may have refused the old ones.
+    async fn reopen(
+        &self,
+        drop: &DropPath,
+        versions: &[FileVersion],
+        batch: BatchLimits,
+        new_ids: bool,
+    ) -> Result<(), LedgerError>;
 
     /// Returns once the claims of all work that was dropped are given up, their last positions written. Before the process
     /// ends, so that the next one need not wait for claims to lapse.

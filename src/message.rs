@@ -66,6 +66,9 @@ pub struct DropFacts {
     pub request_start_date: Option<String>,
     /// `RequestEndDate`, as the metadata spells it.
     pub request_end_date: Option<String>,
+    /// How often the drop was replayed with new ids: part of every id, and of nothing that is sent.
+    #[serde(skip)]
+    pub edition: u32,
 }
 
 /// One version of one data blob of a drop: what ids are made from.
@@ -123,6 +126,7 @@ impl Message {
             &file.etag.0,
             &range.start.to_string(),
             &range.end.to_string(),
+            &drop.edition.to_string(),
         ]);
         let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
         let mut body = envelope(&id, "viva.insights.rows", data);
@@ -188,7 +192,8 @@ pub struct Failure<'a> {
 fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId {
     let mut files = files.to_vec();
     files.sort();
-    let mut parts = vec![ending, &drop.path, drop.id.as_deref().unwrap_or_default()];
+    let edition = drop.edition.to_string();
+    let mut parts = vec![ending, &drop.path, drop.id.as_deref().unwrap_or_default(), &edition];
     for file in &files {
         parts.extend([file.name.as_str(), &file.etag.0]);
     }
@@ -215,6 +220,7 @@ mod tests {
             table: None,
             request_start_date: Some("2026-08-16T00:00:00Z".into()),
             request_end_date: None,
+            edition: 0,
         }
     }
 
@@ -250,6 +256,14 @@ mod tests {
         assert_eq!(id("1", 0..500), id("1", 0..500));
         assert_ne!(id("1", 0..500), id("1", 0..501));
         assert_ne!(id("1", 0..500), id("2", 0..500));
+    }
+
+    #[test]
+    fn another_edition_has_other_ids_and_says_nothing_of_it() {
+        let again = DropFacts { edition: 1, ..facts() };
+        let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, b"", &[]).id;
+        assert_ne!(id(&facts()), id(&again));
+        assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(again).unwrap());
     }
 
     #[test]

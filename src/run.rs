@@ -153,7 +153,7 @@ impl Runner {
             let Some(contents) = discover::contents(&*self.store, path).await? else {
                 return Ok(Outcome::NoDrop);
             };
-            let dossier = match Dossier::open(&*self.store, &self.tenants, &contents).await? {
+            let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, known.edition).await? {
                 Ok(dossier) => dossier,
                 Err(foreign) => {
                     warn!(drop.path = %path, "refused `{path}`: {foreign}");
@@ -174,6 +174,19 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Starts the drop at `path` afresh, whatever came of it before, and does what there is to do. The same rows have the
+    /// same ids as before, unless new ones are asked for.
+    pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
+        let Some(contents) = discover::contents(&*self.store, path).await? else {
+            return Ok(Outcome::NoDrop);
+        };
+        if let Err(foreign) = Dossier::open(&*self.store, &self.tenants, &contents, 0).await? {
+            return Ok(Outcome::Foreign(foreign));
+        }
+        self.ledger.reopen(path, &versions_of(&contents), self.limits.batch, new_ids).await?;
+        self.run(path, None).await
     }
 
     /// Works on the files that are left, or ends the drop where there are none.

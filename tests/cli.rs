@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "cli/again.rs"]
+mod again;
 #[path = "cli/decode.rs"]
 mod decode;
 #[path = "cli/deliver.rs"]

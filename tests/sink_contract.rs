@@ -197,6 +197,7 @@ fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
         table: None,
         request_start_date: None,
         request_end_date: None,
+        edition: 0,
     };
     let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     Message::rows(&drop, &file, range, true, rows.join(",").as_bytes(), &[])

@@ -47,6 +47,7 @@ fn message(first: u64) -> Message {
         table: None,
         request_start_date: None,
         request_end_date: None,
+        edition: 0,
     };
     let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);

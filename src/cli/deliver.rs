@@ -1,4 +1,4 @@
-//! `vivadrop deliver`: one drop, as an event would.
+//! `vivadrop deliver` and `vivadrop replay`: one drop, as an event would, or afresh.
 
 use clap::Args;
 
@@ -7,7 +7,7 @@ use crate::{
     app,
     config::{Config, Settings},
     drop::DropPath,
-    run::{Outcome, chain},
+    run::{Outcome, RunError, Runner, chain},
 };
 
 #[derive(Debug, Args)]
@@ -16,14 +16,33 @@ pub(super) struct DeliverArguments {
     drop_path: DropPath,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ReplayArguments {
+    /// Where the drop lies: container/folder
+    drop_path: DropPath,
+    /// Give the messages new ids, and batches of the sizes that are set now: a receiver that drops doubles takes them again
+    #[arg(long)]
+    new_ids: bool,
+}
+
 pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), Trouble> {
+    work_on(&arguments.drop_path, async |runner, path| runner.run(path, None).await).await
+}
+
+pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), Trouble> {
+    work_on(&arguments.drop_path, async |runner, path| runner.replay(path, arguments.new_ids).await).await
+}
+
+async fn work_on(
+    path: &DropPath,
+    work: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
+) -> Result<(), Trouble> {
     let config = Config::read(&Settings::from_env())?;
     let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
-    let path = &arguments.drop_path;
     if !app.guard.covers(&path.container) {
         return Err(Trouble::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
-    let end = app.runner.run(path, None).await;
+    let end = work(&app.runner, path).await;
     app.runner.ledger.settle().await;
     match end {
         Ok(Outcome::Completed { rows, bad_rows }) => {

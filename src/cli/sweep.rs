@@ -13,9 +13,9 @@ pub(super) async fn sweep() -> Result<(), Trouble> {
     let deadline = config.deadline;
     let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
-    let report = sweep::sweep(&app.runner, &containers, state, deadline)
-        .await
-        .map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    let swept = sweep::sweep(&app.runner, &containers, state, deadline).await;
+    app.runner.ledger.settle().await;
+    let report = swept.map_err(|error| Trouble::TryAgain(chain(&error)))?;
     eprintln!("{report}");
     for (path, why) in &report.failed {
         eprintln!("`{path}`: {why}");

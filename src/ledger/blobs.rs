@@ -202,13 +202,16 @@ impl Ledger for Blobs {
         let path = self.of_drop(drop);
         Ok(match self.read(&path).await? {
             None => Known::default(),
-            Some((etag, bytes)) => Known { ending: record::ending(&path, &bytes)?, version: Some(etag) },
+            Some((etag, bytes)) => {
+                let (ending, edition) = record::drop(&path, &bytes)?;
+                Known { ending, edition, version: Some(etag) }
+            }
         })
     }
 
     async fn end(&self, drop: &DropPath, ending: &Ending, known: &Known) -> Result<(), LedgerError> {
         let condition = known.version.clone().map_or(WriteIf::Absent, WriteIf::Matches);
-        let text = record::of_drop(Some(ending), OffsetDateTime::now_utc());
+        let text = record::of_drop(Some(ending), known.edition, OffsetDateTime::now_utc());
         match self.store.write(&self.of_drop(drop), text.into(), condition).await {
             Ok(_) => Ok(()),
             // Our own write, whose answer was lost, or another run that came to the same end.
@@ -220,7 +223,13 @@ impl Ledger for Blobs {
         }
     }
 
-    async fn reopen(&self, drop: &DropPath, versions: &[FileVersion], batch: BatchLimits) -> Result<(), LedgerError> {
+    async fn reopen(
+        &self,
+        drop: &DropPath,
+        versions: &[FileVersion],
+        batch: BatchLimits,
+        new_ids: bool,
+    ) -> Result<(), LedgerError> {
         for file in versions {
             let path = self.of_file(drop, &file.name);
             let id = match self.store.lease(&path, LEASE).await {
@@ -229,19 +238,23 @@ impl Ledger for Blobs {
                 Err(error) => return Err(error.into()),
             };
             let lease = Lease { store: Arc::clone(&self.store), path, id };
-            let record = FileRecord { attempts: 0, ..FileRecord::new(file.clone(), batch) };
+            let (mut etag, bytes) =
+                self.read(&lease.path).await?.ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
             // Whatever is there: a record that cannot be read is replaced as well.
-            let found = self.store.find(&lease.path).await?;
-            let mut etag = found.ok_or_else(|| StoreError::Missing(lease.path.clone()))?.etag;
+            let before = record::file(&lease.path, &file.name, &bytes).ok().filter(|_| !new_ids);
+            let batch = before.map_or(batch, |record| record.batch);
+            let record = FileRecord { attempts: 0, ..FileRecord::new(file.clone(), batch) };
             let written = lease.write(&mut etag, &record).await;
             lease.release().await;
             written?;
         }
         let path = self.of_drop(drop);
-        if let Some(found) = self.store.find(&path).await? {
-            let text = record::of_drop(None, OffsetDateTime::now_utc());
-            self.store.write(&path, text.into(), WriteIf::Matches(found.etag)).await?;
-        }
+        let found = self.read(&path).await?;
+        let edition =
+            found.as_ref().and_then(|(_, bytes)| record::drop(&path, bytes).ok()).map_or(0, |(_, edition)| edition);
+        let condition = found.map_or(WriteIf::Absent, |(etag, _)| WriteIf::Matches(etag));
+        let text = record::of_drop(None, edition + u32::from(new_ids), OffsetDateTime::now_utc());
+        self.store.write(&path, text.into(), condition).await?;
         Ok(())
     }
 

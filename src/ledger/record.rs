@@ -49,6 +49,9 @@ enum FileStatus {
 struct DropJson {
     version: u64,
     status: DropStatus,
+    /// How often the drop was replayed with new ids.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    edition: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<VersionJson>,
     /// Absent where the ending holds whatever files there are.
@@ -74,6 +77,11 @@ enum DropStatus {
     Open,
     Completed,
     SetAside,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it asks about by reference")]
+fn is_zero(edition: &u32) -> bool {
+    *edition == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,10 +125,11 @@ pub(super) fn of_file(record: &FileRecord) -> Vec<u8> {
 }
 
 /// The text of a drop's record; `None` is one that has not ended.
-pub(super) fn of_drop(ending: Option<&Ending>, updated: OffsetDateTime) -> Vec<u8> {
+pub(super) fn of_drop(ending: Option<&Ending>, edition: u32, updated: OffsetDateTime) -> Vec<u8> {
     let open = DropJson {
         version: VERSION,
         status: DropStatus::Open,
+        edition,
         metadata: None,
         files: None,
         rows: 0,
@@ -174,11 +183,12 @@ pub(super) fn file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<FileReco
     })
 }
 
-/// How a drop ended, if it has.
-pub(super) fn ending(path: &BlobPath, bytes: &[u8]) -> Result<Option<Ending>, LedgerError> {
+/// How a drop ended, if it has, and its edition.
+pub(super) fn drop(path: &BlobPath, bytes: &[u8]) -> Result<(Option<Ending>, u32), LedgerError> {
     let json: DropJson = parse(path, bytes)?;
+    let edition = json.edition;
     match (json.status, json.reason) {
-        (DropStatus::Open, _) => return Ok(None),
+        (DropStatus::Open, _) => return Ok((None, edition)),
         (DropStatus::Completed, None) | (DropStatus::SetAside, Some(_)) => {}
         (DropStatus::Completed, Some(_)) => return Err(unreadable(path, "it is completed and has a `reason`")),
         (DropStatus::SetAside, None) => return Err(unreadable(path, "it is set aside without a `reason`")),
@@ -188,14 +198,15 @@ pub(super) fn ending(path: &BlobPath, bytes: &[u8]) -> Result<Option<Ending>, Le
         None => Scope::Metadata(metadata),
         Some(files) => Scope::Files(metadata, files.into_iter().map(Into::into).collect()),
     };
-    Ok(Some(Ending {
+    let ending = Ending {
         scope,
         reason: json.reason,
         message: json.message,
         rows: json.rows,
         bad_rows: json.bad_rows,
         announced: json.announced,
-    }))
+    };
+    Ok((Some(ending), edition))
 }
 
 /// Reads a record, once its version is known: what a later one means by a name is not ours to guess.
@@ -294,21 +305,21 @@ mod tests {
             ..completed.clone()
         };
         for expected in [Some(completed), Some(no_data), None] {
-            let text = of_drop(expected.as_ref(), OffsetDateTime::now_utc());
-            assert_eq!(ending(&path(), &text).unwrap(), expected);
+            let text = of_drop(expected.as_ref(), 3, OffsetDateTime::now_utc());
+            assert_eq!(drop(&path(), &text).unwrap(), (expected, 3));
         }
     }
 
     #[test]
     fn a_record_of_a_later_vivadrop_is_left_alone() {
-        let error = ending(&path(), br#"{"version":2,"status":"half-done"}"#).unwrap_err();
+        let error = drop(&path(), br#"{"version":2,"status":"half-done"}"#).unwrap_err();
         assert!(error.to_string().contains("by a later vivadrop: it has version 2"), "{error}");
     }
 
     #[test]
     fn a_record_that_is_none_is_named() {
         for text in ["", "{}", "{\"version\":1}", "{\"version\":0}", "{\"version\":1,\"status\":\"completed\"}", "[]"] {
-            let error = ending(&path(), text.as_bytes()).unwrap_err();
+            let error = drop(&path(), text.as_bytes()).unwrap_err();
             assert!(matches!(error, LedgerError::Unreadable { .. }), "{text}: {error:?}");
             assert!(error.to_string().contains("`vivadrop-state/drops/datasets/run/drop.json`"), "{error}");
         }

@@ -31,11 +31,12 @@ pub struct Dossier {
 }
 
 impl Dossier {
-    /// Reads the job metadata, and admits the drop or says why it is none of ours.
+    /// Reads the job metadata, and admits the drop or says why it is none of ours. `edition` is the ledger's.
     pub async fn open(
         store: &dyn Store,
         tenants: &Tenants,
         contents: &DropContents,
+        edition: u32,
     ) -> Result<Result<Self, Foreign>, StoreError> {
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
@@ -55,6 +56,7 @@ impl Dossier {
             table: known.and_then(|metadata| metadata.table_name.clone()),
             request_start_date: known.and_then(|metadata| metadata.request_start_date.clone()),
             request_end_date: known.and_then(|metadata| metadata.request_end_date.clone()),
+            edition,
         };
         let metadata_version = FileVersion {
             name: contents.relative(&contents.metadata).to_owned(),

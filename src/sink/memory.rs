@@ -203,6 +203,7 @@ mod tests {
             table: None,
             request_start_date: None,
             request_end_date: None,
+            edition: 0,
         };
         Message::completed(&drop, &[], rows, 0)
     }

@@ -170,16 +170,16 @@ async fn an_ending_is_recorded_over_what_was_known_alone(keeper: Keeper) {
 async fn what_is_reopened_begins_at_its_first_row(keeper: Keeper) {
     let (ledger, path) = (keeper.ledger(), drop_path());
     let versions = [file("1"), FileVersion { name: "never-seen".into(), etag: ETag("1".into()) }];
-    ledger.reopen(&path, &versions, batch(99)).await.unwrap();
+    ledger.reopen(&path, &versions, batch(99), true).await.unwrap();
     let mut work = held(&ledger, "1").await;
     work.checkpoint(20, 0).await.unwrap();
-    let in_use = keeper.ledger().reopen(&path, &versions, batch(99)).await;
+    let in_use = keeper.ledger().reopen(&path, &versions, batch(99), true).await;
     assert!(matches!(in_use, Err(LedgerError::InUse(_))), "{in_use:?}");
     work.finish(Status::SetAside(Reason::Refused), None).await.unwrap();
     let known = ledger.known(&path).await.unwrap();
     ledger.end(&path, &completed("1"), &known).await.unwrap();
 
-    ledger.reopen(&path, &versions, batch(99)).await.unwrap();
+    ledger.reopen(&path, &versions, batch(99), true).await.unwrap();
     assert_eq!(ledger.known(&path).await.unwrap().ending, None);
     assert_eq!(keeper.json("drop.json").await["status"], "open");
     let work = held(&ledger, "1").await;
@@ -203,7 +203,7 @@ async fn a_record_that_cannot_be_read_is_named_and_keeps_nobody_waiting(keeper: 
         let Err(error) = ledger.try_claim(&drop_path(), &file("1"), batch(10)).await else { panic!("{text}") };
         assert!(error.to_string().contains(expected) && error.to_string().contains(&path.to_string()), "{error}");
     }
-    ledger.reopen(&drop_path(), &[file("1")], batch(10)).await.unwrap();
+    ledger.reopen(&drop_path(), &[file("1")], batch(10), true).await.unwrap();
     held(&ledger, "1").await;
 }
 

@@ -240,6 +240,7 @@ mod tests {
             table: Some("PersonReport_v1".into()),
             request_start_date: None,
             request_end_date: None,
+            edition: 0,
         }
     }
 

@@ -1,0 +1,131 @@
+//! `vivadrop replay` and `vivadrop sweep`: drops that are looked at again.
+
+use std::fs;
+
+use vivadrop::stub::receiver::Answer;
+
+use crate::support::{
+    command::{Ended, end_of, vivadrop},
+    scene::{METADATA, Scene, assert_complete, has_ended},
+};
+
+async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
+    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+    scene.secrets.check(&ended.stderr);
+    scene.secrets.check(&ended.stdout);
+    ended
+}
+
+#[tokio::test]
+async fn a_drop_that_is_delivered_again_is_not_sent_again_until_it_is_replayed() {
+    let scene = Scene::on_azurite().await;
+    let drop = scene.drop(40, 2).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    for _ in 0..2 {
+        assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
+        assert_complete(&scene.receiver.received(), &drop, &rows);
+    }
+    let before = scene.receiver.received();
+    assert_eq!((before.taken, before.doubles), (3, 0));
+
+    assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
+    let replayed = scene.receiver.received();
+    assert_eq!((replayed.taken, replayed.doubles), (3, 3), "the same ids");
+
+    assert_eq!(run(&scene, &["replay", "--new-ids", &drop.path()]).await.code, Some(0));
+    assert_eq!(scene.receiver.received().taken, 6, "new ids");
+    // The new ids are the drop's from now on.
+    assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
+    assert_eq!((scene.receiver.received().taken, scene.receiver.received().doubles), (6, 6));
+}
+
+#[tokio::test]
+async fn a_replay_has_the_same_ids_whatever_the_batch_size_is_by_now() {
+    let mut scene = Scene::in_a_folder().await;
+    let drop = scene.drop(40, 1).await;
+    scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
+    let taken = scene.receiver.received().taken;
+    scene.set("BATCH_ROWS", "7");
+    assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
+    assert_eq!(scene.receiver.received().taken, taken);
+    assert_eq!(run(&scene, &["replay", "--new-ids", &drop.path()]).await.code, Some(0));
+    assert_eq!(scene.receiver.received().taken, taken + 6 + 1, "six batches of seven rows at most, and the ending");
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_left_alone_until_it_is_replayed() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(40, 1).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    scene.receiver.answer_next(1, Answer::status(400));
+    assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(3));
+    let failed = scene.receiver.received();
+    assert_eq!(failed.drops[&drop.path()].failed[0].reason, "refused");
+
+    assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(3));
+    assert_eq!(run(&scene, &["sweep"]).await.code, Some(0));
+    assert_eq!(scene.receiver.received().requests, failed.requests, "nothing was sent");
+
+    assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
+    let received = scene.receiver.received();
+    assert_eq!(received.rows(&drop.path()).len(), rows.len());
+    assert_eq!(received.drops[&drop.path()].completed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sweep_brings_every_open_drop_to_its_end_and_says_what_it_found() {
+    let scene = Scene::on_azurite().await;
+    let (whole, open) = (scene.drop(20, 1).await, scene.drop(30, 2).await);
+    let rows = scene.rows_of(&whole).await;
+    scene.lay(&whole).await;
+    scene.put(&open, METADATA).await;
+    scene.put(&open, "part-0.json.gz").await;
+
+    let first = run(&scene, &["sweep"]).await;
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    assert!(first.stderr.contains("2 drops: 1 completed, 1 open"), "{}", first.stderr);
+    assert_complete(&scene.receiver.received(), &whole, &rows);
+    assert!(!has_ended(&scene.receiver.received(), &open));
+
+    scene.put(&open, "part-1.json.gz").await;
+    let second = run(&scene, &["sweep"]).await;
+    assert!(second.stderr.contains("2 completed, 0 open"), "{}", second.stderr);
+    assert!(has_ended(&scene.receiver.received(), &open));
+    assert_eq!(scene.receiver.received().doubles, 0, "what was taken is not sent again");
+}
+
+#[tokio::test]
+async fn a_sweep_after_an_outage_of_the_receiver_finds_what_the_host_gave_up_on() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("DELIVERY_PATIENCE", "1s");
+    let drop = scene.drop(20, 1).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    scene.receiver.go_down().await;
+    let ended = run(&scene, &["sweep"]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    scene.receiver.come_up().await.unwrap();
+    assert_eq!(run(&scene, &["sweep"]).await.code, Some(0));
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn a_drop_that_a_record_cannot_be_read_of_is_mended_by_a_replay() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(20, 1).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
+    let folder = scene.settings["DropStorage"].strip_prefix("file://").unwrap();
+    let record = format!("{folder}/{}/drops/{}/drop.json", "vivadrop-state", drop.path());
+    fs::write(&record, "no record").unwrap();
+    let ended = run(&scene, &["deliver", &drop.path()]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("drop.json"), "{}", ended.stderr);
+    assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
+    assert_eq!(scene.receiver.received().rows(&drop.path()).len(), rows.len());
+}
