@@ -2,7 +2,7 @@
 //!
 //! A customer's pipeline lays encrypted files and their job metadata into the partner's storage account: a *drop*. The
 //! Functions host hears of each new blob and posts it to [`host`], which believes the address only where it is one of ours.
-//! [`drop`] finds the drop around the blob, reads what it says of itself, and believes that only where the tenant may
+//! [`drop`](mod@drop) finds the drop around the blob, reads what it says of itself, and believes that only where the tenant may
 //! write. A [`run`] does whatever is left to do there. [`keys`] come wrapped, with the drop or from the Viva Insights API,
 //! and are opened with the tenant's private key. [`deliver`] is the whole way of one file: the [`store`] gives bytes, the
 //! [`pipeline`] drives them through the [`stage`]s to rows, rows are cut to batches, and a [`sink`] takes each as a signed
