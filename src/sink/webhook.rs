@@ -82,10 +82,7 @@ impl Webhook {
 
     /// One try, from timestamp to answer.
     async fn attempt(&self, message: &Message, body: Bytes, number: u32) -> Attempt<(), String> {
-        let Some(request) = self.request(message, body) else {
-            return Attempt::Failed("not sent, since its text is not UTF-8 and cannot be signed".into());
-        };
-        let attempt = match request.send().await {
+        let attempt = match self.request(message, body).send().await {
             Ok(response) => {
                 let attempt = answer::of_status(response.status(), response.headers());
                 read_to_end(response).await;
@@ -99,9 +96,8 @@ impl Webhook {
         attempt
     }
 
-    /// The request for one try: signed afresh, since receivers refuse a timestamp older than five minutes. `None` where
-    /// the message cannot be signed.
-    fn request(&self, message: &Message, body: Bytes) -> Option<RequestBuilder> {
+    /// The request for one try: signed afresh, since receivers refuse a timestamp older than five minutes.
+    fn request(&self, message: &Message, body: Bytes) -> RequestBuilder {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
         let mut request = self
             .client
@@ -110,13 +106,13 @@ impl Webhook {
             .header(HEADER_WEBHOOK_ID, message.id.as_str())
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
         if let Some(signer) = &self.signer {
-            let signature = signer.sign(message.id.as_str(), timestamp, &message.body)?;
+            let signature = signer.sign(message.id.as_str(), timestamp, &message.body);
             request = request.header(HEADER_WEBHOOK_SIGNATURE, signature);
         }
         if self.gzip {
             request = request.header(header::CONTENT_ENCODING, "gzip");
         }
-        Some(request.body(body))
+        request.body(body)
     }
 
     /// Says once that a message has to be tried again; how it ends is logged where its verdict is given.

@@ -3,7 +3,9 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -123,27 +125,29 @@ impl fmt::Display for WebhookConfigError {
 
 impl std::error::Error for WebhookConfigError {}
 
-/// Signs messages with the secret they are checked with.
-pub(super) struct Signer(standardwebhooks::Webhook);
+/// Signs messages: HMAC-SHA256 by the Standard Webhooks specification.
+///
+/// The `standardwebhooks` crate copies every body and hashes it without the processor's own instructions; on bodies of a
+/// MiB this takes about a tenth of its time. The receivers of the tests verify with the crate.
+pub(super) struct Signer(Hmac<Sha256>);
 
 impl Signer {
     fn new(secret: &SecretString) -> Result<Self, SecretError> {
         let text = secret.expose_secret();
         let digits = text.strip_prefix(PREFIX).ok_or(SecretError::Encoding)?;
-        let bytes = BASE64_STANDARD.decode(digits).map(Zeroizing::new);
-        let bytes = bytes.map_err(|_| SecretError::Encoding)?.len();
-        if !SECRET_BYTES.contains(&bytes) {
-            return Err(SecretError::Length { bytes });
+        let key = BASE64_STANDARD.decode(digits).map(Zeroizing::new).map_err(|_| SecretError::Encoding)?;
+        if !SECRET_BYTES.contains(&key.len()) {
+            return Err(SecretError::Length { bytes: key.len() });
         }
-        match standardwebhooks::Webhook::new(text) {
-            Ok(signer) => Ok(Self(signer)),
-            Err(_) => Err(SecretError::Encoding),
-        }
+        Hmac::new_from_slice(&key).map(Self).map_err(|_| SecretError::Encoding)
     }
 
-    /// The `webhook-signature`, or `None` where `body` is not UTF-8.
-    pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
-        self.0.sign(id, timestamp, body).ok()
+    /// The `webhook-signature`: over id, timestamp and body, joined by full stops.
+    pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let mut hmac = self.0.clone();
+        hmac.update(format!("{id}.{timestamp}.").as_bytes());
+        hmac.update(body);
+        format!("v1,{}", BASE64_STANDARD.encode(hmac.finalize().into_bytes()))
     }
 }
 
