@@ -13,7 +13,10 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     config::Settings,
@@ -38,11 +41,23 @@ pub struct DemoArguments {
     rows: u64,
 }
 
-/// Shows the whole way of a drop, and cleans up.
+/// Shows the whole way of a drop, and cleans up: at the end, and where it is told to stop before.
 pub async fn demo(arguments: &DemoArguments) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let made = make_drop(arguments, folder.path())?;
-    let place = lay(&made, folder.path())?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    tokio::select! {
+        shown = show(arguments, folder.path()) => shown?,
+        _ = tokio::signal::ctrl_c() => bail!("told to stop"),
+        _ = terminate.recv() => bail!("told to stop"),
+    }
+    println!("7. the handler is stopped, and `{}` is removed", folder.path().display());
+    folder.close().context("cannot remove the temporary folder")
+}
+
+/// Shows it in `folder`. The handler ends with this, however this ends.
+async fn show(arguments: &DemoArguments, folder: &Path) -> Result<()> {
+    let made = make_drop(arguments, folder).await?;
+    let place = lay(&made, folder)?;
 
     let answer = serde_json::from_slice(&std::fs::read(&made.decryption_keys)?)?;
     let api = VivaApiStub::start([(made.copy_activity_id.to_string(), made.tenant, answer)]).await?;
@@ -62,16 +77,15 @@ pub async fn demo(arguments: &DemoArguments) -> Result<()> {
     let logs = posted.await??;
     report(&made, &received, seconds, &logs);
 
-    handler.kill().await.context("cannot stop the handler")?;
-    println!("7. the handler is stopped, and `{}` is removed", folder.path().display());
-    folder.close().context("cannot remove the temporary folder")
+    handler.kill().await.context("cannot stop the handler")
 }
 
-fn make_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
+async fn make_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
     let options =
         SimulateOptions { users: arguments.rows.div_ceil(WEEKS.into()), weeks: WEEKS, ..SimulateOptions::default() };
     let begun = Instant::now();
-    let made = tokio::task::block_in_place(|| simulate(&options, &folder.join("simulated"), &|_| {}))?;
+    let out = folder.join("simulated");
+    let made = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
     println!(
         "1. a drop of {} rows, {} of text as {} of ciphertext, made in {:.1} s",
         HumanCount(made.rows),
