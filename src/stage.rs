@@ -8,6 +8,7 @@ pub mod columns;
 pub mod decode;
 pub mod decrypt;
 pub mod gunzip;
+pub mod inflate;
 pub mod layout;
 pub mod lines;
 pub mod past;

@@ -1,21 +1,21 @@
-//! gzip undone (RFC 1952), to the last member. Knows headers, checksums and lengths; inflating itself is flate2's.
+//! gzip undone (RFC 1952), to the last member. Knows headers, checksums and lengths, and leaves the rest to [`inflate`].
+//!
+//! [`inflate`]: super::inflate
 //!
 //! A stream that stops early, or is not what its checksum says, is [`Damage`]: never a shorter text.
 
 use crc32fast::Hasher;
-use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Damage, Next, PIECE_BYTES};
+use super::{Damage, Next, inflate::Inflate};
 
 /// Decompresses a stream of gzip members.
 pub struct Gunzip {
     at: At,
-    inflate: Decompress,
+    inflate: Inflate,
     header: Hasher,
     text: Hasher,
     /// The length of the member's text so far, modulo 2³², as gzip counts it.
     length: u32,
-    piece: Box<[u8]>,
 }
 
 /// What the next byte belongs to.
@@ -55,11 +55,10 @@ impl Gunzip {
     pub fn new() -> Self {
         Self {
             at: At::Start { seen: 0, flags: 0 },
-            inflate: Decompress::new(false),
+            inflate: Inflate::new(),
             header: Hasher::new(),
             text: Hasher::new(),
             length: 0,
-            piece: vec![0; PIECE_BYTES].into(),
         }
     }
 
@@ -68,15 +67,15 @@ impl Gunzip {
         while let Some((&byte, rest)) = bytes.split_first() {
             self.at = match self.at {
                 At::Text => {
-                    bytes = self.inflate(bytes, next)?;
-                    continue;
+                    let is_end = self.inflate(&mut bytes, next)?;
+                    if is_end { At::Trailer { seen: 0, bytes: [0; 8] } } else { At::Text }
                 }
-                At::Trailer { seen, bytes: trailer } => {
-                    bytes = rest;
-                    self.trailer(seen, trailer, byte)?
-                }
+                At::Trailer { seen, bytes: trailer } => match self.inflate.byte_behind(&mut bytes) {
+                    Some(byte) => self.trailer(seen, trailer, byte)?,
+                    None => return Ok(()),
+                },
                 At::Between => {
-                    self.inflate.reset(false);
+                    self.inflate.restart();
                     (self.header, self.text, self.length) = (Hasher::new(), Hasher::new(), 0);
                     At::Start { seen: 0, flags: 0 }
                 }
@@ -143,23 +142,15 @@ impl Gunzip {
         if flags & HEADER_CHECKSUM != 0 { At::HeaderChecksum { low: None } } else { At::Text }
     }
 
-    /// Inflates a piece, and returns the bytes that it did not need.
-    fn inflate<'b, E: From<Damage>>(&mut self, bytes: &'b [u8], next: Next<'_, E>) -> Result<&'b [u8], E> {
-        let (taken, given) = (self.inflate.total_in(), self.inflate.total_out());
-        let status =
-            self.inflate.decompress(bytes, &mut self.piece, FlushDecompress::None).map_err(|_| Damage::Deflate)?;
-        let taken = (self.inflate.total_in() - taken) as usize;
-        let given = (self.inflate.total_out() - given) as usize;
-        if status == Status::StreamEnd {
-            self.at = At::Trailer { seen: 0, bytes: [0; 8] };
-        } else if taken == 0 && given == 0 {
-            return Err(Damage::Deflate.into());
-        }
-        let text = &self.piece[..given];
-        self.text.update(text);
-        self.length = self.length.wrapping_add(given as u32);
-        next(text)?;
-        Ok(&bytes[taken..])
+    /// Inflates what the bytes hold of a member's text, and says whether that is at its end.
+    fn inflate<E: From<Damage>>(&mut self, bytes: &mut &[u8], next: Next<'_, E>) -> Result<bool, E> {
+        let (checksum, length) = (&mut self.text, &mut self.length);
+        self.inflate.push(bytes, &mut |text| {
+            // While the piece is still in the cache.
+            checksum.update(text);
+            *length = length.wrapping_add(text.len() as u32);
+            next(text)
+        })
     }
 
     fn trailer(&mut self, seen: u8, mut bytes: [u8; 8], byte: u8) -> Result<At, Damage> {
@@ -185,108 +176,4 @@ impl Default for Gunzip {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::{Compression, GzBuilder, write::GzEncoder};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn gzip(text: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(text).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn gunzip(bytes: &[u8], piece: usize) -> Result<Vec<u8>, Damage> {
-        let mut text = Vec::new();
-        let mut gunzip = Gunzip::new();
-        for bytes in bytes.chunks(piece) {
-            gunzip.push(bytes, &mut |piece| {
-                text.extend_from_slice(piece);
-                Ok::<_, Damage>(())
-            })?;
-        }
-        gunzip.finish()?;
-        Ok(text)
-    }
-
-    proptest! {
-        #[test]
-        fn members_are_read_to_the_last_in_whatever_pieces_they_arrive(
-            texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4),
-            piece in 1_usize..50,
-        ) {
-            let bytes: Vec<u8> = texts.iter().flat_map(|text| gzip(text)).collect();
-            prop_assert_eq!(gunzip(&bytes, piece).unwrap(), texts.concat());
-        }
-
-        #[test]
-        fn a_stream_cut_anywhere_is_never_a_shorter_text(text in prop::collection::vec(any::<u8>(), 1..300), cut in any::<prop::sample::Index>()) {
-            let bytes = gzip(&text);
-            let cut = cut.index(bytes.len());
-            prop_assert_eq!(gunzip(&bytes[..cut], 64), Err(Damage::CutShort));
-        }
-
-        #[test]
-        fn any_bytes_at_all_end_in_a_text_or_in_damage(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _text_or_damage = gunzip(&[&MAGIC[..], &bytes].concat(), 16);
-        }
-    }
-
-    #[test]
-    fn every_field_of_a_header_is_read_past() {
-        let mut encoder = GzBuilder::new()
-            .extra(vec![1, 2, 3])
-            .filename("part-0.json")
-            .comment("rows")
-            .mtime(7)
-            .write(Vec::new(), Compression::fast());
-        encoder.write_all(b"{}\n").unwrap();
-        assert_eq!(gunzip(&encoder.finish().unwrap(), 1).unwrap(), b"{}\n");
-    }
-
-    /// A member with the flags `flags` and `fields` in its header.
-    fn member(flags: u8, fields: &[u8]) -> Vec<u8> {
-        let plain = gzip(b"{}\n");
-        [&plain[..3], &[flags], &plain[4..10], fields, &plain[10..]].concat()
-    }
-
-    #[test]
-    fn a_header_checksum_must_match() {
-        let mut header = Hasher::new();
-        header.update(&member(HEADER_CHECKSUM, &[])[..10]);
-        let [low, high, ..] = header.finalize().to_le_bytes();
-        assert_eq!(gunzip(&member(HEADER_CHECKSUM, &[low, high]), 5).unwrap(), b"{}\n");
-        assert_eq!(gunzip(&member(HEADER_CHECKSUM, &[low, high ^ 1]), 5), Err(Damage::MemberHeader));
-    }
-
-    #[test]
-    fn an_extra_field_may_be_empty() {
-        assert_eq!(gunzip(&member(EXTRA, &[0, 0]), 5).unwrap(), b"{}\n");
-    }
-
-    #[test]
-    fn reserved_flags_are_damage() {
-        assert_eq!(gunzip(&member(1 << 6, &[]), 5), Err(Damage::MemberHeader));
-    }
-
-    #[test]
-    fn a_wrong_checksum_or_length_is_damage() {
-        let bytes = gzip(b"some text");
-        let flip = |from_end: usize| {
-            let mut bytes = bytes.clone();
-            let at = bytes.len() - from_end;
-            bytes[at] ^= 1;
-            gunzip(&bytes, 16)
-        };
-        assert_eq!(flip(8), Err(Damage::Checksum));
-        assert_eq!(flip(4), Err(Damage::Length));
-    }
-
-    #[test]
-    fn what_follows_a_member_must_be_another() {
-        assert_eq!(gunzip(&[&gzip(b"text")[..], b"\0\0"].concat(), 16), Err(Damage::NoMember));
-    }
-}
+mod tests;
