@@ -10,6 +10,8 @@ mod arrival;
 mod failures;
 #[path = "serve/guard.rs"]
 mod guard;
+#[path = "serve/ledger.rs"]
+mod ledger;
 #[path = "serve/posts.rs"]
 mod posts;
 #[path = "serve/process.rs"]

@@ -105,6 +105,20 @@ async fn rows_wait_for_a_receiver_that_is_gone_for_longer_than_patience() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_never_answers_is_not_waited_for() {
+    let brief = |scene: &mut Scene| {
+        scene.set("WEBHOOK_TIMEOUT", "200ms");
+        scene.set("DELIVERY_PATIENCE", "1s");
+    };
+    let (scene, drop, rows, host) = stage(brief).await;
+    scene.receiver.answer_always(Answer::Take.after(Duration::from_secs(3600)));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
+    scene.receiver.answer_always(Answer::Take);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
 async fn a_receiver_that_stops_in_the_middle_gets_the_rest_later() {
     let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
     scene.receiver.answer_by(|delivery| match delivery.rows {
