@@ -19,6 +19,7 @@ use crate::{
     drop::tenant::Tenants,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
+    retry::Patience,
     sink::webhook::WebhookConfig,
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
     store::azure::Account,
@@ -291,10 +292,16 @@ fn deliver_to(reader: &Reader<'_>) -> Option<DeliverTo> {
     let gzip = reader.or("WEBHOOK_GZIP", "false");
     let timeout = reader.or("WEBHOOK_TIMEOUT", "30s");
     let patience = reader.or("DELIVERY_PATIENCE", "4m");
-    let (Switch(gzip), Span(timeout), Span(patience)) = (gzip?, timeout?, patience?);
     match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
-        Destination::Webhook(url) => reader.webhook(url, gzip, timeout, patience),
+        Destination::Webhook(url) => {
+            // URL and secret are checked whatever is wrong with the rest.
+            let mut webhook = reader.webhook(url)?;
+            webhook.gzip = gzip.map(|Switch(gzip)| gzip)?;
+            webhook.timeout = timeout.map(|Span(timeout)| timeout)?;
+            webhook.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            Some(DeliverTo::Webhook(Box::new(webhook)))
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct DecodeArguments {
 
 pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), Trouble> {
     let config = DecodeConfig::read(&arguments.flags.over_environment())?;
+    let pem = &arguments.private_key;
+    std::fs::File::open(pem).map_err(|error| Trouble::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
     let begun = Instant::now();
     let (store, path) = open(&arguments.drop)?;
     let contents = discover::contents(&*store, &path)

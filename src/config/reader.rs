@@ -1,15 +1,15 @@
 //! Reading settings one by one, and complaining about them all at once.
 
-use std::{cell::RefCell, time::Duration};
+use std::cell::RefCell;
 
 use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    DeliverTo, NotUsable, Settings, Storage,
+    NotUsable, Settings, Storage,
     words::{Word, folder},
 };
-use crate::{retry::Patience, sink::webhook::WebhookConfig, store::azure::Account};
+use crate::{sink::webhook::WebhookConfig, store::azure::Account};
 
 /// What would do for a storage account.
 const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
@@ -61,7 +61,7 @@ impl<'s> Reader<'s> {
     fn word<T: Word>(&self, name: &str, text: &str) -> Option<T> {
         let complaint = match T::read(text) {
             Ok(value) => return Some(value),
-            Err(None) => format!("{name} is `{}`: expected {}", shown(text), T::EXPECTED),
+            Err(None) => format!("{}: expected {}", state(name, text), T::EXPECTED),
             Err(Some(more)) => format!("{name} is not usable: {more} (expected {})", T::EXPECTED),
         };
         // A setting that two parts read is complained about once.
@@ -101,7 +101,7 @@ impl<'s> Reader<'s> {
             (Some(text), None) if text.starts_with("file:") => {
                 let folder = folder(text);
                 if folder.is_none() {
-                    self.complain(format!("{name} is `{}`: expected file:///dir", shown(text)));
+                    self.complain(format!("{}: expected file:///dir", state(name, text)));
                 }
                 return folder.map(Storage::Local);
             }
@@ -118,14 +118,11 @@ impl<'s> Reader<'s> {
             .ok()
     }
 
-    /// The webhook sink, with the settings that go with its URL.
-    pub(super) fn webhook(&self, url: Url, gzip: bool, timeout: Duration, patience: Duration) -> Option<DeliverTo> {
+    /// The webhook, by its URL and the secret that goes with it.
+    pub(super) fn webhook(&self, url: Url) -> Option<WebhookConfig> {
         let secret = self.get("WEBHOOK_SECRET").map(SecretString::from);
         match WebhookConfig::new(url, secret.as_ref()) {
-            Ok(mut config) => {
-                (config.gzip, config.timeout, config.patience) = (gzip, timeout, Patience::lasting(patience));
-                Some(DeliverTo::Webhook(Box::new(config)))
-            }
+            Ok(config) => Some(config),
             Err(error) => {
                 // Neither is shown: a URL may hold a password, and a secret is one.
                 error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));
@@ -139,8 +136,8 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// A value as a complaint shows it: its beginning, without what hides in URLs.
-fn shown(text: &str) -> String {
-    let end = text.find(['?', '@']).unwrap_or(text.len());
-    text[..end].chars().take(60).collect()
+/// A setting's state as a complaint has it: with its value, unless that may hold a secret.
+fn state(name: &str, text: &str) -> String {
+    let may_be_secret = text.contains(['@', '?', ';']) || text.contains("whsec_") || text.chars().count() > 60;
+    if may_be_secret { format!("{name} is not usable") } else { format!("{name} is `{text}`") }
 }

@@ -90,6 +90,29 @@ fn a_webhook_off_loopback_needs_a_secret() {
 }
 
 #[test]
+fn what_is_wrong_with_a_webhook_is_said_whatever_else_is_wrong_with_it() {
+    let complaints =
+        complaints(&[("DELIVER_TO", "https://example.com"), ("WEBHOOK_GZIP", "maybe"), ("DEADLINE", "soon")]);
+    for name in ["WEBHOOK_SECRET", "WEBHOOK_GZIP", "DEADLINE"] {
+        assert!(complaints.iter().any(|complaint| complaint.starts_with(name)), "{complaints:?}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown_either() {
+    for (name, value) in [
+        ("DELIVER_TO", "ftp://user:hunter2@example.com"),
+        ("DELIVER_TO", "whsec_hunter2"),
+        ("VIVA_API_URL", "https//user:hunter2@example.com"),
+        ("PRIVATE_KEYS", "https://user:hunter2@example.com"),
+        ("DropStorage", "file://host/dir?sig=hunter2"),
+    ] {
+        let complaints = complaints(&[(name, value)]);
+        assert!(!complaints.concat().contains("hunter2"), "{complaints:?}");
+    }
+}
+
+#[test]
 fn no_secret_is_shown() {
     let changes = [
         ("DropStorage", "AccountName=x;AccountKey=c2VjcmV0LXNlY3JldA;BlobEndpoint=ftp://x"),

@@ -7,8 +7,13 @@ mod tests;
 
 use std::collections::HashSet;
 
+use tracing::warn;
+
 use super::{BlobPath, DropPath, is_plain_segment};
-use crate::store::{Blob, Store, StoreError};
+use crate::{
+    store::{Blob, Store, StoreError},
+    text::one_line,
+};
 
 /// How many folders above a blob are looked into: one listing each.
 const DEEPEST: usize = 32;
@@ -78,7 +83,14 @@ impl DropContents {
     /// Empty blobs are passed over, all of them: a data file without rows has nothing to tell, an empty blob named like
     /// job metadata is a folder of a hierarchical account or is still being written.
     pub fn among(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
-        blobs.retain(|blob| blob.size > 0 && relative(path, &blob.path).is_some_and(is_plain));
+        blobs.retain(|blob| {
+            let is_plain = relative(path, &blob.path).is_some_and(is_plain);
+            if blob.size > 0 && !is_plain {
+                let name = one_line(&blob.path.name, 200);
+                warn!(drop.path = %path, "passed over `{name}`: its name has `\\`, a control character or a step aside in it");
+            }
+            blob.size > 0 && is_plain
+        });
         blobs.sort_by(|a, b| a.path.name.cmp(&b.path.name));
 
         let name = |blob: &Blob| relative(path, &blob.path).unwrap_or_default().to_owned();

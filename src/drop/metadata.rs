@@ -96,6 +96,12 @@ impl fmt::Debug for JobMetadata {
 /// Why the job metadata cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
+    /// It is larger than job metadata ever is. The drop is set aside.
+    #[error("the job metadata has more than {limit} bytes, which none of Microsoft's has")]
+    TooLarge {
+        /// How many bytes are read.
+        limit: u64,
+    },
     /// There is something else than an object, or nothing. The drop is set aside.
     #[error("the job metadata does not begin with a JSON object")]
     NoObject,
@@ -123,7 +129,9 @@ impl MetadataError {
     /// What the failure means for the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::NoObject | Self::NoJson { .. } | Self::Field { .. } => Verdict::SetAside(Reason::Metadata),
+            Self::TooLarge { .. } | Self::NoObject | Self::NoJson { .. } | Self::Field { .. } => {
+                Verdict::SetAside(Reason::Metadata)
+            }
         }
     }
 }

@@ -70,7 +70,7 @@ impl Dossier {
 pub async fn read_metadata(store: &dyn Store, blob: &Blob) -> Result<Result<JobMetadata, MetadataError>, StoreError> {
     match read_whole(store, blob, LARGEST_METADATA).await {
         Ok(bytes) => Ok(JobMetadata::parse(&bytes)),
-        Err(ReadWholeError::TooLarge { .. }) => Ok(Err(MetadataError::NoObject)),
+        Err(ReadWholeError::TooLarge { .. }) => Ok(Err(MetadataError::TooLarge { limit: LARGEST_METADATA })),
         Err(ReadWholeError::Store(error)) => Err(error),
     }
 }

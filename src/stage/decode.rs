@@ -142,15 +142,14 @@ impl Decoder {
 
     /// Decodes one line to the end of `out`, which may hold part of the row where it fails.
     fn row(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), BadRowReason> {
-        let line = line.trim_ascii();
         let mut row = Row { decoder: self, line, copied: 0, out, bad: None };
         let mut json = serde_json::Deserializer::from_slice(line);
         let parsed = json.deserialize_map(&mut row).and_then(|()| json.end());
         let copied = row.copied;
+        parsed.map_err(|_| BadRowReason::NotAnObject)?;
         if let Some(reason) = row.bad {
             return Err(reason);
         }
-        parsed.map_err(|_| BadRowReason::NotAnObject)?;
         out.extend_from_slice(&line[copied..]);
         Ok(())
     }
@@ -175,11 +174,15 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let Some(sealed) = string_of(value) else { continue };
+            if !value.get().starts_with('"') {
+                continue;
+            }
             let Some(name) = string_of(name) else { continue };
             let Some(column) = self.decoder.columns.get(&*name) else {
                 continue;
             };
+            // Half of a character is no number, no boolean and no Base64.
+            let sealed = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
             // The rest of the line is still read: whether it is JSON at all is said first.
             if self.bad.is_none()
                 && let Err(reason) = self.replace(*column, &name, &sealed, value.get())

@@ -16,6 +16,7 @@ pub struct Gunzip {
     text: Hasher,
     /// The length of the member's text so far, modulo 2³², as gzip counts it.
     length: u32,
+    is_begun: bool,
 }
 
 /// What the next byte belongs to.
@@ -59,6 +60,7 @@ impl Gunzip {
             header: Hasher::new(),
             text: Hasher::new(),
             length: 0,
+            is_begun: false,
         }
     }
 
@@ -84,6 +86,7 @@ impl Gunzip {
                     self.header(header, byte)?
                 }
             };
+            self.is_begun |= self.at == At::Text;
         }
         Ok(())
     }
@@ -93,9 +96,9 @@ impl Gunzip {
         if self.at == At::Between { Ok(()) } else { Err(Damage::CutShort) }
     }
 
-    /// Whether the header of a first member was there and made sense.
+    /// Whether the header of a first member was there and made sense, whatever came of it and of further ones.
     pub fn is_begun(&self) -> bool {
-        matches!(self.at, At::Text | At::Trailer { .. } | At::Between)
+        self.is_begun
     }
 
     fn header(&mut self, at: At, byte: u8) -> Result<At, Damage> {

@@ -283,12 +283,19 @@ impl Sample {
 
 /// Whether `text`, the beginning of a file's text, can be the beginning of rows: `{`, then a name or the end of the object.
 fn begins_as_row(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text).trim_ascii_start();
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    let text = after_white_space(text);
     let Some(inside) = text.strip_prefix(b"{") else {
         return false;
     };
     let head = &text[..text.len().min(BLOCK_BYTES)];
-    matches!(inside.trim_ascii_start().first(), Some(b'"' | b'}') | None) && is_readable(head)
+    matches!(after_white_space(inside).first(), Some(b'"' | b'}') | None) && is_readable(head)
+}
+
+/// `text` without the white space of JSON (RFC 8259, section 2) at its start.
+fn after_white_space(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+    &text[start.unwrap_or(text.len())..]
 }
 
 /// Whether `text` is UTF-8, but for a last character that may be cut, without control characters that no JSON text has.

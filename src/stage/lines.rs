@@ -46,7 +46,7 @@ impl LineBlocks {
                 next(self.cut(self.line))?;
             }
             // An unfinished line may yet turn out to end in CR LF, which does not count.
-            if self.text.len() - self.line > self.longest + 1 {
+            if self.text.len() - self.line > self.longest.saturating_add(1) {
                 self.is_over = true;
                 next(self.cut(self.text.len()))?;
             }

@@ -65,6 +65,24 @@ fn a_decrypted_text_is_escaped_again() {
 }
 
 #[test]
+fn half_a_character_in_an_encrypted_column_does_not_get_past_it() {
+    for text in ["\\ud800", "\\udc00AAAA"] {
+        let row = format!(r#"{{"ObjectId":"{text}"}}"#);
+        let with_key = rows_by(&RowRules::default(), Some(&key()), &row);
+        assert_eq!(with_key.bad, [(0, BadRowReason::NotBase64("ObjectId".into()))]);
+        assert_eq!(rows_by(&RowRules::default(), None, &row).text, b"{\"ObjectId\":null}\n");
+        let elsewhere = format!(r#"{{"Meetings":"{text}","Other":"{text}"}}"#);
+        assert_eq!(decoded(&elsewhere), format!("{elsewhere}\n"));
+    }
+}
+
+#[test]
+fn white_space_around_a_row_is_jsons_own() {
+    assert_eq!(decoded(" \t{\"a\":1}\t \r\n"), " \t{\"a\":1}\t \n");
+    assert_eq!(rows_by(&RowRules::default(), None, "\u{c}{\"a\":1}\n{\"a\":1}\u{b}\n").bad.len(), 2);
+}
+
+#[test]
 fn a_guid_or_anything_but_a_string_passes() {
     for value in [format!("\"{GUID}\""), "null".into(), "7".into(), "[\"x\"]".into()] {
         let row = format!(r#"{{"ObjectId":{value}}}"#);

@@ -125,6 +125,22 @@ fn ciphertext_that_begins_like_another_layout_by_chance_is_still_read() {
 }
 
 #[test]
+fn the_head_of_a_file_may_end_within_the_header_of_a_further_member() {
+    for cipher in Cipher::ALL {
+        let whole = [gzip(ROWS.as_bytes()), gzip(b"")].concat();
+        assert_eq!(detect_whole(&encrypt(cipher, &whole), &ANYTHING), Ok(Layout::EncryptedGzip(cipher)));
+        let head = &encrypt(cipher, &whole)[..gzip(ROWS.as_bytes()).len() + 5];
+        assert_eq!(detect(head, false, Some(&key(1)), &ANYTHING), Ok(Layout::EncryptedGzip(cipher)));
+    }
+}
+
+#[test]
+fn what_is_no_member_behind_a_member_is_damage_and_no_wrong_key() {
+    let bytes = encrypt(Cipher::Ctr, &[&gzip(ROWS.as_bytes())[..], b"\0\0\0\0"].concat());
+    assert_eq!(detect_whole(&bytes, &ANYTHING), Ok(Layout::EncryptedGzip(Cipher::Ctr)));
+}
+
+#[test]
 fn a_file_damaged_behind_its_header_keeps_its_layout() {
     let mut bytes = lay(Layout::EncryptedGzip(Cipher::Ctr), ROWS.as_bytes());
     bytes.truncate(24);
