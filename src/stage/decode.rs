@@ -3,10 +3,7 @@
 //! A row keeps the bytes it came in: only the values that must change are replaced, so that order, spelling and digits of
 //! everything else stay what they were.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
-
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use super::{
     columns::{IS_ACTIVE, METRICS},
@@ -16,7 +13,11 @@ use super::{
 use crate::keys::AesKey;
 
 mod column;
-use column::{ColumnKey, is_guid};
+mod json;
+mod names;
+
+use column::{ColumnKey, Scratch, is_guid};
+use names::{Names, Next};
 
 /// How rows are decoded: `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES` and `MAX_ROW_BYTES`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +40,27 @@ impl Default for RowRules {
 
 /// Decodes blocks of lines. One serves a whole file, from any number of threads.
 pub struct Decoder {
-    columns: HashMap<Box<str>, Column>,
+    columns: Columns,
     key: Option<ColumnKey>,
     longest_row: usize,
 }
 
+/// The columns whose strings are changed, by name.
+type Columns = HashMap<Box<str>, Change>;
+
 /// What is done with the strings of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
-    Encrypted,
-    Metric,
-    Boolean,
+enum Change {
+    Decrypt,
+    ToNumber,
+    ToBoolean,
+}
+
+/// A column whose strings are changed.
+#[derive(Debug, Clone, Copy)]
+struct Column<'a> {
+    name: &'a str,
+    change: Change,
 }
 
 /// The rows of one block.
@@ -84,10 +95,10 @@ pub enum BadRowReason {
     Undecipherable(String),
 }
 
-/// A line is longer than `MAX_ROW_BYTES`.
+/// A line is longer than `MAX_ROW_BYTES`; its number within the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowTooLong {
-    /// The number of the row, from where the one who found it began to count.
+    /// The number of the row within the block.
     pub row: u64,
 }
 
@@ -96,10 +107,10 @@ impl Decoder {
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
         let mut columns = HashMap::new();
         if rules.typed {
-            columns.extend(METRICS.iter().map(|&name| (name.into(), Column::Metric)));
-            columns.insert(IS_ACTIVE.into(), Column::Boolean);
+            columns.extend(METRICS.iter().map(|&name| (name.into(), Change::ToNumber)));
+            columns.insert(IS_ACTIVE.into(), Change::ToBoolean);
         }
-        columns.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Column::Encrypted)));
+        columns.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Change::Decrypt)));
         Self { columns, key: key.map(|key| ColumnKey::new(key, rules.column_cipher)), longest_row: rules.longest_row }
     }
 
@@ -113,6 +124,8 @@ impl Decoder {
         let mut rows = Rows { text: Vec::with_capacity(block.0.len()), ..Rows::default() };
         // Checked as a whole, which is quicker; line by line only when one of them is bad.
         let is_text = std::str::from_utf8(&block.0).is_ok();
+        let mut names = Names::new(&self.columns);
+        let mut scratch = Scratch::default();
         for line in block.lines() {
             if line.len() > self.longest_row {
                 return Err(RowTooLong { row: rows.count() });
@@ -122,7 +135,8 @@ impl Decoder {
             }
             let before = rows.text.len();
             let decoded = if is_text || std::str::from_utf8(line).is_ok() {
-                self.row(line, &mut rows.text)
+                let mut row = Row { decoder: self, line: json::trimmed(line), copied: 0, bad: None };
+                row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or(Err(BadRowReason::NotAnObject))
             } else {
                 Err(BadRowReason::NotAnObject)
             };
@@ -139,137 +153,90 @@ impl Decoder {
         }
         Ok(rows)
     }
-
-    /// Decodes one line to the end of `out`, which may hold part of the row where it fails.
-    fn row(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), BadRowReason> {
-        let mut row = Row { decoder: self, line, copied: 0, out, bad: None };
-        let mut json = serde_json::Deserializer::from_slice(line);
-        let parsed = json.deserialize_map(&mut row).and_then(|()| json.end());
-        let copied = row.copied;
-        parsed.map_err(|_| BadRowReason::NotAnObject)?;
-        if let Some(reason) = row.bad {
-            return Err(reason);
-        }
-        out.extend_from_slice(&line[copied..]);
-        Ok(())
-    }
 }
 
 /// A row while it is copied from its line.
 struct Row<'a> {
     decoder: &'a Decoder,
     line: &'a [u8],
-    /// How much of the line is in `out`, or replaced there.
+    /// How much of the line is copied, or replaced.
     copied: usize,
-    out: &'a mut Vec<u8>,
     bad: Option<BadRowReason>,
 }
 
-impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            if !value.get().starts_with('"') {
-                continue;
-            }
-            let Some(name) = string_of(name) else { continue };
-            let Some(column) = self.decoder.columns.get(&*name) else {
-                continue;
+impl<'a> Row<'a> {
+    /// Decodes the line to the end of `out`, which may hold part of the row where it fails; `None` when it is no JSON object.
+    fn decode(
+        &mut self,
+        names: &mut Names<'a>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Option<Result<(), BadRowReason>> {
+        let mut next = names.begin(self.line)?;
+        while let Next::Value { at, column } = next {
+            let end = if self.line.get(at) == Some(&b'"') {
+                let (end, has_escapes) = json::string(self.line, at + 1)?;
+                if let Some(column) = column {
+                    self.change(column, at..end, has_escapes, scratch, out);
+                }
+                end
+            } else {
+                json::value(self.line, at)?
             };
-            // Half of a character is no number, no boolean and no Base64.
-            let sealed = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
-            // The rest of the line is still read: whether it is JSON at all is said first.
-            if self.bad.is_none()
-                && let Err(reason) = self.replace(*column, &name, &sealed, value.get())
-            {
-                self.bad = Some(reason);
-            }
+            next = names.next(self.line, end)?;
         }
-        Ok(())
+        if !matches!(next, Next::End { at } if at == self.line.len()) {
+            return None;
+        }
+        out.extend_from_slice(&self.line[self.copied..]);
+        Some(self.bad.take().map_or(Ok(()), Err))
     }
-}
 
-impl Row<'_> {
-    fn replace(&mut self, column: Column, name: &str, value: &str, raw: &str) -> Result<(), BadRowReason> {
-        match column {
-            Column::Encrypted if is_guid(value) => {}
-            Column::Encrypted => {
-                self.copy_to(raw);
-                match &self.decoder.key {
-                    None => self.out.extend_from_slice(b"null"),
-                    Some(key) => write_string(self.out, &key.decrypt(name, value)?),
+    /// Changes a string of a column. What is wrong with it is kept: whether the line is JSON at all is said first.
+    fn change(
+        &mut self,
+        column: Column<'_>,
+        string: Range<usize>,
+        has_escapes: bool,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
+        // Half of a character is no number, no boolean and no Base64.
+        let text = json::text(&self.line[string.clone()], has_escapes).unwrap_or(Cow::Borrowed(b"\xFF"));
+        match column.change {
+            Change::Decrypt if is_guid(&text) => {}
+            Change::Decrypt => {
+                self.replace(string, out);
+                let decrypted = match &self.decoder.key {
+                    None => {
+                        out.extend_from_slice(b"null");
+                        Ok(())
+                    }
+                    Some(key) => key.decrypt(column.name, &text, scratch, out),
+                };
+                self.bad = self.bad.take().or(decrypted.err());
+            }
+            Change::ToNumber => {
+                if json::number(&text, 0) == Some(text.len()) {
+                    self.replace(string, out);
+                    out.extend_from_slice(&text);
                 }
             }
-            Column::Metric if is_json_number(value) => {
-                self.copy_to(raw);
-                self.out.extend_from_slice(value.as_bytes());
-            }
-            Column::Boolean => {
-                let words = [("true", &b"true"[..]), ("false", b"false")];
-                if let Some((_, word)) = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
-                    self.copy_to(raw);
-                    self.out.extend_from_slice(word);
+            Change::ToBoolean => {
+                let words = [&b"true"[..], b"false"];
+                if let Some(word) = words.into_iter().find(|word| word.eq_ignore_ascii_case(&text)) {
+                    self.replace(string, out);
+                    out.extend_from_slice(word);
                 }
             }
-            Column::Metric => {}
         }
-        Ok(())
     }
 
-    /// Copies what stands before the value `raw`, and leaves the value itself to be replaced.
-    fn copy_to(&mut self, raw: &str) {
-        // `raw` was borrowed from `line`, so the difference of their addresses is its place in it.
-        let start = raw.as_ptr().addr() - self.line.as_ptr().addr();
-        self.out.extend_from_slice(&self.line[self.copied..start]);
-        self.copied = start + raw.len();
+    /// Copies what stands before `string`, and leaves that itself to be replaced.
+    fn replace(&mut self, string: Range<usize>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.line[self.copied..string.start]);
+        self.copied = string.end;
     }
-}
-
-/// What a JSON string says, or `None` for any other value.
-fn string_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if !inside.contains('\\') {
-        return Some(Cow::Borrowed(inside));
-    }
-    // An escape that is half of a character (`\ud800` alone) says nothing that can be decrypted or typed.
-    serde_json::from_str(raw.get()).ok().map(Cow::Owned)
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing a string to memory cannot fail.
-    let _infallible = serde_json::to_writer(out, text);
-}
-
-/// Whether `text` is a number as JSON spells it (RFC 8259, section 6), and nothing else.
-fn is_json_number(text: &str) -> bool {
-    fn digits(text: &[u8]) -> (usize, &[u8]) {
-        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (count, &text[count..])
-    }
-    let text = text.as_bytes();
-    let text = text.strip_prefix(b"-").unwrap_or(text);
-    let (count, mut rest) = digits(text);
-    if count == 0 || (count > 1 && text[0] == b'0') {
-        return false;
-    }
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let (count, behind) = digits(fraction);
-        if count == 0 {
-            return false;
-        }
-        rest = behind;
-    }
-    if let Some((b'e' | b'E', exponent)) = rest.split_first() {
-        let exponent = exponent.strip_prefix(b"+").or_else(|| exponent.strip_prefix(b"-")).unwrap_or(exponent);
-        let (count, behind) = digits(exponent);
-        return count > 0 && behind.is_empty();
-    }
-    rest.is_empty()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! One value of an encrypted column: Base64 of AES-256-CTR or CBC.
 
-use std::borrow::Cow;
-
 use aes::{
     Aes256,
     cipher::{InnerIvInit, KeyInit, KeyIvInit, StreamCipher},
@@ -39,6 +37,13 @@ pub(super) struct ColumnKey {
     ciphers: &'static [Cipher],
 }
 
+/// Room for one value at a time.
+#[derive(Default)]
+pub(super) struct Scratch {
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
 impl ColumnKey {
     pub(super) fn new(key: &AesKey, cipher: Option<Cipher>) -> Self {
         let mut keystream = Zeroizing::new([0; KEYSTREAM_BYTES]);
@@ -52,45 +57,74 @@ impl ColumnKey {
         Self { key: key.clone(), aes: Aes256::new(&key.key.into()), keystream, ciphers }
     }
 
-    /// The text of `value` in the column `name`.
-    pub(super) fn decrypt(&self, name: &str, value: &str) -> Result<String, BadRowReason> {
-        let sealed = BASE64.decode(value).map_err(|_| BadRowReason::NotBase64(name.into()))?;
-        self.ciphers
-            .iter()
-            .find_map(|cipher| match cipher {
-                Cipher::Ctr => self.ctr(&sealed),
-                Cipher::Cbc => self.cbc(&sealed),
-            })
-            .ok_or_else(|| BadRowReason::Undecipherable(name.into()))
-    }
-
-    fn ctr(&self, sealed: &[u8]) -> Option<String> {
-        let mut keystream = Cow::Borrowed(&self.keystream[..]);
-        if sealed.len() > KEYSTREAM_BYTES {
-            let mut longer = vec![0; sealed.len()];
-            ctr::Ctr128BE::<Aes256>::new(&self.key.key.into(), &self.key.iv.into()).apply_keystream(&mut longer);
-            keystream = Cow::Owned(longer);
+    /// Writes the text of `value`, of the column `name`, as a JSON string.
+    pub(super) fn decrypt(
+        &self,
+        name: &str,
+        value: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BadRowReason> {
+        scratch.sealed.clear();
+        BASE64.decode_vec(value, &mut scratch.sealed).map_err(|_| BadRowReason::NotBase64(name.into()))?;
+        let Scratch { sealed, plain } = scratch;
+        let is_text = self.ciphers.iter().any(|cipher| {
+            plain.clear();
+            let is_decrypted = match cipher {
+                Cipher::Ctr => self.ctr(sealed, plain),
+                Cipher::Cbc => self.cbc(sealed, plain),
+            };
+            is_decrypted && std::str::from_utf8(plain).is_ok()
+        });
+        if !is_text {
+            return Err(BadRowReason::Undecipherable(name.into()));
         }
-        let plain = sealed.iter().zip(keystream.iter()).map(|(sealed, key)| sealed ^ key).collect();
-        String::from_utf8(plain).ok()
+        write_string(out, plain);
+        Ok(())
     }
 
-    fn cbc(&self, sealed: &[u8]) -> Option<String> {
+    fn ctr(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
+        if sealed.len() <= KEYSTREAM_BYTES {
+            plain.extend(sealed.iter().zip(&*self.keystream).map(|(sealed, key)| sealed ^ key));
+        } else {
+            plain.extend_from_slice(sealed);
+            ctr::Ctr128BE::<Aes256>::new(&self.key.key.into(), &self.key.iv.into()).apply_keystream(plain);
+        }
+        true
+    }
+
+    /// Says whether the padding is one.
+    fn cbc(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
         if sealed.is_empty() || !sealed.len().is_multiple_of(BLOCK_BYTES) {
-            return None;
+            return false;
         }
-        let mut plain = sealed.to_vec();
+        plain.extend_from_slice(sealed);
         let mut cbc = cbc::Decryptor::inner_iv_init(self.aes.clone(), &self.key.iv.into());
-        decrypt_blocks(&mut cbc, &mut plain);
-        Some(std::str::from_utf8(unpad(&plain)?).ok()?.to_owned())
+        decrypt_blocks(&mut cbc, plain);
+        let Some(length) = unpad(plain).map(<[u8]>::len) else { return false };
+        plain.truncate(length);
+        true
+    }
+}
+
+/// Writes `text`, which is UTF-8, as a JSON string.
+fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    if is_guid(text) {
+        // Which is what nearly all are, and needs no look at each character.
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        // Writing a string to memory cannot fail.
+        let _infallible = serde_json::to_writer(out, &String::from_utf8_lossy(text));
     }
 }
 
 /// Whether `text` is a GUID in its hyphenated form: an identity that is not encrypted.
-pub(super) fn is_guid(text: &str) -> bool {
+pub(super) fn is_guid(text: &[u8]) -> bool {
     text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
+        && text.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
 }

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod reference;
+
 const GUID: &str = "b7f16999-b812-4462-b854-bcea37e7597c";
 
 fn key() -> AesKey {
@@ -78,7 +80,7 @@ fn half_a_character_in_an_encrypted_column_does_not_get_past_it() {
 
 #[test]
 fn white_space_around_a_row_is_jsons_own() {
-    assert_eq!(decoded(" \t{\"a\":1}\t \r\n"), " \t{\"a\":1}\t \n");
+    assert_eq!(decoded(" \t{\"a\": 1}\t \r\n"), "{\"a\": 1}\n");
     assert_eq!(rows_by(&RowRules::default(), None, "\u{c}{\"a\":1}\n{\"a\":1}\u{b}\n").bad.len(), 2);
 }
 
@@ -203,6 +205,96 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// JSON as it may be spelled, in pieces: all that a reader could stumble over.
+fn any_value() -> impl Strategy<Value = String> {
+    let scalar = prop_oneof![
+        6 => r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?",
+        4 => string(),
+        1 => prop::sample::select(vec!["null", "true", "false", "[]", "{}", "[ ]", "{ \t}"]).prop_map(String::from),
+    ];
+    scalar.prop_recursive(4, 20, 4, |inner| {
+        prop_oneof![
+            (prop::collection::vec(inner.clone(), 0..4), space())
+                .prop_map(|(values, space)| format!("[{space}{}]", values.join(&format!("{space},")))),
+            (prop::collection::vec((string(), inner), 0..4), space()).prop_map(|(pairs, space)| {
+                let pairs: Vec<_> =
+                    pairs.iter().map(|(name, value)| format!("{space}{name}{space}:{value}{space}")).collect();
+                format!("{{{}}}", if pairs.is_empty() { space } else { pairs.join(",") })
+            }),
+        ]
+    })
+}
+
+fn string() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => r"[a-zA-Z0-9 :,{}\[\]+/=-]{0,20}",
+        1 => r"\PC{0,3}".prop_map(|text| text.replace(['"', '\\'], "")),
+        1 => r#"\\(["\\/bfnrt]|u[0-9a-fA-F]{4}|ud83d\\ude00)"#,
+    ];
+    prop::collection::vec(part, 0..4).prop_map(|parts| format!("\"{}\"", parts.concat()))
+}
+
+fn space() -> impl Strategy<Value = String> {
+    prop_oneof![4 => Just(String::new()), 1 => "[ \t]{1,2}"]
+}
+
+/// A row with columns that are changed and others.
+fn any_row() -> impl Strategy<Value = Vec<u8>> {
+    let sealed =
+        prop::sample::select(vec![seal(Cipher::Ctr, GUID), seal(Cipher::Cbc, GUID), seal(Cipher::Ctr, "\"é\n\u{1}")]);
+    let pair = prop_oneof![
+        (Just("\"ObjectId\"".to_owned()), prop_oneof![sealed.prop_map(|text| format!("\"{text}\"")), any_value()]),
+        (Just("\"Meetings\"".to_owned()), prop_oneof![r#""-?[0-9]{1,3}(\.[0-9]{1,9})?""#, any_value()]),
+        (Just("\"IsAct\\u0069ve\"".to_owned()), prop_oneof![r#""([tT]rue|FALSE|yes)""#, any_value()]),
+        (string(), any_value()),
+        (string(), any_value()),
+    ];
+    (prop::collection::vec((space(), pair, space()), 0..7), space()).prop_map(|(pairs, space)| {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(before, (name, value), behind)| format!("{before}{name}{behind}:{before}{value}{behind}"))
+            .collect();
+        format!("{space}{{{}}}{space}", pairs.join(",")).into_bytes()
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Changed {
+    To(u8),
+    With(u8),
+    Without(usize),
+    Cut,
+    Twice,
+}
+
+fn changed() -> impl Strategy<Value = Changed> {
+    let byte = || prop_oneof![3 => prop::sample::select(br#"{}[]",:\ 0-.eEu+tn"#.to_vec()), 1 => any::<u8>()];
+    prop_oneof![
+        byte().prop_map(Changed::To),
+        byte().prop_map(Changed::With),
+        (1_usize..20).prop_map(Changed::Without),
+        Just(Changed::Cut),
+        Just(Changed::Twice),
+    ]
+}
+
+fn same_as_reference<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone, has_key: bool) -> Result<(), TestCaseError> {
+    let decoder = Decoder::new(&RowRules::default(), has_key.then(key).as_ref());
+    let text: Vec<u8> = lines.clone().flat_map(|line| [line, b"\n"].concat()).collect();
+    let rows = decoder.rows(&Block(text.clone())).unwrap();
+    let (mut good, mut bad, mut number) = (Vec::new(), Vec::new(), 0);
+    for line in Block(text).lines().filter(|line| !is_blank(line)) {
+        match reference::row(&decoder, line) {
+            Ok(row) => good.extend([&row[..], b"\n"].concat()),
+            Err(reason) => bad.push((number, reason)),
+        }
+        number += 1;
+    }
+    prop_assert_eq!(String::from_utf8(rows.text).unwrap(), String::from_utf8(good).unwrap());
+    prop_assert_eq!(rows.bad, bad);
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn rows_without_named_columns_pass_byte_for_byte(value in json()) {
@@ -218,9 +310,41 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_what_serde_json_takes_for_one(text in r"-{0,2}[0-9]{0,3}\.?[0-9]{0,2}[eE]?[+-]?[0-9]{0,2}") {
-        let is_number = serde_json::from_str::<Box<RawValue>>(&text).is_ok();
-        prop_assert_eq!(is_json_number(&text), is_number, "{}", text);
+    fn a_number_is_what_serde_json_takes_for_one(text in r"-{0,2}[0-9]{0,20}\.?[0-9]{0,20}[eE]?[+-]?[0-9]{0,2}") {
+        let is_number = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok();
+        prop_assert_eq!(json::number(text.as_bytes(), 0) == Some(text.len()), is_number, "{}", text);
+    }
+
+    #[test]
+    fn rows_are_what_serde_json_makes_of_them(
+        rows in prop::collection::vec(any_row(), 1..5),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
+        has_key in any::<bool>(),
+    ) {
+        let lines = order.iter().map(|row| row.get(&rows).as_slice());
+        same_as_reference(lines, has_key)?;
+    }
+
+    #[test]
+    fn rows_that_were_changed_are_what_serde_json_makes_of_them(
+        row in any_row(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), changed()), 1..12),
+    ) {
+        // Each changed row comes behind one that was not, so that its names are foreseen.
+        let mut lines = Vec::new();
+        for (at, change) in changes {
+            let mut line = row.clone();
+            let at = at.index(line.len() + 1);
+            match change {
+                Changed::To(byte) if at < line.len() => line[at] = byte,
+                Changed::To(byte) | Changed::With(byte) => line.insert(at, byte),
+                Changed::Without(count) => { line.drain(at..(at + count).min(line.len())); }
+                Changed::Cut => line.truncate(at),
+                Changed::Twice => line.extend_from_within(at..),
+            }
+            lines.extend([row.clone(), line]);
+        }
+        same_as_reference(lines.iter().map(Vec::as_slice), true)?;
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! JSON checked to the letter (RFC 8259) without making anything of it: each function says where a piece of it ends.
+//!
+//! Nothing here recurses, whatever the nesting. That the bytes are UTF-8 is for the caller to know.
+
+use std::borrow::Cow;
+
+/// Where a string ends, behind its quote, and whether it has escapes. `from` is behind the quote that opens it.
+pub(super) fn string(json: &[u8], from: usize) -> Option<(usize, bool)> {
+    let mut at = from;
+    let mut has_escapes = false;
+    loop {
+        at = plain(json, at);
+        match json.get(at)? {
+            b'"' => return Some((at + 1, has_escapes)),
+            b'\\' => {
+                has_escapes = true;
+                at = escape(json, at + 1)?;
+            }
+            _control => return None,
+        }
+    }
+}
+
+/// What a string says, from quote to quote, or `None` when it is no text: an escape can be half of a character
+/// (`\ud800` alone).
+pub(super) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
+    if has_escapes {
+        return serde_json::from_slice::<String>(string).ok().map(|text| text.into_bytes().into());
+    }
+    Some(string.strip_prefix(b"\"")?.strip_suffix(b"\"")?.into())
+}
+
+/// Where a number ends, if there is one (section 6).
+pub(super) fn number(json: &[u8], from: usize) -> Option<usize> {
+    let start = if json.get(from) == Some(&b'-') { from + 1 } else { from };
+    let mut at = match json.get(start)? {
+        b'0' => start + 1,
+        b'1'..=b'9' => digits(json, start + 1),
+        _ => return None,
+    };
+    if json.get(at) == Some(&b'.') {
+        at = some_digits(json, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = json.get(at) {
+        let sign = usize::from(matches!(json.get(at + 1), Some(b'+' | b'-')));
+        at = some_digits(json, at + 1 + sign)?;
+    }
+    Some(at)
+}
+
+/// Where any value ends that is no string.
+pub(super) fn value(json: &[u8], from: usize) -> Option<usize> {
+    match json.get(from)? {
+        b'{' | b'[' => nested(json, from),
+        b't' => word(json, from, b"true"),
+        b'f' => word(json, from, b"false"),
+        b'n' => word(json, from, b"null"),
+        _ => number(json, from),
+    }
+}
+
+/// `json` without the whitespace around it.
+pub(super) fn trimmed(json: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let end = json.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last + 1);
+    &json[space(json, 0).min(end)..end]
+}
+
+/// Where whitespace ends.
+pub(super) fn space(json: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = json.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The name that begins at `from`, if one does.
+pub(super) fn name(json: &[u8], from: usize) -> Option<Name> {
+    let (end, has_escapes) = string(json, behind(json, from, b'"')?)?;
+    let value = space(json, behind(json, space(json, end), b':')?);
+    Some(Name { end, has_escapes, value })
+}
+
+/// Where a name and what is behind it are.
+pub(super) struct Name {
+    /// Behind its last quote.
+    pub(super) end: usize,
+    pub(super) has_escapes: bool,
+    /// Where its value begins.
+    pub(super) value: usize,
+}
+
+/// Where an object or an array ends, or a value that is none of them.
+fn nested(json: &[u8], from: usize) -> Option<usize> {
+    // The brackets that are to come.
+    let mut open = Vec::new();
+    let mut at = from;
+    loop {
+        at = match json.get(at)? {
+            bracket @ (b'{' | b'[') => {
+                // In ASCII a bracket is closed by the one after next.
+                let closing = bracket + 2;
+                at = space(json, at + 1);
+                if json.get(at) != Some(&closing) {
+                    open.push(closing);
+                    at = element(json, at, closing)?;
+                    continue;
+                }
+                at + 1
+            }
+            b'"' => string(json, at + 1)?.0,
+            _ => value(json, at)?,
+        };
+        loop {
+            let Some(&closing) = open.last() else { return Some(at) };
+            at = space(json, at);
+            if json.get(at) != Some(&closing) {
+                at = element(json, space(json, behind(json, at, b',')?), closing)?;
+                break;
+            }
+            open.pop();
+            at += 1;
+        }
+    }
+}
+
+/// Where the next value begins of what ends in `closing`: behind its name, in an object.
+fn element(json: &[u8], from: usize, closing: u8) -> Option<usize> {
+    if closing == b'}' { Some(name(json, from)?.value) } else { Some(from) }
+}
+
+/// The place behind `byte`, if it is there.
+pub(super) fn behind(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+    (json.get(at) == Some(&byte)).then_some(at + 1)
+}
+
+fn word(json: &[u8], from: usize, word: &[u8]) -> Option<usize> {
+    json.get(from..)?.starts_with(word).then_some(from + word.len())
+}
+
+/// Where an escape ends. `from` is behind its backslash.
+fn escape(json: &[u8], from: usize) -> Option<usize> {
+    match json.get(from)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(from + 1),
+        b'u' => json.get(from + 1..from + 5)?.iter().all(u8::is_ascii_hexdigit).then_some(from + 5),
+        _ => None,
+    }
+}
+
+fn some_digits(json: &[u8], from: usize) -> Option<usize> {
+    let end = digits(json, from);
+    (end > from).then_some(end)
+}
+
+/// Every byte of a word set to `byte`.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Where digits end. Eight are looked at together: a loop over bytes ends where no processor foresees it.
+fn digits(json: &[u8], from: usize) -> usize {
+    run(json, from, |word| {
+        let digit = word ^ each(b'0');
+        // A byte above 9 gets its highest bit, or has it.
+        ((digit & each(0x7F)) + each(0x80 - 10)) | digit
+    })
+}
+
+/// Where the bytes of a string end that stand for themselves: at a quote, a backslash or a control character.
+fn plain(json: &[u8], from: usize) -> usize {
+    run(json, from, |word| {
+        let is_zero = |word: u64| word.wrapping_sub(each(1)) & !word;
+        let is_control = word.wrapping_sub(each(b' ')) & !word;
+        is_zero(word ^ each(b'"')) | is_zero(word ^ each(b'\\')) | is_control
+    })
+}
+
+/// Where a run of bytes ends. `ends` sets the highest bit of the first byte of a word, the lowest, that is not in the run.
+fn run(json: &[u8], mut at: usize, ends: impl Fn(u64) -> u64) -> usize {
+    loop {
+        let rest = json.get(at..).unwrap_or_default();
+        let (word, length) = match rest.first_chunk() {
+            Some(word) => (u64::from_le_bytes(*word), 8),
+            None => {
+                let mut word = [0; 8];
+                word[..rest.len()].copy_from_slice(rest);
+                (u64::from_le_bytes(word), rest.len())
+            }
+        };
+        let plain = (ends(word) & each(0x80)).trailing_zeros() as usize / 8;
+        at += plain.min(length);
+        if plain < 8 || length < 8 {
+            return at;
+        }
+    }
+}
