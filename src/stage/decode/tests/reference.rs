@@ -9,7 +9,8 @@ use super::super::{BadRowReason, Change, Decoder, column::Scratch, is_guid};
 
 /// What `decoder` should make of a line.
 pub(super) fn row(decoder: &Decoder, line: &[u8]) -> Result<Vec<u8>, BadRowReason> {
-    let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?.trim_ascii();
+    let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?;
+    let line = line.trim_matches([' ', '\t', '\r', '\n']);
     let mut row = Row { decoder, line, copied: 0, out: Vec::new(), bad: None };
     let mut json = serde_json::Deserializer::from_str(line);
     json.deserialize_map(&mut row).and_then(|()| json.end()).map_err(|_| BadRowReason::NotAnObject)?;
@@ -34,10 +35,11 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            if let Some(text) = string_of(value)
+            if value.get().starts_with('"')
                 && let Some(name) = string_of(name)
                 && let Some(change) = self.decoder.columns.get(&*name)
             {
+                let text = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
                 self.change(*change, &name, &text, value.get());
             }
         }
