@@ -1,9 +1,10 @@
 //! Settings made into working parts. The only file that knows Azure, files and sinks by name at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::{Config, DeliverTo, Storage},
+    config::{Config, DeliverTo, OwnTerms, Storage, TermsConfig},
+    drop::TenantId,
     host::guard::Guard,
     keys::{
         KeySource,
@@ -22,6 +23,7 @@ use crate::{
         azure::{AccountError, AzureStore},
         local::{LocalStore, NoFolder},
     },
+    terms::{AllTerms, Terms},
 };
 
 /// The working parts.
@@ -53,17 +55,13 @@ pub enum NoApp {
 /// Puts the parts together; connects to nothing yet.
 pub fn wire(config: Config) -> Result<App, NoApp> {
     let store = store(&config.drop_storage)?;
-    let sink: Arc<dyn Sink> = match config.deliver_to {
-        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
-        DeliverTo::Stdout => Arc::new(Stdout::new()),
-    };
     let api = &config.viva_api;
     let credential = token::credential(&api.url, api.partner.as_ref(), None)?;
     let keys = KeySource {
         private_keys: Arc::new(PemFolder::new(config.private_keys)),
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
-        may_be_missing: config.rules.layout.allow_plaintext,
+        may_be_missing: config.terms.rules.layout.allow_plaintext,
     };
     let guard = Guard {
         store: Arc::clone(&store),
@@ -74,14 +72,29 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     let runner = Runner {
         ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
         store,
-        sink,
         tenants: config.tenants,
         keys,
-        rules: config.rules,
-        limits: config.limits,
+        terms: terms(config.terms, config.own_terms)?,
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard })
+}
+
+/// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
+fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTerms, NoApp> {
+    let common = Terms { sink: sink(common.deliver_to)?, rules: common.rules, limits: common.limits };
+    let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
+        let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
+        Ok((tenant, Terms { sink, rules, limits }))
+    });
+    Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
+}
+
+fn sink(deliver_to: DeliverTo) -> Result<Arc<dyn Sink>, NoApp> {
+    Ok(match deliver_to {
+        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Stdout => Arc::new(Stdout::new()),
+    })
 }
 
 /// The store of a storage account, or of a folder in its place.

@@ -9,7 +9,7 @@ use super::{
     NotUsable, Settings, Storage,
     words::{Word, folder},
 };
-use crate::{sink::webhook::WebhookConfig, store::azure::Account};
+use crate::{drop::TenantId, sink::webhook::WebhookConfig, store::azure::Account};
 
 /// What would do for a storage account.
 const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
@@ -40,6 +40,16 @@ impl<'s> Reader<'s> {
 
     pub(super) fn complain(&self, complaint: String) {
         self.complaints.borrow_mut().push(complaint);
+    }
+
+    /// Complaints about a tenant's own settings. What was said of the app's is not said again.
+    pub(super) fn complain_of(&self, tenant: TenantId, complaints: Vec<String>) {
+        let mut all = self.complaints.borrow_mut();
+        for complaint in complaints {
+            if !all.contains(&complaint) {
+                all.push(format!("TENANTS, {tenant}: {complaint}"));
+            }
+        }
     }
 
     /// A setting that must be there.

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{Look, Outcome, RunError, Runner, chain};
 use crate::{
+    drop::TenantId,
     ledger::{Ending, FileRecord, Scope, Status},
     message::{Failure, Message, MessageId},
     sink::SinkError,
@@ -90,7 +91,7 @@ impl Runner {
     async fn complete(&self, look: &Look, sum: &Sum) -> Result<Outcome, RunError> {
         let (path, rows, bad_rows) = (&look.dossier.path, sum.rows - sum.bad_rows, sum.bad_rows);
         let message = Message::completed(&look.dossier.facts, &look.versions, rows, bad_rows);
-        match self.sink.deliver(&message).await {
+        match self.terms.of(look.dossier.tenant).sink.deliver(&message).await {
             Ok(()) => {}
             Err(error @ SinkError::Refused { .. }) => {
                 return self.fail_drop(look, look.scope(), Reason::Refused, &chain(&error)).await;
@@ -116,7 +117,7 @@ impl Runner {
         let rows_delivered = sum.rows - sum.bad_rows;
         let failure = Failure { file: None, reason, message, rows_delivered };
         let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure);
-        self.announce(&failed).await?;
+        self.announce(look.dossier.tenant, &failed).await?;
         self.record(look, scope, Some((reason, Some(message))), &sum, Some(failed.id)).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
@@ -142,9 +143,9 @@ impl Runner {
         Ok(self.ledger.end(&look.dossier.path, &ending, &look.known).await?)
     }
 
-    /// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
-    pub(super) async fn announce(&self, message: &Message) -> Result<(), RunError> {
-        match self.sink.deliver(message).await {
+    /// Tells the tenant's receiver that something was set aside. One that refuses to hear it changes nothing.
+    pub(super) async fn announce(&self, tenant: TenantId, message: &Message) -> Result<(), RunError> {
+        match self.terms.of(tenant).sink.deliver(message).await {
             Ok(()) => Ok(()),
             Err(error @ SinkError::Refused { .. }) => {
                 warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
