@@ -11,7 +11,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::BadRowReason;
+use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
     stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
@@ -84,10 +84,10 @@ impl ColumnKey {
     }
 
     fn ctr(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
+        plain.extend_from_slice(sealed);
         if sealed.len() <= KEYSTREAM_BYTES {
-            plain.extend(sealed.iter().zip(&*self.keystream).map(|(sealed, key)| sealed ^ key));
+            plain.iter_mut().zip(&*self.keystream).for_each(|(byte, key)| *byte ^= key);
         } else {
-            plain.extend_from_slice(sealed);
             ctr::Ctr128BE::<Aes256>::new(&self.key.key.into(), &self.key.iv.into()).apply_keystream(plain);
         }
         true
@@ -109,8 +109,7 @@ impl ColumnKey {
 
 /// Writes `text`, which is UTF-8, as a JSON string.
 fn write_string(out: &mut Vec<u8>, text: &[u8]) {
-    if is_guid(text) {
-        // Which is what nearly all are, and needs no look at each character.
+    if json::plain(text, 0) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');
