@@ -4,7 +4,8 @@ AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app test fmt clippy doc deny advisories ci clean
+BENCH_DROP := target/bench/million
+.PHONY: help demo build app bench test fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +18,14 @@ build: ## Build the release binary
 
 app: build ## Put the binary where host.json looks for it, for `func`
 	cp target/release/vivadrop vivadrop
+
+bench: build $(BENCH_DROP) ## Time decode of a million rows beside igzip, gunzip, Python and Node
+	benches/compare.sh target/release/vivadrop $(BENCH_DROP)
+
+$(BENCH_DROP): | build
+	rm -rf $@
+	mkdir -p $(@D)
+	target/release/vivadrop simulate --users 80000 --weeks 13 --seed 7 --out $@
 
 test: $(AZURITE) ## Run every test; installs Azurite from npm first
 	cargo test --all-targets
