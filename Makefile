@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
+BENCH_DROP := target/bench/million
 export CARGO_TERM_COLOR ?= auto
 
-BENCH_DROP := target/bench/million
 .PHONY: help demo build app bench test fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
