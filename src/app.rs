@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{Config, DeliverTo, Storage},
+    deliver::Limits,
     host::guard::Guard,
     keys::{
         KeySource,
@@ -14,6 +15,7 @@ use crate::{
     run::Runner,
     sink::{
         Sink,
+        queue::{self, Queue},
         stdout::Stdout,
         webhook::{NoClient, Webhook},
     },
@@ -48,6 +50,9 @@ pub enum NoApp {
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
     Webhook(#[from] NoClient),
+    /// The queue's client cannot be made.
+    #[error("the queue is not usable")]
+    Queue(#[from] queue::NoClient),
 }
 
 /// Puts the parts together; connects to nothing yet.
@@ -55,8 +60,10 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     let store = store(&config.drop_storage)?;
     let sink: Arc<dyn Sink> = match config.deliver_to {
         DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     };
+    let batch = config.limits.batch.within(sink.largest_message());
     let api = &config.viva_api;
     let credential = token::credential(&api.url, api.partner.as_ref(), None)?;
     let keys = KeySource {
@@ -78,7 +85,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         tenants: config.tenants,
         keys,
         rules: config.rules,
-        limits: config.limits,
+        limits: Limits { batch, ..config.limits },
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard })

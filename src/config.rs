@@ -3,6 +3,7 @@
 //! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
 //! checking. Nothing falls back to something weaker because a setting was forgotten.
 
+mod queue;
 mod reader;
 mod words;
 
@@ -20,7 +21,7 @@ use crate::{
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
-    sink::webhook::WebhookConfig,
+    sink::{queue::QueueConfig, webhook::WebhookConfig},
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
     store::azure::Account,
 };
@@ -144,6 +145,8 @@ pub struct VivaApiConfig {
 pub enum DeliverTo {
     /// `https://…`
     Webhook(Box<WebhookConfig>),
+    /// `queue://<name>`
+    Queue(Box<QueueConfig>),
     /// `stdout:`
     Stdout,
 }
@@ -161,7 +164,7 @@ impl Config {
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
         let rules = file_rules(&reader);
-        let deliver_to = deliver_to(&reader);
+        let deliver_to = deliver_to(&reader, drop_storage.as_ref());
         let limits = limits(&reader);
         let deadline = reader.or("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
@@ -259,7 +262,7 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
     let bad_rows_allowed = reader.or("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
     Some(Limits {
-        batch: BatchLimits { rows: rows?, bytes: bytes? },
+        batch: BatchLimits { rows: rows?, bytes: bytes?, message: None },
         in_flight: in_flight?,
         decoders: decoders?,
         bad_rows_allowed: bad_rows_allowed?,
@@ -287,13 +290,18 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     Some(VivaApiConfig { url, scope, partner })
 }
 
-fn deliver_to(reader: &Reader<'_>) -> Option<DeliverTo> {
+fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {
     let destination = reader.required("DELIVER_TO");
     let gzip = reader.or("WEBHOOK_GZIP", "false");
     let timeout = reader.or("WEBHOOK_TIMEOUT", "30s");
     let patience = reader.or("DELIVERY_PATIENCE", "4m");
     match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
+        Destination::Queue(name) => {
+            let mut queue = reader.queue(name, drop_storage)?;
+            queue.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            Some(DeliverTo::Queue(Box::new(queue)))
+        }
         Destination::Webhook(url) => {
             // URL and secret are checked whatever is wrong with the rest.
             let mut webhook = reader.webhook(url)?;

@@ -186,7 +186,11 @@ impl Process {
             },
             rules,
             limits: Limits {
-                batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap() },
+                batch: BatchLimits {
+                    rows: batch_rows.try_into().unwrap(),
+                    bytes: 1000.try_into().unwrap(),
+                    message: None,
+                },
                 in_flight: 2.try_into().unwrap(),
                 decoders: one,
                 bad_rows_allowed: 0,

@@ -115,7 +115,7 @@ impl Runner {
         let sum = Sum::of(&records);
         let rows_delivered = sum.rows - sum.bad_rows;
         let failure = Failure { file: None, reason, message, rows_delivered };
-        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure);
+        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure, self.sink.largest_message());
         self.announce(&failed).await?;
         self.record(look, scope, Some((reason, Some(message))), &sum, Some(failed.id)).await?;
         error!(drop.path = %path, %reason, rows_delivered,

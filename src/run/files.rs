@@ -123,8 +123,9 @@ impl Runner {
         let message = format!("file `{}` {}", file.name, chain(error));
         let rows_delivered = work.record().next_row - work.record().bad_rows;
         let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
+        let versions = std::slice::from_ref(file);
         work.confirm().await?;
-        self.announce(&Message::failed(&dossier.facts, std::slice::from_ref(file), &failure)).await?;
+        self.announce(&Message::failed(&dossier.facts, versions, &failure, self.sink.largest_message())).await?;
         work.finish(Status::SetAside(reason), Some(message.clone())).await?;
         error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
             "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);
