@@ -15,6 +15,7 @@ use crate::{
     run::Runner,
     sink::{
         Sink,
+        queue::{self, Queue},
         stdout::Stdout,
         webhook::{NoClient, Webhook},
     },
@@ -50,6 +51,9 @@ pub enum NoApp {
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
     Webhook(#[from] NoClient),
+    /// The queue's client cannot be made.
+    #[error("the queue is not usable")]
+    Queue(#[from] queue::NoClient),
 }
 
 /// Puts the parts together; connects to nothing yet.
@@ -82,10 +86,10 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
 fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTerms, NoApp> {
-    let common = Terms { sink: sink(common.deliver_to)?, rules: common.rules, limits: common.limits };
+    let common = Terms::new(sink(common.deliver_to)?, common.rules, common.limits);
     let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
         let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
-        Ok((tenant, Terms { sink, rules, limits }))
+        Ok((tenant, Terms::new(sink, rules, limits)))
     });
     Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
 }
@@ -93,6 +97,7 @@ fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTe
 fn sink(deliver_to: DeliverTo) -> Result<Arc<dyn Sink>, NoApp> {
     Ok(match deliver_to {
         DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     })
 }

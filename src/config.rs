@@ -3,6 +3,7 @@
 //! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
 //! checking. Nothing falls back to something weaker because a setting was forgotten.
 
+mod queue;
 mod reader;
 mod tenants;
 mod words;
@@ -22,7 +23,7 @@ use crate::{
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
-    sink::webhook::WebhookConfig,
+    sink::{queue::QueueConfig, webhook::WebhookConfig},
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
     store::azure::Account,
 };
@@ -166,6 +167,8 @@ pub struct VivaApiConfig {
 pub enum DeliverTo {
     /// `https://…`
     Webhook(Box<WebhookConfig>),
+    /// `queue://<name>`
+    Queue(Box<QueueConfig>),
     /// `stdout:`
     Stdout,
 }
@@ -182,8 +185,10 @@ impl Config {
         let private_keys = reader.required("PRIVATE_KEYS");
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
-        let terms = terms(&reader);
-        let own_terms = tenants.as_ref().and_then(|tenants: &TenantList| own_terms(&reader, settings, &tenants.own));
+        let terms = terms(&reader, drop_storage.as_ref());
+        let own_terms = tenants
+            .as_ref()
+            .and_then(|tenants: &TenantList| own_terms(&reader, settings, drop_storage.as_ref(), &tenants.own));
         let deadline = reader.or("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
@@ -251,8 +256,8 @@ impl UploadConfig {
     }
 }
 
-fn terms(reader: &Reader<'_>) -> Option<TermsConfig> {
-    let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader));
+fn terms(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TermsConfig> {
+    let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader, drop_storage));
     Some(TermsConfig { rules: rules?, limits: limits?, deliver_to: deliver_to? })
 }
 
@@ -260,6 +265,7 @@ fn terms(reader: &Reader<'_>) -> Option<TermsConfig> {
 fn own_terms(
     reader: &Reader<'_>,
     settings: &Settings,
+    drop_storage: Option<&Storage>,
     own: &BTreeMap<TenantId, Settings>,
 ) -> Option<BTreeMap<TenantId, OwnTerms>> {
     let terms = |(&tenant, own): (&TenantId, &Settings)| {
@@ -272,7 +278,7 @@ fn own_terms(
         merged.0.extend(own.0.clone());
         let own = Reader::new(&merged);
         let (rules, limits) = (file_rules(&own), limits(&own));
-        let deliver_to = if has_a_sink { deliver_to(&own).map(Some) } else { Some(None) };
+        let deliver_to = if has_a_sink { deliver_to(&own, drop_storage).map(Some) } else { Some(None) };
         let terms = own.finish(|| Some(OwnTerms { rules: rules?, limits: limits?, deliver_to: deliver_to? }));
         terms.map(|terms| (tenant, terms)).map_err(|NotUsable(complaints)| reader.complain_of(tenant, complaints)).ok()
     };
@@ -311,7 +317,7 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
     let bad_rows_allowed = reader.or("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
     Some(Limits {
-        batch: BatchLimits { rows: rows?, bytes: bytes? },
+        batch: BatchLimits { rows: rows?, bytes: bytes?, message: None },
         in_flight: in_flight?,
         decoders: decoders?,
         bad_rows_allowed: bad_rows_allowed?,
@@ -339,13 +345,18 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     Some(VivaApiConfig { url, scope, partner })
 }
 
-fn deliver_to(reader: &Reader<'_>) -> Option<DeliverTo> {
+fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {
     let destination = reader.required("DELIVER_TO");
     let gzip = reader.or("WEBHOOK_GZIP", "false");
     let timeout = reader.or("WEBHOOK_TIMEOUT", "30s");
     let patience = reader.or("DELIVERY_PATIENCE", "4m");
     match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
+        Destination::Queue(name) => {
+            let mut queue = reader.queue(name, drop_storage)?;
+            queue.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            Some(DeliverTo::Queue(Box::new(queue)))
+        }
         Destination::Webhook(url) => {
             // URL and secret are checked whatever is wrong with the rest.
             let mut webhook = reader.webhook(url)?;

@@ -9,7 +9,11 @@ use super::{
     NotUsable, Settings, Storage,
     words::{Word, folder},
 };
-use crate::{drop::TenantId, sink::webhook::WebhookConfig, store::azure::Account};
+use crate::{
+    drop::TenantId,
+    sink::webhook::WebhookConfig,
+    store::azure::{Account, AccountError},
+};
 
 /// What would do for a storage account.
 const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
@@ -121,6 +125,11 @@ impl<'s> Reader<'s> {
                 Account::with_identity(uri, self.get(&queue_uri), self.get(&client_id))
             }
         };
+        self.account(name, account)
+    }
+
+    /// The account, or a complaint that it is none.
+    pub(super) fn account(&self, name: &str, account: Result<Account, AccountError>) -> Option<Storage> {
         // The text may hold a key: it is not shown.
         account
             .map(|account| Storage::Azure(Box::new(account)))

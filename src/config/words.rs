@@ -8,6 +8,7 @@ use super::DropContainer;
 use crate::{
     drop::is_plain_segment,
     keys::{unwrap::KeyWrap, viva_api::is_loopback},
+    sink::queue::{BadQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
@@ -218,15 +219,19 @@ impl Word for ApiUrl {
 /// `DELIVER_TO`.
 pub(super) enum Destination {
     Webhook(Url),
+    Queue(QueueName),
     Stdout,
 }
 
 impl Word for Destination {
-    const EXPECTED: &'static str = "https://… or stdout:";
+    const EXPECTED: &'static str = "https://…, queue://<name> or stdout:";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
         if text == "stdout:" {
             return Ok(Self::Stdout);
+        }
+        if let Some(name) = text.strip_prefix("queue://") {
+            return name.parse().map(Self::Queue).map_err(|error: BadQueueName| Some(error.to_string()));
         }
         let url: Url = plainly(text)?;
         if matches!(url.scheme(), "https" | "http") { Ok(Self::Webhook(url)) } else { Err(None) }

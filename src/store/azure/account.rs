@@ -122,6 +122,16 @@ impl Account {
             Some(uri) => Some(https("queueServiceUri", uri)?),
             None => sibling(&blob, "queue"),
         };
+        Self::by_identity(blob, queue, client_id)
+    }
+
+    /// The queues at `queue_service_uri`, by this machine's managed identity. Nothing is known of the account's blobs.
+    pub fn queues_with_identity(queue_service_uri: &str, client_id: Option<&str>) -> Result<Self, AccountError> {
+        let queue = https("queueServiceUri", queue_service_uri)?;
+        Self::by_identity(queue.clone(), Some(queue), client_id)
+    }
+
+    fn by_identity(blob: Url, queue: Option<Url>, client_id: Option<&str>) -> Result<Self, AccountError> {
         let http = http_client(false)?;
         let options = ManagedIdentityCredentialOptions {
             user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
