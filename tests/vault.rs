@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "vault/account.rs"]
+mod account;
 #[path = "vault/custody.rs"]
 mod custody;
 #[path = "vault/drops.rs"]

@@ -118,7 +118,7 @@ impl Entra {
         let book = self.desk.book();
         secrets.add("a client secret", book.secret.clone());
         secrets.add("an identity header", book.identity_header.clone());
-        secrets.add("a token", "eyJ");
+        secrets.add("a token", "eyJhbGciOi");
     }
 
     /// Answers everything with `status` from now on, or well again.

@@ -101,8 +101,7 @@ async fn a_developer_who_is_signed_in_delivers_and_one_who_is_not_is_told_so() {
 
     let folder = tempfile::tempdir().unwrap();
     let token = custody.entra.tokens().issue(RESOURCE);
-    let said =
-        format!(r#"{{"accessToken":"{token}","expiresOn":"2099-01-01 00:00:00.000000","expires_on":4070908800}}"#);
+    let said = format!(r#"{{"accessToken":"{token}","expires_on":4070908800,"tokenType":"Bearer"}}"#);
     fs::write(folder.path().join("az"), format!("#!/bin/sh\necho '{said}'\n")).unwrap();
     fs::set_permissions(folder.path().join("az"), fs::Permissions::from_mode(0o755)).unwrap();
     custody.scene.set("PATH", &format!("{}:/usr/bin:/bin", folder.path().display()));
@@ -167,4 +166,24 @@ async fn a_wrong_client_secret_sets_the_drop_aside() {
     let (_, ended) = custody.deliver().await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("AADSTS7000215: check AZURE_TENANT_ID"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_vault_or_token_service_that_stays_away_is_worth_another_try() {
+    let mut custody = Custody::with(Entra::with_secret).await;
+    // Longer than there is patience, so that there is no waiting for it.
+    custody.vault.answer_always(Behaviour::Throttling(300));
+    let (drop, ended) = custody.deliver().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let origin = custody.vault.url().as_str().trim_end_matches('/').to_owned();
+    assert!(ended.stderr.contains(&format!("the vault `{origin}` did not answer")), "{}", ended.stderr);
+
+    custody.vault.answer_always(Behaviour::Well);
+    custody.scene.set("DEADLINE", "3s");
+    custody.entra.fail(Some(503));
+    let host = custody.scene.host().await;
+    let answer = host.post(&custody.scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.said);
+    custody.entra.fail(None);
+    assert_eq!(custody.deliver_again(&drop).await.code, Some(0));
 }
