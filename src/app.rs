@@ -2,13 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use azure_core::http::{ClientOptions, RetryOptions};
+use url::Url;
+
 use crate::{
-    config::{Config, DeliverTo, OwnTerms, Storage, TermsConfig},
+    config::{Config, DeliverTo, OwnTerms, PrivateKeysIn, Storage, TermsConfig},
     drop::TenantId,
     host::guard::Guard,
+    identity::Identity,
     keys::{
         KeySource,
-        unwrap::PemFolder,
+        unwrap::{PemFolder, PrivateKeys},
+        vault::{self, Vault},
         viva_api::{self, VivaApi, token},
     },
     ledger::blobs::Blobs,
@@ -45,6 +50,9 @@ pub enum NoApp {
     /// The folder in its place cannot be opened.
     #[error("DropStorage is not usable")]
     Folder(#[from] NoFolder),
+    /// The vault's client cannot be made.
+    #[error("the vault of PRIVATE_KEYS is not usable")]
+    Vault(#[from] vault::NotUsable),
     /// The API's client cannot be made.
     #[error("the Viva Insights API is not usable")]
     VivaApi(#[from] viva_api::NotUsable),
@@ -60,9 +68,9 @@ pub enum NoApp {
 pub fn wire(config: Config) -> Result<App, NoApp> {
     let store = store(&config.drop_storage)?;
     let api = &config.viva_api;
-    let credential = token::credential(&api.url, api.partner.as_ref(), None)?;
+    let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
     let keys = KeySource {
-        private_keys: Arc::new(PemFolder::new(config.private_keys)),
+        private_keys: private_keys(&config.private_keys, &config.identity)?,
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
         may_be_missing: config.terms.rules.layout.allow_plaintext,
@@ -100,6 +108,21 @@ fn sink(deliver_to: DeliverTo) -> Result<Arc<dyn Sink>, NoApp> {
         DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     })
+}
+
+/// The keeper of the tenants' private keys: a vault, or a folder in its place.
+pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, NoApp> {
+    Ok(match place {
+        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
+        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+    })
+}
+
+/// The vault at `url`, for `identity`.
+pub fn vault(url: &Url, identity: &Identity) -> Result<Vault, vault::NotUsable> {
+    // One loop of tries is enough, and it is the vault's.
+    let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
+    Vault::new(url, identity.credential(options).map_err(vault::NotUsable::Identity)?)
 }
 
 /// The store of a storage account, or of a folder in its place.

@@ -15,11 +15,12 @@ use url::Url;
 use self::{
     reader::Reader,
     tenants::{OF_THE_SINK, TenantList},
-    words::{ApiUrl, Choice, Columns, ContainerName, Destination, Names, PemFolderUrl, RowValues, Span, Switch},
+    words::{ApiUrl, Choice, Columns, ContainerName, Destination, Names, RowValues, Span, Switch},
 };
 use crate::{
     deliver::Limits,
     drop::{TenantId, tenant::Tenants},
+    identity::Identity,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
@@ -97,8 +98,10 @@ pub struct Config {
     pub state_container: String,
     /// `TENANTS`: who may drop, and where.
     pub tenants: Tenants,
-    /// `PRIVATE_KEYS`: the folder of PEM files.
-    pub private_keys: PathBuf,
+    /// `PRIVATE_KEYS`: where the tenants' private keys are.
+    pub private_keys: PrivateKeysIn,
+    /// Who asks for tokens: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`, or what this machine offers.
+    pub identity: Identity,
     /// `KEY_WRAP`: how keys are wrapped.
     pub key_wrap: KeyWrap,
     /// `VIVA_API_URL` and how to be let in there.
@@ -142,6 +145,15 @@ pub enum Storage {
     Local(PathBuf),
 }
 
+/// `PRIVATE_KEYS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrivateKeysIn {
+    /// `https://{vault}.vault.azure.net`.
+    Vault(Url),
+    /// `file:///dir`: PEM files, for local work.
+    Folder(PathBuf),
+}
+
 /// `DROP_CONTAINER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DropContainer {
@@ -183,6 +195,7 @@ impl Config {
         let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
         let tenants = reader.required("TENANTS");
         let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
         let terms = terms(&reader, drop_storage.as_ref());
@@ -196,13 +209,14 @@ impl Config {
             reader.complain(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
         }
         reader.finish(|| {
-            let (ContainerName(state_container), PemFolderUrl(private_keys)) = (state_container?, private_keys?);
+            let ContainerName(state_container) = state_container?;
             Some(Self {
                 drop_storage: drop_storage?,
                 drop_container: drop_container?,
                 state_container,
                 tenants: tenants.map(|list| list.tenants)?,
-                private_keys,
+                private_keys: private_keys?,
+                identity: identity?,
                 key_wrap: key_wrap?,
                 viva_api: viva_api?,
                 terms: terms?,

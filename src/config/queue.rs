@@ -32,10 +32,13 @@ impl Reader<'_> {
     }
 
     fn sink_storage(&self) -> Option<Storage> {
-        let [blob_uri, queue_uri, client_id] =
-            ["blobServiceUri", "queueServiceUri", "clientId"].map(|what| self.get(&format!("{NAME}__{what}")));
+        let [blob_uri, queue_uri] =
+            ["blobServiceUri", "queueServiceUri"].map(|what| self.get(&format!("{NAME}__{what}")));
         match (self.get(NAME), blob_uri, queue_uri) {
-            (None, None, Some(uri)) => self.account(NAME, Account::queues_with_identity(uri, client_id)),
+            (None, None, Some(uri)) => {
+                let identity = self.identity_at("SinkStorage__clientId")?;
+                self.account(NAME, Account::queues_with_identity(uri, &identity))
+            }
             _ => self.storage(NAME),
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::Application;
 
 /// The Standard Webhooks specification's own example.
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -234,4 +235,32 @@ fn a_columns_name_may_hold_commas_in_double_quotes() {
     for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
         assert!(columns(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn private_keys_are_in_a_vault_or_in_a_folder() {
+    let read = |value| Config::read(&settings(&[("PRIVATE_KEYS", value)])).unwrap().private_keys;
+    assert_eq!(read("file:///keys"), PrivateKeysIn::Folder("/keys".into()));
+    let vault = "https://kv.vault.azure.net";
+    assert_eq!(read(vault), PrivateKeysIn::Vault(vault.parse().unwrap()));
+    for value in ["http://kv.vault.azure.net", "https://kv.vault.azure.net/keys", "kv"] {
+        let complaints = complaints(&[("PRIVATE_KEYS", value)]);
+        assert!(complaints[0].contains("expected https://{vault}.vault.azure.net"), "{complaints:?}");
+    }
+}
+
+#[test]
+fn who_we_are_is_found_by_one_rule() {
+    let identity = |changes: &[(&str, &str)]| Config::read(&settings(changes)).unwrap().identity;
+    assert!(matches!(identity(&[]), Identity::Developer));
+    assert!(matches!(identity(&[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    assert!(matches!(identity(&[("MSI_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    for name in ["AZURE_CLIENT_ID", "DropStorage__clientId"] {
+        assert!(matches!(identity(&[(name, "id")]), Identity::Managed(Some(id)) if id == "id"), "{name}");
+    }
+    let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
+    assert!(matches!(identity(&application), Identity::Application(Application { app_id, .. }) if app_id == "id"));
+    let complaints = complaints(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with("AZURE_CLIENT_ID is not set") && !complaints[0].contains("hunter2"));
 }
