@@ -10,5 +10,6 @@ pub(crate) mod host_payloads;
 pub(crate) mod json;
 pub(crate) mod queue;
 pub(crate) mod scene;
+pub(crate) mod schema;
 pub(crate) mod secrets;
 pub(crate) mod vectors;

@@ -31,6 +31,7 @@ use super::{
     host::{Host, Settings},
     host_payloads,
     json::differences,
+    schema,
     secrets::Secrets,
     vectors,
 };
@@ -215,6 +216,15 @@ impl Scene {
     /// Waits until the receiver has what is `expected` of the drop at `path`.
     pub(crate) async fn wait_for(&self, expected: impl Fn(&Received) -> bool) -> Received {
         self.receiver.wait_for(LONG, expected).await.unwrap()
+    }
+}
+
+impl Drop for Scene {
+    /// However a test ends, what its receiver was sent is what the schema says.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.receiver.received().texts.iter().for_each(|text| schema::check(text));
+        }
     }
 }
 
