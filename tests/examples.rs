@@ -30,6 +30,9 @@ use support::{
 /// How much a receiver has kept when it is killed, in bytes: a part of the drop.
 const IN_THE_MIDDLE: u64 = 200_000;
 
+/// How many rows the drop has.
+const ROWS: usize = 4000;
+
 /// An example, on the command line.
 struct Example {
     program: OsString,
@@ -75,7 +78,7 @@ impl Example {
         until(|| fs::metadata(&self.kept).is_ok_and(|file| file.len() > IN_THE_MIDDLE)).await;
         running.kill().await.unwrap();
         let rows = self.rows().await.len();
-        assert!(rows > 0, "it was killed after it had kept something");
+        assert!((1..ROWS).contains(&rows), "it was killed in the middle: after {rows} rows");
         self.start()
     }
 
@@ -124,7 +127,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 /// A drop of some hundred messages, and its rows, sorted.
 async fn drop_of(scene: &mut Scene) -> (SimulatedDrop, Vec<String>) {
     scene.set("BATCH_ROWS", "20");
-    let drop = scene.drop(4000, 2).await;
+    let drop = scene.drop(ROWS as u64, 2).await;
     let rows = scene.rows_of(&drop).await;
     scene.lay(&drop).await;
     let rows = rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap());
