@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use vivadrop::{store::azure::Account, stub::receiver::Receiver};
 
-use super::azurite::Azurite;
+use super::{azurite::Azurite, schema};
 
 /// How many messages the service hands out at once, at most.
 const MOST: usize = 32;
@@ -53,6 +53,12 @@ impl QueueEnd {
         format!("queue://{}", self.name)
     }
 
+    /// Its address, with a signature that opens it for an hour.
+    pub(crate) fn signed_url(&self) -> String {
+        let signature = self.account.shared_access_signature().unwrap();
+        format!("{}?{}", self.url, signature.expose_secret())
+    }
+
     /// Takes all messages out of the queue; one that is not there has none.
     pub(crate) async fn take_all(&self) -> Vec<Taken> {
         let mut all = Vec::new();
@@ -72,6 +78,12 @@ impl QueueEnd {
                 return all;
             }
         }
+    }
+
+    /// How many messages are in it, hidden ones counted.
+    pub(crate) async fn count(&self) -> u64 {
+        let answer = self.client.get(self.at("", "comp=metadata")).send().await.unwrap();
+        answer.headers()["x-ms-approximate-messages-count"].to_str().unwrap().parse().unwrap()
     }
 
     /// Posts `messages` to `receiver`, signed, as a consumer would that hands them on.
@@ -108,6 +120,7 @@ fn taken(xml: &str) -> Taken {
         behind.split_once('<').unwrap().0.to_owned()
     };
     let base64 = value("MessageText");
-    let body = BASE64_STANDARD.decode(&base64).unwrap().into();
+    let body: Bytes = BASE64_STANDARD.decode(&base64).unwrap().into();
+    schema::check(&body);
     Taken { expires: value("ExpirationTime"), base64, body }
 }
