@@ -8,6 +8,7 @@ pub(crate) mod entra;
 pub(crate) mod host;
 pub(crate) mod host_payloads;
 pub(crate) mod json;
+pub(crate) mod memory;
 pub(crate) mod scene;
 pub(crate) mod secrets;
 pub(crate) mod tls;
