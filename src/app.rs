@@ -1,12 +1,13 @@
 //! Settings made into working parts. The only file that knows Azure, files and sinks by name at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use azure_core::http::{ClientOptions, RetryOptions};
 use url::Url;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage},
+    config::{Config, DeliverTo, OwnTerms, PrivateKeysIn, Storage, TermsConfig},
+    drop::TenantId,
     host::guard::Guard,
     identity::Identity,
     keys::{
@@ -19,6 +20,7 @@ use crate::{
     run::Runner,
     sink::{
         Sink,
+        queue::{self, Queue},
         stdout::Stdout,
         webhook::{NoClient, Webhook},
     },
@@ -27,6 +29,7 @@ use crate::{
         azure::{AccountError, AzureStore},
         local::{LocalStore, NoFolder},
     },
+    terms::{AllTerms, Terms},
 };
 
 /// The working parts.
@@ -56,22 +59,21 @@ pub enum NoApp {
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
     Webhook(#[from] NoClient),
+    /// The queue's client cannot be made.
+    #[error("the queue is not usable")]
+    Queue(#[from] queue::NoClient),
 }
 
 /// Puts the parts together; connects to nothing yet.
 pub fn wire(config: Config) -> Result<App, NoApp> {
     let store = store(&config.drop_storage)?;
-    let sink: Arc<dyn Sink> = match config.deliver_to {
-        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
-        DeliverTo::Stdout => Arc::new(Stdout::new()),
-    };
     let api = &config.viva_api;
     let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
     let keys = KeySource {
         private_keys: private_keys(&config.private_keys, &config.identity)?,
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
-        may_be_missing: config.rules.layout.allow_plaintext,
+        may_be_missing: config.terms.rules.layout.allow_plaintext,
     };
     let guard = Guard {
         store: Arc::clone(&store),
@@ -82,14 +84,30 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     let runner = Runner {
         ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
         store,
-        sink,
         tenants: config.tenants,
         keys,
-        rules: config.rules,
-        limits: config.limits,
+        terms: terms(config.terms, config.own_terms)?,
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard })
+}
+
+/// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
+fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTerms, NoApp> {
+    let common = Terms::new(sink(common.deliver_to)?, common.rules, common.limits);
+    let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
+        let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
+        Ok((tenant, Terms::new(sink, rules, limits)))
+    });
+    Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
+}
+
+fn sink(deliver_to: DeliverTo) -> Result<Arc<dyn Sink>, NoApp> {
+    Ok(match deliver_to {
+        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
+        DeliverTo::Stdout => Arc::new(Stdout::new()),
+    })
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.

@@ -20,5 +20,7 @@ mod process;
 mod pull;
 #[path = "serve/storage.rs"]
 mod storage;
+#[path = "serve/tenants.rs"]
+mod tenants;
 #[path = "serve/webhook.rs"]
 mod webhook;

@@ -318,7 +318,7 @@ mod tests {
                 rows("a", 0, &["{}", "{}"], &[]),
                 Message::completed(&facts(), &[], 3, 0),
                 rows("a", 2, &["{}"], &[]),
-                Message::failed(&facts(), &[], &failure),
+                Message::failed(&facts(), &[], &failure, None),
             ],
             true,
         );
