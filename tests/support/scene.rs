@@ -1,6 +1,6 @@
 //! A customer's store, a partner's receiver, the Viva Insights API, and drops to lay between them.
 
-use std::{fs, num::NonZeroUsize, ops::Deref, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, ops::Deref, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -230,6 +230,11 @@ impl Scene {
     /// What the host posts when the blob `name` of the drop was created.
     pub(crate) fn event(&self, drop: &SimulatedDrop, name: &str) -> Value {
         host_payloads::blob_trigger(&self.url(drop, name), 1)
+    }
+
+    /// What the state container has, where the store is a folder: the ledger's records.
+    pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
+        vectors::contents(&self.folder.path().join("store/vivadrop-state"))
     }
 
     /// Waits until the receiver has what is `expected` of the drop at `path`.
