@@ -142,11 +142,11 @@ fn stages(criterion: &mut Criterion) {
         if name == "numbers" {
             let rows = decode().expect("lines are short");
             let limit = |limit| NonZeroUsize::new(limit).expect("above 0");
-            let limits = BatchLimits { rows: limit(500), bytes: limit(1 << 20) };
+            let limits = BatchLimits { rows: limit(500), bytes: limit(1 << 20), message: None };
             group.bench_function("batch", |bench| {
                 bench.iter(|| {
-                    let mut batches = Batches::new(limits, 0);
-                    rows.iter().map(|rows| batches.push(rows).len()).sum::<usize>()
+                    let (mut batches, mut done) = (Batches::new(limits, 0, 0, None), Vec::new());
+                    rows.iter().try_for_each(|rows| batches.push(rows, &mut done)).map(|()| done.len())
                 });
             });
         }

@@ -3,6 +3,7 @@
 //! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
 //! checking. Nothing falls back to something weaker because a setting was forgotten.
 
+mod queue;
 mod reader;
 mod tenants;
 mod words;
@@ -14,15 +15,16 @@ use url::Url;
 use self::{
     reader::Reader,
     tenants::{OF_THE_SINK, TenantList},
-    words::{ApiUrl, Choice, Columns, ContainerName, Destination, Names, PemFolderUrl, RowValues, Span, Switch},
+    words::{ApiUrl, Choice, Columns, ContainerName, Destination, Names, RowValues, Span, Switch},
 };
 use crate::{
     deliver::Limits,
     drop::{TenantId, tenant::Tenants},
+    identity::Identity,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
-    sink::webhook::WebhookConfig,
+    sink::{queue::QueueConfig, sealed::SecretReference, webhook::WebhookConfig},
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
     store::azure::Account,
 };
@@ -96,8 +98,10 @@ pub struct Config {
     pub state_container: String,
     /// `TENANTS`: who may drop, and where.
     pub tenants: Tenants,
-    /// `PRIVATE_KEYS`: the folder of PEM files.
-    pub private_keys: PathBuf,
+    /// `PRIVATE_KEYS`: where the tenants' private keys are.
+    pub private_keys: PrivateKeysIn,
+    /// Who asks for tokens: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`, or what this machine offers.
+    pub identity: Identity,
     /// `KEY_WRAP`: how keys are wrapped.
     pub key_wrap: KeyWrap,
     /// `VIVA_API_URL` and how to be let in there.
@@ -141,6 +145,15 @@ pub enum Storage {
     Local(PathBuf),
 }
 
+/// `PRIVATE_KEYS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrivateKeysIn {
+    /// `https://{vault}.vault.azure.net`.
+    Vault(Url),
+    /// `file:///dir`: PEM files, for local work.
+    Folder(PathBuf),
+}
+
 /// `DROP_CONTAINER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DropContainer {
@@ -164,8 +177,10 @@ pub struct VivaApiConfig {
 /// `DELIVER_TO`.
 #[derive(Debug)]
 pub enum DeliverTo {
-    /// `https://…`
-    Webhook(Box<WebhookConfig>),
+    /// `https://…`, signed with the secret at this place, if it has none of its own.
+    Webhook(Box<WebhookConfig>, Option<SecretReference>),
+    /// `queue://<name>`
+    Queue(Box<QueueConfig>),
     /// `stdout:`
     Stdout,
 }
@@ -180,10 +195,13 @@ impl Config {
         let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
         let tenants = reader.required("TENANTS");
         let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
-        let terms = terms(&reader);
-        let own_terms = tenants.as_ref().and_then(|tenants: &TenantList| own_terms(&reader, settings, &tenants.own));
+        let terms = terms(&reader, drop_storage.as_ref());
+        let own_terms = tenants
+            .as_ref()
+            .and_then(|tenants: &TenantList| own_terms(&reader, settings, drop_storage.as_ref(), &tenants.own));
         let deadline = reader.or("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
@@ -191,13 +209,14 @@ impl Config {
             reader.complain(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
         }
         reader.finish(|| {
-            let (ContainerName(state_container), PemFolderUrl(private_keys)) = (state_container?, private_keys?);
+            let ContainerName(state_container) = state_container?;
             Some(Self {
                 drop_storage: drop_storage?,
                 drop_container: drop_container?,
                 state_container,
                 tenants: tenants.map(|list| list.tenants)?,
-                private_keys,
+                private_keys: private_keys?,
+                identity: identity?,
                 key_wrap: key_wrap?,
                 viva_api: viva_api?,
                 terms: terms?,
@@ -251,8 +270,8 @@ impl UploadConfig {
     }
 }
 
-fn terms(reader: &Reader<'_>) -> Option<TermsConfig> {
-    let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader));
+fn terms(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TermsConfig> {
+    let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader, drop_storage));
     Some(TermsConfig { rules: rules?, limits: limits?, deliver_to: deliver_to? })
 }
 
@@ -260,6 +279,7 @@ fn terms(reader: &Reader<'_>) -> Option<TermsConfig> {
 fn own_terms(
     reader: &Reader<'_>,
     settings: &Settings,
+    drop_storage: Option<&Storage>,
     own: &BTreeMap<TenantId, Settings>,
 ) -> Option<BTreeMap<TenantId, OwnTerms>> {
     let terms = |(&tenant, own): (&TenantId, &Settings)| {
@@ -272,7 +292,7 @@ fn own_terms(
         merged.0.extend(own.0.clone());
         let own = Reader::new(&merged);
         let (rules, limits) = (file_rules(&own), limits(&own));
-        let deliver_to = if has_a_sink { deliver_to(&own).map(Some) } else { Some(None) };
+        let deliver_to = if has_a_sink { deliver_to(&own, drop_storage).map(Some) } else { Some(None) };
         let terms = own.finish(|| Some(OwnTerms { rules: rules?, limits: limits?, deliver_to: deliver_to? }));
         terms.map(|terms| (tenant, terms)).map_err(|NotUsable(complaints)| reader.complain_of(tenant, complaints)).ok()
     };
@@ -311,7 +331,7 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
     let bad_rows_allowed = reader.or("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
     Some(Limits {
-        batch: BatchLimits { rows: rows?, bytes: bytes? },
+        batch: BatchLimits { rows: rows?, bytes: bytes?, message: None },
         in_flight: in_flight?,
         decoders: decoders?,
         bad_rows_allowed: bad_rows_allowed?,
@@ -339,20 +359,25 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     Some(VivaApiConfig { url, scope, partner })
 }
 
-fn deliver_to(reader: &Reader<'_>) -> Option<DeliverTo> {
+fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {
     let destination = reader.required("DELIVER_TO");
     let gzip = reader.or("WEBHOOK_GZIP", "false");
     let timeout = reader.or("WEBHOOK_TIMEOUT", "30s");
     let patience = reader.or("DELIVERY_PATIENCE", "4m");
     match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
+        Destination::Queue(name) => {
+            let mut queue = reader.queue(name, drop_storage)?;
+            queue.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            Some(DeliverTo::Queue(Box::new(queue)))
+        }
         Destination::Webhook(url) => {
             // URL and secret are checked whatever is wrong with the rest.
-            let mut webhook = reader.webhook(url)?;
+            let (mut webhook, secret) = reader.webhook(url)?;
             webhook.gzip = gzip.map(|Switch(gzip)| gzip)?;
             webhook.timeout = timeout.map(|Span(timeout)| timeout)?;
             webhook.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
-            Some(DeliverTo::Webhook(Box::new(webhook)))
+            Some(DeliverTo::Webhook(Box::new(webhook), secret))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! piece, and a `finish` that says whether the end is one. [`layout`] chooses the stages for a file, [`text`] joins them.
 
 pub mod batch;
+pub mod buffers;
 pub mod columns;
 pub mod decode;
 pub mod decrypt;
@@ -13,6 +14,7 @@ pub mod layout;
 pub mod lines;
 pub mod past;
 pub mod text;
+pub mod trace;
 
 /// Where a stage hands its pieces on. An error stops the stage.
 pub type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;

@@ -15,6 +15,14 @@ pub struct Terms {
     pub limits: Limits,
 }
 
+impl Terms {
+    /// These terms; batches end where the sink's messages have room for no more.
+    pub fn new(sink: Arc<dyn Sink>, rules: FileRules, limits: Limits) -> Self {
+        let batch = limits.batch.within(sink.largest_message());
+        Self { sink, rules, limits: Limits { batch, ..limits } }
+    }
+}
+
 /// The terms of every tenant.
 #[derive(Debug)]
 pub struct AllTerms {

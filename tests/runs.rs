@@ -175,7 +175,7 @@ impl Process {
             ..FileRules::default()
         };
         let limits = Limits {
-            batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap() },
+            batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None },
             in_flight: 2.try_into().unwrap(),
             decoders: one,
             bad_rows_allowed: 0,
@@ -191,7 +191,7 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            terms: AllTerms { common: Terms { sink, rules, limits }, own: BTreeMap::new() },
+            terms: AllTerms { common: Terms::new(sink, rules, limits), own: BTreeMap::new() },
             window: ReadWindow::default(),
         };
         Self { runner, life }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::Application;
 
 /// The Standard Webhooks specification's own example.
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -182,7 +183,20 @@ fn a_tenants_own_webhook_does_not_share_the_secret_of_the_apps() {
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{complaints:?}");
     let config = Config::read(&own(&format!(r#","WEBHOOK_SECRET":"{SECRET}""#))).unwrap();
-    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_))));
+    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
+}
+
+#[test]
+fn a_secret_may_be_in_a_vault() {
+    let read = |reference: &str| {
+        let changes = [("DELIVER_TO", "https://a.example"), ("WEBHOOK_SECRET", reference)];
+        Config::read(&settings(&changes)).map(|config| config.terms.deliver_to)
+    };
+    let reference = "@Microsoft.KeyVault(VaultName=kv;SecretName=hook)";
+    let DeliverTo::Webhook(_, Some(secret)) = read(reference).unwrap() else { panic!("expected a reference") };
+    assert_eq!(secret, reference.parse().unwrap());
+    let complaints = read("@Microsoft.KeyVault(VaultName=kv)").unwrap_err().0;
+    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not usable: expected @Microsoft.KeyVault("), "{complaints:?}");
 }
 
 #[test]
@@ -234,4 +248,32 @@ fn a_columns_name_may_hold_commas_in_double_quotes() {
     for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
         assert!(columns(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn private_keys_are_in_a_vault_or_in_a_folder() {
+    let read = |value| Config::read(&settings(&[("PRIVATE_KEYS", value)])).unwrap().private_keys;
+    assert_eq!(read("file:///keys"), PrivateKeysIn::Folder("/keys".into()));
+    let vault = "https://kv.vault.azure.net";
+    assert_eq!(read(vault), PrivateKeysIn::Vault(vault.parse().unwrap()));
+    for value in ["http://kv.vault.azure.net", "https://kv.vault.azure.net/keys", "kv"] {
+        let complaints = complaints(&[("PRIVATE_KEYS", value)]);
+        assert!(complaints[0].contains("expected https://{vault}.vault.azure.net"), "{complaints:?}");
+    }
+}
+
+#[test]
+fn who_we_are_is_found_by_one_rule() {
+    let identity = |changes: &[(&str, &str)]| Config::read(&settings(changes)).unwrap().identity;
+    assert!(matches!(identity(&[]), Identity::Developer));
+    assert!(matches!(identity(&[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    assert!(matches!(identity(&[("MSI_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    for name in ["AZURE_CLIENT_ID", "DropStorage__clientId"] {
+        assert!(matches!(identity(&[(name, "id")]), Identity::Managed(Some(id)) if id == "id"), "{name}");
+    }
+    let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
+    assert!(matches!(identity(&application), Identity::Application(Application { app_id, .. }) if app_id == "id"));
+    let complaints = complaints(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with("AZURE_CLIENT_ID is not set") && !complaints[0].contains("hunter2"));
 }

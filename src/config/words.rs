@@ -4,10 +4,11 @@ use std::{num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use url::Url;
 
-use super::DropContainer;
+use super::{DropContainer, PrivateKeysIn};
 use crate::{
     drop::is_plain_segment,
-    keys::{unwrap::KeyWrap, viva_api::is_loopback},
+    keys::{unwrap::KeyWrap, vault::vault_url, viva_api::is_loopback},
+    sink::queue::{BadQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
@@ -182,14 +183,12 @@ impl Word for DropContainer {
     }
 }
 
-/// `PRIVATE_KEYS`: the folder behind a `file:///` URL.
-pub(super) struct PemFolderUrl(pub PathBuf);
-
-impl Word for PemFolderUrl {
-    const EXPECTED: &'static str = "file:///dir, a folder with a {tenantId}.pem for each tenant";
+impl Word for PrivateKeysIn {
+    const EXPECTED: &'static str =
+        "https://{vault}.vault.azure.net, or file:///dir, a folder with a {tenantId}.pem for each tenant";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
-        folder(text).map(Self).ok_or(None)
+        vault_url(text).map(Self::Vault).or_else(|| folder(text).map(Self::Folder)).ok_or(None)
     }
 }
 
@@ -218,15 +217,19 @@ impl Word for ApiUrl {
 /// `DELIVER_TO`.
 pub(super) enum Destination {
     Webhook(Url),
+    Queue(QueueName),
     Stdout,
 }
 
 impl Word for Destination {
-    const EXPECTED: &'static str = "https://… or stdout:";
+    const EXPECTED: &'static str = "https://…, queue://<name> or stdout:";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
         if text == "stdout:" {
             return Ok(Self::Stdout);
+        }
+        if let Some(name) = text.strip_prefix("queue://") {
+            return name.parse().map(Self::Queue).map_err(|error: BadQueueName| Some(error.to_string()));
         }
         let url: Url = plainly(text)?;
         if matches!(url.scheme(), "https" | "http") { Ok(Self::Webhook(url)) } else { Err(None) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain};
+use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain, conclude::announce};
 use crate::{
     deliver::{FileError, FileJob, deliver_file},
     drop::metadata::JobMetadata,
@@ -125,9 +125,10 @@ impl Runner {
         let message = format!("file `{}` {}", file.name, chain(error));
         let rows_delivered = work.record().next_row - work.record().bad_rows;
         let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
+        let versions = std::slice::from_ref(file);
         work.confirm().await?;
-        let failed = Message::failed(&dossier.facts, std::slice::from_ref(file), &failure);
-        self.announce(dossier.tenant, &failed).await?;
+        let sink = &self.terms.of(dossier.tenant).sink;
+        announce(&**sink, &Message::failed(&dossier.facts, versions, &failure, sink.largest_message())).await?;
         work.finish(Status::SetAside(reason), Some(message.clone())).await?;
         error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
             "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);
