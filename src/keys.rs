@@ -1,10 +1,12 @@
 //! Keys: wrapped ones in, File and Column key out.
 //!
 //! [`details`] reads wrapped keys from JSON, [`viva_api`] asks Microsoft for them, [`unwrap`] opens them with the tenant's
-//! RSA key. Key material lives in types that zero themselves on drop and print as `…`.
+//! RSA key, which a [`vault`] keeps, or a file. Key material lives in types that zero themselves on drop and print as `…`.
 
+pub(crate) mod answer;
 pub mod details;
 pub mod unwrap;
+pub mod vault;
 pub mod viva_api;
 
 use std::{fmt, sync::Arc};
@@ -39,13 +41,13 @@ impl fmt::Debug for AesKey {
     }
 }
 
-/// The keys of one drop.
+/// The keys of one drop. They are shared, not copied: what is moved leaves a copy behind.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// Decrypts the files; absent only for drops without any keys, which can hold plain rows alone.
-    pub file: Option<AesKey>,
+    pub file: Option<Arc<AesKey>>,
     /// Decrypts the encrypted columns; absent when the customer has not consented.
-    pub column: Option<AesKey>,
+    pub column: Option<Arc<AesKey>>,
 }
 
 /// A key as it travels: encrypted with the tenant's public RSA key.

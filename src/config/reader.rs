@@ -9,7 +9,12 @@ use super::{
     NotUsable, Settings, Storage,
     words::{Word, folder},
 };
-use crate::{sink::webhook::WebhookConfig, store::azure::Account};
+use crate::{
+    drop::TenantId,
+    identity::{Application, Identity},
+    sink::{sealed::SecretReference, webhook::WebhookConfig},
+    store::azure::{Account, AccountError},
+};
 
 /// What would do for a storage account.
 const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
@@ -38,8 +43,22 @@ impl<'s> Reader<'s> {
         self.settings.get(name)
     }
 
+    /// Complains once, whatever number of parts read a setting.
     pub(super) fn complain(&self, complaint: String) {
-        self.complaints.borrow_mut().push(complaint);
+        let mut all = self.complaints.borrow_mut();
+        if !all.contains(&complaint) {
+            all.push(complaint);
+        }
+    }
+
+    /// Complaints about a tenant's own settings. What was said of the app's is not said again.
+    pub(super) fn complain_of(&self, tenant: TenantId, complaints: Vec<String>) {
+        let mut all = self.complaints.borrow_mut();
+        for complaint in complaints {
+            if !all.contains(&complaint) {
+                all.push(format!("TENANTS, {tenant}: {complaint}"));
+            }
+        }
     }
 
     /// A setting that must be there.
@@ -64,11 +83,15 @@ impl<'s> Reader<'s> {
             Err(None) => format!("{}: expected {}", state(name, text), T::EXPECTED),
             Err(Some(more)) => format!("{name} is not usable: {more} (expected {})", T::EXPECTED),
         };
-        // A setting that two parts read is complained about once.
+        self.complain_once(complaint);
+        None
+    }
+
+    /// A setting that two parts read is complained about once.
+    fn complain_once(&self, complaint: String) {
         if !self.complaints.borrow().contains(&complaint) {
             self.complain(complaint);
         }
-        None
     }
 
     /// Settings that are of use together alone: all of them, or none.
@@ -81,7 +104,7 @@ impl<'s> Reader<'s> {
             names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
         for name in &missing {
             let others = names.iter().filter(|other| *other != name).copied().collect::<Vec<_>>().join(" and ");
-            self.complain(format!("{name} is not set: expected it together with {others}"));
+            self.complain_once(format!("{name} is not set: expected it together with {others}"));
         }
         missing.is_empty().then(|| Some(values.map(Option::unwrap_or_default)))
     }
@@ -108,9 +131,20 @@ impl<'s> Reader<'s> {
             (Some(text), None) => Account::from_connection_string(text),
             (None, Some(uri)) => {
                 let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
-                Account::with_identity(uri, self.get(&queue_uri), self.get(&client_id))
+                Account::with_identity(uri, self.get(&queue_uri), &self.identity_at(&client_id)?)
             }
         };
+        self.account(name, account)
+    }
+
+    /// Who we are to an account. A client id next to it is a managed identity's, as the host reads it.
+    pub(super) fn identity_at(&self, client_id: &str) -> Option<Identity> {
+        let managed = self.get(client_id).map(|id| Identity::Managed(Some(id.to_owned())));
+        managed.or_else(|| self.identity())
+    }
+
+    /// The account, or a complaint that it is none.
+    pub(super) fn account(&self, name: &str, account: Result<Account, AccountError>) -> Option<Storage> {
         // The text may hold a key: it is not shown.
         account
             .map(|account| Storage::Azure(Box::new(account)))
@@ -118,11 +152,42 @@ impl<'s> Reader<'s> {
             .ok()
     }
 
+    /// Who we are where no setting next to it says so: an application with a secret, the managed identity on Azure, and
+    /// elsewhere whoever is signed in.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        if self.get("AZURE_CLIENT_SECRET").is_some() {
+            let [tenant_id, app_id, app_secret] =
+                self.together(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
+            return Some(Identity::Application(Application {
+                tenant_id: tenant_id.to_owned(),
+                app_id: app_id.to_owned(),
+                app_secret: app_secret.into(),
+            }));
+        }
+        // App Service sets the first on every app that has an identity; Cloud Shell and Azure ML the second.
+        let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
+        let client_id = self.get("AZURE_CLIENT_ID").or_else(|| self.get("DropStorage__clientId"));
+        Some(match client_id {
+            Some(id) => Identity::Managed(Some(id.to_owned())),
+            None if is_on_azure => Identity::Managed(None),
+            None => Identity::Developer,
+        })
+    }
+
     /// The webhook, by its URL and the secret that goes with it.
-    pub(super) fn webhook(&self, url: Url) -> Option<WebhookConfig> {
-        let secret = self.get("WEBHOOK_SECRET").map(SecretString::from);
-        match WebhookConfig::new(url, secret.as_ref()) {
-            Ok(config) => Some(config),
+    pub(super) fn webhook(&self, url: Url) -> Option<(WebhookConfig, Option<SecretReference>)> {
+        let secret = self.get("WEBHOOK_SECRET");
+        let (config, reference) = match secret.filter(|text| SecretReference::is_meant(text)) {
+            None => (WebhookConfig::new(url, secret.map(SecretString::from).as_ref()), Some(None)),
+            Some(text) => {
+                let reference = text.parse::<SecretReference>();
+                let reference =
+                    reference.map_err(|error| self.complain(format!("WEBHOOK_SECRET is not usable: {error}")));
+                (WebhookConfig::to_be_signed(url), reference.ok().map(Some))
+            }
+        };
+        match config {
+            Ok(config) => Some((config, reference?)),
             Err(error) => {
                 // Neither is shown: a URL may hold a password, and a secret is one.
                 error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));

@@ -26,6 +26,7 @@ use url::Url;
 
 pub use self::account::{Account, AccountError};
 use self::failure::{Cause, container_is_there, is_leased, lacks_container, store_error};
+pub(crate) use self::failure::{error_code, innermost};
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
 use crate::drop::{BlobPath, is_plain_segment};
 
