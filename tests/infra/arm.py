@@ -124,6 +124,8 @@ class Template:
         self.variables = self.json["variables"]
         self.values = dict(values or {})
         self.mentioned = set()
+        # What Azure is asked of resources, and in which version of its API.
+        self.asked = set()
         # What loops and lambdas have named, while they run.
         self.locals = {}
         unknown = set(self.values) - set(self.parameters)
@@ -220,6 +222,12 @@ class Template:
         self.mentioned.add(identifier)
         return identifier
 
+    def _reference(self, identifier, version, full=""):
+        if full not in ("", "full"):
+            raise Mistake(f"reference() takes `full` or nothing, not `{full}`")
+        self.asked.add((identifier, version))
+        return Unknown(f"reference({identifier})")
+
     def _extensionresourceid(self, scope, kind, *names):
         identifier = resource_id(kind, names, scope)
         self.mentioned.add(identifier)
@@ -275,7 +283,6 @@ FUNCTIONS = {
     "mul": lambda a, b: a * b,
     "not": lambda value: not value,
     "or": lambda *values: any(values),
-    "reference": lambda identifier, version, full="": Unknown(f"reference({identifier})"),
     "resourceGroup": lambda: {"id": GROUP, "location": "westeurope", "name": "group"},
     "skip": lambda items, count: items[count:],
     "split": lambda text, separator: text.split(separator),

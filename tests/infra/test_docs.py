@@ -5,6 +5,7 @@ import unittest
 
 from . import given
 from .arm import ROOT, Template
+from .test_templates import GRANTED, ROLES
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -56,6 +57,13 @@ class TheDocuments(unittest.TestCase):
         named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
         self.assertGreater(len(named), 8)
         self.assertLessEqual(named, set(Template(given.PARTNER).parameters))
+
+    def test_list_the_roles_that_the_templates_give(self):
+        security = (ROOT / "docs/security.md").read_text()
+        table = security.split("## Roles", 1)[1].split("\n## ", 1)[0]
+        granted = {role for roles in GRANTED.values() for _, _, role in roles}
+        listed = {role for role in ROLES.values() if role in table}
+        self.assertEqual(listed, granted)
 
     def test_list_the_columns_of_the_directory_that_leave_the_tenant(self):
         customer = (ROOT / "docs/customer.md").read_text()
