@@ -48,18 +48,28 @@ def folder(reference):
 
 
 class ThePipeline(unittest.TestCase):
-    def test_extracts_every_supported_metric_and_whose_it_is(self):
-        dataset = deployed()["VivaInsights"]["properties"]
+    def columns(self, table):
+        values = {**given.LEAST[given.MANAGED_APP], "tableName": table}
+        dataset = deployed({given.MANAGED_APP: values})["VivaInsights"]["properties"]
         self.assertEqual(dataset["type"], "Office365Table")
-        self.assertEqual({column["name"] for column in dataset["schema"]}, {"ObjectId", *METRICS})
-        asked = activities()["Extract Viva Insights data"]["typeProperties"]["source"]["outputColumns"]
-        self.assertEqual(asked, [{"name": column["name"]} for column in dataset["schema"]])
+        self.assertEqual(dataset["typeProperties"]["tableName"], table)
+        return {column["name"]: column["type"] for column in dataset["structure"]}
+
+    def test_extracts_every_supported_metric(self):
+        self.assertEqual(set(self.columns("VivaInsightsDataset_v0")), set(METRICS))
+
+    def test_extracts_every_column_of_the_later_report(self):
+        columns = self.columns("VivaInsightsDataset_PersonReport_v1")
+        self.assertLessEqual({"ObjectId", "MetricDate", "IsActive", "Collaboration hours", "Emails sent"}, set(columns))
 
     def test_knows_the_metrics_that_the_handler_makes_numbers_of(self):
         source = (given.ROOT / "src/stage/columns.rs").read_text()
-        for column in deployed()["VivaInsights"]["properties"]["schema"]:
-            if column["type"] == "Double":
-                self.assertIn(f'"{column["name"]}"', source)
+        for table in Template(given.MANAGED_APP).parameters["tableName"]["allowedValues"]:
+            numbers = [name for name, kind in self.columns(table).items() if kind == "double"]
+            label = f"{table} ({len(numbers)} metrics)"
+            self.assertIn(label, given.USER_INTERFACE.read_text())
+            for name in numbers:
+                self.assertIn(f'"{name}"', source)
 
     def test_lays_drops_where_the_handler_looks_for_them(self):
         for name, kind in (("Viva Insights data", "VivaInsights"), ("the directory", "AADUser")):
@@ -188,7 +198,6 @@ class TheInstaller(unittest.TestCase):
             ("partner", "partnerSasUrl", sas, sas.replace("https", "http")),
             ("partner", "notifyUrl", "https://app.azurewebsites.net/api/notify", "http://app.azurewebsites.net/api/notify"),
             ("partner", "notifyUrl", "", "notify"),
-            ("data", "tableName", "VivaInsightsDataset_PersonReport_v1", "a table"),
         ):
             pattern = self.controls[(step, name)]["constraints"]["regex"]
             with self.subTest(name, bad=bad):
