@@ -7,6 +7,7 @@ use crate::{
     host::guard::Guard,
     keys::{
         KeySource,
+        custody::KeyCustody,
         unwrap::PemFolder,
         viva_api::{self, VivaApi, token},
     },
@@ -82,6 +83,11 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard })
+}
+
+/// Who makes and keeps the tenants' keys.
+pub fn custody(config: &Config) -> Arc<dyn KeyCustody> {
+    Arc::new(PemFolder::new(&config.private_keys))
 }
 
 /// The store of a storage account, or of a folder in its place.

@@ -1,5 +1,6 @@
 //! The command line: one function a command, and the only place that prints for people.
 
+mod check;
 mod decode;
 mod deliver;
 mod simulate;
@@ -40,6 +41,8 @@ enum Command {
     Sweep,
     /// Make an encrypted drop of believable rows
     Simulate(simulate::SimulateArguments),
+    /// Look at settings, storage, keys, API and sink: what was found, and what to do
+    Check,
     /// Show all of it on this machine; no account is needed
     Demo(demo::DemoArguments),
 }
@@ -108,6 +111,8 @@ pub(crate) enum Trouble {
     Usage(String),
     /// 3: the drop was refused; trying again cannot help.
     Refused(String),
+    /// This code; all has been said.
+    Said(u8),
 }
 
 impl Trouble {
@@ -138,6 +143,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
+        Command::Check => check::check().await,
         Command::Demo(arguments) => {
             demo::demo(&arguments).await.map_err(|error| Trouble::TryAgain(format!("{error:#}")))
         }
@@ -147,6 +153,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(Trouble::TryAgain(said)) => (1, format!("could not finish: {said}")),
         Err(Trouble::Usage(said)) => (2, said),
         Err(Trouble::Refused(said)) => (3, format!("refused: {said}")),
+        Err(Trouble::Said(code)) => return ExitCode::from(code),
     };
     eprintln!("{said}");
     ExitCode::from(code)

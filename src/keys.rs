@@ -3,6 +3,7 @@
 //! [`details`] reads wrapped keys from JSON, [`viva_api`] asks Microsoft for them, [`unwrap`] opens them with the tenant's
 //! RSA key. Key material lives in types that zero themselves on drop and print as `…`.
 
+pub mod custody;
 pub mod details;
 pub mod unwrap;
 pub mod viva_api;

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "cli/again.rs"]
 mod again;
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/decode.rs"]
 mod decode;
 #[path = "cli/deliver.rs"]

@@ -3,6 +3,7 @@
 //! Knows the wire format of `egressDecryptionKey` and which answers are final. [`token`] knows how we prove who we are.
 
 mod answer;
+mod probe;
 pub mod token;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
@@ -37,7 +38,8 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The Viva Insights API at one address.
 pub struct VivaApi {
     client: reqwest::Client,
-    endpoint: Url,
+    /// What endpoints are below of: `…/v1.0`.
+    base: Url,
     token: Option<Token>,
     patience: Patience,
     try_timeout: Duration,
@@ -45,7 +47,7 @@ pub struct VivaApi {
 
 impl fmt::Debug for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VivaApi").field("endpoint", &self.endpoint.as_str()).finish_non_exhaustive()
+        f.debug_struct("VivaApi").field("base", &self.base.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -114,7 +116,7 @@ impl VivaApi {
         }
         Ok(Self {
             client: client.build().map_err(NotUsable::Client)?,
-            endpoint: endpoint(url, local).ok_or(NotUsable::Url)?,
+            base: base(url, local).ok_or(NotUsable::Url)?,
             token,
             patience: PATIENCE,
             try_timeout: TRY_TIMEOUT,
@@ -149,24 +151,40 @@ impl VivaApi {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        let answer = self.exchange(self.endpoint("egressDecryptionKey"), question).await?;
+        self.read(answer, question).await
+    }
+
+    fn endpoint(&self, name: &str) -> Url {
+        let mut endpoint = self.base.clone();
+        endpoint.set_path(&format!("{}/{name}", endpoint.path()));
+        endpoint
+    }
+
+    /// Posts `body` in our name; whatever is answered.
+    async fn exchange(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, Trouble> {
         let Some(token) = &self.token else {
-            let answer = self.post(question, None).await?;
-            return self.read(answer, question).await;
+            return self.post(endpoint, body, None).await;
         };
         let secret = token.get(self.try_timeout).await?;
-        let mut answer = self.post(question, Some(&secret)).await?;
+        let answer = self.post(endpoint.clone(), body, Some(&secret)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             // It may have lapsed on the way. The credential's cache cannot be told so: it renews by the clock.
             let newer = token.get(self.try_timeout).await?;
             if newer != secret {
-                answer = self.post(question, Some(&newer)).await?;
+                return self.post(endpoint, body, Some(&newer)).await;
             }
         }
-        self.read(answer, question).await
+        Ok(answer)
     }
 
-    async fn post(&self, question: &Question<'_>, token: Option<&Secret>) -> Result<Response, Trouble> {
-        let mut request = self.client.post(self.endpoint.clone()).timeout(self.try_timeout).json(question);
+    async fn post(
+        &self,
+        endpoint: Url,
+        body: &(impl Serialize + Sync),
+        token: Option<&Secret>,
+    ) -> Result<Response, Trouble> {
+        let mut request = self.client.post(endpoint).timeout(self.try_timeout).json(body);
         if let Some(token) = token {
             request = request.bearer_auth(token.secret());
         }
@@ -230,16 +248,16 @@ impl VivaApi {
 /// What errors call it.
 impl fmt::Display for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the Viva Insights API at `{}`", self.endpoint.origin().ascii_serialization())
+        write!(f, "the Viva Insights API at `{}`", self.base.origin().ascii_serialization())
     }
 }
 
-fn endpoint(url: &Url, local: bool) -> Option<Url> {
+fn base(url: &Url, local: bool) -> Option<Url> {
     let scheme_is_fine = url.scheme() == "https" || (url.scheme() == "http" && local);
     let is_plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
-    let mut endpoint = url.clone();
-    endpoint.path_segments_mut().ok()?.pop_if_empty().extend(["v1.0", "egressDecryptionKey"]);
-    (scheme_is_fine && is_plain).then_some(endpoint)
+    let mut base = url.clone();
+    base.path_segments_mut().ok()?.pop_if_empty().push("v1.0");
+    (scheme_is_fine && is_plain).then_some(base)
 }
 
 #[cfg(test)]
@@ -254,10 +272,10 @@ mod tests {
     fn the_endpoint_is_below_the_given_address() {
         for address in ["https://api.example", "https://api.example/", "https://api.example:443"] {
             let api = VivaApi::new(&url(address), None, String::new()).unwrap();
-            assert_eq!(api.endpoint.as_str(), "https://api.example/v1.0/egressDecryptionKey");
+            assert_eq!(api.endpoint("egressDecryptionKey").as_str(), "https://api.example/v1.0/egressDecryptionKey");
         }
         let api = VivaApi::new(&url("http://127.0.0.1:7071/viva/"), None, String::new()).unwrap();
-        assert_eq!(api.endpoint.as_str(), "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey");
+        assert_eq!(api.endpoint("egressDecryptionKey").as_str(), "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey");
     }
 
     #[test]
