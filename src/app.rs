@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use azure_core::http::{ClientOptions, RetryOptions};
+use url::Url;
+
 use crate::{
-    config::{Config, DeliverTo, Storage},
+    config::{Config, DeliverTo, PrivateKeysIn, Storage},
     host::guard::Guard,
+    identity::Identity,
     keys::{
         KeySource,
         custody::KeyCustody,
-        unwrap::PemFolder,
+        unwrap::{PemFolder, PrivateKeys},
+        vault::{self, Vault},
         viva_api::{self, VivaApi, token},
     },
     ledger::blobs::Blobs,
@@ -43,6 +48,9 @@ pub enum NoApp {
     /// The folder in its place cannot be opened.
     #[error("DropStorage is not usable")]
     Folder(#[from] NoFolder),
+    /// The vault's client cannot be made.
+    #[error("the vault of PRIVATE_KEYS is not usable")]
+    Vault(#[from] vault::NotUsable),
     /// The API's client cannot be made.
     #[error("the Viva Insights API is not usable")]
     VivaApi(#[from] viva_api::NotUsable),
@@ -59,9 +67,9 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     };
     let api = &config.viva_api;
-    let credential = token::credential(&api.url, api.partner.as_ref(), None)?;
+    let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
     let keys = KeySource {
-        private_keys: Arc::new(PemFolder::new(config.private_keys)),
+        private_keys: private_keys(&config.private_keys, &config.identity)?,
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
         may_be_missing: config.rules.layout.allow_plaintext,
@@ -85,9 +93,27 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     Ok(App { runner, guard })
 }
 
-/// Who makes and keeps the tenants' keys.
-pub fn custody(config: &Config) -> Arc<dyn KeyCustody> {
-    Arc::new(PemFolder::new(&config.private_keys))
+/// The keeper of the tenants' private keys: a vault, or a folder in its place.
+pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, NoApp> {
+    Ok(match place {
+        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
+        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+    })
+}
+
+/// The vault at `url`, for `identity`.
+pub fn vault(url: &Url, identity: &Identity) -> Result<Vault, vault::NotUsable> {
+    // One loop of tries is enough, and it is the vault's.
+    let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
+    Vault::new(url, identity.credential(options).map_err(vault::NotUsable::Identity)?)
+}
+
+/// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
+pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, NoApp> {
+    Ok(match place {
+        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
+        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+    })
 }
 
 /// The store of a storage account, or of a folder in its place.

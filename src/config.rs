@@ -12,11 +12,12 @@ use url::Url;
 
 use self::{
     reader::Reader,
-    words::{ApiUrl, Choice, ContainerName, Destination, Names, PemFolderUrl, RowValues, Span, Switch},
+    words::{ApiUrl, Choice, ContainerName, Destination, Names, RowValues, Span, Switch},
 };
 use crate::{
     deliver::Limits,
     drop::tenant::Tenants,
+    identity::Identity,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
@@ -94,8 +95,10 @@ pub struct Config {
     pub state_container: String,
     /// `TENANTS`: who may drop, and where.
     pub tenants: Tenants,
-    /// `PRIVATE_KEYS`: the folder of PEM files.
-    pub private_keys: PathBuf,
+    /// `PRIVATE_KEYS`: where the tenants' private keys are.
+    pub private_keys: PrivateKeysIn,
+    /// Who asks for tokens: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`, or what this machine offers.
+    pub identity: Identity,
     /// `KEY_WRAP`: how keys are wrapped.
     pub key_wrap: KeyWrap,
     /// `VIVA_API_URL` and how to be let in there.
@@ -117,6 +120,15 @@ pub enum Storage {
     Azure(Box<Account>),
     /// A folder whose folders are containers: for local work.
     Local(PathBuf),
+}
+
+/// `PRIVATE_KEYS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrivateKeysIn {
+    /// `https://{vault}.vault.azure.net`.
+    Vault(Url),
+    /// `file:///dir`: PEM files, for local work.
+    Folder(PathBuf),
 }
 
 /// `DROP_CONTAINER`.
@@ -158,6 +170,7 @@ impl Config {
         let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
         let tenants = reader.required("TENANTS");
         let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
         let rules = file_rules(&reader);
@@ -170,13 +183,14 @@ impl Config {
             reader.complain(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
         }
         reader.finish(|| {
-            let (ContainerName(state_container), PemFolderUrl(private_keys)) = (state_container?, private_keys?);
+            let ContainerName(state_container) = state_container?;
             Some(Self {
                 drop_storage: drop_storage?,
                 drop_container: drop_container?,
                 state_container,
                 tenants: tenants?,
-                private_keys,
+                private_keys: private_keys?,
+                identity: identity?,
                 key_wrap: key_wrap?,
                 viva_api: viva_api?,
                 rules: rules?,

@@ -1,11 +1,13 @@
 //! Keys: wrapped ones in, File and Column key out.
 //!
 //! [`details`] reads wrapped keys from JSON, [`viva_api`] asks Microsoft for them, [`unwrap`] opens them with the tenant's
-//! RSA key. Key material lives in types that zero themselves on drop and print as `…`.
+//! RSA key, which a [`vault`] keeps, or a file. Key material lives in types that zero themselves on drop and print as `…`.
 
+pub(crate) mod answer;
 pub mod custody;
 pub mod details;
 pub mod unwrap;
+pub mod vault;
 pub mod viva_api;
 
 use std::{fmt, sync::Arc};

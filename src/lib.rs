@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod demo;
 pub mod drop;
 pub mod host;
+pub mod identity;
 pub mod keys;
 pub mod ledger;
 pub mod message;

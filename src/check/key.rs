@@ -30,6 +30,10 @@ pub(super) async fn of(premises: &Premises, tenant: TenantId) -> Vec<Finding> {
         }
         Err(error) => return vec![Finding::of_key("key", &tried, &error)],
     };
+    if !key.enabled {
+        let text = format!("{tried}: `{}` is disabled", premises.custody.place(tenant));
+        return vec![Finding::mend("key", text).todo("enable it: `az keyvault key set-attributes --enabled true`")];
+    }
     let unwrapped = match unwraps(premises, tenant, &key).await {
         Ok(()) => Finding::well("key", format!("the key of {tenant} unwraps what its public half encrypts")),
         Err(error) => Finding::of_key("key", &format!("unwrapped a test value for {tenant}"), &error),

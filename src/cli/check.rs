@@ -59,8 +59,9 @@ fn premises(config: Config) -> Result<Premises, Trouble> {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
-    let custody = app::custody(&config);
-    let App { runner, guard } = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    let not_here = |error: app::NoApp| Trouble::TryAgain(chain(&error));
+    let custody = app::custody(&config.private_keys, &config.identity).map_err(not_here)?;
+    let App { runner, guard } = app::wire(config).map_err(not_here)?;
     Ok(Premises {
         store_address,
         drop_containers: guard.containers(),

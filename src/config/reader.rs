@@ -9,7 +9,11 @@ use super::{
     NotUsable, Settings, Storage,
     words::{Word, folder},
 };
-use crate::{sink::webhook::WebhookConfig, store::azure::Account};
+use crate::{
+    identity::{Application, Identity},
+    sink::webhook::WebhookConfig,
+    store::azure::Account,
+};
 
 /// What would do for a storage account.
 const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
@@ -64,11 +68,15 @@ impl<'s> Reader<'s> {
             Err(None) => format!("{}: expected {}", state(name, text), T::EXPECTED),
             Err(Some(more)) => format!("{name} is not usable: {more} (expected {})", T::EXPECTED),
         };
-        // A setting that two parts read is complained about once.
+        self.complain_once(complaint);
+        None
+    }
+
+    /// A setting that two parts read is complained about once.
+    fn complain_once(&self, complaint: String) {
         if !self.complaints.borrow().contains(&complaint) {
             self.complain(complaint);
         }
-        None
     }
 
     /// Settings that are of use together alone: all of them, or none.
@@ -81,7 +89,7 @@ impl<'s> Reader<'s> {
             names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
         for name in &missing {
             let others = names.iter().filter(|other| *other != name).copied().collect::<Vec<_>>().join(" and ");
-            self.complain(format!("{name} is not set: expected it together with {others}"));
+            self.complain_once(format!("{name} is not set: expected it together with {others}"));
         }
         missing.is_empty().then(|| Some(values.map(Option::unwrap_or_default)))
     }
@@ -108,7 +116,9 @@ impl<'s> Reader<'s> {
             (Some(text), None) => Account::from_connection_string(text),
             (None, Some(uri)) => {
                 let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
-                Account::with_identity(uri, self.get(&queue_uri), self.get(&client_id))
+                // The host takes a client id next to the account for a managed identity's.
+                let managed = self.get(&client_id).map(|id| Identity::Managed(Some(id.to_owned())));
+                Account::with_identity(uri, self.get(&queue_uri), &managed.or_else(|| self.identity())?)
             }
         };
         // The text may hold a key: it is not shown.
@@ -116,6 +126,28 @@ impl<'s> Reader<'s> {
             .map(|account| Storage::Azure(Box::new(account)))
             .map_err(|error| self.complain(format!("{name} is not usable: {error} (expected {STORAGE})")))
             .ok()
+    }
+
+    /// Who we are where no setting next to it says so: an application with a secret, the managed identity on Azure, and
+    /// elsewhere whoever is signed in.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        if self.get("AZURE_CLIENT_SECRET").is_some() {
+            let [tenant_id, app_id, app_secret] =
+                self.together(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
+            return Some(Identity::Application(Application {
+                tenant_id: tenant_id.to_owned(),
+                app_id: app_id.to_owned(),
+                app_secret: app_secret.into(),
+            }));
+        }
+        // App Service sets the first on every app that has an identity; Cloud Shell and Azure ML the second.
+        let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
+        let client_id = self.get("AZURE_CLIENT_ID").or_else(|| self.get("DropStorage__clientId"));
+        Some(match client_id {
+            Some(id) => Identity::Managed(Some(id.to_owned())),
+            None if is_on_azure => Identity::Managed(None),
+            None => Identity::Developer,
+        })
     }
 
     /// The webhook, by its URL and the secret that goes with it.

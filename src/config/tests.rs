@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::Application;
 
 const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 
@@ -145,4 +146,32 @@ fn lengths_of_time_have_units() {
     for (text, seconds) in [("90s", 90.0), ("4m", 240.0), ("1h", 3600.0), ("250ms", 0.25)] {
         assert_eq!(Config::read(&settings(&[("DEADLINE", text)])).unwrap().deadline.as_secs_f64(), seconds);
     }
+}
+
+#[test]
+fn private_keys_are_in_a_vault_or_in_a_folder() {
+    let read = |value| Config::read(&settings(&[("PRIVATE_KEYS", value)])).unwrap().private_keys;
+    assert_eq!(read("file:///keys"), PrivateKeysIn::Folder("/keys".into()));
+    let vault = "https://kv.vault.azure.net";
+    assert_eq!(read(vault), PrivateKeysIn::Vault(vault.parse().unwrap()));
+    for value in ["http://kv.vault.azure.net", "https://kv.vault.azure.net/keys", "kv"] {
+        let complaints = complaints(&[("PRIVATE_KEYS", value)]);
+        assert!(complaints[0].contains("expected https://{vault}.vault.azure.net"), "{complaints:?}");
+    }
+}
+
+#[test]
+fn who_we_are_is_found_by_one_rule() {
+    let identity = |changes: &[(&str, &str)]| Config::read(&settings(changes)).unwrap().identity;
+    assert!(matches!(identity(&[]), Identity::Developer));
+    assert!(matches!(identity(&[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    assert!(matches!(identity(&[("MSI_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
+    for name in ["AZURE_CLIENT_ID", "DropStorage__clientId"] {
+        assert!(matches!(identity(&[(name, "id")]), Identity::Managed(Some(id)) if id == "id"), "{name}");
+    }
+    let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
+    assert!(matches!(identity(&application), Identity::Application(Application { app_id, .. }) if app_id == "id"));
+    let complaints = complaints(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with("AZURE_CLIENT_ID is not set") && !complaints[0].contains("hunter2"));
 }

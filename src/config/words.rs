@@ -4,10 +4,10 @@ use std::{num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use url::Url;
 
-use super::DropContainer;
+use super::{DropContainer, PrivateKeysIn};
 use crate::{
     drop::{is_plain_segment, tenant::Tenants},
-    keys::{unwrap::KeyWrap, viva_api::is_loopback},
+    keys::{unwrap::KeyWrap, vault::vault_url, viva_api::is_loopback},
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
@@ -161,14 +161,12 @@ impl Word for DropContainer {
     }
 }
 
-/// `PRIVATE_KEYS`: the folder behind a `file:///` URL.
-pub(super) struct PemFolderUrl(pub PathBuf);
-
-impl Word for PemFolderUrl {
-    const EXPECTED: &'static str = "file:///dir, a folder with a {tenantId}.pem for each tenant";
+impl Word for PrivateKeysIn {
+    const EXPECTED: &'static str =
+        "https://{vault}.vault.azure.net, or file:///dir, a folder with a {tenantId}.pem for each tenant";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
-        folder(text).map(Self).ok_or(None)
+        vault_url(text).map(Self::Vault).or_else(|| folder(text).map(Self::Folder)).ok_or(None)
     }
 }
 

@@ -41,6 +41,8 @@ pub struct PublicKey {
     pub exponent: Vec<u8>,
     /// Until when it is of use.
     pub expiry: Expiry,
+    /// Whether its keeper lets it be used.
+    pub enabled: bool,
 }
 
 /// Until when a key is of use.

@@ -2,7 +2,6 @@
 //!
 //! Knows the wire format of `egressDecryptionKey` and which answers are final. [`token`] knows how we prove who we are.
 
-mod answer;
 mod probe;
 pub mod token;
 
@@ -15,12 +14,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use url::{Host, Url};
 
-use self::{
-    answer::{bounded, code_in, may_help_to_try_again, retry_after},
-    token::Token,
-};
+use self::token::Token;
 use super::{
     KeyError, WrappedKeys,
+    answer::{bounded, code_in, may_help_to_try_again, retry_after},
     details::{first_object, wrapped_keys},
 };
 use crate::{

@@ -4,7 +4,7 @@
 //! along.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -18,6 +18,8 @@ use std::{
 };
 
 use tempfile::TempDir;
+
+use super::tls::Certificate;
 
 /// The account of every emulator, and its published key.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";
@@ -36,6 +38,7 @@ pub(crate) fn shared() -> &'static Azurite {
 
 /// A running Azurite.
 pub(crate) struct Azurite {
+    scheme: &'static str,
     blob_port: u16,
     queue_port: u16,
     server: Mutex<Option<Server>>,
@@ -50,18 +53,24 @@ impl Azurite {
     }
 
     fn with_data(data: Option<TempDir>) -> Self {
-        let (server, [blob_port, queue_port]) = Server::start(data.as_ref(), [0, 0]);
-        Self { blob_port, queue_port, server: Mutex::new(Some(server)), data }
+        let (server, [blob_port, queue_port]) = Server::start(data.as_ref(), [0, 0], None);
+        Self { scheme: "http", blob_port, queue_port, server: Mutex::new(Some(server)), data }
+    }
+
+    /// Starts one that takes tokens of Microsoft Entra ID, and so speaks TLS, with `certificate`. It cannot be paused.
+    pub(crate) fn with_tokens(certificate: &Certificate) -> Self {
+        let (server, [blob_port, queue_port]) = Server::start(None, [0, 0], Some(certificate));
+        Self { scheme: "https", blob_port, queue_port, server: Mutex::new(Some(server)), data: None }
     }
 
     /// Where the blob service is, account included, without a slash at the end.
     pub(crate) fn blob_endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/{ACCOUNT}", self.blob_port)
+        format!("{}://127.0.0.1:{}/{ACCOUNT}", self.scheme, self.blob_port)
     }
 
     /// Where the queue service is, account included, without a slash at the end.
     pub(crate) fn queue_endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/{ACCOUNT}", self.queue_port)
+        format!("{}://127.0.0.1:{}/{ACCOUNT}", self.scheme, self.queue_port)
     }
 
     /// A connection string with the account key.
@@ -96,7 +105,7 @@ impl Azurite {
         let mut server = self.server();
         // The old one lets go of the ports first.
         server.take();
-        *server = Some(Server::start(self.data.as_ref(), [self.blob_port, self.queue_port]).0);
+        *server = Some(Server::start(self.data.as_ref(), [self.blob_port, self.queue_port], None).0);
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Server>> {
@@ -112,8 +121,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(data: Option<&TempDir>, ports: [u16; 2]) -> (Self, [u16; 2]) {
+    fn start(data: Option<&TempDir>, ports: [u16; 2], tokens: Option<&Certificate>) -> (Self, [u16; 2]) {
         let folder = installed();
+        let tokens = tokens.map(|certificate| {
+            let [cert, key] = [certificate.file(), certificate.key_file()].map(PathBuf::into_os_string);
+            [OsString::from("--oauth"), "basic".into(), "--cert".into(), cert, "--key".into(), key]
+        });
         let place = match data {
             Some(data) => [OsStr::new("--location"), data.path().as_os_str()].to_vec(),
             None => [OsStr::new("--inMemoryPersistence")].to_vec(),
@@ -122,6 +135,7 @@ impl Server {
             .arg(folder.join("serve.js"))
             .args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--loose"])
             .args(place)
+            .args(tokens.into_iter().flatten())
             .args(["--blobPort", &ports[0].to_string(), "--queuePort", &ports[1].to_string(), "--tablePort", "0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,9 +4,12 @@
 
 pub(crate) mod azurite;
 pub(crate) mod command;
+pub(crate) mod entra;
 pub(crate) mod host;
 pub(crate) mod host_payloads;
 pub(crate) mod json;
 pub(crate) mod scene;
 pub(crate) mod secrets;
+pub(crate) mod tls;
+pub(crate) mod vault;
 pub(crate) mod vectors;

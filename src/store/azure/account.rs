@@ -1,6 +1,6 @@
 //! A storage account: where its services are, and what opens them.
 //!
-//! Knows connection strings and managed identities; the blob store and a queue sink are built on the same account. What
+//! Knows connection strings and identities; the blob store and a queue sink are built on the same account. What
 //! opens it is put on a request on its way out (the SDK's logs redact it), and is in no error and no Debug output.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -13,7 +13,6 @@ use azure_core::{
         policies::{Policy, PolicyResult},
     },
 };
-use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 use url::Url;
@@ -23,6 +22,7 @@ use super::{
     endpoint::{endpoints, https, is_loopback, sibling},
     signature::AccountKey,
 };
+use crate::identity::Identity;
 
 /// How long one try may take to reach the account.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -74,8 +74,8 @@ pub enum AccountError {
         /// What it should be.
         expected: &'static str,
     },
-    /// The managed identity cannot be set up on this machine.
-    #[error("the managed identity is not usable")]
+    /// The identity cannot be set up on this machine.
+    #[error("the identity is not usable")]
     Identity(#[source] azure_core::Error),
     /// TLS cannot be set up on this machine.
     #[error("cannot set up HTTPS")]
@@ -110,24 +110,20 @@ impl Account {
         Ok(Self { blob, queue, access, http })
     }
 
-    /// The account at `blob_service_uri`, by this machine's managed identity: the one of `client_id`, or else its own.
-    /// Both URIs are `https`; the queue service's is derived from the blob service's where it is not given.
+    /// The account at `blob_service_uri`, by `identity`. Both URIs are `https`; the queue service's is derived from the blob
+    /// service's where it is not given.
     pub fn with_identity(
         blob_service_uri: &str,
         queue_service_uri: Option<&str>,
-        client_id: Option<&str>,
+        identity: &Identity,
     ) -> Result<Self, AccountError> {
         let blob = https("blobServiceUri", blob_service_uri)?;
         let queue = match queue_service_uri {
             Some(uri) => Some(https("queueServiceUri", uri)?),
             None => sibling(&blob, "queue"),
         };
-        let http = http_client(false)?;
-        let options = ManagedIdentityCredentialOptions {
-            user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
-            client_options: client_options(&http, None),
-        };
-        let identity = ManagedIdentityCredential::new(Some(options)).map_err(AccountError::Identity)?;
+        let http = http_client(is_loopback(&blob))?;
+        let identity = identity.credential(client_options(&http, None)).map_err(AccountError::Identity)?;
         Ok(Self { blob, queue, access: Access::Identity(identity), http })
     }
 
@@ -141,7 +137,7 @@ impl Account {
         self.queue.as_ref()
     }
 
-    /// What the constructor of an SDK client takes as its credential: the managed identity, or nothing where
+    /// What the constructor of an SDK client takes as its credential: the identity's, or nothing where
     /// [`Self::client_options`] signs.
     pub fn credential(&self) -> Option<Arc<dyn TokenCredential>> {
         match &self.access {
@@ -155,7 +151,7 @@ impl Account {
         client_options(&self.http, Some(self.clone()))
     }
 
-    /// The query string that opens the account now: its SAS, or one that its key signs. `None` for a managed identity.
+    /// The query string that opens the account now: its SAS, or one that its key signs. `None` for an identity.
     pub fn shared_access_signature(&self) -> Option<SecretString> {
         match &self.access {
             Access::Key(key) => {
@@ -173,7 +169,7 @@ impl fmt::Debug for Account {
         let access = match &self.access {
             Access::Key(_) => "account key",
             Access::Signature(_) => "SAS",
-            Access::Identity(_) => "managed identity",
+            Access::Identity(_) => "identity",
         };
         f.debug_struct("Account").field("blob", &self.blob.as_str()).field("access", &access).finish_non_exhaustive()
     }

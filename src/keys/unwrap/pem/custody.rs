@@ -120,6 +120,7 @@ fn public_half(key: &RsaPrivateKey) -> PublicKey {
         modulus: key.n().to_bytes_be(),
         exponent: key.e().to_bytes_be(),
         expiry: Expiry::NotKept,
+        enabled: true,
     };
     public.version = public.thumbprint();
     public.version.truncate(VERSION_DIGITS);

@@ -105,10 +105,13 @@ fn debug_output_shows_no_secret() {
 
 #[test]
 fn a_managed_identity_is_used_over_https_alone() {
-    let account = Account::with_identity("https://acct.blob.core.windows.net/", None, Some("client")).unwrap();
+    let account =
+        Account::with_identity("https://acct.blob.core.windows.net/", None, &Identity::Managed(Some("client".into())))
+            .unwrap();
     assert!(account.credential().is_some());
     assert!(account.shared_access_signature().is_none());
     assert_eq!(account.queue_endpoint().unwrap().as_str(), "https://acct.queue.core.windows.net/");
-    let refusal = Account::with_identity("http://127.0.0.1:10000/devstoreaccount1", None, None).unwrap_err();
+    let refusal =
+        Account::with_identity("http://127.0.0.1:10000/devstoreaccount1", None, &Identity::Managed(None)).unwrap_err();
     assert!(refusal.to_string().contains("blobServiceUri"), "{refusal}");
 }

@@ -1,0 +1,162 @@
+//! What the vault's failures mean. Its own words are left out, but for the codes that its documentation lists.
+
+use std::time::Duration;
+
+use azure_core::{error::ErrorKind, http::headers};
+use time::OffsetDateTime;
+
+use super::Vault;
+use crate::{
+    drop::TenantId,
+    identity::{NoToken, network_cause},
+    keys::{
+        KeyError,
+        answer::{code_in, inner_code_in, may_help_to_try_again, retry_after},
+    },
+    retry::Attempt,
+};
+
+/// What came of a try that gave no answer to use.
+pub(super) enum Failure {
+    /// The vault refuses: asking again cannot help.
+    Refused(Refusal),
+    /// It did not answer, or cannot now.
+    Unavailable {
+        /// What happened.
+        why: String,
+        /// How long it asks us to wait.
+        wait: Option<Duration>,
+    },
+    /// It was not asked: there is no token.
+    NoToken(NoToken),
+    /// What answers is no vault, or asks for a token of another domain.
+    Unreadable,
+}
+
+impl Failure {
+    pub(super) fn of(error: &azure_core::Error) -> Self {
+        match error.kind() {
+            ErrorKind::HttpResponse { status, raw_response, .. } => {
+                let body = raw_response.as_deref().map(|response| response.body().as_ref());
+                let refusal = Refusal {
+                    status: u16::from(*status),
+                    code: body.and_then(code_in),
+                    inner: body.and_then(inner_code_in),
+                };
+                if !may_help_to_try_again(refusal.status) {
+                    return Self::Refused(refusal);
+                }
+                let headers = raw_response.as_deref().map(|response| response.headers());
+                let asked = headers.and_then(|headers| headers.get_optional_str(&headers::RETRY_AFTER));
+                let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
+                Self::Unavailable { why: refusal.answered(), wait }
+            }
+            ErrorKind::Credential => Self::NoToken(NoToken::of(error)),
+            ErrorKind::Io | ErrorKind::Connection => {
+                Self::silent(network_cause(error).unwrap_or_else(|| "the connection broke".to_owned()))
+            }
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// It did not answer.
+    pub(super) fn silent(why: String) -> Self {
+        Self::Unavailable { why, wait: None }
+    }
+}
+
+impl NoToken {
+    /// What it means that the vault could not be asked.
+    pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
+        let why = match self {
+            Self::Unavailable { why, wait } => {
+                let what = "the token service".to_owned();
+                return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
+            }
+            Self::Refused(answered) => format!(
+                "{answered}: check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or without them the app's \
+                 managed identity"
+            ),
+            Self::NobodySignedIn => "there is no managed identity here, and nobody is signed in: `az login`, or set \
+                                     AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+                .to_owned(),
+        };
+        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {vault} ({why})")))
+    }
+}
+
+/// What is asked of the vault.
+#[derive(Clone, Copy)]
+pub(super) enum Operation {
+    Decrypt,
+    Read,
+    Create,
+    List,
+}
+
+impl Operation {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Decrypt => "decrypt with",
+            Self::Read => "read",
+            Self::Create => "make",
+            Self::List => "list",
+        }
+    }
+
+    /// The least of the built-in roles that may do it.
+    fn role(self) -> &'static str {
+        match self {
+            Self::Decrypt | Self::Read | Self::List => "Key Vault Crypto User",
+            Self::Create => "Key Vault Crypto Officer",
+        }
+    }
+}
+
+/// An answer that is no success, and stays none.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The code of the error, and the one inside it, which says why: `Forbidden`, `ForbiddenByRbac`.
+    pub(super) code: Option<String>,
+    pub(super) inner: Option<String>,
+}
+
+impl Refusal {
+    fn answered(&self) -> String {
+        match self.inner.as_ref().or(self.code.as_ref()) {
+            Some(code) => format!("HTTP {}, {code}", self.status),
+            None => format!("HTTP {}", self.status),
+        }
+    }
+
+    /// What was refused, why as far as the codes tell, and what to do.
+    pub(super) fn told(&self, vault: &Vault, operation: Operation, tenant: Option<TenantId>) -> String {
+        let answered = self.answered();
+        let (verb, role) = (operation.verb(), operation.role());
+        let key = tenant.map_or_else(|| "the keys".to_owned(), |tenant| format!("the key `{tenant}`"));
+        match (self.status, self.inner.as_deref()) {
+            (404, _) => format!(
+                "{vault} has no such key as `{}`, or not the version that the drop names ({answered}): \
+                 `vivadrop onboard` makes a tenant's key",
+                tenant.map_or_else(String::new, |tenant| tenant.to_string())
+            ),
+            (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => format!(
+                "the firewall of {vault} does not let this machine in ({answered}): allow the app's network there, or give \
+                 it a private endpoint"
+            ),
+            (403, Some("KeyDisabled")) => format!("{key} in {vault} is disabled ({answered}): enable it there"),
+            (403, Some("KeyNotYetValid" | "KeyExpired")) => {
+                format!("{key} in {vault} is outside its dates ({answered}): set its activation and expiry dates there")
+            }
+            (403, Some("KeyOperationForbidden")) => format!(
+                "{key} in {vault} is not for that ({answered}): add decrypt and unwrapKey to its permitted operations"
+            ),
+            (401 | 403, _) => format!(
+                "{vault} does not let us {verb} {key} ({answered}): give the identity of this app the role {role} on the \
+                 vault"
+            ),
+            _ => format!("{vault} does not {verb} {key} ({answered}): check PRIVATE_KEYS"),
+        }
+    }
+}

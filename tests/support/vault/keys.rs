@@ -1,0 +1,162 @@
+//! The keys of the vault: real ones, in memory, by name and version.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rsa::{Oaep, Pkcs1v15Encrypt, RsaPrivateKey, rand_core::OsRng, sha2::Sha256, traits::PublicKeyParts};
+use serde_json::{Value, json};
+use sha1::Sha1;
+use url::Url;
+use uuid::Uuid;
+
+use super::Refusal;
+
+/// The versions of each key, the oldest first.
+#[derive(Default)]
+pub(super) struct Shelf(BTreeMap<String, Vec<Version>>);
+
+pub(super) struct Version {
+    version: String,
+    key: RsaPrivateKey,
+    pub(super) enabled: bool,
+    pub(super) operations: Vec<String>,
+    expires: Option<i64>,
+    created: u64,
+}
+
+impl Shelf {
+    /// Puts a version there; returns its name.
+    pub(super) fn add(&mut self, name: &str, key: RsaPrivateKey, expires: Option<i64>) -> String {
+        let version = Uuid::new_v4().simple().to_string();
+        let operations =
+            ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"].map(ToOwned::to_owned).to_vec();
+        let versions = self.0.entry(name.to_owned()).or_default();
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + versions.len() as u64;
+        versions.push(Version { version: version.clone(), key, enabled: true, operations, expires, created });
+        version
+    }
+
+    pub(super) fn change(&mut self, name: &str, change: impl Fn(&mut Version)) {
+        self.0.get_mut(name).expect("there is such a key").iter_mut().for_each(change);
+    }
+
+    /// The version, or the current one where it is empty. Names are matched without case.
+    fn find(&self, name: &str, version: &str) -> Result<&Version, Refusal> {
+        let missing = Refusal(404, "KeyNotFound", None);
+        let Some((_, versions)) = self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+            return Err(missing);
+        };
+        let found =
+            if version.is_empty() { versions.last() } else { versions.iter().find(|known| known.version == version) };
+        found.ok_or(missing)
+    }
+
+    /// The public half, with what is known of it.
+    pub(super) fn bundle(&self, vault: &Url, name: &str, version: &str) -> Result<Value, Refusal> {
+        let found = self.find(name, version)?;
+        if !found.enabled {
+            return Err(Refusal(403, "Forbidden", Some("KeyDisabled")));
+        }
+        Ok(found.bundle(vault, name))
+    }
+
+    /// The current version of each key, without the version's name.
+    pub(super) fn listed(&self, vault: &Url) -> Vec<Value> {
+        let current = self.0.iter().filter_map(|(name, versions)| Some((name, versions.last()?)));
+        current
+            .map(|(name, key)| json!({"kid": format!("{vault}keys/{name}"), "attributes": key.attributes()}))
+            .collect()
+    }
+
+    /// The versions of one key, the newest first.
+    pub(super) fn versions(&self, vault: &Url, name: &str) -> Result<Vec<Value>, Refusal> {
+        let versions = self.0.get(name).ok_or(Refusal(404, "KeyNotFound", None))?;
+        let listed = |key: &Version| json!({"kid": key.kid(vault, name), "attributes": key.attributes()});
+        Ok(versions.iter().rev().map(listed).collect())
+    }
+
+    pub(super) fn create(&mut self, vault: &Url, name: &str, body: &Value) -> Result<Value, Refusal> {
+        if body["kty"] != "RSA" {
+            return Err(Refusal(400, "BadParameter", None));
+        }
+        let bits = body["key_size"].as_u64().unwrap_or(2048) as usize;
+        let key = RsaPrivateKey::new(&mut OsRng, bits).map_err(|_| Refusal(400, "BadParameter", None))?;
+        self.add(name, key, body["attributes"]["exp"].as_i64());
+        let made = self.0.get_mut(name).and_then(|versions| versions.last_mut()).expect("it was just added");
+        if let Some(operations) = body["key_ops"].as_array() {
+            made.operations = operations.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+        }
+        Ok(made.bundle(vault, name))
+    }
+
+    /// An operation with the key. An expired key still decrypts and unwraps.
+    pub(super) fn operate(
+        &self,
+        vault: &Url,
+        name: &str,
+        version: &str,
+        operation: &str,
+        body: &Value,
+    ) -> Result<Value, Refusal> {
+        let found = self.find(name, version)?;
+        if !found.enabled {
+            return Err(Refusal(403, "Forbidden", Some("KeyDisabled")));
+        }
+        if !found.operations.iter().any(|permitted| permitted.eq_ignore_ascii_case(operation)) {
+            return Err(Refusal(403, "Forbidden", Some("KeyOperationForbidden")));
+        }
+        let value = body["value"].as_str().and_then(|value| BASE64_URL_SAFE_NO_PAD.decode(value).ok());
+        let (value, algorithm) = (value.unwrap_or_default(), body["alg"].as_str().unwrap_or_default());
+        let result = match operation.to_ascii_lowercase().as_str() {
+            "decrypt" | "unwrapkey" => found.decrypt(algorithm, &value),
+            "encrypt" | "wrapkey" => found.encrypt(algorithm, &value),
+            _ => None,
+        };
+        let result = result.ok_or(Refusal(400, "BadParameter", None))?;
+        Ok(json!({"kid": found.kid(vault, name), "value": BASE64_URL_SAFE_NO_PAD.encode(result)}))
+    }
+}
+
+impl Version {
+    fn kid(&self, vault: &Url, name: &str) -> String {
+        format!("{vault}keys/{name}/{}", self.version)
+    }
+
+    fn attributes(&self) -> Value {
+        let mut attributes = json!({"enabled": self.enabled, "created": self.created, "updated": self.created,
+                                    "recoveryLevel": "Recoverable+Purgeable", "recoverableDays": 90});
+        if let Some(expires) = self.expires {
+            attributes["exp"] = expires.into();
+        }
+        attributes
+    }
+
+    fn bundle(&self, vault: &Url, name: &str) -> Value {
+        let number = |number: &rsa::BigUint| BASE64_URL_SAFE_NO_PAD.encode(number.to_bytes_be());
+        json!({"key": {"kid": self.kid(vault, name), "kty": "RSA", "key_ops": self.operations,
+                       "n": number(self.key.n()), "e": number(self.key.e())},
+               "attributes": self.attributes(), "tags": {}})
+    }
+
+    fn decrypt(&self, algorithm: &str, value: &[u8]) -> Option<Vec<u8>> {
+        match algorithm {
+            "RSA-OAEP" => self.key.decrypt(Oaep::new::<Sha1>(), value).ok(),
+            "RSA-OAEP-256" => self.key.decrypt(Oaep::new::<Sha256>(), value).ok(),
+            "RSA1_5" => self.key.decrypt(Pkcs1v15Encrypt, value).ok(),
+            _ => None,
+        }
+    }
+
+    fn encrypt(&self, algorithm: &str, value: &[u8]) -> Option<Vec<u8>> {
+        let public = self.key.to_public_key();
+        match algorithm {
+            "RSA-OAEP" => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), value).ok(),
+            "RSA-OAEP-256" => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), value).ok(),
+            "RSA1_5" => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, value).ok(),
+            _ => None,
+        }
+    }
+}
