@@ -37,6 +37,8 @@ pub struct App {
     pub runner: Runner,
     /// Decides which blobs are ours.
     pub guard: Guard,
+    /// Knows when the tenants' keys lapse.
+    pub custody: Arc<dyn KeyCustody>,
 }
 
 /// Why the parts cannot be put together on this machine.
@@ -74,6 +76,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
         may_be_missing: config.rules.layout.allow_plaintext,
     };
+    let custody = custody(&config.private_keys, &config.identity)?;
     let guard = Guard {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
@@ -90,7 +93,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         limits: config.limits,
         window: ReadWindow::default(),
     };
-    Ok(App { runner, guard })
+    Ok(App { runner, guard, custody })
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.

@@ -3,6 +3,7 @@
 mod check;
 mod decode;
 mod deliver;
+mod onboard;
 mod simulate;
 mod sweep;
 
@@ -41,6 +42,8 @@ enum Command {
     Sweep,
     /// Make an encrypted drop of believable rows
     Simulate(simulate::SimulateArguments),
+    /// Let a customer in: make and register their key, make their container, say what they need
+    Onboard(onboard::OnboardArguments),
     /// Look at settings, storage, keys, API and sink: what was found, and what to do
     Check,
     /// Show all of it on this machine; no account is needed
@@ -143,6 +146,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
+        Command::Onboard(arguments) => onboard::onboard(&arguments).await,
         Command::Check => check::check().await,
         Command::Demo(arguments) => {
             demo::demo(&arguments).await.map_err(|error| Trouble::TryAgain(format!("{error:#}")))

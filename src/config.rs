@@ -12,13 +12,16 @@ use url::Url;
 
 use self::{
     reader::Reader,
-    words::{ApiUrl, Choice, ContainerName, Destination, Names, RowValues, Span, Switch},
+    words::{ApiUrl, Choice, ContainerName, Destination, Guid, Names, RowValues, Span, Switch},
 };
 use crate::{
     deliver::Limits,
     drop::tenant::Tenants,
     identity::Identity,
-    keys::{unwrap::KeyWrap, viva_api::token::Partner},
+    keys::{
+        unwrap::KeyWrap,
+        viva_api::{partner_key::PartnerApp, token::Partner},
+    },
     pipeline::FileRules,
     retry::Patience,
     sink::webhook::WebhookConfig,
@@ -245,6 +248,60 @@ impl UploadConfig {
     }
 }
 
+/// The settings that `onboard` needs.
+#[derive(Debug)]
+pub struct OnboardConfig {
+    /// `DropStorage`: where the customer's container is made.
+    pub drop_storage: Storage,
+    /// `DROP_CONTAINER`.
+    pub drop_container: DropContainer,
+    /// `STATE_CONTAINER`: where registrations are recorded.
+    pub state_container: String,
+    /// `PRIVATE_KEYS`: where the key is made.
+    pub private_keys: PrivateKeysIn,
+    /// Who asks for tokens.
+    pub identity: Identity,
+    /// The API that the key is registered with.
+    pub viva_api: VivaApiConfig,
+    /// `PARTNER_TENANT_ID` and `PARTNER_APP_ID`, also where the app's own identity asks for tokens.
+    pub partner: PartnerApp,
+    /// `TENANTS`, which may still be empty.
+    pub tenants: Option<Tenants>,
+}
+
+impl OnboardConfig {
+    /// Reads these settings; complains about all that are not usable.
+    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
+        let reader = Reader::new(settings);
+        let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
+        let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
+        let (private_keys, identity) = (reader.required("PRIVATE_KEYS"), reader.identity());
+        let (tenant_id, app_id) = (reader.required("PARTNER_TENANT_ID"), reader.required("PARTNER_APP_ID"));
+        // Both are required here, whatever else they go together with.
+        let viva_api = (reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some())
+            .then(|| viva_api(&reader))
+            .flatten();
+        let tenants = match reader.get("TENANTS") {
+            Some(_) => reader.required("TENANTS").map(Some),
+            None => Some(None),
+        };
+        reader.finish(|| {
+            let (ContainerName(state_container), Guid(tenant_id), Guid(app_id)) =
+                (state_container?, tenant_id?, app_id?);
+            Some(Self {
+                drop_storage: drop_storage?,
+                drop_container: drop_container?,
+                state_container,
+                private_keys: private_keys?,
+                identity: identity?,
+                viva_api: viva_api?,
+                partner: PartnerApp { app_id, tenant_id },
+                tenants: tenants?,
+            })
+        })
+    }
+}
+
 fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let layout = reader.or("FILE_LAYOUT", "auto");
     let cipher = reader.or("FILE_CIPHER", "auto");
@@ -287,18 +344,28 @@ fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
 
 fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     let url = reader.or::<ApiUrl>("VIVA_API_URL", "https://api.orginsights.viva.office.com");
-    let partner = reader.together(["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"]);
+    let partner = partner(reader);
     let ApiUrl(url) = url?;
     // Microsoft's pages name no scope; everything that the application was granted at the API is what a scope of
     // `<resource>/.default` asks for.
     let origin = url.origin().ascii_serialization();
     let scope = reader.get("VIVA_API_SCOPE").map_or_else(|| format!("{origin}/.default"), ToOwned::to_owned);
-    let partner = partner?.map(|[tenant_id, app_id, app_secret]| Partner {
+    let partner = partner?;
+    Some(VivaApiConfig { url, scope, partner })
+}
+
+/// The partner's own application. Without a secret the app's own identity asks for tokens, and the ids are for `onboard`.
+fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
+    let [tenant_id, app_id, secret] = ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
+    if reader.get(secret).is_none() {
+        return reader.together([tenant_id, app_id]).map(|_| None);
+    }
+    let partner = reader.together([tenant_id, app_id, secret])?;
+    Some(partner.map(|[tenant_id, app_id, app_secret]| Partner {
         tenant_id: tenant_id.to_owned(),
         app_id: app_id.to_owned(),
         app_secret: app_secret.into(),
-    });
-    Some(VivaApiConfig { url, scope, partner })
+    }))
 }
 
 fn deliver_to(reader: &Reader<'_>) -> Option<DeliverTo> {

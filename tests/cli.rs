@@ -14,6 +14,8 @@ mod decode;
 mod deliver;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/onboard.rs"]
+mod onboard;
 #[path = "cli/samples.rs"]
 mod samples;
 #[path = "cli/simulate.rs"]

@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal, Write},
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +13,11 @@ use super::Trouble;
 use crate::{
     app::{self, App},
     check::{Finding, Premises, State},
-    config::{Config, NotUsable, Settings, Storage},
+    config::{Config, NotUsable, PrivateKeysIn, Settings, Storage},
+    keys::{
+        custody::KeyCustody,
+        unwrap::{PemFolder, PrivateKeys},
+    },
     retry::Patience,
     run::chain,
 };
@@ -60,19 +65,34 @@ fn premises(config: Config) -> Result<Premises, Trouble> {
         Storage::Local(_) => None,
     };
     let not_here = |error: app::NoApp| Trouble::TryAgain(chain(&error));
-    let custody = app::custody(&config.private_keys, &config.identity).map_err(not_here)?;
-    let App { runner, guard } = app::wire(config).map_err(not_here)?;
+    let (custody, private_keys) = keys(&config).map_err(not_here)?;
+    let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
     Ok(Premises {
         store_address,
         drop_containers: guard.containers(),
         state_container: guard.state_container,
         tenants: runner.tenants,
         custody,
-        private_keys: runner.keys.private_keys,
+        private_keys,
         wrap: runner.keys.wrap,
         api: runner.keys.api.with_limits(Patience::lasting(PATIENCE), TRY_TIMEOUT),
         sink: runner.sink,
         store: runner.store,
+    })
+}
+
+/// Both halves of the keys. A vault that does not answer is not waited for as long as a run would.
+fn keys(config: &Config) -> Result<(Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>), app::NoApp> {
+    Ok(match &config.private_keys {
+        PrivateKeysIn::Vault(url) => {
+            let vault = app::vault(url, &config.identity)?;
+            let vault = Arc::new(vault.with_limits(Patience::lasting(PATIENCE), TRY_TIMEOUT));
+            (Arc::clone(&vault) as Arc<dyn KeyCustody>, vault)
+        }
+        PrivateKeysIn::Folder(folder) => {
+            let folder = Arc::new(PemFolder::new(folder));
+            (Arc::clone(&folder) as Arc<dyn KeyCustody>, folder)
+        }
     })
 }
 

@@ -1,7 +1,9 @@
 //! The Viva Insights API: asks Microsoft for the wrapped keys of one drop.
 //!
-//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`token`] knows how we prove who we are.
+//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`partner_key`] registers a tenant's key,
+//! and [`token`] knows how we prove who we are.
 
+pub mod partner_key;
 mod probe;
 pub mod token;
 
@@ -10,7 +12,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use azure_core::credentials::{Secret, TokenCredential};
 use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use url::{Host, Url};
 
@@ -89,6 +91,14 @@ struct Trouble {
     wait: Option<Duration>,
 }
 
+/// An answer that is none of what was asked for.
+struct Refusal {
+    status: StatusCode,
+    /// The status, and the error code where the body has one.
+    answered: String,
+    wait: Option<Duration>,
+}
+
 impl From<KeyError> for Trouble {
     fn from(error: KeyError) -> Self {
         Self { error, wait: None }
@@ -133,9 +143,17 @@ impl VivaApi {
     /// Tries again by itself while that may help. A File key is always among what it returns.
     pub async fn egress_decryption_key(&self, request_id: &str, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
         let question = Question { request_id, scope_id: tenant };
+        self.until_answered(|| self.ask(&question)).await
+    }
+
+    /// Asks until there is an answer, or none is to be had by asking again.
+    async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
         let answered = retry::tries(self.patience, |_| async {
-            match self.ask(&question).await {
-                Ok(keys) => Attempt::Done(keys),
+            match ask().await {
+                Ok(answer) => Attempt::Done(answer),
                 Err(Trouble { error, wait }) => match error.verdict() {
                     Verdict::TryAgain => Attempt::Again(error, wait),
                     Verdict::SetAside(_) => Attempt::Failed(error),
@@ -189,28 +207,40 @@ impl VivaApi {
     }
 
     async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        match self.content(answer).await? {
+            Ok(answer) => Ok(self.keys_in(answer, question)?),
+            Err(Refusal { status, answered, wait }) => {
+                Err(Trouble { error: self.refusal(status, &answered, question), wait })
+            }
+        }
+    }
+
+    /// What an answer holds: an object, or a refusal. A success without one is final: a gateway's page, or the wrong
+    /// address, stays what it is.
+    async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, Trouble> {
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
         let body = bounded(answer).await;
         if status.is_success() {
             let body = body.map_err(|error| self.silent(error))?;
-            return Ok(self.keys_in(body.as_deref(), question)?);
+            let body = body.ok_or_else(|| self.nonsense(&"is longer than 64 KiB"))?;
+            return Ok(Ok(first_object(&body).map_err(|no_object| self.nonsense(&no_object))?));
         }
         let code = body.ok().flatten().and_then(|body| code_in(&body));
         let answered = match code {
             Some(code) => format!("HTTP {status}, {code}"),
             None => format!("HTTP {status}"),
         };
-        Err(Trouble { error: self.refusal(status, &answered, question), wait })
+        Ok(Err(Refusal { status, answered, wait }))
     }
 
-    /// The keys in the body of a 200. One without keys is final: a gateway's page, or the wrong address, stays what it is.
-    fn keys_in(&self, body: Option<&[u8]>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
-        let nonsense =
-            |what: &dyn fmt::Display| KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"));
-        let body = body.ok_or_else(|| nonsense(&"is longer than 64 KiB"))?;
-        let answer = first_object(body).map_err(|no_object| nonsense(&no_object))?;
+    fn nonsense(&self, what: &dyn fmt::Display) -> KeyError {
+        KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"))
+    }
+
+    /// The keys in an answer.
+    fn keys_in(&self, answer: Map<String, Value>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
         let keys = wrapped_keys(&Value::Object(answer))?;
         if keys.file.is_none() {
             let request = question.request_id;

@@ -1,5 +1,6 @@
 //! What of a tenant lapses soon: its key, or the registration of it.
 
+use futures::{StreamExt, stream};
 use time::{Duration, OffsetDateTime, macros::format_description};
 use tracing::warn;
 
@@ -16,6 +17,10 @@ use crate::{
 
 /// How long before something lapses it is spoken of.
 pub const NOTICE: Duration = Duration::days(30);
+
+/// How many tenants are looked at at once, and how long all of that may take.
+const AT_ONCE: usize = 8;
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// When what of a tenant lapses first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +55,7 @@ pub fn first_lapse(key: Expiry, record: Option<&record::Registration>) -> Option
         Expiry::At(at) => Some(at),
         Expiry::Never | Expiry::NotKept => record.and_then(|record| record.key_expires),
     };
-    let registration = record.and_then(|record| record.registered).map(|registered| registered.expiration_date);
+    let registration = record.and_then(|record| record.registered?.expiration_date);
     let lapses = [("key", key), ("registration", registration)];
     let lapses = lapses.into_iter().filter_map(|(what, at)| Some(Lapse { what, at: at? }));
     lapses.min_by_key(|lapse| lapse.at)
@@ -58,17 +63,23 @@ pub fn first_lapse(key: Expiry, record: Option<&record::Registration>) -> Option
 
 /// Logs a warning for each of `tenants` whose key or registration lapses within [`NOTICE`]. Never a reason to stop.
 pub async fn warn_of(custody: &dyn KeyCustody, store: &dyn Store, state_container: &str, tenants: &[TenantId]) {
+    let looks: Vec<_> = tenants.iter().map(|tenant| warn_of_one(custody, store, state_container, *tenant)).collect();
+    let all = stream::iter(looks).buffer_unordered(AT_ONCE).collect::<()>();
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        warn!("when the tenants' keys expire cannot be told within {} s", PATIENCE.as_secs());
+    }
+}
+
+async fn warn_of_one(custody: &dyn KeyCustody, store: &dyn Store, state_container: &str, tenant: TenantId) {
     let now = OffsetDateTime::now_utc();
-    for &tenant in tenants {
-        match lapse_of(custody, store, state_container, tenant).await {
-            Ok(Some(lapse)) if lapse.is_near(now) => warn!(
-                tenant = %tenant,
-                "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` makes and registers a new one",
-                lapse.said(now)
-            ),
-            Ok(_) => {}
-            Err(why) => warn!(tenant = %tenant, "cannot tell when the key of tenant {tenant} expires: {why}"),
-        }
+    match lapse_of(custody, store, state_container, tenant).await {
+        Ok(Some(lapse)) if lapse.is_near(now) => warn!(
+            tenant = %tenant,
+            "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` makes and registers a new one",
+            lapse.said(now)
+        ),
+        Ok(_) => {}
+        Err(why) => warn!(tenant = %tenant, "cannot tell when the key of tenant {tenant} expires: {why}"),
     }
 }
 
@@ -96,7 +107,7 @@ mod tests {
         let mut record = record::Registration::begun(String::new(), String::new(), String::new(), Some(late));
         assert_eq!(first_lapse(Expiry::Never, None), None);
         assert_eq!(first_lapse(Expiry::NotKept, Some(&record)), Some(Lapse { what: "key", at: late }));
-        record.registered = Some(Registered { created_date: early, expiration_date: early });
+        record.registered = Some(Registered { created_date: early, expiration_date: Some(early) });
         assert_eq!(first_lapse(Expiry::At(late), Some(&record)), Some(Lapse { what: "registration", at: early }));
     }
 

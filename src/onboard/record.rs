@@ -36,16 +36,16 @@ pub struct Registration {
     pub registered: Option<Registered>,
 }
 
-/// What the service says of a registration.
+/// What the service said of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
     pub created_date: OffsetDateTime,
-    /// Until when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub expiration_date: OffsetDateTime,
+    /// Until when, where it said so.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub expiration_date: Option<OffsetDateTime>,
 }
 
 /// Why a record says nothing.

@@ -6,6 +6,7 @@ mod account;
 mod connection_string;
 mod endpoint;
 mod failure;
+mod sas;
 mod signature;
 
 use std::{fmt, future::Future, num::NonZeroU16, ops::Range, time::Duration};
@@ -24,8 +25,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 use url::Url;
 
-pub use self::account::{Account, AccountError};
 use self::failure::{Cause, container_is_there, is_leased, lacks_container, store_error};
+pub use self::{
+    account::{Account, AccountError},
+    sas::{DropUrl, NoDropUrl},
+};
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
 use crate::drop::{BlobPath, is_plain_segment};
 

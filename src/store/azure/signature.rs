@@ -1,8 +1,9 @@
-//! The account SAS: what an account key signs, so that the key itself goes on no wire.
+//! What an account key signs, so that the key itself goes on no wire: the account SAS that opens the account to us, and
+//! the service SAS that opens a container to a customer.
 //!
 //! `azure_storage_blob` takes a URL or an Entra credential, no account key, and `azure_storage_sas` signs with a user
 //! delegation key alone. The text to sign is documented at
-//! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
+//! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and beside it for a service SAS.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
@@ -51,6 +52,18 @@ impl AccountKey {
             "sv={VERSION}&ss={SERVICES}&srt={RESOURCE_TYPES}&sp={PERMISSIONS}&st={start}&se={expiry}&spr={protocol}&sig={signature}"
         );
         query.into()
+    }
+
+    /// A query string that lets its holder create and write blobs in `container` until `expires`.
+    pub(super) fn sign_drop(&self, container: &str, protocol: &str, expires: OffsetDateTime) -> SecretString {
+        let (account, expiry) = (&self.account, timestamp(expires));
+        // It holds at once: the empty line is the start. Behind the protocol: version, resource (a container), and of what is
+        // left empty snapshot, encryption scope and the five headers of answers; before it policy and IP range.
+        let text = format!("cw\n\n{expiry}\n/blob/{account}/{container}\n\n\n{protocol}\n{VERSION}\nc\n\n\n\n\n\n\n");
+        let signature = STANDARD.encode(self.hmac(&text));
+        let [expiry, protocol, signature] =
+            [&expiry, protocol, &signature].map(|value| utf8_percent_encode(value, NON_ALPHANUMERIC).to_string());
+        format!("sv={VERSION}&sr=c&sp=cw&se={expiry}&spr={protocol}&sig={signature}").into()
     }
 
     fn hmac(&self, text: &str) -> [u8; 32] {
