@@ -5,7 +5,6 @@
 
 use azure_core::http::{RequestContent, XmlFormat};
 use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::KeyInfo};
-use azure_storage_sas::{SasBuilder, SasProtocol};
 use secrecy::{ExposeSecret, SecretString};
 use time::{Duration, OffsetDateTime};
 use url::Url;
@@ -15,6 +14,7 @@ use super::{
     account::{Access, Account},
     call,
     failure::store_error,
+    signature::DelegationKey,
 };
 use crate::{drop::BlobPath, store::StoreError};
 
@@ -106,9 +106,18 @@ impl Account {
         let wanted = KeyInfo { start: Some(begun), expiry: Some(expires), ..KeyInfo::default() };
         let wanted: RequestContent<KeyInfo, XmlFormat> = wanted.try_into().map_err(|_| NoDropUrl::NoKey)?;
         let key = call(&place, CALL, service.get_user_delegation_key(wanted, None)).await?;
-        let key = key.into_model().map_err(|_| NoDropUrl::NoKey)?;
-        let sas = SasBuilder::new(account_name(&self.blob), &key, expires).map_err(|_| NoDropUrl::NoKey)?;
-        Ok(sas.protocol(SasProtocol::Https).container(container).create().write().build().into())
+        let key = key.into_model().ok().and_then(|key| {
+            Some(DelegationKey {
+                object: key.signed_oid?,
+                tenant: key.signed_tid?,
+                start: key.signed_start?,
+                expiry: key.signed_expiry?,
+                service: key.signed_service?,
+                version: key.signed_version?,
+                key: key.value?.into(),
+            })
+        });
+        Ok(key.ok_or(NoDropUrl::NoKey)?.sign_drop(&account_name(&self.blob), container, expires))
     }
 }
 
