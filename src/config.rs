@@ -3,6 +3,7 @@
 //! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
 //! checking. Nothing falls back to something weaker because a setting was forgotten.
 
+mod onboard;
 mod reader;
 mod words;
 
@@ -10,18 +11,16 @@ use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Du
 
 use url::Url;
 
+pub use self::onboard::OnboardConfig;
 use self::{
     reader::Reader,
-    words::{ApiUrl, Choice, ContainerName, Destination, Guid, Names, RowValues, Span, Switch},
+    words::{ApiUrl, Choice, ContainerName, Destination, Names, RowValues, Span, Switch},
 };
 use crate::{
     deliver::Limits,
     drop::tenant::Tenants,
     identity::Identity,
-    keys::{
-        unwrap::KeyWrap,
-        viva_api::{partner_key::PartnerApp, token::Partner},
-    },
+    keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
     sink::webhook::WebhookConfig,
@@ -245,60 +244,6 @@ impl UploadConfig {
         let reader = Reader::new(settings);
         let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
         reader.finish(|| Some(Self { drop_storage: drop_storage?, drop_container: drop_container? }))
-    }
-}
-
-/// The settings that `onboard` needs.
-#[derive(Debug)]
-pub struct OnboardConfig {
-    /// `DropStorage`: where the customer's container is made.
-    pub drop_storage: Storage,
-    /// `DROP_CONTAINER`.
-    pub drop_container: DropContainer,
-    /// `STATE_CONTAINER`: where registrations are recorded.
-    pub state_container: String,
-    /// `PRIVATE_KEYS`: where the key is made.
-    pub private_keys: PrivateKeysIn,
-    /// Who asks for tokens.
-    pub identity: Identity,
-    /// The API that the key is registered with.
-    pub viva_api: VivaApiConfig,
-    /// `PARTNER_TENANT_ID` and `PARTNER_APP_ID`, also where the app's own identity asks for tokens.
-    pub partner: PartnerApp,
-    /// `TENANTS`, which may still be empty.
-    pub tenants: Option<Tenants>,
-}
-
-impl OnboardConfig {
-    /// Reads these settings; complains about all that are not usable.
-    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
-        let reader = Reader::new(settings);
-        let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
-        let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
-        let (private_keys, identity) = (reader.required("PRIVATE_KEYS"), reader.identity());
-        let (tenant_id, app_id) = (reader.required("PARTNER_TENANT_ID"), reader.required("PARTNER_APP_ID"));
-        // Both are required here, whatever else they go together with.
-        let viva_api = (reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some())
-            .then(|| viva_api(&reader))
-            .flatten();
-        let tenants = match reader.get("TENANTS") {
-            Some(_) => reader.required("TENANTS").map(Some),
-            None => Some(None),
-        };
-        reader.finish(|| {
-            let (ContainerName(state_container), Guid(tenant_id), Guid(app_id)) =
-                (state_container?, tenant_id?, app_id?);
-            Some(Self {
-                drop_storage: drop_storage?,
-                drop_container: drop_container?,
-                state_container,
-                private_keys: private_keys?,
-                identity: identity?,
-                viva_api: viva_api?,
-                partner: PartnerApp { app_id, tenant_id },
-                tenants: tenants?,
-            })
-        })
     }
 }
 

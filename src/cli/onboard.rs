@@ -115,6 +115,12 @@ fn print(
     if let DropContainer::Named(name) = &config.drop_container {
         writeln!(out, "  set DROP_CONTAINER to `*`: it is `{name}`, and each customer has a container of their own")?;
     }
+    if let Storage::Azure(_) = &config.drop_storage {
+        writeln!(
+            out,
+            "  let Event Grid send what is created there: subject beginning with `/blobServices/default/containers/{container}/`"
+        )?;
+    }
     writeln!(out, "\nfor the customer:")?;
     let app = config.partner.app_id;
     writeln!(

@@ -15,7 +15,9 @@ use vivadrop::{
 use crate::support::{
     azurite,
     command::{Ended, end_of, vivadrop},
+    entra::Entra,
     scene::Scene,
+    vault::{self, KeyVault},
 };
 
 async fn check(scene: &Scene) -> Ended {
@@ -226,6 +228,21 @@ async fn a_store_that_does_not_answer_or_does_not_let_us_in_is_told_apart() {
     for about in ["clock", "drops", "state", "ledger"] {
         assert_found(&ended, 1, "again", about, &["-> see that the account of DropStorage is up"]);
     }
+}
+
+#[tokio::test]
+async fn a_vault_that_does_not_answer_or_does_not_let_us_in_is_told_apart() {
+    let mut scene = in_order(Scene::in_a_folder().await).await;
+    let entra = Entra::start().await;
+    let mut vault = KeyVault::start(&entra).await;
+    entra.add_secrets(&scene.secrets);
+    scene.settings.extend(entra.with_managed_identity());
+    scene.set("PRIVATE_KEYS", vault.url().as_str());
+    assert_found(&check(&scene).await, 3, "mend", "key", &["there is no `https://localhost", "onboard --tenant"]);
+    vault.answer_always(vault::Behaviour::Denying("ForbiddenByRbac"));
+    assert_found(&check(&scene).await, 3, "mend", "key", &["Key Vault Crypto User"]);
+    vault.stop().await;
+    assert_found(&check(&scene).await, 1, "again", "key", &["did not answer", "-> see that it is up"]);
 }
 
 #[tokio::test]

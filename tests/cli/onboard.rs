@@ -89,6 +89,8 @@ async fn a_customer_is_let_in_and_running_it_again_changes_nothing() {
         ] {
             assert!(first.stdout.contains(part), "{part}: {}", first.stdout);
         }
+        let is_account = scene.settings["DropStorage"].contains("AccountKey");
+        assert_eq!(first.stdout.contains("let Event Grid send"), is_account, "{}", first.stdout);
         assert!(!first.stdout.contains("sig="), "a secret is made when it is asked for: {}", first.stdout);
 
         let again = onboard(&scene, tenant, &[]).await;
