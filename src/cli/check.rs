@@ -81,8 +81,11 @@ fn premises(config: Config) -> Result<Premises, Trouble> {
     })
 }
 
+/// Who knows the public halves of the keys, and who the private ones.
+type KeyKeepers = (Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>);
+
 /// Both halves of the keys. A vault that does not answer is not waited for as long as a run would.
-fn keys(config: &Config) -> Result<(Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>), app::NoApp> {
+fn keys(config: &Config) -> Result<KeyKeepers, app::NoApp> {
     Ok(match &config.private_keys {
         PrivateKeysIn::Vault(url) => {
             let vault = app::vault(url, &config.identity)?;
