@@ -11,6 +11,7 @@
 //! one place where the two are told apart.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod deliver;
@@ -21,6 +22,7 @@ pub mod identity;
 pub mod keys;
 pub mod ledger;
 pub mod message;
+pub mod onboard;
 pub mod pipeline;
 pub mod retry;
 pub mod run;
