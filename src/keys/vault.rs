@@ -4,6 +4,7 @@
 //! [`onboarding`] public halves and new keys. [`failure`] knows what the vault's refusals mean, [`version`] what
 //! `PublicKeyVersion` may name. Nothing here depends on the `rsa` crate: RSA is the vault's.
 
+mod custody;
 mod failure;
 mod onboarding;
 mod version;
