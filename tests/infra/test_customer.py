@@ -69,7 +69,7 @@ class ThePipeline(unittest.TestCase):
             label = f"{table} ({len(numbers)} metrics)"
             self.assertIn(label, given.USER_INTERFACE.read_text())
             for name in numbers:
-                self.assertIn(f'"{name}"', source)
+                self.assertTrue(f'"{name}"' in source, name)
 
     def test_lays_drops_where_the_handler_looks_for_them(self):
         for name, kind in (("Viva Insights data", "VivaInsights"), ("the directory", "AADUser")):
