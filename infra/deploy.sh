@@ -80,12 +80,17 @@ output() {
     --query "properties.outputs.$1.value" --output tsv
 }
 
-# Asked of Azure's management, which needs no role in the vault and hands out no value.
+# Asked of Azure's management, which needs no role in the vault and hands out no value. Where it does not answer nothing is
+# made: a second secret would lock the receiver out.
 has_webhook_secret() {
-  local vault
-  vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')] | [0].id" --output tsv)
-  [ -n "$vault" ] && az rest --method get --output none 2>/dev/null \
-    --url "$vault/secrets/webhook-secret?api-version=2024-11-01"
+  local vault count
+  vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')] | [0].id" --output tsv) ||
+    stop 'the vaults of the resource group cannot be listed'
+  [ -n "$vault" ] || return 1
+  count=$(az rest --method get --url "$vault/secrets?api-version=2024-11-01" \
+    --query "length(value[?name == 'webhook-secret'])" --output tsv) ||
+    stop "the secrets of the vault cannot be listed: set WEBHOOK_SECRET, or ask for the right to read $vault"
+  [ "$count" != 0 ]
 }
 
 # Secrets travel in a file that only we can read: arguments can be seen by everybody on this machine.
