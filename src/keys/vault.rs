@@ -134,7 +134,7 @@ impl Vault {
                 Failure::Unavailable { why, wait } => {
                     Attempt::Again(KeyError::Unavailable { what: self.to_string(), source: why.into() }, wait)
                 }
-                Failure::NoToken(no_token) => no_token.attempt(self),
+                Failure::NoToken(no_token) => self.without_token(no_token),
                 Failure::Unreadable => Attempt::Failed(KeyError::Refused(format!(
                     "{self} does not answer as a Key Vault does: check PRIVATE_KEYS"
                 ))),

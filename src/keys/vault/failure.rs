@@ -65,23 +65,25 @@ impl Failure {
     }
 }
 
-impl NoToken {
+impl Vault {
     /// What it means that the vault could not be asked.
-    pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
-        let why = match self {
-            Self::Unavailable { why, wait } => {
+    pub(super) fn without_token<T>(&self, no_token: NoToken) -> Attempt<T, KeyError> {
+        let why = match no_token {
+            NoToken::Unavailable { why, wait } => {
                 let what = "the token service".to_owned();
                 return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
             }
-            Self::Refused(answered) => format!(
+            NoToken::Refused(answered) => format!(
                 "{answered}: check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or without them the app's \
                  managed identity"
             ),
-            Self::NobodySignedIn => "there is no managed identity here, and nobody is signed in: `az login`, or set \
+            NoToken::NobodySignedIn => {
+                "there is no managed identity here, and nobody is signed in: `az login`, or set \
                                      AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
-                .to_owned(),
+                    .to_owned()
+            }
         };
-        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {vault} ({why})")))
+        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {self} ({why})")))
     }
 }
 
