@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use azure_core::http::{ClientOptions, RetryOptions};
+use azure_core::{
+    credentials::TokenCredential,
+    http::{ClientOptions, RetryOptions},
+};
 use url::Url;
 
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     sink::{
         Sink,
         queue::{self, Queue},
+        sealed::Sealed,
         stdout::Stdout,
         webhook::{NoClient, Webhook},
     },
@@ -56,6 +60,9 @@ pub enum NoApp {
     /// The API's client cannot be made.
     #[error("the Viva Insights API is not usable")]
     VivaApi(#[from] viva_api::NotUsable),
+    /// The client of the vault that has the webhook's secret cannot be made.
+    #[error("the vault of the webhook's secret is not usable")]
+    Secret(#[source] vault::NotUsable),
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
     Webhook(#[from] NoClient),
@@ -86,14 +93,15 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         store,
         tenants: config.tenants,
         keys,
-        terms: terms(config.terms, config.own_terms)?,
+        terms: terms(config.terms, config.own_terms, &config.identity)?,
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard })
 }
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
-fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTerms, NoApp> {
+fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>, identity: &Identity) -> Result<AllTerms, NoApp> {
+    let sink = |deliver_to| sink(deliver_to, identity);
     let common = Terms::new(sink(common.deliver_to)?, common.rules, common.limits);
     let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
         let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
@@ -102,9 +110,13 @@ fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>) -> Result<AllTe
     Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
 }
 
-fn sink(deliver_to: DeliverTo) -> Result<Arc<dyn Sink>, NoApp> {
+fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, NoApp> {
     Ok(match deliver_to {
-        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Webhook(webhook, None) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Webhook(webhook, Some(secret)) => {
+            let credential = vault_credential(identity).map_err(NoApp::Secret)?;
+            Arc::new(Sealed::new(*webhook, secret, credential).map_err(NoApp::Secret)?)
+        }
         DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     })
@@ -120,9 +132,13 @@ pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dy
 
 /// The vault at `url`, for `identity`.
 pub fn vault(url: &Url, identity: &Identity) -> Result<Vault, vault::NotUsable> {
-    // One loop of tries is enough, and it is the vault's.
+    Vault::new(url, vault_credential(identity)?)
+}
+
+fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vault::NotUsable> {
+    // One loop of tries is enough, and it is the caller's.
     let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
-    Vault::new(url, identity.credential(options).map_err(vault::NotUsable::Identity)?)
+    identity.credential(options).map_err(vault::NotUsable::Identity)
 }
 
 /// The store of a storage account, or of a folder in its place.

@@ -24,7 +24,7 @@ use crate::{
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
     retry::Patience,
-    sink::{queue::QueueConfig, webhook::WebhookConfig},
+    sink::{queue::QueueConfig, sealed::SecretReference, webhook::WebhookConfig},
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
     store::azure::Account,
 };
@@ -177,8 +177,8 @@ pub struct VivaApiConfig {
 /// `DELIVER_TO`.
 #[derive(Debug)]
 pub enum DeliverTo {
-    /// `https://…`
-    Webhook(Box<WebhookConfig>),
+    /// `https://…`, signed with the secret at this place, if it has none of its own.
+    Webhook(Box<WebhookConfig>, Option<SecretReference>),
     /// `queue://<name>`
     Queue(Box<QueueConfig>),
     /// `stdout:`
@@ -373,11 +373,11 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
         }
         Destination::Webhook(url) => {
             // URL and secret are checked whatever is wrong with the rest.
-            let mut webhook = reader.webhook(url)?;
+            let (mut webhook, secret) = reader.webhook(url)?;
             webhook.gzip = gzip.map(|Switch(gzip)| gzip)?;
             webhook.timeout = timeout.map(|Span(timeout)| timeout)?;
             webhook.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
-            Some(DeliverTo::Webhook(Box::new(webhook)))
+            Some(DeliverTo::Webhook(Box::new(webhook), secret))
         }
     }
 }

@@ -58,10 +58,10 @@ pub async fn deliver_file(
     let (first_row, bad_before) = (work.record().next_row, work.record().bad_rows);
     // gzip cannot be entered in the middle: what was delivered before is read past.
     let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, job.limits.decoders);
-    // The same rows keep the same message ids, so batches end where those of the first run did, whatever was set since:
+    // The same rows keep the same message ids, so batches end where those of the first run did, whatever was set since;
     // but for a sink that takes less.
-    let limits = work.record().batch.within(sink.largest_message());
-    let cutter = Batches::new(limits, around_rows(job.drop, job.file, job.is_identified()), first_row);
+    let around = around_rows(job.drop, job.file, job.is_identified());
+    let cutter = Batches::new(work.record().batch, first_row, around, sink.largest_message());
     let budget = BadRowBudget { allowed: job.limits.bad_rows_allowed, seen: bad_before };
 
     batches(rows, cutter, budget)

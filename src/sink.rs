@@ -5,6 +5,7 @@
 
 pub mod memory;
 pub mod queue;
+pub mod sealed;
 pub mod stdout;
 pub mod webhook;
 

@@ -12,6 +12,8 @@ mod decode;
 mod deliver;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/queue.rs"]
+mod queue;
 #[path = "cli/samples.rs"]
 mod samples;
 #[path = "cli/simulate.rs"]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     drop::TenantId,
     identity::{Application, Identity},
-    sink::webhook::WebhookConfig,
+    sink::{sealed::SecretReference, webhook::WebhookConfig},
     store::azure::{Account, AccountError},
 };
 
@@ -175,10 +175,19 @@ impl<'s> Reader<'s> {
     }
 
     /// The webhook, by its URL and the secret that goes with it.
-    pub(super) fn webhook(&self, url: Url) -> Option<WebhookConfig> {
-        let secret = self.get("WEBHOOK_SECRET").map(SecretString::from);
-        match WebhookConfig::new(url, secret.as_ref()) {
-            Ok(config) => Some(config),
+    pub(super) fn webhook(&self, url: Url) -> Option<(WebhookConfig, Option<SecretReference>)> {
+        let secret = self.get("WEBHOOK_SECRET");
+        let (config, reference) = match secret.filter(|text| SecretReference::is_meant(text)) {
+            None => (WebhookConfig::new(url, secret.map(SecretString::from).as_ref()), Some(None)),
+            Some(text) => {
+                let reference = text.parse::<SecretReference>();
+                let reference =
+                    reference.map_err(|error| self.complain(format!("WEBHOOK_SECRET is not usable: {error}")));
+                (WebhookConfig::to_be_signed(url), reference.ok().map(Some))
+            }
+        };
+        match config {
+            Ok(config) => Some((config, reference?)),
             Err(error) => {
                 // Neither is shown: a URL may hold a password, and a secret is one.
                 error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));

@@ -183,7 +183,20 @@ fn a_tenants_own_webhook_does_not_share_the_secret_of_the_apps() {
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{complaints:?}");
     let config = Config::read(&own(&format!(r#","WEBHOOK_SECRET":"{SECRET}""#))).unwrap();
-    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_))));
+    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
+}
+
+#[test]
+fn a_secret_may_be_in_a_vault() {
+    let read = |reference: &str| {
+        let changes = [("DELIVER_TO", "https://a.example"), ("WEBHOOK_SECRET", reference)];
+        Config::read(&settings(&changes)).map(|config| config.terms.deliver_to)
+    };
+    let reference = "@Microsoft.KeyVault(VaultName=kv;SecretName=hook)";
+    let DeliverTo::Webhook(_, Some(secret)) = read(reference).unwrap() else { panic!("expected a reference") };
+    assert_eq!(secret, reference.parse().unwrap());
+    let complaints = read("@Microsoft.KeyVault(VaultName=kv)").unwrap_err().0;
+    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not usable: expected @Microsoft.KeyVault("), "{complaints:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct BatchLimits {
     pub rows: NonZeroUsize,
     /// The most bytes of row text in a batch; a single row may have more.
     pub bytes: NonZeroUsize,
-    /// The most bytes of a batch's message, if the sink has a limit. Not even a single row may have more.
+    /// The most bytes of a batch's message, if the sink has a limit; a single row may have more where another sink takes it.
     pub message: Option<NonZeroUsize>,
 }
 
@@ -68,8 +68,10 @@ pub struct RowTooLarge {
 /// Cuts rows into batches. The same rows are cut the same way whatever blocks they arrive in.
 pub struct Batches {
     limits: BatchLimits,
-    /// How many bytes of a message its rows may take.
+    /// How many bytes of a message the rows of a batch may take.
     room: Option<usize>,
+    /// How many a single row may take.
+    most: Option<usize>,
     batch: Batch,
     /// How many bytes the entries of the batch's bad rows take.
     bad_bytes: usize,
@@ -82,10 +84,12 @@ enum Row<'a> {
 }
 
 impl Batches {
-    /// Begins with the row `first_row`; `around` is how many bytes a message has around its rows.
-    pub fn new(limits: BatchLimits, around: usize, first_row: u64) -> Self {
-        let room = limits.message.map(|most| most.get().saturating_sub(around));
-        Self { limits, room, batch: Batch::begin(first_row), bad_bytes: 0 }
+    /// Begins with the row `first_row`. A message has `around` bytes around its rows, and the sink takes none that has more
+    /// than `largest`.
+    pub fn new(limits: BatchLimits, first_row: u64, around: usize, largest: Option<NonZeroUsize>) -> Self {
+        let limits = limits.within(largest);
+        let [room, most] = [limits.message, largest].map(|limit| limit.map(|bytes| bytes.get().saturating_sub(around)));
+        Self { limits, room, most, batch: Batch::begin(first_row), bad_bytes: 0 }
     }
 
     /// Takes the rows of the next block; puts the batches that they complete into `done`. A row that is too large ends
@@ -120,10 +124,11 @@ impl Batches {
         if !self.has_room_for(&row) && !self.batch.is_empty() {
             done.push(self.cut());
         }
-        if let Some(room) = self.room
-            && self.message_bytes_with(&row) > room
-        {
-            return Err(RowTooLarge { row: self.batch.end_row, bytes: self.message_bytes_with(&row), room });
+        if let Some(room) = self.most {
+            let bytes = self.message_bytes_with(&row);
+            if bytes > room {
+                return Err(RowTooLarge { row: self.batch.end_row, bytes, room });
+            }
         }
         let text = &mut self.batch.text;
         match row {

@@ -12,6 +12,7 @@ pub(crate) mod json;
 pub(crate) mod memory;
 pub(crate) mod queue;
 pub(crate) mod scene;
+pub(crate) mod schema;
 pub(crate) mod secrets;
 pub(crate) mod tls;
 pub(crate) mod vault;

@@ -27,7 +27,7 @@ fn rows(texts: &[&str]) -> Rows {
 }
 
 fn cut(limits: BatchLimits, blocks: &[Rows]) -> Vec<(u64, u64, String, Vec<u64>)> {
-    let (mut batches, mut done) = (Batches::new(limits, 0, 0), Vec::new());
+    let (mut batches, mut done) = (Batches::new(limits, 0, 0, limits.message), Vec::new());
     for rows in blocks {
         batches.push(rows, &mut done).unwrap();
     }
@@ -111,7 +111,7 @@ fn a_row_that_fits_no_message_ends_the_file_behind_the_batch_before_it() {
     let most = message_bytes(12..13, &[&row]);
     let cut = |most: usize| {
         let limits = BatchLimits { message: NonZeroUsize::new(most), ..limits(10, 1000) };
-        let (mut batches, mut done) = (Batches::new(limits, around(), 11), Vec::new());
+        let (mut batches, mut done) = (Batches::new(limits, 11, around(), limits.message), Vec::new());
         let end = batches.push(&rows(&["{}", &row, "{}"]), &mut done);
         (end, done.iter().map(|batch| (batch.first_row, batch.end_row)).collect::<Vec<_>>())
     };
@@ -120,6 +120,14 @@ fn a_row_that_fits_no_message_ends_the_file_behind_the_batch_before_it() {
     assert_eq!(cut(most - 1), (Err(RowTooLarge { row: 12, bytes: room + 1, room }), vec![(11, 12)]));
     // Not even an empty message would fit.
     assert_eq!(cut(1), (Err(RowTooLarge { row: 11, bytes: 6, room: 0 }), vec![]));
+}
+
+#[test]
+fn a_row_larger_than_the_first_sink_took_is_one_of_its_own_where_another_takes_it() {
+    let limits = BatchLimits { message: NonZeroUsize::new(message_bytes(0..3, &["{}"; 3])), ..limits(10, 1000) };
+    let (mut batches, mut done) = (Batches::new(limits, 0, around(), None), Vec::new());
+    batches.push(&rows(&["{}", "{}", &"x".repeat(40), "{}"]), &mut done).unwrap();
+    assert_eq!(done.iter().map(|batch| (batch.first_row, batch.end_row)).collect::<Vec<_>>(), [(0, 2), (2, 3)]);
 }
 
 /// `texts` in blocks of as many rows as `cuts` say, over and over.
@@ -158,7 +166,7 @@ proptest! {
     fn no_message_is_too_large_and_none_could_have_had_its_next_row(
         texts in prop::collection::vec(prop_oneof![
             1 => Just("!".to_owned()),
-            4 => (2_usize..60).prop_map(|length| "x".repeat(length)),
+            4 => (2_usize..50).prop_map(|length| "x".repeat(length)),
         ], 1..80),
         cuts in prop::collection::vec(1_usize..9, 1..20),
         // Numbers get longer on the way.
@@ -166,9 +174,10 @@ proptest! {
         more_room in 0_usize..400,
     ) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        // A bad row has more bytes than any of the others.
         let most = message_bytes(first_row + 80..first_row + 81, &["!"]) + more_room;
         let limits = BatchLimits { message: NonZeroUsize::new(most), ..limits(1000, 100_000) };
-        let (mut batches, mut done) = (Batches::new(limits, around(), first_row), Vec::new());
+        let (mut batches, mut done) = (Batches::new(limits, first_row, around(), limits.message), Vec::new());
         for rows in blocks(&texts, &cuts) {
             batches.push(&rows, &mut done).unwrap();
         }
