@@ -1,12 +1,16 @@
 //! Settings made into working parts. The only file that knows Azure, files and sinks by name at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use azure_core::http::{ClientOptions, RetryOptions};
+use azure_core::{
+    credentials::TokenCredential,
+    http::{ClientOptions, RetryOptions},
+};
 use url::Url;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage},
+    config::{Config, DeliverTo, OwnTerms, PrivateKeysIn, Storage, TermsConfig},
+    drop::TenantId,
     host::guard::Guard,
     identity::Identity,
     keys::{
@@ -20,6 +24,8 @@ use crate::{
     run::Runner,
     sink::{
         Sink,
+        queue::{self, Queue},
+        sealed::Sealed,
         stdout::Stdout,
         webhook::{NoClient, Webhook},
     },
@@ -28,6 +34,7 @@ use crate::{
         azure::{AccountError, AzureStore},
         local::{LocalStore, NoFolder},
     },
+    terms::{AllTerms, Terms},
 };
 
 /// The working parts.
@@ -56,25 +63,27 @@ pub enum NoApp {
     /// The API's client cannot be made.
     #[error("the Viva Insights API is not usable")]
     VivaApi(#[from] viva_api::NotUsable),
+    /// The client of the vault that has the webhook's secret cannot be made.
+    #[error("the vault of the webhook's secret is not usable")]
+    Secret(#[source] vault::NotUsable),
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
     Webhook(#[from] NoClient),
+    /// The queue's client cannot be made.
+    #[error("the queue is not usable")]
+    Queue(#[from] queue::NoClient),
 }
 
 /// Puts the parts together; connects to nothing yet.
 pub fn wire(config: Config) -> Result<App, NoApp> {
     let store = store(&config.drop_storage)?;
-    let sink: Arc<dyn Sink> = match config.deliver_to {
-        DeliverTo::Webhook(webhook) => Arc::new(Webhook::new(*webhook)?),
-        DeliverTo::Stdout => Arc::new(Stdout::new()),
-    };
     let api = &config.viva_api;
     let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
     let keys = KeySource {
         private_keys: private_keys(&config.private_keys, &config.identity)?,
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
-        may_be_missing: config.rules.layout.allow_plaintext,
+        may_be_missing: config.terms.rules.layout.allow_plaintext,
     };
     let custody = custody(&config.private_keys, &config.identity)?;
     let guard = Guard {
@@ -86,14 +95,35 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
     let runner = Runner {
         ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
         store,
-        sink,
         tenants: config.tenants,
         keys,
-        rules: config.rules,
-        limits: config.limits,
+        terms: terms(config.terms, config.own_terms, &config.identity)?,
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard, custody })
+}
+
+/// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
+fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>, identity: &Identity) -> Result<AllTerms, NoApp> {
+    let sink = |deliver_to| sink(deliver_to, identity);
+    let common = Terms::new(sink(common.deliver_to)?, common.rules, common.limits);
+    let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
+        let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
+        Ok((tenant, Terms::new(sink, rules, limits)))
+    });
+    Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
+}
+
+fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, NoApp> {
+    Ok(match deliver_to {
+        DeliverTo::Webhook(webhook, None) => Arc::new(Webhook::new(*webhook)?),
+        DeliverTo::Webhook(webhook, Some(secret)) => {
+            let credential = vault_credential(identity).map_err(NoApp::Secret)?;
+            Arc::new(Sealed::new(*webhook, secret, credential).map_err(NoApp::Secret)?)
+        }
+        DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
+        DeliverTo::Stdout => Arc::new(Stdout::new()),
+    })
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.
@@ -106,9 +136,13 @@ pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dy
 
 /// The vault at `url`, for `identity`.
 pub fn vault(url: &Url, identity: &Identity) -> Result<Vault, vault::NotUsable> {
-    // One loop of tries is enough, and it is the vault's.
+    Vault::new(url, vault_credential(identity)?)
+}
+
+fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vault::NotUsable> {
+    // One loop of tries is enough, and it is the caller's.
     let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
-    Vault::new(url, identity.credential(options).map_err(vault::NotUsable::Identity)?)
+    identity.credential(options).map_err(vault::NotUsable::Identity)
 }
 
 /// Who makes the tenants' keys, and knows their public halves: the same vault or folder.

@@ -18,7 +18,7 @@ use url::Url;
 
 pub use self::finding::{Finding, State};
 use crate::{
-    drop::tenant::Tenants,
+    drop::{TenantId, tenant::Tenants},
     keys::{
         custody::KeyCustody,
         unwrap::{KeyWrap, PrivateKeys},
@@ -52,8 +52,8 @@ pub struct Premises {
     pub wrap: KeyWrap,
     /// Who is asked for wrapped keys.
     pub api: VivaApi,
-    /// Where messages go.
-    pub sink: Arc<dyn Sink>,
+    /// Where messages go: those of everybody, and those of tenants that have a sink of their own.
+    pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
 }
 
 impl Premises {
@@ -73,7 +73,9 @@ impl Premises {
             looks.push(Box::pin(async move { key::of(self, tenant).await }));
         }
         looks.push(Box::pin(async { api::lets_us_in(&self.api).await }));
-        looks.push(Box::pin(async { vec![sink::takes_a_message(&*self.sink).await] }));
+        for (tenant, sink) in &self.sinks {
+            looks.push(Box::pin(async move { vec![sink::takes_a_message(&**sink, *tenant).await] }));
+        }
         stream::iter(looks).buffered(AT_ONCE).flat_map(stream::iter)
     }
 }

@@ -33,7 +33,7 @@ enum Command {
     /// Run as the custom handler of an Azure Functions host
     Serve,
     /// Print the rows of a drop in a local folder as JSON lines
-    Decode(decode::DecodeArguments),
+    Decode(Box<decode::DecodeArguments>),
     /// Deliver one drop through the configured settings, as an event would
     Deliver(deliver::DeliverArguments),
     /// Deliver one drop afresh, whatever came of it before
@@ -62,6 +62,9 @@ struct FileFlags {
     /// How columns are encrypted: auto, ctr or cbc
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
+    /// The columns that are kept: a comma list, or * for all
+    #[arg(long, value_name = "NAMES")]
+    columns: Option<String>,
     /// The columns that are encrypted: a comma list
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
@@ -90,6 +93,7 @@ impl FileFlags {
             ("FILE_LAYOUT", &self.file_layout),
             ("FILE_CIPHER", &self.file_cipher),
             ("COLUMN_CIPHER", &self.column_cipher),
+            ("COLUMNS", &self.columns),
             ("ENCRYPTED_COLUMNS", &self.encrypted_columns),
             ("ROW_VALUES", &self.row_values),
             ("ALLOW_PLAINTEXT", &self.allow_plaintext),

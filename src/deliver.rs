@@ -8,11 +8,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     keys::Keys,
     ledger::{LedgerError, Status, Work},
-    message::{DropFacts, FileVersion, Message},
+    message::{DropFacts, FileVersion, Message, around_rows},
     pipeline::{self, FileRules, RowsError},
     sink::{Sink, SinkError},
     stage::{
-        batch::{Batch, BatchLimits, Batches},
+        batch::{Batch, BatchLimits, Batches, RowTooLarge},
         decode::Rows,
     },
     store::ByteStream,
@@ -58,10 +58,13 @@ pub async fn deliver_file(
     let (first_row, bad_before) = (work.record().next_row, work.record().bad_rows);
     // gzip cannot be entered in the middle: what was delivered before is read past.
     let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, job.limits.decoders);
-    // The same rows keep the same message ids, so batches end where those of the first run did, whatever was set since.
-    let limits = work.record().batch;
+    // The same rows keep the same message ids, so batches end where those of the first run did, whatever was set since;
+    // but for a sink that takes less.
+    let around = around_rows(job.drop, job.file, job.is_identified());
+    let cutter = Batches::new(work.record().batch, first_row, around, sink.largest_message());
+    let budget = BadRowBudget { allowed: job.limits.bad_rows_allowed, seen: bad_before };
 
-    batches(rows, limits, job.limits.bad_rows_allowed, first_row, bad_before)
+    batches(rows, cutter, budget)
         // Each on a task of its own: a request must not stand still while a checkpoint is written.
         .map(|batch| on_task(deliver_batch(Arc::clone(sink), batch.map(|batch| (message(job, &batch), batch)))))
         .buffered(job.limits.in_flight.get())
@@ -78,10 +81,16 @@ pub async fn deliver_file(
     Ok(())
 }
 
+impl FileJob<'_> {
+    /// Whether rows say whose they are.
+    fn is_identified(&self) -> bool {
+        self.keys.column.is_some()
+    }
+}
+
 fn message(job: &FileJob<'_>, batch: &Batch) -> Message {
     let range = batch.first_row..batch.end_row;
-    let is_identified = job.keys.column.is_some();
-    Message::rows(job.drop, job.file, range, is_identified, &batch.text, &batch.bad_rows)
+    Message::rows(job.drop, job.file, range, job.is_identified(), &batch.text, &batch.bad_rows)
 }
 
 /// Hands `message` to the sink; returns its batch once it was taken.
@@ -102,41 +111,56 @@ async fn on_task(
     AbortOnDropHandle::new(tokio::spawn(delivery)).await.unwrap_or(Err(FileError::Panicked))
 }
 
-/// Cuts rows into batches; stops at the first error, and where there are more bad rows than allowed.
+/// Cuts rows into batches; stops at the first error, where there are more bad rows than allowed, and before a row that no
+/// message has room for.
 fn batches<'a>(
     rows: impl Stream<Item = Result<Rows, RowsError>> + Send + 'a,
-    limits: BatchLimits,
-    bad_rows_allowed: u64,
-    first_row: u64,
-    bad_before: u64,
+    cutter: Batches,
+    mut budget: BadRowBudget,
 ) -> impl Stream<Item = Result<Batch, FileError>> + Send + 'a {
-    let mut cutter = Some(Batches::new(limits, first_row));
-    let mut budget = BadRowBudget { allowed: bad_rows_allowed, seen: bad_before };
+    let mut cutter = Some(cutter);
     rows.map(Some).chain(stream::once(async { None })).flat_map(move |rows| {
         let mut batches = Vec::new();
         let cut = || match (cutter.take(), rows) {
             (None, _) => Ok(()),
             (Some(_), Some(Err(error))) => Err(FileError::Rows(error)),
             (Some(mut cutting), Some(Ok(rows))) => {
-                let first_row = cutting.end_row();
-                let within = budget.take(&rows, first_row);
-                batches.extend(cutting.push(&rows).into_iter().map(Ok));
-                within.map(|()| cutter = Some(cutting))
+                let within = budget.take(&rows, cutting.end_row());
+                let fitting = cutting.push(&rows, &mut batches);
+                match (within, fitting) {
+                    (Ok(()), Ok(())) => {
+                        cutter = Some(cutting);
+                        Ok(())
+                    }
+                    (Err(bad), Err(large)) if bad.row <= large.row => Err(bad.into()),
+                    (_, Err(large)) => Err(large.into()),
+                    (Err(bad), Ok(())) => Err(bad.into()),
+                }
             }
             (Some(cutting), None) => {
-                batches.extend(cutting.finish().map(Ok));
+                batches.extend(cutting.finish());
                 Ok(())
             }
         };
-        if let Err(error) = cut() {
-            // What comes before the row that is one too many is whole; what holds it is not.
-            if let FileError::BadRows { row, .. } = error {
-                batches.retain(|batch: &Result<Batch, _>| batch.as_ref().is_ok_and(|batch| batch.end_row <= row));
-            }
-            batches.push(Err(error));
+        let end = cut().err();
+        // What comes before the row that is one too many is whole; what holds it is not.
+        if let Some(FileError::BadRows(OneTooMany { row, .. })) = &end {
+            batches.retain(|batch| batch.end_row <= *row);
         }
-        stream::iter(batches)
+        stream::iter(batches.into_iter().map(Ok).chain(end.map(Err)))
     })
+}
+
+/// A row is bad, and more of them than allowed are.
+#[derive(Debug, thiserror::Error)]
+#[error("has more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): row {row} {reason}")]
+pub struct OneTooMany {
+    /// The number of the first row that is one too many.
+    pub row: u64,
+    /// What is wrong with that row.
+    pub reason: String,
+    /// How many are allowed.
+    pub allowed: u64,
 }
 
 /// How many bad rows a file has, and may have.
@@ -147,12 +171,12 @@ struct BadRowBudget {
 
 impl BadRowBudget {
     /// Counts the bad rows of a block whose first row is `first_row`; fails at the one that is too many.
-    fn take(&mut self, rows: &Rows, first_row: u64) -> Result<(), FileError> {
+    fn take(&mut self, rows: &Rows, first_row: u64) -> Result<(), OneTooMany> {
         for (row, reason) in &rows.bad {
             self.seen += 1;
             if self.seen > self.allowed {
                 let (row, reason) = (first_row + row, reason.to_string());
-                return Err(FileError::BadRows { row, reason, allowed: self.allowed });
+                return Err(OneTooMany { row, reason, allowed: self.allowed });
             }
         }
         Ok(())
@@ -166,15 +190,11 @@ pub enum FileError {
     #[error(transparent)]
     Rows(#[from] RowsError),
     /// More rows than allowed could not be decoded. The file is set aside.
-    #[error("has more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): row {row} {reason}")]
-    BadRows {
-        /// The number of the first row that is one too many.
-        row: u64,
-        /// What is wrong with that row.
-        reason: String,
-        /// How many are allowed.
-        allowed: u64,
-    },
+    #[error(transparent)]
+    BadRows(#[from] OneTooMany),
+    /// A row is larger than the sink's messages may be. The rows before it were delivered; the file is set aside.
+    #[error(transparent)]
+    RowTooLarge(#[from] RowTooLarge),
     /// A batch was not taken. The sink's verdict is the file's.
     #[error("could not be delivered at rows {first_row}..{end_row}")]
     Sink {
@@ -198,7 +218,8 @@ impl FileError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Rows(source) => source.verdict(),
-            Self::BadRows { .. } => Verdict::SetAside(Reason::BadRow),
+            Self::BadRows(_) => Verdict::SetAside(Reason::BadRow),
+            Self::RowTooLarge(_) => Verdict::SetAside(Reason::Refused),
             Self::Sink { source, .. } => source.verdict(),
             Self::Ledger(source) => source.verdict(),
             Self::Panicked => Verdict::TryAgain,

@@ -42,13 +42,13 @@ impl fmt::Debug for AesKey {
     }
 }
 
-/// The keys of one drop.
+/// The keys of one drop. They are shared, not copied: what is moved leaves a copy behind.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// Decrypts the files; absent only for drops without any keys, which can hold plain rows alone.
-    pub file: Option<AesKey>,
+    pub file: Option<Arc<AesKey>>,
     /// Decrypts the encrypted columns; absent when the customer has not consented.
-    pub column: Option<AesKey>,
+    pub column: Option<Arc<AesKey>>,
 }
 
 /// A key as it travels: encrypted with the tenant's public RSA key.

@@ -33,5 +33,6 @@ pub mod store;
 pub mod stub;
 pub mod sweep;
 pub mod telemetry;
+pub mod terms;
 pub mod text;
 pub mod verdict;

@@ -3,7 +3,9 @@
 //! The shapes are the contract with every receiver. Rows are spliced in as the bytes they were decoded to: they are not
 //! parsed again, so their digits cannot change on the way.
 
-use std::fmt;
+mod size;
+
+use std::{fmt, num::NonZeroUsize};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
+pub use self::size::{RowsSize, around_rows};
 use crate::{drop::TenantId, store::ETag, verdict::Reason};
 
 /// One message to the receiver.
@@ -156,8 +159,14 @@ impl Message {
     }
 
     /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the file versions it was
-    /// seen with; `file` is the one to blame, or `None` where the reason is the drop's.
-    pub fn failed(drop: &DropFacts, versions: &[FileVersion], failure: &Failure<'_>) -> Self {
+    /// seen with; `file` is the one to blame, or `None` where the reason is the drop's. Where the whole would have more
+    /// than `largest` bytes, the failure's message ends early, in `…`.
+    pub fn failed(
+        drop: &DropFacts,
+        versions: &[FileVersion],
+        failure: &Failure<'_>,
+        largest: Option<NonZeroUsize>,
+    ) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Data<'a> {
@@ -167,7 +176,13 @@ impl Message {
         }
         let ending = format!("failed {} {}", failure.reason, failure.file.unwrap_or_default());
         let id = ending_id(&ending, drop, versions);
-        Self::whole(id, "viva.insights.drop.failed", Data { drop, failure })
+        let told = |failure: &Failure<'_>| Self::whole(id.clone(), "viva.insights.drop.failed", Data { drop, failure });
+        let whole = told(failure);
+        let too_much = largest.map_or(0, |largest| whole.body.len().saturating_sub(largest.get()));
+        if too_much == 0 {
+            return whole;
+        }
+        told(&Failure { message: &size::shortened(failure.message, too_much), ..failure.clone() })
     }
 
     /// `vivadrop.check`: asks whether the receiver takes messages, and is about no drop.
@@ -212,7 +227,9 @@ fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId
 }
 
 fn envelope(id: &MessageId, kind: &'static str, data: impl Serialize) -> Vec<u8> {
-    let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    // Whole seconds: a message then has the same size whenever it is made.
+    let now = OffsetDateTime::now_utc();
+    let timestamp = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
     // Strings, numbers and options alone: serialization cannot fail.
     serde_json::to_vec(&Envelope { id, r#type: kind, timestamp, data }).unwrap_or_default()
 }
@@ -289,9 +306,30 @@ mod tests {
     #[test]
     fn a_failure_names_its_file_or_says_null() {
         let failure = Failure { file: None, reason: Reason::Errors, message: "no consent", rows_delivered: 0 };
-        let message = Message::failed(&facts(), &[], &failure);
+        let message = Message::failed(&facts(), &[], &failure, None);
         assert_eq!(data(&message)["file"], Value::Null);
         assert_eq!(data(&message)["reason"], "errors");
         assert_eq!(data(&message)["rowsDelivered"], 0);
+    }
+
+    #[test]
+    fn a_failure_that_is_too_long_is_told_in_part_by_the_same_id() {
+        let failed = |text: &str, largest| {
+            let failure = Failure { file: None, reason: Reason::Errors, message: text, rows_delivered: 0 };
+            Message::failed(&facts(), &[], &failure, NonZeroUsize::new(largest))
+        };
+        let text = "\u{1}ü\"😀".repeat(300);
+        let whole = failed(&text, 0);
+        let empty = failed("", 0).body.len();
+        assert_eq!(failed(&text, whole.body.len()).body, whole.body);
+        for largest in [empty + 3, empty + 20, empty + 21, empty + 22, empty + 23, empty + 24, whole.body.len() - 1] {
+            let message = failed(&text, largest);
+            assert_eq!(message.id, whole.id);
+            let told = data(&message)["message"].as_str().unwrap().to_owned();
+            assert!(text.starts_with(told.strip_suffix('…').unwrap()), "{told}");
+            // No character is longer than the six bytes of an escape.
+            let left = largest - message.body.len();
+            assert!(left < 6, "{largest}: {left} bytes are left");
+        }
     }
 }

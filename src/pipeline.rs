@@ -20,6 +20,7 @@ use crate::{
         lines::{Block, LineBlocks},
         past::ReadPast,
         text::Text,
+        trace,
     },
     store::{ByteStream, StoreError},
     verdict::{Reason, Verdict},
@@ -96,7 +97,7 @@ pub fn rows(
     rules: &FileRules,
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
-    let decoder = Arc::new(Decoder::new(&rules.rows, keys.column.as_ref()));
+    let decoder = Arc::new(Decoder::new(&rules.rows, keys.column.as_deref()));
     let longest = rules.rows.longest_row;
     let mut row = first_row;
     blocks(bytes, first_row, keys, rules)
@@ -129,7 +130,7 @@ fn blocks(
     let mut unpacking =
         Unpacking { bytes: byte_receiver, at: 0, is_at_end: false, first_row, blocks: block_sender.clone() };
     let (key, rules) = (keys.file.clone(), rules.clone());
-    let worker = tokio::task::spawn_blocking(move || unpacking.run(key.as_ref(), &rules));
+    let worker = tokio::task::spawn_blocking(move || trace::leaving_none(|| unpacking.run(key.as_deref(), &rules)));
 
     // The worker's own channel closes when it ends; how it ended is the last item.
     drop(block_sender);

@@ -3,7 +3,10 @@
 //! Knows time and chance, and nothing of what is tried. Whether trying again may help is the caller's to say, with
 //! [`Attempt`].
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -76,8 +79,21 @@ where
     unreachable!("the numbers of tries do not end")
 }
 
+/// How long a `Retry-After` asks for, in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed asks for
+/// no wait.
+pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     const PATIENCE: Patience = Patience::lasting(Duration::from_secs(240));
@@ -122,5 +138,28 @@ mod tests {
     async fn what_cannot_work_is_tried_once() {
         let end = tries(PATIENCE, |_| async { Attempt::<(), _>::Failed("no") }).await;
         assert_eq!(end, Err(GaveUp::Failed("no")));
+    }
+
+    fn asked(text: &str) -> Option<Duration> {
+        // Sun, 06 Nov 1994 08:49:37 GMT: the example of RFC 9110.
+        retry_after(text, UNIX_EPOCH + Duration::from_secs(784_111_777))
+    }
+
+    #[test]
+    fn a_retry_after_is_in_seconds_or_a_date_of_any_of_the_three_forms() {
+        assert_eq!(asked("0"), Some(Duration::ZERO));
+        assert_eq!(asked("120"), Some(Duration::from_secs(120)));
+        assert_eq!(asked("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for date in ["Sun, 06 Nov 1994 08:50:37 GMT", "Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994"] {
+            assert_eq!(asked(date), Some(Duration::from_secs(60)), "{date}");
+        }
+    }
+
+    #[test]
+    fn a_retry_after_that_is_past_or_unreadable_asks_for_nothing() {
+        assert_eq!(asked("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        for text in ["", "soon", "-1", "1.5", "+5"] {
+            assert_eq!(asked(text), None, "{text:?}");
+        }
     }
 }

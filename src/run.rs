@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tracing::warn;
 
 use crate::{
-    deliver::{FileError, Limits},
+    deliver::FileError,
     drop::{
         BlobPath, DropPath,
         discover::{self, DropContents},
@@ -25,9 +25,9 @@ use crate::{
     keys::{KeyError, KeySource, Keys},
     ledger::{Known, Ledger, LedgerError, Scope, Status},
     message::FileVersion,
-    pipeline::FileRules,
-    sink::{Sink, SinkError},
+    sink::SinkError,
     store::{Blob, ReadWindow, Store, StoreError},
+    terms::AllTerms,
     verdict::{Reason, Verdict},
 };
 pub use dossier::{Dossier, read_metadata};
@@ -37,18 +37,14 @@ pub use dossier::{Dossier, read_metadata};
 pub struct Runner {
     /// Where drops lie.
     pub store: Arc<dyn Store>,
-    /// Where batches go.
-    pub sink: Arc<dyn Sink>,
     /// What is known of drops.
     pub ledger: Arc<dyn Ledger>,
     /// Who may drop, and where.
     pub tenants: Tenants,
     /// Where keys come from.
     pub keys: KeySource,
-    /// How files are read.
-    pub rules: FileRules,
-    /// What one file may take.
-    pub limits: Limits,
+    /// How the drops of each tenant are read, and where their rows go.
+    pub terms: AllTerms,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
 }
@@ -182,10 +178,12 @@ impl Runner {
         let Some(contents) = discover::contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);
         };
-        if let Err(foreign) = Dossier::open(&*self.store, &self.tenants, &contents, 0).await? {
-            return Ok(Outcome::Foreign(foreign));
-        }
-        self.ledger.reopen(path, &versions_of(&contents), self.limits.batch, new_ids).await?;
+        let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, 0).await? {
+            Ok(dossier) => dossier,
+            Err(foreign) => return Ok(Outcome::Foreign(foreign)),
+        };
+        let batch = self.terms.of(dossier.tenant).limits.batch;
+        self.ledger.reopen(path, &versions_of(&contents), batch, new_ids).await?;
         self.run(path, None).await
     }
 

@@ -1,13 +1,15 @@
 //! Where batches go: the seam to the partner's webhook or queue.
 //!
-//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`stdout::Stdout`] and
-//! [`memory::Memory`]; `tests/sink_contract.rs` is this contract as code.
+//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`queue::Queue`], [`stdout::Stdout`]
+//! and [`memory::Memory`]; `tests/sink_contract.rs` is this contract as code.
 
 pub mod memory;
+pub mod queue;
+pub mod sealed;
 pub mod stdout;
 pub mod webhook;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -24,12 +26,21 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// Tries again by itself, with backoff, as long as that may help. May be called again with the same message after a
     /// crash; its id is then the same. Several calls may be open at once.
     async fn deliver(&self, message: &Message) -> Result<(), SinkError>;
+
+    /// How many bytes of JSON a message may have at most, if the destination has a limit. Larger ones are refused.
+    fn largest_message(&self) -> Option<NonZeroUsize> {
+        None
+    }
 }
 
 #[async_trait]
 impl<S: Sink + ?Sized> Sink for Arc<S> {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         (**self).deliver(message).await
+    }
+
+    fn largest_message(&self) -> Option<NonZeroUsize> {
+        (**self).largest_message()
     }
 }
 

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod lines;
 pub mod past;
 pub mod text;
+pub mod trace;
 
 /// Where a stage hands its pieces on. An error stops the stage.
 pub type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;

@@ -16,6 +16,8 @@ mod deliver;
 mod demo;
 #[path = "cli/onboard.rs"]
 mod onboard;
+#[path = "cli/queue.rs"]
+mod queue;
 #[path = "cli/samples.rs"]
 mod samples;
 #[path = "cli/simulate.rs"]

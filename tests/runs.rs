@@ -36,6 +36,7 @@ use vivadrop::{
         memory::{Fate, Faulty, MemoryStore},
         read_whole,
     },
+    terms::{AllTerms, Terms},
     verdict::Reason,
 };
 
@@ -173,10 +174,16 @@ impl Process {
             layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() },
             ..FileRules::default()
         };
+        let limits = Limits {
+            batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None },
+            in_flight: 2.try_into().unwrap(),
+            decoders: one,
+            bad_rows_allowed: 0,
+        };
+        let sink = Arc::new(Line { life: Arc::clone(&life), to: sink });
         let runner = Runner {
             ledger: Arc::new(Blobs::new(Arc::clone(&store), "state")),
             store,
-            sink: Arc::new(Line { life: Arc::clone(&life), to: sink }),
             tenants: TENANT.parse().unwrap(),
             keys: KeySource {
                 private_keys: Arc::new(PemFolder::new("/nowhere")),
@@ -184,13 +191,7 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            rules,
-            limits: Limits {
-                batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap() },
-                in_flight: 2.try_into().unwrap(),
-                decoders: one,
-                bad_rows_allowed: 0,
-            },
+            terms: AllTerms { common: Terms::new(sink, rules, limits), own: BTreeMap::new() },
             window: ReadWindow::default(),
         };
         Self { runner, life }

@@ -18,7 +18,11 @@ mod posts;
 mod process;
 #[path = "serve/pull.rs"]
 mod pull;
+#[path = "serve/queue.rs"]
+mod queue;
 #[path = "serve/storage.rs"]
 mod storage;
+#[path = "serve/tenants.rs"]
+mod tenants;
 #[path = "serve/webhook.rs"]
 mod webhook;

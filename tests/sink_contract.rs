@@ -1,6 +1,8 @@
 //! The contract of `vivadrop::sink::Sink`, written once and run against every sink.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod support;
+
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
@@ -20,12 +22,19 @@ use vivadrop::{
     sink::{
         Sink, SinkError,
         memory::{Fate, Faulty, Memory},
+        queue::{Queue, QueueConfig},
         stdout::Stdout,
         webhook::{Webhook, WebhookConfig},
     },
-    store::ETag,
+    store::{ETag, azure::Account},
     stub::receiver::{Answer, Options, Receiver},
     verdict::{Reason, Verdict},
+};
+
+use support::{
+    azurite,
+    gateway::{self, Gateway},
+    queue::QueueEnd,
 };
 
 const DROP: &str = "datasets/run";
@@ -47,6 +56,10 @@ trait Keeper: Send + Sync {
     async fn go_down(&self);
 }
 
+/// Out of patience soon.
+const SHORT: Patience =
+    Patience { first: Duration::from_millis(1), longest: Duration::from_millis(1), total: Duration::from_millis(50) };
+
 struct OverHttp {
     sink: Arc<Webhook>,
     receiver: Receiver,
@@ -57,11 +70,7 @@ impl OverHttp {
         let receiver = Receiver::start(Options::default()).await.unwrap();
         let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
         config.gzip = gzip;
-        config.patience = Patience {
-            first: Duration::from_millis(1),
-            longest: Duration::from_millis(1),
-            total: Duration::from_millis(50),
-        };
+        config.patience = SHORT;
         let sink = Arc::new(Webhook::new(config).unwrap());
         Self { sink, receiver }
     }
@@ -85,6 +94,43 @@ impl Keeper for OverHttp {
 
     async fn go_down(&self) {
         self.receiver.go_down().await;
+    }
+}
+
+struct OverQueue {
+    sink: Arc<Queue>,
+    gateway: Gateway,
+    end: QueueEnd,
+}
+
+impl OverQueue {
+    async fn new() -> Self {
+        let (azurite, gateway) = (azurite::shared(), Gateway::before(azurite::shared()).await);
+        let end = QueueEnd::fresh(azurite);
+        let account = Account::from_connection_string(&gateway.connection_string(azurite)).unwrap();
+        let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
+        config.patience = SHORT;
+        Self { sink: Arc::new(Queue::new(config).unwrap()), gateway, end }
+    }
+}
+
+#[async_trait]
+impl Keeper for OverQueue {
+    fn sink(&self) -> Arc<dyn Sink> {
+        Arc::<Queue>::clone(&self.sink)
+    }
+
+    async fn rows(&self) -> BTreeSet<String> {
+        self.end.take_all().await.iter().flat_map(|taken| rows_of(&taken.body)).collect()
+    }
+
+    fn refuse(&self) -> bool {
+        self.gateway.always(gateway::Fate::Answer(400, "InvalidInput", None));
+        true
+    }
+
+    async fn go_down(&self) {
+        self.gateway.go_down().await;
     }
 }
 
@@ -171,6 +217,7 @@ async fn keepers() -> Vec<(&'static str, Box<dyn Keeper>)> {
     vec![
         ("webhook", Box::new(OverHttp::new(false).await)),
         ("webhook with gzip", Box::new(OverHttp::new(true).await)),
+        ("queue", Box::new(OverQueue::new().await)),
         ("stdout", Box::new(OverPipe::new())),
         ("memory", Box::new(InMemory::new())),
     ]

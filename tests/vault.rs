@@ -11,3 +11,5 @@ mod account;
 mod custody;
 #[path = "vault/drops.rs"]
 mod drops;
+#[path = "vault/secrets.rs"]
+mod secrets;

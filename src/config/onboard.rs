@@ -3,6 +3,7 @@
 use super::{
     DropContainer, NotUsable, PrivateKeysIn, Settings, Storage, VivaApiConfig,
     reader::Reader,
+    tenants::TenantList,
     viva_api,
     words::{ContainerName, Guid},
 };
@@ -42,7 +43,7 @@ impl OnboardConfig {
             .then(|| viva_api(&reader))
             .flatten();
         let tenants = match reader.get("TENANTS") {
-            Some(_) => reader.required("TENANTS").map(Some),
+            Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),
         };
         reader.finish(|| {

@@ -10,9 +10,10 @@ use super::{
     words::{Word, folder},
 };
 use crate::{
+    drop::TenantId,
     identity::{Application, Identity},
-    sink::webhook::WebhookConfig,
-    store::azure::Account,
+    sink::{sealed::SecretReference, webhook::WebhookConfig},
+    store::azure::{Account, AccountError},
 };
 
 /// What would do for a storage account.
@@ -42,8 +43,22 @@ impl<'s> Reader<'s> {
         self.settings.get(name)
     }
 
+    /// Complains once, whatever number of parts read a setting.
     pub(super) fn complain(&self, complaint: String) {
-        self.complaints.borrow_mut().push(complaint);
+        let mut all = self.complaints.borrow_mut();
+        if !all.contains(&complaint) {
+            all.push(complaint);
+        }
+    }
+
+    /// Complaints about a tenant's own settings. What was said of the app's is not said again.
+    pub(super) fn complain_of(&self, tenant: TenantId, complaints: Vec<String>) {
+        let mut all = self.complaints.borrow_mut();
+        for complaint in complaints {
+            if !all.contains(&complaint) {
+                all.push(format!("TENANTS, {tenant}: {complaint}"));
+            }
+        }
     }
 
     /// A setting that must be there.
@@ -116,11 +131,20 @@ impl<'s> Reader<'s> {
             (Some(text), None) => Account::from_connection_string(text),
             (None, Some(uri)) => {
                 let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
-                // The host takes a client id next to the account for a managed identity's.
-                let managed = self.get(&client_id).map(|id| Identity::Managed(Some(id.to_owned())));
-                Account::with_identity(uri, self.get(&queue_uri), &managed.or_else(|| self.identity())?)
+                Account::with_identity(uri, self.get(&queue_uri), &self.identity_at(&client_id)?)
             }
         };
+        self.account(name, account)
+    }
+
+    /// Who we are to an account. A client id next to it is a managed identity's, as the host reads it.
+    pub(super) fn identity_at(&self, client_id: &str) -> Option<Identity> {
+        let managed = self.get(client_id).map(|id| Identity::Managed(Some(id.to_owned())));
+        managed.or_else(|| self.identity())
+    }
+
+    /// The account, or a complaint that it is none.
+    pub(super) fn account(&self, name: &str, account: Result<Account, AccountError>) -> Option<Storage> {
         // The text may hold a key: it is not shown.
         account
             .map(|account| Storage::Azure(Box::new(account)))
@@ -151,10 +175,19 @@ impl<'s> Reader<'s> {
     }
 
     /// The webhook, by its URL and the secret that goes with it.
-    pub(super) fn webhook(&self, url: Url) -> Option<WebhookConfig> {
-        let secret = self.get("WEBHOOK_SECRET").map(SecretString::from);
-        match WebhookConfig::new(url, secret.as_ref()) {
-            Ok(config) => Some(config),
+    pub(super) fn webhook(&self, url: Url) -> Option<(WebhookConfig, Option<SecretReference>)> {
+        let secret = self.get("WEBHOOK_SECRET");
+        let (config, reference) = match secret.filter(|text| SecretReference::is_meant(text)) {
+            None => (WebhookConfig::new(url, secret.map(SecretString::from).as_ref()), Some(None)),
+            Some(text) => {
+                let reference = text.parse::<SecretReference>();
+                let reference =
+                    reference.map_err(|error| self.complain(format!("WEBHOOK_SECRET is not usable: {error}")));
+                (WebhookConfig::to_be_signed(url), reference.ok().map(Some))
+            }
+        };
+        match config {
+            Ok(config) => Some((config, reference?)),
             Err(error) => {
                 // Neither is shown: a URL may hold a password, and a secret is one.
                 error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));

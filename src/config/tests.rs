@@ -1,6 +1,8 @@
 use super::*;
 use crate::identity::Application;
 
+/// The Standard Webhooks specification's own example.
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 
 fn settings(changes: &[(&str, &str)]) -> Settings {
@@ -27,9 +29,9 @@ fn the_required_settings_are_enough() {
     let config = Config::read(&settings(&[])).unwrap();
     assert_eq!(config.drop_container, DropContainer::Named("datasets".into()));
     assert_eq!(config.state_container, "vivadrop-state");
-    assert_eq!(config.rules, FileRules::default());
-    assert_eq!(config.limits.batch.rows.get(), 500);
-    assert_eq!(config.limits.in_flight.get(), 8);
+    assert_eq!(config.terms.rules, FileRules::default());
+    assert_eq!(config.terms.limits.batch.rows.get(), 500);
+    assert_eq!(config.terms.limits.in_flight.get(), 8);
     assert_eq!(config.deadline, Duration::from_secs(25 * 60));
     assert_eq!(config.viva_api.scope, "https://api.orginsights.viva.office.com/.default");
 }
@@ -145,6 +147,106 @@ fn the_account_may_be_reached_by_managed_identity() {
 fn lengths_of_time_have_units() {
     for (text, seconds) in [("90s", 90.0), ("4m", 240.0), ("1h", 3600.0), ("250ms", 0.25)] {
         assert_eq!(Config::read(&settings(&[("DEADLINE", text)])).unwrap().deadline.as_secs_f64(), seconds);
+    }
+}
+
+const OTHER: &str = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
+
+fn with_tenants(json: &str) -> Settings {
+    settings(&[
+        ("TENANTS", json),
+        ("BATCH_ROWS", "50"),
+        ("DELIVER_TO", "https://a.example"),
+        ("WEBHOOK_SECRET", SECRET),
+    ])
+}
+
+#[test]
+fn a_tenant_may_have_settings_of_its_own_over_those_of_the_app() {
+    let json = format!(
+        r#"{{"{TENANT}": {{"path": ["contoso/x", "contoso/y"], "BATCH_ROWS": 7, "COLUMNS": "a,b"}}, "{OTHER}": {{}}}}"#
+    );
+    let config = Config::read(&with_tenants(&json)).unwrap();
+    assert_eq!(config.tenants, format!("{TENANT}=contoso/x,{TENANT}=contoso/y,{OTHER}").parse().unwrap());
+    let own = &config.own_terms[&TENANT.parse().unwrap()];
+    assert_eq!((own.limits.batch.rows.get(), own.limits.batch.bytes.get()), (7, 1 << 20));
+    assert_eq!(own.rules.rows.columns, Some(vec!["a".into(), "b".into()]));
+    assert!(own.deliver_to.is_none());
+    assert_eq!(config.terms.limits.batch.rows.get(), 50);
+    assert_eq!(config.own_terms.len(), 1);
+}
+
+#[test]
+fn a_tenants_own_webhook_does_not_share_the_secret_of_the_apps() {
+    let own = |more: &str| with_tenants(&format!(r#"{{"{TENANT}": {{"DELIVER_TO": "https://b.example"{more}}}}}"#));
+    let complaints = Config::read(&own("")).unwrap_err().0;
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{complaints:?}");
+    let config = Config::read(&own(&format!(r#","WEBHOOK_SECRET":"{SECRET}""#))).unwrap();
+    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
+}
+
+#[test]
+fn a_secret_may_be_in_a_vault() {
+    let read = |reference: &str| {
+        let changes = [("DELIVER_TO", "https://a.example"), ("WEBHOOK_SECRET", reference)];
+        Config::read(&settings(&changes)).map(|config| config.terms.deliver_to)
+    };
+    let reference = "@Microsoft.KeyVault(VaultName=kv;SecretName=hook)";
+    let DeliverTo::Webhook(_, Some(secret)) = read(reference).unwrap() else { panic!("expected a reference") };
+    assert_eq!(secret, reference.parse().unwrap());
+    let complaints = read("@Microsoft.KeyVault(VaultName=kv)").unwrap_err().0;
+    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not usable: expected @Microsoft.KeyVault("), "{complaints:?}");
+}
+
+#[test]
+fn tenants_may_be_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!(r#"{{"{TENANT}": {{"path": "contoso"}}}}"#)).unwrap();
+    let config = Config::read(&with_tenants(&format!("@{}", file.path().display()))).unwrap();
+    assert_eq!(config.tenants, format!("{TENANT}=contoso").parse().unwrap());
+    let missing = Config::read(&with_tenants("@no-such.json")).unwrap_err().0;
+    assert!(missing[0].starts_with("TENANTS is not usable: cannot read `no-such.json`"), "{missing:?}");
+}
+
+#[test]
+fn everything_wrong_with_the_tenants_is_said_at_once_and_no_value_is_shown() {
+    let json = format!(
+        r#"{{"contoso": {{}}, "{TENANT}": {{"COLOUR": "whsec_red", "BATCH_ROWS": null, "path": 7, "IN_FLIGHT": 1, "IN_FLIGHT": 2}}}}"#
+    );
+    let complaint = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
+    for part in [
+        "`contoso`: expected a GUID",
+        "`COLOUR` is nothing that a tenant has of its own: expected path, DELIVER_TO,",
+        "`BATCH_ROWS` is neither text nor number",
+        "`path` is neither text nor a list",
+        "`IN_FLIGHT` is there twice",
+    ] {
+        assert!(complaint.contains(part), "{part}: {complaint}");
+    }
+    assert!(!complaint.contains("red"));
+    let torn = Config::read(&with_tenants(r#"{"a": {"WEBHOOK_SECRET": "whsec_red"#)).unwrap_err().0.concat();
+    assert!(torn.contains("line 1, column") && !torn.contains("red"), "{torn}");
+}
+
+#[test]
+fn a_complaint_about_the_apps_settings_is_not_repeated_for_every_tenant() {
+    let mut settings = with_tenants(&format!(r#"{{"{TENANT}": {{"IN_FLIGHT": 0}}, "{OTHER}": {{"IN_FLIGHT": 2}}}}"#));
+    settings.set("BATCH_ROWS", "many");
+    let complaints = Config::read(&settings).unwrap_err().0;
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    assert!(complaints[0].starts_with("BATCH_ROWS is `many`"));
+    assert!(complaints[1].starts_with(&format!("TENANTS, {TENANT}: IN_FLIGHT is `0`")), "{complaints:?}");
+}
+
+#[test]
+fn a_columns_name_may_hold_commas_in_double_quotes() {
+    let columns =
+        |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.terms.rules.rows.columns);
+    assert_eq!(columns("*"), Ok(None));
+    assert_eq!(columns(r#"a, "b, c" ,d"#), Ok(Some(vec!["a".into(), "b, c".into(), "d".into()])));
+    for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
+        assert!(columns(wrong).is_err(), "{wrong}");
     }
 }
 

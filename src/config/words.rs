@@ -6,8 +6,9 @@ use url::Url;
 
 use super::{DropContainer, PrivateKeysIn};
 use crate::{
-    drop::{is_plain_segment, tenant::Tenants},
+    drop::is_plain_segment,
     keys::{unwrap::KeyWrap, vault::vault_url, viva_api::is_loopback},
+    sink::queue::{BadQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
@@ -121,15 +122,44 @@ impl Word for Guid {
     }
 }
 
-/// A comma list of names.
+/// A comma list of names. One in double quotes may hold commas, as some of PersonReport_v1 do.
 pub(super) struct Names(pub Vec<String>);
 
 impl Word for Names {
-    const EXPECTED: &'static str = "a comma list of column names";
+    const EXPECTED: &'static str = "a comma list of column names, those with commas in double quotes";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        Ok(Self(names.map(ToOwned::to_owned).collect()))
+        let mut is_quoted = false;
+        let names = text.split(|c| {
+            is_quoted ^= c == '"';
+            c == ',' && !is_quoted
+        });
+        let names: Vec<_> = names.map(str::trim).filter(|name| !name.is_empty()).map(unquoted).collect();
+        if is_quoted || names.iter().any(Option::is_none) {
+            return Err(Some("a double quote is missing or stands within a name".into()));
+        }
+        Ok(Self(names.into_iter().flatten().collect()))
+    }
+}
+
+/// The name in quotes, or without any.
+fn unquoted(name: &str) -> Option<String> {
+    let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
+    (!inner.contains('"')).then(|| inner.to_owned())
+}
+
+/// `COLUMNS`: some, or all of them.
+pub(super) struct Columns(pub Option<Vec<String>>);
+
+impl Word for Columns {
+    const EXPECTED: &'static str = "`*`, or a comma list of column names, those with commas in double quotes";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        let Names(names) = Names::read(text)?;
+        if names.is_empty() { Err(None) } else { Ok(Self(Some(names))) }
     }
 }
 
@@ -138,14 +168,6 @@ impl Word for KeyWrap {
 
     fn read(text: &str) -> Result<Self, Option<String>> {
         plainly(text)
-    }
-}
-
-impl Word for Tenants {
-    const EXPECTED: &'static str = "a comma list of tenantId or tenantId=container/prefix";
-
-    fn read(text: &str) -> Result<Self, Option<String>> {
-        text.parse().map_err(|bad: crate::drop::tenant::BadTenants| Some(bad.to_string()))
     }
 }
 
@@ -206,15 +228,19 @@ impl Word for ApiUrl {
 /// `DELIVER_TO`.
 pub(super) enum Destination {
     Webhook(Url),
+    Queue(QueueName),
     Stdout,
 }
 
 impl Word for Destination {
-    const EXPECTED: &'static str = "https://… or stdout:";
+    const EXPECTED: &'static str = "https://…, queue://<name> or stdout:";
 
     fn read(text: &str) -> Result<Self, Option<String>> {
         if text == "stdout:" {
             return Ok(Self::Stdout);
+        }
+        if let Some(name) = text.strip_prefix("queue://") {
+            return name.parse().map(Self::Queue).map_err(|error: BadQueueName| Some(error.to_string()));
         }
         let url: Url = plainly(text)?;
         if matches!(url.scheme(), "https" | "http") { Ok(Self::Webhook(url)) } else { Err(None) }

@@ -36,6 +36,11 @@ impl Entry {
 }
 
 impl Tenants {
+    /// Each tenant with a place where it may write; without one, wherever its GUID is the container or a folder.
+    pub fn of(entries: impl IntoIterator<Item = (TenantId, Option<DropPath>)>) -> Self {
+        Self(entries.into_iter().map(|(tenant, place)| Entry { tenant, place }).collect())
+    }
+
     /// Decides whether a drop at `path` that names `claimed` as its tenant may be read as that tenant's.
     ///
     /// With `tenantId=container/prefix` it may at and below that place. With `tenantId` alone it may where that GUID is
@@ -115,7 +120,7 @@ impl Tenants {
         writers.retain(|tenant| {
             let own_folder = DropPath::new(name, tenant.to_string());
             let is_placed =
-                self.of(*tenant).any(|entry| entry.place.as_ref().is_some_and(|place| place.container == name));
+                self.entries_of(*tenant).any(|entry| entry.place.as_ref().is_some_and(|place| place.container == name));
             is_placed || self.may_write(*tenant, &own_folder)
         });
         writers
@@ -134,14 +139,14 @@ impl Tenants {
 
     /// Whether an entry of the long form lets `tenant` write at `path`: the setting says so in as many words.
     fn is_at_its_place(&self, tenant: TenantId, path: &DropPath) -> bool {
-        self.of(tenant).any(|entry| entry.place.is_some() && entry.reach(path).is_some())
+        self.entries_of(tenant).any(|entry| entry.place.is_some() && entry.reach(path).is_some())
     }
 
     fn reach(&self, tenant: TenantId, path: &DropPath) -> Option<usize> {
-        self.of(tenant).filter_map(|entry| entry.reach(path)).min()
+        self.entries_of(tenant).filter_map(|entry| entry.reach(path)).min()
     }
 
-    fn of(&self, tenant: TenantId) -> impl Iterator<Item = &Entry> {
+    fn entries_of(&self, tenant: TenantId) -> impl Iterator<Item = &Entry> {
         self.0.iter().filter(move |entry| entry.tenant == tenant)
     }
 }
@@ -223,7 +228,8 @@ fn entry(written: &str) -> Result<Entry, String> {
     Ok(Entry { tenant, place })
 }
 
-fn place_of(written: &str) -> Result<DropPath, String> {
+/// Reads a place: `container` or `container/prefix`.
+pub(crate) fn place_of(written: &str) -> Result<DropPath, String> {
     if written.contains('*') {
         return Err("a place covers all that is below it: write it without `*`".into());
     }

@@ -5,7 +5,7 @@
 
 mod pem;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -133,7 +133,7 @@ async fn unwrap_key(
     wrap: KeyWrap,
     name: &str,
     wrapped: &WrappedKey,
-) -> Result<AesKey, KeyError> {
+) -> Result<Arc<AesKey>, KeyError> {
     for &padding in wrap.paddings() {
         let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
         if let Some(key) = plain.and_then(|plain| aes_key(&plain, wrapped.iv)) {
@@ -152,22 +152,24 @@ const TEXT: usize = 44;
 const WIDE_TEXT: usize = 2 * TEXT;
 
 /// The key in `plain`: 32 bytes, or their Base64 as UTF-8 or UTF-16LE text.
-fn aes_key(plain: &[u8], iv: [u8; 16]) -> Option<AesKey> {
-    let mut found = AesKey { key: [0; 32], iv };
+fn aes_key(plain: &[u8], iv: [u8; 16]) -> Option<Arc<AesKey>> {
+    let mut shared = Arc::new(AesKey { key: [0; 32], iv });
+    // Nobody else has it yet: it is filled where it stays.
+    let found = Arc::get_mut(&mut shared)?;
     match plain.len() {
         32 => found.key.copy_from_slice(plain),
-        TEXT => decode_into(&mut found, plain)?,
+        TEXT => decode_into(found, plain)?,
         WIDE_TEXT => {
             let mut text = Zeroizing::new([0; TEXT]);
             for (narrow, wide) in text.iter_mut().zip(plain.chunks_exact(2)) {
                 // Base64 is ASCII, whose other byte is zero; zero itself is no Base64.
                 *narrow = if wide[1] == 0 { wide[0] } else { 0 };
             }
-            decode_into(&mut found, &*text)?;
+            decode_into(found, &*text)?;
         }
         _ => return None,
     }
-    Some(found)
+    Some(shared)
 }
 
 /// Decodes Base64 of exactly one key, leaving no copy behind.

@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::{Zeroize, Zeroizing};
 
+pub(crate) use self::failure::of_secret;
 use self::failure::{Failure, Operation, Refusal};
 pub use self::onboarding::{NamedKey, VaultKey};
 use super::{
@@ -47,7 +48,7 @@ use crate::{
 const PATIENCE: Patience = Patience::lasting(Duration::from_secs(120));
 
 /// How long one try may take, the token's included.
-const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long one try may take to reach the vault.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -80,26 +81,14 @@ pub enum NotUsable {
 impl Vault {
     /// The vault at `url`, an origin as [`vault_url`] reads it, for whoever `credential` is. Connects to nothing yet.
     pub fn new(url: &Url, credential: Arc<dyn TokenCredential>) -> Result<Self, NotUsable> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .redirect(reqwest::redirect::Policy::none())
-            // An idle connection would keep its last answer in its buffer, and that may be a key.
-            .pool_max_idle_per_host(0);
-        let http = if is_loopback(url) { http.no_proxy() } else { http };
-        Self::over(http.build().map_err(NotUsable::Http)?, url, credential)
+        Self::over(http_client(url)?, url, credential)
     }
 
     /// The same, over an HTTP client of the caller's.
     pub fn over(http: reqwest::Client, url: &Url, credential: Arc<dyn TokenCredential>) -> Result<Self, NotUsable> {
         let options = KeyClientOptions {
-            client_options: ClientOptions {
-                transport: Some(Transport::new(Arc::new(http))),
-                // One loop of tries is enough, and it is ours.
-                retry: RetryOptions::none(),
-                ..ClientOptions::default()
-            },
-            // A vault asks for a token of its own domain, so that it gets no other's. Loopback has no domain.
-            verify_challenge_resource: Some(!is_loopback(url)),
+            client_options: client_options(http),
+            verify_challenge_resource: Some(has_a_domain(url)),
             ..KeyClientOptions::default()
         };
         let client = KeyClient::new(url.as_str(), credential, Some(options)).map_err(NotUsable::Identity)?;
@@ -150,6 +139,32 @@ impl Vault {
     fn refused(&self, refusal: &Refusal, operation: Operation, tenant: Option<TenantId>) -> KeyError {
         KeyError::Refused(refusal.told(self, operation, tenant))
     }
+}
+
+/// The HTTP client for the vault at `url`.
+pub(crate) fn http_client(url: &Url) -> Result<reqwest::Client, NotUsable> {
+    let http = reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        // An idle connection would keep its last answer in its buffer, and that may be a key.
+        .pool_max_idle_per_host(0);
+    let http = if is_loopback(url) { http.no_proxy() } else { http };
+    http.build().map_err(NotUsable::Http)
+}
+
+/// How the SDK asks a vault.
+pub(crate) fn client_options(http: reqwest::Client) -> ClientOptions {
+    ClientOptions {
+        transport: Some(Transport::new(Arc::new(http))),
+        // One loop of tries is enough, and it is ours.
+        retry: RetryOptions::none(),
+        ..ClientOptions::default()
+    }
+}
+
+/// Whether the vault is to ask for a token of its own domain, so that it gets no other's. Loopback has no domain.
+pub(crate) fn has_a_domain(url: &Url) -> bool {
+    !is_loopback(url)
 }
 
 #[async_trait]

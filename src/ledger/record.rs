@@ -28,6 +28,8 @@ struct FileJson {
     attempts: u32,
     batch_rows: NonZeroUsize,
     batch_bytes: NonZeroUsize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_bytes: Option<NonZeroUsize>,
     #[serde(with = "time::serde::rfc3339")]
     updated: OffsetDateTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +120,7 @@ pub(super) fn of_file(record: &FileRecord) -> Vec<u8> {
         attempts: record.attempts,
         batch_rows: record.batch.rows,
         batch_bytes: record.batch.bytes,
+        message_bytes: record.batch.message,
         updated: to_the_millisecond(record.updated),
         reason,
         message: record.message.clone(),
@@ -177,7 +180,7 @@ pub(super) fn file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<FileReco
         next_row: json.next_row,
         bad_rows: json.bad_rows,
         attempts: json.attempts,
-        batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes },
+        batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes, message: json.message_bytes },
         message: json.message,
         updated: json.updated,
     })
@@ -260,7 +263,11 @@ mod tests {
             next_row: 1500,
             bad_rows: 3,
             attempts: 2,
-            batch: BatchLimits { rows: NonZeroUsize::new(500).unwrap(), bytes: NonZeroUsize::new(1 << 20).unwrap() },
+            batch: BatchLimits {
+                rows: NonZeroUsize::new(500).unwrap(),
+                bytes: NonZeroUsize::new(1 << 20).unwrap(),
+                message: NonZeroUsize::new(48 << 10),
+            },
             message: Some("file `part-0.json.gz` has more than 3 bad rows".into()),
             updated: datetime!(2026-11-22 00:00:00.25 UTC),
         }
@@ -278,6 +285,7 @@ mod tests {
   "attempts": 2,
   "batchRows": 500,
   "batchBytes": 1048576,
+  "messageBytes": 49152,
   "updated": "2026-11-22T00:00:00.25Z",
   "reason": "bad-row",
   "message": "file `part-0.json.gz` has more than 3 bad rows"

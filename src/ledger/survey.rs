@@ -146,6 +146,6 @@ mod tests {
     }
 
     fn limits() -> BatchLimits {
-        BatchLimits { rows: 7.try_into().unwrap(), bytes: 100.try_into().unwrap() }
+        BatchLimits { rows: 7.try_into().unwrap(), bytes: 100.try_into().unwrap(), message: None }
     }
 }

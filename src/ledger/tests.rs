@@ -89,7 +89,7 @@ fn file(etag: &str) -> FileVersion {
 }
 
 fn batch() -> BatchLimits {
-    BatchLimits { rows: 10.try_into().unwrap(), bytes: 1000.try_into().unwrap() }
+    BatchLimits { rows: 10.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None }
 }
 
 /// What is recorded, as it lies in the store.

@@ -11,7 +11,7 @@ use super::{Look, Outcome, RunError, Runner, chain};
 use crate::{
     ledger::{Ending, FileRecord, Scope, Status},
     message::{Failure, Message, MessageId},
-    sink::SinkError,
+    sink::{Sink, SinkError},
     verdict::Reason,
 };
 
@@ -90,7 +90,7 @@ impl Runner {
     async fn complete(&self, look: &Look, sum: &Sum) -> Result<Outcome, RunError> {
         let (path, rows, bad_rows) = (&look.dossier.path, sum.rows - sum.bad_rows, sum.bad_rows);
         let message = Message::completed(&look.dossier.facts, &look.versions, rows, bad_rows);
-        match self.sink.deliver(&message).await {
+        match self.terms.of(look.dossier.tenant).sink.deliver(&message).await {
             Ok(()) => {}
             Err(error @ SinkError::Refused { .. }) => {
                 return self.fail_drop(look, look.scope(), Reason::Refused, &chain(&error)).await;
@@ -115,8 +115,9 @@ impl Runner {
         let sum = Sum::of(&records);
         let rows_delivered = sum.rows - sum.bad_rows;
         let failure = Failure { file: None, reason, message, rows_delivered };
-        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure);
-        self.announce(&failed).await?;
+        let sink = &self.terms.of(look.dossier.tenant).sink;
+        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure, sink.largest_message());
+        announce(&**sink, &failed).await?;
         self.record(look, scope, Some((reason, Some(message))), &sum, Some(failed.id)).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
@@ -141,16 +142,16 @@ impl Runner {
         };
         Ok(self.ledger.end(&look.dossier.path, &ending, &look.known).await?)
     }
+}
 
-    /// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
-    pub(super) async fn announce(&self, message: &Message) -> Result<(), RunError> {
-        match self.sink.deliver(message).await {
-            Ok(()) => Ok(()),
-            Err(error @ SinkError::Refused { .. }) => {
-                warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
-                Ok(())
-            }
-            Err(error @ SinkError::Unavailable { .. }) => Err(RunError::Announce(error)),
+/// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
+pub(super) async fn announce(sink: &dyn Sink, message: &Message) -> Result<(), RunError> {
+    match sink.deliver(message).await {
+        Ok(()) => Ok(()),
+        Err(error @ SinkError::Refused { .. }) => {
+            warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
+            Ok(())
         }
+        Err(error @ SinkError::Unavailable { .. }) => Err(RunError::Announce(error)),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain};
+use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain, conclude::announce};
 use crate::{
     deliver::{FileError, FileJob, deliver_file},
     drop::metadata::JobMetadata,
@@ -13,6 +13,7 @@ use crate::{
     ledger::{Claim, FileRecord, Status, Work},
     message::{Failure, FileVersion, Message},
     store::{Blob, StoreError, read},
+    terms::Terms,
     verdict::{Reason, Verdict},
 };
 
@@ -25,7 +26,7 @@ impl Runner {
         files: Vec<(&Blob, &FileVersion)>,
         progress: &mut Progress,
     ) -> Result<(), Stopped> {
-        let (path, batch) = (&look.dossier.path, self.limits.batch);
+        let (path, batch) = (&look.dossier.path, self.terms.of(look.dossier.tenant).limits.batch);
         let mut held_elsewhere = Vec::new();
         let mut has_aged = false;
         for (blob, file) in files {
@@ -93,9 +94,10 @@ impl Runner {
             info!(drop.path = %dossier.facts.path, file.name = %name, attempts,
                 "going on with `{name}` at row {first_row}");
         }
-        let job = FileJob { drop: &dossier.facts, file: &file, keys, rules: &self.rules, limits: self.limits };
+        let Terms { sink, rules, limits } = self.terms.of(dossier.tenant);
+        let job = FileJob { drop: &dossier.facts, file: &file, keys, rules, limits: *limits };
         let bytes = read(Arc::clone(&self.store), blob.clone(), self.window);
-        let Err(error) = deliver_file(&job, bytes, &self.sink, work).await else {
+        let Err(error) = deliver_file(&job, bytes, sink, work).await else {
             let end_row = work.record().next_row;
             info!(drop.path = %dossier.facts.path, file.name = %name, rows = end_row - first_row,
                 "delivered rows {first_row}..{end_row} of `{name}`");
@@ -123,8 +125,10 @@ impl Runner {
         let message = format!("file `{}` {}", file.name, chain(error));
         let rows_delivered = work.record().next_row - work.record().bad_rows;
         let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
+        let versions = std::slice::from_ref(file);
         work.confirm().await?;
-        self.announce(&Message::failed(&dossier.facts, std::slice::from_ref(file), &failure)).await?;
+        let sink = &self.terms.of(dossier.tenant).sink;
+        announce(&**sink, &Message::failed(&dossier.facts, versions, &failure, sink.largest_message())).await?;
         work.finish(Status::SetAside(reason), Some(message.clone())).await?;
         error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
             "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);

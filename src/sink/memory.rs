@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -177,6 +178,10 @@ impl<S: Sink> Sink for Faulty<S> {
                 Err(unavailable("answer lost on purpose"))
             }
         }
+    }
+
+    fn largest_message(&self) -> Option<NonZeroUsize> {
+        self.inner.largest_message()
     }
 }
 

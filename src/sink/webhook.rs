@@ -18,11 +18,8 @@ use tokio::io::AsyncReadExt;
 use tracing::{debug, warn};
 use url::Url;
 
+pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError};
 use self::{answer::Timeouts, config::Signer};
-pub use self::{
-    answer::retry_after,
-    config::{SecretError, UrlError, WebhookConfig, WebhookConfigError},
-};
 use crate::{
     message::{Message, MessageId},
     retry::{Attempt, GaveUp, Patience, tries},

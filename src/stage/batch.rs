@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::decode::Rows;
-use crate::message::BadRow;
+use crate::message::{BadRow, RowsSize};
 
 /// Where a batch ends: whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,17 @@ pub struct BatchLimits {
     pub rows: NonZeroUsize,
     /// The most bytes of row text in a batch; a single row may have more.
     pub bytes: NonZeroUsize,
+    /// The most bytes of a batch's message, if the sink has a limit; a single row may have more where another sink takes it.
+    pub message: Option<NonZeroUsize>,
+}
+
+impl BatchLimits {
+    /// These limits, and those of a sink whose messages have no more than `largest` bytes.
+    #[must_use]
+    pub fn within(self, largest: Option<NonZeroUsize>) -> Self {
+        let message = self.message.into_iter().chain(largest).min();
+        Self { message, ..self }
+    }
 }
 
 /// Consecutive rows of one file: the unit of delivery.
@@ -36,48 +47,67 @@ impl Batch {
     pub fn good_rows(&self) -> u64 {
         self.end_row - self.first_row - self.bad_rows.len() as u64
     }
+
+    fn is_empty(&self) -> bool {
+        self.end_row == self.first_row
+    }
+}
+
+/// A row that no message has room for, not even alone. The rows before it are in batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has a row that is too large for a message: row {row} takes {bytes} bytes, and there is room for {room}")]
+pub struct RowTooLarge {
+    /// Its number within the file.
+    pub row: u64,
+    /// How many bytes of a message it takes.
+    pub bytes: usize,
+    /// How many bytes of a message there are for rows.
+    pub room: usize,
 }
 
 /// Cuts rows into batches. The same rows are cut the same way whatever blocks they arrive in.
 pub struct Batches {
     limits: BatchLimits,
+    /// How many bytes of a message the rows of a batch may take.
+    room: Option<usize>,
+    /// How many a single row may take.
+    most: Option<usize>,
     batch: Batch,
+    /// How many bytes the entries of the batch's bad rows take.
+    bad_bytes: usize,
+}
+
+/// What a row adds to its batch.
+enum Row<'a> {
+    Good(&'a [u8]),
+    Bad(BadRow),
 }
 
 impl Batches {
-    /// Begins with the row `first_row`.
-    pub fn new(limits: BatchLimits, first_row: u64) -> Self {
-        Self { limits, batch: Batch::begin(first_row) }
+    /// Begins with the row `first_row`. A message has `around` bytes around its rows, and the sink takes none that has more
+    /// than `largest`.
+    pub fn new(limits: BatchLimits, first_row: u64, around: usize, largest: Option<NonZeroUsize>) -> Self {
+        let limits = limits.within(largest);
+        let [room, most] = [limits.message, largest].map(|limit| limit.map(|bytes| bytes.get().saturating_sub(around)));
+        Self { limits, room, most, batch: Batch::begin(first_row), bad_bytes: 0 }
     }
 
-    /// Takes the rows of the next block; returns the batches that they complete.
-    pub fn push(&mut self, rows: &Rows) -> Vec<Batch> {
-        let mut done = Vec::new();
+    /// Takes the rows of the next block; puts the batches that they complete into `done`. A row that is too large ends
+    /// the file.
+    pub fn push(&mut self, rows: &Rows, done: &mut Vec<Batch>) -> Result<(), RowTooLarge> {
         let mut bad = rows.bad.iter().peekable();
         let mut start = 0;
         let mut ends = rows.ends.iter();
         for number in 0..rows.count() {
             if let Some((_, reason)) = bad.next_if(|(row, _)| *row == number) {
                 let row = self.batch.end_row;
-                self.batch.bad_rows.push(BadRow { row, reason: reason.to_string() });
+                self.take(Row::Bad(BadRow { row, reason: reason.to_string() }), done)?;
             } else if let Some(&end) = ends.next() {
-                let row = &rows.text[start..end - 1];
+                self.take(Row::Good(&rows.text[start..end - 1]), done)?;
                 start = end;
-                if !self.batch.text.is_empty() {
-                    if self.batch.text.len() + 1 + row.len() > self.limits.bytes.get() {
-                        done.push(self.cut());
-                    } else {
-                        self.batch.text.push(b',');
-                    }
-                }
-                self.batch.text.extend_from_slice(row);
-            }
-            self.batch.end_row += 1;
-            if self.batch.end_row - self.batch.first_row >= self.limits.rows.get() as u64 {
-                done.push(self.cut());
             }
         }
-        done
+        Ok(())
     }
 
     /// The number behind the last row taken.
@@ -87,94 +117,69 @@ impl Batches {
 
     /// Ends the file; returns the last batch, if there are rows left.
     pub fn finish(self) -> Option<Batch> {
-        (self.batch.end_row > self.batch.first_row).then_some(self.batch)
+        (!self.batch.is_empty()).then_some(self.batch)
+    }
+
+    fn take(&mut self, row: Row<'_>, done: &mut Vec<Batch>) -> Result<(), RowTooLarge> {
+        if !self.has_room_for(&row) && !self.batch.is_empty() {
+            done.push(self.cut());
+        }
+        if let Some(room) = self.most {
+            let bytes = self.message_bytes_with(&row);
+            if bytes > room {
+                return Err(RowTooLarge { row: self.batch.end_row, bytes, room });
+            }
+        }
+        let text = &mut self.batch.text;
+        match row {
+            Row::Good(row) => {
+                if !text.is_empty() {
+                    text.push(b',');
+                }
+                text.extend_from_slice(row);
+            }
+            Row::Bad(row) => {
+                self.bad_bytes += row.entry();
+                self.batch.bad_rows.push(row);
+            }
+        }
+        self.batch.end_row += 1;
+        if self.batch.end_row - self.batch.first_row >= self.limits.rows.get() as u64 {
+            done.push(self.cut());
+        }
+        Ok(())
+    }
+
+    fn has_room_for(&self, row: &Row<'_>) -> bool {
+        // Bad rows have no text, and a single row may have more than there should be.
+        let has_text = matches!(row, Row::Good(_)) && !self.batch.text.is_empty();
+        let fits_text = !has_text || self.text_with(row) <= self.limits.bytes.get();
+        fits_text && self.room.is_none_or(|room| self.message_bytes_with(row) <= room)
+    }
+
+    fn text_with(&self, row: &Row<'_>) -> usize {
+        let text = self.batch.text.len();
+        match row {
+            Row::Good(row) if text > 0 => text + 1 + row.len(),
+            Row::Good(row) => row.len(),
+            Row::Bad(_) => text,
+        }
+    }
+
+    fn message_bytes_with(&self, row: &Row<'_>) -> usize {
+        let bad = match row {
+            Row::Good(_) => self.bad_bytes,
+            Row::Bad(row) => self.bad_bytes + row.entry(),
+        };
+        RowsSize::of(self.batch.first_row..self.batch.end_row + 1).text(self.text_with(row)).bad(bad).bytes()
     }
 
     fn cut(&mut self) -> Batch {
+        self.bad_bytes = 0;
         let next = Batch::begin(self.batch.end_row);
         std::mem::replace(&mut self.batch, next)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::stage::decode::BadRowReason;
-
-    fn limits(rows: usize, bytes: usize) -> BatchLimits {
-        BatchLimits { rows: NonZeroUsize::new(rows).unwrap(), bytes: NonZeroUsize::new(bytes).unwrap() }
-    }
-
-    /// Rows from their texts; `!` is a bad one.
-    fn rows(texts: &[&str]) -> Rows {
-        let mut rows = Rows::default();
-        for text in texts {
-            if *text == "!" {
-                rows.bad.push((rows.count(), BadRowReason::NotAnObject));
-            } else {
-                rows.text.extend_from_slice(text.as_bytes());
-                rows.text.push(b'\n');
-                rows.ends.push(rows.text.len());
-            }
-        }
-        rows
-    }
-
-    fn cut(limits: BatchLimits, blocks: &[Rows]) -> Vec<(u64, u64, String, Vec<u64>)> {
-        let mut batches = Batches::new(limits, 0);
-        let mut done: Vec<_> = blocks.iter().flat_map(|rows| batches.push(rows)).collect();
-        done.extend(batches.finish());
-        let bad = |batch: &Batch| batch.bad_rows.iter().map(|bad| bad.row).collect();
-        done.iter().map(|b| (b.first_row, b.end_row, String::from_utf8(b.text.clone()).unwrap(), bad(b))).collect()
-    }
-
-    #[test]
-    fn a_batch_ends_at_its_number_of_rows_bad_ones_counted() {
-        let batches = cut(limits(2, 1000), &[rows(&["{}", "!", "{}"]), rows(&["!", "!"])]);
-        assert_eq!(batches, [(0, 2, "{}".into(), vec![1]), (2, 4, "{}".into(), vec![3]), (4, 5, "".into(), vec![4])]);
-    }
-
-    #[test]
-    fn a_batch_ends_before_a_row_that_does_not_fit() {
-        let batches = cut(limits(10, 5), &[rows(&["{}", "{}", "{}"])]);
-        assert_eq!(batches, [(0, 2, "{},{}".into(), vec![]), (2, 3, "{}".into(), vec![])]);
-    }
-
-    #[test]
-    fn a_row_larger_than_a_batch_is_one_of_its_own() {
-        let batches = cut(limits(10, 3), &[rows(&["{}", "{\"a\":1}", "{}"])]);
-        assert_eq!(batches.iter().map(|b| (b.0, b.1)).collect::<Vec<_>>(), [(0, 1), (1, 2), (2, 3)]);
-    }
-
-    #[test]
-    fn no_rows_are_no_batch() {
-        assert!(cut(limits(1, 1), &[rows(&[])]).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn the_blocks_that_rows_arrive_in_change_nothing(
-            texts in prop::collection::vec(prop_oneof![Just("!"), Just("{}"), Just(r#"{"a":1}"#)], 0..60),
-            cuts in prop::collection::vec(1_usize..9, 1..20),
-            rows_limit in 1_usize..7,
-            bytes_limit in 1_usize..30,
-        ) {
-            let limits = limits(rows_limit, bytes_limit);
-            let mut rest = texts.as_slice();
-            let mut blocks = Vec::new();
-            for count in cuts.iter().cycle() {
-                let (block, behind) = rest.split_at((*count).min(rest.len()));
-                blocks.push(rows(block));
-                rest = behind;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            let batches = cut(limits, &blocks);
-            prop_assert_eq!(&batches, &cut(limits, &[rows(&texts)]));
-            prop_assert!(batches.windows(2).all(|pair| pair[0].1 == pair[1].0));
-        }
-    }
-}
+mod tests;

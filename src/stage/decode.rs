@@ -19,9 +19,11 @@ mod names;
 use column::{ColumnKey, Scratch, is_guid};
 use names::{Names, Next};
 
-/// How rows are decoded: `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES` and `MAX_ROW_BYTES`.
+/// How rows are decoded: `COLUMNS`, `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES` and `MAX_ROW_BYTES`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRules {
+    /// The columns that are kept, by their exact names; all of them where this is `None`.
+    pub columns: Option<Vec<String>>,
     /// The columns that are encrypted, by their exact names.
     pub encrypted_columns: Vec<String>,
     /// The one cipher to consider for them, or both.
@@ -34,7 +36,13 @@ pub struct RowRules {
 
 impl Default for RowRules {
     fn default() -> Self {
-        Self { encrypted_columns: vec!["ObjectId".into()], column_cipher: None, typed: true, longest_row: 1 << 20 }
+        Self {
+            columns: None,
+            encrypted_columns: vec!["ObjectId".into()],
+            column_cipher: None,
+            typed: true,
+            longest_row: 1 << 20,
+        }
     }
 }
 
@@ -45,8 +53,22 @@ pub struct Decoder {
     longest_row: usize,
 }
 
-/// The columns whose strings are changed, by name.
-type Columns = HashMap<Box<str>, Change>;
+/// What is done with columns, by name.
+struct Columns {
+    named: HashMap<Box<str>, Fate>,
+    /// What is done with those that have no name here.
+    others: Fate,
+}
+
+/// What is done with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    /// Its strings are changed.
+    Change(Change),
+    /// It is left out, name and all.
+    LeaveOut,
+}
 
 /// What is done with the strings of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +78,37 @@ enum Change {
     ToBoolean,
 }
 
-/// A column whose strings are changed.
+/// A column that a row has.
 #[derive(Debug, Clone, Copy)]
 struct Column<'a> {
+    /// Its name, where it has one of [`Columns::named`].
     name: &'a str,
-    change: Change,
+    fate: Fate,
+}
+
+impl Columns {
+    fn new(rules: &RowRules) -> Self {
+        let mut named: HashMap<Box<str>, Fate> = HashMap::new();
+        if rules.typed {
+            named.extend(METRICS.iter().map(|&name| (name.into(), Fate::Change(Change::ToNumber))));
+            named.insert(IS_ACTIVE.into(), Fate::Change(Change::ToBoolean));
+        }
+        named.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Fate::Change(Change::Decrypt))));
+        let Some(kept) = &rules.columns else {
+            return Self { named, others: Fate::Keep };
+        };
+        let fate = |name: &str| named.get(name).copied().unwrap_or(Fate::Keep);
+        let named = kept.iter().map(|name| (name.as_str().into(), fate(name))).collect();
+        Self { named, others: Fate::LeaveOut }
+    }
+
+    /// The column called `name`, which is `None` where a row's name is no text.
+    fn find(&self, name: Option<&str>) -> Column<'_> {
+        match name.and_then(|name| self.named.get_key_value(name)) {
+            Some((name, &fate)) => Column { name, fate },
+            None => Column { name: "", fate: self.others },
+        }
+    }
 }
 
 /// The rows of one block.
@@ -105,18 +153,8 @@ pub struct RowTooLong {
 impl Decoder {
     /// A decoder for files whose columns are encrypted with `key`; without one, encrypted values become null.
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
-        let mut columns = HashMap::new();
-        if rules.typed {
-            columns.extend(METRICS.iter().map(|&name| (name.into(), Change::ToNumber)));
-            columns.insert(IS_ACTIVE.into(), Change::ToBoolean);
-        }
-        columns.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Change::Decrypt)));
-        Self { columns, key: key.map(|key| ColumnKey::new(key, rules.column_cipher)), longest_row: rules.longest_row }
-    }
-
-    /// Whether there is a Column key, so that rows say whose they are.
-    pub fn is_identified(&self) -> bool {
-        self.key.is_some()
+        let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
+        Self { columns: Columns::new(rules), key, longest_row: rules.longest_row }
     }
 
     /// Decodes the lines of a block. Blank ones are no rows.
@@ -135,7 +173,8 @@ impl Decoder {
             }
             let before = rows.text.len();
             let decoded = if is_text || std::str::from_utf8(line).is_ok() {
-                let mut row = Row { decoder: self, line: json::trimmed(line), copied: 0, bad: None };
+                let mut row =
+                    Row { decoder: self, line: json::trimmed(line), copied: 0, has_members: false, bad: None };
                 row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or(Err(BadRowReason::NotAnObject))
             } else {
                 Err(BadRowReason::NotAnObject)
@@ -159,8 +198,10 @@ impl Decoder {
 struct Row<'a> {
     decoder: &'a Decoder,
     line: &'a [u8],
-    /// How much of the line is copied, or replaced.
+    /// How much of the line is copied, replaced or left out.
     copied: usize,
+    /// Whether a member before this one is kept.
+    has_members: bool,
     bad: Option<BadRowReason>,
 }
 
@@ -172,17 +213,21 @@ impl<'a> Row<'a> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Option<Result<(), BadRowReason>> {
+        // Where a member begins: behind the one before it.
+        let mut begin = 0;
         let mut next = names.begin(self.line)?;
         while let Next::Value { at, column } = next {
-            let end = if self.line.get(at) == Some(&b'"') {
-                let (end, has_escapes) = json::string(self.line, at + 1)?;
-                if let Some(column) = column {
-                    self.change(column, at..end, has_escapes, scratch, out);
-                }
-                end
+            let string = if self.line.get(at) == Some(&b'"') { Some(json::string(self.line, at + 1)?) } else { None };
+            let end = string.map_or_else(|| json::value(self.line, at), |(end, _)| Some(end))?;
+            if column.fate == Fate::LeaveOut {
+                self.leave_out(begin..end, out);
             } else {
-                json::value(self.line, at)?
-            };
+                self.keep(begin);
+                if let (Fate::Change(change), Some((_, has_escapes))) = (column.fate, string) {
+                    self.change(column.name, change, at..end, has_escapes, scratch, out);
+                }
+            }
+            begin = end;
             next = names.next(self.line, end)?;
         }
         if !matches!(next, Next::End { at } if at == self.line.len()) {
@@ -192,10 +237,27 @@ impl<'a> Row<'a> {
         Some(self.bad.take().map_or(Ok(()), Err))
     }
 
+    /// Keeps a member that begins at `begin`, with a comma if others come before it.
+    fn keep(&mut self, begin: usize) {
+        if !self.has_members && begin > 0 {
+            // All before it were left out, so what is not copied begins with its comma.
+            let comma = self.line[begin..].iter().position(|&byte| byte == b',').unwrap_or_default();
+            self.copied = begin + comma + 1;
+        }
+        self.has_members = true;
+    }
+
+    /// Leaves out a member, with the comma before it; the bracket before the first one stays.
+    fn leave_out(&mut self, member: Range<usize>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.line[self.copied..member.start.max(1)]);
+        self.copied = member.end;
+    }
+
     /// Changes a string of a column. What is wrong with it is kept: whether the line is JSON at all is said first.
     fn change(
         &mut self,
-        column: Column<'_>,
+        name: &str,
+        change: Change,
         string: Range<usize>,
         has_escapes: bool,
         scratch: &mut Scratch,
@@ -203,7 +265,7 @@ impl<'a> Row<'a> {
     ) {
         // Half of a character is no number, no boolean and no Base64.
         let text = json::text(&self.line[string.clone()], has_escapes).unwrap_or(Cow::Borrowed(b"\xFF"));
-        match column.change {
+        match change {
             Change::Decrypt if is_guid(&text) => {}
             Change::Decrypt => {
                 self.replace(string, out);
@@ -212,7 +274,7 @@ impl<'a> Row<'a> {
                         out.extend_from_slice(b"null");
                         Ok(())
                     }
-                    Some(key) => key.decrypt(column.name, &text, scratch, out),
+                    Some(key) => key.decrypt(name, &text, scratch, out),
                 };
                 self.bad = self.bad.take().or(decrypted.err());
             }

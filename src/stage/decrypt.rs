@@ -4,10 +4,10 @@ use std::{fmt, str::FromStr};
 
 use aes::{
     Aes256,
-    cipher::{BlockModeDecrypt, KeyIvInit, StreamCipher},
+    cipher::{BlockCipherDecrypt, BlockModeDecrypt, BlockSizeUser, KeyIvInit, StreamCipher, consts::U16},
 };
 
-use super::{Damage, Next, PIECE_BYTES};
+use super::{Damage, Next, PIECE_BYTES, trace};
 use crate::{keys::AesKey, text::UnknownWord};
 
 /// The bytes of an AES block.
@@ -58,18 +58,20 @@ pub struct Decrypt {
     piece: Vec<u8>,
 }
 
+/// On the heap, where it stays: what is moved leaves a copy of the key behind.
 enum Mode {
-    Ctr(Ctr),
-    Cbc(Cbc),
+    Ctr(Box<Ctr>),
+    Cbc(Box<Cbc>),
 }
 
 impl Decrypt {
     /// Begins at the start of a ciphertext.
     pub fn new(cipher: Cipher, key: &AesKey) -> Self {
-        let mode = match cipher {
-            Cipher::Ctr => Mode::Ctr(Ctr::new(&key.key.into(), &key.iv.into())),
-            Cipher::Cbc => Mode::Cbc(Cbc::new(&key.key.into(), &key.iv.into())),
-        };
+        let (key, iv) = ((&key.key).into(), (&key.iv).into());
+        let mode = trace::leaving_none(|| match cipher {
+            Cipher::Ctr => Mode::Ctr(Box::new(Ctr::new(key, iv))),
+            Cipher::Cbc => Mode::Cbc(Box::new(Cbc::new(key, iv))),
+        });
         Self { mode, piece: Vec::with_capacity(PIECE_BYTES + 2 * BLOCK_BYTES) }
     }
 
@@ -110,7 +112,10 @@ impl Decrypt {
 }
 
 /// Decrypts whole blocks in place.
-pub fn decrypt_blocks(cbc: &mut Cbc, bytes: &mut [u8]) {
+pub fn decrypt_blocks<A>(cbc: &mut cbc::Decryptor<A>, bytes: &mut [u8])
+where
+    A: BlockCipherDecrypt + BlockSizeUser<BlockSize = U16>,
+{
     let (blocks, rest) = aes::Block::slice_as_chunks_mut(bytes);
     debug_assert!(rest.is_empty(), "only whole blocks can be decrypted");
     cbc.decrypt_blocks(blocks);

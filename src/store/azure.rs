@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use self::failure::{Cause, container_is_there, is_leased, lacks_container, store_error};
+pub(crate) use self::failure::{error_code, innermost};
 pub use self::{
     account::{Account, AccountError},
     sas::{DropUrl, NoDropUrl},

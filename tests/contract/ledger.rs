@@ -25,7 +25,7 @@ fn file(etag: &str) -> FileVersion {
 }
 
 fn batch(rows: usize) -> BatchLimits {
-    BatchLimits { rows: rows.try_into().unwrap(), bytes: 1000.try_into().unwrap() }
+    BatchLimits { rows: rows.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None }
 }
 
 impl Keeper {

@@ -1,6 +1,6 @@
 //! A customer's store, a partner's receiver, the Viva Insights API, and drops to lay between them.
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, ops::Deref, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -31,6 +31,7 @@ use super::{
     host::{Host, Settings},
     host_payloads,
     json::differences,
+    schema,
     secrets::Secrets,
     vectors,
 };
@@ -44,7 +45,7 @@ const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// One customer and one partner, with everything that is theirs alone.
 pub(crate) struct Scene {
     pub(crate) tenant: TenantId,
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: Strict,
     pub(crate) api: VivaApiStub,
     pub(crate) secrets: Secrets,
     /// App settings, as the partner has them to begin with.
@@ -55,6 +56,25 @@ pub(crate) struct Scene {
     account: String,
     /// Simulated drops, the tenant's private key, and the store where that is a folder.
     folder: TempDir,
+}
+
+/// A receiver that in the end holds all that it was sent to the schema, taken or not.
+pub(crate) struct Strict(Receiver);
+
+impl Deref for Strict {
+    type Target = Receiver;
+
+    fn deref(&self) -> &Receiver {
+        &self.0
+    }
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.received().texts.iter().for_each(|text| schema::check(text));
+        }
+    }
 }
 
 /// A drop, made and not yet laid anywhere.
@@ -93,7 +113,7 @@ impl Scene {
 
     async fn new(storage: String, account: String, container: String, store: Arc<dyn Store>, folder: TempDir) -> Self {
         let tenant = TenantId(uuid::Uuid::new_v4());
-        let receiver = Receiver::start(Options::default()).await.unwrap();
+        let receiver = Strict(Receiver::start(Options::default()).await.unwrap());
         let api = VivaApiStub::start([]).await.unwrap();
         let secrets = Secrets::default();
         let webhook_secret = receiver.secret().expose_secret();
@@ -210,6 +230,11 @@ impl Scene {
     /// What the host posts when the blob `name` of the drop was created.
     pub(crate) fn event(&self, drop: &SimulatedDrop, name: &str) -> Value {
         host_payloads::blob_trigger(&self.url(drop, name), 1)
+    }
+
+    /// What the state container has, where the store is a folder: the ledger's records.
+    pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
+        vectors::contents(&self.folder.path().join("store/vivadrop-state"))
     }
 
     /// Waits until the receiver has what is `expected` of the drop at `path`.

@@ -1,11 +1,11 @@
-//! Azure Key Vault on loopback, as far as keys go, by its REST reference:
+//! Azure Key Vault on loopback, as far as keys and reading secrets go, by its REST reference:
 //! <https://learn.microsoft.com/rest/api/keyvault/keys/operation-groups>. It speaks TLS alone, asks for a token of
 //! Microsoft Entra ID before it says anything, and keeps real RSA keys.
 
 mod keys;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -62,6 +62,7 @@ struct Desk {
 #[derive(Default)]
 struct Book {
     shelf: Shelf,
+    secrets: BTreeMap<String, String>,
     asked: Vec<String>,
     next: VecDeque<Behaviour>,
     lasting: Option<Behaviour>,
@@ -91,6 +92,11 @@ impl KeyVault {
     /// Imports the tenant's key, as a new version; returns the version.
     pub(crate) fn import(&self, tenant: TenantId, key: RsaPrivateKey) -> String {
         self.desk.book().shelf.add(&tenant.to_string(), key, None)
+    }
+
+    /// Keeps `value` as the secret `name`, in one version, `1`.
+    pub(crate) fn keep_secret(&self, name: &str, value: &str) {
+        self.desk.book().secrets.insert(name.to_owned(), value.to_owned());
     }
 
     /// Disables all versions of the tenant's key.
@@ -164,13 +170,14 @@ async fn answer(State(desk): State<Desk>, method: Method, uri: Uri, headers: Hea
         Behaviour::Failing(status) => return Refusal(status, "InternalServerError", None).into_response(),
         Behaviour::Denying(inner) => return Refusal(403, "Forbidden", Some(inner)).into_response(),
     }
-    match route(&desk.url, &mut book.shelf, &method, &uri, &body) {
+    match route(&desk.url, &mut book, &method, &uri, &body) {
         Ok(answer) => Json(answer).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn route(vault: &Url, shelf: &mut Shelf, method: &Method, uri: &Uri, body: &Value) -> Result<Value, Refusal> {
+fn route(vault: &Url, book: &mut Book, method: &Method, uri: &Uri, body: &Value) -> Result<Value, Refusal> {
+    let Book { shelf, secrets, .. } = book;
     let query = uri.query().unwrap_or_default();
     if !query.contains("api-version=") {
         return Err(Refusal(400, "BadParameter", None));
@@ -183,6 +190,10 @@ fn route(vault: &Url, shelf: &mut Shelf, method: &Method, uri: &Uri, body: &Valu
         (&Method::GET, ["keys", name, version]) => shelf.bundle(vault, name, version),
         (&Method::POST, ["keys", name, "create"]) => shelf.create(vault, name, body),
         (&Method::POST, ["keys", name, version, operation]) => shelf.operate(vault, name, version, operation, body),
+        (&Method::GET, ["secrets", name, "" | "1"] | ["secrets", name]) => {
+            let value = secrets.get(*name).ok_or(Refusal(404, "SecretNotFound", None))?;
+            Ok(json!({"value": value, "id": format!("{vault}secrets/{name}/1"), "attributes": {"enabled": true}}))
+        }
         _ => Err(Refusal(404, "NotFound", None)),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method};
+use serde_json::Value;
 
 use crate::support::{
     azurite::Azurite,
@@ -41,7 +43,11 @@ impl Tokens {
 
     /// A request to the blob service, as the customer makes it.
     async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> String {
-        let request = self.client.request(method, format!("{}/{path}", self.azurite.blob_endpoint()));
+        self.ask_at(method, format!("{}/{path}", self.azurite.blob_endpoint()), body).await
+    }
+
+    async fn ask_at(&self, method: Method, url: String, body: Vec<u8>) -> String {
+        let request = self.client.request(method, url);
         let request = request.bearer_auth(self.entra.tokens().issue(STORAGE)).header("x-ms-version", "2021-12-02");
         let answer = request.header("x-ms-blob-type", "BlockBlob").body(body).send().await.unwrap();
         let status = answer.status();
@@ -100,6 +106,28 @@ async fn an_event_of_the_account_is_worked_on_by_the_identity_that_the_setting_n
     assert_eq!(answer.status, 200, "{}", answer.said);
     assert_complete(&tokens.scene.receiver.received(), &drop, &rows);
     assert_eq!(tokens.entra.asked(), [format!("managed {identity}")]);
+}
+
+#[tokio::test]
+async fn rows_go_to_a_queue_of_the_account_by_the_same_identity() {
+    let mut tokens = Tokens::new().await;
+    tokens.scene.set("DELIVER_TO", "queue://rows");
+    tokens.scene.settings.remove("WEBHOOK_SECRET");
+    let drop = tokens.scene.drop(20, 1).await;
+    let rows = tokens.scene.rows_of(&drop).await;
+    tokens.lay(&drop).await;
+    let ended = tokens.deliver(&drop).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+
+    let url = format!("{}/rows/messages?numofmessages=32", tokens.azurite.queue_endpoint());
+    let answer = tokens.ask_at(Method::GET, url, Vec::new()).await;
+    let texts = answer.split("<MessageText>").skip(1).map(|rest| rest.split('<').next().unwrap());
+    let messages = texts.map(|text| serde_json::from_slice(&BASE64_STANDARD.decode(text).unwrap()).unwrap());
+    let messages: Vec<Value> = messages.collect();
+    let delivered: usize = messages.iter().filter_map(|message| message["data"]["rows"].as_array()).map(Vec::len).sum();
+    assert_eq!(delivered, rows.len());
+    assert_eq!(messages.last().unwrap()["type"], "viva.insights.drop.completed");
+    assert!(tokens.entra.asked().iter().all(|asked| asked == "managed"), "{:?}", tokens.entra.asked());
 }
 
 #[tokio::test]

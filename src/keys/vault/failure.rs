@@ -1,6 +1,6 @@
 //! What the vault's failures mean. Its own words are left out, but for the codes that its documentation lists.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use azure_core::{error::ErrorKind, http::headers};
 use time::OffsetDateTime;
@@ -68,11 +68,18 @@ impl Failure {
 impl NoToken {
     /// What it means that the vault could not be asked.
     pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
-        let why = match self {
-            Self::Unavailable { why, wait } => {
-                let what = "the token service".to_owned();
-                return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
-            }
+        if let Self::Unavailable { why, wait } = self {
+            let what = "the token service".to_owned();
+            return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
+        }
+        let why = self.told();
+        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {vault} ({why})")))
+    }
+
+    /// Why there is no token, and what to do.
+    fn told(&self) -> String {
+        match self {
+            Self::Unavailable { why, .. } => why.clone(),
             Self::Refused(answered) => format!(
                 "{answered}: check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or without them the app's \
                  managed identity"
@@ -80,8 +87,34 @@ impl NoToken {
             Self::NobodySignedIn => "there is no managed identity here, and nobody is signed in: `az login`, or set \
                                      AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
                 .to_owned(),
-        };
-        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {vault} ({why})")))
+        }
+    }
+}
+
+/// What it means that `secret`, which is something like ``the secret `x` ``, cannot be read.
+pub(crate) fn of_secret<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
+    let told = |why: &str| format!("{secret} cannot be read: {why}");
+    match Failure::of(error) {
+        Failure::Unavailable { why, wait } => Attempt::Again(told(&why), wait),
+        Failure::NoToken(NoToken::Unavailable { why, wait }) => {
+            Attempt::Again(told(&format!("the token service did not answer ({why})")), wait)
+        }
+        Failure::NoToken(no_token) => Attempt::Failed(told(&no_token.told())),
+        Failure::Unreadable => Attempt::Failed(told("what answers is no vault")),
+        Failure::Refused(refusal) => {
+            let answered = refusal.answered();
+            Attempt::Failed(told(&match (refusal.status, refusal.inner.as_deref()) {
+                (404, _) => format!("there is none of that name and version ({answered})"),
+                (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => {
+                    format!(
+                        "the vault's firewall does not let this machine in ({answered}): allow the app's network there"
+                    )
+                }
+                (403, Some("SecretDisabled")) => format!("it is disabled ({answered}): enable it there"),
+                (403, _) => format!("the app may not ({answered}): grant its identity the role Key Vault Secrets User"),
+                _ => answered,
+            }))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 
-use crate::retry::Attempt;
+use crate::retry::{Attempt, retry_after};
 
 /// How long a try may take.
 pub(super) struct Timeouts {
@@ -31,7 +31,7 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Attempt<(), 
     if status.is_redirection() {
         Attempt::Failed(format!("{answer} (redirects are not followed)"))
     } else if may_pass(status) {
-        Attempt::Again(answer, retry_after(headers, SystemTime::now()))
+        Attempt::Again(answer, asked(headers))
     } else {
         Attempt::Failed(answer)
     }
@@ -82,28 +82,14 @@ fn in_seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
 }
 
-/// How long the receiver asks to be left alone: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3). A date
-/// that has passed asks for no wait.
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+/// How long the receiver asks to be left alone.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
-
-    fn asked(text: &str) -> Option<Duration> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-        // Sun, 06 Nov 1994 08:49:37 GMT: the example of RFC 9110.
-        retry_after(&headers, UNIX_EPOCH + Duration::from_secs(784_111_777))
-    }
 
     fn meaning(status: u16) -> &'static str {
         match of_status(StatusCode::from_u16(status).unwrap(), &HeaderMap::new()) {
@@ -132,23 +118,5 @@ mod tests {
         assert!(matches!(answer(404), Attempt::Failed(text) if text == "HTTP 404 Not Found"));
         assert!(matches!(answer(529), Attempt::Again(text, None) if text == "HTTP 529"));
         assert!(matches!(answer(302), Attempt::Failed(text) if text == "HTTP 302 Found (redirects are not followed)"));
-    }
-
-    #[test]
-    fn a_retry_after_is_in_seconds_or_a_date_of_any_of_the_three_forms() {
-        assert_eq!(asked("0"), Some(Duration::ZERO));
-        assert_eq!(asked("120"), Some(Duration::from_secs(120)));
-        assert_eq!(asked("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for date in ["Sun, 06 Nov 1994 08:50:37 GMT", "Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994"] {
-            assert_eq!(asked(date), Some(Duration::from_secs(60)), "{date}");
-        }
-    }
-
-    #[test]
-    fn a_retry_after_that_is_past_or_unreadable_asks_for_nothing() {
-        assert_eq!(asked("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        for text in ["", "soon", "-1", "1.5", "+5"] {
-            assert_eq!(asked(text), None, "{text:?}");
-        }
     }
 }

@@ -20,6 +20,7 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Where and how messages are posted.
 ///
 /// URL and secret are checked on the way in; the public fields may be anything.
+#[derive(Clone)]
 pub struct WebhookConfig {
     pub(super) url: Url,
     pub(super) signer: Option<Signer>,
@@ -78,14 +79,31 @@ impl WebhookConfig {
             None => Err(SecretError::Missing),
         };
         match (check(&url), signer) {
-            (Ok(()), Ok(signer)) => Ok(Self {
-                url,
-                signer,
-                gzip: false,
-                timeout: Duration::from_secs(30),
-                patience: Patience::lasting(Duration::from_secs(4 * 60)),
-            }),
+            (Ok(()), Ok(signer)) => Ok(Self::of(url, signer)),
             (url, signer) => Err(WebhookConfigError { url: url.err(), secret: signer.err() }),
+        }
+    }
+
+    /// The same without a secret, for one that is known later: see [`Self::signed_with`].
+    pub fn to_be_signed(url: Url) -> Result<Self, WebhookConfigError> {
+        match check(&url) {
+            Ok(()) => Ok(Self::of(url, None)),
+            Err(error) => Err(WebhookConfigError { url: Some(error), secret: None }),
+        }
+    }
+
+    /// The same, signed.
+    pub fn signed_with(self, secret: &SecretString) -> Result<Self, SecretError> {
+        Ok(Self { signer: Some(Signer::new(secret)?), ..self })
+    }
+
+    fn of(url: Url, signer: Option<Signer>) -> Self {
+        Self {
+            url,
+            signer,
+            gzip: false,
+            timeout: Duration::from_secs(30),
+            patience: Patience::lasting(Duration::from_secs(4 * 60)),
         }
     }
 
@@ -129,6 +147,7 @@ impl std::error::Error for WebhookConfigError {}
 ///
 /// The `standardwebhooks` crate copies every body and hashes it without the processor's own instructions; on bodies of a
 /// MiB this takes about a tenth of its time. The receivers of the tests verify with the crate.
+#[derive(Clone)]
 pub(super) struct Signer(Hmac<Sha256>);
 
 impl Signer {

@@ -2,7 +2,7 @@
 
 use aes::{
     Aes256,
-    cipher::{InnerIvInit, KeyInit, KeyIvInit, StreamCipher},
+    cipher::{InnerIvInit, KeyInit, StreamCipher},
 };
 use base64::{
     Engine,
@@ -14,7 +14,10 @@ use zeroize::Zeroizing;
 use super::BadRowReason;
 use crate::{
     keys::AesKey,
-    stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    stage::{
+        decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+        trace,
+    },
 };
 
 /// Padded standard Base64. The unused bits of the last digit are not looked at, as most encoders' readers do not.
@@ -30,10 +33,10 @@ const KEYSTREAM_BYTES: usize = 256;
 
 /// The Column key, ready for many short values.
 pub(super) struct ColumnKey {
-    key: AesKey,
-    aes: Aes256,
+    iv: [u8; BLOCK_BYTES],
+    aes: Box<Aes256>,
     /// Every value is encrypted with the same IV, so in counter mode one keystream serves them all.
-    keystream: Zeroizing<[u8; KEYSTREAM_BYTES]>,
+    keystream: Box<Zeroizing<[u8; KEYSTREAM_BYTES]>>,
     ciphers: &'static [Cipher],
 }
 
@@ -46,15 +49,16 @@ pub(super) struct Scratch {
 
 impl ColumnKey {
     pub(super) fn new(key: &AesKey, cipher: Option<Cipher>) -> Self {
-        let mut keystream = Zeroizing::new([0; KEYSTREAM_BYTES]);
-        ctr::Ctr128BE::<Aes256>::new(&key.key.into(), &key.iv.into()).apply_keystream(&mut *keystream);
+        let aes = trace::leaving_none(|| Box::new(Aes256::new((&key.key).into())));
+        let mut keystream = Box::new(Zeroizing::new([0; KEYSTREAM_BYTES]));
+        ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
         let ciphers = match cipher {
             Some(Cipher::Ctr) => &[Cipher::Ctr][..],
             Some(Cipher::Cbc) => &[Cipher::Cbc],
             // CBC's padding is a proof; that bytes are text after CTR is less of one.
             None => &[Cipher::Cbc, Cipher::Ctr],
         };
-        Self { key: key.clone(), aes: Aes256::new(&key.key.into()), keystream, ciphers }
+        Self { iv: key.iv, aes, keystream, ciphers }
     }
 
     /// Writes the text of `value`, of the column `name`, as a JSON string.
@@ -85,10 +89,10 @@ impl ColumnKey {
 
     fn ctr(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
         if sealed.len() <= KEYSTREAM_BYTES {
-            plain.extend(sealed.iter().zip(&*self.keystream).map(|(sealed, key)| sealed ^ key));
+            plain.extend(sealed.iter().zip(&**self.keystream).map(|(sealed, key)| sealed ^ key));
         } else {
             plain.extend_from_slice(sealed);
-            ctr::Ctr128BE::<Aes256>::new(&self.key.key.into(), &self.key.iv.into()).apply_keystream(plain);
+            ctr(&self.aes, &self.iv).apply_keystream(plain);
         }
         true
     }
@@ -99,12 +103,17 @@ impl ColumnKey {
             return false;
         }
         plain.extend_from_slice(sealed);
-        let mut cbc = cbc::Decryptor::inner_iv_init(self.aes.clone(), &self.key.iv.into());
+        let mut cbc = cbc::Decryptor::inner_iv_init(&*self.aes, (&self.iv).into());
         decrypt_blocks(&mut cbc, plain);
         let Some(length) = unpad(plain).map(<[u8]>::len) else { return false };
         plain.truncate(length);
         true
     }
+}
+
+/// Counter mode from its start, with a key that stays where it is.
+fn ctr<'a>(aes: &'a Aes256, iv: &[u8; BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
+    ctr::Ctr128BE::from_core(ctr::CtrCore::inner_iv_init(aes, iv.into()))
 }
 
 /// Writes `text`, which is UTF-8, as a JSON string.

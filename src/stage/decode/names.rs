@@ -21,14 +21,14 @@ pub(super) struct Names<'a> {
 #[derive(Clone, Copy)]
 struct Name<'a> {
     text: &'a [u8],
-    column: Option<Column<'a>>,
+    column: Column<'a>,
 }
 
 /// What comes next in a row.
 #[derive(Clone, Copy)]
 pub(super) enum Next<'a> {
-    /// A value, and its column if that is one of those that are changed.
-    Value { at: usize, column: Option<Column<'a>> },
+    /// A value, and its column.
+    Value { at: usize, column: Column<'a> },
     /// The end of the object.
     End { at: usize },
 }
@@ -79,9 +79,7 @@ impl<'a> Names<'a> {
         let name = json::name(row, start)?;
         let spelled = json::text(&row[start..name.end], name.has_escapes);
         let spelled = spelled.as_deref().and_then(|name| std::str::from_utf8(name).ok());
-        let column = spelled.and_then(|name| self.columns.get_key_value(name));
-        let column = column.map(|(name, &change)| Column { name, change });
-        Some(Name { text: &row[at..name.value], column })
+        Some(Name { text: &row[at..name.value], column: self.columns.find(spelled) })
     }
 }
 

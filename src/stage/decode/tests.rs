@@ -1,6 +1,7 @@
 use aes::cipher::{BlockModeEncrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
 use super::*;
 
@@ -144,6 +145,33 @@ fn an_encrypted_column_may_have_a_metrics_name() {
     assert_eq!(rows_by(&rules, Some(&key()), &row).text, b"{\"Meetings\":\"7\"}\n");
 }
 
+fn with_columns(columns: &[&str]) -> RowRules {
+    RowRules { columns: Some(columns.iter().map(ToString::to_string).collect()), ..RowRules::default() }
+}
+
+#[test]
+fn columns_that_are_not_asked_for_are_left_out_wherever_they_stand() {
+    let row = r#"{ "a": 1, "b" : [2,{"c":3}] ,"c":"4" }"#;
+    for (columns, kept) in [
+        (&["a", "b", "c"][..], row),
+        (&["a"], r#"{ "a": 1 }"#),
+        (&["b"], r#"{ "b" : [2,{"c":3}] }"#),
+        (&["c"], r#"{"c":"4" }"#),
+        (&["c", "a"], r#"{ "a": 1 ,"c":"4" }"#),
+        (&["A"], "{ }"),
+    ] {
+        let rows = rows_by(&with_columns(columns), None, &format!("{row}\n{row}\n"));
+        assert_eq!(String::from_utf8(rows.text).unwrap(), format!("{kept}\n{kept}\n"), "{columns:?}");
+    }
+}
+
+#[test]
+fn a_column_that_is_left_out_cannot_make_a_row_bad_and_one_that_is_no_json_can() {
+    let rows = rows_by(&with_columns(&["a"]), Some(&key()), "{\"ObjectId\":\"no base64!\",\"a\":1}\n{\"b\":01}\n");
+    assert_eq!(rows.text, b"{\"a\":1}\n");
+    assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
+}
+
 #[test]
 fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
     let rows = rows_by(&RowRules::default(), None, "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}");
@@ -236,6 +264,43 @@ fn string() -> impl Strategy<Value = String> {
 
 fn space() -> impl Strategy<Value = String> {
     prop_oneof![4 => Just(String::new()), 1 => "[ \t]{1,2}"]
+}
+
+/// The members of every row, as they are spelled.
+fn members(rows: &Rows) -> Vec<Vec<(String, String)>> {
+    let raw = |raw: &RawValue| raw.get().to_owned();
+    let lines = rows.text.split_inclusive(|&byte| byte == b'\n');
+    lines
+        .map(|line| {
+            let members: Members<'_> = serde_json::from_slice(line).unwrap();
+            members.0.into_iter().map(|(name, value)| (raw(name), raw(value))).collect()
+        })
+        .collect()
+}
+
+/// An object with all its members, those of one name as well.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
 }
 
 /// A row with columns that are changed and others.
@@ -345,6 +410,26 @@ proptest! {
             lines.extend([row.clone(), line]);
         }
         same_as_reference(lines.iter().map(Vec::as_slice), true)?;
+    }
+
+    #[test]
+    fn rows_of_some_columns_are_all_rows_without_the_others(
+        rows in prop::collection::vec(any_row(), 1..5),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
+        columns in prop::sample::subsequence(vec!["ObjectId", "Meetings", "IsActive", "", "a"], 0..5),
+    ) {
+        let text: Vec<u8> = order.iter().flat_map(|row| [row.get(&rows).as_slice(), b"\n"].concat()).collect();
+        let text = String::from_utf8(text).unwrap();
+        // Without a key no value makes a row bad.
+        let all = rows_by(&RowRules::default(), None, &text);
+        let some = rows_by(&with_columns(&columns), None, &text);
+        let is_kept = |(name, _): &(String, String)| {
+            serde_json::from_str::<String>(name).is_ok_and(|name| columns.contains(&name.as_str()))
+        };
+        let expected: Vec<Vec<_>> =
+            members(&all).into_iter().map(|row| row.into_iter().filter(is_kept).collect()).collect();
+        prop_assert_eq!(members(&some), expected);
+        prop_assert_eq!(some.bad, all.bad);
     }
 
     #[test]

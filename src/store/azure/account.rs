@@ -122,6 +122,16 @@ impl Account {
             Some(uri) => Some(https("queueServiceUri", uri)?),
             None => sibling(&blob, "queue"),
         };
+        Self::by_identity(blob, queue, identity)
+    }
+
+    /// The queues at `queue_service_uri`, by `identity`. Nothing is known of the account's blobs.
+    pub fn queues_with_identity(queue_service_uri: &str, identity: &Identity) -> Result<Self, AccountError> {
+        let queue = https("queueServiceUri", queue_service_uri)?;
+        Self::by_identity(queue.clone(), Some(queue), identity)
+    }
+
+    fn by_identity(blob: Url, queue: Option<Url>, identity: &Identity) -> Result<Self, AccountError> {
         let http = http_client(is_loopback(&blob))?;
         let identity = identity.credential(client_options(&http, None)).map_err(AccountError::Identity)?;
         Ok(Self { blob, queue, access: Access::Identity(identity), http })

@@ -49,7 +49,8 @@ pub(super) fn is_leased(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error).is_some_and(|code| code.starts_with("Lease"))
 }
 
-fn error_code(error: &azure_core::Error) -> Option<&str> {
+/// What the service calls the failure, such as `ServerBusy`.
+pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     match error.kind() {
         ErrorKind::HttpResponse { error_code, .. } => error_code.as_deref(),
         _ => None,
@@ -57,7 +58,7 @@ fn error_code(error: &azure_core::Error) -> Option<&str> {
 }
 
 /// The innermost cause says it best (`Connection refused`), and is below the layer that adds URLs.
-fn innermost(error: &azure_core::Error) -> String {
+pub(crate) fn innermost(error: &azure_core::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

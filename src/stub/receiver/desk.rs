@@ -110,7 +110,7 @@ impl Desk {
             return Err((StatusCode::UNAUTHORIZED, error.to_string()));
         }
         let parcel = Parcel::open(headers, &text).map_err(malformed)?;
-        self.note(|received| received.log(&parcel.delivery, self.keep_rows));
+        self.note(|received| received.log(&parcel.delivery, &text, self.keep_rows));
         Ok(parcel)
     }
 }

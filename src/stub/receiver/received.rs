@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use axum::http::HeaderMap;
+use axum::{body::Bytes, http::HeaderMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -34,6 +34,8 @@ pub struct Received {
     pub strays: u64,
     /// Every well-formed delivery, taken or not, in order of arrival. Empty unless rows are kept.
     pub log: Vec<Delivery>,
+    /// The JSON text of each, in the same order.
+    pub texts: Vec<Bytes>,
     /// What was taken, by drop path.
     pub drops: BTreeMap<String, ReceivedDrop>,
     ids: HashSet<String>,
@@ -129,9 +131,10 @@ impl Received {
         self.drops.values().map(ReceivedDrop::row_count).sum()
     }
 
-    pub(super) fn log(&mut self, delivery: &Delivery, keep: bool) {
+    pub(super) fn log(&mut self, delivery: &Delivery, text: &Bytes, keep: bool) {
         if keep {
             self.log.push(delivery.clone());
+            self.texts.push(text.clone());
         }
     }
 
@@ -325,7 +328,7 @@ mod tests {
                 rows("a", 0, &["{}", "{}"], &[]),
                 Message::completed(&facts(), &[], 3, 0),
                 rows("a", 2, &["{}"], &[]),
-                Message::failed(&facts(), &[], &failure),
+                Message::failed(&facts(), &[], &failure, None),
             ],
             true,
         );

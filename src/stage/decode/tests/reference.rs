@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, fmt};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::{BadRowReason, Change, Decoder, column::Scratch, is_guid};
+use super::super::{BadRowReason, Change, Decoder, Fate, column::Scratch, is_guid};
 
 /// What `decoder` should make of a line.
 pub(super) fn row(decoder: &Decoder, line: &[u8]) -> Result<Vec<u8>, BadRowReason> {
@@ -37,10 +37,10 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             if value.get().starts_with('"')
                 && let Some(name) = string_of(name)
-                && let Some(change) = self.decoder.columns.get(&*name)
+                && let Fate::Change(change) = self.decoder.columns.find(Some(&name)).fate
             {
                 let text = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
-                self.change(*change, &name, &text, value.get());
+                self.change(change, &name, &text, value.get());
             }
         }
         Ok(())

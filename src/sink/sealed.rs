@@ -1,0 +1,108 @@
+//! A webhook whose secret is in a vault: read there when the first message is to be sent, and then kept.
+//!
+//! App settings that are Key Vault references reach the app resolved. Those in a file of tenants do not, nor any outside of
+//! Azure; they are read here, by the same notation.
+//! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>
+
+mod reference;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
+use azure_security_keyvault_secrets::{
+    SecretClient, SecretClientOptions,
+    models::{Secret, SecretClientGetSecretOptions},
+};
+use secrecy::SecretString;
+use tokio::{sync::OnceCell, time::timeout};
+
+pub use self::reference::{NoReference, SecretReference};
+use super::{
+    Sink, SinkError,
+    webhook::{NoClient, Webhook, WebhookConfig},
+};
+use crate::{
+    keys::vault::{self, TRY_TIMEOUT},
+    message::Message,
+    retry::{Attempt, GaveUp, tries},
+};
+
+/// The webhook, once its secret is known.
+pub struct Sealed {
+    client: SecretClient,
+    reference: SecretReference,
+    config: WebhookConfig,
+    webhook: OnceCell<Webhook>,
+}
+
+impl Sealed {
+    /// Sets up the sink; connects to nothing yet. `config` is that of the webhook without its secret.
+    pub fn new(
+        config: WebhookConfig,
+        reference: SecretReference,
+        credential: Arc<dyn TokenCredential>,
+    ) -> Result<Self, vault::NotUsable> {
+        let options = SecretClientOptions {
+            client_options: vault::client_options(vault::http_client(&reference.vault)?),
+            verify_challenge_resource: Some(vault::has_a_domain(&reference.vault)),
+            ..SecretClientOptions::default()
+        };
+        let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
+        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: OnceCell::new() })
+    }
+
+    /// The webhook; reads its secret if nobody has yet. Fails with the reason.
+    async fn webhook(&self) -> Result<&Webhook, GaveUp<String>> {
+        let open = async || {
+            let secret = tries(self.config.patience, |_| self.read()).await?;
+            let unusable = |why: &dyn fmt::Display| GaveUp::Failed(format!("{} is not usable: {why}", self.reference));
+            let config = self.config.clone().signed_with(&secret).map_err(|why| unusable(&why))?;
+            Webhook::new(config).map_err(|why: NoClient| unusable(&why))
+        };
+        self.webhook.get_or_try_init(open).await
+    }
+
+    async fn read(&self) -> Attempt<SecretString, String> {
+        let reference = &self.reference;
+        let options = SecretClientGetSecretOptions {
+            secret_version: reference.version.clone(),
+            ..SecretClientGetSecretOptions::default()
+        };
+        let asked = self.client.get_secret(&reference.name, Some(options));
+        match timeout(TRY_TIMEOUT, asked).await {
+            Err(_) => {
+                Attempt::Again(format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs()), None)
+            }
+            Ok(Err(error)) => vault::of_secret(&error, reference),
+            Ok(Ok(answer)) => match answer.into_model() {
+                Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
+                Ok(_) | Err(_) => {
+                    Attempt::Failed(format!("{reference} cannot be read: the answer has no secret in it"))
+                }
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Sealed {
+    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        match self.webhook().await {
+            Ok(webhook) => webhook.deliver(message).await,
+            // The message is none the worse for it: once the secret can be read it is delivered.
+            Err(GaveUp::Failed(answer)) => Err(unavailable(message, answer, 1)),
+            Err(GaveUp::OutOfPatience(answer, tries)) => Err(unavailable(message, answer, tries)),
+        }
+    }
+}
+
+fn unavailable(message: &Message, answer: String, tries: u32) -> SinkError {
+    SinkError::Unavailable { id: message.id.to_string(), tries, answer }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("secret", &self.reference).field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! What is left of keys once a run is over: nothing, in the memory of the process or anywhere that it writes.
+
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod support;
+
+use std::{fs, time::Duration};
+
+use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
+use serde_json::Value;
+use vivadrop::{
+    keys::{
+        Keys,
+        details::wrapped_keys,
+        unwrap::{KeyWrap, PemFile, unwrap_keys},
+    },
+    simulate::SimulateOptions,
+    stage::decrypt::Cipher,
+    stub::receiver::Answer,
+};
+
+use crate::support::{
+    entra::Entra,
+    memory::{Needles, core_limit, found_in},
+    scene::{METADATA, Scene, SimulatedDrop, assert_complete},
+    vault::KeyVault,
+    vectors,
+};
+
+async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
+    let answer: Value = serde_json::from_slice(&fs::read(&drop.made.decryption_keys).unwrap()).unwrap();
+    let private_key = PemFile::new(&drop.made.private_key);
+    unwrap_keys(&private_key, scene.tenant, KeyWrap::Auto, &wrapped_keys(&answer).unwrap()).await.unwrap()
+}
+
+/// Delivers drops by events; looks at the process in the middle of each and afterwards, and at all that it wrote.
+async fn leaves_no_key_behind(mut scene: Scene) {
+    scene.set("RUST_LOG", "trace");
+    scene.set("BATCH_ROWS", "50");
+    scene.set("IN_FLIGHT", "1");
+    let host = scene.host().await;
+    assert_eq!(core_limit(host.process()), ["0", "0"]);
+    let mut needles = Needles::default();
+    needles.add_private_key(&fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap());
+    for cipher in Cipher::ALL {
+        let drop = scene.drop_like(SimulateOptions {
+            users: 2_000,
+            weeks: 1,
+            file_cipher: cipher,
+            column_cipher: cipher,
+            ..SimulateOptions::default()
+        });
+        let drop = drop.await;
+        let rows = scene.rows_of(&drop).await;
+        let keys = keys_of(&scene, &drop).await;
+        let mut in_use = Needles::default();
+        in_use.add_key("the File key", &keys.file.as_ref().unwrap().key);
+        needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
+        needles.add_key("the Column key", &keys.column.as_ref().unwrap().key);
+        scene.lay(&drop).await;
+
+        scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(50)));
+        let (line, event) = (host.line(), scene.event(&drop, METADATA));
+        let posted = tokio::spawn(async move { line.trigger(&event).await });
+        scene.wait_for(|received| received.drops.contains_key(&drop.path())).await;
+        // Who does not see a key while it is in use would not see it afterwards either.
+        assert_ne!(found_in(host.process(), &in_use), [""; 0], "a key in use is seen");
+
+        scene.receiver.answer_always(Answer::Take);
+        let answers = posted.await.unwrap();
+        assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
+        assert_complete(&scene.receiver.received(), &drop, &rows);
+        let found = found_in(host.process(), &needles);
+        assert!(found.is_empty(), "{cipher}: {} places:\n{}", found.len(), found.join("\n"));
+    }
+    for (name, bytes) in scene.state() {
+        assert_eq!(needles.found_in(&bytes), [""; 0], "the ledger's `{name}`");
+    }
+    let log: String = host.stop().iter().map(ToString::to_string).collect();
+    assert!(log.contains("TRACE"), "everything was logged");
+    assert_eq!(needles.found_in(log.as_bytes()), [""; 0], "the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_key_in_a_file_and_what_it_opens_are_gone_after_the_run() {
+    leaves_no_key_behind(Scene::in_a_folder().await).await;
+}
+
+/// The API has the keys of one tenant's drop wrapped for another: they do not unwrap, and that is what is said.
+#[tokio::test]
+async fn a_refusal_shows_nothing_of_a_key() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(10, 1).await;
+    scene.rows_of(&drop).await;
+    scene.lay(&drop).await;
+    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    let mut needles = Needles::default();
+    let keys = keys_of(&scene, &drop).await;
+    needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
+    let host = scene.host().await;
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(needles.found_in(answer.said.as_bytes()), [""; 0], "{}", answer.said);
+    scene.secrets.check(&answer.said);
+    assert_eq!(scene.receiver.received().drops[&drop.path()].failed[0].reason, "wrong-key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vault_opened_is_gone_after_the_run() {
+    let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
+    let vault = KeyVault::start(&entra).await;
+    let pem = fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap();
+    vault.import(scene.tenant, RsaPrivateKey::from_pkcs8_pem(&pem).unwrap());
+    scene.set("PRIVATE_KEYS", vault.url().as_str());
+    scene.settings.extend(entra.with_managed_identity());
+    entra.add_secrets(&scene.secrets);
+    leaves_no_key_behind(scene).await;
+}
