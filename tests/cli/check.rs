@@ -122,7 +122,7 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
         ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "mend", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
-            |scene| scene.set("DELIVER_TO", &scene.receiver.elsewhere().to_string()),
+            |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_str()),
             3,
             "mend",
             "sink",
