@@ -18,14 +18,14 @@ use url::Url;
 
 pub use self::finding::{Finding, State};
 use crate::{
-    drop::tenant::Tenants,
+    drop::{TenantId, tenant::Tenants},
     keys::{
         custody::KeyCustody,
         unwrap::{KeyWrap, PrivateKeys},
         viva_api::VivaApi,
     },
+    sink::Sink,
     store::Store,
-    terms::AllTerms,
 };
 
 /// How many things are looked at at once. They are told of in order.
@@ -52,8 +52,8 @@ pub struct Premises {
     pub wrap: KeyWrap,
     /// Who is asked for wrapped keys.
     pub api: VivaApi,
-    /// Where messages go.
-    pub terms: AllTerms,
+    /// Where messages go: those of everybody, and those of tenants that have a sink of their own.
+    pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
 }
 
 impl Premises {
@@ -73,8 +73,8 @@ impl Premises {
             looks.push(Box::pin(async move { key::of(self, tenant).await }));
         }
         looks.push(Box::pin(async { api::lets_us_in(&self.api).await }));
-        for (tenant, sink) in self.terms.sinks() {
-            looks.push(Box::pin(async move { vec![sink::takes_a_message(&**sink, tenant).await] }));
+        for (tenant, sink) in &self.sinks {
+            looks.push(Box::pin(async move { vec![sink::takes_a_message(&**sink, *tenant).await] }));
         }
         stream::iter(looks).buffered(AT_ONCE).flat_map(stream::iter)
     }

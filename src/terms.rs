@@ -37,11 +37,4 @@ impl AllTerms {
     pub fn of(&self, tenant: TenantId) -> &Terms {
         self.own.get(&tenant).unwrap_or(&self.common)
     }
-
-    /// Everybody's sink, and those that tenants have to themselves.
-    pub fn sinks(&self) -> impl Iterator<Item = (Option<TenantId>, &Arc<dyn Sink>)> {
-        let own = self.own.iter().map(|(&tenant, terms)| (Some(tenant), &terms.sink));
-        let own = own.filter(|(_, sink)| !Arc::ptr_eq(sink, &self.common.sink));
-        std::iter::once((None, &self.common.sink)).chain(own)
-    }
 }

@@ -88,7 +88,9 @@ impl Finding {
         }
     }
 
-    pub(super) fn of_sink(about: &'static str, text: String, error: &SinkError) -> Self {
+    /// What a message that was not taken comes to.
+    pub(super) fn of_sink(about: &'static str, tried: &str, error: &SinkError) -> Self {
+        let text = format!("{tried}: {}", chain(error));
         match error {
             SinkError::Refused { .. } => Self::mend(about, text).todo(
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver should answer 2xx, also to types of message that it does \

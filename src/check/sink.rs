@@ -1,17 +1,15 @@
 //! The receiver: whether it takes a message.
 
 use super::Finding;
-use crate::{drop::TenantId, message::Message, run::chain, sink::Sink};
+use crate::{drop::TenantId, message::Message, sink::Sink};
 
-/// Sends a message that says that it is a check: to everybody's receiver, or to one that is a tenant's own.
-pub(super) async fn takes_a_message(sink: &dyn Sink, of: Option<TenantId>) -> Finding {
+/// Sends a message that says that it is a check: to where everybody's go, or those of `tenant`.
+pub(super) async fn takes_a_message(sink: &dyn Sink, tenant: Option<TenantId>) -> Finding {
     let message = Message::check();
-    let sent = match of {
-        None => "sent `vivadrop.check`".to_owned(),
-        Some(tenant) => format!("sent `vivadrop.check` to the receiver of {tenant}"),
-    };
+    let of = tenant.map_or_else(String::new, |tenant| format!(" to the destination of {tenant}"));
+    let tried = format!("sent `vivadrop.check`{of}");
     match sink.deliver(&message).await {
-        Ok(()) => Finding::well("sink", format!("{sent} with the id `{}`: it was taken", message.id)),
-        Err(error) => Finding::of_sink("sink", format!("{sent}: {}", chain(&error)), &error),
+        Ok(()) => Finding::well("sink", format!("{tried} with the id `{}`: it was taken", message.id)),
+        Err(error) => Finding::of_sink("sink", &tried, &error),
     }
 }

@@ -13,13 +13,16 @@ use super::Trouble;
 use crate::{
     app::{self, App},
     check::{Finding, Premises, State},
-    config::{Config, NotUsable, PrivateKeysIn, Settings, Storage},
+    config::{Config, DeliverTo, NotUsable, PrivateKeysIn, Settings, Storage},
+    drop::TenantId,
     keys::{
         custody::KeyCustody,
         unwrap::{PemFolder, PrivateKeys},
     },
     retry::Patience,
     run::chain,
+    sink::Sink,
+    terms::AllTerms,
 };
 
 /// How long what does not answer is tried: a person is waiting.
@@ -28,17 +31,11 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn check() -> Result<(), Trouble> {
     let mut report = Report::default();
-    let mut settings = Settings::from_env();
-    let premises = match Config::read(&settings) {
-        Ok(_) => {
-            report.say(&Finding {
-                state: State::Well,
-                about: "settings",
-                text: "read: all are usable".into(),
-                todo: None,
-            });
-            settings.set("DELIVERY_PATIENCE", format!("{}s", PATIENCE.as_secs()));
-            premises(Config::read(&settings)?)?
+    let premises = match Config::read(&Settings::from_env()) {
+        Ok(config) => {
+            let text = "read: all are usable".into();
+            report.say(&Finding { state: State::Well, about: "settings", text, todo: None });
+            premises(config)?
         }
         Err(NotUsable(complaints)) => {
             complaints.into_iter().for_each(|complaint| report.say(&Finding::mend("settings", complaint)));
@@ -59,7 +56,9 @@ pub(super) async fn check() -> Result<(), Trouble> {
 }
 
 /// What the settings name.
-fn premises(config: Config) -> Result<Premises, Trouble> {
+fn premises(mut config: Config) -> Result<Premises, Trouble> {
+    hurry(&mut config.terms.deliver_to);
+    config.own_terms.values_mut().filter_map(|own| own.deliver_to.as_mut()).for_each(hurry);
     let store_address = match &config.drop_storage {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
@@ -76,9 +75,26 @@ fn premises(config: Config) -> Result<Premises, Trouble> {
         private_keys,
         wrap: runner.keys.wrap,
         api: runner.keys.api.with_limits(Patience::lasting(PATIENCE), TRY_TIMEOUT),
-        terms: runner.terms,
+        sinks: sinks(runner.terms),
         store: runner.store,
     })
+}
+
+fn hurry(deliver_to: &mut DeliverTo) {
+    let patience = match deliver_to {
+        DeliverTo::Webhook(webhook, _) => &mut webhook.patience,
+        DeliverTo::Queue(queue) => &mut queue.patience,
+        DeliverTo::Stdout => return,
+    };
+    *patience = Patience::lasting(PATIENCE.min(patience.total));
+}
+
+/// Each sink once: that of everybody, and those that tenants have of their own.
+fn sinks(terms: AllTerms) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
+    let common = terms.common.sink;
+    let own = terms.own.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
+    let own: Vec<_> = own.map(|(tenant, own)| (Some(tenant), own.sink)).collect();
+    std::iter::once((None, common)).chain(own).collect()
 }
 
 /// Who knows the public halves of the keys, and who the private ones.

@@ -43,7 +43,7 @@ impl OnboardConfig {
             .then(|| viva_api(&reader))
             .flatten();
         let tenants = match reader.get("TENANTS") {
-            Some(_) => reader.required::<TenantList>("TENANTS").map(|list| Some(list.tenants)),
+            Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),
         };
         reader.finish(|| {
