@@ -2,10 +2,16 @@
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
+FLAMEGRAPH_VERSION := 0.6.15
+PYTHON ?= python3
+# Which machine a package is for: x86_64 or aarch64, with the oldest glibc that it runs on.
+ARCH ?= x86_64
+TARGET := $(ARCH)-unknown-linux-gnu
+GLIBC := 2.28
 BENCH_DROP := target/bench/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench test fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench flamegraph package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,20 +25,48 @@ build: ## Build the release binary
 app: build ## Put the binary where host.json looks for it, for `func`
 	cp target/release/vivadrop vivadrop
 
-bench: build $(BENCH_DROP) ## Time decode of a million rows beside igzip, gunzip, Python and Node
-	benches/compare.sh target/release/vivadrop $(BENCH_DROP)
+bench: build $(BENCH_DROP) .venv/bench ## Time decode of a million rows beside igzip, gunzip, Python and Node
+	PYTHON=.venv/bench/bin/python benches/compare.sh target/release/vivadrop $(BENCH_DROP)
+
+flamegraph: $(BENCH_DROP) ## Draw where decode spends its time: target/flamegraph.svg (needs perf)
+	@cargo flamegraph --version 2>/dev/null | grep -q ' $(FLAMEGRAPH_VERSION)$$' || cargo install flamegraph --version $(FLAMEGRAPH_VERSION) --locked
+	CARGO_PROFILE_RELEASE_STRIP=none cargo flamegraph --bin vivadrop --output target/flamegraph.svg -- decode $(BENCH_DROP)/drop \
+		--private-key $(BENCH_DROP)/private-key.pem --decryption-keys $(BENCH_DROP)/decryption-keys.json > /dev/null
 
 $(BENCH_DROP): | build
 	rm -rf $@
 	mkdir -p $(@D)
 	target/release/vivadrop simulate --users 80000 --weeks 13 --seed 7 --out $@
 
-test: $(AZURITE) ## Run every test; installs Azurite from npm first
+package: .venv/package ## Build, check and zip a release for Azure Functions on Linux (ARCH=x86_64 or aarch64)
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || { echo 'first: rustup target add $(TARGET)' >&2; exit 1; }
+	PATH="$(CURDIR)/.venv/package/bin:$$PATH" cargo zigbuild --release --locked --bin vivadrop --target $(TARGET).$(GLIBC)
+	$(PYTHON) infra/package.py target/$(TARGET)/release/vivadrop --arch $(ARCH)
+
+managed-app: ## Zip what a customer installs, for the marketplace or a service catalog
+	$(PYTHON) infra/managed_app.py
+
+test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm first
 	cargo test --all-targets
 	cargo test --doc
 
 $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
+	touch $@
+
+# Azure's schemas are asked where they are at hand; that takes a validator. The rest is Python's own library.
+infra-test: $(if $(VIVADROP_ARM_SCHEMAS),.venv/test) ## Check infra/: the templates, the deployment script, the package
+	$(if $(VIVADROP_ARM_SCHEMAS),.venv/test/bin/python,$(PYTHON)) -m unittest discover --start-directory tests/infra --top-level-directory .
+
+infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
+	.venv/lint/bin/shellcheck infra/deploy.sh .ci/run
+	LOG_LEVEL=ERROR .venv/lint/bin/checkov --config-file infra/checkov.yaml
+
+# One virtual environment for each job, from its pinned requirements.
+.venv/bench: benches/requirements.txt
+.venv/package .venv/test .venv/lint: .venv/%: infra/requirements-%.txt
+.venv/bench .venv/package .venv/test .venv/lint:
+	{ $(PYTHON) -m venv --clear $@ && $@/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement $<; } || { rm -rf $@; exit 1; }
 	touch $@
 
 fmt: ## Check the formatting
@@ -51,8 +85,8 @@ deny: ## Check licences, bans and sources of all dependencies
 advisories: ## Check dependencies against the RustSec database, which needs GitHub
 	cargo deny check advisories
 
-ci: fmt clippy doc test deny ## All that CI runs
+ci: fmt clippy doc test infra-lint deny ## All that CI runs
 
 clean: ## Remove what was built
 	cargo clean
-	rm -rf tests/azurite/node_modules dist
+	rm -rf tests/azurite/node_modules dist .venv

@@ -5,7 +5,7 @@
 # Python's cryptography that is missing is left out. Rounds go A B C A B C, so that a machine that grows slower meanwhile is
 # unfair to none; what is printed are medians.
 set -euo pipefail
-binary=$(realpath "$1") folder=$(realpath "$2") rounds=${3:-3} peers=$(dirname "$(realpath "$0")")/peers
+python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python3}")") binary=$(realpath "$1") folder=$(realpath "$2") rounds=${3:-3} peers=$(dirname "$(realpath "$0")")/peers
 file=$folder/drop/part-0.json.gz
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,7 +28,7 @@ names=(vivadrop) commands=("$binary decode $folder/drop --private-key $folder/pr
 add() { names+=("$1") commands+=("$2"); }
 if command -v igzip > /dev/null; then add 'openssl | igzip' "$decrypt | igzip -dc"; fi
 add 'openssl | gunzip' "$decrypt | gunzip -c"
-if python3 -c 'import cryptography' 2> /dev/null; then add 'Python' "python3 $peers/peer.py $file $work/keys.json"; fi
+if "$python" -c 'import cryptography' 2> /dev/null; then add 'Python' "$python $peers/peer.py $file $work/keys.json"; fi
 if command -v node > /dev/null; then add 'Node' "node $peers/peer.mjs $file $work/keys.json"; fi
 
 for _ in $(seq "$rounds"); do
@@ -47,7 +47,11 @@ for line in open(sys.argv[1]):
     wall, user, system, peak = map(float, figures.split())
     runs.setdefault(name, []).append((wall, user + system, peak / 1024))
 medians = {name: [statistics.median(figures) for figures in zip(*rows)] for name, rows in runs.items()}
-print(f"{'':17} {'wall':>8} {'CPU':>8} {'peak':>10} {'x vivadrop':>11}")
+# Flex Consumption on demand, the smallest instance of two cores' worth: 2 GB, at $0.000026 a GB-second (2026).
+GB, PRICE = 2, 0.000026
+print(f"{'':17} {'best':>8} {'median':>8} {'CPU':>8} {'peak':>10} {'x vivadrop':>11} {'GB-seconds':>11} {'US cents':>9}")
 for name, (wall, cpu, peak) in medians.items():
-    print(f"{name:17} {wall:6.2f} s {cpu:6.2f} s {peak:6.1f} MiB {wall / medians['vivadrop'][0]:10.2f}x")
+    best = min(run[0] for run in runs[name])
+    print(f"{name:17} {best:6.2f} s {wall:6.2f} s {cpu:6.2f} s {peak:6.1f} MiB {wall / medians['vivadrop'][0]:10.2f}x "
+          f"{wall * GB:11.1f} {wall * GB * PRICE * 100:9.4f}")
 PY

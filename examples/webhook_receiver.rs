@@ -4,6 +4,8 @@
 //! WEBHOOK_SECRET=whsec_… cargo run --example webhook_receiver -- 127.0.0.1:9000 messages.ndjson
 //! DELIVER_TO=http://127.0.0.1:9000/ WEBHOOK_SECRET=whsec_… vivadrop deliver datasets/run/VivaInsights/tenant
 //! ```
+//!
+//! With `WEBHOOK_GZIP=true` a body is to be unzipped before it is verified; this one takes it as it comes.
 
 mod journal;
 

@@ -15,6 +15,7 @@ use crate::{
     identity::Identity,
     keys::{
         KeySource,
+        custody::KeyCustody,
         unwrap::{PemFolder, PrivateKeys},
         vault::{self, Vault},
         viva_api::{self, VivaApi, token},
@@ -43,6 +44,8 @@ pub struct App {
     pub runner: Runner,
     /// Decides which blobs are ours.
     pub guard: Guard,
+    /// Knows when the tenants' keys lapse.
+    pub custody: Arc<dyn KeyCustody>,
 }
 
 /// Why the parts cannot be put together on this machine.
@@ -82,6 +85,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
         may_be_missing: config.terms.rules.layout.allow_plaintext,
     };
+    let custody = custody(&config.private_keys, &config.identity)?;
     let guard = Guard {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
@@ -96,7 +100,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         terms: terms(config.terms, config.own_terms, &config.identity)?,
         window: ReadWindow::default(),
     };
-    Ok(App { runner, guard })
+    Ok(App { runner, guard, custody })
 }
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
@@ -139,6 +143,14 @@ fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vau
     // One loop of tries is enough, and it is the caller's.
     let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
     identity.credential(options).map_err(vault::NotUsable::Identity)
+}
+
+/// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
+pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, NoApp> {
+    Ok(match place {
+        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
+        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+    })
 }
 
 /// The store of a storage account, or of a folder in its place.

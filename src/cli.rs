@@ -1,7 +1,9 @@
 //! The command line: one function a command, and the only place that prints for people.
 
+mod check;
 mod decode;
 mod deliver;
+mod onboard;
 mod simulate;
 mod sweep;
 
@@ -40,6 +42,10 @@ enum Command {
     Sweep,
     /// Make an encrypted drop of believable rows
     Simulate(simulate::SimulateArguments),
+    /// Let a customer in: make and register their key, make their container, say what they need
+    Onboard(onboard::OnboardArguments),
+    /// Look at settings, storage, keys, API and sink: what was found, and what to do
+    Check,
     /// Show all of it on this machine; no account is needed
     Demo(demo::DemoArguments),
 }
@@ -112,6 +118,8 @@ pub(crate) enum Trouble {
     Usage(String),
     /// 3: the drop was refused; trying again cannot help.
     Refused(String),
+    /// This code; all has been said.
+    Said(u8),
 }
 
 impl Trouble {
@@ -142,6 +150,8 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
+        Command::Onboard(arguments) => onboard::onboard(&arguments).await,
+        Command::Check => check::check().await,
         Command::Demo(arguments) => {
             demo::demo(&arguments).await.map_err(|error| Trouble::TryAgain(format!("{error:#}")))
         }
@@ -151,6 +161,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(Trouble::TryAgain(said)) => (1, format!("could not finish: {said}")),
         Err(Trouble::Usage(said)) => (2, said),
         Err(Trouble::Refused(said)) => (3, format!("refused: {said}")),
+        Err(Trouble::Said(code)) => return ExitCode::from(code),
     };
     eprintln!("{said}");
     ExitCode::from(code)

@@ -3,6 +3,7 @@
 //! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
 //! checking. Nothing falls back to something weaker because a setting was forgotten.
 
+mod onboard;
 mod queue;
 mod reader;
 mod tenants;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Du
 
 use url::Url;
 
+pub use self::onboard::OnboardConfig;
 use self::{
     reader::Reader,
     tenants::{OF_THE_SINK, TenantList},
@@ -345,18 +347,28 @@ fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
 
 fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     let url = reader.or::<ApiUrl>("VIVA_API_URL", "https://api.orginsights.viva.office.com");
-    let partner = reader.together(["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"]);
+    let partner = partner(reader);
     let ApiUrl(url) = url?;
     // Microsoft's pages name no scope; everything that the application was granted at the API is what a scope of
     // `<resource>/.default` asks for.
     let origin = url.origin().ascii_serialization();
     let scope = reader.get("VIVA_API_SCOPE").map_or_else(|| format!("{origin}/.default"), ToOwned::to_owned);
-    let partner = partner?.map(|[tenant_id, app_id, app_secret]| Partner {
+    let partner = partner?;
+    Some(VivaApiConfig { url, scope, partner })
+}
+
+/// The partner's own application. Without a secret the app's own identity asks for tokens, and the ids are for `onboard`.
+fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
+    let [tenant_id, app_id, secret] = ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
+    if reader.get(secret).is_none() {
+        return reader.together([tenant_id, app_id]).map(|_| None);
+    }
+    let partner = reader.together([tenant_id, app_id, secret])?;
+    Some(partner.map(|[tenant_id, app_id, app_secret]| Partner {
         tenant_id: tenant_id.to_owned(),
         app_id: app_id.to_owned(),
         app_secret: app_secret.into(),
-    });
-    Some(VivaApiConfig { url, scope, partner })
+    }))
 }
 
 fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {

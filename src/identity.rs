@@ -7,19 +7,27 @@
 
 mod failure;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use azure_core::{
     credentials::{Secret, TokenCredential},
-    http::ClientOptions,
+    error::ErrorKind,
+    http::{ClientOptions, Transport},
 };
 use azure_identity::{
     ClientSecretCredential, ClientSecretCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential,
     ManagedIdentityCredentialOptions, UserAssignedId,
 };
+use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use self::failure::{NoToken, network_cause};
+
+/// How long one try may take to reach the managed identity's endpoint.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long one try may take there until all of the answer is in.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// An application of a tenant, which proves itself with a client secret.
 #[derive(Debug, Clone)]
@@ -50,11 +58,19 @@ impl Identity {
             Self::Application(application) => application.credential(options)?,
             Self::Managed(client_id) => ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
                 user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
-                client_options: options,
+                client_options: ClientOptions { transport: Some(on_this_machine()?), ..options },
             }))?,
             Self::Developer => DeveloperToolsCredential::new(None)?,
         })
     }
+}
+
+/// The managed identity's endpoint is on this machine: the header that opens it is no proxy's business.
+fn on_this_machine() -> azure_core::Result<Transport> {
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT).timeout(ANSWER);
+    let client = client.build().map_err(|error| azure_core::Error::new(ErrorKind::Other, error))?;
+    Ok(Transport::new(Arc::new(client)))
 }
 
 impl Application {

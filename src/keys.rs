@@ -4,6 +4,7 @@
 //! RSA key, which a [`vault`] keeps, or a file. Key material lives in types that zero themselves on drop and print as `…`.
 
 pub(crate) mod answer;
+pub mod custody;
 pub mod details;
 pub mod unwrap;
 pub mod vault;

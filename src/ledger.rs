@@ -10,6 +10,7 @@
 pub mod blobs;
 mod keeper;
 mod record;
+mod survey;
 mod work;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::survey::Survey;
 use crate::{
     drop::{BlobPath, DropPath},
     message::{FileVersion, MessageId},

@@ -1,4 +1,4 @@
-//! What is sent: the three messages, as JSON, with ids that stay the same however often they are sent.
+//! What is sent: the messages of a drop and that of a check, as JSON, with ids that stay the same however often they are sent.
 //!
 //! The shapes are the contract with every receiver. Rows are spliced in as the bytes they were decoded to: they are not
 //! parsed again, so their digits cannot change on the way.
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 pub use self::size::{RowsSize, around_rows};
 use crate::{drop::TenantId, store::ETag, verdict::Reason};
@@ -182,6 +183,16 @@ impl Message {
             return whole;
         }
         told(&Failure { message: &size::shortened(failure.message, too_much), ..failure.clone() })
+    }
+
+    /// `vivadrop.check`: asks whether the receiver takes messages, and is about no drop.
+    pub fn check() -> Self {
+        #[derive(Serialize)]
+        struct Data {
+            vivadrop: &'static str,
+        }
+        let id = MessageId::of(&["check", &Uuid::new_v4().to_string()]);
+        Self::whole(id, "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
     }
 
     fn whole(id: MessageId, kind: &'static str, data: impl Serialize) -> Self {

@@ -104,7 +104,10 @@ pub fn rows(
         // Decoding is CPU work: some blocks at a time on the blocking pool, back in order.
         .map(move |block| {
             let decoder = Arc::clone(&decoder);
-            on_worker(move || Ok::<_, RowsError>(decoder.rows(&block?)))
+            on_worker(move || {
+                let block = block?;
+                Ok::<_, RowsError>(trace::leaving_none(|| decoder.rows(&block)))
+            })
         })
         .buffered(decoders.get())
         .map(move |decoded| match decoded?? {

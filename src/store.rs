@@ -108,6 +108,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// other than the given one, or none, is on the blob.
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
 
+    /// Deletes a blob, whatever its version. One that is not there is gone already; [`StoreError::NotHeld`] where a lease is
+    /// on it.
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError>;
+
+    /// Whether there is such a container. Listing does not tell: one that is not there has no blobs either.
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError>;
+
+    /// Makes a container when it is missing.
+    async fn make_container(&self, container: &str) -> Result<(), StoreError>;
+
     /// Leases a blob for `time`, from 15 s to 60 s in whole seconds. `None` while somebody's lease is on it; a blob that is
     /// not there is [`StoreError::Missing`]. The lease lapses by itself, also when this process is killed.
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError>;

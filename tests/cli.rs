@@ -6,12 +6,16 @@ mod support;
 
 #[path = "cli/again.rs"]
 mod again;
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/decode.rs"]
 mod decode;
 #[path = "cli/deliver.rs"]
 mod deliver;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/onboard.rs"]
+mod onboard;
 #[path = "cli/queue.rs"]
 mod queue;
 #[path = "cli/samples.rs"]

@@ -24,6 +24,7 @@ use vivadrop::{
     drop::TenantId,
     keys::{
         KeyError, Keys, WrappedKey, WrappedKeys,
+        custody::{Expiry, KeyCustody},
         details::{first_object, wrapped_keys},
         unwrap::{KeyWrap, Padding, PemFile, PemFolder, PrivateKeys, unwrap_keys},
     },
@@ -299,4 +300,47 @@ async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
         }
     }
     assert!(opened > 0, "no vector has keys");
+}
+
+#[tokio::test]
+async fn a_folder_makes_keys_that_open_what_their_public_halves_wrap() {
+    let folder = tempfile::tempdir().unwrap();
+    // It need not be there yet.
+    let keys = PemFolder::new(folder.path().join("keys"));
+    assert_eq!(keys.current(tenant()).await.unwrap(), None);
+    assert_eq!(keys.all().await.unwrap(), []);
+
+    let expires = time::OffsetDateTime::now_utc() + time::Duration::days(365);
+    let first = keys.create(tenant(), expires).await.unwrap();
+    assert_eq!((first.bits(), first.expiry), (2048, Expiry::NotKept));
+    let second = keys.create(tenant(), expires).await.unwrap();
+    assert_ne!(first.modulus, second.modulus);
+    assert_eq!(keys.current(tenant()).await.unwrap(), Some(second.clone()));
+    assert_eq!(keys.all().await.unwrap(), [(tenant(), second.clone())], "the newest of each tenant");
+
+    // A drop whose keys were wrapped before the second key was made is opened as well.
+    for key in [&first, &second] {
+        for padding in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
+            let wrapped = key.wrap(padding, &KEY).unwrap();
+            let plain = keys.decrypt(tenant(), None, padding, &wrapped).await.unwrap().unwrap();
+            assert_eq!(*plain, KEY);
+        }
+    }
+    let files = fs::read_dir(folder.path().join("keys")).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [format!("{TENANT}.{}.pem", first.version), format!("{TENANT}.pem")]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_key_that_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let keys = PemFolder::new(folder.path());
+    keys.create(tenant(), time::OffsetDateTime::now_utc()).await.unwrap();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

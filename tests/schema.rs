@@ -50,6 +50,7 @@ fn messages() -> Vec<Value> {
         Message::rows(&facts(), &file, 0..2, true, br#"{"PersonId":"x"}"#, &bad),
         Message::completed(&facts(), std::slice::from_ref(&file), 2, 1),
         Message::failed(&facts(), &[], &failure, None),
+        Message::check(),
     ];
     messages.iter().inspect(|message| check(&message.body)).map(|m| serde_json::from_slice(&m.body).unwrap()).collect()
 }
@@ -85,7 +86,8 @@ fn a_member_that_is_missing_or_has_another_name_is_noticed() {
         validator.validate(&message).unwrap();
         let mut all = Vec::new();
         places(&message, "", &mut all);
-        assert!(all.len() > 12, "{all:?}");
+        let is_of_a_drop = message["data"].get("drop").is_some();
+        assert!(all.len() > if is_of_a_drop { 12 } else { 4 }, "{all:?}");
         // The list of bad rows may be absent: its own name is the one that only a closed schema notices.
         for place in all.iter().filter(|place| *place != "/data/badRows" || message["data"].get("file").is_none()) {
             let (parent, name) = place.rsplit_once('/').unwrap();
@@ -116,7 +118,7 @@ fn a_value_of_another_kind_is_noticed() {
 fn additions_are_passed_over_by_receivers_and_not_made_by_us() {
     let validator = validator(&published());
     for message in messages() {
-        for parent in ["", "/data", "/data/drop"] {
+        for parent in ["", "/data", "/data/drop"].into_iter().filter(|parent| message.pointer(parent).is_some()) {
             let mut changed = message.clone();
             changed.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert("new".into(), json!(1));
             validator.validate(&changed).unwrap();

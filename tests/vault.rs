@@ -11,5 +11,7 @@ mod account;
 mod custody;
 #[path = "vault/drops.rs"]
 mod drops;
+#[path = "vault/queue.rs"]
+mod queue;
 #[path = "vault/secrets.rs"]
 mod secrets;

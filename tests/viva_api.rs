@@ -25,7 +25,8 @@ use vivadrop::{
     drop::TenantId,
     keys::{
         KeyError, WrappedKeys,
-        viva_api::{NotUsable, VivaApi},
+        custody::{Expiry, PublicKey},
+        viva_api::{NotUsable, VivaApi, partner_key::PartnerApp},
     },
     retry::Patience,
     stub::viva_api::{Asked, Behaviour, VivaApiStub},
@@ -323,4 +324,63 @@ async fn asking_may_move_between_threads() {
     let stub = stub().await;
     let api = api(&stub, Some(Tokens::of(1)));
     assert!(tokio::spawn(async move { ask(&api).await }).await.unwrap().is_ok());
+}
+
+fn partner() -> PartnerApp {
+    PartnerApp { app_id: uuid::Uuid::from_u128(1), tenant_id: uuid::Uuid::from_u128(2) }
+}
+
+fn public_key(first: u8) -> PublicKey {
+    let modulus = [vec![first], vec![7; 255]].concat();
+    PublicKey { version: "1".into(), modulus, exponent: vec![1, 0, 1], expiry: Expiry::NotKept, enabled: true }
+}
+
+#[tokio::test]
+async fn a_key_is_registered_for_one_customer_alone() {
+    let stub = stub().await;
+    let api = api(&stub, None);
+    let said = api.egress_partner_key(partner(), tenant(), &public_key(0xc3)).await.unwrap();
+    let lasts = said.expires.unwrap() - said.created.unwrap();
+    assert_eq!(lasts.whole_days(), 365);
+    let registered = &stub.partner_keys()[TENANT];
+    assert_eq!(registered.modulus, public_key(0xc3).modulus);
+    assert_eq!(registered.partner_app_id, partner().app_id.to_string());
+    assert_eq!(registered.tenant_id, partner().tenant_id.to_string());
+
+    let other = TenantId(uuid::Uuid::from_u128(3));
+    let same = api.egress_partner_key(partner(), other, &public_key(0xc3)).await.unwrap_err();
+    assert!(same.to_string().contains("(HTTP 400 Bad Request, DuplicateKey)"), "{same}");
+    api.egress_partner_key(partner(), other, &public_key(0xc4)).await.unwrap();
+    assert_eq!(stub.registrations(), 2);
+}
+
+#[tokio::test]
+async fn a_registration_that_is_not_answered_is_tried_again() {
+    let stub = stub().await;
+    stub.behave_for(1, Behaviour::Down);
+    stub.behave_for(1, Behaviour::Wrong { status: 503, body: String::new() });
+    api(&stub, None).egress_partner_key(partner(), tenant(), &public_key(0xc3)).await.unwrap();
+    assert_eq!((stub.requests(), stub.registrations()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_knock_shows_whether_we_are_let_in_and_asks_for_no_keys() {
+    let stub = stub().await;
+    api(&stub, None).knock().await.unwrap();
+    let asked = Asked { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
+    assert_eq!(stub.asked(), [asked]);
+
+    stub.demand_token("token-0");
+    api(&stub, Some(Tokens::of(1))).knock().await.unwrap();
+    let outside = api(&stub, None).knock().await.unwrap_err();
+    assert!(outside.to_string().contains("does not let the token in (HTTP 401"), "{outside}");
+}
+
+#[tokio::test]
+async fn a_token_is_tried_before_the_api_is() {
+    let stub = stub().await;
+    assert!(!api(&stub, None).try_token().await.unwrap(), "none is needed");
+    assert!(api(&stub, Some(Tokens::of(1))).try_token().await.unwrap());
+    assert!(matches!(api(&stub, Some(Tokens::of(0))).try_token().await, Err(KeyError::Unavailable { .. })));
+    assert_eq!(stub.requests(), 0);
 }

@@ -34,6 +34,9 @@ class Store:
         """Keeps a message, unless it is there already; says whether it was new. Once this returns, it survives a crash."""
         message = json.loads(text)
         data = message["data"]
+        if "drop" not in data:
+            # A check, or a type of a later version: there is nothing in it to keep.
+            return False
         rows = data.pop("rows", []) if message["type"] == "viva.insights.rows" else []
         # One transaction: committed at the end of the block, rolled back where anything in it fails.
         with self._lock, self._database:

@@ -3,7 +3,8 @@
     WEBHOOK_SECRET=whsec_… python3 webhook_receiver.py 9000 messages.db
     DELIVER_TO=http://127.0.0.1:9000/ WEBHOOK_SECRET=whsec_… vivadrop deliver datasets/run/VivaInsights/tenant
 
-Nothing but Python's own library. Behind a proxy that speaks https it can be what DELIVER_TO names.
+Nothing but Python's own library. Behind a proxy that speaks https it can be what DELIVER_TO names. With WEBHOOK_GZIP=true a
+body is to be unzipped before it is verified; this one takes it as it comes.
 """
 
 import base64

@@ -4,6 +4,7 @@ use super::Trouble;
 use crate::{
     app,
     config::{Config, Settings},
+    onboard::expiry,
     run::chain,
     sweep,
 };
@@ -15,6 +16,7 @@ pub(super) async fn sweep() -> Result<(), Trouble> {
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
     let swept = sweep::sweep(&app.runner, &containers, state, deadline).await;
     app.runner.ledger.settle().await;
+    expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = swept.map_err(|error| Trouble::TryAgain(chain(&error)))?;
     eprintln!("{report}");
     for (path, why) in &report.failed {

@@ -277,3 +277,35 @@ fn who_we_are_is_found_by_one_rule() {
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].starts_with("AZURE_CLIENT_ID is not set") && !complaints[0].contains("hunter2"));
 }
+
+#[test]
+fn the_partners_ids_may_come_without_a_secret_and_never_alone() {
+    let ids = [("PARTNER_TENANT_ID", TENANT), ("PARTNER_APP_ID", TENANT)];
+    assert!(Config::read(&settings(&ids)).unwrap().viva_api.partner.is_none(), "the app's own identity asks");
+    for alone in ids {
+        let complaints = complaints(&[alone]);
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].contains("expected it together with PARTNER_"), "{complaints:?}");
+    }
+    assert_eq!(complaints(&[("PARTNER_APP_SECRET", "hunter2")]).len(), 2);
+}
+
+#[test]
+fn onboard_needs_less_than_a_run_and_the_partners_ids() {
+    let enough = [
+        ("DropStorage", "UseDevelopmentStorage=true"),
+        ("PRIVATE_KEYS", "file:///keys"),
+        ("PARTNER_TENANT_ID", TENANT),
+        ("PARTNER_APP_ID", TENANT),
+    ];
+    let config = OnboardConfig::read(&enough.into_iter().collect()).unwrap();
+    assert!(config.tenants.is_none() && config.viva_api.partner.is_none());
+    for (left_out, _) in enough {
+        let rest: Settings = enough.into_iter().filter(|(name, _)| *name != left_out).collect();
+        let complaints = OnboardConfig::read(&rest).unwrap_err().0;
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].starts_with(&format!("{left_out} is not set: expected ")), "{complaints:?}");
+    }
+    let no_guid = enough.into_iter().chain([("PARTNER_APP_ID", "contoso"), ("TENANTS", "contoso")]).collect();
+    assert_eq!(OnboardConfig::read(&no_guid).unwrap_err().0.len(), 2);
+}

@@ -111,6 +111,17 @@ impl Word for RowValues {
     }
 }
 
+/// An id of Microsoft Entra ID.
+pub(super) struct Guid(pub uuid::Uuid);
+
+impl Word for Guid {
+    const EXPECTED: &'static str = "a GUID such as 00000000-0000-4000-8000-000000000000";
+
+    fn read(text: &str) -> Result<Self, Option<String>> {
+        plainly(text).map(Self)
+    }
+}
+
 /// A comma list of names. One in double quotes may hold commas, as some of PersonReport_v1 do.
 pub(super) struct Names(pub Vec<String>);
 

@@ -114,6 +114,18 @@ impl Tenants {
         })
     }
 
+    /// Whose drops are believed somewhere in the container `name`, each once.
+    pub fn writers(&self, name: &str) -> Vec<TenantId> {
+        let mut writers = self.ids();
+        writers.retain(|tenant| {
+            let own_folder = DropPath::new(name, tenant.to_string());
+            let is_placed =
+                self.entries_of(*tenant).any(|entry| entry.place.as_ref().is_some_and(|place| place.container == name));
+            is_placed || self.may_write(*tenant, &own_folder)
+        });
+        writers
+    }
+
     /// Every tenant, each once, in the order of the setting.
     pub fn ids(&self) -> Vec<TenantId> {
         let mut ids = Vec::new();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tracing::error;
 
 use super::Handler;
-use crate::{run::chain, sweep::sweep};
+use crate::{onboard::expiry, run::chain, sweep::sweep};
 
 /// Whether a post is a tick of a timer: one of its bindings has the members that the host gives to timers alone.
 pub(super) fn is_tick(post: &Value) -> bool {
@@ -21,7 +21,11 @@ pub(super) fn is_tick(post: &Value) -> bool {
 pub(super) async fn sweep_now(handler: Arc<Handler>) -> (StatusCode, String) {
     let app = &handler.app;
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
-    let sweeping = async { Ok(sweep(&app.runner, &containers, state, handler.deadline / 2).await) };
+    let sweeping = async {
+        let swept = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
+        expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+        Ok(swept)
+    };
     match handler.in_time(sweeping).await {
         Ok(Ok(report)) if report.failed.is_empty() => (StatusCode::OK, report.to_string()),
         Ok(Ok(report)) => (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),

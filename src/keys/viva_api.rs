@@ -1,7 +1,10 @@
 //! The Viva Insights API: asks Microsoft for the wrapped keys of one drop.
 //!
-//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`token`] knows how we prove who we are.
+//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`partner_key`] registers a tenant's key,
+//! and [`token`] knows how we prove who we are.
 
+pub mod partner_key;
+mod probe;
 pub mod token;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
@@ -9,7 +12,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use azure_core::credentials::{Secret, TokenCredential};
 use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use url::{Host, Url};
 
@@ -34,7 +37,8 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The Viva Insights API at one address.
 pub struct VivaApi {
     client: reqwest::Client,
-    endpoint: Url,
+    /// What endpoints are below of: `…/v1.0`.
+    base: Url,
     token: Option<Token>,
     patience: Patience,
     try_timeout: Duration,
@@ -42,7 +46,7 @@ pub struct VivaApi {
 
 impl fmt::Debug for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VivaApi").field("endpoint", &self.endpoint.as_str()).finish_non_exhaustive()
+        f.debug_struct("VivaApi").field("base", &self.base.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -87,6 +91,14 @@ struct Trouble {
     wait: Option<Duration>,
 }
 
+/// An answer that is none of what was asked for.
+struct Refusal {
+    status: StatusCode,
+    /// The status, and the error code where the body has one.
+    answered: String,
+    wait: Option<Duration>,
+}
+
 impl From<KeyError> for Trouble {
     fn from(error: KeyError) -> Self {
         Self { error, wait: None }
@@ -111,7 +123,7 @@ impl VivaApi {
         }
         Ok(Self {
             client: client.build().map_err(NotUsable::Client)?,
-            endpoint: endpoint(url, local).ok_or(NotUsable::Url)?,
+            base: base(url, local).ok_or(NotUsable::Url)?,
             token,
             patience: PATIENCE,
             try_timeout: TRY_TIMEOUT,
@@ -131,9 +143,17 @@ impl VivaApi {
     /// Tries again by itself while that may help. A File key is always among what it returns.
     pub async fn egress_decryption_key(&self, request_id: &str, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
         let question = Question { request_id, scope_id: tenant };
+        self.until_answered(|| self.ask(&question)).await
+    }
+
+    /// Asks until there is an answer, or none is to be had by asking again.
+    async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
         let answered = retry::tries(self.patience, |_| async {
-            match self.ask(&question).await {
-                Ok(keys) => Attempt::Done(keys),
+            match ask().await {
+                Ok(answer) => Attempt::Done(answer),
                 Err(Trouble { error, wait }) => match error.verdict() {
                     Verdict::TryAgain => Attempt::Again(error, wait),
                     Verdict::SetAside(_) => Attempt::Failed(error),
@@ -146,24 +166,40 @@ impl VivaApi {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        let answer = self.exchange(self.endpoint("egressDecryptionKey"), question).await?;
+        self.read(answer, question).await
+    }
+
+    fn endpoint(&self, name: &str) -> Url {
+        let mut endpoint = self.base.clone();
+        endpoint.set_path(&format!("{}/{name}", endpoint.path()));
+        endpoint
+    }
+
+    /// Posts `body` in our name; whatever is answered.
+    async fn exchange(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, Trouble> {
         let Some(token) = &self.token else {
-            let answer = self.post(question, None).await?;
-            return self.read(answer, question).await;
+            return self.post(endpoint, body, None).await;
         };
         let secret = token.get(self.try_timeout).await?;
-        let mut answer = self.post(question, Some(&secret)).await?;
+        let answer = self.post(endpoint.clone(), body, Some(&secret)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             // It may have lapsed on the way. The credential's cache cannot be told so: it renews by the clock.
             let newer = token.get(self.try_timeout).await?;
             if newer != secret {
-                answer = self.post(question, Some(&newer)).await?;
+                return self.post(endpoint, body, Some(&newer)).await;
             }
         }
-        self.read(answer, question).await
+        Ok(answer)
     }
 
-    async fn post(&self, question: &Question<'_>, token: Option<&Secret>) -> Result<Response, Trouble> {
-        let mut request = self.client.post(self.endpoint.clone()).timeout(self.try_timeout).json(question);
+    async fn post(
+        &self,
+        endpoint: Url,
+        body: &(impl Serialize + Sync),
+        token: Option<&Secret>,
+    ) -> Result<Response, Trouble> {
+        let mut request = self.client.post(endpoint).timeout(self.try_timeout).json(body);
         if let Some(token) = token {
             request = request.bearer_auth(token.secret());
         }
@@ -171,28 +207,40 @@ impl VivaApi {
     }
 
     async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+        match self.content(answer).await? {
+            Ok(answer) => Ok(self.keys_in(answer, question)?),
+            Err(Refusal { status, answered, wait }) => {
+                Err(Trouble { error: self.refusal(status, &answered, question), wait })
+            }
+        }
+    }
+
+    /// What an answer holds: an object, or a refusal. A success without one is final: a gateway's page, or the wrong
+    /// address, stays what it is.
+    async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, Trouble> {
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
         let body = bounded(answer).await;
         if status.is_success() {
             let body = body.map_err(|error| self.silent(error))?;
-            return Ok(self.keys_in(body.as_deref(), question)?);
+            let body = body.ok_or_else(|| self.nonsense(&"is longer than 64 KiB"))?;
+            return Ok(Ok(first_object(&body).map_err(|no_object| self.nonsense(&no_object))?));
         }
         let code = body.ok().flatten().and_then(|body| code_in(&body));
         let answered = match code {
             Some(code) => format!("HTTP {status}, {code}"),
             None => format!("HTTP {status}"),
         };
-        Err(Trouble { error: self.refusal(status, &answered, question), wait })
+        Ok(Err(Refusal { status, answered, wait }))
     }
 
-    /// The keys in the body of a 200. One without keys is final: a gateway's page, or the wrong address, stays what it is.
-    fn keys_in(&self, body: Option<&[u8]>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
-        let nonsense =
-            |what: &dyn fmt::Display| KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"));
-        let body = body.ok_or_else(|| nonsense(&"is longer than 64 KiB"))?;
-        let answer = first_object(body).map_err(|no_object| nonsense(&no_object))?;
+    fn nonsense(&self, what: &dyn fmt::Display) -> KeyError {
+        KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"))
+    }
+
+    /// The keys in an answer.
+    fn keys_in(&self, answer: Map<String, Value>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
         let keys = wrapped_keys(&Value::Object(answer))?;
         if keys.file.is_none() {
             let request = question.request_id;
@@ -227,16 +275,16 @@ impl VivaApi {
 /// What errors call it.
 impl fmt::Display for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the Viva Insights API at `{}`", self.endpoint.origin().ascii_serialization())
+        write!(f, "the Viva Insights API at `{}`", self.base.origin().ascii_serialization())
     }
 }
 
-fn endpoint(url: &Url, local: bool) -> Option<Url> {
+fn base(url: &Url, local: bool) -> Option<Url> {
     let scheme_is_fine = url.scheme() == "https" || (url.scheme() == "http" && local);
     let is_plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
-    let mut endpoint = url.clone();
-    endpoint.path_segments_mut().ok()?.pop_if_empty().extend(["v1.0", "egressDecryptionKey"]);
-    (scheme_is_fine && is_plain).then_some(endpoint)
+    let mut base = url.clone();
+    base.path_segments_mut().ok()?.pop_if_empty().push("v1.0");
+    (scheme_is_fine && is_plain).then_some(base)
 }
 
 #[cfg(test)]
@@ -251,10 +299,10 @@ mod tests {
     fn the_endpoint_is_below_the_given_address() {
         for address in ["https://api.example", "https://api.example/", "https://api.example:443"] {
             let api = VivaApi::new(&url(address), None, String::new()).unwrap();
-            assert_eq!(api.endpoint.as_str(), "https://api.example/v1.0/egressDecryptionKey");
+            assert_eq!(api.endpoint("egressDecryptionKey").as_str(), "https://api.example/v1.0/egressDecryptionKey");
         }
         let api = VivaApi::new(&url("http://127.0.0.1:7071/viva/"), None, String::new()).unwrap();
-        assert_eq!(api.endpoint.as_str(), "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey");
+        assert_eq!(api.endpoint("egressDecryptionKey").as_str(), "http://127.0.0.1:7071/viva/v1.0/egressDecryptionKey");
     }
 
     #[test]

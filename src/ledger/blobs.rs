@@ -29,7 +29,7 @@ use crate::{
 const LARGEST_RECORD: u64 = 16 << 20;
 
 /// How many records are read at once.
-const READS_AT_ONCE: usize = 8;
+pub(super) const READS_AT_ONCE: usize = 8;
 
 /// How often a record is read anew because it was written meanwhile: at most once a second, so one is enough.
 const READS: usize = 5;
@@ -148,7 +148,12 @@ impl Blobs {
         }
     }
 
-    async fn read_found(&self, mut found: Blob) -> Result<Option<(ETag, Bytes)>, LedgerError> {
+    /// Every record of the ledger.
+    pub(super) async fn records(&self) -> Result<Vec<Blob>, StoreError> {
+        self.store.list(&self.container, "drops/").await
+    }
+
+    pub(super) async fn read_found(&self, mut found: Blob) -> Result<Option<(ETag, Bytes)>, LedgerError> {
         for _ in 1..READS {
             match read_whole(&*self.store, &found, LARGEST_RECORD).await {
                 Err(ReadWholeError::Store(StoreError::Changed(_) | StoreError::Missing(_))) => {}

@@ -6,6 +6,7 @@ mod account;
 mod connection_string;
 mod endpoint;
 mod failure;
+mod sas;
 mod signature;
 
 use std::{fmt, future::Future, num::NonZeroU16, ops::Range, time::Duration};
@@ -24,9 +25,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 use url::Url;
 
-pub use self::account::{Account, AccountError};
 use self::failure::{Cause, container_is_there, is_leased, lacks_container, store_error};
 pub(crate) use self::failure::{error_code, innermost};
+pub use self::{
+    account::{Account, AccountError},
+    sas::{DropUrl, NoDropUrl},
+};
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
 use crate::drop::{BlobPath, is_plain_segment};
 
@@ -67,7 +71,7 @@ impl AzureStore {
             .then(|| self.service.blob_client(&path.container, &path.name))
     }
 
-    async fn make_container(&self, path: &BlobPath) -> Result<(), StoreError> {
+    async fn make_container_of(&self, path: &BlobPath) -> Result<(), StoreError> {
         let container = self.service.blob_container_client(&path.container);
         let made = within(path, CALL, container.create(None)).await?;
         match made {
@@ -159,11 +163,42 @@ impl Store for AzureStore {
             if let WriteIf::Matches(_) | WriteIf::Held(..) = condition {
                 return Err(StoreError::Changed(path.clone()));
             }
-            self.make_container(path).await?;
+            self.make_container_of(path).await?;
             written = put().await?;
         }
         let etag = written.map_err(|error| store_error(path, &error))?.etag;
         etag.as_ref().map(unquoted).ok_or_else(|| lacks(path))
+    }
+
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        let Some(client) = self.client(path) else {
+            return Ok(());
+        };
+        match call(path, CALL, client.delete(None)).await {
+            Ok(_) | Err(StoreError::Missing(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        let place = BlobPath::new(container, "");
+        if !is_plain_segment(container) {
+            return Ok(false);
+        }
+        let client = self.service.blob_container_client(container);
+        match call(&place, CALL, client.get_properties(None)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Missing(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        let place = BlobPath::new(container, "");
+        if !is_plain_segment(container) {
+            return Err(StoreError::unavailable(&place, Cause("a container cannot have this name".into())));
+        }
+        self.make_container_of(&place).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {

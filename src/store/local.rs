@@ -127,6 +127,43 @@ impl Store for LocalStore {
         on_blocking_pool(path.clone(), move |path| write::write(&root, path, &file, &bytes, &condition)).await
     }
 
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        let Some(file) = self.file(path) else {
+            return Ok(());
+        };
+        let deleted = self.locked(path, move |store, path, now| {
+            if lease::on_blob(&store.root, path, now).map_err(|error| failed(path, error))?.is_some() {
+                return Err(StoreError::NotHeld(path.clone()));
+            }
+            fs::remove_file(file).map_err(|error| failed(path, error))
+        });
+        match deleted.await {
+            Err(StoreError::Missing(_)) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        let Some(folder) = plain_component(container).map(|name| self.root.join(name)) else {
+            return Ok(false);
+        };
+        on_blocking_pool(BlobPath::new(container, ""), move |path| {
+            match fs::metadata(folder).map_err(|error| failed(path, error)) {
+                Ok(metadata) => Ok(metadata.is_dir()),
+                Err(StoreError::Missing(_)) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        let place = BlobPath::new(container, "");
+        let unusable = || StoreError::unavailable(&place, "no folder can have this name");
+        let folder = self.root.join(plain_component(container).ok_or_else(unusable)?);
+        on_blocking_pool(place, move |path| fs::create_dir_all(folder).map_err(|error| failed(path, error))).await
+    }
+
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
         let file = self.file(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         self.locked(path, move |store, path, now| {

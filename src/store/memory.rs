@@ -4,7 +4,7 @@
 //! [`Faulty`] is a store around a store that fails as it is told, so that one mechanism makes any store fail.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
     sync::{
@@ -32,6 +32,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Shelf {
     blobs: BTreeMap<BlobPath, Kept>,
+    containers: BTreeSet<String>,
     written: u64,
 }
 
@@ -105,11 +106,30 @@ impl Store for MemoryStore {
             return Err(why(path.clone()));
         }
         shelf.written += 1;
+        shelf.containers.insert(path.container.clone());
         let etag = ETag(format!("{:x}", shelf.written));
         let (size, modified) = (bytes.len() as u64, OffsetDateTime::now_utc());
         let blob = Blob { path: path.clone(), etag: etag.clone(), size, modified };
         shelf.blobs.insert(path.clone(), Kept { blob, bytes, lease: before.and_then(|before| before.lease) });
         Ok(etag)
+    }
+
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        let mut shelf = self.shelf();
+        if shelf.blobs.get(path).is_some_and(|kept| kept.lease().is_some()) {
+            return Err(StoreError::NotHeld(path.clone()));
+        }
+        shelf.blobs.remove(path);
+        Ok(())
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        Ok(self.shelf().containers.contains(container))
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        self.shelf().containers.insert(container.to_owned());
+        Ok(())
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
@@ -148,12 +168,14 @@ impl Store for MemoryStore {
 pub enum Step {
     /// [`Store::list`].
     List,
-    /// [`Store::find`].
+    /// [`Store::find`], and [`Store::has_container`].
     Find,
     /// [`Store::read_range`].
     Read,
-    /// [`Store::write`].
+    /// [`Store::write`], and [`Store::make_container`].
     Write,
+    /// [`Store::delete`].
+    Delete,
     /// [`Store::lease`].
     Lease,
     /// [`Store::renew`].
@@ -237,6 +259,18 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
         self.meet(Step::Write, path, self.inner.write(path, bytes, condition)).await
+    }
+
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        self.meet(Step::Delete, path, self.inner.delete(path)).await
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        self.meet(Step::Find, &BlobPath::new(container, ""), self.inner.has_container(container)).await
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        self.meet(Step::Write, &BlobPath::new(container, ""), self.inner.make_container(container)).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {

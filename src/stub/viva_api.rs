@@ -1,10 +1,12 @@
-//! The Viva Insights API as far as its page documents it: `POST /v1.0/egressDecryptionKey`.
+//! The Viva Insights API as far as its page documents it: `POST /v1.0/egressDecryptionKey` and `/v1.0/egressPartnerKey`.
 //!
 //! Holds answers by request and tenant, and remembers what it was asked. It closes each connection behind its answer, so
 //! that a connection is a request and being down takes effect at once.
 
+mod partner_key;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt, io,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -72,15 +74,36 @@ pub struct Asked {
     pub scope_id: String,
 }
 
+/// The key of a customer, as the stub was told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredKey {
+    /// `partnerAppId`.
+    pub partner_app_id: String,
+    /// `tenantId`: the partner's.
+    pub tenant_id: String,
+    /// The modulus, big-endian.
+    pub modulus: Vec<u8>,
+}
+
 /// What the stub holds, and what it was told.
 #[derive(Default)]
 struct Book {
     answers: HashMap<(String, String), Value>,
     token: Option<String>,
     asked: Vec<Asked>,
+    partner_keys: BTreeMap<String, RegisteredKey>,
+    registrations: usize,
     connections: usize,
     next: VecDeque<Behaviour>,
     lasting: Option<Behaviour>,
+}
+
+impl Book {
+    fn lets_in(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let demanded = self.token.as_deref();
+        demanded.is_none() || sent.and_then(|value| value.strip_prefix("Bearer ")) == demanded
+    }
 }
 
 #[derive(Clone, Default)]
@@ -101,6 +124,7 @@ impl VivaApiStub {
         let door = Door { listener, desk: desk.clone() };
         let routes = Router::new()
             .route("/v1.0/egressDecryptionKey", post(egress_decryption_key))
+            .route("/v1.0/egressPartnerKey", post(partner_key::egress_partner_key))
             .with_state(desk.clone())
             .into_make_service_with_connect_info::<Behaviour>();
         let server = tokio::spawn(axum::serve(door, routes).into_future());
@@ -143,6 +167,16 @@ impl VivaApiStub {
     /// What it was asked, in order, wrongly or not; requests that it dropped unread are not among it.
     pub fn asked(&self) -> Vec<Asked> {
         self.desk.book().asked.clone()
+    }
+
+    /// The key that was registered last for each customer, by `scopeId`.
+    pub fn partner_keys(&self) -> BTreeMap<String, RegisteredKey> {
+        self.desk.book().partner_keys.clone()
+    }
+
+    /// How many registrations it answered with 200.
+    pub fn registrations(&self) -> usize {
+        self.desk.book().registrations
     }
 
     /// How many requests reached it, those that it dropped included.
@@ -204,11 +238,16 @@ async fn egress_decryption_key(
     ConnectInfo(behaviour): ConnectInfo<Behaviour>,
     headers: HeaderMap,
     body: Bytes,
-) -> impl IntoResponse {
+) -> Response {
     let question = question(&body);
     if let Some(asked) = &question {
         desk.book().asked.push(asked.clone());
     }
+    treated(behaviour, || answer(&desk, &headers, question)).await
+}
+
+/// The answer as it is to be, or as the stub was told to behave.
+async fn treated(behaviour: Behaviour, answer: impl FnOnce() -> Response) -> Response {
     let response = match behaviour {
         Behaviour::Wrong { status, body } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -219,20 +258,17 @@ async fn egress_decryption_key(
         }
         Behaviour::Slow(delay) => {
             sleep(delay).await;
-            answer(&desk, &headers, question)
+            answer()
         }
-        Behaviour::Well | Behaviour::Down => answer(&desk, &headers, question),
+        Behaviour::Well | Behaviour::Down => answer(),
     };
-    ([(CONNECTION, "close")], response)
+    ([(CONNECTION, "close")], response).into_response()
 }
 
 /// As documented: 200 with keys, or 400 for a value that is missing or invalid.
 fn answer(desk: &Desk, headers: &HeaderMap, question: Option<Asked>) -> Response {
     let book = desk.book();
-    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(token) = &book.token
-        && sent.and_then(|value| value.strip_prefix("Bearer ")) != Some(token)
-    {
+    if !book.lets_in(headers) {
         return refusal(StatusCode::UNAUTHORIZED, "Unauthorized", "The token is missing or invalid.");
     }
     let keys = question.and_then(|Asked { request_id, scope_id }| {

@@ -89,10 +89,20 @@ async fn a_lease_that_lapsed_guards_nothing_and_is_worth_nothing(keeper: Keeper)
     keeper.write("state", "3", WriteIf::Matches(etag)).await.unwrap();
 }
 
+async fn a_leased_blob_is_not_deleted(keeper: Keeper) {
+    let (path, lease) = keeper.leased("state").await;
+    assert!(is_not_held(keeper.store.delete(&path).await));
+    assert!(keeper.find("state").await.is_some());
+    keeper.store.release(&path, &lease).await.unwrap();
+    keeper.store.delete(&path).await.unwrap();
+    assert_eq!(keeper.find("state").await, None);
+}
+
 contract![
     a_blob_has_one_lease_at_a_time,
     one_of_many_who_lease_at_once_gets_it,
     what_is_not_there_cannot_be_leased,
     a_leased_blob_is_read_by_all_and_written_with_its_lease_alone,
     a_lease_that_lapsed_guards_nothing_and_is_worth_nothing,
+    a_leased_blob_is_not_deleted,
 ];

@@ -299,6 +299,31 @@ async fn the_address_of_a_blob_names_it(keeper: Keeper) {
     assert_eq!(named("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
 }
 
+async fn what_is_deleted_is_gone_and_may_be_deleted_again(keeper: Keeper) {
+    let (gone, stays) = (keeper.put("run/part-0", "rows").await, keeper.put("run/part-1", "rows").await);
+    for _ in 0..2 {
+        keeper.store.delete(&gone.path).await.unwrap();
+    }
+    assert_eq!(keeper.names("").await, [&*stays.path.name]);
+    assert_eq!(keeper.find("run/part-0").await, None);
+    keeper.store.delete(&BlobPath::new("elsewhere", "part-0")).await.unwrap();
+}
+
+async fn a_container_is_there_once_it_was_made_or_written_to(keeper: Keeper) {
+    assert!(!keeper.store.has_container(&keeper.container).await.unwrap());
+    for _ in 0..2 {
+        keeper.store.make_container(&keeper.container).await.unwrap();
+    }
+    assert!(keeper.store.has_container(&keeper.container).await.unwrap());
+    assert_eq!(keeper.names("").await, [""; 0]);
+    let another = format!("{}-two", keeper.container);
+    keeper.store.write(&BlobPath::new(&another, "a"), Bytes::new(), WriteIf::Absent).await.unwrap();
+    assert!(keeper.store.has_container(&another).await.unwrap());
+    for container in ["", ".", "..", "a/b"] {
+        assert!(!keeper.store.has_container(container).await.unwrap(), "{container:?}");
+    }
+}
+
 contract![
     a_blob_is_read_as_it_was_written,
     what_is_not_there_is_none_and_no_error,
@@ -316,4 +341,6 @@ contract![
     a_write_over_a_version_makes_no_container,
     one_of_many_who_write_at_once_wins,
     the_address_of_a_blob_names_it,
+    what_is_deleted_is_gone_and_may_be_deleted_again,
+    a_container_is_there_once_it_was_made_or_written_to,
 ];

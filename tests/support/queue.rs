@@ -2,6 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -16,8 +17,15 @@ const MOST: usize = 32;
 pub(crate) struct QueueEnd {
     pub(crate) name: String,
     url: String,
-    account: Account,
+    access: Access,
     client: reqwest::Client,
+}
+
+/// What opens a queue.
+enum Access {
+    Key(Account),
+    /// A token of Microsoft Entra ID.
+    Token(String),
 }
 
 /// A message as it lay in the queue.
@@ -45,7 +53,14 @@ impl QueueEnd {
         let url = format!("{}/{name}", azurite.queue_endpoint());
         let account = Account::from_connection_string(&azurite.connection_string()).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { name, url, account, client }
+        Self { name, url, access: Access::Key(account), client }
+    }
+
+    /// The same in an account that takes tokens alone.
+    pub(crate) fn fresh_with_token(azurite: &Azurite, token: String, client: reqwest::Client) -> Self {
+        let name = azurite.fresh_name("rows");
+        let url = format!("{}/{name}", azurite.queue_endpoint());
+        Self { name, url, access: Access::Token(token), client }
     }
 
     /// `DELIVER_TO`.
@@ -55,8 +70,8 @@ impl QueueEnd {
 
     /// Its address, with a signature that opens it for an hour.
     pub(crate) fn signed_url(&self) -> String {
-        let signature = self.account.shared_access_signature().unwrap();
-        format!("{}?{}", self.url, signature.expose_secret())
+        let Access::Key(account) = &self.access else { panic!("a token signs nothing") };
+        format!("{}?{}", self.url, account.shared_access_signature().unwrap().expose_secret())
     }
 
     /// Takes all messages out of the queue; one that is not there has none.
@@ -65,7 +80,7 @@ impl QueueEnd {
         loop {
             // Nobody else reads: what is not seen for an hour is gone for the test.
             let query = format!("numofmessages={MOST}&visibilitytimeout=3600");
-            let answer = self.client.get(self.at("/messages", &query)).send().await.unwrap();
+            let answer = self.ask(Method::GET, "/messages", &query).await;
             if answer.status() == 404 {
                 return all;
             }
@@ -82,7 +97,7 @@ impl QueueEnd {
 
     /// How many messages are in it, hidden ones counted.
     pub(crate) async fn count(&self) -> u64 {
-        let answer = self.client.get(self.at("", "comp=metadata")).send().await.unwrap();
+        let answer = self.ask(Method::GET, "", "comp=metadata").await;
         answer.headers()["x-ms-approximate-messages-count"].to_str().unwrap().parse().unwrap()
     }
 
@@ -105,12 +120,21 @@ impl QueueEnd {
 
     /// Deletes the queue, and what is in it.
     pub(crate) async fn delete(&self) {
-        assert_eq!(self.client.delete(self.at("", "")).send().await.unwrap().status(), 204);
+        assert_eq!(self.ask(Method::DELETE, "", "").await.status(), 204);
     }
 
-    fn at(&self, path: &str, query: &str) -> String {
-        let signature = self.account.shared_access_signature().unwrap();
-        format!("{}{path}?{query}&{}", self.url, signature.expose_secret())
+    async fn ask(&self, method: Method, path: &str, query: &str) -> Response {
+        let url = format!("{}{path}?{query}", self.url);
+        let request = match &self.access {
+            Access::Key(account) => {
+                let signature = account.shared_access_signature().unwrap();
+                self.client.request(method, format!("{url}&{}", signature.expose_secret()))
+            }
+            Access::Token(token) => {
+                self.client.request(method, url).bearer_auth(token).header("x-ms-version", "2021-12-02")
+            }
+        };
+        request.send().await.unwrap()
     }
 }
 

@@ -64,6 +64,18 @@ impl Store for Shelf {
         Err(StoreError::Denied(path.clone()))
     }
 
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        Err(StoreError::Denied(path.clone()))
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        Ok(self.blobs.iter().any(|blob| blob.path.container == container))
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        Err(StoreError::Denied(BlobPath::new(container, "")))
+    }
+
     async fn lease(&self, path: &BlobPath, _: Duration) -> Result<Option<LeaseId>, StoreError> {
         Err(StoreError::Denied(path.clone()))
     }

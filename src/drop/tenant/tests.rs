@@ -178,3 +178,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_container_has_the_writers_whose_drops_would_be_believed_there() {
+    let (a, b): (TenantId, TenantId) = (A.parse().unwrap(), B.parse().unwrap());
+    let writers = |text: &str, container: &str| text.parse::<Tenants>().unwrap().writers(container);
+    // The short form is believed in a container of everybody's, and never in another tenant's.
+    assert_eq!(writers(&format!("{A},{B}"), "datasets"), [a, b]);
+    assert_eq!(writers(&format!("{A},{B}"), A), [a]);
+    assert_eq!(writers(&format!("{A}={A},{B}={B}"), A), [a]);
+    assert_eq!(writers(&format!("{A}=shared/a,{B}=shared/b"), "shared"), [a, b]);
+    assert_eq!(writers(&format!("{A}=shared,{B}"), "shared"), [a]);
+    assert_eq!(writers(&format!("{A}=shared/a,{B}"), "shared"), [a, b]);
+}

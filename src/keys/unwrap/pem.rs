@@ -3,6 +3,8 @@
 //! A file is read when it is needed, so that a new customer's key is found without a restart. Text and DER are zeroed once
 //! the key is parsed; the key zeroes itself.
 
+mod custody;
+
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -24,6 +26,7 @@ use super::{BASE64, Padding, PrivateKeys};
 use crate::{
     drop::TenantId,
     keys::{KeyError, SecretBytes},
+    stage::trace,
 };
 
 /// More than this is no key: an RSA-4096 key takes 3 KiB.
@@ -32,7 +35,7 @@ const LARGEST_FILE: usize = 64 * 1024;
 /// The smallest modulus, in bits.
 const SMALLEST_KEY: usize = 2048;
 
-/// A folder that has `{tenantId}.pem` for each tenant.
+/// A folder that has `{tenantId}.pem` for each tenant, and `{tenantId}.{version}.pem` for the keys before that one.
 #[derive(Debug, Clone)]
 pub struct PemFolder {
     folder: PathBuf,
@@ -57,15 +60,21 @@ impl PrivateKeys for PemFolder {
         let folder = self.folder.clone();
         let wrapped = wrapped.to_vec();
         on_worker(move || {
-            let found = find(&folder, tenant).map_err(|error| unreadable(&folder, error))?;
-            let path = found.ok_or_else(|| {
-                KeyError::Refused(format!(
+            let files = custody::files_of(&folder, tenant).map_err(|error| unreadable(&folder, error))?;
+            if files.is_empty() {
+                return Err(KeyError::Refused(format!(
                     "there is no private key for tenant `{tenant}`: expected `{}`, which \
                      `vivadrop onboard --tenant {tenant}` makes",
                     expected(&folder, tenant).display()
-                ))
-            })?;
-            Ok(remove_padding(&read(&path)?, padding, &wrapped))
+                )));
+            }
+            // A drop may still be under way whose keys were wrapped with the key before the newest.
+            for path in files {
+                if let Some(plain) = remove_padding(&read(&path)?, padding, &wrapped) {
+                    return Ok(Some(plain));
+                }
+            }
+            Ok(None)
         })
         .await
     }
@@ -103,7 +112,7 @@ impl PrivateKeys for PemFile {
 async fn on_worker<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
-    spawn_blocking(work).await.unwrap_or_else(|stopped| {
+    spawn_blocking(|| trace::leaving_none(work)).await.unwrap_or_else(|stopped| {
         Err(KeyError::Unavailable { what: "the thread that unwraps keys".to_owned(), source: stopped.into() })
     })
 }

@@ -22,7 +22,11 @@ pub(super) fn named(given: Option<&str>, vault: &Url, tenant: TenantId) -> Resul
         })?,
         _ => given.to_owned(),
     };
-    Ok(is_version(&version).then(|| version.to_ascii_lowercase()))
+    let version = is_version(&version).then(|| version.to_ascii_lowercase());
+    if version.is_none() {
+        tracing::debug!("the drop's PublicKeyVersion is no version of a vault's key: the current one is tried");
+    }
+    Ok(version)
 }
 
 /// The last part of `https://{vault}/keys/{tenant}/{version}`; empty where it names no version.

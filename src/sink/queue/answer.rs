@@ -37,7 +37,7 @@ pub(super) fn of_failure(error: &Error) -> Attempt<(), String> {
         // Says nothing of the message, and passes: a role counts only some minutes after it was given, a firewall or a
         // key is put right, and no drop need be replayed for it.
         StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Again(format!("{answer} (may the app add messages to the queue?)"), None)
+            Attempt::Again(format!("{answer} (may the app make the queue and add messages to it?)"), None)
         }
         _ if may_pass(status, code) => Attempt::Again(answer, asked(error)),
         _ => Attempt::Failed(answer),
@@ -96,7 +96,7 @@ mod tests {
         for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
             let attempt = of_failure(&failure(status, code));
             let Attempt::Again(answer, _) = attempt else { panic!("{attempt:?}") };
-            assert_eq!(answer, format!("HTTP {status} {code} (may the app add messages to the queue?)"));
+            assert_eq!(answer, format!("HTTP {status} {code} (may the app make the queue and add messages to it?)"));
         }
     }
 

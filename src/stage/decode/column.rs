@@ -49,9 +49,12 @@ pub(super) struct Scratch {
 
 impl ColumnKey {
     pub(super) fn new(key: &AesKey, cipher: Option<Cipher>) -> Self {
-        let aes = trace::leaving_none(|| Box::new(Aes256::new((&key.key).into())));
         let mut keystream = Box::new(Zeroizing::new([0; KEYSTREAM_BYTES]));
-        ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
+        let aes = trace::leaving_none(|| {
+            let aes = Box::new(Aes256::new((&key.key).into()));
+            ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
+            aes
+        });
         let ciphers = match cipher {
             Some(Cipher::Ctr) => &[Cipher::Ctr][..],
             Some(Cipher::Cbc) => &[Cipher::Cbc],

@@ -37,15 +37,15 @@ const DEVELOPMENT: &str = "AccountName=devstoreaccount1;\
 /// A storage account and the right to use it.
 #[derive(Clone)]
 pub struct Account {
-    blob: Url,
+    pub(super) blob: Url,
     queue: Option<Url>,
-    access: Access,
+    pub(super) access: Access,
     http: reqwest::Client,
 }
 
 /// What opens an account.
 #[derive(Clone)]
-enum Access {
+pub(super) enum Access {
     Key(Arc<AccountKey>),
     Signature(SecretString),
     Identity(Arc<dyn TokenCredential>),

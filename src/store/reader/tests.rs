@@ -136,6 +136,18 @@ impl Store for Faulty {
         self.inner.write(path, bytes, condition).await
     }
 
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        self.inner.delete(path).await
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        self.inner.has_container(container).await
+    }
+
+    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+        self.inner.make_container(container).await
+    }
+
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
         self.inner.lease(path, time).await
     }

@@ -18,6 +18,8 @@ pub(super) enum Content {
     Rows(Batch),
     Completed(Ending),
     Failed(Failed),
+    /// Of no drop.
+    Check,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +35,7 @@ struct AnyData {
     drop: Facts,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Facts {
     pub(super) id: Option<String>,
@@ -79,8 +81,12 @@ impl Parcel {
         let timestamp = timestamp.ok_or("expected a webhook-timestamp in seconds")?;
 
         let data = envelope.data.get().as_bytes();
-        let facts = read::<AnyData>(data)?.drop;
+        let facts = match envelope.r#type.as_str() {
+            "vivadrop.check" => Facts::default(),
+            _ => read::<AnyData>(data)?.drop,
+        };
         let content = match envelope.r#type.as_str() {
+            "vivadrop.check" => Content::Check,
             "viva.insights.rows" => Content::Rows(read::<Batch>(data)?.checked()?),
             "viva.insights.drop.completed" => Content::Completed(read(data)?),
             "viva.insights.drop.failed" => Content::Failed(read(data)?),
@@ -88,7 +94,7 @@ impl Parcel {
         };
         let (file, rows) = match &content {
             Content::Rows(batch) => (Some(batch.file.clone()), Some((batch.first_row, batch.end_row))),
-            Content::Completed(_) => (None, None),
+            Content::Completed(_) | Content::Check => (None, None),
             Content::Failed(failed) => (failed.file.clone(), None),
         };
         let delivery = Delivery {

@@ -28,6 +28,8 @@ pub struct Received {
     pub taken: u64,
     /// Messages that had been taken before.
     pub doubles: u64,
+    /// Messages that are about no drop, and ask whether they are taken.
+    pub checks: u64,
     /// Requests to anywhere but the webhook.
     pub strays: u64,
     /// Every well-formed delivery, taken or not, in order of arrival. Empty unless rows are kept.
@@ -142,6 +144,10 @@ impl Received {
             self.doubles += 1;
             return;
         }
+        if let Content::Check = parcel.content {
+            self.checks += 1;
+            return;
+        }
         self.taken += 1;
         let drop = self.drops.entry(parcel.delivery.drop).or_default();
         drop.id = parcel.facts.id;
@@ -159,6 +165,7 @@ impl Received {
                 });
             }
             Content::Failed(failed) => drop.failed.push(failed),
+            Content::Check => {}
         }
     }
 }

@@ -1,0 +1,297 @@
+"""Azure Resource Manager templates, as far as the tests need them: the expression language, and what resources come of it.
+
+Knows the functions that our templates use and no others: a function that is missing here is a mistake there, or is to be
+added here. What only Azure can know (`reference`, `listKeys`) is an `Unknown`, which says where it came from.
+"""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUP = "/subscriptions/00000000-0000-4000-8000-00000000000a/resourceGroups/group"
+TENANT = "00000000-0000-4000-8000-00000000000b"
+
+
+class Mistake(Exception):
+    """Azure would refuse the template; the message says why."""
+
+
+class Unknown:
+    """A value that only Azure knows."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __str__(self):
+        return f"<{self.text}>"
+
+
+TOKEN = re.compile(r"\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>-?\d+)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[().,\[\]]))")
+
+
+def parse(text):
+    """An expression as a tree: ("call", name, arguments), ("property", of, name), ("index", of, at) or ("value", it)."""
+    tokens, at = [], 0
+    while at < len(text.rstrip()):
+        match = TOKEN.match(text, at)
+        if not match:
+            raise Mistake(f"`{text}` cannot be read from `{text[at:]}` on")
+        tokens.append((match.lastgroup, match.group(match.lastgroup)))
+        at = match.end()
+    tree, rest = _expression(tokens)
+    if rest:
+        raise Mistake(f"`{text}` goes on after its end: {rest[0][1]}")
+    return tree
+
+
+def _take(tokens, sign):
+    if not tokens or tokens[0] != ("sign", sign):
+        raise Mistake(f"expected `{sign}`, found {tokens[0][1] if tokens else 'the end'}")
+    return tokens[1:]
+
+
+def _expression(tokens):
+    if not tokens:
+        raise Mistake("expected an expression, found the end")
+    (kind, text), tokens = tokens[0], tokens[1:]
+    if kind == "string":
+        tree = ("value", text[1:-1].replace("''", "'"))
+    elif kind == "number":
+        tree = ("value", int(text))
+    elif kind == "name":
+        tokens = _take(tokens, "(")
+        arguments = []
+        while tokens and tokens[0] != ("sign", ")"):
+            if arguments:
+                tokens = _take(tokens, ",")
+            argument, tokens = _expression(tokens)
+            arguments.append(argument)
+        tokens = _take(tokens, ")")
+        tree = ("call", text, arguments)
+    else:
+        raise Mistake(f"expected an expression, found `{text}`")
+    while tokens and tokens[0][1] in (".", "[") and tokens[0][0] == "sign":
+        if tokens[0][1] == ".":
+            if len(tokens) < 2 or tokens[1][0] != "name":
+                raise Mistake("expected a name after `.`")
+            tree, tokens = ("property", tree, tokens[1][1]), tokens[2:]
+        else:
+            index, tokens = _expression(tokens[1:])
+            tree, tokens = ("index", tree, index), _take(tokens, "]")
+    return tree, tokens
+
+
+def expression_of(value):
+    """The expression in a string of a template, if it is one."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]") and not value.startswith("[["):
+        return value[1:-1]
+    return None
+
+
+def calls_in(tree):
+    """Every ("call", name, arguments) in a tree."""
+    if tree[0] == "call":
+        yield tree
+        for argument in tree[2]:
+            yield from calls_in(argument)
+    elif tree[0] in ("property", "index"):
+        for part in tree[1:]:
+            if isinstance(part, tuple):
+                yield from calls_in(part)
+
+
+def walk(value, path=()):
+    """Every scalar below `value`, with where it is."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from walk(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from walk(inner, (*path, index))
+    else:
+        yield path, value
+
+
+class Template:
+    """A template with values for its parameters."""
+
+    def __init__(self, path, values=None):
+        self.path = Path(path)
+        self.json = json.loads(self.path.read_text())
+        self.parameters = self.json["parameters"]
+        self.variables = self.json["variables"]
+        self.values = dict(values or {})
+        self.mentioned = set()
+        # What Azure is asked of resources, and in which version of its API.
+        self.asked = set()
+        # What loops and lambdas have named, while they run.
+        self.locals = {}
+        unknown = set(self.values) - set(self.parameters)
+        if unknown:
+            raise Mistake(f"{self.path.name} has no parameters {sorted(unknown)}")
+
+    def resources(self):
+        """Every resource that is deployed with these values, evaluated, with its `id`."""
+        found = []
+        for resource in self.json["resources"]:
+            self.mentioned = set()
+            evaluated = self.evaluate(resource)
+            if evaluated.get("condition", True):
+                evaluated["id"] = resource_id(evaluated["type"], evaluated["name"].split("/"), evaluated.get("scope", GROUP))
+                evaluated["mentioned"] = self.mentioned
+                found.append(evaluated)
+        return found
+
+    def outputs(self):
+        """Every output, evaluated."""
+        return {name: self.evaluate(output["value"]) for name, output in self.json["outputs"].items()}
+
+    def evaluate(self, value):
+        """`value` with its expressions replaced by what they come to."""
+        if isinstance(value, dict):
+            evaluated = {key: self.evaluate(inner) for key, inner in value.items() if key != "copy"}
+            for loop in value.get("copy", []):
+                evaluated[loop["name"]] = [self._copied(loop, index) for index in range(self.evaluate(loop["count"]))]
+            return evaluated
+        if isinstance(value, list):
+            return [self.evaluate(inner) for inner in value]
+        text = expression_of(value)
+        if text is not None:
+            return self._value(parse(text))
+        return value[1:] if isinstance(value, str) and value.startswith("[[") else value
+
+    def _copied(self, loop, index):
+        self.locals[loop["name"]] = index
+        return self.evaluate(loop["input"])
+
+    def _value(self, tree):
+        kind = tree[0]
+        if kind == "value":
+            return tree[1]
+        if kind == "call":
+            return self._call(tree[1], tree[2])
+        of = self._value(tree[1])
+        name = tree[2] if kind == "property" else self._value(tree[2])
+        if isinstance(of, Unknown):
+            return Unknown(f"{of.text}.{name}")
+        try:
+            return of[name]
+        except (KeyError, IndexError, TypeError) as error:
+            raise Mistake(f"there is no `{name}` in {of!r}") from error
+
+    def _call(self, name, trees):
+        # The one that is not chosen is not evaluated.
+        if name == "if":
+            return self._value(trees[1] if self._value(trees[0]) else trees[2])
+        if name == "lambda":
+            return lambda item: self._with(self._value(trees[0]), item, trees[1])
+        function = getattr(self, f"_{name.lower()}", None) or FUNCTIONS.get(name)
+        if function is None:
+            raise Mistake(f"there is no function `{name}`")
+        return function(*[self._value(tree) for tree in trees])
+
+    def _with(self, name, item, body):
+        self.locals[name] = item
+        return self._value(body)
+
+    def _lambdavariables(self, name):
+        if name not in self.locals:
+            raise Mistake(f"no lambda names `{name}`")
+        return self.locals[name]
+
+    _copyindex = _lambdavariables
+
+    def _parameters(self, name):
+        if name not in self.parameters:
+            raise Mistake(f"there is no parameter `{name}`")
+        if name in self.values:
+            return self.values[name]
+        if "defaultValue" not in self.parameters[name]:
+            raise Mistake(f"parameter `{name}` has no value")
+        return self.evaluate(self.parameters[name]["defaultValue"])
+
+    def _variables(self, name):
+        if name not in self.variables:
+            raise Mistake(f"there is no variable `{name}`")
+        return self.evaluate(self.variables[name])
+
+    def _resourceid(self, kind, *names):
+        identifier = resource_id(kind, names, GROUP)
+        self.mentioned.add(identifier)
+        return identifier
+
+    def _reference(self, identifier, version, full=""):
+        if full not in ("", "full"):
+            raise Mistake(f"reference() takes `full` or nothing, not `{full}`")
+        self.asked.add((identifier, version))
+        return Unknown(f"reference({identifier})")
+
+    def _extensionresourceid(self, scope, kind, *names):
+        identifier = resource_id(kind, names, scope)
+        self.mentioned.add(identifier)
+        return identifier
+
+
+def resource_id(kind, names, scope):
+    """The id of a resource; the type must have as many parts as there are names."""
+    if not all(isinstance(name, str) and name for name in names):
+        raise Mistake(f"`{kind}` has an empty name in {names}")
+    provider, *types = kind.split("/")
+    if len(types) != len(names):
+        raise Mistake(f"`{kind}` is named by {len(types)} names, and there are {len(names)}: {names}")
+    return f"{scope}/providers/{provider}/" + "/".join(f"{type_}/{name}" for type_, name in zip(types, names))
+
+
+def _format(pattern, *arguments):
+    numbers = {int(number) for number in re.findall(r"\{(\d+)\}", pattern)}
+    if numbers != set(range(len(arguments))):
+        raise Mistake(f"format('{pattern}') takes {sorted(numbers)}, and is given {len(arguments)} values")
+    return re.sub(r"\{(\d+)\}", lambda match: str(arguments[int(match[1])]), pattern)
+
+
+def _union(*objects):
+    merged = {}
+    for each in objects:
+        merged.update(each)
+    return merged
+
+
+def _concat(*parts):
+    if all(isinstance(part, list) for part in parts):
+        return [item for part in parts for item in part]
+    return "".join(map(str, parts))
+
+
+FUNCTIONS = {
+    "add": lambda a, b: a + b,
+    "concat": _concat,
+    "contains": lambda whole, part: part in whole,
+    "createArray": lambda *items: list(items),
+    "createObject": lambda *pairs: dict(zip(pairs[::2], pairs[1::2])),
+    "div": lambda a, b: a // b,
+    "empty": lambda value: not value,
+    "environment": lambda: {"suffixes": {"storage": "core.windows.net", "keyvaultDns": ".vault.azure.net"}},
+    "equals": lambda a, b: a == b,
+    "filter": lambda items, keep: [item for item in items if keep(item)],
+    "format": _format,
+    "guid": lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts)))),
+    "length": len,
+    "listKeys": lambda identifier, version: Unknown(f"listKeys({identifier})"),
+    "map": lambda items, change: [change(item) for item in items],
+    "mul": lambda a, b: a * b,
+    "not": lambda value: not value,
+    "or": lambda *values: any(values),
+    "resourceGroup": lambda: {"id": GROUP, "location": "westeurope", "name": "group"},
+    "skip": lambda items, count: items[count:],
+    "split": lambda text, separator: text.split(separator),
+    "startsWith": lambda text, start: text.lower().startswith(start.lower()),
+    "subscription": lambda: {"tenantId": TENANT, "subscriptionId": GROUP.split("/")[2]},
+    "subscriptionResourceId": lambda kind, *names: resource_id(kind, names, "/".join(GROUP.split("/")[:3])),
+    "substring": lambda text, start, *length: text[start:][: length[0] if length else None],
+    "take": lambda items, count: items[:count],
+    "trim": str.strip,
+    "union": _union,
+    "uniqueString": lambda *parts: uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts))).hex[:13],
+}

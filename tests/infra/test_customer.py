@@ -1,0 +1,227 @@
+"""What a customer installs: what leaves the tenant, when, what is left behind, and who is told."""
+
+import json
+import re
+import shutil
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+from . import given
+from .arm import TENANT, Template, calls_in, parse
+from .scripts import module
+
+# The columns that Microsoft's page of supported metrics has.
+METRICS = """
+    MetricDate IsActive AfterHoursCollaboration AfterHoursCollaborationEmails AfterHoursCollaborationInstantMessages
+    AfterHoursCollaborationMeetings AfterHoursCollaborationScheduledCalls AfterHoursCollaborationAdhocCalls
+    CollaborationHours CollaborationHoursEmails CollaborationHoursExternal CollaborationHoursInstantMessages
+    CollaborationHoursMeetings CollaborationHoursScheduledCalls CollaborationHoursAdhocCalls ConflictingMeetingHours
+    DirectManagerMeetingHours OneOnOneMeetingHours SkipLevelMeetingHours TotalFocusHours
+""".split()
+RUN = "@{pipeline().RunId}"
+
+
+def deployed(values=given.EVERYTHING):
+    """The Data Factory's parts by their names."""
+    resources = Template(given.MANAGED_APP, values[given.MANAGED_APP]).resources()
+    return {resource["name"].split("/")[-1]: resource for resource in resources if "DataFactory" in resource["type"]}
+
+
+def activities(values=given.EVERYTHING):
+    return {each["name"]: each for each in deployed(values)["WeeklyExport"]["properties"]["activities"]}
+
+
+def is_active(activity):
+    return activity.get("state", "Active") == "Active"
+
+
+def waits_for(activity):
+    for each in activity["dependsOn"]:
+        assert each["dependencyConditions"] == ["Succeeded"], each
+    return [each["activity"] for each in activity["dependsOn"]]
+
+
+def folder(reference):
+    return reference["referenceName"], reference["parameters"]["folder"]["value"]
+
+
+class ThePipeline(unittest.TestCase):
+    def columns(self, table):
+        values = {**given.LEAST[given.MANAGED_APP], "tableName": table}
+        dataset = deployed({given.MANAGED_APP: values})["VivaInsights"]["properties"]
+        self.assertEqual(dataset["type"], "Office365Table")
+        self.assertEqual(dataset["typeProperties"]["tableName"], table)
+        return {column["name"]: column["type"] for column in dataset["structure"]}
+
+    def test_extracts_every_supported_metric(self):
+        self.assertEqual(set(self.columns("VivaInsightsDataset_v0")), set(METRICS))
+
+    def test_extracts_every_column_of_the_later_report(self):
+        columns = self.columns("VivaInsightsDataset_PersonReport_v1")
+        self.assertLessEqual({"ObjectId", "MetricDate", "IsActive", "Collaboration hours", "Emails sent"}, set(columns))
+
+    def test_knows_the_metrics_that_the_handler_makes_numbers_of(self):
+        source = (given.ROOT / "src/stage/columns.rs").read_text()
+        for table in Template(given.MANAGED_APP).parameters["tableName"]["allowedValues"]:
+            numbers = [name for name, kind in self.columns(table).items() if kind == "double"]
+            label = f"{table} ({len(numbers)} metrics)"
+            self.assertIn(label, given.USER_INTERFACE.read_text())
+            for name in numbers:
+                self.assertTrue(f'"{name}"' in source, name)
+
+    def test_lays_drops_where_the_handler_looks_for_them(self):
+        for name, kind in (("Viva Insights data", "VivaInsights"), ("the directory", "AADUser")):
+            export = activities()[f"Export {name}"]
+            (target,) = export["outputs"]
+            self.assertEqual(folder(target), ("Partner", f"{RUN}/{kind}/{TENANT}"))
+            # Flattened, metadata/JobMetadata would be no folder any more.
+            self.assertEqual(export["typeProperties"]["sink"]["storeSettings"]["copyBehavior"], "PreserveHierarchy")
+
+    def test_exports_what_was_extracted_and_deletes_what_was_exported(self):
+        for name in ("Viva Insights data", "the directory"):
+            extract, export = activities()[f"Extract {name}"], activities()[f"Export {name}"]
+            delete = activities()[f"Delete the copy of {name}"]
+            self.assertEqual(waits_for(export), [extract["name"]])
+            self.assertEqual(waits_for(delete), [export["name"]])
+            extracted = folder(extract["outputs"][0])[1]
+            self.assertEqual(folder(export["inputs"][0]), ("Staging", extracted))
+            self.assertEqual(folder(delete["typeProperties"]["dataset"]), ("Staging", extracted))
+            self.assertIs(export["typeProperties"]["source"]["storeSettings"]["recursive"], True)
+            self.assertIs(delete["typeProperties"]["storeSettings"]["recursive"], True)
+            self.assertTrue(extracted.startswith(f"{RUN}/"))
+
+    def test_leaves_nothing_behind_where_an_export_failed(self):
+        template = Template(given.MANAGED_APP, given.LEAST[given.MANAGED_APP])
+        (policy,) = [each for each in template.resources() if each["type"].endswith("/managementPolicies")]
+        (rule,) = policy["properties"]["policy"]["rules"]
+        self.assertEqual(rule["definition"]["actions"]["baseBlob"]["delete"]["daysAfterModificationGreaterThan"], 2)
+
+    def test_exports_the_directory_only_where_it_was_asked_to(self):
+        for values, expected in ((given.LEAST, False), (given.EVERYTHING, True)):
+            for name in ("Extract the directory", "Export the directory", "Delete the copy of the directory"):
+                activity = activities(values)[name]
+                self.assertIs(is_active(activity), expected)
+                self.assertEqual(activity["onInactiveMarkAs"], "Succeeded")
+        self.assertEqual(deployed()["Directory"]["properties"]["typeProperties"]["tableName"], "BasicDataSet_v0.User_v1")
+
+    def test_tells_the_partner_of_the_drop_by_its_path(self):
+        notify = activities()["Notify the partner"]["typeProperties"]
+        self.assertEqual(notify["method"], "POST")
+        self.assertEqual(notify["url"], given.EVERYTHING[given.MANAGED_APP]["notifyUrl"])
+        path = f"{given.CUSTOMER}/{RUN}/VivaInsights/{TENANT}"
+        self.assertEqual(json.loads(notify["body"]["value"]), {"path": path})
+        self.assertEqual(waits_for(activities()["Get the notify key"]), ["Export Viva Insights data"])
+        self.assertEqual(waits_for(activities()["Notify the partner"]), ["Get the notify key"])
+
+    def test_tells_nobody_where_no_url_was_given(self):
+        for name in ("Get the notify key", "Notify the partner"):
+            self.assertIs(is_active(activities(given.LEAST)[name]), False)
+            self.assertIs(is_active(activities()[name]), True)
+
+    def test_shows_the_notify_key_in_no_log(self):
+        self.assertIs(activities()["Get the notify key"]["policy"]["secureOutput"], True)
+        self.assertIs(activities()["Notify the partner"]["policy"]["secureInput"], True)
+
+    def test_waits_for_no_activity_that_there_is_not(self):
+        for activity in activities().values():
+            self.assertLessEqual(set(waits_for(activity)), set(activities()))
+
+    def test_refers_to_nothing_that_there_is_not(self):
+        parts = deployed()
+        for resource in parts.values():
+            text = json.dumps(resource, default=str)
+            for name, kind in re.findall(r'"referenceName": "([^"]+)", "type": "(\w+)Reference"', text):
+                self.assertIn(name, parts)
+                self.assertIn(kind.lower(), parts[name]["type"].lower())
+
+    def test_runs_once_in_seven_days(self):
+        recurrence = deployed()["EveryWeek"]["properties"]["typeProperties"]["recurrence"]
+        self.assertEqual((recurrence["frequency"], recurrence["interval"]), ("Week", 1))
+        self.assertEqual(recurrence["schedule"], {"weekDays": ["Tuesday"], "hours": [4], "minutes": [0]})
+
+
+class TheInstaller(unittest.TestCase):
+    """`createUiDefinition.json`: what the customer is asked."""
+
+    TYPES = {
+        "Microsoft.Common.PasswordBox": "securestring",
+        "Microsoft.Common.TextBox": "string",
+        "Microsoft.Common.DropDown": "string",
+        "Microsoft.Common.CheckBox": "bool",
+    }
+
+    def setUp(self):
+        self.definition = json.loads(given.USER_INTERFACE.read_text())["parameters"]
+        self.template = Template(given.MANAGED_APP)
+        self.controls = {
+            (step["name"], control["name"]): control for step in self.definition["steps"] for control in step["elements"]
+        }
+
+    def test_gives_the_template_all_it_takes_and_nothing_else(self):
+        self.assertEqual(set(self.definition["outputs"]), set(self.template.parameters))
+
+    def test_gives_every_parameter_what_fits_it(self):
+        for name, output in self.definition["outputs"].items():
+            parameter = self.template.parameters[name]
+            tree = parse(output[1:-1])
+            with self.subTest(name):
+                if tree[0] == "property" and tree[1][:2] == ("call", "steps"):
+                    control = self.controls[(tree[1][2][0][1], tree[2])]
+                    self.assertEqual(self.TYPES[control["type"]], parameter["type"])
+                    allowed = [each["value"] for each in control.get("constraints", {}).get("allowedValues", [])]
+                    self.assertEqual(allowed, parameter.get("allowedValues", []))
+                    if "defaultValue" in control:
+                        self.assertEqual(control["defaultValue"], parameter["defaultValue"])
+                    if "defaultValue" not in parameter:
+                        self.assertIs(control["constraints"]["required"], True)
+                else:
+                    self.assertIn(output, ("[location()]", "[subscription().tenantId]"))
+                    self.assertEqual(parameter["type"], "string")
+
+    def test_asks_for_nothing_that_it_does_not_use(self):
+        used = set()
+        for output in self.definition["outputs"].values():
+            tree = parse(output[1:-1])
+            if tree[0] == "property" and tree[1][1] == "steps":
+                used.add((tree[1][2][0][1], tree[2]))
+        self.assertEqual(used, set(self.controls))
+
+    def test_takes_what_is_right_and_nothing_else(self):
+        guid = "00000000-0000-4000-8000-000000000001"
+        sas = f"https://drops.blob.core.windows.net/{guid}?sv=2024-11-04&sp=cw&sig=abc%3D"
+        for step, name, good, bad in (
+            ("application", "appId", guid, "my app"),
+            ("application", "appObjectId", guid, guid + "0"),
+            ("partner", "partnerSasUrl", sas, sas.split("?")[0]),
+            ("partner", "partnerSasUrl", sas, sas.replace("https", "http")),
+            ("partner", "notifyUrl", "https://app.azurewebsites.net/api/notify", "http://app.azurewebsites.net/api/notify"),
+            ("partner", "notifyUrl", "", "notify"),
+        ):
+            pattern = self.controls[(step, name)]["constraints"]["regex"]
+            with self.subTest(name, bad=bad):
+                self.assertRegex(good, pattern)
+                self.assertNotRegex(bad, pattern)
+
+    def test_calls_functions_of_the_portal_alone(self):
+        for output in self.definition["outputs"].values():
+            for _, name, _ in calls_in(parse(output[1:-1])):
+                self.assertIn(name, {"location", "steps", "subscription"})
+
+
+class TheManagedApplication(unittest.TestCase):
+    def test_has_both_files_at_its_root_and_the_same_bytes_whenever_it_is_made(self):
+        pack = module("managed_app").pack
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        pack(given.MANAGED_APP.parent, folder / "first.zip")
+        pack(given.MANAGED_APP.parent, folder / "second.zip")
+        self.assertEqual((folder / "first.zip").read_bytes(), (folder / "second.zip").read_bytes())
+        with zipfile.ZipFile(folder / "first.zip") as archive:
+            self.assertEqual(sorted(archive.namelist()), ["createUiDefinition.json", "mainTemplate.json"])
+            self.assertEqual(archive.read("mainTemplate.json"), given.MANAGED_APP.read_bytes())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,70 @@
+"""The templates against Azure's published schemas, where these are at hand (`VIVADROP_ARM_SCHEMAS`)."""
+
+import json
+import unittest
+
+from . import given, schemas
+from .arm import Unknown
+
+TEMPLATE = {"id", "mentioned", "condition", "scope", "comments", "metadata", "dependsOn", "tags"}
+
+
+def plain(value):
+    """`value` as Azure would see it: what only Azure knows is some text."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Unknown) else value
+
+
+def said(errors):
+    return [f"{'/'.join(map(str, error.instance_path))}: {error.message[:300]}" for error in errors]
+
+
+@unittest.skipUnless(schemas.FOLDER, "VIVADROP_ARM_SCHEMAS names no folder of Azure's schemas")
+class AzuresSchemas(unittest.TestCase):
+    def published(self):
+        for template in given.templates():
+            for resource in template.resources():
+                address = schemas.address_of(resource)
+                if address is not None:
+                    body = {key: plain(value) for key, value in resource.items() if key not in TEMPLATE}
+                    yield resource["id"], schemas.as_published(body, address), address
+
+    def test_know_every_resource(self):
+        for identifier, body, address in self.published():
+            with self.subTest(identifier):
+                self.assertEqual(said(schemas.mistakes(body, address)), [])
+
+    def test_know_every_property(self):
+        for identifier, body, address in self.published():
+            with self.subTest(identifier):
+                self.assertEqual(list(schemas.unknown_properties(body, {"$ref": address}, address.split("#")[0])), [])
+
+    def test_are_wanting_for_no_other_types_than_those_that_are_named(self):
+        found = {(each["type"], each["apiVersion"]) for template in given.templates() for each in template.resources()}
+        self.assertLessEqual(schemas.UNPUBLISHED, found)
+
+    def test_know_the_frame_of_a_template(self):
+        for path in given.LEAST:
+            template = {name: each for name, each in json.loads(path.read_text()).items() if name != "resources"}
+            self.assertEqual(said(schemas.frame_validator(template["$schema"]).iter_errors(template)), [], path.name)
+
+    def test_know_the_user_interface(self):
+        definition = json.loads(given.USER_INTERFACE.read_text())
+        self.assertEqual(self.mistakes_of(definition), [])
+
+    def mistakes_of(self, definition):
+        # The schema's own references name no folder, and its list of controls matches some of them twice: each control is
+        # checked against the one schema of its type.
+        frame = {**definition, "parameters": {**definition["parameters"], "basics": [], "steps": []}}
+        errors = list(schemas.validator(definition["$schema"]).iter_errors(frame))
+        steps = definition["parameters"]["steps"]
+        controls = definition["parameters"]["basics"] + [each for step in steps for each in step["elements"]]
+        common = f"{schemas.BASE}0.1.2-preview/CreateUIDefinition.CommonControl.json#/definitions/"
+        for control in controls:
+            errors += schemas.validator(common + control["type"]).iter_errors(control)
+        for step in steps:
+            self.assertEqual(set(step), {"name", "label", "elements"})
+        return said(errors)

@@ -1,0 +1,95 @@
+"""The settings that the template gives the app are those that vivadrop reads, with the defaults that the README names."""
+
+import re
+import unittest
+
+from . import given
+from .arm import Template
+
+# What the Functions host and Application Insights read.
+PLATFORM = {
+    "AzureWebJobsStorage__accountName",
+    "AzureWebJobsStorage__credential",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+}
+
+# Other ways to say what the template says: it uses the app's own identity, so there is no connection string, no client id
+# and no client secret.
+OTHER_WAYS = {
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
+    "DropStorage",
+    "DropStorage__clientId",
+    "SinkStorage",
+    "SinkStorage__blobServiceUri",
+    "SinkStorage__clientId",
+}
+
+
+def in_the_readme():
+    """The settings of the README's table, with their defaults."""
+    readme = (given.ROOT / "README.md").read_text()
+    table = readme.split("\n## Settings\n", 1)[1].split("\n## ", 1)[0]
+    settings = {}
+    for line in table.splitlines():
+        if not line.startswith("| `"):
+            continue
+        named, default, _ = (cell.strip() for cell in line.strip("|").split("|")[:3])
+        names = re.findall(r"`([^`]+)`", named)
+        defaults = re.findall(r"`([^`]*)`", default)
+        for index, name in enumerate(names):
+            # `DropStorage__blobServiceUri` (`__queueServiceUri`, `__clientId`): three settings of one account.
+            full = names[0].split("__")[0] + name if name.startswith("__") else name
+            settings[full] = defaults[min(index, len(defaults) - 1)] if defaults else None
+    return settings
+
+
+def in_the_source():
+    """The settings that the source reads."""
+    source = "".join(path.read_text() for path in [given.ROOT / "src/config.rs", *(given.ROOT / "src/config").glob("*.rs")])
+    return set(re.findall(r'"([A-Z][A-Z]+(?:_[A-Z]+)+|TENANTS|DECODERS|COLUMNS|DEADLINE)"', source))
+
+
+def in_the_template():
+    template = Template(given.PARTNER, given.EVERYTHING[given.PARTNER])
+    (config,) = [each for each in template.resources() if each["type"] == "Microsoft.Web/sites/config"]
+    return config["properties"]
+
+
+class TheSettings(unittest.TestCase):
+    def test_that_the_template_gives_are_settings_that_vivadrop_has(self):
+        self.assertEqual(set(in_the_template()) - PLATFORM - set(in_the_readme()), set())
+
+    def test_that_vivadrop_has_are_given_by_the_template(self):
+        self.assertEqual(set(in_the_readme()) - OTHER_WAYS - set(in_the_template()), set())
+
+    def test_that_the_readme_names_are_read_by_the_source(self):
+        named = {name for name in in_the_readme() if name.isupper()}
+        self.assertEqual(named - in_the_source(), set())
+
+    def test_that_are_said_to_have_a_default_have_it_in_the_template(self):
+        readme = in_the_readme()
+        for name, value in Template(given.PARTNER).parameters["settings"]["defaultValue"].items():
+            if value:
+                self.assertEqual(value, readme[name], name)
+        for parameter, name in (("stateContainer", "STATE_CONTAINER"), ("vivaApiUrl", "VIVA_API_URL")):
+            self.assertEqual(Template(given.PARTNER).parameters[parameter]["defaultValue"], readme[name])
+
+    def test_cannot_be_used_to_replace_those_that_the_template_makes(self):
+        values = {**given.LEAST[given.PARTNER], "settings": {"TENANTS": "other", "BATCH_ROWS": "50"}}
+        (config,) = [
+            each for each in Template(given.PARTNER, values).resources() if each["type"] == "Microsoft.Web/sites/config"
+        ]
+        self.assertEqual(config["properties"]["BATCH_ROWS"], "50")
+        self.assertEqual(config["properties"]["TENANTS"], values["tenants"])
+
+    def test_take_secrets_from_the_vault(self):
+        given_settings = in_the_template()
+        for name in ("WEBHOOK_SECRET", "PARTNER_APP_SECRET"):
+            self.assertRegex(given_settings[name], r"^@Microsoft\.KeyVault\(SecretUri=https://vault-\w+\.vault\.azure\.net/secrets/")
+
+
+if __name__ == "__main__":
+    unittest.main()
