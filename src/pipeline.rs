@@ -1,8 +1,17 @@
 //! From the bytes of a file to its rows: the stages, joined by streams.
 //!
 //! Bytes are pulled. A reader fetches ranges ahead, one thread decrypts, inflates and cuts lines, several decode blocks;
-//! each waits when the next one has enough. What is in memory for one file is bounded by
-//! [`READ_AHEAD`] chunks + [`BLOCKS_AHEAD`] blocks + a block and its rows for each decoder.
+//! each waits when the next one has enough. So what one file has in memory does not depend on its size:
+//!
+//! ```text
+//!   range_bytes x (in_flight + READ_AHEAD + 1)         ReadWindow: ranges on their way, waiting, and being decrypted
+//! + 0.3 MiB                                            inflate's window and tables
+//! + 0.3 MiB x (BLOCKS_AHEAD + 2 + 2 x decoders)        blocks: filled, waiting, being decoded; and their rows
+//! + message x (in_flight + 1)                          Limits: batches on their way, each a message; none with `decode`
+//! ```
+//!
+//! A block is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, or one line of up to `MAX_ROW_BYTES`; a message
+//! is `BATCH_BYTES` of rows, or one row. That is 10 MiB with what is set by default on two cores, and some 8 MiB of messages.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
