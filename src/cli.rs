@@ -10,6 +10,7 @@ mod sweep;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::error;
 
 use crate::{
     app,
@@ -173,7 +174,11 @@ async fn serve() -> Result<(), Trouble> {
         (Ok(port), Ok(config)) => (port, config),
         (port, config) => {
             let complaints = [port.err(), config.err()].into_iter().flatten().flat_map(|NotUsable(all)| all);
-            return Err(NotUsable(complaints.collect()).into());
+            let complaints: Vec<_> = complaints.collect();
+            // The host takes every line for an error of its own: one of them says it all.
+            telemetry::for_the_host();
+            error!("the settings are not usable: {}", complaints.join("; "));
+            return Err(NotUsable(complaints).into());
         }
     };
     telemetry::for_the_host();

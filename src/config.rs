@@ -360,6 +360,7 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
 /// The partner's own application. Without a secret the app's own identity asks for tokens, and the ids are for `onboard`.
 fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
     let [tenant_id, app_id, secret] = ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
+    reader.must_be_resolved(secret);
     if reader.get(secret).is_none() {
         return reader.together([tenant_id, app_id]).map(|_| None);
     }

@@ -272,7 +272,7 @@ fn summary_of(path: &DropPath, outcome: &Outcome) -> String {
         Outcome::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
         Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
         Outcome::SetAside(reason) => format!("`{path}` is set aside: {reason}"),
-        Outcome::NoDrop => format!("`{path}` is no drop any more"),
+        Outcome::NoDrop => format!("`{path}` has no job metadata: no drop, or deleted since"),
         Outcome::Foreign(foreign) => format!("refused: {foreign}"),
     }
 }

@@ -65,8 +65,6 @@ pub struct Onboarded {
     pub registration: Registration,
     /// Where they drop.
     pub container: String,
-    /// What this run did to that end, in words; empty where everything was in place.
-    pub done: Vec<&'static str>,
 }
 
 /// Why a customer is not in yet.
@@ -125,10 +123,10 @@ impl OnboardError {
 }
 
 impl Onboarding {
-    /// Does what is left to do until the customer is in.
-    pub async fn run(&self, order: &Order) -> Result<Onboarded, OnboardError> {
+    /// Does what is left to do until the customer is in; tells `done` of each step, in words, as it is done. Nothing is told
+    /// where everything was in place.
+    pub async fn run(&self, order: &Order, mut done: impl FnMut(&str)) -> Result<Onboarded, OnboardError> {
         let (tenant, now) = (order.tenant, OffsetDateTime::now_utc());
-        let mut done = Vec::new();
         let (read, record) = record::read(&*self.store, &self.state_container, tenant).await?.unzip();
 
         let (key, made) = match self.custody.current(tenant).await? {
@@ -136,7 +134,7 @@ impl Onboarding {
             _ => {
                 let expires = now + order.expires_in;
                 let key = self.custody.create(tenant, expires).await?;
-                done.push("made a key");
+                done("made a key");
                 (key, Some(expires))
             }
         };
@@ -145,7 +143,7 @@ impl Onboarding {
             Some(record) => record,
             None => {
                 let registration = self.register(tenant, &key, made, read).await?;
-                done.push("registered it");
+                done("registered it");
                 registration
             }
         };
@@ -157,9 +155,9 @@ impl Onboarding {
         let container = tenant.to_string();
         if !self.store.has_container(&container).await? {
             self.store.make_container(&container).await?;
-            done.push("made a container");
+            done("made a container");
         }
-        Ok(Onboarded { key, registration, container, done })
+        Ok(Onboarded { key, registration, container })
     }
 
     /// Whether `record` says that this very key was registered here, and that the service answered.

@@ -91,9 +91,14 @@ pub enum RunError {
         /// Why.
         source: FileError,
     },
-    /// How the drop ended could not be announced.
-    #[error("how the drop ended could not be announced")]
-    Announce(#[source] SinkError),
+    /// How the drop or one of its files ended could not be announced.
+    #[error("{ending}, which could not be announced")]
+    Announce {
+        /// How it ended.
+        ending: String,
+        /// Why it could not.
+        source: SinkError,
+    },
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

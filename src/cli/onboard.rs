@@ -48,13 +48,10 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), Trouble>
         account.may_sign_for(days).map_err(|error| Trouble::Usage(error.to_string()))?;
     }
     let order = Order { tenant: arguments.tenant, expires_in: arguments.expires_in, rotate: arguments.rotate };
-    let onboarded = onboarding(&config)?.run(&order).await.map_err(|error| {
-        let said = chain(&error);
+    let onboarded = onboarding(&config)?.run(&order, |done| eprintln!("{done}")).await.map_err(|error| {
+        let said = format!("{}; run it again to go on from there", chain(&error));
         if error.may_pass() { Trouble::TryAgain(said) } else { Trouble::Refused(said) }
     })?;
-    for done in &onboarded.done {
-        eprintln!("{done}");
-    }
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
             Some(account.drop_url(&onboarded.container, days).await.map_err(|error| no_url(&error))?)

@@ -61,6 +61,16 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Complains about a secret that is a Key Vault reference still: App Service hands the app what it refers to.
+    pub(super) fn must_be_resolved(&self, name: &str) {
+        if self.get(name).is_some_and(SecretReference::is_meant) {
+            self.complain(format!(
+                "{name} is a Key Vault reference that the platform did not resolve: check that the app's identity has the role \
+                 Key Vault Secrets User, and that the secret is there"
+            ));
+        }
+    }
+
     /// A setting that must be there.
     pub(super) fn required<T: Word>(&self, name: &str) -> Option<T> {
         match self.get(name) {
@@ -155,6 +165,7 @@ impl<'s> Reader<'s> {
     /// Who we are where no setting next to it says so: an application with a secret, the managed identity on Azure, and
     /// elsewhere whoever is signed in.
     pub(super) fn identity(&self) -> Option<Identity> {
+        self.must_be_resolved("AZURE_CLIENT_SECRET");
         if self.get("AZURE_CLIENT_SECRET").is_some() {
             let [tenant_id, app_id, app_secret] =
                 self.together(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;

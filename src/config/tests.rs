@@ -200,6 +200,18 @@ fn a_secret_may_be_in_a_vault() {
 }
 
 #[test]
+fn a_secret_that_the_platform_did_not_resolve_is_none() {
+    for name in ["PARTNER_APP_SECRET", "AZURE_CLIENT_SECRET"] {
+        let unresolved = [(name, "@Microsoft.KeyVault(VaultName=kv;SecretName=app)")];
+        let names =
+            ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_ID"].map(|name| (name, TENANT));
+        let complaints = complaints(&[&names[..], &unresolved].concat());
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].starts_with(&format!("{name} is a Key Vault reference that")), "{complaints:?}");
+    }
+}
+
+#[test]
 fn tenants_may_be_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!(r#"{{"{TENANT}": {{"path": "contoso"}}}}"#)).unwrap();
@@ -244,6 +256,7 @@ fn a_columns_name_may_hold_commas_in_double_quotes() {
     let columns =
         |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.terms.rules.rows.columns);
     assert_eq!(columns("*"), Ok(None));
+    assert_eq!(columns("132"), Ok(None), "a shell's width of its terminal");
     assert_eq!(columns(r#"a, "b, c" ,d"#), Ok(Some(vec!["a".into(), "b, c".into(), "d".into()])));
     for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
         assert!(columns(wrong).is_err(), "{wrong}");

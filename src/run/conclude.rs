@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::{Look, Outcome, RunError, Runner, chain};
 use crate::{
     ledger::{Ending, FileRecord, Scope, Status},
-    message::{Failure, Message, MessageId},
+    message::{DropFacts, Failure, FileVersion, Message, MessageId},
     sink::{Sink, SinkError},
     verdict::Reason,
 };
@@ -95,7 +95,9 @@ impl Runner {
             Err(error @ SinkError::Refused { .. }) => {
                 return self.fail_drop(look, look.scope(), Reason::Refused, &chain(&error)).await;
             }
-            Err(error @ SinkError::Unavailable { .. }) => return Err(RunError::Announce(error)),
+            Err(source @ SinkError::Unavailable { .. }) => {
+                return Err(RunError::Announce { ending: "every row was taken".into(), source });
+            }
         }
         self.record(look, look.scope(), None, sum, Some(message.id)).await?;
         info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
@@ -116,9 +118,8 @@ impl Runner {
         let rows_delivered = sum.rows - sum.bad_rows;
         let failure = Failure { file: None, reason, message, rows_delivered };
         let sink = &self.terms.of(look.dossier.tenant).sink;
-        let failed = Message::failed(&look.dossier.facts, &scope.versions(), &failure, sink.largest_message());
-        announce(&**sink, &failed).await?;
-        self.record(look, scope, Some((reason, Some(message))), &sum, Some(failed.id)).await?;
+        let announced = announce(&**sink, &look.dossier.facts, &scope.versions(), &failure).await?;
+        self.record(look, scope, Some((reason, Some(message))), &sum, Some(announced)).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
         Ok(Outcome::SetAside(reason))
@@ -144,14 +145,24 @@ impl Runner {
     }
 }
 
-/// Tells the receiver that something was set aside. One that refuses to hear it changes nothing.
-pub(super) async fn announce(sink: &dyn Sink, message: &Message) -> Result<(), RunError> {
-    match sink.deliver(message).await {
-        Ok(()) => Ok(()),
+/// Tells the receiver that something was set aside, and returns the message's id. One that refuses to hear it changes
+/// nothing.
+pub(super) async fn announce(
+    sink: &dyn Sink,
+    drop: &DropFacts,
+    versions: &[FileVersion],
+    failure: &Failure<'_>,
+) -> Result<MessageId, RunError> {
+    let failed = Message::failed(drop, versions, failure, sink.largest_message());
+    match sink.deliver(&failed).await {
+        Ok(()) => {}
         Err(error @ SinkError::Refused { .. }) => {
-            warn!("the receiver does not want to know that something was set aside: {}", chain(&error));
-            Ok(())
+            warn!(drop.path = %drop.path, "`drop.failed` of `{}` was not taken: {}", drop.path, chain(&error));
         }
-        Err(error @ SinkError::Unavailable { .. }) => Err(RunError::Announce(error)),
+        Err(source @ SinkError::Unavailable { .. }) => {
+            let ending = format!("to be set aside ({}: {})", failure.reason, failure.message);
+            return Err(RunError::Announce { ending, source });
+        }
     }
+    Ok(failed.id)
 }

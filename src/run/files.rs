@@ -11,7 +11,7 @@ use crate::{
     drop::metadata::JobMetadata,
     keys::Keys,
     ledger::{Claim, FileRecord, Status, Work},
-    message::{Failure, FileVersion, Message},
+    message::{Failure, FileVersion},
     store::{Blob, StoreError, read},
     terms::Terms,
     verdict::{Reason, Verdict},
@@ -128,7 +128,7 @@ impl Runner {
         let versions = std::slice::from_ref(file);
         work.confirm().await?;
         let sink = &self.terms.of(dossier.tenant).sink;
-        announce(&**sink, &Message::failed(&dossier.facts, versions, &failure, sink.largest_message())).await?;
+        announce(&**sink, &dossier.facts, versions, &failure).await?;
         work.finish(Status::SetAside(reason), Some(message.clone())).await?;
         error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
             "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);

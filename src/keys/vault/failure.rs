@@ -73,7 +73,11 @@ impl NoToken {
             return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
         }
         let why = self.told();
-        Attempt::Failed(KeyError::Refused(format!("the token service gives no token for {vault} ({why})")))
+        Attempt::Failed(match self {
+            // That is about this machine, and nothing that a drop could be set aside for.
+            Self::NobodySignedIn => KeyError::Unavailable { what: vault.to_string(), source: why.into() },
+            _ => KeyError::Refused(format!("the token service gives no token for {vault} ({why})")),
+        })
     }
 
     /// Why there is no token, and what to do.

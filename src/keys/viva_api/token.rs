@@ -65,7 +65,12 @@ fn trouble(no_token: NoToken) -> Trouble {
             Trouble { error: KeyError::Unavailable { what: "the token service".to_owned(), source: why.into() }, wait }
         }
         NoToken::Refused(answered) => refused(&answered).into(),
-        NoToken::NobodySignedIn => refused("nobody is signed in with `az` or `azd`").into(),
+        // That is about this machine, and nothing that a drop could be set aside for.
+        NoToken::NobodySignedIn => KeyError::Unavailable {
+            what: "the Viva Insights API".to_owned(),
+            source: "nobody is signed in with `az` or `azd`, and PARTNER_APP_SECRET is not set".into(),
+        }
+        .into(),
     }
 }
 
