@@ -2,14 +2,16 @@
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
+FLAMEGRAPH_VERSION := 0.6.15
 PYTHON ?= python3
 # Which machine a package is for: x86_64 or aarch64, with the oldest glibc that it runs on.
 ARCH ?= x86_64
 TARGET := $(ARCH)-unknown-linux-gnu
 GLIBC := 2.28
+BENCH_DROP := target/bench/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench flamegraph package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +24,19 @@ build: ## Build the release binary
 
 app: build ## Put the binary where host.json looks for it, for `func`
 	cp target/release/vivadrop vivadrop
+
+bench: build $(BENCH_DROP) .venv/bench ## Time decode of a million rows beside igzip, gunzip, Python and Node
+	PYTHON=.venv/bench/bin/python benches/compare.sh target/release/vivadrop $(BENCH_DROP)
+
+flamegraph: $(BENCH_DROP) ## Draw where decode spends its time: target/flamegraph.svg (needs perf)
+	@cargo flamegraph --version 2>/dev/null | grep -q ' $(FLAMEGRAPH_VERSION)$$' || cargo install flamegraph --version $(FLAMEGRAPH_VERSION) --locked
+	CARGO_PROFILE_RELEASE_STRIP=none cargo flamegraph --bin vivadrop --output target/flamegraph.svg -- decode $(BENCH_DROP)/drop \
+		--private-key $(BENCH_DROP)/private-key.pem --decryption-keys $(BENCH_DROP)/decryption-keys.json > /dev/null
+
+$(BENCH_DROP): | build
+	rm -rf $@
+	mkdir -p $(@D)
+	target/release/vivadrop simulate --users 80000 --weeks 13 --seed 7 --out $@
 
 package: .venv/package ## Build, check and zip a release for Azure Functions on Linux (ARCH=x86_64 or aarch64)
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || { echo 'first: rustup target add $(TARGET)' >&2; exit 1; }
@@ -48,7 +63,9 @@ infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 	LOG_LEVEL=ERROR .venv/lint/bin/checkov --config-file infra/checkov.yaml
 
 # One virtual environment for each job, from its pinned requirements.
-.venv/%: infra/requirements-%.txt
+.venv/bench: benches/requirements.txt
+.venv/package .venv/test .venv/lint: .venv/%: infra/requirements-%.txt
+.venv/bench .venv/package .venv/test .venv/lint:
 	{ $(PYTHON) -m venv --clear $@ && $@/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement $<; } || { rm -rf $@; exit 1; }
 	touch $@
 

@@ -84,9 +84,10 @@ output() {
 # made: a second secret would lock the receiver out.
 has_webhook_secret() {
   local vault count
-  vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')] | [0].id" --output tsv) ||
+  vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')].id" --output tsv) ||
     stop 'the vaults of the resource group cannot be listed'
   [ -n "$vault" ] || return 1
+  vault=${vault%%[[:space:]]*}
   count=$(az rest --method get --url "$vault/secrets?api-version=2024-11-01" \
     --query "length(value[?name == 'webhook-secret'])" --output tsv) ||
     stop "the secrets of the vault cannot be listed: set WEBHOOK_SECRET, or ask for the right to read $vault"

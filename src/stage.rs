@@ -4,6 +4,7 @@
 //! piece, and a `finish` that says whether the end is one. [`layout`] chooses the stages for a file, [`text`] joins them.
 
 pub mod batch;
+pub mod buffers;
 pub mod columns;
 pub mod decode;
 pub mod decrypt;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::pem::{PemFile, PemFolder};
 use super::{AesKey, KeyError, Keys, SecretBytes, WrappedKey, WrappedKeys, details::BASE64};
-use crate::{drop::TenantId, text::UnknownWord};
+use crate::{drop::TenantId, stage::trace, text::UnknownWord};
 
 /// Keeps the private keys of tenants.
 #[async_trait]
@@ -136,7 +136,7 @@ async fn unwrap_key(
 ) -> Result<Arc<AesKey>, KeyError> {
     for &padding in wrap.paddings() {
         let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
-        if let Some(key) = plain.and_then(|plain| aes_key(&plain, wrapped.iv)) {
+        if let Some(key) = plain.and_then(|plain| trace::leaving_none(|| aes_key(&plain, wrapped.iv))) {
             return Ok(key);
         }
     }

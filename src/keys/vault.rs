@@ -42,6 +42,7 @@ use super::{
 use crate::{
     drop::TenantId,
     retry::{self, Attempt, GaveUp, Patience},
+    stage::trace,
 };
 
 /// How long there are tries.
@@ -188,7 +189,7 @@ impl PrivateKeys for Vault {
             KeyError::Refused("the vault cannot be asked: the wrapped key is not to be put into JSON".to_owned())
         })?;
         match self.ask(|| self.client.decrypt(&name, &version, parameters.clone(), None)).await? {
-            Ok(answer) => plain_in(answer.into_body().into()).map(Some).ok_or_else(|| {
+            Ok(answer) => trace::leaving_none(|| plain_in(answer.into_body().into())).map(Some).ok_or_else(|| {
                 KeyError::Refused(format!("{self} does not answer as a Key Vault does: check PRIVATE_KEYS"))
             }),
             // Whatever the vault has against the value: it does not unwrap with this padding.

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use super::{
+    buffers::{Buffer, Buffers},
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
     lines::{Block, is_blank},
@@ -51,6 +52,7 @@ pub struct Decoder {
     columns: Columns,
     key: Option<ColumnKey>,
     longest_row: usize,
+    buffers: Buffers,
 }
 
 /// What is done with columns, by name.
@@ -115,7 +117,7 @@ impl Columns {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The JSON text of the good ones, each followed by a line feed.
-    pub text: Vec<u8>,
+    pub text: Buffer,
     /// Where each good row ends in `text`, behind its line feed.
     pub ends: Vec<usize>,
     /// The bad ones: their number within the block, and why.
@@ -154,12 +156,12 @@ impl Decoder {
     /// A decoder for files whose columns are encrypted with `key`; without one, encrypted values become null.
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
         let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
-        Self { columns: Columns::new(rules), key, longest_row: rules.longest_row }
+        Self { columns: Columns::new(rules), key, longest_row: rules.longest_row, buffers: Buffers::default() }
     }
 
     /// Decodes the lines of a block. Blank ones are no rows.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
-        let mut rows = Rows { text: Vec::with_capacity(block.0.len()), ..Rows::default() };
+        let mut rows = Rows { text: self.buffers.take(block.0.len()), ..Rows::default() };
         // Checked as a whole, which is quicker; line by line only when one of them is bad.
         let is_text = std::str::from_utf8(&block.0).is_ok();
         let mut names = Names::new(&self.columns);

@@ -2,7 +2,10 @@
 
 use memchr::{memchr, memrchr};
 
-use super::PIECE_BYTES;
+use super::{
+    PIECE_BYTES,
+    buffers::{Buffer, Buffers},
+};
 
 /// How much text a block holds at least, unless the text ends: enough to be worth sending to another thread, little enough
 /// that several fit into a core's cache.
@@ -13,7 +16,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Some whole lines of text, each with its line end but perhaps the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block(pub Vec<u8>);
+pub struct Block(pub Buffer);
 
 /// Collects bytes until they hold a block of whole lines.
 ///
@@ -21,7 +24,8 @@ pub struct Block(pub Vec<u8>);
 /// text is not followed any further.
 pub struct LineBlocks {
     /// Lines that are not handed on yet; the last of them may be unfinished.
-    text: Vec<u8>,
+    text: Buffer,
+    buffers: Buffers,
     /// Where the unfinished line starts in `text`.
     line: usize,
     longest: usize,
@@ -32,7 +36,7 @@ pub struct LineBlocks {
 impl LineBlocks {
     /// Begins at the start of a text whose lines have at most `longest` bytes, line ends not counted.
     pub fn new(longest: usize) -> Self {
-        Self { text: Vec::new(), line: 0, longest, at_start: true, is_over: false }
+        Self { text: Buffer::default(), buffers: Buffers::default(), line: 0, longest, at_start: true, is_over: false }
     }
 
     /// Takes the next bytes of the text; hands on the blocks that they complete.
@@ -76,7 +80,7 @@ impl LineBlocks {
 
     /// Takes the text up to `end` out as a block.
     fn cut(&mut self, end: usize) -> Block {
-        let mut rest = Vec::with_capacity(BLOCK_BYTES + PIECE_BYTES);
+        let mut rest = self.buffers.take(BLOCK_BYTES + PIECE_BYTES);
         rest.extend_from_slice(&self.text[end..]);
         let mut block = std::mem::replace(&mut self.text, rest);
         block.truncate(end);
@@ -152,7 +156,7 @@ mod tests {
         let blocks = blocks(&text, 1 << 20, 100_000);
         assert!(blocks.len() > 3);
         assert!(blocks.iter().all(|Block(text)| text.ends_with(b"\n") && text.len() <= BLOCK_BYTES + PIECE_BYTES));
-        assert_eq!(blocks.into_iter().flat_map(|Block(text)| text).collect::<Vec<_>>(), text);
+        assert_eq!(blocks.iter().flat_map(|Block(text)| text.to_vec()).collect::<Vec<_>>(), text);
     }
 
     #[test]

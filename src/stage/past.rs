@@ -60,8 +60,8 @@ mod tests {
         let mut lines = text.split_inclusive('\n').peekable();
         for count in cuts.iter().cycle() {
             let block: String = lines.by_ref().take(*count).collect();
-            if let Some(Block(bytes)) = past.push(Block(block.into_bytes()))? {
-                left.extend(bytes);
+            if let Some(Block(bytes)) = past.push(Block(block.into()))? {
+                left.extend_from_slice(&bytes);
             }
             if lines.peek().is_none() {
                 break;

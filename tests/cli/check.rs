@@ -2,6 +2,8 @@
 
 use std::{fs, net::Ipv4Addr, time::Duration};
 
+use secrecy::ExposeSecret;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -9,7 +11,10 @@ use tokio::{
 use vivadrop::{
     drop::{BlobPath, TenantId},
     store::WriteIf,
-    stub::{receiver::Answer, viva_api::Behaviour},
+    stub::{
+        receiver::{Answer, Options, Receiver},
+        viva_api::Behaviour,
+    },
 };
 
 use crate::support::{
@@ -122,7 +127,7 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
         ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "mend", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
-            |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_ref()),
+            |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_str()),
             3,
             "mend",
             "sink",
@@ -228,6 +233,23 @@ async fn a_store_that_does_not_answer_or_does_not_let_us_in_is_told_apart() {
     for about in ["clock", "drops", "state", "ledger"] {
         assert_found(&ended, 1, "again", about, &["-> see that the account of DropStorage is up"]);
     }
+}
+
+#[tokio::test]
+async fn the_destination_that_a_tenant_has_of_its_own_is_asked_as_well() {
+    let mut scene = in_order(Scene::in_a_folder().await).await;
+    let own = Receiver::start(Options::default()).await.unwrap();
+    let secret = own.secret().expose_secret();
+    scene.secrets.add("the secret of the tenant's own receiver", secret);
+    let tenants = json!({scene.tenant.to_string(): {"DELIVER_TO": own.url().as_str(), "WEBHOOK_SECRET": secret}});
+    scene.set("TENANTS", &tenants.to_string());
+    let ended = check(&scene).await;
+    assert_eq!((ended.code, lines(&ended, "sink").len()), (Some(0), 2), "{}", ended.stdout);
+    assert_eq!((scene.receiver.received().checks, own.received().checks), (1, 1));
+
+    own.answer_always(Answer::status(403));
+    let of = format!("to the destination of {}", scene.tenant);
+    assert_found(&check(&scene).await, 3, "mend", "sink", &[&of, "HTTP 403"]);
 }
 
 #[tokio::test]

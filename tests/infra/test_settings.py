@@ -14,8 +14,12 @@ PLATFORM = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
 }
 
-# Other ways to say what the template says: it uses the app's own identity, so there is no connection string and no client id.
+# Other ways to say what the template says: it uses the app's own identity, so there is no connection string, no client id
+# and no client secret.
 OTHER_WAYS = {
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_TENANT_ID",
     "DropStorage",
     "DropStorage__clientId",
     "SinkStorage",

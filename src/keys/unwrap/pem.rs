@@ -26,6 +26,7 @@ use super::{BASE64, Padding, PrivateKeys};
 use crate::{
     drop::TenantId,
     keys::{KeyError, SecretBytes},
+    stage::trace,
 };
 
 /// More than this is no key: an RSA-4096 key takes 3 KiB.
@@ -111,7 +112,7 @@ impl PrivateKeys for PemFile {
 async fn on_worker<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
-    spawn_blocking(work).await.unwrap_or_else(|stopped| {
+    spawn_blocking(|| trace::leaving_none(work)).await.unwrap_or_else(|stopped| {
         Err(KeyError::Unavailable { what: "the thread that unwraps keys".to_owned(), source: stopped.into() })
     })
 }

@@ -11,7 +11,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::BadRowReason;
+use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
     stage::{
@@ -49,9 +49,12 @@ pub(super) struct Scratch {
 
 impl ColumnKey {
     pub(super) fn new(key: &AesKey, cipher: Option<Cipher>) -> Self {
-        let aes = trace::leaving_none(|| Box::new(Aes256::new((&key.key).into())));
         let mut keystream = Box::new(Zeroizing::new([0; KEYSTREAM_BYTES]));
-        ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
+        let aes = trace::leaving_none(|| {
+            let aes = Box::new(Aes256::new((&key.key).into()));
+            ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
+            aes
+        });
         let ciphers = match cipher {
             Some(Cipher::Ctr) => &[Cipher::Ctr][..],
             Some(Cipher::Cbc) => &[Cipher::Cbc],
@@ -88,10 +91,10 @@ impl ColumnKey {
     }
 
     fn ctr(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
+        plain.extend_from_slice(sealed);
         if sealed.len() <= KEYSTREAM_BYTES {
-            plain.extend(sealed.iter().zip(&**self.keystream).map(|(sealed, key)| sealed ^ key));
+            plain.iter_mut().zip(&**self.keystream).for_each(|(byte, key)| *byte ^= key);
         } else {
-            plain.extend_from_slice(sealed);
             ctr(&self.aes, &self.iv).apply_keystream(plain);
         }
         true
@@ -118,8 +121,7 @@ fn ctr<'a>(aes: &'a Aes256, iv: &[u8; BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256>
 
 /// Writes `text`, which is UTF-8, as a JSON string.
 fn write_string(out: &mut Vec<u8>, text: &[u8]) {
-    if is_guid(text) {
-        // Which is what nearly all are, and needs no look at each character.
+    if json::plain(text, 0) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');

@@ -32,20 +32,34 @@ pub(super) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
 
 /// Where a number ends, if there is one (section 6).
 pub(super) fn number(json: &[u8], from: usize) -> Option<usize> {
-    let start = if json.get(from) == Some(&b'-') { from + 1 } else { from };
-    let mut at = match json.get(start)? {
-        b'0' => start + 1,
-        b'1'..=b'9' => digits(json, start + 1),
-        _ => return None,
-    };
-    if json.get(at) == Some(&b'.') {
-        at = some_digits(json, at + 1)?;
+    let start = from + usize::from(json.get(from)? == &b'-');
+    let (point, end) = decimal(json, start);
+    let has_leading_zero = json.get(start) == Some(&b'0') && point > start + 1;
+    // Digits before the point and behind it.
+    if point == start || has_leading_zero || end == point + 1 {
+        return None;
     }
-    if let Some(b'e' | b'E') = json.get(at) {
-        let sign = usize::from(matches!(json.get(at + 1), Some(b'+' | b'-')));
-        at = some_digits(json, at + 1 + sign)?;
+    if !matches!(json.get(end), Some(b'e' | b'E')) {
+        return Some(end);
     }
-    Some(at)
+    let digits_from = end + 1 + usize::from(matches!(json.get(end + 1), Some(b'+' | b'-')));
+    let end = digits(json, digits_from);
+    (end > digits_from).then_some(end)
+}
+
+/// Where the digits from `from` on end, and where those end behind a point, if one follows.
+fn decimal(json: &[u8], from: usize) -> (usize, usize) {
+    // Both are in one window nearly always. A loop over digits ends where no processor foresees it.
+    if let Some(window) = window(json, from) {
+        let ends = ends(window, not_digits);
+        let point = first(ends);
+        if window.get(point) == Some(&b'.') {
+            let end = first(ends & (ends - 1));
+            return (from + point, if end < WINDOW { from + end } else { digits(json, from + WINDOW) });
+        }
+    }
+    let point = digits(json, from);
+    (point, if json.get(point) == Some(&b'.') { digits(json, point + 1) } else { point })
 }
 
 /// Where any value ends that is no string.
@@ -147,9 +161,49 @@ fn escape(json: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-fn some_digits(json: &[u8], from: usize) -> Option<usize> {
-    let end = digits(json, from);
-    (end > from).then_some(end)
+/// Where digits end.
+fn digits(json: &[u8], from: usize) -> usize {
+    run(json, from, not_digits)
+}
+
+/// Where the bytes of a string end that stand for themselves: at a quote, a backslash or a control character.
+pub(super) fn plain(json: &[u8], from: usize) -> usize {
+    run(json, from, not_plain)
+}
+
+/// How many bytes are looked at together.
+const WINDOW: usize = 16;
+
+fn window(json: &[u8], at: usize) -> Option<&[u8; WINDOW]> {
+    json.get(at..)?.first_chunk()
+}
+
+/// Where a run of bytes ends. `marks` marks those that are not in it.
+fn run(json: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
+    while let Some(window) = window(json, at) {
+        let length = first(ends(window, &marks));
+        at += length;
+        if length < WINDOW {
+            return at;
+        }
+    }
+    let is_in_run = |byte: &u8| marks(u64::from(*byte)) & 0x80 == 0;
+    at + json.get(at..).map_or(0, |rest| rest.iter().take_while(|byte| is_in_run(byte)).count())
+}
+
+/// The marks of both halves of a window, the highest bit of each byte.
+fn ends(window: &[u8; WINDOW], marks: impl Fn(u64) -> u64) -> u128 {
+    let [low, high] = [0, 8].map(|at| {
+        let mut half = [0; 8];
+        half.copy_from_slice(&window[at..at + 8]);
+        marks(u64::from_le_bytes(half)) & each(0x80)
+    });
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Which byte is the first with a mark.
+fn first(marks: u128) -> usize {
+    marks.trailing_zeros() as usize / 8
 }
 
 /// Every byte of a word set to `byte`.
@@ -157,40 +211,17 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Where digits end. Eight are looked at together: a loop over bytes ends where no processor foresees it.
-fn digits(json: &[u8], from: usize) -> usize {
-    run(json, from, |word| {
-        let digit = word ^ each(b'0');
-        // A byte above 9 gets its highest bit, or has it.
-        ((digit & each(0x7F)) + each(0x80 - 10)) | digit
-    })
+/// Sets the highest bit of every byte that is no digit.
+fn not_digits(word: u64) -> u64 {
+    let digits = word ^ each(b'0');
+    // Anything above 9 gets its highest bit, or has it.
+    ((digits & each(0x7F)) + each(0x80 - 10)) | digits
 }
 
-/// Where the bytes of a string end that stand for themselves: at a quote, a backslash or a control character.
-fn plain(json: &[u8], from: usize) -> usize {
-    run(json, from, |word| {
-        let is_zero = |word: u64| word.wrapping_sub(each(1)) & !word;
-        let is_control = word.wrapping_sub(each(b' ')) & !word;
-        is_zero(word ^ each(b'"')) | is_zero(word ^ each(b'\\')) | is_control
-    })
-}
-
-/// Where a run of bytes ends. `ends` sets the highest bit of the first byte of a word, the lowest, that is not in the run.
-fn run(json: &[u8], mut at: usize, ends: impl Fn(u64) -> u64) -> usize {
-    loop {
-        let rest = json.get(at..).unwrap_or_default();
-        let (word, length) = match rest.first_chunk() {
-            Some(word) => (u64::from_le_bytes(*word), 8),
-            None => {
-                let mut word = [0; 8];
-                word[..rest.len()].copy_from_slice(rest);
-                (u64::from_le_bytes(word), rest.len())
-            }
-        };
-        let plain = (ends(word) & each(0x80)).trailing_zeros() as usize / 8;
-        at += plain.min(length);
-        if plain < 8 || length < 8 {
-            return at;
-        }
-    }
+/// Sets the highest bit of the first byte that is a quote, a backslash or a control character; of those behind it no
+/// more than of the others is promised, since what is subtracted may be borrowed from them.
+fn not_plain(word: u64) -> u64 {
+    let is_zero = |word: u64| word.wrapping_sub(each(1)) & !word;
+    let is_control = word.wrapping_sub(each(b' ')) & !word;
+    is_zero(word ^ each(b'"')) | is_zero(word ^ each(b'\\')) | is_control
 }

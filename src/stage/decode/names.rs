@@ -41,7 +41,7 @@ impl<'a> Names<'a> {
     /// What comes first in `row`, or `None` where it is no object.
     pub(super) fn begin(&mut self, row: &'a [u8]) -> Option<Next<'a>> {
         self.next = 0;
-        if let Some(first) = self.first.filter(|first| row.starts_with(first.text)) {
+        if let Some(first) = self.first.filter(|first| begins_with(row, first.text)) {
             return Some(first.next(row, 0));
         }
         let start = json::space(row, json::behind(row, 0, b'{')?);
@@ -58,7 +58,7 @@ impl<'a> Names<'a> {
         let rest = row.get(at..)?;
         let foreseen = self.others.get(self.next..).unwrap_or_default();
         // A row may lack columns that others have.
-        if let Some(skipped) = foreseen.iter().position(|name| rest.starts_with(name.text)) {
+        if let Some(skipped) = foreseen.iter().position(|name| begins_with(rest, name.text)) {
             self.next += skipped + 1;
             return Some(foreseen[skipped].next(row, at));
         }
@@ -89,4 +89,17 @@ impl<'a> Name<'a> {
         // The same text may be followed by more whitespace than it was before.
         Next::Value { at: json::space(row, at + self.text.len()), column: self.column }
     }
+}
+
+/// How much is compared at once.
+const WINDOW: usize = 16;
+
+/// The same as `starts_with`, without a call for the few bytes that a name has.
+fn begins_with(row: &[u8], text: &[u8]) -> bool {
+    let (Some(row), Some(last)) = (row.get(..text.len()), text.len().checked_sub(WINDOW)) else {
+        return row.starts_with(text);
+    };
+    let is_same = |at: usize| row[at..at + WINDOW] == text[at..at + WINDOW];
+    // The last window may overlap the one before it.
+    (0..last).step_by(WINDOW).all(is_same) && is_same(last)
 }

@@ -42,14 +42,9 @@ pub(super) enum Pause {
     Output,
 }
 
-/// The next entry of the main table of literals and lengths.
-fn litlen(tables: &Tables, buffer: u64) -> u32 {
-    tables.litlen[(buffer & ((1 << LITLEN_BITS) - 1)) as usize]
-}
-
-/// The next entry of the main table of distances.
-fn distance(tables: &Tables, buffer: u64) -> u32 {
-    tables.distance[(buffer & ((1 << DISTANCE_BITS) - 1)) as usize]
+/// The next entry of the main table, whose index has `BITS` bits.
+fn next_entry<const BITS: u32, const ENTRIES: usize>(table: &[u32; ENTRIES], buffer: u64) -> u32 {
+    table[(buffer & ((1 << BITS) - 1)) as usize]
 }
 
 /// The entry in the subtable that `entry` refers to; `buffer` begins behind the index of the main table.
@@ -60,6 +55,7 @@ fn within<const ENTRIES: usize>(table: &[u32; ENTRIES], entry: u32, buffer: u64)
 /// Writes the text of a block from `at` on, where what was written before ends.
 ///
 /// Stops behind `limit`, by less than [`SLACK`]; `text` has that much room, and what is in it behind the end is worthless.
+#[inline(never)]
 pub(super) fn inflate(
     tables: &Tables,
     pending: &mut Bits,
@@ -69,6 +65,8 @@ pub(super) fn inflate(
     limit: usize,
 ) -> Result<Pause, Damage> {
     // In locals, so that they stay in registers.
+    let Tables { litlen, distance } = tables;
+    let (litlen, distance): (&[u32; LITLEN_ENTRIES], &[u32; DISTANCE_ENTRIES]) = (litlen, distance);
     let (mut input, mut out) = (*bytes, *at);
     let Bits { mut buffer, mut count } = *pending;
 
@@ -91,7 +89,7 @@ pub(super) fn inflate(
         ($entry:ident) => {
             buffer = buffer.wrapping_shr($entry);
             count -= bits($entry);
-            let next = litlen(tables, buffer);
+            let next = next_entry::<LITLEN_BITS, _>(litlen, buffer);
             text[out..out + 2].copy_from_slice(&(value($entry) as u16).to_le_bytes());
             out += ($entry >> 8 & 3) as usize;
             $entry = next;
@@ -120,7 +118,7 @@ pub(super) fn inflate(
             if entry & SUBTABLE != 0 {
                 buffer >>= LITLEN_BITS;
                 count -= LITLEN_BITS;
-                entry = within(&tables.litlen, entry, buffer);
+                entry = within(litlen, entry, buffer);
                 if entry & LITERAL != 0 {
                     write_literals!(entry);
                     continue;
@@ -140,24 +138,24 @@ pub(super) fn inflate(
         buffer = buffer.wrapping_shr(entry);
         count -= bits(entry);
 
-        let mut far = distance(tables, buffer);
+        let mut far = next_entry::<DISTANCE_BITS, _>(distance, buffer);
         if far & EXCEPTION != 0 {
             if far & SUBTABLE == 0 {
                 return Err(Damage::Deflate);
             }
             buffer >>= DISTANCE_BITS;
             count -= DISTANCE_BITS;
-            far = within(&tables.distance, far, buffer);
+            far = within(distance, far, buffer);
             if far & EXCEPTION != 0 {
                 return Err(Damage::Deflate);
             }
         }
-        let distance = with_extra(far, buffer);
+        let back = with_extra(far, buffer);
         buffer = buffer.wrapping_shr(far);
         count -= bits(far);
 
-        entry = litlen(tables, buffer);
-        copy_back(text, out, distance, length)?;
+        entry = next_entry::<LITLEN_BITS, _>(litlen, buffer);
+        copy_back(text, out, back, length)?;
         out += length;
     };
     (*bytes, *at) = (input, out);
@@ -205,7 +203,7 @@ enum Symbol {
 
 /// The next symbol, or `None` when not all of its bits are there yet: nothing is damaged before it is there.
 fn next_symbol(tables: &Tables, pending: &mut Bits) -> Result<Option<Symbol>, Damage> {
-    let entry = litlen(tables, pending.buffer);
+    let entry = next_entry::<LITLEN_BITS, _>(&tables.litlen, pending.buffer);
     let Some((entry, buffer)) = looked_up(&tables.litlen, entry, pending) else { return Ok(None) };
     if entry & LITERAL != 0 {
         return Ok(Some(Symbol::Literals(entry)));
@@ -214,7 +212,7 @@ fn next_symbol(tables: &Tables, pending: &mut Bits) -> Result<Option<Symbol>, Da
         return if entry & END != 0 { Ok(Some(Symbol::End)) } else { Err(Damage::Deflate) };
     }
     let length = with_extra(entry, buffer);
-    let entry = distance(tables, pending.buffer);
+    let entry = next_entry::<DISTANCE_BITS, _>(&tables.distance, pending.buffer);
     let Some((entry, buffer)) = looked_up(&tables.distance, entry, pending) else { return Ok(None) };
     if entry & EXCEPTION != 0 {
         return Err(Damage::Deflate);
@@ -241,8 +239,12 @@ fn copy_back(text: &mut [u8], out: usize, distance: usize, length: usize) -> Res
         return Ok(());
     }
     text.copy_within(from..from + COPY, out);
-    for done in (COPY..length).step_by(COPY) {
-        text.copy_within(from + done..from + done + COPY, out + done);
+    if length > COPY {
+        let mut done = COPY;
+        while done < length {
+            text.copy_within(from + done..from + done + COPY, out + done);
+            done += COPY;
+        }
     }
     Ok(())
 }
