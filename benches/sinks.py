@@ -3,7 +3,6 @@
 
     benches/sinks.py target/release/vivadrop              every sink beside `decode` to /dev/null, and a Python peer
     benches/sinks.py target/release/vivadrop --tune       what IN_FLIGHT and batch sizes do
-    benches/sinks.py target/release/vivadrop --ledger     what the ledger costs
 
 Makes a drop of a million rows (`--users` people over 13 weeks) in Azurite and in a folder, and a tenth of one for what
 Azurite's own queues bound. Rounds go A B C A B C, so that a machine that grows slower meanwhile is unfair to none; what is
@@ -83,7 +82,7 @@ class Bench:
     def __init__(self, binary, work, account):
         self.binary, self.work, self.account, self.runs = binary, work, account, itertools.count()
         self.receiver = work / "receiver"
-        subprocess.run(["rustc", "-O", "--edition", "2024", "-o", self.receiver, HERE / "receiver.rs"], check=True)
+        subprocess.run(["rustc", "-O", "--edition", "2024", "-o", self.receiver, HERE / "peers/receiver.rs"], check=True)
         self.settings = {
             "PATH": os.environ["PATH"], "PRIVATE_KEYS": (work / "keys").as_uri(), "TENANTS": "",
             "VIVA_API_URL": "http://127.0.0.1:9", "DELIVERY_PATIENCE": "5s",

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::decode::Rows;
+use super::{buffers::Buffers, decode::Rows};
 use crate::message::{BadRow, RowsSize, RowsText};
 
 /// Where a batch ends: whichever comes first.
@@ -74,6 +74,7 @@ pub struct Batches {
     most: Option<usize>,
     /// How many bytes the longest head of a message has, but for its bad rows.
     head: usize,
+    buffers: Buffers,
     batch: Batch,
     /// How many bytes the entries of the batch's bad rows take.
     bad_bytes: usize,
@@ -92,8 +93,9 @@ impl Batches {
         let limits = limits.within(largest);
         let [room, most] = [limits.message, largest].map(|limit| limit.map(|bytes| bytes.get().saturating_sub(around)));
         let head = around + RowsSize::of(u64::MAX..u64::MAX).bytes();
-        let batch = Batch::begin(first_row, RowsText::with_room(head, 0));
-        Self { limits, room, most, head, batch, bad_bytes: 0 }
+        let buffers = Buffers::default();
+        let batch = Batch::begin(first_row, RowsText::with_room(head, buffers.take(head)));
+        Self { limits, room, most, head, buffers, batch, bad_bytes: 0 }
     }
 
     /// Takes the rows of the next block; puts the batches that they complete into `done`. A row that is too large ends
@@ -175,8 +177,8 @@ impl Batches {
     fn cut(&mut self) -> Batch {
         self.bad_bytes = 0;
         // Batches of a file are of much the same size.
-        let text = RowsText::with_room(self.head, self.batch.text.len());
-        let next = Batch::begin(self.batch.end_row, text);
+        let buffer = self.buffers.take(self.head + self.batch.text.len());
+        let next = Batch::begin(self.batch.end_row, RowsText::with_room(self.head, buffer));
         std::mem::replace(&mut self.batch, next)
     }
 }

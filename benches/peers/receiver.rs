@@ -59,7 +59,9 @@ fn take_all(mut stream: TcpStream, latency: Option<Duration>) -> io::Result<()> 
             }
         }
         filled = 0;
-        latency.map(thread::sleep);
+        if let Some(latency) = latency {
+            thread::sleep(latency);
+        }
         MESSAGES.fetch_add(1, Relaxed);
         BYTES.fetch_add(length as u64, Relaxed);
         stream.write_all(ANSWER)?;
