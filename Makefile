@@ -11,7 +11,7 @@ GLIBC := 2.28
 BENCH_DROP := target/bench/million
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench flamegraph package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ app: build ## Put the binary where host.json looks for it, for `func`
 
 bench: build $(BENCH_DROP) .venv/bench ## Time decode of a million rows beside igzip, gunzip, Python and Node
 	PYTHON=.venv/bench/bin/python benches/compare.sh target/release/vivadrop $(BENCH_DROP)
+
+bench-sinks: build $(AZURITE) .venv/bench ## Time delivery of a million rows to webhook and queue, beside decode and Python
+	.venv/bench/bin/python benches/sinks.py target/release/vivadrop
 
 flamegraph: $(BENCH_DROP) ## Draw where decode spends its time: target/flamegraph.svg (needs perf)
 	@cargo flamegraph --version 2>/dev/null | grep -q ' $(FLAMEGRAPH_VERSION)$$' || cargo install flamegraph --version $(FLAMEGRAPH_VERSION) --locked

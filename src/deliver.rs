@@ -1,6 +1,6 @@
 //! One file, from its bytes to the receiver: the whole pipeline on one screen.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{mem, num::NonZeroUsize, sync::Arc};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
@@ -22,7 +22,8 @@ use crate::{
 /// What one file may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Where the batches of a file end that is begun now. A file has up to `in_flight` batches in memory, each with its message.
+    /// Where the batches of a file end that is begun now. A file has up to `in_flight` messages in memory, and the
+    /// batch that is begun.
     pub batch: BatchLimits,
     /// How many messages of one file are on their way at once.
     pub in_flight: NonZeroUsize,
@@ -66,7 +67,7 @@ pub async fn deliver_file(
 
     batches(rows, cutter, budget)
         // Each on a task of its own: a request must not stand still while a checkpoint is written.
-        .map(|batch| on_task(deliver_batch(Arc::clone(sink), batch.map(|batch| (message(job, &batch), batch)))))
+        .map(|batch| on_task(deliver_batch(Arc::clone(sink), batch.map(|batch| as_message(job, batch)))))
         .buffered(job.limits.in_flight.get())
         // Answers are awaited in order, so the checkpoint never passes a row that was not taken.
         .try_fold((work, bad_before), async |(work, bad), taken| {
@@ -88,9 +89,10 @@ impl FileJob<'_> {
     }
 }
 
-fn message(job: &FileJob<'_>, batch: &Batch) -> Message {
-    let range = batch.first_row..batch.end_row;
-    Message::rows(job.drop, job.file, range, job.is_identified(), &batch.text, &batch.bad_rows)
+/// A batch as its message, which takes the rows' text; and what is left of the batch, to be recorded.
+fn as_message(job: &FileJob<'_>, mut batch: Batch) -> (Message, Batch) {
+    let (range, text) = (batch.first_row..batch.end_row, mem::take(&mut batch.text));
+    (Message::rows(job.drop, job.file, range, job.is_identified(), text, &batch.bad_rows), batch)
 }
 
 /// Hands `message` to the sink; returns its batch once it was taken.

@@ -4,6 +4,7 @@
 //! parsed again, so their digits cannot change on the way.
 
 mod size;
+mod text;
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -13,7 +14,10 @@ use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-pub use self::size::{RowsSize, around_rows};
+pub use self::{
+    size::{RowsSize, around_rows},
+    text::RowsText,
+};
 use crate::{drop::TenantId, store::ETag, verdict::Reason};
 
 /// One message to the receiver.
@@ -103,13 +107,13 @@ struct Envelope<'a, T> {
 }
 
 impl Message {
-    /// `viva.insights.rows`: rows `range` of a file. `rows` is the JSON text of the good ones, in order, joined by commas.
+    /// `viva.insights.rows`: rows `range` of a file. `rows` is the text of the good ones, in order.
     pub fn rows(
         drop: &DropFacts,
         file: &FileVersion,
         range: std::ops::Range<u64>,
         identified: bool,
-        rows: &[u8],
+        rows: RowsText,
         bad_rows: &[BadRow],
     ) -> Self {
         #[derive(Serialize)]
@@ -133,14 +137,12 @@ impl Message {
             &drop.edition.to_string(),
         ]);
         let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
-        let mut body = envelope(&id, "viva.insights.rows", data);
+        let mut head = envelope(&id, "viva.insights.rows", data);
 
         // The envelope ends in `}}`: the rows go in before that, as the last member of `data`.
-        body.truncate(body.len() - 2);
-        body.extend_from_slice(b",\"rows\":[");
-        body.extend_from_slice(rows);
-        body.extend_from_slice(b"]}}");
-        Self { id, body: body.into() }
+        head.truncate(head.len() - 2);
+        head.extend_from_slice(b",\"rows\":[");
+        Self { id, body: rows.between(&head, b"]}}") }
     }
 
     /// `viva.insights.drop.completed`: every row of `files` was taken.
@@ -263,7 +265,7 @@ mod tests {
     #[test]
     fn rows_are_spliced_in_digit_for_digit() {
         let rows = br#"{"a":1.50},{"a":12345678901234567890.10}"#;
-        let message = Message::rows(&facts(), &file("1"), 10..12, true, rows, &[]);
+        let message = Message::rows(&facts(), &file("1"), 10..12, true, rows[..].into(), &[]);
         let text = std::str::from_utf8(&message.body).unwrap();
         assert!(text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#), "{text}");
         assert_eq!(data(&message)["firstRow"], 10);
@@ -273,14 +275,14 @@ mod tests {
     #[test]
     fn a_batch_of_bad_rows_alone_has_an_empty_list_of_rows() {
         let bad = [BadRow { row: 3, reason: "is no JSON object".into() }];
-        let message = Message::rows(&facts(), &file("1"), 3..4, false, b"", &bad);
+        let message = Message::rows(&facts(), &file("1"), 3..4, false, RowsText::default(), &bad);
         assert_eq!(data(&message)["rows"], json!([]));
         assert_eq!(data(&message)["badRows"], json!([{"row": 3, "reason": "is no JSON object"}]));
     }
 
     #[test]
     fn an_id_is_the_same_for_the_same_rows_of_the_same_version_alone() {
-        let id = |etag: &str, range| Message::rows(&facts(), &file(etag), range, true, b"", &[]).id;
+        let id = |etag: &str, range| Message::rows(&facts(), &file(etag), range, true, RowsText::default(), &[]).id;
         assert_eq!(id("1", 0..500), id("1", 0..500));
         assert_ne!(id("1", 0..500), id("1", 0..501));
         assert_ne!(id("1", 0..500), id("2", 0..500));
@@ -289,7 +291,7 @@ mod tests {
     #[test]
     fn another_edition_has_other_ids_and_says_nothing_of_it() {
         let again = DropFacts { edition: 1, ..facts() };
-        let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, b"", &[]).id;
+        let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, RowsText::default(), &[]).id;
         assert_ne!(id(&facts()), id(&again));
         assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(again).unwrap());
     }

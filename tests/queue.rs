@@ -76,7 +76,7 @@ fn message_of(row: u64, bytes: usize) -> Message {
     };
     let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let text = format!(r#"{{"row":{row},"text":"{}"}}"#, "ü<&>".repeat(bytes / 5));
-    Message::rows(&drop, &file, row..row + 1, true, text.as_bytes(), &[])
+    Message::rows(&drop, &file, row..row + 1, true, text.as_bytes().into(), &[])
 }
 
 fn message(row: u64) -> Message {

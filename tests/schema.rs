@@ -47,7 +47,7 @@ fn messages() -> Vec<Value> {
     let failure =
         Failure { file: Some(&file.name), reason: Reason::RowTooLong, message: "row 7 is too long", rows_delivered: 7 };
     let messages = [
-        Message::rows(&facts(), &file, 0..2, true, br#"{"PersonId":"x"}"#, &bad),
+        Message::rows(&facts(), &file, 0..2, true, br#"{"PersonId":"x"}"#[..].into(), &bad),
         Message::completed(&facts(), std::slice::from_ref(&file), 2, 1),
         Message::failed(&facts(), &[], &failure, None),
         Message::check(),

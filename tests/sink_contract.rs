@@ -247,7 +247,7 @@ fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
         edition: 0,
     };
     let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
-    Message::rows(&drop, &file, range, true, rows.join(",").as_bytes(), &[])
+    Message::rows(&drop, &file, range, true, rows.join(",").as_bytes().into(), &[])
 }
 
 /// `row` with enough of it that a message is written in several pieces.

@@ -51,7 +51,7 @@ fn message(first: u64) -> Message {
     };
     let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
-    Message::rows(&drop, &file, first..first + 2, true, rows.as_bytes(), &[])
+    Message::rows(&drop, &file, first..first + 2, true, rows.as_bytes().into(), &[])
 }
 
 fn header(received: &Received, number: usize, name: &str) -> Option<String> {

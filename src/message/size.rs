@@ -1,13 +1,13 @@
 //! How large a message is before it is made, to the byte, so that a batch can be cut to what a sink takes.
 
-use super::{BadRow, DropFacts, FileVersion, Message};
+use super::{BadRow, DropFacts, FileVersion, Message, RowsText};
 
 /// What goes around the entries of a list of bad rows.
 const AROUND_BAD_ROWS: usize = ",\"badRows\":[]".len();
 
 /// How many bytes a message has around its rows: with all that is the same in every batch of a file, whatever its rows.
 pub fn around_rows(drop: &DropFacts, file: &FileVersion, identified: bool) -> usize {
-    Message::rows(drop, file, 0..0, identified, b"", &[]).body.len() - RowsSize::of(0..0).bytes()
+    Message::rows(drop, file, 0..0, identified, RowsText::default(), &[]).body.len() - RowsSize::of(0..0).bytes()
 }
 
 /// How many bytes of a message are its rows': their numbers, their text, and what is said of the bad ones.

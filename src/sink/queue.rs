@@ -115,14 +115,11 @@ impl Queue {
 impl Sink for Queue {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         let refused = |answer| SinkError::Refused { id: message.id.to_string(), answer };
-        let text = BASE64_STANDARD.encode(&message.body);
-        if text.len() > LARGEST_TEXT {
-            let bytes = message.body.len();
+        let bytes = message.body.len();
+        if bytes > LARGEST_MESSAGE.get() {
             return Err(refused(format!("it has {bytes} bytes, and a queue takes {LARGEST_MESSAGE}")));
         }
-        let content: azure_core::Result<Content> = QueueMessage { message_text: Some(text) }.try_into();
-        // Base64 always has a place in XML.
-        let content = content.map_err(|_| refused("it cannot be written as XML".into()))?;
+        let content = Content::from(xml(&message.body).into_bytes());
         let end = tries(self.patience, |number| self.attempt(message, content.clone(), number)).await;
         end.map_err(|gave_up| match gave_up {
             GaveUp::Failed(answer) => refused(answer),
@@ -137,11 +134,37 @@ impl Sink for Queue {
     }
 }
 
+/// A message in the service's XML.
+///
+/// The SDK would look at each character for one that means something to XML, which takes longer than all else that is done
+/// to a message. Base64 has none.
+fn xml(json: &[u8]) -> String {
+    let mut xml = String::with_capacity(json.len().div_ceil(3) * 4 + 100);
+    xml.push_str("<?xml version=\"1.0\" encoding=\"utf-8\"?><QueueMessage><MessageText>");
+    BASE64_STANDARD.encode_string(json, &mut xml);
+    xml.push_str("</MessageText></QueueMessage>");
+    xml
+}
+
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("url", &self.client.url().as_str())
             .field("patience", &self.patience)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_written_as_the_sdk_would() {
+        for length in 1..5 {
+            let json = b"\xFB\xFF<&>"[..length].to_vec();
+            let message = QueueMessage { message_text: Some(BASE64_STANDARD.encode(&json)) };
+            assert_eq!(xml(&json), azure_core::xml::to_xml(&message).unwrap());
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use super::decode::Rows;
-use crate::message::{BadRow, RowsSize};
+use super::{buffers::Buffers, decode::Rows};
+use crate::message::{BadRow, RowsSize, RowsText};
 
 /// Where a batch ends: whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +32,15 @@ pub struct Batch {
     pub first_row: u64,
     /// The number behind its last row.
     pub end_row: u64,
-    /// The JSON text of its good rows, joined by commas.
-    pub text: Vec<u8>,
+    /// The text of its good rows.
+    pub text: RowsText,
     /// Its bad rows.
     pub bad_rows: Vec<BadRow>,
 }
 
 impl Batch {
-    fn begin(row: u64) -> Self {
-        Self { first_row: row, end_row: row, ..Self::default() }
+    fn begin(row: u64, text: RowsText) -> Self {
+        Self { first_row: row, end_row: row, text, ..Self::default() }
     }
 
     /// How many of its rows are good.
@@ -72,6 +72,9 @@ pub struct Batches {
     room: Option<usize>,
     /// How many a single row may take.
     most: Option<usize>,
+    /// How many bytes the longest head of a message has, but for its bad rows.
+    head: usize,
+    buffers: Buffers,
     batch: Batch,
     /// How many bytes the entries of the batch's bad rows take.
     bad_bytes: usize,
@@ -89,7 +92,10 @@ impl Batches {
     pub fn new(limits: BatchLimits, first_row: u64, around: usize, largest: Option<NonZeroUsize>) -> Self {
         let limits = limits.within(largest);
         let [room, most] = [limits.message, largest].map(|limit| limit.map(|bytes| bytes.get().saturating_sub(around)));
-        Self { limits, room, most, batch: Batch::begin(first_row), bad_bytes: 0 }
+        let head = around + RowsSize::of(u64::MAX..u64::MAX).bytes();
+        let buffers = Buffers::default();
+        let batch = Batch::begin(first_row, RowsText::with_room(head, buffers.take(head)));
+        Self { limits, room, most, head, buffers, batch, bad_bytes: 0 }
     }
 
     /// Takes the rows of the next block; puts the batches that they complete into `done`. A row that is too large ends
@@ -130,14 +136,8 @@ impl Batches {
                 return Err(RowTooLarge { row: self.batch.end_row, bytes, room });
             }
         }
-        let text = &mut self.batch.text;
         match row {
-            Row::Good(row) => {
-                if !text.is_empty() {
-                    text.push(b',');
-                }
-                text.extend_from_slice(row);
-            }
+            Row::Good(row) => self.batch.text.push(row),
             Row::Bad(row) => {
                 self.bad_bytes += row.entry();
                 self.batch.bad_rows.push(row);
@@ -176,7 +176,9 @@ impl Batches {
 
     fn cut(&mut self) -> Batch {
         self.bad_bytes = 0;
-        let next = Batch::begin(self.batch.end_row);
+        // Batches of a file are of much the same size.
+        let buffer = self.buffers.take(self.head + self.batch.text.len());
+        let next = Batch::begin(self.batch.end_row, RowsText::with_room(self.head, buffer));
         std::mem::replace(&mut self.batch, next)
     }
 }

@@ -33,7 +33,9 @@ fn cut(limits: BatchLimits, blocks: &[Rows]) -> Vec<(u64, u64, String, Vec<u64>)
     }
     done.extend(batches.finish());
     let bad = |batch: &Batch| batch.bad_rows.iter().map(|bad| bad.row).collect();
-    done.iter().map(|b| (b.first_row, b.end_row, String::from_utf8(b.text.clone()).unwrap(), bad(b))).collect()
+    done.iter()
+        .map(|b| (b.first_row, b.end_row, String::from_utf8(b.text.as_ref().to_vec()).unwrap(), bad(b)))
+        .collect()
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn message_bytes(range: std::ops::Range<u64>, texts: &[&str]) -> usize {
     };
     let bad: Vec<_> = (range.start..).zip(texts).filter_map(is_bad).collect();
     let (drop, file) = facts();
-    Message::rows(&drop, &file, range, true, good.join(",").as_bytes(), &bad).body.len()
+    Message::rows(&drop, &file, range, true, good.join(",").as_bytes().into(), &bad).body.len()
 }
 
 #[test]

@@ -257,7 +257,7 @@ mod tests {
     fn rows(file: &str, first: u64, rows: &[&str], bad_rows: &[BadRow]) -> Message {
         let file = FileVersion { name: file.into(), etag: ETag("1".into()) };
         let end = first + (rows.len() + bad_rows.len()) as u64;
-        Message::rows(&facts(), &file, first..end, true, rows.join(",").as_bytes(), bad_rows)
+        Message::rows(&facts(), &file, first..end, true, rows.join(",").as_bytes().into(), bad_rows)
     }
 
     fn open(message: &Message) -> Result<Parcel, String> {
