@@ -65,7 +65,7 @@ pub enum RowsError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The bytes are not what was sent. The file is set aside.
-    #[error("is damaged behind byte {at}")]
+    #[error("is damaged at or before byte {at}")]
     Damaged {
         /// How many bytes were read.
         at: u64,

@@ -229,7 +229,7 @@ fn everything_wrong_with_the_tenants_is_said_at_once_and_no_value_is_shown() {
     let complaint = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
     for part in [
         "`contoso`: expected a GUID",
-        "`COLOUR` is nothing that a tenant has of its own: expected path, DELIVER_TO,",
+        "`COLOUR` is not a setting that a tenant may have of its own: expected path, DELIVER_TO,",
         "`BATCH_ROWS` is neither text nor number",
         "`path` is neither text nor a list",
         "`IN_FLIGHT` is there twice",
