@@ -157,7 +157,9 @@ impl Entry {
             }
             _ => {
                 let names = OF_THE_SINK.into_iter().chain(OF_FILES).collect::<Vec<_>>().join(", ");
-                return Err(format!("`{name}` is not a setting that a tenant may have of its own: expected path, {names}"));
+                return Err(format!(
+                    "`{name}` is not a setting that a tenant may have of its own: expected path, {names}"
+                ));
             }
         }
         Ok(())
