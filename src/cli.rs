@@ -10,7 +10,6 @@ mod sweep;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing::error;
 
 use crate::{
     app,
@@ -174,11 +173,7 @@ async fn serve() -> Result<(), Trouble> {
         (Ok(port), Ok(config)) => (port, config),
         (port, config) => {
             let complaints = [port.err(), config.err()].into_iter().flatten().flat_map(|NotUsable(all)| all);
-            let complaints: Vec<_> = complaints.collect();
-            // The host takes every line for an error of its own: one of them says it all.
-            telemetry::for_the_host();
-            error!("the settings are not usable: {}", complaints.join("; "));
-            return Err(NotUsable(complaints).into());
+            return Err(NotUsable(complaints.collect()).into());
         }
     };
     telemetry::for_the_host();
