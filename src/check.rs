@@ -67,6 +67,7 @@ impl Premises {
             looks.push(Box::pin(async move { vec![place::drops(&*self.store, container).await] }));
             looks.push(Box::pin(async move { place::owners(&self.tenants, container).into_iter().collect() }));
         }
+        looks.push(Box::pin(async { place::passed_over(&self.tenants, &self.drop_containers) }));
         looks.push(Box::pin(async { vec![place::state(&*self.store, &self.state_container).await] }));
         looks.push(Box::pin(async { place::ledger(&self.store, &self.state_container).await }));
         for tenant in self.tenants.ids() {

@@ -291,6 +291,10 @@ fn own_terms(
             // Who holds a secret can sign with it: what one receiver knows must not vouch for messages to another.
             merged.0.remove("WEBHOOK_SECRET");
         }
+        if own.0.keys().any(|name| name.starts_with("SinkStorage")) {
+            // One account is named by several settings: those of another one must not stand beside it.
+            merged.0.retain(|name, _| !name.starts_with("SinkStorage"));
+        }
         merged.0.extend(own.0.clone());
         let own = Reader::new(&merged);
         let (rules, limits) = (file_rules(&own), limits(&own));

@@ -93,7 +93,7 @@ impl KeySource {
         metadata: &JobMetadata,
         tenant: TenantId,
     ) -> Result<Keys, KeyError> {
-        let wrapped = match wrapped_in_drop(store, contents, metadata).await? {
+        let mut wrapped = match wrapped_in_drop(store, contents, metadata).await? {
             Some(wrapped) => wrapped,
             None => match self.ask(metadata, tenant).await {
                 Err(KeyError::Refused(why)) if self.may_be_missing => {
@@ -103,6 +103,9 @@ impl KeySource {
                 answer => answer?,
             },
         };
+        if wrapped.public_key_version.is_none() {
+            wrapped.public_key_version.clone_from(&metadata.public_key_version);
+        }
         unwrap::unwrap_keys(&*self.private_keys, tenant, self.wrap, &wrapped).await
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Finding, State};
 use crate::{
-    drop::{BlobPath, tenant::Tenants},
+    drop::{BlobPath, DropPath, TenantId, tenant::Tenants},
     ledger::{Survey, blobs::Blobs},
     store::{Store, StoreError, WriteIf},
 };
@@ -34,6 +34,16 @@ pub(super) async fn drops(store: &dyn Store, container: &str) -> Finding {
             .todo("run `vivadrop onboard --tenant ID`, which makes a customer's container, or check DROP_CONTAINER and TENANTS"),
         Err(error) => Finding::of_store("drops", &tried, &error),
     }
+}
+
+/// The places of tenants where no drop is looked at, since none of `containers` has them.
+pub(super) fn passed_over(tenants: &Tenants, containers: &[String]) -> Vec<Finding> {
+    let told = |(tenant, place): (TenantId, &DropPath)| {
+        let text =
+            format!("TENANTS lets {tenant} drop in `{place}`, and DROP_CONTAINER does not: its drops are refused");
+        Finding::mend("tenants", text).todo("set DROP_CONTAINER=*, or mend the place")
+    };
+    tenants.places_outside(containers).map(told).collect()
 }
 
 /// Whose container it is, where it is several tenants'.

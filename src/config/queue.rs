@@ -35,6 +35,10 @@ impl Reader<'_> {
         let [blob_uri, queue_uri] =
             ["blobServiceUri", "queueServiceUri"].map(|what| self.get(&format!("{NAME}__{what}")));
         match (self.get(NAME), blob_uri, queue_uri) {
+            (Some(_), None, Some(_)) => {
+                self.complain(format!("{NAME} and {NAME}__queueServiceUri are both set: expected one of them"));
+                None
+            }
             (None, None, Some(uri)) => {
                 let identity = self.identity_at("SinkStorage__clientId")?;
                 self.account(NAME, Account::queues_with_identity(uri, &identity))

@@ -146,6 +146,9 @@ impl Entry {
             "path" if !self.places.is_empty() => return Err("`path` is there twice".into()),
             "path" => {
                 let paths = if let Value::Array(paths) = value { paths } else { vec![value] };
+                if paths.is_empty() {
+                    return Err("`path` is an empty list: leave it out, or say where".into());
+                }
                 for path in paths {
                     let path = place_of(path.as_str().ok_or("`path` is neither text nor a list of texts")?)?;
                     self.places.push(Some(path));
@@ -153,7 +156,12 @@ impl Entry {
             }
             _ if self.settings.get(name).is_some() => return Err(format!("`{name}` is there twice")),
             _ if OF_THE_SINK.contains(&name) || OF_FILES.contains(&name) => {
-                self.settings.set(name, text(value).ok_or_else(no_text)?);
+                let text = text(value).ok_or_else(no_text)?;
+                if text.trim().is_empty() {
+                    // Blank is not set, and what holds for all would take its place without a word.
+                    return Err(format!("`{name}` is blank: leave it out, or say what"));
+                }
+                self.settings.set(name, text);
             }
             _ => {
                 let names = OF_THE_SINK.into_iter().chain(OF_FILES).collect::<Vec<_>>().join(", ");

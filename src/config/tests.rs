@@ -242,6 +242,30 @@ fn everything_wrong_with_the_tenants_is_said_at_once_and_no_value_is_shown() {
 }
 
 #[test]
+fn a_tenants_blank_settings_do_not_fall_back_to_those_of_the_app() {
+    let json = format!(r#"{{"{TENANT}": {{"path": [], "DELIVER_TO": " "}}}}"#);
+    let complaint = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
+    assert!(
+        complaint.contains("`path` is an empty list") && complaint.contains("`DELIVER_TO` is blank"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_tenants_own_queue_is_in_its_own_account() {
+    let json = format!(
+        r#"{{"{TENANT}": {{"DELIVER_TO": "queue://own", "SinkStorage__queueServiceUri": "https://own.queue.core.windows.net"}}}}"#
+    );
+    let mut settings = with_tenants(&json);
+    settings.set("SinkStorage", "AccountName=common;AccountKey=c2VjcmV0");
+    let config = Config::read(&settings).unwrap();
+    let Some(DeliverTo::Queue(queue)) = &config.own_terms[&TENANT.parse().unwrap()].deliver_to else {
+        panic!("a queue")
+    };
+    assert!(format!("{queue:?}").contains("own.queue.core.windows.net"), "{queue:?}");
+}
+
+#[test]
 fn a_complaint_about_the_apps_settings_is_not_repeated_for_every_tenant() {
     let mut settings = with_tenants(&format!(r#"{{"{TENANT}": {{"IN_FLIGHT": 0}}, "{OTHER}": {{"IN_FLIGHT": 2}}}}"#));
     settings.set("BATCH_ROWS", "many");

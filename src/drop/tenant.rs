@@ -114,6 +114,12 @@ impl Tenants {
         })
     }
 
+    /// The places of tenants that lie in none of `containers`.
+    pub fn places_outside(&self, containers: &[String]) -> impl Iterator<Item = (TenantId, &DropPath)> {
+        let placed = self.0.iter().filter_map(|entry| Some((entry.tenant, entry.place.as_ref()?)));
+        placed.filter(|(_, place)| !containers.contains(&place.container))
+    }
+
     /// Whose drops are believed somewhere in the container `name`, each once.
     pub fn writers(&self, name: &str) -> Vec<TenantId> {
         let mut writers = self.ids();

@@ -29,6 +29,12 @@ pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
         padding: Padding,
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError>;
+
+    /// The versions of the tenant's key before the current one that may still be used, the newest first: what a drop that
+    /// names no version may have been wrapped for, before the key was rotated. None where a version cannot be named.
+    async fn earlier(&self, _tenant: TenantId) -> Result<Vec<String>, KeyError> {
+        Ok(Vec::new())
+    }
 }
 
 /// How a key was padded before RSA. Displayed by the name that Key Vault has for it.
@@ -134,10 +140,23 @@ async fn unwrap_key(
     name: &str,
     wrapped: &WrappedKey,
 ) -> Result<Arc<AesKey>, KeyError> {
-    for &padding in wrap.paddings() {
-        let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
-        if let Some(key) = plain.and_then(|plain| trace::leaving_none(|| aes_key(&plain, wrapped.iv))) {
-            return Ok(key);
+    let open = async |version: Option<&str>| {
+        for &padding in wrap.paddings() {
+            let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
+            if let Some(key) = plain.and_then(|plain| trace::leaving_none(|| aes_key(&plain, wrapped.iv))) {
+                return Ok(Some(key));
+            }
+        }
+        Ok::<_, KeyError>(None)
+    };
+    if let Some(key) = open(version).await? {
+        return Ok(key);
+    }
+    if version.is_none() {
+        for earlier in private_keys.earlier(tenant).await? {
+            if let Some(key) = open(Some(&earlier)).await? {
+                return Ok(key);
+            }
         }
     }
     // All failures read alike: whoever wraps keys for us learns nothing from how one of them fails.

@@ -197,6 +197,12 @@ impl PrivateKeys for Vault {
             Err(refusal) => Err(self.refused(&refusal, Operation::Decrypt, Some(tenant))),
         }
     }
+
+    async fn earlier(&self, tenant: TenantId) -> Result<Vec<String>, KeyError> {
+        let mut versions = self.versions(tenant).await?;
+        versions.pop();
+        Ok(versions.into_iter().rev().filter(|key| key.enabled).map(|key| key.version).collect())
+    }
 }
 
 /// What `decrypt` answers, as far as it is looked at.

@@ -125,6 +125,13 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
             "tenants",
             &["2 tenants", "-> give each customer who holds a SAS a container of its own"],
         ),
+        (
+            |scene| scene.set("TENANTS", &format!("{}=elsewhere", scene.tenant)),
+            3,
+            "mend",
+            "tenants",
+            &["drop in `elsewhere`, and DROP_CONTAINER does not", "set DROP_CONTAINER=*"],
+        ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "mend", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
             |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_str()),

@@ -109,6 +109,33 @@ async fn a_developer_who_is_signed_in_delivers_and_one_who_is_not_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_drop_that_was_under_way_when_its_key_was_rotated_is_opened_with_the_key_before() {
+    let custody = Custody::with(Entra::with_secret).await;
+    let newer = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
+    let newest = custody.vault.import(custody.scene.tenant, newer);
+    custody.delivers_all().await;
+    let asked = custody.vault.asked();
+    let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", custody.scene.tenant, custody.version);
+    let by_name = format!("{newest}/decrypt");
+    assert!(asked.contains(&earlier) && !asked.iter().any(|asked| asked.contains(&by_name)), "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_version_of_the_metadata_goes_with_the_keys_of_the_api_too() {
+    let custody = Custody::with(Entra::with_secret).await;
+    custody.vault.import(custody.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
+    let drop = custody.scene.drop(20, 2).await;
+    let place = drop.made.drop.join(METADATA);
+    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
+    metadata["PublicKeyVersion"] = custody.version.as_str().into();
+    fs::write(place, metadata.to_string()).unwrap();
+    custody.scene.lay(&drop).await;
+    assert_eq!(custody.deliver_again(&drop).await.code, Some(0));
+    let decrypted = format!("POST /keys/{}/{}/decrypt RSA-OAEP", custody.scene.tenant, custody.version);
+    assert_eq!(custody.vault.asked(), [decrypted.as_str(); 2]);
+}
+
+#[tokio::test]
 async fn the_version_that_the_metadata_names_is_the_one_that_unwraps() {
     let custody = Custody::with(Entra::with_secret).await;
     let drop = custody.scene.drop_like(SimulateOptions { users: 10, weeks: 1, ..SimulateOptions::default() }).await;
