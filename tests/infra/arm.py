@@ -252,6 +252,8 @@ def _format(pattern, *arguments):
 
 
 def _union(*objects):
+    if isinstance(objects[0], list):
+        return list(dict.fromkeys(item for each in objects for item in each))
     merged = {}
     for each in objects:
         merged.update(each)
@@ -277,6 +279,7 @@ FUNCTIONS = {
     "filter": lambda items, keep: [item for item in items if keep(item)],
     "format": _format,
     "guid": lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts)))),
+    "last": lambda value: value[-1] if value else "",
     "length": len,
     "listKeys": lambda identifier, version: Unknown(f"listKeys({identifier})"),
     "map": lambda items, change: [change(item) for item in items],
@@ -291,6 +294,7 @@ FUNCTIONS = {
     "subscriptionResourceId": lambda kind, *names: resource_id(kind, names, "/".join(GROUP.split("/")[:3])),
     "substring": lambda text, start, *length: text[start:][: length[0] if length else None],
     "take": lambda items, count: items[:count],
+    "toLower": str.lower,
     "trim": str.strip,
     "union": _union,
     "uniqueString": lambda *parts: uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts))).hex[:13],

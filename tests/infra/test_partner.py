@@ -30,6 +30,7 @@ class ThePartnersTemplates(unittest.TestCase):
         state = "vivadrop-state/drops/"
         for values, paths in (
             ({"tenants": "one=contoso, two=fabrikam/viva"}, [state, "contoso/", "fabrikam/viva/"]),
+            ({"tenants": "ONE, two=fabrikam,", "dropPaths": ["contoso/"]}, [state, "one/", "fabrikam/", "contoso/"]),
             ({"dropContainer": "datasets", "tenants": "one,two"}, [state, "datasets/"]),
             ({"tenants": "@tenants.json", "dropPaths": ["contoso/"]}, [state, "contoso/"]),
             ({"tenants": '{"one": {"path": "contoso=x"}}'}, [state]),
