@@ -15,6 +15,7 @@ use vivadrop::{
     stage::{
         Damage,
         batch::{BatchLimits, Batches},
+        columns::METRICS,
         decode::{Decoder, RowRules},
         decrypt::{Cipher, Decrypt},
         gunzip::Gunzip,
@@ -27,28 +28,8 @@ const ROWS: usize = 8000;
 /// What arrives from a store at once, about.
 const CHUNK_BYTES: usize = 1 << 20;
 
-const FIGURES: [&str; 20] = [
-    "AfterHoursCollaboration",
-    "AfterHoursCollaborationEmails",
-    "AfterHoursCollaborationInstantMessages",
-    "AfterHoursCollaborationMeetings",
-    "AfterHoursCollaborationScheduledCalls",
-    "AfterHoursCollaborationAdhocCalls",
-    "CollaborationHours",
-    "CollaborationHoursEmails",
-    "CollaborationHoursExternal",
-    "CollaborationHoursInstantMessages",
-    "CollaborationHoursMeetings",
-    "CollaborationHoursScheduledCalls",
-    "CollaborationHoursAdhocCalls",
-    "ConflictingMeetingHours",
-    "DirectManagerMeetingHours",
-    "OneOnOneMeetingHours",
-    "SkipLevelMeetingHours",
-    "TotalFocusHours",
-    "MultitaskingMeetingHours",
-    "UninterruptedHours",
-];
+/// How many figures a row has.
+const FIGURES: usize = 20;
 
 fn key() -> AesKey {
     AesKey { key: [7; 32], iv: [9; 16] }
@@ -66,7 +47,7 @@ fn text(has_strings: bool) -> Vec<u8> {
         let mut id = Uuid::from_u128(random.u128(..)).to_string().into_bytes();
         in_counter_mode(&mut id);
         text += &format!("{{\"ObjectId\":\"{}\",\"MetricDate\":\"2026-08-16T00:00:00Z\"", BASE64_STANDARD.encode(id));
-        for (at, name) in FIGURES.iter().enumerate() {
+        for (at, name) in METRICS.iter().take(FIGURES).enumerate() {
             let quote = if has_strings && at % 2 == 0 { "\"" } else { "" };
             // Minutes as hours, as most of them are; some have all the digits of a double.
             let hours =
