@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use futures::{StreamExt, TryStreamExt, stream};
 use vivadrop::{
-    message::{DropFacts, FileVersion, Message},
+    message::Message,
     retry::Patience,
     sink::{
         Sink, SinkError,
         queue::{Queue, QueueConfig},
     },
-    store::{ETag, azure::Account},
+    store::azure::Account,
     verdict::{Reason, Verdict},
 };
 
 use support::{
     azurite::{self, Azurite},
     gateway::{Fate, Gateway},
+    message::of_rows,
     queue::QueueEnd,
 };
 
@@ -65,18 +66,8 @@ fn sink(account: &str, end: &QueueEnd, patience: Patience) -> Queue {
 
 /// A message of one row, whose text has so many bytes.
 fn message_of(row: u64, bytes: usize) -> Message {
-    let drop = DropFacts {
-        id: None,
-        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
-        path: "datasets/run".into(),
-        table: None,
-        request_start_date: None,
-        request_end_date: None,
-        edition: 0,
-    };
-    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let text = format!(r#"{{"row":{row},"text":"{}"}}"#, "ü<&>".repeat(bytes / 5));
-    Message::rows(&drop, &file, row..row + 1, true, text.as_bytes().into(), &[])
+    of_rows(row..row + 1, &text)
 }
 
 fn message(row: u64) -> Message {

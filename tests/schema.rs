@@ -8,12 +8,14 @@ mod support;
 
 use serde_json::{Value, json};
 use vivadrop::{
-    message::{BadRow, DropFacts, Failure, FileVersion, Message},
-    store::ETag,
+    message::{BadRow, Failure, Message},
     verdict::Reason,
 };
 
-use support::schema::{check, published, validator, what_is_wrong};
+use support::{
+    message::{facts, file},
+    schema::{check, published, validator, what_is_wrong},
+};
 
 const REASONS: [Reason; 10] = [
     Reason::Errors,
@@ -28,21 +30,9 @@ const REASONS: [Reason; 10] = [
     Reason::Refused,
 ];
 
-fn facts() -> DropFacts {
-    DropFacts {
-        id: Some("4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10".into()),
-        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
-        path: "datasets/run".into(),
-        table: None,
-        request_start_date: Some("2026-08-16T00:00:00Z".into()),
-        request_end_date: None,
-        edition: 0,
-    }
-}
-
 /// One message of each kind, with all that may be in it.
 fn messages() -> Vec<Value> {
-    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
+    let file = file();
     let bad = [BadRow { row: 1, reason: "is not a JSON object".into() }];
     let failure =
         Failure { file: Some(&file.name), reason: Reason::RowTooLong, message: "row 7 is too long", rows_delivered: 7 };

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 use vivadrop::{
-    message::{DropFacts, FileVersion, Message},
+    message::Message,
     retry::Patience,
     sink::{
         Sink, SinkError,
@@ -26,7 +26,7 @@ use vivadrop::{
         stdout::Stdout,
         webhook::{Webhook, WebhookConfig},
     },
-    store::{ETag, azure::Account},
+    store::azure::Account,
     stub::receiver::{Answer, Options, Receiver},
     verdict::{Reason, Verdict},
 };
@@ -34,10 +34,10 @@ use vivadrop::{
 use support::{
     azurite,
     gateway::{self, Gateway},
+    message::{facts, of_rows},
     queue::QueueEnd,
 };
 
-const DROP: &str = "datasets/run";
 const HIDDEN: &str = "0e8f6f2d-somebody";
 const LAST_ROW: &str = r#"{"last":true}"#;
 
@@ -84,7 +84,7 @@ impl Keeper for OverHttp {
 
     async fn rows(&self) -> BTreeSet<String> {
         let received = self.receiver.received();
-        received.rows(DROP).into_iter().map(str::to_owned).collect()
+        received.rows(&facts().path).into_iter().map(str::to_owned).collect()
     }
 
     fn refuse(&self) -> bool {
@@ -237,17 +237,7 @@ fn rows_of(body: &[u8]) -> Vec<String> {
 }
 
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
-    let drop = DropFacts {
-        id: Some("4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10".into()),
-        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
-        path: DROP.into(),
-        table: None,
-        request_start_date: None,
-        request_end_date: None,
-        edition: 0,
-    };
-    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
-    Message::rows(&drop, &file, range, true, rows.join(",").as_bytes().into(), &[])
+    of_rows(range, &rows.join(","))
 }
 
 /// `row` with enough of it that a message is written in several pieces.

@@ -1,21 +1,24 @@
 //! The webhook sink against a real HTTP receiver: what it sends, what it tries again, and what it gives up on.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod support;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use secrecy::ExposeSecret;
 use url::Url;
 use vivadrop::{
-    message::{DropFacts, FileVersion, Message},
+    message::Message,
     retry::Patience,
     sink::{
         Sink, SinkError,
         webhook::{Webhook, WebhookConfig},
     },
-    store::ETag,
     stub::receiver::{Answer, Options, Received, Receiver},
     verdict::{Reason, Verdict},
 };
+
+use support::message::of_rows;
 
 const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
@@ -40,18 +43,8 @@ fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webh
 
 /// Rows `first..first + 2` of a drop.
 fn message(first: u64) -> Message {
-    let drop = DropFacts {
-        id: None,
-        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
-        path: "datasets/run".into(),
-        table: None,
-        request_start_date: None,
-        request_end_date: None,
-        edition: 0,
-    };
-    let file = FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) };
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
-    Message::rows(&drop, &file, first..first + 2, true, rows.as_bytes().into(), &[])
+    of_rows(first..first + 2, &rows)
 }
 
 fn header(received: &Received, number: usize, name: &str) -> Option<String> {

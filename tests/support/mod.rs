@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod host_payloads;
 pub(crate) mod json;
 pub(crate) mod memory;
+pub(crate) mod message;
 pub(crate) mod queue;
 pub(crate) mod scene;
 pub(crate) mod schema;

@@ -1,0 +1,31 @@
+//! Messages of a drop that nobody laid.
+
+use std::ops::Range;
+
+use vivadrop::{
+    message::{DropFacts, FileVersion, Message},
+    store::ETag,
+};
+
+/// What messages say of it.
+pub(crate) fn facts() -> DropFacts {
+    DropFacts {
+        id: Some("4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10".into()),
+        tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
+        path: "datasets/run".into(),
+        table: None,
+        request_start_date: Some("2026-08-16T00:00:00Z".into()),
+        request_end_date: None,
+        edition: 0,
+    }
+}
+
+/// Its file.
+pub(crate) fn file() -> FileVersion {
+    FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) }
+}
+
+/// The message of some of its rows: `rows` is their JSON text, joined by commas.
+pub(crate) fn of_rows(range: Range<u64>, rows: &str) -> Message {
+    Message::rows(&facts(), &file(), range, true, rows.as_bytes().into(), &[])
+}
