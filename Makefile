@@ -16,8 +16,8 @@ export CARGO_TERM_COLOR ?= auto
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Watch an encrypted drop become rows at a webhook, on this machine alone
-	cargo run --release --quiet -- demo
+demo: build ## Watch an encrypted drop become rows at a webhook, on this machine alone
+	target/release/vivadrop demo
 
 build: ## Build the release binary
 	cargo build --release

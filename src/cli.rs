@@ -20,9 +20,14 @@ use crate::{
     verdict::Verdict,
 };
 
+/// What holds for every command.
+const AFTER_HELP: &str = "\
+Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them.
+Exit codes: 0 done; 1 could not finish, trying again may help; 2 usage or settings; 3 refused, trying again cannot help.";
+
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
 #[derive(Debug, Parser)]
-#[command(name = "vivadrop", version)]
+#[command(name = "vivadrop", version, after_help = AFTER_HELP)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
