@@ -1,7 +1,7 @@
 //! `vivadrop decode`: the rows of a drop in a local folder, on stdout.
 
 use std::{
-    io::{ErrorKind, IsTerminal, Write},
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -170,11 +170,9 @@ impl<'a> Printer<'a> {
         let (mut first_row, mut bad_before) = (0, 0);
         while let Some(rows) = blocks.next().await {
             let rows = rows.map_err(|error| Trouble::of(error.verdict(), &InFile { name, error: &error }))?;
-            stdout.write_all(&rows.text).map_err(|error| match error.kind() {
-                // Whoever reads has seen enough, as `head` does, and knows it.
-                ErrorKind::BrokenPipe => Trouble::Said(1),
-                _ => Trouble::TryAgain(format!("cannot write the rows: {error}")),
-            })?;
+            stdout
+                .write_all(&rows.text)
+                .map_err(|error| Trouble::TryAgain(format!("cannot write the rows: {error}")))?;
             for (row, reason) in &rows.bad {
                 let line = format!("row {} of `{name}` {reason}", first_row + row);
                 bad_before += 1;
