@@ -1,11 +1,13 @@
 //! What a failing credential means. Its own words are left out: they quote the token service's answer.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
 use azure_core::{error::ErrorKind, http::headers};
-use time::OffsetDateTime;
 
-use crate::keys::answer::{may_help_to_try_again, retry_after};
+use crate::{keys::answer::may_help_to_try_again, retry::retry_after};
 
 /// Why there is no token.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ fn answer_in(error: &azure_core::Error) -> Option<Answer> {
             wait: raw_response
                 .as_ref()
                 .and_then(|response| response.headers().get_optional_str(&headers::RETRY_AFTER))
-                .and_then(|value| retry_after(value, OffsetDateTime::now_utc())),
+                .and_then(|value| retry_after(value, SystemTime::now())),
         }),
         _ => None,
     })

@@ -1,10 +1,7 @@
 //! What an HTTP answer tells, whatever was asked.
 
-use std::time::Duration;
-
 use reqwest::Response;
 use serde_json::{Map, Value};
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use crate::keys::details::first_object;
 
@@ -51,29 +48,9 @@ fn inner<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Map<Strin
     object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_object()
 }
 
-/// The wait that a `Retry-After` asks for: seconds, or a date.
-pub(crate) fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = OffsetDateTime::parse(value.trim(), &Rfc2822).ok()?;
-    Some((date - now).try_into().unwrap_or(Duration::ZERO))
-}
-
 #[cfg(test)]
 mod tests {
-    use time::macros::datetime;
-
     use super::*;
-
-    #[test]
-    fn a_retry_after_is_seconds_or_a_date() {
-        let now = datetime!(2026-11-22 00:00:00 UTC);
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Sun, 22 Nov 2026 00:01:30 GMT", now), Some(Duration::from_secs(90)));
-        assert_eq!(retry_after("Sat, 21 Nov 2026 00:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
-    }
 
     #[test]
     fn a_code_is_one_short_harmless_word() {

@@ -7,24 +7,28 @@ pub mod partner_key;
 mod probe;
 pub mod token;
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use azure_core::credentials::{Secret, TokenCredential};
 use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
 use url::{Host, Url};
 
 use self::token::Token;
 use super::{
     KeyError, WrappedKeys,
-    answer::{bounded, code_in, may_help_to_try_again, retry_after},
+    answer::{bounded, code_in, may_help_to_try_again},
     details::{first_object, wrapped_keys},
 };
 use crate::{
     drop::TenantId,
-    retry::{self, Attempt, GaveUp, Patience},
+    retry::{self, Attempt, GaveUp, Patience, retry_after},
     verdict::Verdict,
 };
 
@@ -220,7 +224,7 @@ impl VivaApi {
     async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, Trouble> {
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
+        let wait = asked.and_then(|value| retry_after(value, SystemTime::now()));
         let body = bounded(answer).await;
         if status.is_success() {
             let body = body.map_err(|error| self.silent(error))?;

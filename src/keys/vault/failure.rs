@@ -1,9 +1,11 @@
 //! What the vault's failures mean. Its own words are left out, but for the codes that its documentation lists.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use azure_core::{error::ErrorKind, http::headers};
-use time::OffsetDateTime;
 
 use super::Vault;
 use crate::{
@@ -11,9 +13,9 @@ use crate::{
     identity::{NoToken, network_cause},
     keys::{
         KeyError,
-        answer::{code_in, inner_code_in, may_help_to_try_again, retry_after},
+        answer::{code_in, inner_code_in, may_help_to_try_again},
     },
-    retry::Attempt,
+    retry::{Attempt, retry_after},
 };
 
 /// What came of a try that gave no answer to use.
@@ -48,7 +50,7 @@ impl Failure {
                 }
                 let headers = raw_response.as_deref().map(|response| response.headers());
                 let asked = headers.and_then(|headers| headers.get_optional_str(&headers::RETRY_AFTER));
-                let wait = asked.and_then(|value| retry_after(value, OffsetDateTime::now_utc()));
+                let wait = asked.and_then(|value| retry_after(value, SystemTime::now()));
                 Self::Unavailable { why: refusal.answered(), wait }
             }
             ErrorKind::Credential => Self::NoToken(NoToken::of(error)),
