@@ -20,6 +20,7 @@ use vivadrop::{
         decrypt::{Cipher, Decrypt},
         gunzip::Gunzip,
         lines::{Block, LineBlocks},
+        window::Window,
     },
 };
 
@@ -64,16 +65,13 @@ fn text(has_strings: bool) -> Vec<u8> {
 
 fn blocks(text: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = LineBlocks::new(1 << 20);
-    for piece in text.chunks(vivadrop::stage::PIECE_BYTES) {
-        lines
-            .push(piece, &mut |block| {
-                blocks.push(block);
-                Ok::<_, Damage>(())
-            })
-            .expect("lines are short");
-    }
-    blocks.extend(lines.finish());
+    let (mut window, mut lines) = (Window::new(), LineBlocks::new(1 << 20));
+    let mut keep = |block| {
+        blocks.push(block);
+        Ok::<_, Damage>(())
+    };
+    window.write(text, &mut |window| lines.push(window, &mut keep)).expect("lines are short");
+    blocks.extend(lines.finish(&mut window));
     blocks
 }
 
@@ -105,8 +103,12 @@ fn stages(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("gunzip", |bench| {
         bench.iter(|| {
-            let mut gunzip = Gunzip::new();
-            gzip.chunks(CHUNK_BYTES).try_for_each(|chunk| gunzip.push(chunk, &mut ignore))?;
+            let (mut gunzip, mut window) = (Gunzip::new(), Window::new());
+            let mut skip = |window: &mut Window| {
+                window.skip(window.text().len());
+                Ok::<_, Damage>(())
+            };
+            gzip.chunks(CHUNK_BYTES).try_for_each(|chunk| gunzip.push(chunk, &mut window, &mut skip))?;
             gunzip.finish()
         });
     });

@@ -15,6 +15,7 @@ pub mod lines;
 pub mod past;
 pub mod text;
 pub mod trace;
+pub mod window;
 
 /// Where a stage hands its pieces on. An error stops the stage.
 pub type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;

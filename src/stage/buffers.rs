@@ -28,6 +28,15 @@ impl Buffers {
         Buffer { bytes, home: Some(self.clone()) }
     }
 
+    /// A buffer that is filled with at least `length` bytes, whatever they are.
+    pub fn take_filled(&self, length: usize) -> Buffer {
+        let mut bytes = self.at_home(Vec::pop).unwrap_or_default();
+        if bytes.len() < length {
+            bytes.resize(length, 0);
+        }
+        Buffer { bytes, home: Some(self.clone()) }
+    }
+
     fn at_home<T>(&self, work: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

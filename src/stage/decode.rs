@@ -161,9 +161,9 @@ impl Decoder {
 
     /// Decodes the lines of a block. Blank ones are no rows.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
-        let mut rows = Rows { text: self.buffers.take(block.0.len()), ..Rows::default() };
+        let mut rows = Rows { text: self.buffers.take(block.text().len()), ..Rows::default() };
         // Checked as a whole, which is quicker; line by line only when one of them is bad.
-        let is_text = std::str::from_utf8(&block.0).is_ok();
+        let is_text = std::str::from_utf8(block.text()).is_ok();
         let mut names = Names::new(&self.columns);
         let mut scratch = Scratch::default();
         for line in block.lines() {

@@ -6,7 +6,11 @@
 
 use crc32fast::Hasher;
 
-use super::{Damage, Next, inflate::Inflate};
+use super::{
+    Damage,
+    inflate::Inflate,
+    window::{NextText, Window},
+};
 
 /// Decompresses a stream of gzip members.
 pub struct Gunzip {
@@ -64,12 +68,17 @@ impl Gunzip {
         }
     }
 
-    /// Takes the next bytes of the gzip stream; hands on the text that they hold.
-    pub fn push<E: From<Damage>>(&mut self, mut bytes: &[u8], next: Next<'_, E>) -> Result<(), E> {
+    /// Takes the next bytes of the gzip stream; writes the text that they hold to `window` and hands on each piece of it.
+    pub fn push<E: From<Damage>>(
+        &mut self,
+        mut bytes: &[u8],
+        window: &mut Window,
+        next: NextText<'_, E>,
+    ) -> Result<(), E> {
         while let Some((&byte, rest)) = bytes.split_first() {
             self.at = match self.at {
                 At::Text => {
-                    let is_end = self.inflate(&mut bytes, next)?;
+                    let is_end = self.inflate(&mut bytes, window, next)?;
                     if is_end { At::Trailer { seen: 0, bytes: [0; 8] } } else { At::Text }
                 }
                 At::Trailer { seen, bytes: trailer } => match self.inflate.byte_behind(&mut bytes) {
@@ -77,7 +86,7 @@ impl Gunzip {
                     None => return Ok(()),
                 },
                 At::Between => {
-                    self.inflate.restart();
+                    self.inflate.restart(window);
                     (self.header, self.text, self.length) = (Hasher::new(), Hasher::new(), 0);
                     At::Start { seen: 0, flags: 0 }
                 }
@@ -146,13 +155,18 @@ impl Gunzip {
     }
 
     /// Inflates what the bytes hold of a member's text, and says whether that is at its end.
-    fn inflate<E: From<Damage>>(&mut self, bytes: &mut &[u8], next: Next<'_, E>) -> Result<bool, E> {
+    fn inflate<E: From<Damage>>(
+        &mut self,
+        bytes: &mut &[u8],
+        window: &mut Window,
+        next: NextText<'_, E>,
+    ) -> Result<bool, E> {
         let (checksum, length) = (&mut self.text, &mut self.length);
-        self.inflate.push(bytes, &mut |text| {
+        self.inflate.push(bytes, window, &mut |window| {
             // While the piece is still in the cache.
-            checksum.update(text);
-            *length = length.wrapping_add(text.len() as u32);
-            next(text)
+            checksum.update(window.piece());
+            *length = length.wrapping_add(window.piece().len() as u32);
+            next(window)
         })
     }
 

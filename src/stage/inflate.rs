@@ -3,7 +3,10 @@
 //! Its own, because inflating is what a core does most of the time here, and none of the crates was as quick on drops: the
 //! numbers are in [`symbols`]. What flate2 takes is taken, what it refuses is refused; the tests hold the two side by side.
 
-use super::{Damage, Next, PIECE_BYTES};
+use super::{
+    Damage, PIECE_BYTES,
+    window::{NextText, SLACK_BYTES, Window},
+};
 
 mod bits;
 mod codes;
@@ -13,11 +16,7 @@ use bits::Bits;
 use codes::{DISTANCE_CODES, DISTANCE_ENTRIES, END_OF_BLOCK, LENGTH_CODE_BITS, LITLEN_CODES, LITLEN_ENTRIES};
 use symbols::{Pause, SLACK, Tables};
 
-/// How far back a distance can reach.
-const HISTORY_BYTES: usize = 32 << 10;
-
-/// Where text ends before its history is moved to the front: several pieces behind it, since moving it takes time.
-const FULL_BYTES: usize = HISTORY_BYTES + 4 * PIECE_BYTES;
+const _: () = assert!(SLACK <= SLACK_BYTES);
 
 /// Inflates a stream of bytes.
 pub struct Inflate {
@@ -26,9 +25,6 @@ pub struct Inflate {
     pending: Bits,
     lengths: Lengths,
     tables: Box<Tables>,
-    text: Box<[u8]>,
-    /// Where the text ends that was inflated so far.
-    end: usize,
 }
 
 /// What comes next in the stream.
@@ -88,22 +84,24 @@ impl Inflate {
                 litlen: Box::new([0; LITLEN_ENTRIES]),
                 distance: Box::new([0; DISTANCE_ENTRIES]),
             }),
-            text: vec![0; FULL_BYTES + SLACK].into(),
-            end: 0,
         }
     }
 
-    /// Takes what is needed of the next bytes; hands on the text that they hold. Says whether the data is at its end.
-    pub fn push<E: From<Damage>>(&mut self, bytes: &mut &[u8], next: Next<'_, E>) -> Result<bool, E> {
+    /// Takes what is needed of the next bytes; writes the text that they hold to `window` and hands on each piece of it.
+    /// Says whether the data is at its end.
+    pub fn push<E: From<Damage>>(
+        &mut self,
+        bytes: &mut &[u8],
+        window: &mut Window,
+        next: NextText<'_, E>,
+    ) -> Result<bool, E> {
         loop {
-            if self.end > FULL_BYTES - PIECE_BYTES {
-                self.text.copy_within(self.end - HISTORY_BYTES..self.end, 0);
-                self.end = HISTORY_BYTES;
-            }
-            let start = self.end;
-            let pause = self.piece(bytes, start + PIECE_BYTES - SLACK)?;
-            if self.end > start {
-                next(&self.text[start..self.end])?;
+            let pause = window.write_piece(|text, end| {
+                let limit = *end + PIECE_BYTES - SLACK;
+                self.piece(bytes, text, end, limit)
+            })?;
+            if !window.piece().is_empty() {
+                next(window)?;
             }
             match pause {
                 Pause::Output => {}
@@ -123,33 +121,24 @@ impl Inflate {
         })
     }
 
-    /// Begins anew at the start of other data.
-    pub fn restart(&mut self) {
+    /// Begins anew at the start of other data, from which there is no way back into the text before.
+    pub fn restart(&mut self, window: &mut Window) {
         (self.state, self.is_last_block) = (State::Block, false);
-        // There is no way back into the text before.
-        (self.pending, self.end) = (Bits::default(), 0);
+        self.pending = Bits::default();
+        window.forget();
     }
 
     /// Inflates to just before `limit` + [`SLACK`], to the end of the bytes, or to the end of the data.
-    fn piece(&mut self, bytes: &mut &[u8], limit: usize) -> Result<Pause, Damage> {
+    fn piece(&mut self, bytes: &mut &[u8], text: &mut [u8], end: &mut usize, limit: usize) -> Result<Pause, Damage> {
         loop {
             let state = match self.state {
-                State::Symbols => {
-                    match symbols::inflate(
-                        &self.tables,
-                        &mut self.pending,
-                        bytes,
-                        &mut self.text,
-                        &mut self.end,
-                        limit,
-                    )? {
-                        Pause::End => Some(self.behind_block()),
-                        pause => return Ok(pause),
-                    }
-                }
+                State::Symbols => match symbols::inflate(&self.tables, &mut self.pending, bytes, text, end, limit)? {
+                    Pause::End => Some(self.behind_block()),
+                    pause => return Ok(pause),
+                },
                 State::Stored { left: 0 } => Some(self.behind_block()),
-                State::Stored { .. } if self.end > limit => return Ok(Pause::Output),
-                State::Stored { left } => self.stored(left, bytes, limit),
+                State::Stored { .. } if *end > limit => return Ok(Pause::Output),
+                State::Stored { left } => self.stored(left, bytes, text, end, limit),
                 State::End => return Ok(Pause::End),
                 header => self.header(header, bytes)?,
             };
@@ -170,17 +159,24 @@ impl Inflate {
     }
 
     /// Copies stored text, as much as there is room for and there are bytes for.
-    fn stored(&mut self, left: usize, bytes: &mut &[u8], limit: usize) -> Option<State> {
+    fn stored(
+        &mut self,
+        left: usize,
+        bytes: &mut &[u8],
+        text: &mut [u8],
+        end: &mut usize,
+        limit: usize,
+    ) -> Option<State> {
         if let Some(byte) = self.pending.byte() {
-            self.text[self.end] = byte;
-            self.end += 1;
+            text[*end] = byte;
+            *end += 1;
             return Some(State::Stored { left: left - 1 });
         }
-        let count = left.min(bytes.len()).min(limit + 1 - self.end);
+        let count = left.min(bytes.len()).min(limit + 1 - *end);
         let (stored, rest) = bytes.split_at(count);
-        self.text[self.end..self.end + count].copy_from_slice(stored);
+        text[*end..*end + count].copy_from_slice(stored);
         *bytes = rest;
-        self.end += count;
+        *end += count;
         (count > 0).then_some(State::Stored { left: left - count })
     }
 

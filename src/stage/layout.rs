@@ -10,6 +10,7 @@ use super::{
     Damage,
     decrypt::{BLOCK_BYTES, Cipher},
     text::Text,
+    window::Window,
 };
 use crate::{
     keys::AesKey,
@@ -243,17 +244,17 @@ impl Sample {
     /// `None` when the layout needs a key and there is none.
     fn of(layout: Layout, head: &[u8], is_whole: bool, key: Option<&AesKey>) -> Option<Self> {
         let mut layers = Text::new(layout, key)?;
-        let mut text = Vec::with_capacity(SAMPLE_BYTES);
-        let mut keep = |piece: &[u8]| {
-            let room = SAMPLE_BYTES - text.len();
-            text.extend_from_slice(&piece[..piece.len().min(room)]);
+        let mut text = Vec::new();
+        let mut window = Window::new();
+        let mut keep = |window: &mut Window| {
+            text = window.text()[..window.text().len().min(SAMPLE_BYTES)].to_vec();
             if text.len() < SAMPLE_BYTES { Ok(()) } else { Err(Enough::Text) }
         };
-        let mut end = layers.push(head, &mut keep);
+        let mut end = layers.push(head, &mut window, &mut keep);
         let is_gzip = layers.is_gzip_begun();
         let mut is_all = false;
         if end.is_ok() && is_whole {
-            end = layers.finish(&mut keep);
+            end = layers.finish(&mut window, &mut keep);
             is_all = end.is_ok();
         }
         let damage = match end {

@@ -1,11 +1,10 @@
 //! Text cut into blocks of whole lines. Knows where lines end, and nothing about I/O or what a line says.
 
+use std::{fmt, ops::Range};
+
 use memchr::{memchr, memrchr};
 
-use super::{
-    PIECE_BYTES,
-    buffers::{Buffer, Buffers},
-};
+use super::{buffers::Buffer, window::Window};
 
 /// How much text a block holds at least, unless the text ends: enough to be worth sending to another thread, little enough
 /// that several fit into a core's cache.
@@ -15,18 +14,18 @@ pub const BLOCK_BYTES: usize = 256 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Some whole lines of text, each with its line end but perhaps the last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block(pub Buffer);
+pub struct Block {
+    buffer: Buffer,
+    /// Where the lines are in the buffer.
+    lines: Range<usize>,
+}
 
-/// Collects bytes until they hold a block of whole lines.
+/// Takes text from a window, in blocks of whole lines.
 ///
-/// A line longer than the limit is not collected: the block ends with as much of it as shows that it is too long, and the
+/// A line longer than the limit is not waited for: the block ends with as much of it as shows that it is too long, and the
 /// text is not followed any further.
 pub struct LineBlocks {
-    /// Lines that are not handed on yet; the last of them may be unfinished.
-    text: Buffer,
-    buffers: Buffers,
-    /// Where the unfinished line starts in `text`.
+    /// Where the unfinished line starts in the text that is not taken yet.
     line: usize,
     longest: usize,
     at_start: bool,
@@ -36,63 +35,64 @@ pub struct LineBlocks {
 impl LineBlocks {
     /// Begins at the start of a text whose lines have at most `longest` bytes, line ends not counted.
     pub fn new(longest: usize) -> Self {
-        Self { text: Buffer::default(), buffers: Buffers::default(), line: 0, longest, at_start: true, is_over: false }
+        Self { line: 0, longest, at_start: true, is_over: false }
     }
 
-    /// Takes the next bytes of the text; hands on the blocks that they complete.
-    pub fn push<E>(&mut self, bytes: &[u8], next: &mut dyn FnMut(Block) -> Result<(), E>) -> Result<(), E> {
-        for piece in bytes.chunks(PIECE_BYTES) {
-            if self.is_over {
-                return Ok(());
+    /// Looks at the piece that was written last; hands on the block that it completes.
+    pub fn push<E>(&mut self, window: &mut Window, next: &mut dyn FnMut(Block) -> Result<(), E>) -> Result<(), E> {
+        if self.is_over {
+            window.skip(window.text().len());
+            return Ok(());
+        }
+        let (text, piece) = (window.text(), window.piece());
+        if let Some(end) = memrchr(b'\n', piece) {
+            self.line = text.len() - piece.len() + end + 1;
+        }
+        if self.at_start && text.len() >= BYTE_ORDER_MARK.len() {
+            self.at_start = false;
+            if text.starts_with(BYTE_ORDER_MARK) {
+                window.skip(BYTE_ORDER_MARK.len());
+                self.line = self.line.saturating_sub(BYTE_ORDER_MARK.len());
             }
-            self.take(piece);
-            if self.line >= BLOCK_BYTES {
-                next(self.cut(self.line))?;
-            }
-            // An unfinished line may yet turn out to end in CR LF, which does not count.
-            if self.text.len() - self.line > self.longest.saturating_add(1) {
-                self.is_over = true;
-                next(self.cut(self.text.len()))?;
-            }
+        }
+        if self.line >= BLOCK_BYTES {
+            next(window.take(self.line))?;
+            self.line = 0;
+        }
+        // An unfinished line may yet turn out to end in CR LF, which does not count.
+        let unfinished = window.text().len() - self.line;
+        if unfinished > self.longest.saturating_add(1) {
+            self.is_over = true;
+            next(window.take(window.text().len()))?;
         }
         Ok(())
     }
 
     /// Ends the text; returns the last lines, if there are any.
-    pub fn finish(mut self) -> Option<Block> {
-        (!self.text.is_empty()).then(|| self.cut(self.text.len()))
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let from = self.text.len();
-        self.text.extend_from_slice(bytes);
-        if let Some(end) = memrchr(b'\n', bytes) {
-            self.line = from + end + 1;
-        }
-        if self.at_start && self.text.len() >= BYTE_ORDER_MARK.len() {
-            self.at_start = false;
-            if self.text.starts_with(BYTE_ORDER_MARK) {
-                self.text.drain(..BYTE_ORDER_MARK.len());
-                self.line = self.line.saturating_sub(BYTE_ORDER_MARK.len());
-            }
-        }
-    }
-
-    /// Takes the text up to `end` out as a block.
-    fn cut(&mut self, end: usize) -> Block {
-        let mut rest = self.buffers.take(BLOCK_BYTES + PIECE_BYTES);
-        rest.extend_from_slice(&self.text[end..]);
-        let mut block = std::mem::replace(&mut self.text, rest);
-        block.truncate(end);
-        self.line = 0;
-        Block(block)
+    pub fn finish(self, window: &mut Window) -> Option<Block> {
+        let left = window.text().len();
+        (left > 0).then(|| window.take(left))
     }
 }
 
 impl Block {
+    pub(super) fn new(buffer: Buffer, lines: Range<usize>) -> Self {
+        Self { buffer, lines }
+    }
+
+    /// All of its lines, with their ends.
+    pub fn text(&self) -> &[u8] {
+        &self.buffer[self.lines.clone()]
+    }
+
+    /// Leaves out the first `count` bytes.
+    pub fn skip(&mut self, count: usize) {
+        self.lines.start += count;
+    }
+
     /// The lines of the block, without their ends (LF or CR LF); blank ones too.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.0.as_slice();
+        let mut rest = self.text();
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
@@ -102,6 +102,21 @@ impl Block {
             rest = end.map_or(&[], |end| &rest[end + 1..]);
             Some(line.strip_suffix(b"\r").unwrap_or(line))
         })
+    }
+}
+
+impl<T: Into<Vec<u8>>> From<T> for Block {
+    fn from(text: T) -> Self {
+        let text = text.into();
+        let lines = 0..text.len();
+        Self::new(text.into(), lines)
+    }
+}
+
+impl fmt::Debug for Block {
+    /// How much there is, and nothing of what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.lines.len())
     }
 }
 
@@ -115,19 +130,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stage::PIECE_BYTES;
 
     fn blocks(text: &[u8], longest: usize, piece: usize) -> Vec<Block> {
         let mut blocks = Vec::new();
-        let mut lines = LineBlocks::new(longest);
+        let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
         for bytes in text.chunks(piece) {
-            lines
-                .push(bytes, &mut |block| {
-                    blocks.push(block);
-                    Ok::<_, ()>(())
-                })
-                .unwrap();
+            let mut keep = |block| {
+                blocks.push(block);
+                Ok::<_, ()>(())
+            };
+            window.write(bytes, &mut |window| lines.push(window, &mut keep)).unwrap();
         }
-        blocks.extend(lines.finish());
+        blocks.extend(lines.finish(&mut window));
         blocks
     }
 
@@ -155,26 +170,26 @@ mod tests {
         let text = b"0123456789abcdef\n".repeat(100_000);
         let blocks = blocks(&text, 1 << 20, 100_000);
         assert!(blocks.len() > 3);
-        assert!(blocks.iter().all(|Block(text)| text.ends_with(b"\n") && text.len() <= BLOCK_BYTES + PIECE_BYTES));
-        assert_eq!(blocks.iter().flat_map(|Block(text)| text.to_vec()).collect::<Vec<_>>(), text);
+        let is_whole_and_bounded = |text: &[u8]| text.ends_with(b"\n") && text.len() <= BLOCK_BYTES + PIECE_BYTES;
+        assert!(blocks.iter().all(|block| is_whole_and_bounded(block.text())));
+        assert_eq!(blocks.iter().flat_map(Block::text).copied().collect::<Vec<_>>(), text);
     }
 
     #[test]
     fn a_line_without_end_is_not_collected() {
         let longest = 1000;
-        let mut lines = LineBlocks::new(longest);
-        let mut handed_on = 0;
-        for _ in 0..1000 {
-            lines
-                .push(&[b'x'; 4096], &mut |Block(text)| {
-                    handed_on += text.len();
-                    assert!(text.len() > longest);
-                    Ok::<_, ()>(())
-                })
-                .unwrap();
+        let text = vec![b'x'; 4_000_000];
+        let blocks = blocks(&text, longest, 4096);
+        assert_eq!(blocks.iter().map(|block| block.text().len()).collect::<Vec<_>>(), [4096]);
+    }
+
+    #[test]
+    fn a_line_may_be_longer_than_a_block() {
+        let line = "x".repeat(3 * BLOCK_BYTES);
+        let text = format!("a\n{line}\nb\n{line}");
+        for piece in [1000, PIECE_BYTES] {
+            assert!(lines(text.as_bytes(), piece).iter().eq([b"a", line.as_bytes(), b"b", line.as_bytes()].iter()));
         }
-        assert_eq!(handed_on, 4096);
-        assert_eq!(lines.finish(), None);
     }
 
     #[test]

@@ -23,8 +23,8 @@ impl ReadPast {
     /// Takes the next block; returns what is to be decoded of it, if anything.
     ///
     /// A line that is too long ends the text here as it does for the decoder: what is behind it was not read.
-    pub fn push(&mut self, block: Block) -> Result<Option<Block>, RowTooLong> {
-        let Block(mut text) = block;
+    pub fn push(&mut self, mut block: Block) -> Result<Option<Block>, RowTooLong> {
+        let text = block.text();
         let mut at = 0;
         while self.row < self.first_row && at < text.len() {
             let rest = &text[at..];
@@ -39,8 +39,8 @@ impl ReadPast {
         if at > 0 && at == text.len() {
             return Ok(None);
         }
-        text.drain(..at);
-        Ok(Some(Block(text)))
+        block.skip(at);
+        Ok(Some(block))
     }
 }
 
@@ -49,10 +49,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stage::{
-        decode::{Decoder, RowRules},
-        lines::LineBlocks,
-    };
+    use crate::stage::decode::{Decoder, RowRules};
 
     fn left_of(text: &str, first_row: u64, cuts: &[usize]) -> Result<String, RowTooLong> {
         let mut past = ReadPast::new(first_row, 20);
@@ -60,8 +57,8 @@ mod tests {
         let mut lines = text.split_inclusive('\n').peekable();
         for count in cuts.iter().cycle() {
             let block: String = lines.by_ref().take(*count).collect();
-            if let Some(Block(bytes)) = past.push(Block(block.into()))? {
-                left.extend_from_slice(&bytes);
+            if let Some(block) = past.push(block.into())? {
+                left.extend_from_slice(block.text());
             }
             if lines.peek().is_none() {
                 break;
@@ -95,12 +92,7 @@ mod tests {
             cuts in prop::collection::vec(1_usize..5, 1..5),
         ) {
             let decode = |text: &str| {
-                let mut lines = LineBlocks::new(1 << 20);
-                let mut blocks = Vec::new();
-                lines.push(text.as_bytes(), &mut |block| { blocks.push(block); Ok::<_, ()>(()) }).unwrap();
-                blocks.extend(lines.finish());
-                let decoder = Decoder::new(&RowRules::default(), None);
-                blocks.iter().map(|block| decoder.rows(block).unwrap().count()).sum::<u64>()
+                Decoder::new(&RowRules::default(), None).rows(&text.into()).unwrap().count()
             };
             let Ok(left) = left_of(&text, first_row, &cuts) else {
                 return Ok(());

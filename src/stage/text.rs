@@ -1,10 +1,11 @@
 //! From the bytes of a file to its text: decrypt and gunzip, in the order of the file's layout.
 
 use super::{
-    Damage, Next,
+    Damage,
     decrypt::{Cipher, Decrypt},
     gunzip::Gunzip,
     layout::Layout,
+    window::{NextText, Window},
 };
 use crate::keys::AesKey;
 
@@ -16,7 +17,8 @@ enum Layers {
     Gzip(Gunzip),
     Encrypted(Decrypt),
     EncryptedGzip(Decrypt, Gunzip),
-    GzipEncrypted(Gunzip, Decrypt),
+    /// What is between the two has a window of its own.
+    GzipEncrypted(Gunzip, Window, Decrypt),
 }
 
 impl Text {
@@ -30,36 +32,40 @@ impl Text {
             Layout::PlainGzip => Layers::Gzip(Gunzip::new()),
             Layout::Encrypted(cipher) => Layers::Encrypted(decrypt(cipher)?),
             Layout::EncryptedGzip(cipher) => Layers::EncryptedGzip(decrypt(cipher)?, Gunzip::new()),
-            Layout::GzipEncrypted(cipher) => Layers::GzipEncrypted(Gunzip::new(), decrypt(cipher)?),
+            Layout::GzipEncrypted(cipher) => Layers::GzipEncrypted(Gunzip::new(), Window::new(), decrypt(cipher)?),
         }))
     }
 
-    /// Takes the next bytes of the file; hands on the text that they hold.
-    pub fn push<E: From<Damage>>(&mut self, bytes: &[u8], next: Next<'_, E>) -> Result<(), E> {
+    /// Takes the next bytes of the file; writes the text that they hold to `window` and hands on each piece of it.
+    pub fn push<E: From<Damage>>(&mut self, bytes: &[u8], window: &mut Window, next: NextText<'_, E>) -> Result<(), E> {
         match &mut self.0 {
-            Layers::None => next(bytes),
-            Layers::Gzip(gunzip) => gunzip.push(bytes, next),
-            Layers::Encrypted(decrypt) => decrypt.push(bytes, next),
-            Layers::EncryptedGzip(decrypt, gunzip) => decrypt.push(bytes, &mut |gzip| gunzip.push(gzip, &mut *next)),
-            Layers::GzipEncrypted(gunzip, decrypt) => {
-                gunzip.push(bytes, &mut |sealed| decrypt.push(sealed, &mut *next))
+            Layers::None => window.write(bytes, next),
+            Layers::Gzip(gunzip) => gunzip.push(bytes, window, next),
+            Layers::Encrypted(decrypt) => decrypt.push(bytes, &mut |text| window.write(text, &mut *next)),
+            Layers::EncryptedGzip(decrypt, gunzip) => {
+                decrypt.push(bytes, &mut |gzip| gunzip.push(gzip, window, &mut *next))
             }
+            Layers::GzipEncrypted(gunzip, between, decrypt) => gunzip.push(bytes, between, &mut |between| {
+                decrypt.push(between.text(), &mut |text| window.write(text, &mut *next))?;
+                between.skip(between.text().len());
+                Ok(())
+            }),
         }
     }
 
     /// Ends the file; hands on the last of its text.
-    pub fn finish<E: From<Damage>>(self, next: Next<'_, E>) -> Result<(), E> {
+    pub fn finish<E: From<Damage>>(self, window: &mut Window, next: NextText<'_, E>) -> Result<(), E> {
         match self.0 {
             Layers::None => {}
             Layers::Gzip(gunzip) => gunzip.finish()?,
-            Layers::Encrypted(decrypt) => decrypt.finish(next)?,
+            Layers::Encrypted(decrypt) => decrypt.finish(&mut |text| window.write(text, &mut *next))?,
             Layers::EncryptedGzip(decrypt, mut gunzip) => {
-                decrypt.finish(&mut |gzip| gunzip.push(gzip, &mut *next))?;
+                decrypt.finish(&mut |gzip| gunzip.push(gzip, window, &mut *next))?;
                 gunzip.finish()?;
             }
-            Layers::GzipEncrypted(gunzip, decrypt) => {
+            Layers::GzipEncrypted(gunzip, _, decrypt) => {
                 gunzip.finish()?;
-                decrypt.finish(next)?;
+                decrypt.finish(&mut |text| window.write(text, &mut *next))?;
             }
         }
         Ok(())
@@ -68,7 +74,7 @@ impl Text {
     /// Whether everything seen so far fits the outermost gzip header, where the layout has one.
     pub fn is_gzip_begun(&self) -> bool {
         match &self.0 {
-            Layers::Gzip(gunzip) | Layers::EncryptedGzip(_, gunzip) | Layers::GzipEncrypted(gunzip, _) => {
+            Layers::Gzip(gunzip) | Layers::EncryptedGzip(_, gunzip) | Layers::GzipEncrypted(gunzip, ..) => {
                 gunzip.is_begun()
             }
             Layers::None | Layers::Encrypted(_) => false,

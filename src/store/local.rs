@@ -30,7 +30,7 @@ use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_ur
 use crate::drop::BlobPath;
 
 /// Bytes that are read from a file at once.
-const CHUNK: u64 = 256 * 1024;
+const CHUNK: u64 = 1 << 20;
 /// What the names of the store's own files begin with. They are no blobs.
 const OWN: &str = ".vivadrop-";
 

@@ -113,7 +113,7 @@ impl Reading {
 async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: Patience) -> Result<Bytes, StoreError> {
     let length =
         usize::try_from(range.end - range.start).map_err(|error| StoreError::unavailable(&blob.path, error))?;
-    let fetched = Mutex::new(BytesMut::with_capacity(length));
+    let fetched = Mutex::new(BytesMut::new());
     let mut have = 0;
     while have < length {
         // A new round for every connection that brought something: patience counts from the last byte.
@@ -163,12 +163,23 @@ async fn copy_rest(
             fetched.truncate(before);
             return Err(StoreError::unavailable(&blob.path, "more bytes came than were asked for"));
         }
-        fetched.extend_from_slice(&chunk);
+        keep(fetched, chunk, length);
     }
     if fetched.len() < length {
         return Err(StoreError::unavailable(&blob.path, "the connection ended early"));
     }
     Ok(())
+}
+
+/// Puts `chunk` behind what was fetched of `length` bytes.
+fn keep(fetched: &mut BytesMut, chunk: Bytes, length: usize) {
+    if fetched.is_empty() && chunk.len() == length {
+        // All of it: nobody else has it, so it need not be copied.
+        *fetched = chunk.into();
+    } else {
+        fetched.reserve(length - fetched.len());
+        fetched.extend_from_slice(&chunk);
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn seal(cipher: Cipher, text: &str) -> String {
 }
 
 fn rows_by(rules: &RowRules, key: Option<&AesKey>, text: &str) -> Rows {
-    Decoder::new(rules, key).rows(&Block(text.into())).unwrap()
+    Decoder::new(rules, key).rows(&text.into()).unwrap()
 }
 
 fn decoded(text: &str) -> String {
@@ -187,7 +187,7 @@ fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
 #[test]
 fn a_line_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_not() {
     let text = b"{\"a\":\"\xC3\xA9\"}\n{\"a\":\"\xFF\"}\n{}\n".to_vec();
-    let rows = Decoder::new(&RowRules::default(), None).rows(&Block(text.into())).unwrap();
+    let rows = Decoder::new(&RowRules::default(), None).rows(&text.into()).unwrap();
     assert_eq!(rows.text[..], *"{\"a\":\"é\"}\n{}\n".as_bytes());
     assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
 }
@@ -206,8 +206,8 @@ fn an_encrypted_value_that_is_no_base64_or_no_text_is_a_bad_row() {
 fn a_line_over_the_limit_stops_the_block_and_is_named() {
     let rules = RowRules { longest_row: 9, ..RowRules::default() };
     let decoder = Decoder::new(&rules, None);
-    assert!(decoder.rows(&Block(b"\n{\"a\":123}\r\n".to_vec().into())).is_ok());
-    assert_eq!(decoder.rows(&Block(b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec().into())), Err(RowTooLong { row: 1 }));
+    assert!(decoder.rows(&b"\n{\"a\":123}\r\n".to_vec().into()).is_ok());
+    assert_eq!(decoder.rows(&b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec().into()), Err(RowTooLong { row: 1 }));
 }
 
 #[test]
@@ -349,9 +349,9 @@ fn changed() -> impl Strategy<Value = Changed> {
 fn same_as_reference<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone, has_key: bool) -> Result<(), TestCaseError> {
     let decoder = Decoder::new(&RowRules::default(), has_key.then(key).as_ref());
     let text: Vec<u8> = lines.clone().flat_map(|line| [line, b"\n"].concat()).collect();
-    let rows = decoder.rows(&Block(text.clone().into())).unwrap();
+    let rows = decoder.rows(&text.clone().into()).unwrap();
     let (mut good, mut bad, mut number) = (Vec::new(), Vec::new(), 0);
-    for line in Block(text.into()).lines().filter(|line| !is_blank(line)) {
+    for line in Block::from(text).lines().filter(|line| !is_blank(line)) {
         match reference::row(&decoder, line) {
             Ok(row) => good.extend([&row[..], b"\n"].concat()),
             Err(reason) => bad.push((number, reason)),

@@ -13,10 +13,10 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 fn gunzip(bytes: &[u8], piece: usize) -> Result<Vec<u8>, Damage> {
     let mut text = Vec::new();
-    let mut gunzip = Gunzip::new();
+    let (mut gunzip, mut window) = (Gunzip::new(), Window::new());
     for bytes in bytes.chunks(piece) {
-        gunzip.push(bytes, &mut |piece| {
-            text.extend_from_slice(piece);
+        gunzip.push(bytes, &mut window, &mut |window| {
+            text.extend_from_slice(window.piece());
             Ok::<_, Damage>(())
         })?;
     }

@@ -20,13 +20,17 @@ enum Ending {
 
 fn inflated(bytes: &[u8], pieces: &[usize]) -> Ending {
     let mut text = Vec::new();
-    let mut inflate = Inflate::new();
+    let (mut inflate, mut window) = (Inflate::new(), Window::new());
     let mut rest = bytes;
     for piece in pieces.iter().cycle() {
         let (mut piece, behind) = rest.split_at((*piece).min(rest.len()));
-        let ended = inflate.push(&mut piece, &mut |piece| {
-            assert!((1..=PIECE_BYTES).contains(&piece.len()));
-            text.extend_from_slice(piece);
+        let ended = inflate.push(&mut piece, &mut window, &mut |window| {
+            assert!((1..=PIECE_BYTES).contains(&window.piece().len()));
+            text.extend_from_slice(window.piece());
+            // Sometimes half of it is taken, sometimes all.
+            let count = window.text().len();
+            let block = window.take(if count.is_multiple_of(3) { count } else { count / 2 });
+            assert!(text.ends_with(&[block.text(), window.text()].concat()));
             Ok::<_, Damage>(())
         });
         match ended {
@@ -173,11 +177,14 @@ fn zeros_by_the_million_are_inflated() {
 fn a_distance_before_the_beginning_is_damage_after_another_text_too() {
     let text = Block::fixed(vec![Token::Literal(b'x'); 100]);
     let reaches_back = Block::fixed(vec![Token::Literal(b'x'), Token::Copy { distance: 2, length: 3 }]);
-    let mut inflate = Inflate::new();
-    let mut nothing = |_: &[u8]| Ok::<_, Damage>(());
-    assert_eq!(inflate.push(&mut writer::write(&[text]).as_slice(), &mut nothing), Ok(true));
-    inflate.restart();
-    assert_eq!(inflate.push(&mut writer::write(&[reaches_back]).as_slice(), &mut nothing), Err(Damage::Deflate));
+    let (mut inflate, mut window) = (Inflate::new(), Window::new());
+    let mut inflate = |block, window: &mut Window| {
+        let ended = inflate.push(&mut writer::write(&[block]).as_slice(), window, &mut |_| Ok::<_, Damage>(()));
+        inflate.restart(window);
+        ended
+    };
+    assert_eq!(inflate(text, &mut window), Ok(true));
+    assert_eq!(inflate(reaches_back, &mut window), Err(Damage::Deflate));
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! Work that several threads do, handed on in the order in which it came. Knows nothing of what is done.
+//!
+//! Every thread that wakes takes time from one that works, and here the one that gives the work out has the most to do. So
+//! few are woken: the next one only when work piles up, and whoever waits for what was done only once for each piece of it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+/// Where work is given out.
+///
+/// Its threads are of the blocking pool. They are called when there is work for them, and end when this is dropped and all
+/// work is done.
+pub(super) struct Crew<W, D> {
+    /// How many threads there can be, and are.
+    largest: usize,
+    threads: usize,
+    /// How much work waits before another one is called.
+    ahead: usize,
+    next: u64,
+    places: Arc<Semaphore>,
+    queue: Arc<Queue<W>>,
+    done: mpsc::Sender<Done<D>>,
+    work: Arc<dyn Fn(W) -> D + Send + Sync>,
+}
+
+/// Where what was done comes out, in order.
+pub(super) struct InOrder<D> {
+    next: u64,
+    places: Arc<Semaphore>,
+    done: mpsc::Receiver<Done<D>>,
+    /// What was done before its turn.
+    early: BTreeMap<u64, Done<D>>,
+}
+
+/// The work panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Panicked;
+
+/// Whoever waited for what is done has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unwanted;
+
+/// A piece of work: its number, and its place, which it has until it is handed on.
+struct Piece<W> {
+    number: u64,
+    work: W,
+    place: OwnedSemaphorePermit,
+}
+
+struct Done<D> {
+    number: u64,
+    result: Result<D, Panicked>,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Queue<W> {
+    waiting: Mutex<Waiting<W>>,
+    changed: Condvar,
+}
+
+struct Waiting<W> {
+    pieces: VecDeque<Piece<W>>,
+    /// How many threads have nothing to do.
+    idle: usize,
+    is_over: bool,
+}
+
+/// A crew of up to `largest` threads that do `work`. Besides what they do, up to `ahead` pieces of it wait to be done or to
+/// be handed on.
+pub(super) fn crew<W: Send + 'static, D: Send + 'static>(
+    largest: NonZeroUsize,
+    ahead: usize,
+    work: impl Fn(W) -> D + Send + Sync + 'static,
+) -> (Crew<W, D>, InOrder<D>) {
+    let room = ahead + largest.get();
+    let places = Arc::new(Semaphore::new(room));
+    // As wide as there are places, so that nobody who has one waits.
+    let (done, receiver) = mpsc::channel(room);
+    let waiting = Waiting { pieces: VecDeque::new(), idle: 0, is_over: false };
+    let queue = Arc::new(Queue { waiting: Mutex::new(waiting), changed: Condvar::new() });
+    let in_order = InOrder { next: 0, places: Arc::clone(&places), done: receiver, early: BTreeMap::new() };
+    let work = Arc::new(work);
+    (Crew { largest: largest.get(), threads: 0, ahead, next: 0, places, queue, done, work }, in_order)
+}
+
+impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
+    /// Gives out the next piece of work; waits until there is a place for it. Is called from the blocking pool.
+    pub(super) fn push(&mut self, work: W) -> Result<(), Unwanted> {
+        let place = Handle::current().block_on(Arc::clone(&self.places).acquire_owned()).map_err(|_| Unwanted)?;
+        let mut waiting = self.queue.waiting();
+        waiting.pieces.push_back(Piece { number: self.next, work, place });
+        self.next += 1;
+        let is_awake = self.threads > waiting.idle;
+        if is_awake && waiting.pieces.len() < self.ahead {
+            return Ok(());
+        }
+        if waiting.idle > 0 {
+            self.queue.changed.notify_one();
+        } else if self.threads < self.largest {
+            self.threads += 1;
+            let (queue, done, work) = (Arc::clone(&self.queue), self.done.clone(), Arc::clone(&self.work));
+            tokio::task::spawn_blocking(move || queue.do_all(&*work, &done));
+        }
+        Ok(())
+    }
+
+    /// Whether nobody waits for what is done any more.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.places.is_closed()
+    }
+}
+
+impl<W, D> Drop for Crew<W, D> {
+    fn drop(&mut self) {
+        self.queue.waiting().is_over = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl<W> Queue<W> {
+    /// Does pieces of work until there will be no more.
+    fn do_all<D>(&self, work: &dyn Fn(W) -> D, done: &mpsc::Sender<Done<D>>) {
+        while let Some(piece) = self.next() {
+            let result = catch_unwind(AssertUnwindSafe(|| work(piece.work))).map_err(|_| Panicked);
+            if done.blocking_send(Done { number: piece.number, result, _place: piece.place }).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next piece of work; `None` when there will be no more.
+    fn next(&self) -> Option<Piece<W>> {
+        let mut waiting = self.waiting();
+        waiting.idle += 1;
+        let is_idle = |waiting: &mut Waiting<W>| waiting.pieces.is_empty() && !waiting.is_over;
+        let mut waiting = self.changed.wait_while(waiting, is_idle).unwrap_or_else(PoisonError::into_inner);
+        waiting.idle -= 1;
+        waiting.pieces.pop_front()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D> InOrder<D> {
+    /// What was done next, or `None` when the crew has ended.
+    pub(super) async fn next(&mut self) -> Option<Result<D, Panicked>> {
+        loop {
+            if let Some(done) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(done.result);
+            }
+            let done = self.done.recv().await?;
+            self.early.insert(done.number, done);
+        }
+    }
+}
+
+impl<D> Drop for InOrder<D> {
+    fn drop(&mut self) {
+        self.places.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+
+    fn threads(count: usize) -> NonZeroUsize {
+        NonZeroUsize::new(count).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_done_comes_out_in_order_whoever_was_quicker() {
+        for count in 1..5 {
+            // The first of every four takes longest.
+            let work = |number: u32| {
+                (number..number.next_multiple_of(4)).for_each(|_| thread::yield_now());
+                number
+            };
+            let (mut crew, mut done) = crew(threads(count), 3, work);
+            let giving = spawn_blocking(move || (0..500).try_for_each(|number| crew.push(number)));
+            for number in 0..500 {
+                assert_eq!(done.next().await, Some(Ok(number)), "{count} threads");
+            }
+            assert_eq!(done.next().await, None);
+            assert_eq!(giving.await.unwrap(), Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_begun_than_there_is_room_for() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (count, room) = (Arc::clone(&begun), 5);
+        let (mut crew, mut done) = crew(threads(2), 3, move |()| count.fetch_add(1, Ordering::SeqCst));
+        let giving = spawn_blocking(move || (0..50).try_for_each(|_| crew.push(())));
+        for taken in 1..=50 {
+            done.next().await.unwrap().unwrap();
+            assert!(begun.load(Ordering::SeqCst) <= taken + room);
+        }
+        assert_eq!(giving.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_ends_in_its_turn_and_the_thread_goes_on() {
+        let work = |number: u32| {
+            assert!(number != 1, "on purpose");
+            number
+        };
+        let (mut crew, mut done) = crew(threads(1), 4, work);
+        spawn_blocking(move || (0..3).try_for_each(|number| crew.push(number))).await.unwrap().unwrap();
+        assert_eq!(done.next().await, Some(Ok(0)));
+        assert_eq!(done.next().await, Some(Err(Panicked)));
+        assert_eq!(done.next().await, Some(Ok(2)));
+        assert_eq!(done.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn work_is_refused_once_nobody_waits_for_it() {
+        let (mut crew, done) = crew(threads(2), 1, |()| ());
+        let giving = spawn_blocking(move || (0..9).try_for_each(|_| crew.push(())));
+        drop(done);
+        assert_eq!(giving.await.unwrap(), Err(Unwanted));
+    }
+}
