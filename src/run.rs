@@ -66,8 +66,13 @@ pub enum Outcome {
         /// How many there will be, where the metadata says so.
         of: Option<u64>,
     },
-    /// The drop, or a file of it, was set aside.
-    SetAside(Reason),
+    /// The drop, or a file of it, was set aside, by this run or an earlier one.
+    SetAside {
+        /// Why.
+        reason: Reason,
+        /// The same in words, where they are on record.
+        message: Option<String>,
+    },
     /// There is no job metadata: not a drop, or not yet.
     NoDrop,
     /// It is not one of ours, or does not lie where it may.

@@ -112,7 +112,7 @@ impl Report {
     fn count(&mut self, path: DropPath, outcome: Result<Outcome, RunError>) -> bool {
         match outcome {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
-            Ok(Outcome::SetAside(_)) => self.set_aside += 1,
+            Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
             Ok(Outcome::Foreign(_)) => self.refused += 1,
             Ok(Outcome::Open { .. } | Outcome::NoDrop) => {
                 self.open += 1;
