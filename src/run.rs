@@ -13,7 +13,7 @@ mod files;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     deliver::FileError,
@@ -27,6 +27,7 @@ use crate::{
     message::FileVersion,
     sink::SinkError,
     store::{Blob, ReadWindow, Store, StoreError},
+    telemetry::is_news,
     terms::AllTerms,
     verdict::{Reason, Verdict},
 };
@@ -162,7 +163,12 @@ impl Runner {
             let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, known.edition).await? {
                 Ok(dossier) => dossier,
                 Err(foreign) => {
-                    warn!(drop.path = %path, "refused `{path}`: {foreign}");
+                    let line = format!("refused `{path}`: {foreign}");
+                    if is_news(&line) {
+                        warn!(drop.path = %path, "{line}");
+                    } else {
+                        debug!(drop.path = %path, "{line}");
+                    }
                     return Ok(Outcome::Foreign(foreign));
                 }
             };
