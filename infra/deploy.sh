@@ -80,18 +80,19 @@ output() {
     --query "properties.outputs.$1.value" --output tsv
 }
 
-# Asked of Azure's management, which needs no role in the vault and hands out no value. Where it does not answer nothing is
-# made: a second secret would lock the receiver out.
+# Asked of Azure's management, which needs no role in the vault and hands out no value. `az … show` exits with 3 where there
+# is no such thing. Where it does not say so nothing is made: a second secret would lock the receiver out.
 has_webhook_secret() {
-  local vault count
+  local vault said status=0
   vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')].id" --output tsv) ||
     stop 'the vaults of the resource group cannot be listed'
   [ -n "$vault" ] || return 1
   vault=${vault%%[[:space:]]*}
-  count=$(az rest --method get --url "$vault/secrets?api-version=2024-11-01" \
-    --query "length(value[?name == 'webhook-secret'])" --output tsv) ||
-    stop "the secrets of the vault cannot be listed: set WEBHOOK_SECRET, or ask for the right to read $vault"
-  [ "$count" != 0 ]
+  said=$(az resource show --ids "$vault/secrets/webhook-secret" --api-version 2024-11-01 --output none 2>&1) || status=$?
+  case $status in
+    0 | 3) return "$status" ;;
+    *) stop "cannot tell whether there is a webhook secret: set WEBHOOK_SECRET, or ask for the right to read $vault ($said)" ;;
+  esac
 }
 
 # Secrets travel in a file that only we can read: arguments can be seen by everybody on this machine.

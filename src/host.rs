@@ -271,7 +271,7 @@ fn summary_of(path: &DropPath, outcome: &Outcome) -> String {
         Outcome::Completed { rows, bad_rows } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
         Outcome::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
         Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
-        Outcome::SetAside(reason) => format!("`{path}` is set aside: {reason}"),
+        Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
         Outcome::NoDrop => format!("`{path}` has no job metadata: no drop, or deleted since"),
         Outcome::Foreign(foreign) => format!("refused: {foreign}"),
     }

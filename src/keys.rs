@@ -163,6 +163,17 @@ pub enum KeyError {
         /// What happened.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The token service refuses us: a secret that expired, say. That is our own affair and no drop's: the drop is tried
+    /// again, and the sweep finds it once the settings are right. Asking again at once is of no use.
+    #[error("there is no token for {what} ({why}): {todo}")]
+    NoToken {
+        /// Who was to be asked with it.
+        what: String,
+        /// What came of asking for one.
+        why: String,
+        /// What to mend.
+        todo: &'static str,
+    },
 }
 
 impl KeyError {
@@ -171,7 +182,7 @@ impl KeyError {
         match self {
             Self::Refused(_) => Verdict::SetAside(Reason::NoKey),
             Self::Wrong(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Unavailable { .. } => Verdict::TryAgain,
+            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::TryAgain,
         }
     }
 }

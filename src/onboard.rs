@@ -22,7 +22,6 @@ use crate::{
         viva_api::{VivaApi, partner_key::PartnerApp},
     },
     store::{ETag, Store, StoreError},
-    verdict::Verdict,
 };
 
 /// The only size that the service takes.
@@ -111,7 +110,7 @@ impl OnboardError {
     /// Whether running it again may help without anybody's doing.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Key(error) => error.verdict() == Verdict::TryAgain,
+            Self::Key(error) => matches!(error, KeyError::Unavailable { .. }),
             Self::Store(StoreError::Denied(_)) | Self::Record(RecordError::Store(StoreError::Denied(_))) => false,
             Self::Store(_) | Self::Record(RecordError::Store(_)) => true,
             Self::Record(RecordError::Unreadable { .. })

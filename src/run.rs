@@ -13,7 +13,7 @@ mod files;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     deliver::FileError,
@@ -27,6 +27,7 @@ use crate::{
     message::FileVersion,
     sink::SinkError,
     store::{Blob, ReadWindow, Store, StoreError},
+    telemetry::is_news,
     terms::AllTerms,
     verdict::{Reason, Verdict},
 };
@@ -66,8 +67,13 @@ pub enum Outcome {
         /// How many there will be, where the metadata says so.
         of: Option<u64>,
     },
-    /// The drop, or a file of it, was set aside.
-    SetAside(Reason),
+    /// The drop, or a file of it, was set aside, by this run or an earlier one.
+    SetAside {
+        /// Why.
+        reason: Reason,
+        /// The same in words, where they are on record.
+        message: Option<String>,
+    },
     /// There is no job metadata: not a drop, or not yet.
     NoDrop,
     /// It is not one of ours, or does not lie where it may.
@@ -157,7 +163,12 @@ impl Runner {
             let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, known.edition).await? {
                 Ok(dossier) => dossier,
                 Err(foreign) => {
-                    warn!(drop.path = %path, "refused `{path}`: {foreign}");
+                    let line = format!("refused `{path}`: {foreign}");
+                    if is_news(&line) {
+                        warn!(drop.path = %path, "{line}");
+                    } else {
+                        debug!(drop.path = %path, "{line}");
+                    }
                     return Ok(Outcome::Foreign(foreign));
                 }
             };

@@ -3,8 +3,9 @@
 //! Events get lost, and so do hosts. A sweep lists what lies in the drop containers, and runs every drop that is newer than
 //! the watermark. A run does what is left to do, so a drop that has ended, or that a living run works on, costs a look.
 //!
-//! The watermark stands just before the oldest drop that has not ended. Everything below it has, so that it need not be
-//! looked at again; a drop that gets a new blob is as new as that blob.
+//! The watermark stands before the oldest drop that has not ended, or else at the newest blob. All drops up to it have ended
+//! and are not looked at again, nor delivered again once the ledger has forgotten them; a drop that gets a new blob is as
+//! new as that blob.
 
 mod watermark;
 
@@ -23,8 +24,8 @@ use crate::{
 /// How long a drop may be open before it is no longer waited for: it must not keep the watermark down for ever.
 const OPEN_AT_MOST: Duration = Duration::days(30);
 
-/// How far the watermark stays behind the newest blob: what is listed in one moment need not be all that was written
-/// before it, and clocks differ.
+/// How far the watermark stays behind the present and behind what has not ended: what is listed in one moment need not be
+/// all that was written before it, and clocks differ.
 const MARGIN: Duration = Duration::minutes(15);
 
 /// What a sweep found and did.
@@ -85,19 +86,18 @@ pub async fn sweep(
     drops.sort_by_key(|(_, newest)| *newest);
 
     let mut report = Report { drops: drops.len(), left: drops.len(), ..Report::default() };
-    // Everything up to here has ended: as far as the watermark may rise.
-    let mut settled = watermark;
-    let mut all_before_have_ended = true;
+    // As far as the watermark may rise. Never beyond what was listed: our clock may be ahead of the store's.
+    let mut settled = drops.last().map_or(watermark, |(_, newest)| *newest.min(&(now - MARGIN)));
     for (path, newest) in drops {
         if begun.elapsed() > budget {
+            settled = settled.min(newest - MARGIN);
             break;
         }
         report.left -= 1;
         let outcome = runner.run(&path, None).await;
         let is_abandoned = now - newest > OPEN_AT_MOST;
-        all_before_have_ended &= report.count(path, outcome) || is_abandoned;
-        if all_before_have_ended {
-            settled = settled.max(newest - MARGIN);
+        if !(report.count(path, outcome) || is_abandoned) {
+            settled = settled.min(newest - MARGIN);
         }
     }
     if settled > watermark {
@@ -112,7 +112,7 @@ impl Report {
     fn count(&mut self, path: DropPath, outcome: Result<Outcome, RunError>) -> bool {
         match outcome {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
-            Ok(Outcome::SetAside(_)) => self.set_aside += 1,
+            Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
             Ok(Outcome::Foreign(_)) => self.refused += 1,
             Ok(Outcome::Open { .. } | Outcome::NoDrop) => {
                 self.open += 1;

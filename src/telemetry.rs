@@ -1,6 +1,12 @@
 //! Logs: JSON lines on stdout for the host, short lines on stderr for a person.
 
-use std::{io::IsTerminal, panic};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    io::IsTerminal,
+    panic,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::time::UtcTime};
 
@@ -32,4 +38,48 @@ fn log_panics() {
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         tracing::error!("a task panicked at {place}: a defect of vivadrop, please report it");
     }));
+}
+
+/// How many lines are remembered: some 100 KiB.
+const MOST_NEWS: usize = 4096;
+
+/// Whether `line` is said for the first time in this process. What every sweep comes across again is worth one warning; where
+/// there is more of it than is remembered, some of it is said again.
+pub(crate) fn is_news(line: &str) -> bool {
+    static NEWS: LazyLock<Mutex<News>> = LazyLock::new(Mutex::default);
+    NEWS.lock().unwrap_or_else(PoisonError::into_inner).is_new(line)
+}
+
+/// The lines that were said, by their hashes.
+#[derive(Default)]
+struct News {
+    hasher: RandomState,
+    said: HashSet<u64>,
+}
+
+impl News {
+    fn is_new(&mut self, line: &str) -> bool {
+        if self.said.len() == MOST_NEWS {
+            self.said.clear();
+        }
+        self.said.insert(self.hasher.hash_one(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_no_news_and_is_not_remembered_without_bound() {
+        let mut news = News::default();
+        assert!(news.is_new("refused a"));
+        assert!(!news.is_new("refused a"));
+        assert!(news.is_new("refused b"));
+        for line in 0..2 * MOST_NEWS {
+            news.is_new(&line.to_string());
+            assert!(news.said.len() <= MOST_NEWS);
+        }
+        assert!(news.is_new("refused a"));
+    }
 }

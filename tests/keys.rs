@@ -329,7 +329,24 @@ async fn a_folder_makes_keys_that_open_what_their_public_halves_wrap() {
     let files = fs::read_dir(folder.path().join("keys")).unwrap();
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, [format!("{TENANT}.{}.pem", first.version), format!("{TENANT}.pem")]);
+    let mut expected = [&first, &second].map(|key| format!("{TENANT}.{}.pem", key.version)).to_vec();
+    expected.push(format!("{TENANT}.pem"));
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn of_keys_that_are_made_at_the_same_time_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = PemFolder::new(folder.path());
+    let make = || async { keys.create(tenant(), time::OffsetDateTime::now_utc()).await.unwrap() };
+    let first = make().await;
+    let (second, third) = tokio::join!(make(), make());
+    for key in [first, second, third] {
+        let wrapped = key.wrap(Padding::Oaep, &KEY).unwrap();
+        let plain = keys.decrypt(tenant(), None, Padding::Oaep, &wrapped).await.unwrap();
+        assert_eq!(*plain.expect("whoever made it may have registered it"), KEY);
+    }
 }
 
 #[cfg(unix)]

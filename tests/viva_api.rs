@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use azure_core::{
     credentials::{AccessToken, TokenCredential, TokenRequestOptions},
     error::ErrorKind,
+    http::StatusCode,
     time::OffsetDateTime,
 };
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ use vivadrop::{
     },
     retry::Patience,
     stub::viva_api::{Asked, Behaviour, VivaApiStub},
+    verdict::Verdict,
 };
 
 const REQUEST: &str = "4F5D0B34-8C0E-4F0F-9B0E-2E6A3C6A7C11";
@@ -310,6 +312,29 @@ async fn without_a_token_service_nothing_is_asked_and_all_is_tried_again() {
     assert!(text.starts_with("the token service: "), "{text}");
     assert!(tokens.asked.load(Ordering::Relaxed) > 2);
     assert_eq!(stub.requests(), 0);
+}
+
+/// Answers as Microsoft Entra ID does once a client secret has expired.
+#[derive(Debug, Default)]
+struct Expired(AtomicUsize);
+
+#[async_trait]
+impl TokenCredential for Expired {
+    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let (status, error_code) = (StatusCode::Unauthorized, Some("7000222".to_owned()));
+        Err(azure_core::Error::from(ErrorKind::HttpResponse { status, error_code, raw_response: None }))
+    }
+}
+
+#[tokio::test]
+async fn an_expired_secret_of_ours_is_no_drops_fault_and_is_not_offered_again_at_once() {
+    let (stub, expired) = (stub().await, Arc::new(Expired::default()));
+    let error = ask(&api(&stub, Some(Arc::<Expired>::clone(&expired)))).await.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::TryAgain);
+    let text = error.to_string();
+    assert!(text.contains("AADSTS7000222") && text.contains("renew PARTNER_APP_SECRET"), "{text}");
+    assert_eq!((expired.0.load(Ordering::Relaxed), stub.requests()), (1, 0));
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ impl Finding {
     pub(super) fn of_key(about: &'static str, tried: &str, error: &KeyError) -> Self {
         let text = format!("{tried}: {}", chain(error));
         match error {
-            KeyError::Refused(_) | KeyError::Wrong(_) => Self::mend(about, text),
+            KeyError::Refused(_) | KeyError::Wrong(_) | KeyError::NoToken { .. } => Self::mend(about, text),
             KeyError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
                 .todo("see that it is up, and that this machine may connect to it"),
         }

@@ -55,7 +55,12 @@ async fn work_on(
                 "`{path}` is open: {rows} rows{of} are in, and there are files still to come"
             )))
         }
-        Ok(Outcome::SetAside(reason)) => Err(Trouble::Refused(format!("`{path}` was set aside: {reason}"))),
+        Ok(Outcome::SetAside { reason, message }) => {
+            let message = message.map_or_else(String::new, |message| format!(": {message}"));
+            Err(Trouble::Refused(format!(
+                "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` starts it afresh"
+            )))
+        }
         Ok(Outcome::NoDrop) => Err(Trouble::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
         Ok(Outcome::Foreign(foreign)) => Err(Trouble::Refused(foreign.to_string())),
         Err(error) => Err(Trouble::TryAgain(chain(&error))),

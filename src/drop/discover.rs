@@ -12,6 +12,7 @@ use tracing::warn;
 use super::{BlobPath, DropPath, is_plain_segment};
 use crate::{
     store::{Blob, Store, StoreError},
+    telemetry::is_news,
     text::one_line,
 };
 
@@ -87,7 +88,11 @@ impl DropContents {
             let is_plain = relative(path, &blob.path).is_some_and(is_plain);
             if blob.size > 0 && !is_plain {
                 let name = one_line(&blob.path.name, 200);
-                warn!(drop.path = %path, "passed over `{name}`: its name has `\\`, a control character or a step aside in it");
+                let line =
+                    format!("passed over `{name}`: its name has `\\`, a control character or a step aside in it");
+                if is_news(&line) {
+                    warn!(drop.path = %path, "{line}");
+                }
             }
             blob.size > 0 && is_plain
         });

@@ -10,9 +10,10 @@ use azure_core::{error::ErrorKind, http::headers};
 use crate::{keys::answer::may_help_to_try_again, retry::retry_after};
 
 /// Why there is no token.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoToken {
     /// The token service did not answer, or cannot now.
+    #[error("the token service did not answer ({why})")]
     Unavailable {
         /// What happened.
         why: String,
@@ -20,8 +21,10 @@ pub(crate) enum NoToken {
         wait: Option<Duration>,
     },
     /// The token service refuses: `HTTP 401, AADSTS7000215`.
+    #[error("the token service answered {0}")]
     Refused(String),
     /// Nobody is signed in with `az` or `azd`.
+    #[error("nobody is signed in, and there is no managed identity here")]
     NobodySignedIn,
 }
 

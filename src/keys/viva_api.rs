@@ -29,7 +29,6 @@ use super::{
 use crate::{
     drop::TenantId,
     retry::{self, Attempt, GaveUp, Patience, retry_after},
-    verdict::Verdict,
 };
 
 /// How long there are tries.
@@ -158,10 +157,8 @@ impl VivaApi {
         let answered = retry::tries(self.patience, |_| async {
             match ask().await {
                 Ok(answer) => Attempt::Done(answer),
-                Err(Trouble { error, wait }) => match error.verdict() {
-                    Verdict::TryAgain => Attempt::Again(error, wait),
-                    Verdict::SetAside(_) => Attempt::Failed(error),
-                },
+                Err(Trouble { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Again(error, wait),
+                Err(Trouble { error, .. }) => Attempt::Failed(error),
             }
         });
         answered.await.map_err(|gave_up| match gave_up {

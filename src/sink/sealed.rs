@@ -1,12 +1,13 @@
-//! A webhook whose secret is in a vault: read there when the first message is to be sent, and then kept.
+//! A webhook whose secret is in a vault: read there when the first message is to be sent, kept, and read again every hour.
 //!
 //! App settings that are Key Vault references reach the app resolved. Those in a file of tenants do not, nor any outside of
 //! Azure; they are read here, by the same notation.
 //! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>
 
+mod kept;
 mod reference;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
@@ -15,8 +16,10 @@ use azure_security_keyvault_secrets::{
     models::{Secret, SecretClientGetSecretOptions},
 };
 use secrecy::SecretString;
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::time::timeout;
+use tracing::warn;
 
+use self::kept::Kept;
 pub use self::reference::{NoReference, SecretReference};
 use super::{
     Sink, SinkError,
@@ -25,7 +28,7 @@ use super::{
 use crate::{
     keys::vault::{self, TRY_TIMEOUT},
     message::Message,
-    retry::{Attempt, GaveUp, tries},
+    retry::{Attempt, GaveUp, Patience, tries},
 };
 
 /// The webhook, once its secret is known.
@@ -33,7 +36,14 @@ pub struct Sealed {
     client: SecretClient,
     reference: SecretReference,
     config: WebhookConfig,
-    webhook: OnceCell<Webhook>,
+    webhook: Kept<Arc<Webhook>, Unread>,
+}
+
+/// Why the secret is not known, and after how many tries.
+#[derive(Clone)]
+struct Unread {
+    why: String,
+    tries: u32,
 }
 
 impl Sealed {
@@ -49,18 +59,26 @@ impl Sealed {
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
-        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: OnceCell::new() })
+        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Kept::new() })
     }
 
-    /// The webhook; reads its secret if nobody has yet. Fails with the reason.
-    async fn webhook(&self) -> Result<&Webhook, GaveUp<String>> {
-        let open = async || {
-            let secret = tries(self.config.patience, |_| self.read()).await?;
-            let unusable = |why: &dyn fmt::Display| GaveUp::Failed(format!("{} is not usable: {why}", self.reference));
+    /// The webhook with the secret as it is in the vault now. Where there is one to go on with, the vault has one try.
+    async fn open(&self, has_one: bool) -> Result<Arc<Webhook>, Unread> {
+        let patience = if has_one { Patience::lasting(Duration::ZERO) } else { self.config.patience };
+        let secret = tries(patience, |_| self.read()).await.map_err(|gave_up| match gave_up {
+            GaveUp::Failed(why) => Unread { why, tries: 1 },
+            GaveUp::OutOfPatience(why, tries) => Unread { why, tries },
+        });
+        let opened = secret.and_then(|secret| {
+            let unusable =
+                |why: &dyn fmt::Display| Unread { why: format!("{} is not usable: {why}", self.reference), tries: 1 };
             let config = self.config.clone().signed_with(&secret).map_err(|why| unusable(&why))?;
-            Webhook::new(config).map_err(|why: NoClient| unusable(&why))
-        };
-        self.webhook.get_or_try_init(open).await
+            Webhook::new(config).map(Arc::new).map_err(|why: NoClient| unusable(&why))
+        });
+        if let (true, Err(Unread { why, .. })) = (has_one, &opened) {
+            warn!("{why}; messages are signed with the one that was read before");
+        }
+        opened
     }
 
     async fn read(&self) -> Attempt<SecretString, String> {
@@ -88,17 +106,14 @@ impl Sealed {
 #[async_trait]
 impl Sink for Sealed {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        match self.webhook().await {
+        match self.webhook.get(|has_one| self.open(has_one)).await {
             Ok(webhook) => webhook.deliver(message).await,
             // The message is none the worse for it: once the secret can be read it is delivered.
-            Err(GaveUp::Failed(answer)) => Err(unavailable(message, answer, 1)),
-            Err(GaveUp::OutOfPatience(answer, tries)) => Err(unavailable(message, answer, tries)),
+            Err(Unread { why: answer, tries }) => {
+                Err(SinkError::Unavailable { id: message.id.to_string(), tries, answer })
+            }
         }
     }
-}
-
-fn unavailable(message: &Message, answer: String, tries: u32) -> SinkError {
-    SinkError::Unavailable { id: message.id.to_string(), tries, answer }
 }
 
 impl fmt::Debug for Sealed {

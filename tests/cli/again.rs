@@ -1,6 +1,10 @@
 //! `vivadrop replay` and `vivadrop sweep`: drops that are looked at again.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use vivadrop::stub::receiver::Answer;
 
@@ -96,6 +100,26 @@ async fn a_sweep_brings_every_open_drop_to_its_end_and_says_what_it_found() {
     assert!(second.stderr.contains("2 completed, 0 open"), "{}", second.stderr);
     assert!(has_ended(&scene.receiver.received(), &open));
     assert_eq!(scene.receiver.received().doubles, 0, "what was taken is not sent again");
+}
+
+#[tokio::test]
+async fn the_newest_drop_is_not_delivered_again_once_the_ledger_has_forgotten_it() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(20, 1).await;
+    scene.lay(&drop).await;
+    let store = PathBuf::from(scene.settings["DropStorage"].strip_prefix("file://").unwrap());
+    for name in drop.names() {
+        let file = File::options().write(true).open(store.join(drop.path()).join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    }
+    assert_eq!(run(&scene, &["sweep"]).await.code, Some(0));
+    let received = scene.receiver.received();
+    assert!(has_ended(&received, &drop));
+
+    fs::remove_dir_all(store.join("vivadrop-state/drops")).unwrap();
+    let again = run(&scene, &["sweep"]).await;
+    assert!(again.stderr.contains("swept 0 drops"), "{}", again.stderr);
+    assert_eq!(scene.receiver.received().requests, received.requests);
 }
 
 #[tokio::test]

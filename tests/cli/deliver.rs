@@ -56,7 +56,14 @@ async fn what_was_set_aside_or_refused_is_not_worth_another_try() {
 
     scene.lay(&drop).await;
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
-    ends(&scene, &drop, 3, "no-key").await;
+    for which in ["the first time", "and again"] {
+        let ended = deliver(&scene, &drop.path()).await;
+        assert_eq!(ended.code, Some(3), "{which}: {}", ended.stderr);
+        let (said, path) = (ended.stderr.lines().last().unwrap(), drop.path());
+        let begin = format!("refused: `{path}` was set aside: no-key: there is no private key for tenant");
+        let end = format!("; `vivadrop replay {path}` starts it afresh");
+        assert!(said.starts_with(&begin) && said.ends_with(&end), "{which}: {said}");
+    }
     assert_eq!(scene.receiver.received().drops[&drop.path()].failed.len(), 1);
 
     let stranger = Some(TenantId(uuid::Uuid::new_v4()));

@@ -44,7 +44,7 @@ async fn a_drop_of_somebody_else_is_refused() {
         }
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
-    assert_eq!(warnings(&host.stop()).len(), 8, "one line for each event");
+    assert_eq!(warnings(&host.stop()).len(), 4, "one line for each drop");
 }
 
 #[tokio::test]

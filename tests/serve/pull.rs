@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
     host_payloads::{http_trigger, timer_trigger},
@@ -74,4 +75,25 @@ async fn a_sweep_finds_what_no_event_brought_in() {
     let requests = scene.receiver.received().requests;
     assert_eq!(host.post(&timer_trigger()).await.status, 200);
     assert_eq!(scene.receiver.received().requests, requests, "what has ended is left alone");
+}
+
+#[tokio::test]
+async fn a_drop_that_is_none_of_ours_is_warned_of_once_however_often_it_is_swept() {
+    let scene = Scene::in_a_folder().await;
+    let of_stranger = SimulateOptions {
+        users: 3,
+        weeks: 1,
+        tenant: Some(TenantId(uuid::Uuid::new_v4())),
+        ..SimulateOptions::default()
+    };
+    let drop = scene.drop_like(of_stranger).await;
+    scene.lay(&drop).await;
+    let host = scene.host().await;
+    for _ in 0..3 {
+        let answer = host.post(&timer_trigger()).await;
+        assert!(answer.said.ends_with("1 refused, 0 to be tried again"), "{}", answer.said);
+    }
+    let log = host.stop();
+    let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));
+    assert_eq!(refusals.count(), 1, "{log:?}");
 }

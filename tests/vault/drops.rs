@@ -181,12 +181,25 @@ async fn a_vault_that_throttles_for_a_while_only_delays_the_drop() {
 }
 
 #[tokio::test]
-async fn a_wrong_client_secret_sets_the_drop_aside() {
+async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_goes_on_once_it_is_mended() {
     let mut custody = Custody::with(Entra::with_secret).await;
+    let right = custody.scene.settings["AZURE_CLIENT_SECRET"].clone();
     custody.scene.set("AZURE_CLIENT_SECRET", "an-old-one");
-    let (_, ended) = custody.deliver().await;
-    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains("AADSTS7000215: check AZURE_TENANT_ID"), "{}", ended.stderr);
+    let (drop, ended) = custody.deliver().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("AADSTS7000215): renew AZURE_CLIENT_SECRET"), "{}", ended.stderr);
+    let host = custody.scene.host().await;
+    let answer = host.post(&custody.scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.said);
+    let told =
+        |line: &&serde_json::Value| line["level"] == "ERROR" && line.to_string().contains("renew AZURE_CLIENT_SECRET");
+    assert_eq!(host.stop().iter().filter(told).count(), 1);
+    assert_eq!(custody.scene.receiver.received().requests, 0, "no drop is set aside for that");
+
+    custody.scene.set("AZURE_CLIENT_SECRET", &right);
+    let swept = end_of(vivadrop().arg("sweep").envs(&custody.scene.settings)).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    assert_complete(&custody.scene.receiver.received(), &drop, &custody.scene.rows_of(&drop).await);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ const LARGEST_FILE: usize = 64 * 1024;
 /// The smallest modulus, in bits.
 const SMALLEST_KEY: usize = 2048;
 
-/// A folder that has `{tenantId}.pem` for each tenant, and `{tenantId}.{version}.pem` for the keys before that one.
+/// A folder that has `{tenantId}.pem` for each tenant, and `{tenantId}.{version}.pem` for every key that was made for it.
 #[derive(Debug, Clone)]
 pub struct PemFolder {
     folder: PathBuf,

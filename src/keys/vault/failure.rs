@@ -67,32 +67,22 @@ impl Failure {
     }
 }
 
+/// What to do where the vault cannot be asked for want of a token.
+const TO_MEND: &str = "renew AZURE_CLIENT_SECRET if it has expired, and check AZURE_TENANT_ID and AZURE_CLIENT_ID; without them \
+                       it is the app's managed identity, and on your own machine `az login`";
+
 impl NoToken {
     /// What it means that the vault could not be asked.
     pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
-        if let Self::Unavailable { why, wait } = self {
-            let what = "the token service".to_owned();
-            return Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait);
-        }
-        let why = self.told();
-        Attempt::Failed(match self {
-            // That is about this machine, and nothing that a drop could be set aside for.
-            Self::NobodySignedIn => KeyError::Unavailable { what: vault.to_string(), source: why.into() },
-            _ => KeyError::Refused(format!("the token service gives no token for {vault} ({why})")),
-        })
-    }
-
-    /// Why there is no token, and what to do.
-    fn told(&self) -> String {
         match self {
-            Self::Unavailable { why, .. } => why.clone(),
-            Self::Refused(answered) => format!(
-                "{answered}: check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or without them the app's \
-                 managed identity"
-            ),
-            Self::NobodySignedIn => "there is no managed identity here, and nobody is signed in: `az login`, or set \
-                                     AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
-                .to_owned(),
+            Self::Unavailable { why, wait } => {
+                let what = "the token service".to_owned();
+                Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait)
+            }
+            Self::Refused(_) | Self::NobodySignedIn => {
+                let (what, why) = (vault.to_string(), self.to_string());
+                Attempt::Failed(KeyError::NoToken { what, why, todo: TO_MEND })
+            }
         }
     }
 }
@@ -102,10 +92,8 @@ pub(crate) fn of_secret<T>(error: &azure_core::Error, secret: &dyn fmt::Display)
     let told = |why: &str| format!("{secret} cannot be read: {why}");
     match Failure::of(error) {
         Failure::Unavailable { why, wait } => Attempt::Again(told(&why), wait),
-        Failure::NoToken(NoToken::Unavailable { why, wait }) => {
-            Attempt::Again(told(&format!("the token service did not answer ({why})")), wait)
-        }
-        Failure::NoToken(no_token) => Attempt::Failed(told(&no_token.told())),
+        Failure::NoToken(ref why @ NoToken::Unavailable { wait, .. }) => Attempt::Again(told(&why.to_string()), wait),
+        Failure::NoToken(why) => Attempt::Failed(told(&format!("{why}: {TO_MEND}"))),
         Failure::Unreadable => Attempt::Failed(told("what answers is no vault")),
         Failure::Refused(refusal) => {
             let answered = refusal.answered();

@@ -53,24 +53,19 @@ impl Token {
     }
 }
 
+/// What to do where the API cannot be asked for want of a token.
+const TO_MEND: &str = "renew PARTNER_APP_SECRET if it has expired, and check PARTNER_TENANT_ID, PARTNER_APP_ID and \
+                       VIVA_API_SCOPE; without a secret it is the app's own identity, and on your own machine `az login`";
+
 fn trouble(no_token: NoToken) -> Trouble {
-    let refused = |why: &str| {
-        KeyError::Refused(format!(
-            "the token service gives no token for the Viva Insights API ({why}): check PARTNER_TENANT_ID, \
-             PARTNER_APP_ID, PARTNER_APP_SECRET and VIVA_API_SCOPE, or without them the app's own identity"
-        ))
-    };
     match no_token {
         NoToken::Unavailable { why, wait } => {
             Trouble { error: KeyError::Unavailable { what: "the token service".to_owned(), source: why.into() }, wait }
         }
-        NoToken::Refused(answered) => refused(&answered).into(),
-        // That is about this machine, and nothing that a drop could be set aside for.
-        NoToken::NobodySignedIn => KeyError::Unavailable {
-            what: "the Viva Insights API".to_owned(),
-            source: "nobody is signed in with `az` or `azd`, and PARTNER_APP_SECRET is not set".into(),
+        NoToken::Refused(_) | NoToken::NobodySignedIn => {
+            let (what, why) = ("the Viva Insights API".to_owned(), no_token.to_string());
+            KeyError::NoToken { what, why, todo: TO_MEND }.into()
         }
-        .into(),
     }
 }
 
@@ -83,12 +78,14 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Verdict;
 
     #[test]
     fn a_refusal_names_the_settings_to_look_at() {
         let Trouble { error, .. } = trouble(NoToken::Refused("HTTP 401, AADSTS7000215".into()));
-        let KeyError::Refused(text) = error else { panic!("{error:?}") };
-        assert!(text.contains("(HTTP 401, AADSTS7000215): check PARTNER_TENANT_ID"), "{text}");
+        assert_eq!(error.verdict(), Verdict::TryAgain, "the drop can do nothing for it");
+        let text = error.to_string();
+        assert!(text.contains("answered HTTP 401, AADSTS7000215): renew PARTNER_APP_SECRET"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Key pairs in a folder: `{tenantId}.pem` is the newest, and `{tenantId}.{version}.pem` are those before it.
+//! Key pairs in a folder: `{tenantId}.pem` is the newest, and `{tenantId}.{version}.pem` are all that were ever made.
 //!
 //! A version is the beginning of the thumbprint, so a file says itself which version it is.
 
@@ -47,12 +47,16 @@ impl KeyCustody for PemFolder {
         on_worker(move || {
             let unwritten = |error| unwritable(&folder, error);
             fs::create_dir_all(&folder).map_err(unwritten)?;
-            let newest = find(&folder, tenant).map_err(unwritten)?;
-            if let Some(newest) = &newest {
-                keep_as_older(&folder, tenant, newest)?;
-            }
             let key = RsaPrivateKey::new(&mut OsRng, SMALLEST_KEY)
                 .map_err(|error| KeyError::Refused(format!("no RSA key can be made: {error}")))?;
+            // By its version first: of two who make one at the same time each may register its own, and one of them is
+            // written over as the newest.
+            keep(&key, &folder, tenant).map_err(unwritten)?;
+            let newest = find(&folder, tenant).map_err(unwritten)?;
+            if let Some(newest) = &newest {
+                // A person may have put it there.
+                keep(&read(newest)?, &folder, tenant).map_err(unwritten)?;
+            }
             let place = newest.clone().unwrap_or_else(|| expected(&folder, tenant));
             write(&key, &folder, &place, newest.is_some()).map_err(unwritten)?;
             Ok(public_half(&key))
@@ -127,16 +131,16 @@ fn public_half(key: &RsaPrivateKey) -> PublicKey {
     public
 }
 
-/// Gives the newest key a second name, by its version. What is there by that name is the same key.
-fn keep_as_older(folder: &Path, tenant: TenantId, newest: &Path) -> Result<(), KeyError> {
-    let version = public_half(&read(newest)?).version;
-    match fs::hard_link(newest, folder.join(format!("{tenant}.{version}.pem"))) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unwritable(folder, error)),
-        _ => Ok(()),
+/// Writes the key under its version, unless it is there.
+fn keep(key: &RsaPrivateKey, folder: &Path, tenant: TenantId) -> io::Result<()> {
+    let place = folder.join(format!("{tenant}.{}.pem", public_half(key).version));
+    match write(key, folder, &place, false) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        end => end,
     }
 }
 
-/// Writes the key for its owner alone, whole or not at all; over another one where that was kept.
+/// Writes the key for its owner alone, whole or not at all; over another one where it `replaces` that.
 fn write(key: &RsaPrivateKey, folder: &Path, place: &Path, replaces: bool) -> io::Result<()> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
     // A temporary file is for its owner alone, and stays so under its new name.
