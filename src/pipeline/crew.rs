@@ -17,13 +17,11 @@ use tokio::{
 
 /// Where work is given out.
 ///
-/// Its threads are of the blocking pool. They are called when there is work for them, and end when this is dropped and all
-/// work is done.
+/// Its threads are of the blocking pool. One stays until this is dropped and all work is done; others are called when work
+/// piles up, and leave when there is none.
 pub(super) struct Crew<W, D> {
-    /// How many threads there can be, and are.
     largest: usize,
-    threads: usize,
-    /// How much work waits before another one is called.
+    /// How much work waits before another thread is called.
     ahead: usize,
     next: u64,
     places: Arc<Semaphore>,
@@ -69,8 +67,9 @@ struct Queue<W> {
 
 struct Waiting<W> {
     pieces: VecDeque<Piece<W>>,
-    /// How many threads have nothing to do.
-    idle: usize,
+    threads: usize,
+    /// Whether the one thread that there is has nothing to do.
+    is_idle: bool,
     is_over: bool,
 }
 
@@ -85,11 +84,11 @@ pub(super) fn crew<W: Send + 'static, D: Send + 'static>(
     let places = Arc::new(Semaphore::new(room));
     // As wide as there are places, so that nobody who has one waits.
     let (done, receiver) = mpsc::channel(room);
-    let waiting = Waiting { pieces: VecDeque::new(), idle: 0, is_over: false };
+    let waiting = Waiting { pieces: VecDeque::new(), threads: 0, is_idle: false, is_over: false };
     let queue = Arc::new(Queue { waiting: Mutex::new(waiting), changed: Condvar::new() });
     let in_order = InOrder { next: 0, places: Arc::clone(&places), done: receiver, early: BTreeMap::new() };
     let work = Arc::new(work);
-    (Crew { largest: largest.get(), threads: 0, ahead, next: 0, places, queue, done, work }, in_order)
+    (Crew { largest: largest.get(), ahead, next: 0, places, queue, done, work }, in_order)
 }
 
 impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
@@ -99,14 +98,11 @@ impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
         let mut waiting = self.queue.waiting();
         waiting.pieces.push_back(Piece { number: self.next, work, place });
         self.next += 1;
-        let is_awake = self.threads > waiting.idle;
-        if is_awake && waiting.pieces.len() < self.ahead {
-            return Ok(());
-        }
-        if waiting.idle > 0 {
+        let has_too_few = waiting.threads == 0 || waiting.pieces.len() >= self.ahead;
+        if waiting.is_idle {
             self.queue.changed.notify_one();
-        } else if self.threads < self.largest {
-            self.threads += 1;
+        } else if has_too_few && waiting.threads < self.largest {
+            waiting.threads += 1;
             let (queue, done, work) = (Arc::clone(&self.queue), self.done.clone(), Arc::clone(&self.work));
             tokio::task::spawn_blocking(move || queue.do_all(&*work, &done));
         }
@@ -122,7 +118,7 @@ impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
 impl<W, D> Drop for Crew<W, D> {
     fn drop(&mut self) {
         self.queue.waiting().is_over = true;
-        self.queue.changed.notify_all();
+        self.queue.changed.notify_one();
     }
 }
 
@@ -137,14 +133,19 @@ impl<W> Queue<W> {
         }
     }
 
-    /// The next piece of work; `None` when there will be no more.
+    /// The next piece of work; `None` when there will be no more, or not enough for this thread as well.
     fn next(&self) -> Option<Piece<W>> {
         let mut waiting = self.waiting();
-        waiting.idle += 1;
-        let is_idle = |waiting: &mut Waiting<W>| waiting.pieces.is_empty() && !waiting.is_over;
-        let mut waiting = self.changed.wait_while(waiting, is_idle).unwrap_or_else(PoisonError::into_inner);
-        waiting.idle -= 1;
-        waiting.pieces.pop_front()
+        if waiting.threads == 1 {
+            let has_none = |waiting: &mut Waiting<W>| {
+                waiting.is_idle = waiting.pieces.is_empty() && !waiting.is_over;
+                waiting.is_idle
+            };
+            waiting = self.changed.wait_while(waiting, has_none).unwrap_or_else(PoisonError::into_inner);
+        }
+        let piece = waiting.pieces.pop_front();
+        waiting.threads -= usize::from(piece.is_none());
+        piece
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {
