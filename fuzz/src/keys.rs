@@ -48,7 +48,7 @@ pub fn check(bytes: &[u8]) {
 /// An error has no room for a value.
 fn says_little(error: &impl ToString) {
     let text = error.to_string();
-    assert!(text.len() < 200 && text.is_ascii(), "an error that quotes what it read: {text}");
+    assert!(text.len() < 130 && text.is_ascii(), "an error that quotes what it read: {text}");
 }
 
 fn written(wrapped: &WrappedKeys) -> Value {

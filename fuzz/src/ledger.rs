@@ -96,7 +96,7 @@ async fn is_begun_afresh(ledger: &Blobs) {
         ledger.reopen(&there(), &[file()], batch(), new_ids).await.expect("anything can be begun afresh");
     }
     let known = ledger.known(&there()).await.expect("what was written can be read");
-    assert!(known.ending.is_none(), "begun afresh, and ended");
+    assert!(known.ending.is_none(), "begun afresh, and has ended");
     let records = ledger.files(&there(), &[file()]).await.expect("what was written can be read");
     assert_eq!(records[&file().name].next_row, 0);
 }
