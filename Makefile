@@ -69,7 +69,7 @@ fuzz: ## Look for bytes that break a parser (TARGET=rows SECONDS=600; else each 
 	for target in $(TARGET); do \
 		mkdir -p target/fuzz/corpus/$$target; \
 		cargo fuzz run --sanitizer none --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
-			-max_len=4096 -max_total_time=$(SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
+			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
 # Azure's schemas are asked where they are at hand; that takes a validator. The rest is Python's own library.

@@ -16,6 +16,7 @@ pub mod layout;
 pub mod ledger;
 pub mod lines;
 pub mod metadata;
+pub mod retry;
 pub mod rows;
 pub mod settings;
 pub mod stages;
@@ -24,7 +25,7 @@ pub mod stages;
 pub type Check = fn(&[u8]);
 
 /// All checks, by the names of their targets and of the folders with their seeds.
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 11] = [
     ("event", event::check),
     ("gunzip", gunzip::check),
     ("inflate", inflate::check),
@@ -33,6 +34,7 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("ledger", ledger::check),
     ("lines", lines::check),
     ("metadata", metadata::check),
+    ("retry", retry::check),
     ("rows", rows::check),
     ("settings", settings::check),
 ];

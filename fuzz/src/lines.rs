@@ -21,7 +21,7 @@ pub fn check(bytes: &[u8]) {
         same_lines(bytes, longest, &pieces);
     }
     // That takes long, so it is not done for all.
-    if !bytes.is_empty() && longest.is_multiple_of(8) {
+    if !bytes.is_empty() && longest.is_multiple_of(32) {
         let text: Vec<u8> = bytes.iter().copied().cycle().take(SEVERAL_BLOCKS).collect();
         let pieces: Vec<&[u8]> = text.chunks(longest << 11).collect();
         same_lines(&text, bytes.len().max(longest), &pieces);
