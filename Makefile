@@ -3,15 +3,19 @@
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
 FLAMEGRAPH_VERSION := 0.6.15
+FUZZ_VERSION := 0.13.2
 PYTHON ?= python3
 # Which machine a package is for: x86_64 or aarch64, with the oldest glibc that it runs on.
 ARCH ?= x86_64
-TARGET := $(ARCH)-unknown-linux-gnu
+TRIPLE := $(ARCH)-unknown-linux-gnu
 GLIBC := 2.28
 BENCH_DROP := target/bench/million
+# What `make fuzz` looks into, and for how long each.
+TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
+SECONDS ?= 20
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +46,9 @@ $(BENCH_DROP): | build
 	target/release/vivadrop simulate --users 80000 --weeks 13 --seed 7 --out $@
 
 package: .venv/package ## Build, check and zip a release for Azure Functions on Linux (ARCH=x86_64 or aarch64)
-	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" || { echo 'first: rustup target add $(TARGET)' >&2; exit 1; }
-	PATH="$(CURDIR)/.venv/package/bin:$$PATH" cargo zigbuild --release --locked --bin vivadrop --target $(TARGET).$(GLIBC)
-	$(PYTHON) infra/package.py target/$(TARGET)/release/vivadrop --arch $(ARCH)
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TRIPLE)/lib" || { echo 'first: rustup target add $(TRIPLE)' >&2; exit 1; }
+	PATH="$(CURDIR)/.venv/package/bin:$$PATH" cargo zigbuild --release --locked --bin vivadrop --target $(TRIPLE).$(GLIBC)
+	$(PYTHON) infra/package.py target/$(TRIPLE)/release/vivadrop --arch $(ARCH)
 
 managed-app: ## Zip what a customer installs, for the marketplace or a service catalog
 	$(PYTHON) infra/managed_app.py
@@ -56,6 +60,17 @@ test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm first
 $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
 	touch $@
+
+# Without a sanitizer stable Rust will do, and there is no unsafe code of ours for one to look at. What is found anew goes to
+# target/, what breaks a promise to fuzz/artifacts/.
+fuzz: ## Look for bytes that break a parser (TARGET=rows SECONDS=600; else each for 20 s)
+	@cargo fuzz --version 2>/dev/null | grep -q ' $(FUZZ_VERSION)$$' || cargo install cargo-fuzz --version $(FUZZ_VERSION) --locked
+	cargo fuzz build --sanitizer none --target-dir target/fuzz
+	for target in $(TARGET); do \
+		mkdir -p target/fuzz/corpus/$$target; \
+		cargo fuzz run --sanitizer none --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
+			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 # Azure's schemas are asked where they are at hand; that takes a validator. The rest is Python's own library.
 infra-test: $(if $(VIVADROP_ARM_SCHEMAS),.venv/test) ## Check infra/: the templates, the deployment script, the package

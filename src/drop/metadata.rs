@@ -241,7 +241,8 @@ fn shown_errors(errors: Value) -> Option<String> {
         Value::Array(list) if list.iter().all(is_said) => list.into_iter().map(as_text).collect::<Vec<_>>().join("; "),
         other => as_text(other),
     };
-    (!text.trim().is_empty()).then(|| one_line(&text, LONGEST_ERRORS))
+    // Control characters alone say no more than blanks do.
+    Some(one_line(&text, LONGEST_ERRORS)).filter(|line| !line.is_empty())
 }
 
 fn is_said(error: &Value) -> bool {

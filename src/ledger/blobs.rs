@@ -258,7 +258,7 @@ impl Ledger for Blobs {
         let edition =
             found.as_ref().and_then(|(_, bytes)| record::drop(&path, bytes).ok()).map_or(0, |(_, edition)| edition);
         let condition = found.map_or(WriteIf::Absent, |(etag, _)| WriteIf::Matches(etag));
-        let text = record::of_drop(None, edition + u32::from(new_ids), OffsetDateTime::now_utc());
+        let text = record::of_drop(None, edition.wrapping_add(new_ids.into()), OffsetDateTime::now_utc());
         self.store.write(&path, text.into(), condition).await?;
         Ok(())
     }

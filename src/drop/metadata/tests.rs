@@ -85,7 +85,7 @@ fn a_row_count_that_is_none_is_refused_by_name() {
 
 #[test]
 fn blank_errors_are_none() {
-    for blank in ["null", r#""""#, r#""  \r\n ""#, "[]"] {
+    for blank in ["null", r#""""#, r#""  \r\n ""#, r#""\u0000\u007f""#, "[]"] {
         assert_eq!(parsed(&format!(r#"{{"Errors": {blank}}}"#)).errors, None, "{blank}");
     }
 }

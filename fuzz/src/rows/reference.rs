@@ -1,0 +1,165 @@
+//! A row decoded with serde_json and nothing of the decoder: slower, and plainly right.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use aes::{
+    Aes256,
+    cipher::{BlockModeDecrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7},
+};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use vivadrop::{
+    keys::AesKey,
+    stage::{
+        columns::{IS_ACTIVE, METRICS},
+        decode::{BadRowReason, RowRules},
+        decrypt::Cipher,
+    },
+};
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// A row as it should come out, with all its columns.
+pub(super) struct Row<'a> {
+    line: &'a str,
+    pub(super) members: Vec<Member<'a>>,
+}
+
+/// A member of a row.
+pub(super) struct Member<'a> {
+    /// As it is spelled.
+    pub(super) name: &'a str,
+    /// As it was spelled, and is to be.
+    was: &'a str,
+    pub(super) now: Cow<'a, str>,
+}
+
+/// What `line` should become.
+pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) -> Result<Row<'a>, BadRowReason> {
+    let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?;
+    let line = line.trim_matches([' ', '\t', '\r', '\n']);
+    let mut members = members(line).map_err(|_| BadRowReason::NotAnObject)?;
+    for member in &mut members {
+        let Some(name) = member.spelled().filter(|_| member.was.starts_with('"')) else { continue };
+        if rules.columns.as_ref().is_some_and(|columns| !columns.contains(&name)) {
+            continue;
+        }
+        // Half a character is neither Base64 nor a number nor a boolean.
+        let text = text_of(member.was).unwrap_or_else(|| "\u{FFFD}".into());
+        if rules.encrypted_columns.contains(&name) {
+            if !is_guid(&text) {
+                member.now = key.map_or(Ok("null".into()), |key| decrypted(rules, key, &name, &text))?.into();
+            }
+        } else if rules.typed && METRICS.contains(&&*name) && is_number(&text) {
+            member.now = text.into();
+        } else if rules.typed && name == IS_ACTIVE && matches!(&*text.to_ascii_lowercase(), "true" | "false") {
+            member.now = text.to_ascii_lowercase().into();
+        }
+    }
+    Ok(Row { line, members })
+}
+
+impl Row<'_> {
+    /// The line, with what changed in it.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut copied = 0;
+        for member in &self.members {
+            let Range { start, end } = place_of(member.was, self.line);
+            text += &self.line[copied..start];
+            text += &member.now;
+            copied = end;
+        }
+        text + &self.line[copied..]
+    }
+}
+
+/// Where `part` is in `whole`, which it was borrowed from: the difference of their addresses.
+fn place_of(part: &str, whole: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+impl Member<'_> {
+    /// The name that is meant, if it is text.
+    pub(super) fn spelled(&self) -> Option<String> {
+        text_of(self.name)
+    }
+}
+
+fn text_of(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
+}
+
+fn is_number(text: &str) -> bool {
+    let is_begun = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    is_begun && serde_json::from_str::<&RawValue>(text).is_ok_and(|number| number.get() == text)
+}
+
+fn is_guid(text: &str) -> bool {
+    let digits: Vec<_> = text.split('-').collect();
+    digits.iter().map(|digits| digits.len()).eq([8, 4, 4, 4, 12])
+        && digits.concat().bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+/// The JSON string of what was encrypted.
+fn decrypted(rules: &RowRules, key: &AesKey, name: &str, text: &str) -> Result<String, BadRowReason> {
+    let sealed = BASE64.decode(text).map_err(|_| BadRowReason::NotBase64(name.into()))?;
+    let ciphers = rules.column_cipher.map_or(vec![Cipher::Cbc, Cipher::Ctr], |cipher| vec![cipher]);
+    let opened = ciphers.into_iter().find_map(|cipher| String::from_utf8(open(cipher, key, &sealed)?).ok());
+    let opened = opened.ok_or_else(|| BadRowReason::Undecipherable(name.into()))?;
+    Ok(serde_json::Value::from(opened).to_string())
+}
+
+fn open(cipher: Cipher, AesKey { key, iv }: &AesKey, sealed: &[u8]) -> Option<Vec<u8>> {
+    match cipher {
+        Cipher::Ctr => {
+            let mut bytes = sealed.to_vec();
+            ctr::Ctr128BE::<Aes256>::new(key.into(), iv.into()).apply_keystream(&mut bytes);
+            Some(bytes)
+        }
+        Cipher::Cbc => cbc::Decryptor::<Aes256>::new(key.into(), iv.into()).decrypt_padded_vec::<Pkcs7>(sealed).ok(),
+    }
+}
+
+/// The members of a JSON object, those of one name as well.
+pub(super) fn members(object: &str) -> serde_json::Result<Vec<Member<'_>>> {
+    serde_json::from_str::<Members<'_>>(object).map(|members| members.0)
+}
+
+struct Members<'a>(Vec<Member<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+struct Collect;
+
+impl<'de> Visitor<'de> for Collect {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            let (name, was) = (name.get(), value.get());
+            members.push(Member { name, was, now: was.into() });
+        }
+        Ok(Members(members))
+    }
+}
