@@ -10,6 +10,7 @@ use vivadrop::{
         layout::Layout,
         lines::{Block, LineBlocks},
         text::Text,
+        window::Window,
     },
 };
 
@@ -20,11 +21,18 @@ pub struct Output<T = ()> {
     pub end: Result<T, Damage>,
 }
 
-/// Keeps what a stage hands on, in pieces of a bounded size.
-fn keep(text: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<(), Damage> {
-    |piece| {
-        assert!(piece.len() <= PIECE_BYTES, "a piece of {} bytes", piece.len());
+/// Keeps what a stage hands on, in pieces of a bounded size. Of what is in the window some is taken, some is left out.
+fn keep(text: &mut Vec<u8>) -> impl FnMut(&mut Window) -> Result<(), Damage> {
+    |window| {
+        let piece = window.piece();
+        assert!((1..=PIECE_BYTES).contains(&piece.len()), "a piece of {} bytes", piece.len());
         text.extend_from_slice(piece);
+        let waiting = window.text().len();
+        let block = window.take(waiting / 2);
+        assert!(text.ends_with(&[block.text(), window.text()].concat()), "what is taken is not what was written");
+        if waiting.is_multiple_of(3) {
+            window.skip(window.text().len());
+        }
         Ok(())
     }
 }
@@ -32,10 +40,10 @@ fn keep(text: &mut Vec<u8>) -> impl FnMut(&[u8]) -> Result<(), Damage> {
 /// Inflates; the end is how many bytes the data has, or `None` where it goes on.
 pub fn inflate(pieces: &[&[u8]]) -> Output<Option<usize>> {
     let (mut text, mut taken) = (Vec::new(), 0);
-    let mut inflate = Inflate::new();
+    let (mut inflate, mut window) = (Inflate::new(), Window::new());
     let mut push = |mut piece: &[u8]| {
         let length = piece.len();
-        let is_end = inflate.push(&mut piece, &mut keep(&mut text))?;
+        let is_end = inflate.push(&mut piece, &mut window, &mut keep(&mut text))?;
         taken += length - piece.len();
         if !is_end {
             assert!(piece.is_empty(), "stopped before the bytes ended, and the data had not");
@@ -51,36 +59,33 @@ pub fn inflate(pieces: &[&[u8]]) -> Output<Option<usize>> {
 /// Undoes gzip.
 pub fn gunzip(pieces: &[&[u8]]) -> Output {
     let mut text = Vec::new();
-    let mut gunzip = Gunzip::new();
-    let end = pieces.iter().try_for_each(|piece| gunzip.push(piece, &mut keep(&mut text)));
+    let (mut gunzip, mut window) = (Gunzip::new(), Window::new());
+    let end = pieces.iter().try_for_each(|piece| gunzip.push(piece, &mut window, &mut keep(&mut text)));
     Output { end: end.and_then(|()| gunzip.finish()), text }
 }
 
 /// Undoes the layers of a file. `None` where they need a key and there is none.
 pub fn unlayer(layout: Layout, key: Option<&AesKey>, pieces: &[&[u8]]) -> Option<Output> {
-    let mut text = Vec::new();
-    let mut keep = |piece: &[u8]| {
-        text.extend_from_slice(piece);
-        Ok(())
-    };
+    let (mut text, mut window) = (Vec::new(), Window::new());
     let mut layers = Text::new(layout, key)?;
-    let end = pieces.iter().try_for_each(|piece| layers.push(piece, &mut keep));
-    let end = end.and_then(|()| layers.finish(&mut keep));
+    let end = pieces.iter().try_for_each(|piece| layers.push(piece, &mut window, &mut keep(&mut text)));
+    let end = end.and_then(|()| layers.finish(&mut window, &mut keep(&mut text)));
     Some(Output { end, text })
 }
 
 /// Cuts text into blocks of lines with at most `longest` bytes.
 pub fn blocks(longest: usize, pieces: &[&[u8]]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = LineBlocks::new(longest);
+    let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
+    let mut keep = |block| {
+        blocks.push(block);
+        Ok::<_, Damage>(())
+    };
     for piece in pieces {
-        let pushed = lines.push(piece, &mut |block| {
-            blocks.push(block);
-            Ok::<_, Damage>(())
-        });
+        let pushed = window.write(piece, &mut |window| lines.push(window, &mut keep));
         assert_eq!(pushed, Ok(()), "nothing can fail here");
     }
-    blocks.extend(lines.finish());
+    blocks.extend(lines.finish(&mut window));
     blocks
 }
 
