@@ -4,7 +4,7 @@
 //! blocks; each waits when the next one has enough. So what one file has in memory does not depend on its size:
 //!
 //! ```text
-//!   range_bytes x (in_flight + READ_AHEAD + 1)         ReadWindow: ranges on their way, waiting, and being decrypted
+//!   range_bytes x (in_flight + 1)                      ReadWindow: ranges on their way or waiting, and being decrypted
 //! + 0.1 MiB                                            inflate's tables
 //! + 0.4 MiB x (BLOCKS_AHEAD + 2 + 2 x decoders)        blocks: filled, waiting or decoded, being decoded; and their rows
 //! + message x (in_flight + 1)                          Limits: batches on their way, each a message; none with `decode`
@@ -23,12 +23,10 @@ use futures::{
     StreamExt, future,
     stream::{self, BoxStream},
 };
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use self::{
-    crew::{Unwanted, crew},
-    unpack::{Stop, Unpacking, forward},
+    crew::crew,
+    unpack::{Stop, Unpacking},
 };
 use crate::{
     keys::Keys,
@@ -41,9 +39,6 @@ use crate::{
     store::{ByteStream, StoreError},
     verdict::{Reason, Verdict},
 };
-
-/// How many chunks of the store's wait for the thread that decrypts.
-const READ_AHEAD: usize = 2;
 
 /// How many blocks wait for a decoder, or for whoever takes their rows.
 const BLOCKS_AHEAD: usize = 4;
@@ -113,45 +108,32 @@ pub fn rows(
     rules: &FileRules,
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
-    let (byte_sender, byte_receiver) = mpsc::channel(READ_AHEAD);
-    let reading = AbortOnDropHandle::new(tokio::spawn(forward(bytes, byte_sender)));
     let decoder = Decoder::new(&rules.rows, keys.column.as_deref());
     let decode = move |block| trace::leaving_none(|| decoder.rows(&block));
-    let (mut crew, decoded) = crew(decoders, BLOCKS_AHEAD, decode);
-
+    let (decoders, decoded) = crew(decoders, BLOCKS_AHEAD, decode);
     let (key, rules, longest) = (keys.file.clone(), rules.clone(), rules.rows.longest_row);
-    let mut unpacking = Unpacking::new(byte_receiver, first_row);
-    let worker = tokio::task::spawn_blocking(move || {
-        let mut send = |block| match block {
-            Some(block) => crew.push(block),
-            None if crew.is_unwanted() => Err(Unwanted),
-            None => Ok(()),
-        };
-        trace::leaving_none(|| unpacking.run(key.as_deref(), &rules, &mut send))
-    });
+    let mut unpacking = Unpacking::new(bytes, first_row, decoders);
+    let worker = tokio::task::spawn_blocking(move || trace::leaving_none(|| unpacking.run(key.as_deref(), &rules)));
 
-    // The crew ends with the worker; how that ended is the last item.
+    // The decoders end with the worker; how that ended is the last item.
     let ended = stream::once(worker).filter_map(async |end| match end {
         Ok(Ok(())) => None,
         Ok(Err(Stop::Failed(error))) => Some(Err(error)),
-        // Whoever sees this listens: so it was a neighbour that died, and the file is not at its end.
-        Ok(Err(Stop::NobodyListens | Stop::Damaged(_))) | Err(_) => Some(Err(RowsError::Panicked)),
+        // Whoever sees this wants them: so it was a neighbour that died, and the file is not at its end.
+        Ok(Err(Stop::Unwanted | Stop::Damaged(_))) | Err(_) => Some(Err(RowsError::Panicked)),
     });
-    stream::unfold((decoded, reading), async |(mut decoded, reading)| {
-        let rows = decoded.next().await?;
-        Some((rows, (decoded, reading)))
-    })
-    .scan(first_row, move |row, decoded| {
-        let rows = match decoded {
-            Ok(Ok(rows)) => {
-                *row += rows.count();
-                Ok(rows)
-            }
-            Ok(Err(RowTooLong { row: within })) => Err(RowsError::RowTooLong { row: *row + within, longest }),
-            Err(crew::Panicked) => Err(RowsError::Panicked),
-        };
-        future::ready(Some(rows))
-    })
-    .chain(ended)
-    .boxed()
+    stream::unfold(decoded, async |mut decoded| Some((decoded.next().await?, decoded)))
+        .scan(first_row, move |row, decoded| {
+            let rows = match decoded {
+                Ok(Ok(rows)) => {
+                    *row += rows.count();
+                    Ok(rows)
+                }
+                Ok(Err(RowTooLong { row: within })) => Err(RowsError::RowTooLong { row: *row + within, longest }),
+                Err(crew::Panicked) => Err(RowsError::Panicked),
+            };
+            future::ready(Some(rows))
+        })
+        .chain(ended)
+        .boxed()
 }

@@ -109,9 +109,9 @@ impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
         Ok(())
     }
 
-    /// Whether nobody waits for what is done any more.
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.places.is_closed()
+    /// Waits until nobody waits for what is done any more.
+    pub(super) async fn unwanted(&self) {
+        self.done.closed().await;
     }
 }
 

@@ -2,53 +2,45 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
 
-use super::{FileRules, RowsError, crew::Unwanted};
+use super::{
+    FileRules, RowsError,
+    crew::{Crew, Unwanted},
+};
 use crate::{
     keys::AesKey,
     stage::{
         Damage,
-        decode::RowTooLong,
+        decode::{RowTooLong, Rows},
         layout::{self, HEAD_BYTES, LayoutError},
         lines::{Block, LineBlocks},
         past::ReadPast,
         text::Text,
         window::Window,
     },
-    store::{ByteStream, StoreError},
+    store::ByteStream,
 };
 
-/// What the thread is sent: bytes, an error, or `None` at the end of the file. A channel that closes without a `None` says
-/// that the file is not wanted any more: that must never look like a shorter file.
-pub(super) type Chunk = Option<Result<Bytes, StoreError>>;
-
-/// Sends the thread what comes from the store.
-pub(super) async fn forward(mut bytes: ByteStream, to: mpsc::Sender<Chunk>) {
-    while let Some(chunk) = bytes.next().await {
-        if to.send(Some(chunk)).await.is_err() {
-            return;
-        }
-    }
-    // Where nobody listens any more, nobody needs to know.
-    let _nobody_listens = to.send(None).await;
-}
+/// The decoders.
+pub(super) type Decoders = Crew<Block, Result<Rows, RowTooLong>>;
 
 /// What the thread has of its file.
 pub(super) struct Unpacking {
-    bytes: mpsc::Receiver<Chunk>,
+    bytes: ByteStream,
     /// How many bytes were taken.
     at: u64,
     is_at_end: bool,
     /// The first row that is wanted.
     first_row: u64,
+    decoders: Decoders,
 }
 
 /// Why the thread ends before the file does.
 pub(super) enum Stop {
     Failed(RowsError),
     /// The rows are not wanted any more.
-    NobodyListens,
+    Unwanted,
     Damaged(Damage),
 }
 
@@ -60,35 +52,24 @@ impl From<Damage> for Stop {
 
 impl From<Unwanted> for Stop {
     fn from(_: Unwanted) -> Self {
-        Self::NobodyListens
+        Self::Unwanted
     }
 }
 
 impl Unpacking {
-    pub(super) fn new(bytes: mpsc::Receiver<Chunk>, first_row: u64) -> Self {
-        Self { bytes, at: 0, is_at_end: false, first_row }
+    pub(super) fn new(bytes: ByteStream, first_row: u64, decoders: Decoders) -> Self {
+        Self { bytes, at: 0, is_at_end: false, first_row, decoders }
     }
 
-    /// Hands on the blocks from the line of the first row on that is wanted. It is asked with `None` whether anybody still
-    /// wants them, while there are none.
-    pub(super) fn run(
-        &mut self,
-        key: Option<&AesKey>,
-        rules: &FileRules,
-        next: &mut dyn FnMut(Option<Block>) -> Result<(), Unwanted>,
-    ) -> Result<(), Stop> {
-        self.unpack(key, rules, next).map_err(|stop| match stop {
+    /// Gives the decoders all blocks from the line of the first row on that is wanted.
+    pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
+        self.unpack(key, rules).map_err(|stop| match stop {
             Stop::Damaged(source) => Stop::Failed(RowsError::Damaged { at: self.at, source }),
             other => other,
         })
     }
 
-    fn unpack(
-        &mut self,
-        key: Option<&AesKey>,
-        rules: &FileRules,
-        next: &mut dyn FnMut(Option<Block>) -> Result<(), Unwanted>,
-    ) -> Result<(), Stop> {
+    fn unpack(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
         let (head, is_whole) = self.head()?;
         let failed = |error: LayoutError| Stop::Failed(error.into());
         let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(failed)?;
@@ -96,16 +77,22 @@ impl Unpacking {
         let longest = rules.rows.longest_row;
         let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
         let mut past = ReadPast::new(self.first_row, longest);
-        let mut send = |block| {
-            let too_long = |RowTooLong { row }| Stop::Failed(RowsError::RowTooLong { row, longest });
-            Ok::<_, Stop>(next(past.push(block).map_err(too_long)?)?)
-        };
-        text.push(&head, &mut window, &mut |window| lines.push(window, &mut send))?;
-        while let Some(bytes) = self.next()? {
-            text.push(&bytes, &mut window, &mut |window| lines.push(window, &mut send))?;
+        let too_long = |RowTooLong { row }| Stop::Failed(RowsError::RowTooLong { row, longest });
+        let mut bytes = Some(Bytes::from(head));
+        loop {
+            let decoders = &mut self.decoders;
+            let mut send = |block| match past.push(block).map_err(too_long)? {
+                Some(block) => Ok(decoders.push(block)?),
+                None => Ok(()),
+            };
+            let mut cut = |window: &mut Window| lines.push(window, &mut send);
+            let Some(chunk) = bytes else {
+                text.finish(&mut window, &mut cut)?;
+                return lines.finish(&mut window).map_or(Ok(()), send);
+            };
+            text.push(&chunk, &mut window, &mut cut)?;
+            bytes = self.next()?;
         }
-        text.finish(&mut window, &mut |window| lines.push(window, &mut send))?;
-        lines.finish(&mut window).map_or(Ok(()), send)
     }
 
     /// The first bytes of the file: all that detection looks at, and whether there are no more.
@@ -120,11 +107,20 @@ impl Unpacking {
         Ok((head, false))
     }
 
+    /// The next bytes of the file; waits for them as long as the rows are wanted.
     fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if self.is_at_end {
             return Ok(None);
         }
-        let Some(bytes) = self.bytes.blocking_recv().ok_or(Stop::NobodyListens)? else {
+        let (decoders, stream) = (&self.decoders, &mut self.bytes);
+        let next = Handle::current().block_on(async {
+            tokio::select! {
+                biased;
+                () = decoders.unwanted() => Err(Stop::Unwanted),
+                next = stream.next() => Ok(next),
+            }
+        })?;
+        let Some(bytes) = next else {
             self.is_at_end = true;
             return Ok(None);
         };

@@ -19,7 +19,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream::try_unfold};
+use futures::{
+    StreamExt,
+    stream::{self, try_unfold},
+};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
@@ -110,15 +113,13 @@ impl Store for LocalStore {
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let missing = || StoreError::Missing(blob.path.clone());
         let file = self.file(&blob.path).ok_or_else(missing)?;
-        let (etag, start) = (blob.etag.clone(), range.start);
-        let file = on_blocking_pool(blob.path.clone(), move |path| open(path, &file, &etag, start)).await?;
-        let reading = Reading {
-            file,
-            path: blob.path.clone(),
-            etag: blob.etag.clone(),
-            left: range.end.saturating_sub(range.start),
+        let etag = blob.etag.clone();
+        // The first chunk is most often the whole range.
+        let opened = on_blocking_pool(blob.path.clone(), move |path| Reading::open(path, &file, etag, range)?.chunk());
+        let Some((first, reading)) = opened.await? else {
+            return Ok(stream::empty().boxed());
         };
-        Ok(try_unfold(reading, Reading::chunk).boxed())
+        Ok(stream::iter([Ok(first)]).chain(try_unfold(reading, Reading::next)).boxed())
     }
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
@@ -213,32 +214,33 @@ struct Reading {
 }
 
 impl Reading {
+    fn open(path: &BlobPath, file: &Path, etag: ETag, range: Range<u64>) -> Result<Self, StoreError> {
+        // A pipe would block the open until somebody writes to it.
+        if !fs::metadata(file).map_err(|error| failed(path, error))?.is_file() {
+            return Err(StoreError::Missing(path.clone()));
+        }
+        let mut file = File::open(file).map_err(|error| failed(path, error))?;
+        same_version(path, &file, &etag)?;
+        file.seek(SeekFrom::Start(range.start)).map_err(|error| failed(path, error))?;
+        Ok(Self { file, path: path.clone(), etag, left: range.end.saturating_sub(range.start) })
+    }
+
     /// The next chunk. It counts once the file is still the version that was opened.
-    async fn chunk(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+    fn chunk(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        let wanted = self.left.min(CHUNK);
+        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        (&self.file).take(wanted).read_to_end(&mut chunk).map_err(|error| failed(&self.path, error))?;
+        same_version(&self.path, &self.file, &self.etag)?;
+        self.left -= chunk.len() as u64;
+        Ok((!chunk.is_empty()).then(|| (chunk.into(), self)))
+    }
+
+    async fn next(self) -> Result<Option<(Bytes, Self)>, StoreError> {
         if self.left == 0 {
             return Ok(None);
         }
-        on_blocking_pool(self.path.clone(), move |path| {
-            let wanted = self.left.min(CHUNK);
-            let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-            (&self.file).take(wanted).read_to_end(&mut chunk).map_err(|error| failed(path, error))?;
-            same_version(path, &self.file, &self.etag)?;
-            self.left -= chunk.len() as u64;
-            Ok((!chunk.is_empty()).then(|| (chunk.into(), self)))
-        })
-        .await
+        on_blocking_pool(self.path.clone(), move |_| self.chunk()).await
     }
-}
-
-fn open(path: &BlobPath, file: &Path, etag: &ETag, start: u64) -> Result<File, StoreError> {
-    // A pipe would block the open until somebody writes to it.
-    if !fs::metadata(file).map_err(|error| failed(path, error))?.is_file() {
-        return Err(StoreError::Missing(path.clone()));
-    }
-    let mut file = File::open(file).map_err(|error| failed(path, error))?;
-    same_version(path, &file, etag)?;
-    file.seek(SeekFrom::Start(start)).map_err(|error| failed(path, error))?;
-    Ok(file)
 }
 
 fn same_version(path: &BlobPath, file: &File, etag: &ETag) -> Result<(), StoreError> {

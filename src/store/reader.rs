@@ -38,7 +38,7 @@ impl Default for ReadWindow {
     fn default() -> Self {
         Self {
             range_bytes: const { NonZeroU64::new(1 << 20).expect("1 MiB is not 0") },
-            in_flight: const { NonZeroUsize::new(4).expect("4 is not 0") },
+            in_flight: const { NonZeroUsize::new(6).expect("6 is not 0") },
             patience: Patience::lasting(Duration::from_secs(60)),
         }
     }
