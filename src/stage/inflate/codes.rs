@@ -5,12 +5,15 @@
 //! | entry | 0..5 | 8..12 | 12..16 | 16..32 |
 //! |---|---|---|---|---|
 //! | literals | bits of their codes | how many, 1 or 2 | `LITERAL` | the bytes |
-//! | length, distance | bits of code and extra bits | bits of the code | | the smallest length or distance |
+//! | length | bits of codes and extra bits | bits of the codes | `LITERAL_BEFORE` or 0 | that literal, then the smallest length less 3 |
+//! | distance | bits of code and extra bits | bits of the code | | the smallest distance |
 //! | subtable | bits of the index | bits of the subtable's index | `EXCEPTION`, `SUBTABLE` | where it starts |
 //! | end of the block | bits of the code | | `EXCEPTION`, `END` | |
 //! | nothing | bits of the code | | `EXCEPTION` | |
 //!
 //! Bits 5 to 7 are zero, so that an entry can be the operand of a shift, which looks at six bits, as it is.
+
+use std::ops::Range;
 
 use super::Damage;
 
@@ -35,6 +38,11 @@ pub(super) const LITERAL: u32 = 1 << 15;
 pub(super) const EXCEPTION: u32 = 1 << 14;
 pub(super) const SUBTABLE: u32 = 1 << 13;
 pub(super) const END: u32 = 1 << 12;
+/// Only of lengths, which are no exceptions.
+const LITERAL_BEFORE: u32 = 1 << 13;
+
+/// The shortest length that there is.
+const SHORTEST: u16 = 3;
 
 /// The bits that an entry stands for, in a subtable those behind the index of the main table.
 pub(super) fn bits(entry: u32) -> u32 {
@@ -51,11 +59,25 @@ pub(super) fn middle(entry: u32) -> u32 {
     entry >> 8 & 15
 }
 
-/// The length or distance of an entry, with its extra bits from `buffer`, the bits that begin with its code.
-pub(super) fn with_extra(entry: u32, buffer: u64) -> usize {
+/// The literal that stands before a length, and how often it does: once or not at all.
+pub(super) fn literal_before(entry: u32) -> (u8, usize) {
+    (value(entry) as u8, usize::from(entry & LITERAL_BEFORE != 0))
+}
+
+/// The length of an entry, with its extra bits from `buffer`, the bits that begin with its code.
+pub(super) fn length(entry: u32, buffer: u64) -> usize {
+    usize::from(SHORTEST) + (entry >> 24) as usize + extra(entry, buffer)
+}
+
+/// The distance of an entry, with its extra bits from `buffer`, the bits that begin with its code.
+pub(super) fn distance(entry: u32, buffer: u64) -> usize {
+    value(entry) + extra(entry, buffer)
+}
+
+fn extra(entry: u32, buffer: u64) -> usize {
     // The lowest five bits count, and the shifts look at five: nothing needs to be masked.
-    let code_and_extra = buffer as u32 & (1_u32.wrapping_shl(entry).wrapping_sub(1));
-    value(entry) + code_and_extra.wrapping_shr(entry >> 8) as usize
+    let codes_and_extra = buffer as u32 & (1_u32.wrapping_shl(entry).wrapping_sub(1));
+    codes_and_extra.wrapping_shr(entry >> 8) as usize
 }
 
 const LENGTHS: [(u16, u8); 29] = [
@@ -128,13 +150,14 @@ pub(super) fn litlen(lengths: &[u8], table: &mut [u32; LITLEN_ENTRIES]) -> Resul
     Code::new(lengths, true)?.fill(LITLEN_BITS, true, table, |symbol, bits| match symbol {
         0..END_OF_BLOCK => (symbol as u32) << 16 | LITERAL | 1 << 8 | bits,
         END_OF_BLOCK => EXCEPTION | END | bits,
-        _ => extended(LENGTHS.get(symbol - END_OF_BLOCK - 1), bits),
+        _ => extended(LENGTHS.get(symbol - END_OF_BLOCK - 1), bits, |base| u32::from(base - SHORTEST) << 8),
     })
 }
 
 /// Makes the table of the distances whose codes have `lengths` bits.
 pub(super) fn distances(lengths: &[u8], table: &mut [u32; DISTANCE_ENTRIES]) -> Result<(), Damage> {
-    Code::new(lengths, true)?.fill(DISTANCE_BITS, false, table, |symbol, bits| extended(DISTANCES.get(symbol), bits))
+    Code::new(lengths, true)?
+        .fill(DISTANCE_BITS, false, table, |symbol, bits| extended(DISTANCES.get(symbol), bits, u32::from))
 }
 
 /// Makes the table of the code that the lengths of the other codes are written in. Its symbols stand as values.
@@ -142,9 +165,8 @@ pub(super) fn length_codes(lengths: &[u8], table: &mut [u32; 1 << LENGTH_CODE_BI
     Code::new(lengths, false)?.fill(LENGTH_CODE_BITS, false, table, |symbol, bits| (symbol as u32) << 16 | bits)
 }
 
-fn extended(base_and_extra: Option<&(u16, u8)>, bits: u32) -> u32 {
-    base_and_extra
-        .map_or(EXCEPTION | bits, |&(base, extra)| u32::from(base) << 16 | bits << 8 | (bits + u32::from(extra)))
+fn extended(base_and_extra: Option<&(u16, u8)>, bits: u32, value: impl Fn(u16) -> u32) -> u32 {
+    base_and_extra.map_or(EXCEPTION | bits, |&(base, extra)| value(base) << 16 | bits << 8 | (bits + u32::from(extra)))
 }
 
 /// A Huffman code: symbols in the order of their codes.
@@ -212,7 +234,7 @@ impl Code {
                 code = next_code(code, length);
             }
             if has_literals {
-                self.pairs(length, &codes, table);
+                self.pairs(length, &codes, table, &entry);
             }
             if length < index_bits {
                 table.copy_within(..1 << length, 1 << length);
@@ -221,18 +243,30 @@ impl Code {
         self.subtables(index_bits, code, table, entry)
     }
 
-    /// Literals whose codes have `length` bits together are looked up together.
-    fn pairs(&self, length: usize, codes: &[u16], table: &mut [u32]) {
+    /// A literal and a literal or length behind it whose codes have `length` bits together are looked up together.
+    fn pairs(&self, length: usize, codes: &[u16], table: &mut [u32], entry: impl Fn(usize, u32) -> u32) {
+        // Literals come before all others.
         let literals = |length: usize| {
-            let symbols = self.symbols(length);
-            let count = symbols.partition_point(|&symbol| usize::from(symbol) < END_OF_BLOCK);
-            symbols[..count].iter().zip(&codes[self.starts[length]..])
+            self.symbols(length).partition_point(|&symbol| usize::from(symbol) < END_OF_BLOCK) + self.starts[length]
         };
+        let with_codes = |range: Range<usize>| self.symbols[range.clone()].iter().zip(&codes[range]);
         for first_length in 1..length {
-            for (&first, &code) in literals(first_length) {
-                let entry = u32::from(first) << 16 | LITERAL | 2 << 8 | length as u32;
-                for (&second, &behind) in literals(length - first_length) {
-                    table[usize::from(code) | usize::from(behind) << first_length] = entry | u32::from(second) << 24;
+            let (bits, second_length) = (first_length as u32, length - first_length);
+            let second_literals = self.starts[second_length]..literals(second_length);
+            let others = second_literals.end..self.starts[second_length + 1];
+            for (&first, &code) in with_codes(self.starts[first_length]..literals(first_length)) {
+                let literal = u32::from(first) << 16;
+                for (&second, &behind) in with_codes(second_literals.clone()) {
+                    table[usize::from(code) | usize::from(behind) << first_length] =
+                        u32::from(second) << 24 | literal | LITERAL | 2 << 8 | length as u32;
+                }
+                for (&second, &behind) in with_codes(others.clone()) {
+                    let second = entry(usize::from(second), second_length as u32);
+                    if second & EXCEPTION == 0 {
+                        // The bits of the literal's code count among those of both fields.
+                        table[usize::from(code) | usize::from(behind) << first_length] =
+                            second + (bits << 8 | bits) | literal | LITERAL_BEFORE;
+                    }
                 }
             }
         }
