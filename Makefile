@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
-FLAMEGRAPH_VERSION := 0.6.15
+INFERNO_VERSION := 0.12.8
 FUZZ_VERSION := 0.13.2
 PYTHON ?= python3
 # Which machine a package is for: x86_64 or aarch64, with the oldest glibc that it runs on.
@@ -36,9 +36,12 @@ bench-sinks: build $(AZURITE) .venv/bench ## Time delivery of a million rows to 
 	.venv/bench/bin/python benches/sinks.py target/release/vivadrop
 
 flamegraph: $(BENCH_DROP) ## Draw where decode spends its time: target/flamegraph.svg (needs perf)
-	@cargo flamegraph --version 2>/dev/null | grep -q ' $(FLAMEGRAPH_VERSION)$$' || cargo install flamegraph --version $(FLAMEGRAPH_VERSION) --locked
-	CARGO_PROFILE_RELEASE_STRIP=none cargo flamegraph --bin vivadrop --output target/flamegraph.svg -- decode $(BENCH_DROP)/drop \
+	@cargo install --list | grep -q '^inferno v$(INFERNO_VERSION):' || \
+		cargo install inferno --version $(INFERNO_VERSION) --locked --no-default-features --features cli
+	cargo build --profile profiling --bin vivadrop
+	perf record --quiet --freq 999 --call-graph dwarf --output target/perf.data target/profiling/vivadrop decode $(BENCH_DROP)/drop \
 		--private-key $(BENCH_DROP)/private-key.pem --decryption-keys $(BENCH_DROP)/decryption-keys.json > /dev/null
+	perf script --no-inline --input target/perf.data | inferno-collapse-perf | inferno-flamegraph > target/flamegraph.svg
 
 $(BENCH_DROP): | build
 	rm -rf $@

@@ -27,7 +27,7 @@ pub struct Limits {
     pub batch: BatchLimits,
     /// How many messages of one file are on their way at once.
     pub in_flight: NonZeroUsize,
-    /// How many blocks are decoded at once; each is some 256 KiB of text, and as much again of rows.
+    /// How many blocks are decoded at once at most; each is some 256 KiB of text, and as much again of rows.
     pub decoders: NonZeroUsize,
     /// How many bad rows a file may have.
     pub bad_rows_allowed: u64,

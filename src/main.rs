@@ -7,6 +7,9 @@ use vivadrop::cli::{Arguments, run};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Zeroes what is freed. Our own types do that for keys; the libraries on a key's way (TLS, HTTP, JSON, RSA) do not.
+///
+/// The system's allocator below it will do, since buffers are used again: with mimalloc a million rows took as long, and
+/// 14 MiB more.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -6,13 +6,13 @@
 //! ```text
 //!   range_bytes x (in_flight + 1)                      ReadWindow: ranges on their way or waiting, and being decrypted
 //! + 0.1 MiB                                            inflate's tables
-//! + 0.4 MiB x (BLOCKS_AHEAD + 2 + 2 x decoders)        blocks: filled, waiting or decoded, being decoded; and their rows
+//! + 0.4 MiB x (2 x BLOCKS_AHEAD + 3 + 2 x decoders)    buffers of blocks and of their rows, used again until the file ends
 //! + message x (in_flight + 1)                          Limits: batches on their way, each a message; none with `decode`
 //! ```
 //!
-//! A block is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines with the 32 KiB before them, or one line of up
-//! to `MAX_ROW_BYTES`; a message is `BATCH_BYTES` of rows, or one row. That is 11 MiB with what is set by default on two
-//! cores, and some 8 MiB of messages.
+//! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines with the 32 KiB before them and room for more;
+//! where a line is longer than that, up to twice the line. A message is `BATCH_BYTES` of rows, or one row. That is 14 MiB with
+//! what is set by default on two cores, and some 8 MiB of messages.
 
 mod crew;
 mod unpack;
@@ -26,7 +26,7 @@ use futures::{
 
 use self::{
     crew::crew,
-    unpack::{Stop, Unpacking},
+    unpack::{End, Unpacking},
 };
 use crate::{
     keys::Keys,
@@ -118,9 +118,9 @@ pub fn rows(
     // The decoders end with the worker; how that ended is the last item.
     let ended = stream::once(worker).filter_map(async |end| match end {
         Ok(Ok(())) => None,
-        Ok(Err(Stop::Failed(error))) => Some(Err(error)),
+        Ok(Err(End::Failed(error))) => Some(Err(error)),
         // Whoever sees this wants them: so it was a neighbour that died, and the file is not at its end.
-        Ok(Err(Stop::Unwanted | Stop::Damaged(_))) | Err(_) => Some(Err(RowsError::Panicked)),
+        Ok(Err(End::Unwanted)) | Err(_) => Some(Err(RowsError::Panicked)),
     });
     stream::unfold(decoded, async |mut decoded| Some((decoded.next().await?, decoded)))
         .scan(first_row, move |row, decoded| {

@@ -73,6 +73,8 @@ pub enum Outcome {
         reason: Reason,
         /// The same in words, where they are on record.
         message: Option<String>,
+        /// Whether nothing is left to be done, as there is while another run works on other files.
+        is_over: bool,
     },
     /// There is no job metadata: not a drop, or not yet.
     NoDrop,

@@ -1,7 +1,8 @@
 //! The arrows of the diagram, one file each: decrypt, gunzip, lines, decode, batch.
 //!
-//! Each stage is a core that knows no I/O. What takes bytes has a `push` that hands on what the bytes become, piece by
-//! piece, and a `finish` that says whether the end is one. [`layout`] chooses the stages for a file, [`text`] joins them.
+//! Each stage is a core that knows no I/O. What takes bytes has a `push` that hands on what they become, piece by piece, and
+//! a `finish` that says whether the end is one. Text is written to a [`window`], from which [`lines`] takes blocks.
+//! [`layout`] chooses the stages for a file, [`text`] joins them.
 
 pub mod batch;
 pub mod buffers;
@@ -17,7 +18,7 @@ pub mod text;
 pub mod trace;
 pub mod window;
 
-/// Where a stage hands its pieces on. An error stops the stage.
+/// Where a stage hands on pieces that are no text yet. An error stops the stage.
 pub type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
 
 /// How many bytes a stage hands on at once, at most: small enough to stay in a core's cache until the next stage is done

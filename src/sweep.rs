@@ -3,9 +3,9 @@
 //! Events get lost, and so do hosts. A sweep lists what lies in the drop containers, and runs every drop that is newer than
 //! the watermark. A run does what is left to do, so a drop that has ended, or that a living run works on, costs a look.
 //!
-//! The watermark stands before the oldest drop that has not ended, or else at the newest blob. All drops up to it have ended
-//! and are not looked at again, nor delivered again once the ledger has forgotten them; a drop that gets a new blob is as
-//! new as that blob.
+//! The watermark stands before the oldest drop that has not ended, or else at the newest blob. All drops up to it have ended,
+//! or were open for too long, and are not looked at again, nor delivered again once the ledger has forgotten them; a drop
+//! that gets a new blob is as new as that blob. Whoever replays a drop sees to its end himself.
 
 mod watermark;
 
@@ -25,7 +25,7 @@ use crate::{
 const OPEN_AT_MOST: Duration = Duration::days(30);
 
 /// How far the watermark stays behind the present and behind what has not ended: what is listed in one moment need not be
-/// all that was written before it, and clocks differ.
+/// all that was written before it, and clocks differ, by less than this.
 const MARGIN: Duration = Duration::minutes(15);
 
 /// What a sweep found and did.
@@ -112,7 +112,10 @@ impl Report {
     fn count(&mut self, path: DropPath, outcome: Result<Outcome, RunError>) -> bool {
         match outcome {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
-            Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
+            Ok(Outcome::SetAside { is_over, .. }) => {
+                self.set_aside += 1;
+                return is_over;
+            }
             Ok(Outcome::Foreign(_)) => self.refused += 1,
             Ok(Outcome::Open { .. } | Outcome::NoDrop) => {
                 self.open += 1;

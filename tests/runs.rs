@@ -447,6 +447,27 @@ async fn a_run_does_not_wait_for_files_of_others_while_there_are_free_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drop_is_not_over_while_another_run_has_a_file_of_it_though_one_was_set_aside() {
+    let world = World::with_metadata(12).await;
+    world.put_rows("a", 7).await;
+    world.put("b", "no object\n").await;
+    let gate = Gate::before(&world.receiver);
+    let busy = Process::with(&world, None, 2, Arc::clone(&gate) as Arc<dyn Sink>);
+    let other = Process::new(&world);
+    let meanwhile = async {
+        gate.reached.notified().await;
+        let outcome = other.event("b").await.unwrap().unwrap();
+        gate.open.notify_one();
+        outcome
+    };
+    let (last, meanwhile) = tokio::join!(busy.event("a"), meanwhile);
+    // A sweep comes back to what is not over.
+    for (outcome, expected) in [(meanwhile, false), (last.unwrap().unwrap(), true)] {
+        assert!(matches!(outcome, Outcome::SetAside { is_over, .. } if is_over == expected), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_events_at_once_in_one_process_complete_the_drop_once() {
     let world = two_files().await;
     let process = Process::new(&world);

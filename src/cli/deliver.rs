@@ -55,7 +55,7 @@ async fn work_on(
                 "`{path}` is open: {rows} rows{of} are in, and there are files still to come"
             )))
         }
-        Ok(Outcome::SetAside { reason, message }) => {
+        Ok(Outcome::SetAside { reason, message, .. }) => {
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
             Err(Trouble::Refused(format!(
                 "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` starts it afresh"

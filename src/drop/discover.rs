@@ -90,7 +90,7 @@ impl DropContents {
                 let name = one_line(&blob.path.name, 200);
                 let line =
                     format!("passed over `{name}`: its name has `\\`, a control character or a step aside in it");
-                if is_news(&line) {
+                if is_news(&format!("{path}: {line}")) {
                     warn!(drop.path = %path, "{line}");
                 }
             }

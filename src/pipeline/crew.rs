@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
@@ -17,13 +20,13 @@ use tokio::{
 
 /// Where work is given out.
 ///
-/// Its threads are of the blocking pool. One stays until this is dropped and all work is done; others are called when work
+/// Its threads are of the blocking pool, which has hundreds: enough for the few files that a process has in hand. One stays until this is dropped and all work is done; others are called when work
 /// piles up, and leave when there is none.
 pub(super) struct Crew<W, D> {
     largest: usize,
     /// How much work waits before another thread is called.
     ahead: usize,
-    next: u64,
+    given: Arc<AtomicU64>,
     places: Arc<Semaphore>,
     queue: Arc<Queue<W>>,
     done: mpsc::Sender<Done<D>>,
@@ -33,13 +36,15 @@ pub(super) struct Crew<W, D> {
 /// Where what was done comes out, in order.
 pub(super) struct InOrder<D> {
     next: u64,
+    /// How many pieces of work there were so far.
+    given: Arc<AtomicU64>,
     places: Arc<Semaphore>,
     done: mpsc::Receiver<Done<D>>,
     /// What was done before its turn.
     early: BTreeMap<u64, Done<D>>,
 }
 
-/// The work panicked.
+/// The work panicked; or nobody came to do it, since the runtime ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Panicked;
 
@@ -86,9 +91,16 @@ pub(super) fn crew<W: Send + 'static, D: Send + 'static>(
     let (done, receiver) = mpsc::channel(room);
     let waiting = Waiting { pieces: VecDeque::new(), threads: 0, is_idle: false, is_over: false };
     let queue = Arc::new(Queue { waiting: Mutex::new(waiting), changed: Condvar::new() });
-    let in_order = InOrder { next: 0, places: Arc::clone(&places), done: receiver, early: BTreeMap::new() };
+    let given = Arc::new(AtomicU64::new(0));
+    let in_order = InOrder {
+        next: 0,
+        given: Arc::clone(&given),
+        places: Arc::clone(&places),
+        done: receiver,
+        early: BTreeMap::new(),
+    };
     let work = Arc::new(work);
-    (Crew { largest: largest.get(), ahead, next: 0, places, queue, done, work }, in_order)
+    (Crew { largest: largest.get(), ahead, given, places, queue, done, work }, in_order)
 }
 
 impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
@@ -96,8 +108,8 @@ impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
     pub(super) fn push(&mut self, work: W) -> Result<(), Unwanted> {
         let place = Handle::current().block_on(Arc::clone(&self.places).acquire_owned()).map_err(|_| Unwanted)?;
         let mut waiting = self.queue.waiting();
-        waiting.pieces.push_back(Piece { number: self.next, work, place });
-        self.next += 1;
+        let number = self.given.fetch_add(1, Ordering::Relaxed);
+        waiting.pieces.push_back(Piece { number, work, place });
         let has_too_few = waiting.threads == 0 || waiting.pieces.len() >= self.ahead;
         if waiting.is_idle {
             self.queue.changed.notify_one();
@@ -161,8 +173,14 @@ impl<D> InOrder<D> {
                 self.next += 1;
                 return Some(done.result);
             }
-            let done = self.done.recv().await?;
-            self.early.insert(done.number, done);
+            match self.done.recv().await {
+                Some(done) => {
+                    self.early.insert(done.number, done);
+                }
+                // What never came must not look like the end.
+                None if self.next < self.given.load(Ordering::Relaxed) => return Some(Err(Panicked)),
+                None => return None,
+            }
         }
     }
 }
@@ -175,10 +193,7 @@ impl<D> Drop for InOrder<D> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        thread,
-    };
+    use std::{sync::atomic::AtomicUsize, thread};
 
     use tokio::task::spawn_blocking;
 
@@ -231,6 +246,23 @@ mod tests {
         assert_eq!(done.next().await, Some(Err(Panicked)));
         assert_eq!(done.next().await, Some(Ok(2)));
         assert_eq!(done.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_does_is_not_the_end() {
+        let (mut crew, mut done) = crew(threads(1), 4, |number: u32| number);
+        // As if a thread had been called that never came.
+        crew.queue.waiting().threads = 1;
+        spawn_blocking(move || crew.push(7)).await.unwrap().unwrap();
+        assert_eq!(done.next().await, Some(Err(Panicked)));
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_work_out_is_told_that_nobody_waits_while_there_is_none() {
+        let (crew, done) = crew::<(), ()>(threads(1), 1, |()| ());
+        let giving = tokio::spawn(async move { crew.unwanted().await });
+        drop(done);
+        giving.await.unwrap();
     }
 
     #[tokio::test]

@@ -37,10 +37,15 @@ pub(super) struct Unpacking {
 }
 
 /// Why the thread ends before the file does.
-pub(super) enum Stop {
+pub(super) enum End {
     Failed(RowsError),
     /// The rows are not wanted any more.
     Unwanted,
+}
+
+/// The same, before it is known where the damage is.
+enum Stop {
+    End(End),
     Damaged(Damage),
 }
 
@@ -50,9 +55,15 @@ impl From<Damage> for Stop {
     }
 }
 
+impl From<RowsError> for Stop {
+    fn from(error: RowsError) -> Self {
+        Self::End(End::Failed(error))
+    }
+}
+
 impl From<Unwanted> for Stop {
     fn from(_: Unwanted) -> Self {
-        Self::Unwanted
+        Self::End(End::Unwanted)
     }
 }
 
@@ -62,27 +73,26 @@ impl Unpacking {
     }
 
     /// Gives the decoders all blocks from the line of the first row on that is wanted.
-    pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
+    pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), End> {
         self.unpack(key, rules).map_err(|stop| match stop {
-            Stop::Damaged(source) => Stop::Failed(RowsError::Damaged { at: self.at, source }),
-            other => other,
+            Stop::Damaged(source) => End::Failed(RowsError::Damaged { at: self.at, source }),
+            Stop::End(end) => end,
         })
     }
 
     fn unpack(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
         let (head, is_whole) = self.head()?;
-        let failed = |error: LayoutError| Stop::Failed(error.into());
-        let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(failed)?;
-        let mut text = Text::new(layout, key).ok_or(LayoutError::NoKey).map_err(failed)?;
+        let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(RowsError::Layout)?;
+        let mut text = Text::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
         let longest = rules.rows.longest_row;
         let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
         let mut past = ReadPast::new(self.first_row, longest);
-        let too_long = |RowTooLong { row }| Stop::Failed(RowsError::RowTooLong { row, longest });
+        let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, longest };
         let mut bytes = Some(Bytes::from(head));
         loop {
             let decoders = &mut self.decoders;
             let mut send = |block| match past.push(block).map_err(too_long)? {
-                Some(block) => Ok(decoders.push(block)?),
+                Some(block) => Ok::<_, Stop>(decoders.push(block)?),
                 None => Ok(()),
             };
             let mut cut = |window: &mut Window| lines.push(window, &mut send);
@@ -116,7 +126,7 @@ impl Unpacking {
         let next = Handle::current().block_on(async {
             tokio::select! {
                 biased;
-                () = decoders.unwanted() => Err(Stop::Unwanted),
+                () = decoders.unwanted() => Err(Unwanted),
                 next = stream.next() => Ok(next),
             }
         })?;
@@ -124,7 +134,7 @@ impl Unpacking {
             self.is_at_end = true;
             return Ok(None);
         };
-        let bytes = bytes.map_err(|source| Stop::Failed(RowsError::Read { at: self.at, source }))?;
+        let bytes = bytes.map_err(|source| RowsError::Read { at: self.at, source })?;
         self.at += bytes.len() as u64;
         Ok(Some(bytes))
     }

@@ -25,7 +25,7 @@ impl Look {
         };
         is_current.then_some(match ending.reason {
             None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows },
-            Some(reason) => Outcome::SetAside { reason, message: ending.message.clone() },
+            Some(reason) => Outcome::SetAside { reason, message: ending.message.clone(), is_over: true },
         })
     }
 
@@ -71,7 +71,7 @@ impl Runner {
                 // The file had an announcement of its own.
                 self.record(look, look.scope(), Some((reason, record.message.as_deref())), &sum, None).await?;
             }
-            return Ok(Outcome::SetAside { reason, message: record.message.clone() });
+            return Ok(Outcome::SetAside { reason, message: record.message.clone(), is_over });
         }
         if let Some(expected) = expected.filter(|&expected| sum.rows > expected) {
             let rows = sum.rows;
@@ -122,7 +122,7 @@ impl Runner {
         self.record(look, scope, Some((reason, Some(message))), &sum, Some(announced)).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
-        Ok(Outcome::SetAside { reason, message: Some(message.to_owned()) })
+        Ok(Outcome::SetAside { reason, message: Some(message.to_owned()), is_over: true })
     }
 
     async fn record(

@@ -22,19 +22,24 @@ pub struct Buffer {
 impl Buffers {
     /// An empty buffer with room for `capacity` bytes.
     pub fn take(&self, capacity: usize) -> Buffer {
-        let mut bytes = self.at_home(Vec::pop).unwrap_or_default();
-        bytes.clear();
-        bytes.reserve(capacity);
-        Buffer { bytes, home: Some(self.clone()) }
+        let mut buffer = self.again();
+        buffer.clear();
+        buffer.reserve(capacity);
+        buffer
     }
 
     /// A buffer that is filled with at least `length` bytes, whatever they are.
     pub fn take_filled(&self, length: usize) -> Buffer {
-        let mut bytes = self.at_home(Vec::pop).unwrap_or_default();
-        if bytes.len() < length {
-            bytes.resize(length, 0);
+        let mut buffer = self.again();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
         }
-        Buffer { bytes, home: Some(self.clone()) }
+        buffer
+    }
+
+    /// The buffer that came back last, as it was; or a new one.
+    fn again(&self) -> Buffer {
+        Buffer { bytes: self.at_home(Vec::pop).unwrap_or_default(), home: Some(self.clone()) }
     }
 
     fn at_home<T>(&self, work: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {

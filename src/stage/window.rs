@@ -1,5 +1,5 @@
 //! The window that text is written to: a buffer with the text that is not taken yet, and behind it room for more; before it
-//! what inflate copies from. Text is taken with the buffer it stands in, so it is written once and never moved.
+//! what inflate copies from. Text is taken with the buffer it stands in, so that it need not be moved.
 
 use super::{
     Damage, PIECE_BYTES,
@@ -11,7 +11,7 @@ use super::{
 const HISTORY_BYTES: usize = 32 << 10;
 
 /// How much may be written behind a piece, and is worthless.
-pub const SLACK_BYTES: usize = 320;
+pub(super) const SLACK_BYTES: usize = 320;
 
 /// How much a buffer has room for: a block with what stands before it, the line that it ends in, and the last piece.
 const BUFFER_BYTES: usize = HISTORY_BYTES + BLOCK_BYTES + 2 * PIECE_BYTES + SLACK_BYTES;

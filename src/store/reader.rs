@@ -34,7 +34,7 @@ pub struct ReadWindow {
 }
 
 impl Default for ReadWindow {
-    /// Four ranges of 1 MiB, and a minute without progress.
+    /// Six ranges of 1 MiB, and a minute without progress.
     fn default() -> Self {
         Self {
             range_bytes: const { NonZeroU64::new(1 << 20).expect("1 MiB is not 0") },
@@ -128,7 +128,7 @@ async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: Pati
 
 /// Goes on at the byte after `fetched` for as long as one connection lasts; says how many bytes there are then.
 ///
-/// The bytes are copied: a slice of a connection's buffer would keep all of that buffer alive.
+/// The bytes are copied, but where they come as one piece: a slice of a connection's buffer would keep all of it alive.
 async fn go_on(
     store: &dyn Store,
     blob: &Blob,
@@ -174,7 +174,7 @@ async fn copy_rest(
 /// Puts `chunk` behind what was fetched of `length` bytes.
 fn keep(fetched: &mut BytesMut, chunk: Bytes, length: usize) {
     if fetched.is_empty() && chunk.len() == length {
-        // All of it: nobody else has it, so it need not be copied.
+        // All of it, which is not copied where nobody else has it.
         *fetched = chunk.into();
     } else {
         fetched.reserve(length - fetched.len());

@@ -19,6 +19,16 @@ enum Ending {
 }
 
 fn inflated(bytes: &[u8], pieces: &[usize]) -> Ending {
+    // Sometimes half of the text is taken, sometimes all.
+    inflated_and(bytes, pieces, |window| {
+        let (count, waiting) = (window.text().len(), window.text().to_vec());
+        let block = window.take(if count.is_multiple_of(3) { count } else { count / 2 });
+        assert_eq!([block.text(), window.text()].concat(), waiting);
+    })
+}
+
+/// Inflates and does `what` with the window after each piece.
+fn inflated_and(bytes: &[u8], pieces: &[usize], what: impl Fn(&mut Window)) -> Ending {
     let mut text = Vec::new();
     let (mut inflate, mut window) = (Inflate::new(), Window::new());
     let mut rest = bytes;
@@ -27,10 +37,7 @@ fn inflated(bytes: &[u8], pieces: &[usize]) -> Ending {
         let ended = inflate.push(&mut piece, &mut window, &mut |window| {
             assert!((1..=PIECE_BYTES).contains(&window.piece().len()));
             text.extend_from_slice(window.piece());
-            // Sometimes half of it is taken, sometimes all.
-            let count = window.text().len();
-            let block = window.take(if count.is_multiple_of(3) { count } else { count / 2 });
-            assert!(text.ends_with(&[block.text(), window.text()].concat()));
+            what(window);
             Ok::<_, Damage>(())
         });
         match ended {
@@ -162,7 +169,11 @@ fn text_longer_than_the_window_is_inflated_in_pieces() {
     let text: Vec<u8> = (0..40).flat_map(|_| [&unit[..], &random().to_le_bytes()].concat()).collect();
     for level in [0, 1, 6, 9] {
         let bytes = deflated(&text, level, usize::MAX);
-        assert!(inflated(&bytes, &[65_536]) == Ending::Text(text.clone(), bytes.len()), "level {level}");
+        let (pieces, expected) = ([65_536], Ending::Text(text.clone(), bytes.len()));
+        assert!(inflated(&bytes, &pieces) == expected, "level {level}");
+        assert!(inflated_and(&bytes, &pieces, |_| {}) == expected, "level {level}, never taken");
+        let skip = |window: &mut Window| window.skip(window.text().len());
+        assert!(inflated_and(&bytes, &pieces, skip) == expected, "level {level}, never wanted");
     }
 }
 
