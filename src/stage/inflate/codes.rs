@@ -265,7 +265,7 @@ impl Code {
                     if second & EXCEPTION == 0 {
                         // The bits of the literal's code count among those of both fields.
                         table[usize::from(code) | usize::from(behind) << first_length] =
-                            second + (bits << 8 | bits) | literal | LITERAL_BEFORE;
+                            (second + (bits << 8 | bits)) | literal | LITERAL_BEFORE;
                     }
                 }
             }
