@@ -130,3 +130,36 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_does_not_grow_where_text_is_taken_or_left_out() {
+        let takes: [fn(&mut Window); 2] =
+            [|window| window.skip(window.text().len()), |window| drop(window.take(window.text().len()))];
+        for take in takes {
+            let mut window = Window::new();
+            for number in 0..400_000_u32 {
+                let next = &mut |window: &mut Window| {
+                    assert_eq!(window.text(), number.to_le_bytes().repeat(3));
+                    take(window);
+                    Ok::<_, ()>(())
+                };
+                window.write(&number.to_le_bytes().repeat(3), next).unwrap();
+            }
+            assert_eq!(window.buffer.len(), BUFFER_BYTES);
+        }
+    }
+
+    #[test]
+    fn text_that_nobody_takes_stays_whole() {
+        let mut window = Window::new();
+        let text: Vec<u8> = (0..3 * BUFFER_BYTES).map(|at| at as u8).collect();
+        window.write(&text, &mut |_| Ok::<_, ()>(())).unwrap();
+        assert_eq!(window.text(), text);
+        assert_eq!(window.take(5).text(), &text[..5]);
+        assert_eq!(window.text(), &text[5..]);
+    }
+}
