@@ -6,9 +6,10 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    drop::FileVersion,
     keys::Keys,
     ledger::{LedgerError, Status, Work},
-    message::{DropFacts, FileVersion, Message, around_rows},
+    message::{DropFacts, Message, around_rows},
     pipeline::{self, FileRules, RowsError},
     sink::{Sink, SinkError},
     stage::{

@@ -12,6 +12,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::store::{BlobPath, ETag};
+
 /// The customer, by Microsoft Entra tenant id. Written in small letters, read in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -40,26 +42,13 @@ impl FromStr for TenantId {
     }
 }
 
-/// Where a blob lies: container and name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlobPath {
-    /// The container.
-    pub container: String,
-    /// The blob's name: everything behind the container, not percent-encoded.
+/// One version of one data blob of a drop: what ids are made from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileVersion {
+    /// Its path below the drop.
     pub name: String,
-}
-
-impl BlobPath {
-    /// The blob `name` of `container`.
-    pub fn new(container: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { container: container.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for BlobPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.container, self.name)
-    }
+    /// Its version.
+    pub etag: ETag,
 }
 
 /// `container/folder` of a drop. The folder may be empty: a container can be a drop.

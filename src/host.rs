@@ -253,7 +253,7 @@ impl Handler {
         }
     }
 
-    async fn work_on(&self, blob: &crate::drop::BlobPath) -> Result<String, RunError> {
+    async fn work_on(&self, blob: &crate::store::BlobPath) -> Result<String, RunError> {
         let store = &*self.app.runner.store;
         let Some(path) = discover::find_drop(store, blob).await? else {
             let summary = format!("`{blob}` belongs to no drop yet: its job metadata will bring it in");

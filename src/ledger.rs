@@ -21,10 +21,10 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::survey::Survey;
 use crate::{
-    drop::{BlobPath, DropPath},
-    message::{FileVersion, MessageId},
+    drop::{DropPath, FileVersion},
+    message::MessageId,
     stage::batch::BatchLimits,
-    store::{ReadWholeError, StoreError},
+    store::{BlobPath, ReadWholeError, StoreError},
     verdict::{Reason, Verdict},
 };
 

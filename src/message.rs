@@ -18,7 +18,10 @@ pub use self::{
     size::{RowsSize, around_rows},
     text::RowsText,
 };
-use crate::{drop::TenantId, store::ETag, verdict::Reason};
+use crate::{
+    drop::{FileVersion, TenantId},
+    verdict::Reason,
+};
 
 /// One message to the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,15 +80,6 @@ pub struct DropFacts {
     /// How often the drop was replayed with new ids: part of every id, and of nothing that is sent.
     #[serde(skip)]
     pub edition: u32,
-}
-
-/// One version of one data blob of a drop: what ids are made from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileVersion {
-    /// Its path below the drop.
-    pub name: String,
-    /// Its version.
-    pub etag: ETag,
 }
 
 /// A row that could not be decoded, by its number within the file.
@@ -241,6 +235,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::store::ETag;
 
     fn facts() -> DropFacts {
         DropFacts {

@@ -18,15 +18,14 @@ use tracing::{debug, warn};
 use crate::{
     deliver::FileError,
     drop::{
-        BlobPath, DropPath,
+        DropPath, FileVersion,
         discover::{self, DropContents},
         tenant::{Foreign, Tenants},
     },
     keys::{KeyError, KeySource, Keys},
     ledger::{Known, Ledger, LedgerError, Scope, Status},
-    message::FileVersion,
     sink::SinkError,
-    store::{Blob, ReadWindow, Store, StoreError},
+    store::{Blob, BlobPath, ReadWindow, Store, StoreError},
     telemetry::is_news,
     terms::AllTerms,
     verdict::{Reason, Verdict},

@@ -4,6 +4,7 @@
 //! [`local::LocalStore`] and, for tests, [`memory::MemoryStore`]; `tests/contract/` is this contract as code.
 
 pub mod azure;
+mod blob_path;
 mod blob_url;
 pub mod local;
 pub mod memory;
@@ -18,8 +19,9 @@ use time::OffsetDateTime;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
+pub use self::blob_path::BlobPath;
 pub use self::reader::{ReadWholeError, ReadWindow, read, read_whole};
-use crate::{drop::BlobPath, verdict::Verdict};
+use crate::verdict::Verdict;
 
 /// The version of a blob, as the store names it, without quotes. Two versions of a blob never share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -158,7 +158,7 @@ fn newest_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{drop::BlobPath, store::ETag};
+    use crate::store::{BlobPath, ETag};
 
     fn blob(name: &str, minute: i64) -> Blob {
         let modified = OffsetDateTime::UNIX_EPOCH + Duration::minutes(minute);

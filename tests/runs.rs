@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use vivadrop::{
     deliver::Limits,
-    drop::{BlobPath, DropPath},
+    drop::DropPath,
     keys::{
         KeySource,
         unwrap::{KeyWrap, PemFolder},
@@ -32,7 +32,7 @@ use vivadrop::{
     sink::{Sink, SinkError, memory::Memory},
     stage::{batch::BatchLimits, layout::LayoutRules},
     store::{
-        ReadWindow, Store, WriteIf,
+        BlobPath, ReadWindow, Store, WriteIf,
         memory::{Fate, Faulty, MemoryStore},
         read_whole,
     },

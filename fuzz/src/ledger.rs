@@ -5,11 +5,10 @@ use std::{num::NonZeroUsize, sync::Arc};
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use vivadrop::{
-    drop::{BlobPath, DropPath},
+    drop::{DropPath, FileVersion},
     ledger::{Claim, Known, Ledger, LedgerError, Status, blobs::Blobs},
-    message::FileVersion,
     stage::batch::BatchLimits,
-    store::{ETag, Store, WriteIf, memory::MemoryStore},
+    store::{BlobPath, ETag, Store, WriteIf, memory::MemoryStore},
 };
 
 /// The version of the file in the seeds.

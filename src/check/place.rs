@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{Finding, State};
 use crate::{
-    drop::{BlobPath, DropPath, TenantId, tenant::Tenants},
+    drop::{DropPath, TenantId, tenant::Tenants},
     ledger::{Survey, blobs::Blobs},
-    store::{Store, StoreError, WriteIf},
+    store::{BlobPath, Store, StoreError, WriteIf},
 };
 
 /// The shortest lease that there is.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::event::BlobUrl;
 use crate::{
     config::DropContainer,
-    drop::{BlobPath, tenant::Tenants},
-    store::Store,
+    drop::tenant::Tenants,
+    store::{BlobPath, Store},
 };
 
 /// Decides which blobs are ours to look at.

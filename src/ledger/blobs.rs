@@ -19,10 +19,9 @@ use super::{
     work::{Held, Living},
 };
 use crate::{
-    drop::{BlobPath, DropPath},
-    message::FileVersion,
+    drop::{DropPath, FileVersion},
     stage::batch::BatchLimits,
-    store::{Blob, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
+    store::{Blob, BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 
 /// The largest record that is read. One of a drop lists its files, some hundred bytes each.

@@ -13,10 +13,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{ASK_EVERY, CHECKPOINT_EVERY, FileRecord, LEASE, LedgerError, RENEW_EVERY, record};
-use crate::{
-    drop::BlobPath,
-    store::{ETag, LeaseId, Store, StoreError, WriteIf},
-};
+use crate::store::{BlobPath, ETag, LeaseId, Store, StoreError, WriteIf};
 
 /// How long one request may take: a third of a lease, so that a request that hangs does not cost the claim.
 const REQUEST: Duration = RENEW_EVERY;

@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 
 use super::{Ending, FileRecord, LedgerError, Scope, Status};
 use crate::{
-    drop::BlobPath,
-    message::{FileVersion, MessageId},
+    drop::FileVersion,
+    message::MessageId,
     stage::batch::BatchLimits,
-    store::ETag,
+    store::{BlobPath, ETag},
     verdict::Reason,
 };
 

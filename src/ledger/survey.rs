@@ -7,10 +7,7 @@ use super::{
     blobs::{Blobs, READS_AT_ONCE},
     record,
 };
-use crate::{
-    drop::BlobPath,
-    store::{Blob, StoreError},
-};
+use crate::store::{Blob, BlobPath, StoreError};
 
 /// How many records are read at most, the newest first: a survey must not take longer the older a ledger gets.
 const MOST_RECORDS: usize = 10_000;
@@ -100,9 +97,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        drop::DropPath,
+        drop::{DropPath, FileVersion},
         ledger::{Ending, FileRecord, Known, Ledger, Scope},
-        message::FileVersion,
         stage::batch::BatchLimits,
         store::{ETag, Store, WriteIf, memory::MemoryStore},
         verdict::Reason,

@@ -14,10 +14,7 @@ use super::{
     FileRecord, LedgerError, Status, Work,
     keeper::{Keeper, Lease},
 };
-use crate::{
-    drop::BlobPath,
-    store::{ETag, StoreError},
-};
+use crate::store::{BlobPath, ETag, StoreError};
 
 /// The records on which runs of this process have claims that they have not let go of.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! How large a message is before it is made, to the byte, so that a batch can be cut to what a sink takes.
 
-use super::{BadRow, DropFacts, FileVersion, Message, RowsText};
+use super::{BadRow, DropFacts, Message, RowsText};
+use crate::drop::FileVersion;
 
 /// What goes around the entries of a list of bad rows.
 const AROUND_BAD_ROWS: usize = ",\"badRows\":[]".len();

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
-    drop::{BlobPath, TenantId},
-    store::{ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
+    drop::TenantId,
+    store::{BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 
 /// The version of the records that this vivadrop writes, and the only one that it reads.

@@ -9,8 +9,9 @@ use tracing::{error, info, warn};
 
 use super::{Look, Outcome, RunError, Runner, chain};
 use crate::{
+    drop::FileVersion,
     ledger::{Ending, FileRecord, Scope, Status},
-    message::{DropFacts, Failure, FileVersion, Message, MessageId},
+    message::{DropFacts, Failure, Message, MessageId},
     sink::{Sink, SinkError},
     verdict::Reason,
 };

@@ -2,12 +2,12 @@
 
 use crate::{
     drop::{
-        DropPath, TenantId,
+        DropPath, FileVersion, TenantId,
         discover::DropContents,
         metadata::{JobMetadata, MetadataError},
         tenant::{Foreign, Tenants},
     },
-    message::{DropFacts, FileVersion},
+    message::DropFacts,
     store::{Blob, ReadWholeError, Store, StoreError, read_whole},
 };
 

@@ -8,10 +8,10 @@ use tracing::{error, info};
 use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain, conclude::announce};
 use crate::{
     deliver::{FileError, FileJob, deliver_file},
-    drop::metadata::JobMetadata,
+    drop::{FileVersion, metadata::JobMetadata},
     keys::Keys,
     ledger::{Claim, FileRecord, Status, Work},
-    message::{Failure, FileVersion},
+    message::Failure,
     store::{Blob, StoreError, read},
     terms::Terms,
     verdict::{Reason, Verdict},

@@ -32,7 +32,7 @@ pub use self::{
     sas::{DropUrl, NoDropUrl},
 };
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
-use crate::drop::{BlobPath, is_plain_segment};
+use crate::{drop::is_plain_segment, store::BlobPath};
 
 /// How long one request may take, its repetitions included. Reading a body has no such limit, only one on silence.
 const CALL: Duration = Duration::from_secs(30);

@@ -30,7 +30,7 @@ use url::Url;
 
 use self::lease::Leases;
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
-use crate::drop::BlobPath;
+use crate::store::BlobPath;
 
 /// Bytes that are read from a file at once.
 const CHUNK: u64 = 1 << 20;

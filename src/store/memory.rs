@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
-use crate::drop::{BlobPath, is_plain_segment};
+use crate::{drop::is_plain_segment, store::BlobPath};
 
 /// Blobs in memory. Their addresses are `memory:///container/name`.
 #[derive(Debug, Clone, Default)]

@@ -68,7 +68,7 @@ pub enum ReadWholeError {
     #[error("`{path}` has {size} bytes, more than the {limit} that such a blob may have")]
     TooLarge {
         /// Which blob.
-        path: crate::drop::BlobPath,
+        path: crate::store::BlobPath,
         /// Its size in bytes.
         size: u64,
         /// How many bytes were allowed.

@@ -4,10 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{
-    drop::BlobPath,
-    store::{ReadWholeError, Store, StoreError, WriteIf, read_whole},
-};
+use crate::store::{BlobPath, ReadWholeError, Store, StoreError, WriteIf, read_whole};
 
 /// The largest watermark that is read: it has a hundred bytes.
 const LARGEST: u64 = 4 << 10;

@@ -9,8 +9,8 @@ use tokio::{
     net::TcpListener,
 };
 use vivadrop::{
-    drop::{BlobPath, TenantId},
-    store::WriteIf,
+    drop::TenantId,
+    store::{BlobPath, WriteIf},
     stub::{
         receiver::{Answer, Options, Receiver},
         viva_api::Behaviour,

@@ -6,9 +6,9 @@ use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use secrecy::SecretString;
 use serde_json::Value;
 use vivadrop::{
-    drop::{BlobPath, TenantId},
+    drop::TenantId,
     store::{
-        Store, StoreError, WriteIf,
+        BlobPath, Store, StoreError, WriteIf,
         azure::{Account, AzureStore},
     },
     stub::viva_api::Behaviour,

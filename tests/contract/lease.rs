@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use vivadrop::{
-    drop::BlobPath,
-    store::{LeaseId, StoreError, WriteIf},
-};
+use vivadrop::store::{BlobPath, LeaseId, StoreError, WriteIf};
 
 use crate::store::Keeper;
 

@@ -6,11 +6,10 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vivadrop::{
-    drop::{BlobPath, DropPath},
+    drop::{DropPath, FileVersion},
     ledger::{Claim, Ending, Known, Ledger, LedgerError, Scope, Status, Work, blobs::Blobs},
-    message::FileVersion,
     stage::batch::BatchLimits,
-    store::{ETag, Store, read_whole},
+    store::{BlobPath, ETag, Store, read_whole},
     verdict::Reason,
 };
 

@@ -6,15 +6,12 @@ use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::Bl
 use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use tempfile::TempDir;
-use vivadrop::{
-    drop::BlobPath,
-    store::{
-        Blob, ETag, ReadWindow, Store, StoreError, WriteIf,
-        azure::{Account, AzureStore},
-        local::LocalStore,
-        memory::MemoryStore,
-        read, read_whole,
-    },
+use vivadrop::store::{
+    Blob, BlobPath, ETag, ReadWindow, Store, StoreError, WriteIf,
+    azure::{Account, AzureStore},
+    local::LocalStore,
+    memory::MemoryStore,
+    read, read_whole,
 };
 
 use crate::support::azurite::{self, Azurite};

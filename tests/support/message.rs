@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use vivadrop::{
-    message::{DropFacts, FileVersion, Message},
+    drop::FileVersion,
+    message::{DropFacts, Message},
     store::ETag,
 };
 

@@ -8,14 +8,14 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
 use vivadrop::{
-    drop::{BlobPath, DropPath, TenantId},
+    drop::{DropPath, TenantId},
     keys::{
         details::wrapped_keys,
         unwrap::{KeyWrap, PemFile, unwrap_keys},
     },
     simulate::{SimulateOptions, Simulated, simulate},
     store::{
-        ETag, Store, WriteIf,
+        BlobPath, ETag, Store, WriteIf,
         azure::{Account, AzureStore},
         local::LocalStore,
     },

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    message::{DropFacts, FileVersion, Message, around_rows},
+    drop::FileVersion,
+    message::{DropFacts, Message, around_rows},
     stage::decode::BadRowReason,
     store::ETag,
 };

@@ -8,7 +8,7 @@ use std::error::Error;
 use azure_core::{error::ErrorKind, http::StatusCode};
 
 use super::super::StoreError;
-use crate::drop::BlobPath;
+use crate::store::BlobPath;
 
 /// Why the service gave no usable answer.
 #[derive(Debug, thiserror::Error)]

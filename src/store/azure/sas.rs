@@ -16,7 +16,7 @@ use super::{
     failure::store_error,
     signature::DelegationKey,
 };
-use crate::{drop::BlobPath, store::StoreError};
+use crate::store::{BlobPath, StoreError};
 
 /// What Microsoft lets a key of an identity be good for.
 const LONGEST_BY_IDENTITY: u16 = 7;

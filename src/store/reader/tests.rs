@@ -9,10 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::{
-    drop::BlobPath,
-    store::{ETag, LeaseId, WriteIf, local::LocalStore},
-};
+use crate::store::{BlobPath, ETag, LeaseId, WriteIf, local::LocalStore};
 
 /// What becomes of a connection.
 #[derive(Debug, Clone, Copy)]

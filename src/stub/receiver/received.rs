@@ -235,7 +235,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        message::{BadRow, DropFacts, Failure, FileVersion, Message},
+        drop::FileVersion,
+        message::{BadRow, DropFacts, Failure, Message},
         store::ETag,
         verdict::Reason,
     };
