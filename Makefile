@@ -57,8 +57,8 @@ managed-app: ## Zip what a customer installs, for the marketplace or a service c
 	$(PYTHON) infra/managed_app.py
 
 test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm first
-	cargo test --all-targets
-	cargo test --doc
+	cargo test --workspace --all-targets
+	cargo test --workspace --doc
 
 $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
@@ -91,13 +91,13 @@ infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 	touch $@
 
 fmt: ## Check the formatting
-	cargo fmt --check
+	cargo fmt --all --check
 
 clippy: ## Lint; warnings are errors here, not in the source
-	cargo clippy --all-targets -- --deny warnings
+	cargo clippy --workspace --all-targets -- --deny warnings
 
 doc: ## Check the documentation, private items too
-	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items
 
 deny: ## Check licences, bans and sources of all dependencies
 	@cargo deny --version 2>/dev/null | grep -q ' $(DENY_VERSION)$$' || cargo install cargo-deny --version $(DENY_VERSION) --locked

@@ -9,7 +9,7 @@ use azure_core::{
 use url::Url;
 
 use crate::{
-    config::{Config, DeliverTo, OwnTerms, PrivateKeysIn, Storage, TermsConfig},
+    config::{Config, DeliverTo, PrivateKeysIn, Storage, TenantOverrides, TenantSettings},
     drop::TenantId,
     host::guard::Guard,
     identity::Identity,
@@ -25,16 +25,16 @@ use crate::{
     sink::{
         Sink,
         queue::{self, Queue},
-        sealed::Sealed,
         stdout::Stdout,
-        webhook::{NoClient, Webhook},
+        vault_secret_webhook::VaultSecretWebhook,
+        webhook::{InvalidClient, Webhook},
     },
     store::{
         ReadWindow, Store,
         azure::{AccountError, AzureStore},
-        local::{LocalStore, NoFolder},
+        local::{FolderError, LocalStore},
     },
-    terms::{AllTerms, Terms},
+    tenant_config::{TenantConfig, TenantConfigs},
 };
 
 /// The working parts.
@@ -50,13 +50,13 @@ pub struct App {
 
 /// Why the parts cannot be put together on this machine.
 #[derive(Debug, thiserror::Error)]
-pub enum NoApp {
+pub enum AppError {
     /// The storage account's client cannot be made.
     #[error("DropStorage is not usable")]
     Account(#[from] AccountError),
     /// The folder in its place cannot be opened.
     #[error("DropStorage is not usable")]
-    Folder(#[from] NoFolder),
+    Folder(#[from] FolderError),
     /// The vault's client cannot be made.
     #[error("the vault of PRIVATE_KEYS is not usable")]
     Vault(#[from] vault::NotUsable),
@@ -68,14 +68,14 @@ pub enum NoApp {
     Secret(#[source] vault::NotUsable),
     /// The webhook's client cannot be made.
     #[error("the webhook is not usable")]
-    Webhook(#[from] NoClient),
+    Webhook(#[from] InvalidClient),
     /// The queue's client cannot be made.
     #[error("the queue is not usable")]
-    Queue(#[from] queue::NoClient),
+    Queue(#[from] queue::InvalidClient),
 }
 
 /// Puts the parts together; connects to nothing yet.
-pub fn wire(config: Config) -> Result<App, NoApp> {
+pub fn wire(config: Config) -> Result<App, AppError> {
     let store = store(&config.drop_storage)?;
     let api = &config.viva_api;
     let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
@@ -83,7 +83,7 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         private_keys: private_keys(&config.private_keys, &config.identity)?,
         wrap: config.key_wrap,
         api: VivaApi::new(&api.url, credential, api.scope.clone())?,
-        may_be_missing: config.terms.rules.layout.allow_plaintext,
+        may_be_missing: config.common.rules.layout.allow_plaintext,
     };
     let custody = custody(&config.private_keys, &config.identity)?;
     let guard = Guard {
@@ -97,29 +97,33 @@ pub fn wire(config: Config) -> Result<App, NoApp> {
         store,
         tenants: config.tenants,
         keys,
-        terms: terms(config.terms, config.own_terms, &config.identity)?,
+        tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
         window: ReadWindow::default(),
     };
     Ok(App { runner, guard, custody })
 }
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
-fn terms(common: TermsConfig, own: BTreeMap<TenantId, OwnTerms>, identity: &Identity) -> Result<AllTerms, NoApp> {
+fn tenant_configs(
+    common: TenantSettings,
+    own: BTreeMap<TenantId, TenantOverrides>,
+    identity: &Identity,
+) -> Result<TenantConfigs, AppError> {
     let sink = |deliver_to| sink(deliver_to, identity);
-    let common = Terms::new(sink(common.deliver_to)?, common.rules, common.limits);
-    let own = own.into_iter().map(|(tenant, OwnTerms { rules, limits, deliver_to })| {
+    let common = TenantConfig::new(sink(common.deliver_to)?, common.rules, common.limits);
+    let own = own.into_iter().map(|(tenant, TenantOverrides { rules, limits, deliver_to })| {
         let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
-        Ok((tenant, Terms::new(sink, rules, limits)))
+        Ok((tenant, TenantConfig::new(sink, rules, limits)))
     });
-    Ok(AllTerms { own: own.collect::<Result<_, NoApp>>()?, common })
+    Ok(TenantConfigs { own: own.collect::<Result<_, AppError>>()?, common })
 }
 
-fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, NoApp> {
+fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, AppError> {
     Ok(match deliver_to {
         DeliverTo::Webhook(webhook, None) => Arc::new(Webhook::new(*webhook)?),
         DeliverTo::Webhook(webhook, Some(secret)) => {
-            let credential = vault_credential(identity).map_err(NoApp::Secret)?;
-            Arc::new(Sealed::new(*webhook, secret, credential).map_err(NoApp::Secret)?)
+            let credential = vault_credential(identity).map_err(AppError::Secret)?;
+            Arc::new(VaultSecretWebhook::new(*webhook, secret, credential).map_err(AppError::Secret)?)
         }
         DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
         DeliverTo::Stdout => Arc::new(Stdout::new()),
@@ -127,7 +131,7 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, NoA
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.
-pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, NoApp> {
+pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
     Ok(match place {
         PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
         PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
@@ -146,7 +150,7 @@ fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vau
 }
 
 /// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
-pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, NoApp> {
+pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
     Ok(match place {
         PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
         PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
@@ -154,7 +158,7 @@ pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn Key
 }
 
 /// The store of a storage account, or of a folder in its place.
-pub fn store(storage: &Storage) -> Result<Arc<dyn Store>, NoApp> {
+pub fn store(storage: &Storage) -> Result<Arc<dyn Store>, AppError> {
     Ok(match storage {
         Storage::Azure(account) => Arc::new(AzureStore::new(account)?),
         Storage::Local(folder) => Arc::new(LocalStore::new(folder)?),

@@ -33,7 +33,7 @@ const AT_ONCE: usize = 8;
 
 /// All that is looked at.
 #[derive(Debug)]
-pub struct Premises {
+pub struct CheckTargets {
     /// Where drops lie.
     pub store: Arc<dyn Store>,
     /// Where the storage account is, where it is one.
@@ -56,7 +56,7 @@ pub struct Premises {
     pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
 }
 
-impl Premises {
+impl CheckTargets {
     /// Looks at everything; what was found, in order, as it is found.
     pub fn findings(&self) -> impl Stream<Item = Finding> + '_ {
         let mut looks: Vec<BoxFuture<'_, Vec<Finding>>> = Vec::new();

@@ -13,10 +13,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, NotUsable, Settings},
-    demo, host,
-    run::chain,
-    telemetry,
+    config::{Config, InvalidSettings, Settings},
+    demo,
+    error_chain::error_chain,
+    host, telemetry,
     verdict::Verdict,
 };
 
@@ -116,7 +116,7 @@ impl FileFlags {
 
 /// Why a command ends badly: its exit code, and what is said.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum CliError {
     /// 1: it could not finish; trying again may help.
     TryAgain(String),
     /// 2: usage or settings.
@@ -127,18 +127,18 @@ pub(crate) enum Trouble {
     Said(u8),
 }
 
-impl Trouble {
+impl CliError {
     /// What an error with a verdict comes to.
     pub(crate) fn of(verdict: Verdict, error: &dyn std::error::Error) -> Self {
         match verdict {
-            Verdict::TryAgain => Self::TryAgain(chain(error)),
-            Verdict::SetAside(_) => Self::Refused(chain(error)),
+            Verdict::TryAgain => Self::TryAgain(error_chain(error)),
+            Verdict::SetAside(_) => Self::Refused(error_chain(error)),
         }
     }
 }
 
-impl From<NotUsable> for Trouble {
-    fn from(report: NotUsable) -> Self {
+impl From<InvalidSettings> for CliError {
+    fn from(report: InvalidSettings) -> Self {
         Self::Usage(report.to_string())
     }
 }
@@ -158,31 +158,31 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Onboard(arguments) => onboard::onboard(&arguments).await,
         Command::Check => check::check().await,
         Command::Demo(arguments) => {
-            demo::demo(&arguments).await.map_err(|error| Trouble::TryAgain(format!("{error:#}")))
+            demo::demo(&arguments).await.map_err(|error| CliError::TryAgain(format!("{error:#}")))
         }
     };
     let (code, said) = match end {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Trouble::TryAgain(said)) => (1, format!("could not finish: {said}")),
-        Err(Trouble::Usage(said)) => (2, said),
-        Err(Trouble::Refused(said)) => (3, format!("refused: {said}")),
-        Err(Trouble::Said(code)) => return ExitCode::from(code),
+        Err(CliError::TryAgain(said)) => (1, format!("could not finish: {said}")),
+        Err(CliError::Usage(said)) => (2, said),
+        Err(CliError::Refused(said)) => (3, format!("refused: {said}")),
+        Err(CliError::Said(code)) => return ExitCode::from(code),
     };
     eprintln!("{said}");
     ExitCode::from(code)
 }
 
-async fn serve() -> Result<(), Trouble> {
+async fn serve() -> Result<(), CliError> {
     let settings = Settings::from_env();
     let (port, config) = match (host::port(&settings), Config::read(&settings)) {
         (Ok(port), Ok(config)) => (port, config),
         (port, config) => {
-            let complaints = [port.err(), config.err()].into_iter().flatten().flat_map(|NotUsable(all)| all);
-            return Err(NotUsable(complaints.collect()).into());
+            let complaints = [port.err(), config.err()].into_iter().flatten().flat_map(|InvalidSettings(all)| all);
+            return Err(InvalidSettings(complaints.collect()).into());
         }
     };
     telemetry::for_the_host();
     let deadline = config.deadline;
-    let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
-    host::serve(port, app, deadline).await.map_err(|error| Trouble::TryAgain(chain(&error)))
+    let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
+    host::serve(port, app, deadline).await.map_err(|error| CliError::TryAgain(error_chain(&error)))
 }

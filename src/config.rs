@@ -6,8 +6,8 @@
 mod onboard;
 mod queue;
 mod reader;
+mod tenant_settings;
 mod tenants;
-mod terms;
 mod words;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -16,12 +16,12 @@ use url::Url;
 
 pub use self::{
     onboard::OnboardConfig,
-    terms::{DeliverTo, OwnTerms, TermsConfig},
+    tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
 };
 use self::{
     reader::Reader,
+    tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
     tenants::TenantList,
-    terms::{decoders, file_rules, own_terms, terms},
     words::{ApiUrl, ContainerName, Span},
 };
 use crate::{
@@ -78,9 +78,9 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Settings {
 
 /// The settings that are not usable, one complaint each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub struct NotUsable(pub Vec<String>);
+pub struct InvalidSettings(pub Vec<String>);
 
-impl fmt::Display for NotUsable {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
             1 => f.write_str("1 setting is not usable")?,
@@ -110,9 +110,9 @@ pub struct Config {
     /// `VIVA_API_URL` and how to be let in there.
     pub viva_api: VivaApiConfig,
     /// How files are read and where their rows go.
-    pub terms: TermsConfig,
+    pub common: TenantSettings,
     /// The terms of tenants that have settings of their own in `TENANTS`.
-    pub own_terms: BTreeMap<TenantId, OwnTerms>,
+    pub tenant_overrides: BTreeMap<TenantId, TenantOverrides>,
     /// `DEADLINE`: how long an event is worked on at most.
     pub deadline: Duration,
 }
@@ -157,7 +157,7 @@ pub struct VivaApiConfig {
 
 impl Config {
     /// Reads all settings; complains about all that are not usable.
-    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         // Everything is read before anything is used: the first complaint must not hide the others.
         let drop_storage = reader.storage("DropStorage");
@@ -168,10 +168,10 @@ impl Config {
         let identity = reader.identity();
         let key_wrap = reader.or("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
-        let terms = terms(&reader, drop_storage.as_ref());
-        let own_terms = tenants
+        let common = common_settings(&reader, drop_storage.as_ref());
+        let tenant_overrides = tenants
             .as_ref()
-            .and_then(|tenants: &TenantList| own_terms(&reader, settings, drop_storage.as_ref(), &tenants.own));
+            .and_then(|tenants: &TenantList| tenant_overrides(&reader, settings, drop_storage.as_ref(), &tenants.own));
         let deadline = reader.or("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
@@ -189,8 +189,8 @@ impl Config {
                 identity: identity?,
                 key_wrap: key_wrap?,
                 viva_api: viva_api?,
-                terms: terms?,
-                own_terms: own_terms?,
+                common: common?,
+                tenant_overrides: tenant_overrides?,
                 deadline: deadline.map(|Span(span)| span)?,
             })
         })
@@ -212,7 +212,7 @@ pub struct DecodeConfig {
 
 impl DecodeConfig {
     /// Reads these settings; complains about all that are not usable.
-    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         let (rules, bad_rows_allowed) = (file_rules(&reader), reader.or("BAD_ROWS_ALLOWED", "0"));
         let (key_wrap, decoders) = (reader.or("KEY_WRAP", "auto"), decoders(&reader));
@@ -233,7 +233,7 @@ pub struct UploadConfig {
 
 impl UploadConfig {
     /// Reads these settings; complains about all that are not usable.
-    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
         reader.finish(|| Some(Self { drop_storage: drop_storage?, drop_container: drop_container? }))

@@ -21,10 +21,10 @@ use tokio::{
 use crate::{
     config::Settings,
     simulate::{SimulateOptions, Simulated, simulate},
-    stub::{
-        receiver::{Options, Received, Receiver},
-        viva_api::VivaApiStub,
-    },
+};
+use testkit::{
+    receiver::{Options, Received, Receiver},
+    viva_api::VivaApiStub,
 };
 
 /// How many weeks the demo's drop covers.
@@ -60,7 +60,7 @@ async fn show(arguments: &DemoArguments, folder: &Path) -> Result<()> {
     let place = lay(&made, folder)?;
 
     let answer = serde_json::from_slice(&std::fs::read(&made.decryption_keys)?)?;
-    let api = VivaApiStub::start([(made.copy_activity_id.to_string(), made.tenant, answer)]).await?;
+    let api = VivaApiStub::start([(made.copy_activity_id.to_string(), made.tenant.0, answer)]).await?;
     let receiver = Receiver::start(Options { keep_rows: false, signed: true }).await?;
     println!("2. a Viva Insights API at {}, a webhook receiver at {}", api.url(), receiver.url());
 

@@ -28,16 +28,16 @@ impl fmt::Display for TenantId {
 /// The text is no tenant id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a GUID such as 00000000-0000-4000-8000-000000000000")]
-pub struct NoGuid;
+pub struct InvalidTenantId;
 
 impl FromStr for TenantId {
-    type Err = NoGuid;
+    type Err = InvalidTenantId;
 
     /// Takes the hyphenated form alone: `urn:`, braces and bare digits are no tenant ids in a path.
-    fn from_str(text: &str) -> Result<Self, NoGuid> {
+    fn from_str(text: &str) -> Result<Self, InvalidTenantId> {
         match Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => Ok(Self(id)),
-            _ => Err(NoGuid),
+            _ => Err(InvalidTenantId),
         }
     }
 }
@@ -92,18 +92,18 @@ impl fmt::Display for DropPath {
 /// The text is no `container/folder`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `container/folder`, without `.`, `..` or empty segments")]
-pub struct NoDropPath;
+pub struct InvalidDropPath;
 
 impl FromStr for DropPath {
-    type Err = NoDropPath;
+    type Err = InvalidDropPath;
 
     /// Reads `container/folder`; one slash at either end is forgiven.
-    fn from_str(text: &str) -> Result<Self, NoDropPath> {
+    fn from_str(text: &str) -> Result<Self, InvalidDropPath> {
         let text = text.strip_prefix('/').unwrap_or(text);
         let text = text.strip_suffix('/').unwrap_or(text);
         let (container, folder) = text.split_once('/').unwrap_or((text, ""));
         if !text.split('/').all(is_plain_segment) {
-            return Err(NoDropPath);
+            return Err(InvalidDropPath);
         }
         Ok(Self::new(container, folder))
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_drop_path_takes_no_step_up_or_aside() {
         for text in ["", "/", "a//b", "a/../b", "a/./b", "..", "a/b\\c", "a/b\0"] {
-            assert_eq!(text.parse::<DropPath>(), Err(NoDropPath), "{text:?}");
+            assert_eq!(text.parse::<DropPath>(), Err(InvalidDropPath), "{text:?}");
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
     fn a_tenant_id_is_the_hyphenated_form_in_any_case() {
         let small: TenantId = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap();
         assert_eq!("9F1C7FD3-1A33-4F2B-9D3C-0A8F6F2D7E10".parse(), Ok(small));
-        assert_eq!("9f1c7fd31a334f2b9d3c0a8f6f2d7e10".parse::<TenantId>(), Err(NoGuid));
-        assert_eq!("{9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10}".parse::<TenantId>(), Err(NoGuid));
+        assert_eq!("9f1c7fd31a334f2b9d3c0a8f6f2d7e10".parse::<TenantId>(), Err(InvalidTenantId));
+        assert_eq!("{9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10}".parse::<TenantId>(), Err(InvalidTenantId));
     }
 }

@@ -33,9 +33,10 @@ use self::{
 };
 use crate::{
     app::App,
-    config::{NotUsable, Settings},
+    config::{InvalidSettings, Settings},
     drop::{DropPath, discover},
-    run::{Outcome, RunError, chain},
+    error_chain::error_chain,
+    run::{Outcome, RunError},
 };
 
 /// How many events are worked on at once; further ones wait for their turn. Bounds the memory of the process: that of one
@@ -49,16 +50,16 @@ const GRACE: Duration = Duration::from_secs(8);
 const ELSEWHERE: &str = "there is nothing here: events are posted to /function";
 
 /// The port that the host wants us on.
-pub fn port(settings: &Settings) -> Result<u16, NotUsable> {
+pub fn port(settings: &Settings) -> Result<u16, InvalidSettings> {
     const NAME: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
     match settings.get(NAME).map(str::parse) {
         Some(Ok(port)) => Ok(port),
-        Some(Err(_)) => Err(NotUsable(vec![format!("{NAME} is not usable: expected a port number")])),
+        Some(Err(_)) => Err(InvalidSettings(vec![format!("{NAME} is not usable: expected a port number")])),
         None => {
             let why = format!(
                 "{NAME} is not set: expected the port that the Functions host gives; start it with `func start`"
             );
-            Err(NotUsable(vec![why]))
+            Err(InvalidSettings(vec![why]))
         }
     }
 }
@@ -246,7 +247,7 @@ impl Handler {
         };
         tokio::select! {
             done = tokio::time::timeout(self.deadline, work) => match done {
-                Ok(end) => end.map_err(|error| chain(&error)),
+                Ok(end) => end.map_err(|error| error_chain(&error)),
                 Err(_) => Err(format!("it was not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
             },
             () = self.stopping.cancelled() => Err("the handler was told to stop".into()),

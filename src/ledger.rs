@@ -35,7 +35,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// A claim that is still there this long after it was first seen was renewed since, or taken by another run.
-pub const HELD_BY_THE_LIVING: Duration = LEASE.saturating_add(Duration::from_secs(2));
+pub const LEASE_RENEWED_AFTER: Duration = LEASE.saturating_add(Duration::from_secs(2));
 
 /// How often a claim that another run holds is asked for.
 pub const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ pub struct Known {
     /// How it ended, if it had.
     pub ending: Option<Ending>,
     /// How often it was replayed with new ids.
-    pub edition: u32,
+    pub generation: u32,
     /// Which version of its record said so: an ending is recorded over that one alone.
     version: Option<crate::store::ETag>,
 }
@@ -174,10 +174,10 @@ pub trait Ledger: std::fmt::Debug + Send + Sync + 'static {
             if let Some(claim) = self.try_claim(drop, file, batch).await? {
                 return Ok(claim);
             }
-            if asked >= since + HELD_BY_THE_LIVING {
+            if asked >= since + LEASE_RENEWED_AFTER {
                 return Ok(Claim::AnsweredByAnother);
             }
-            sleep_until((asked + ASK_EVERY).min(since + HELD_BY_THE_LIVING)).await;
+            sleep_until((asked + ASK_EVERY).min(since + LEASE_RENEWED_AFTER)).await;
         }
     }
 
@@ -198,7 +198,7 @@ pub trait Ledger: std::fmt::Debug + Send + Sync + 'static {
     /// Forgets how these files and the drop ended, so that the next run begins them at row 0. Fails with
     /// [`LedgerError::InUse`] where a run works on one of them.
     ///
-    /// Batches stay what they were, and so do ids; with `new_ids` the drop gets another edition, and `batch` as the limits
+    /// Batches stay what they were, and so do ids; with `new_ids` the drop gets another generation, and `batch` as the limits
     /// of its files: a receiver may have refused the old ones.
     async fn reopen(
         &self,

@@ -79,7 +79,7 @@ pub struct DropFacts {
     pub request_end_date: Option<String>,
     /// How often the drop was replayed with new ids: part of every id, and of nothing that is sent.
     #[serde(skip)]
-    pub edition: u32,
+    pub generation: u32,
 }
 
 /// A row that could not be decoded, by its number within the file.
@@ -128,7 +128,7 @@ impl Message {
             &file.etag.0,
             &range.start.to_string(),
             &range.end.to_string(),
-            &drop.edition.to_string(),
+            &drop.generation.to_string(),
         ]);
         let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
         let mut head = envelope(&id, "viva.insights.rows", data);
@@ -214,8 +214,8 @@ pub struct Failure<'a> {
 fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId {
     let mut files = files.to_vec();
     files.sort();
-    let edition = drop.edition.to_string();
-    let mut parts = vec![ending, &drop.path, drop.id.as_deref().unwrap_or_default(), &edition];
+    let generation = drop.generation.to_string();
+    let mut parts = vec![ending, &drop.path, drop.id.as_deref().unwrap_or_default(), &generation];
     for file in &files {
         parts.extend([file.name.as_str(), &file.etag.0]);
     }
@@ -245,7 +245,7 @@ mod tests {
             table: None,
             request_start_date: Some("2026-08-16T00:00:00Z".into()),
             request_end_date: None,
-            edition: 0,
+            generation: 0,
         }
     }
 
@@ -284,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn another_edition_has_other_ids_and_says_nothing_of_it() {
-        let again = DropFacts { edition: 1, ..facts() };
+    fn another_generation_has_other_ids_and_says_nothing_of_it() {
+        let again = DropFacts { generation: 1, ..facts() };
         let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, RowsText::default(), &[]).id;
         assert_ne!(id(&facts()), id(&again));
         assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(again).unwrap());

@@ -14,8 +14,8 @@
 //! where a line is longer than that, up to twice the line. A message is `BATCH_BYTES` of rows, or one row. That is 14 MiB with
 //! what is set by default on two cores, and some 8 MiB of messages.
 
-mod crew;
 mod unpack;
+mod worker_pool;
 
 use std::num::NonZeroUsize;
 
@@ -25,8 +25,8 @@ use futures::{
 };
 
 use self::{
-    crew::crew,
     unpack::{End, Unpacking},
+    worker_pool::worker_pool,
 };
 use crate::{
     keys::Keys,
@@ -34,10 +34,10 @@ use crate::{
         Damage,
         decode::{Decoder, RowRules, RowTooLong, Rows},
         layout::{LayoutError, LayoutRules},
-        trace,
     },
     store::{ByteStream, StoreError},
     verdict::{Reason, Verdict},
+    wipe::with_stack_wiped,
 };
 
 /// How many blocks wait for a decoder, or for whoever takes their rows.
@@ -109,11 +109,11 @@ pub fn rows(
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
     let decoder = Decoder::new(&rules.rows, keys.column.as_deref());
-    let decode = move |block| trace::leaving_none(|| decoder.rows(&block));
-    let (decoders, decoded) = crew(decoders, BLOCKS_AHEAD, decode);
+    let decode = move |block| with_stack_wiped(|| decoder.rows(&block));
+    let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
     let (key, rules, longest) = (keys.file.clone(), rules.clone(), rules.rows.longest_row);
     let mut unpacking = Unpacking::new(bytes, first_row, decoders);
-    let worker = tokio::task::spawn_blocking(move || trace::leaving_none(|| unpacking.run(key.as_deref(), &rules)));
+    let worker = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
     // The decoders end with the worker; how that ended is the last item.
     let ended = stream::once(worker).filter_map(async |end| match end {
@@ -130,7 +130,7 @@ pub fn rows(
                     Ok(rows)
                 }
                 Ok(Err(RowTooLong { row: within })) => Err(RowsError::RowTooLong { row: *row + within, longest }),
-                Err(crew::Panicked) => Err(RowsError::Panicked),
+                Err(worker_pool::Panicked) => Err(RowsError::Panicked),
             };
             future::ready(Some(rows))
         })

@@ -15,7 +15,7 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// How long is waited between tries, and for how long there are tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryBudget {
     /// The longest first wait; each further one may be twice as long.
     pub first: Duration,
     /// What no wait exceeds, but for one that the other side asked for.
@@ -24,7 +24,7 @@ pub struct Patience {
     pub total: Duration,
 }
 
-impl Patience {
+impl RetryBudget {
     /// The waits of design: 0.5 s, doubling to 30 s.
     pub const fn lasting(total: Duration) -> Self {
         Self { first: Duration::from_millis(500), longest: Duration::from_secs(30), total }
@@ -54,12 +54,12 @@ pub enum Attempt<T, E> {
 pub enum GaveUp<E> {
     /// Trying again could not help.
     Failed(E),
-    /// Patience ran out after this many tries; the last one's error.
+    /// RetryBudget ran out after this many tries; the last one's error.
     OutOfPatience(E, u32),
 }
 
 /// Tries until it works, cannot work, or patience runs out.
-pub async fn tries<T, E, F>(patience: Patience, mut attempt: impl FnMut(u32) -> F) -> Result<T, GaveUp<E>>
+pub async fn tries<T, E, F>(patience: RetryBudget, mut attempt: impl FnMut(u32) -> F) -> Result<T, GaveUp<E>>
 where
     F: Future<Output = Attempt<T, E>>,
 {
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience::lasting(Duration::from_secs(240));
+    const PATIENCE: RetryBudget = RetryBudget::lasting(Duration::from_secs(240));
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_jittered_in_full() {
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_retry_after_is_honoured_up_to_five_minutes() {
         let begun = Instant::now();
-        let patience = Patience::lasting(Duration::from_secs(3600));
+        let patience = RetryBudget::lasting(Duration::from_secs(3600));
         let done = tries(patience, |number| async move {
             let hour = Some(Duration::from_secs(3600));
             if number == 1 { Attempt::<_, ()>::Again((), hour) } else { Attempt::Done(()) }

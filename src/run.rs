@@ -7,8 +7,8 @@
 //! two runs that finish at the same time the later one sees everything; and a file that was overwritten while this run had
 //! it is not left to an event that was already answered because this run had it.
 
+mod admitted;
 mod conclude;
-mod dossier;
 mod files;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -22,15 +22,16 @@ use crate::{
         discover::{self, DropContents},
         tenant::{Foreign, Tenants},
     },
+    error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
     ledger::{Known, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ReadWindow, Store, StoreError},
     telemetry::is_news,
-    terms::AllTerms,
+    tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
 };
-pub use dossier::{Dossier, read_metadata};
+pub use admitted::{AdmittedDrop, read_metadata};
 
 /// All that a run needs, wired together once.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Runner {
     /// Where keys come from.
     pub keys: KeySource,
     /// How the drops of each tenant are read, and where their rows go.
-    pub terms: AllTerms,
+    pub tenant_configs: TenantConfigs,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
 }
@@ -127,7 +128,7 @@ impl From<KeyError> for Stopped {
     fn from(error: KeyError) -> Self {
         match error.verdict() {
             Verdict::TryAgain => Self::TryAgain(RunError::Keys(error)),
-            Verdict::SetAside(reason) => Self::SetAside { reason, message: chain(&error) },
+            Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
         }
     }
 }
@@ -137,7 +138,7 @@ struct Look {
     /// What was known of it before it was listed.
     known: Known,
     contents: DropContents,
-    dossier: Dossier,
+    admitted: AdmittedDrop,
     /// The files, in the order of the listing.
     versions: Vec<FileVersion>,
 }
@@ -161,8 +162,8 @@ impl Runner {
             let Some(contents) = discover::contents(&*self.store, path).await? else {
                 return Ok(Outcome::NoDrop);
             };
-            let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, known.edition).await? {
-                Ok(dossier) => dossier,
+            let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, known.generation).await? {
+                Ok(admitted) => admitted,
                 Err(foreign) => {
                     let line = format!("refused `{path}`: {foreign}");
                     if is_news(&line) {
@@ -173,7 +174,7 @@ impl Runner {
                     return Ok(Outcome::Foreign(foreign));
                 }
             };
-            let look = Look { known, versions: versions_of(&contents), contents, dossier };
+            let look = Look { known, versions: versions_of(&contents), contents, admitted };
             if let Some(outcome) = look.ended_before() {
                 return Ok(outcome);
             }
@@ -182,7 +183,7 @@ impl Runner {
                 Ok(None) => {}
                 Err(Stopped::TryAgain(error)) => return Err(error),
                 Err(Stopped::SetAside { reason, message }) => {
-                    let scope = Scope::Metadata(look.dossier.metadata_version.clone());
+                    let scope = Scope::Metadata(look.admitted.metadata_version.clone());
                     return self.fail_drop(&look, scope, reason, &message).await;
                 }
             }
@@ -195,11 +196,11 @@ impl Runner {
         let Some(contents) = discover::contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);
         };
-        let dossier = match Dossier::open(&*self.store, &self.tenants, &contents, 0).await? {
-            Ok(dossier) => dossier,
+        let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, 0).await? {
+            Ok(admitted) => admitted,
             Err(foreign) => return Ok(Outcome::Foreign(foreign)),
         };
-        let batch = self.terms.of(dossier.tenant).limits.batch;
+        let batch = self.tenant_configs.of(admitted.tenant).limits.batch;
         self.ledger.reopen(path, &versions_of(&contents), batch, new_ids).await?;
         self.run(path, None).await
     }
@@ -212,14 +213,14 @@ impl Runner {
         progress: &mut Progress,
     ) -> Result<Option<Outcome>, Stopped> {
         let metadata = look
-            .dossier
+            .admitted
             .metadata
             .as_ref()
             .map_err(|error| Stopped::SetAside { reason: Reason::Metadata, message: error.to_string() })?;
         if let Some(errors) = &metadata.errors {
             return Err(Stopped::SetAside { reason: Reason::Errors, message: errors.clone() });
         }
-        let records = self.ledger.files(&look.dossier.path, &look.versions).await?;
+        let records = self.ledger.files(&look.admitted.path, &look.versions).await?;
         let is_left = |file: &FileVersion| {
             let is_running = records.get(&file.name).is_none_or(|record| record.status == Status::Running);
             is_running && !progress.tried.contains(file)
@@ -238,10 +239,4 @@ impl Runner {
 fn versions_of(contents: &DropContents) -> Vec<FileVersion> {
     let version = |blob: &Blob| FileVersion { name: contents.relative(blob).to_owned(), etag: blob.etag.clone() };
     contents.files.iter().map(version).collect()
-}
-
-/// An error and what is behind it, as one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let behind = std::iter::successors(error.source(), |error| error.source());
-    behind.fold(error.to_string(), |line, error| format!("{line}: {error}"))
 }

@@ -6,13 +6,13 @@
 //! [`seal`] and [`pack`] encode a file, [`secrets`] makes the keys, [`metadata`] is what a drop says of itself.
 
 mod blocks;
+mod encrypt;
 mod gzip;
 mod metadata;
 mod numbers;
 mod pack;
 mod people;
 mod rows;
-mod seal;
 mod secrets;
 
 use std::{

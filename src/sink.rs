@@ -5,8 +5,8 @@
 
 pub mod memory;
 pub mod queue;
-pub mod sealed;
 pub mod stdout;
+pub mod vault_secret_webhook;
 pub mod webhook;
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};

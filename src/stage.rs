@@ -13,9 +13,8 @@ pub mod gunzip;
 pub mod inflate;
 pub mod layout;
 pub mod lines;
-pub mod past;
+pub mod skip;
 pub mod text;
-pub mod trace;
 pub mod window;
 
 /// Where a stage hands on pieces that are no text yet. An error stops the stage.

@@ -17,7 +17,8 @@ use tracing::{error, info};
 
 use crate::{
     drop::{DropPath, discover},
-    run::{Outcome, RunError, Runner, chain},
+    error_chain::error_chain,
+    run::{Outcome, RunError, Runner},
     store::{Blob, StoreError},
 };
 
@@ -122,7 +123,7 @@ impl Report {
                 return false;
             }
             Err(error) => {
-                let why = chain(&error);
+                let why = error_chain(&error);
                 error!(drop.path = %path, "`{path}` is to be tried again: {why}");
                 self.failed.push((path, why));
                 return false;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vivadrop::stub::receiver::{Answer, Delivery};
+use testkit::receiver::{Answer, Delivery};
 
 use support::{
     host::Host,

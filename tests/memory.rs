@@ -8,6 +8,7 @@ use std::{fs, time::Duration};
 
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
 use serde_json::Value;
+use testkit::receiver::Answer;
 use vivadrop::{
     keys::{
         Keys,
@@ -16,7 +17,6 @@ use vivadrop::{
     },
     simulate::SimulateOptions,
     stage::decrypt::Cipher,
-    stub::receiver::Answer,
 };
 
 use crate::support::{

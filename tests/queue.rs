@@ -9,7 +9,7 @@ use axum::http::Method;
 use futures::{StreamExt, TryStreamExt, stream};
 use vivadrop::{
     message::Message,
-    retry::Patience,
+    retry::RetryBudget,
     sink::{
         Sink, SinkError,
         queue::{Queue, QueueConfig},
@@ -29,10 +29,10 @@ const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Waits that a test can wait for, for longer than any test takes.
-const BRISK: Patience = Patience { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
+const BRISK: RetryBudget = RetryBudget { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
 
 /// The same, and out of it at once.
-const SHORT: Patience = Patience { total: Duration::from_millis(100), ..BRISK };
+const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BRISK };
 
 /// A queue, its sink, and the gateway between them.
 struct Line {
@@ -42,7 +42,7 @@ struct Line {
 }
 
 impl Line {
-    async fn with(patience: Patience) -> Self {
+    async fn with(patience: RetryBudget) -> Self {
         let (azurite, gateway) = (azurite::shared(), Gateway::before(azurite::shared()).await);
         let end = QueueEnd::fresh(azurite);
         let sink = sink(&gateway.connection_string(azurite), &end, patience);
@@ -57,7 +57,7 @@ impl Line {
     }
 }
 
-fn sink(account: &str, end: &QueueEnd, patience: Patience) -> Queue {
+fn sink(account: &str, end: &QueueEnd, patience: RetryBudget) -> Queue {
     let account = Account::from_connection_string(account).unwrap();
     let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
     config.patience = patience;
@@ -213,7 +213,7 @@ async fn a_lost_answer_puts_the_message_there_twice_by_one_id() {
 async fn a_queue_service_that_is_down_is_tried_until_it_is_up() {
     let azurite = Azurite::start();
     let end = QueueEnd::fresh(&azurite);
-    let sink = sink(&azurite.connection_string(), &end, Patience { total: Duration::from_secs(60), ..BRISK });
+    let sink = sink(&azurite.connection_string(), &end, RetryBudget { total: Duration::from_secs(60), ..BRISK });
     azurite.stop();
     let message = message(0);
     let (delivered, ()) = tokio::join!(sink.deliver(&message), async {

@@ -36,7 +36,7 @@ use vivadrop::{
         memory::{Fate, Faulty, MemoryStore},
         read_whole,
     },
-    terms::{AllTerms, Terms},
+    tenant_config::{TenantConfig, TenantConfigs},
     verdict::Reason,
 };
 
@@ -191,7 +191,7 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            terms: AllTerms { common: Terms::new(sink, rules, limits), own: BTreeMap::new() },
+            tenant_configs: TenantConfigs { common: TenantConfig::new(sink, rules, limits), own: BTreeMap::new() },
             window: ReadWindow::default(),
         };
         Self { runner, life }

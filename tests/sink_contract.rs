@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use testkit::receiver::{Answer, Options, Receiver};
 use tokio::task::spawn_blocking;
 use vivadrop::{
     message::Message,
-    retry::Patience,
+    retry::RetryBudget,
     sink::{
         Sink, SinkError,
         memory::{Fate, Faulty, Memory},
@@ -27,7 +28,6 @@ use vivadrop::{
         webhook::{Webhook, WebhookConfig},
     },
     store::azure::Account,
-    stub::receiver::{Answer, Options, Receiver},
     verdict::{Reason, Verdict},
 };
 
@@ -57,8 +57,11 @@ trait Keeper: Send + Sync {
 }
 
 /// Out of patience soon.
-const SHORT: Patience =
-    Patience { first: Duration::from_millis(1), longest: Duration::from_millis(1), total: Duration::from_millis(50) };
+const SHORT: RetryBudget = RetryBudget {
+    first: Duration::from_millis(1),
+    longest: Duration::from_millis(1),
+    total: Duration::from_millis(50),
+};
 
 struct OverHttp {
     sink: Arc<Webhook>,

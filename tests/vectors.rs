@@ -7,10 +7,8 @@ mod support;
 use std::{fs, future::Future};
 
 use futures::{StreamExt, stream};
-use vivadrop::{
-    drop::{DropPath, metadata::JobMetadata},
-    stub::{receiver::Received, viva_api::Behaviour},
-};
+use testkit::{receiver::Received, viva_api::Behaviour};
+use vivadrop::drop::{DropPath, metadata::JobMetadata};
 
 use support::{
     command::{end_of, vivadrop},

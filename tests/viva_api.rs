@@ -17,6 +17,7 @@ use azure_core::{
     time::OffsetDateTime,
 };
 use serde_json::{Value, json};
+use testkit::viva_api::{Asked, Behaviour, VivaApiStub};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -29,8 +30,7 @@ use vivadrop::{
         custody::{Expiry, PublicKey},
         viva_api::{NotUsable, VivaApi, partner_key::PartnerApp},
     },
-    retry::Patience,
-    stub::viva_api::{Asked, Behaviour, VivaApiStub},
+    retry::RetryBudget,
     verdict::Verdict,
 };
 
@@ -39,8 +39,8 @@ const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 const SCOPE: &str = "https://viva.example/.default";
 
 /// Many tries within a second.
-const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(2), longest: Duration::from_millis(20), total: Duration::from_secs(1) };
+const PATIENCE: RetryBudget =
+    RetryBudget { first: Duration::from_millis(2), longest: Duration::from_millis(20), total: Duration::from_secs(1) };
 
 fn tenant() -> TenantId {
     TENANT.parse().unwrap()
@@ -51,7 +51,7 @@ fn answer() -> Value {
 }
 
 async fn stub() -> VivaApiStub {
-    VivaApiStub::start([(REQUEST.to_owned(), tenant(), answer())]).await.unwrap()
+    VivaApiStub::start([(REQUEST.to_owned(), tenant().0, answer())]).await.unwrap()
 }
 
 fn api(stub: &VivaApiStub, token: Option<Arc<dyn TokenCredential>>) -> VivaApi {
@@ -120,7 +120,7 @@ async fn the_answer_in_the_other_spelling_is_read_as_well() {
     let iv = "AAECAwQFBgcICQoLDA0ODw==";
     let keys = json!({"DecryptionKeys": [{"DecryptionKeyType": "Column", "Value": "Yw==", "IV": iv},
                                          {"DecryptionKeyType": "File", "Value": "Zg==", "IV": iv}]});
-    stub.hold("another", tenant(), keys);
+    stub.hold("another", tenant().0, keys);
     let keys = api(&stub, None).egress_decryption_key("another", tenant()).await.unwrap();
     assert_eq!((keys.file.unwrap().value, keys.column.unwrap().value), (b"f".to_vec(), b"c".to_vec()));
 }
@@ -154,7 +154,7 @@ async fn patience_ends_with_who_did_not_answer() {
         status: 503,
         body: json!({"error": {"code": "ServerBusy", "message": "secret"}}).to_string(),
     });
-    let patience = Patience { total: Duration::from_millis(100), ..PATIENCE };
+    let patience = RetryBudget { total: Duration::from_millis(100), ..PATIENCE };
     let api = api(&stub, None).with_limits(patience, Duration::from_secs(5));
     let text = unavailable(ask(&api).await);
     let name = stub.url().origin().ascii_serialization();
@@ -184,7 +184,7 @@ async fn a_service_that_has_gone_did_not_answer() {
 async fn a_try_that_takes_too_long_is_given_up_and_tried_again() {
     let stub = stub().await;
     stub.behave_for(1, Behaviour::Slow(Duration::from_secs(60)));
-    let patience = Patience { total: Duration::from_secs(30), ..PATIENCE };
+    let patience = RetryBudget { total: Duration::from_secs(30), ..PATIENCE };
     let api = api(&stub, None).with_limits(patience, Duration::from_millis(200));
     assert!(ask(&api).await.is_ok());
     assert!(stub.requests() > 1);
@@ -270,7 +270,7 @@ async fn a_200_without_keys_is_refused_and_not_quoted() {
 #[tokio::test]
 async fn a_200_with_a_damaged_key_is_a_wrong_key() {
     let stub = stub().await;
-    stub.hold(REQUEST, tenant(), json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
+    stub.hold(REQUEST, tenant().0, json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
     let keys = ask(&api(&stub, None)).await;
     assert!(matches!(&keys, Err(KeyError::Wrong(text)) if text == "the File key's value is not Base64"), "{keys:?}");
 }

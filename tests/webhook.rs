@@ -6,15 +6,15 @@ mod support;
 use std::time::{Duration, Instant, SystemTime};
 
 use secrecy::ExposeSecret;
+use testkit::receiver::{Answer, Options, Received, Receiver};
 use url::Url;
 use vivadrop::{
     message::Message,
-    retry::Patience,
+    retry::RetryBudget,
     sink::{
         Sink, SinkError,
         webhook::{Webhook, WebhookConfig},
     },
-    stub::receiver::{Answer, Options, Received, Receiver},
     verdict::{Reason, Verdict},
 };
 
@@ -24,10 +24,10 @@ const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Waits that a test can wait for, for longer than any test takes.
-const BRISK: Patience = Patience { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
+const BRISK: RetryBudget = RetryBudget { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
 
 /// The same, and out of it at once.
-const SHORT: Patience = Patience { total: Duration::from_millis(100), ..BRISK };
+const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BRISK };
 
 async fn receiver() -> Receiver {
     Receiver::start(Options::default()).await.unwrap()

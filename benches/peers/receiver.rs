@@ -2,7 +2,7 @@
 //! takes everything. A webhook is content with its 201, and so is a client of Azure's queues.
 //!
 //! `receiver [MILLISECONDS]` says its port, answers so much later, and at the end of its stdin says how many connections,
-//! messages and bytes there were. It needs no crate: `rustc -O --edition 2024 receiver.rs`.
+//! messages and bytes there were. It needs no crate: `rustc -O --generation 2024 receiver.rs`.
 
 use std::{
     env,

@@ -3,7 +3,7 @@
 
 use vivadrop::{
     config::{Config, DecodeConfig, Settings},
-    run::chain,
+    error_chain::error_chain,
 };
 
 /// What is set where the lines say nothing else.
@@ -38,7 +38,7 @@ pub fn check(bytes: &[u8]) {
     for said in [config, decode] {
         let said = said.unwrap_or_else(|not_usable| {
             assert!(!not_usable.0.is_empty(), "not usable, and not why");
-            chain(&not_usable)
+            error_chain(&not_usable)
         });
         for secret in [WEBHOOK_SECRET, APP_SECRET] {
             assert!(text.contains(secret) || !said.contains(secret), "a secret is shown: {said}");

@@ -68,7 +68,7 @@ fn length(seconds: u64) -> String {
 }
 
 async fn skew(address: &Url) -> Result<Skew, String> {
-    let without_url = |error: reqwest::Error| crate::run::chain(&error.without_url());
+    let without_url = |error: reqwest::Error| crate::error_chain::error_chain(&error.without_url());
     let client = reqwest::Client::builder().redirect(redirect::Policy::none()).timeout(PATIENCE);
     let client = if is_loopback(address) { client.no_proxy() } else { client };
     let client = client.build().map_err(without_url)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{keys::KeyError, run::chain, sink::SinkError, store::StoreError};
+use crate::{error_chain::error_chain, keys::KeyError, sink::SinkError, store::StoreError};
 
 /// What one look has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Finding {
 
     /// What the store's failure at `tried` comes to.
     pub(super) fn of_store(about: &'static str, tried: &str, error: &StoreError) -> Self {
-        let text = format!("{tried}: {}", chain(error));
+        let text = format!("{tried}: {}", error_chain(error));
         match error {
             StoreError::Denied(_) => Self::mend(about, text),
             StoreError::Missing(_)
@@ -80,7 +80,7 @@ impl Finding {
 
     /// What a failure of the vault, the API or the token service comes to. What to do is in its own words.
     pub(super) fn of_key(about: &'static str, tried: &str, error: &KeyError) -> Self {
-        let text = format!("{tried}: {}", chain(error));
+        let text = format!("{tried}: {}", error_chain(error));
         match error {
             KeyError::Refused(_) | KeyError::Wrong(_) | KeyError::NoToken { .. } => Self::mend(about, text),
             KeyError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
@@ -90,7 +90,7 @@ impl Finding {
 
     /// What a message that was not taken comes to.
     pub(super) fn of_sink(about: &'static str, tried: &str, error: &SinkError) -> Self {
-        let text = format!("{tried}: {}", chain(error));
+        let text = format!("{tried}: {}", error_chain(error));
         match error {
             SinkError::Refused { .. } => Self::mend(about, text).todo(
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver should answer 2xx, also to types of message that it does \

@@ -4,9 +4,10 @@ use rsa::rand_core::{OsRng, RngCore};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Finding, Premises, State};
+use super::{CheckTargets, Finding, State};
 use crate::{
     drop::TenantId,
+    error_chain::error_chain,
     keys::{
         KeyError,
         custody::{Expiry, PublicKey},
@@ -16,48 +17,47 @@ use crate::{
         expiry::{day, first_lapse},
         record::{self, RecordError, Registration},
     },
-    run::chain,
 };
 
 /// What there is to say of the key of `tenant`.
-pub(super) async fn of(premises: &Premises, tenant: TenantId) -> Vec<Finding> {
+pub(super) async fn of(targets: &CheckTargets, tenant: TenantId) -> Vec<Finding> {
     let tried = format!("looked for the key of {tenant}");
-    let key = match premises.custody.current(tenant).await {
+    let key = match targets.custody.current(tenant).await {
         Ok(Some(key)) => key,
         Ok(None) => {
-            let text = format!("{tried}: there is no `{}`", premises.custody.place(tenant));
+            let text = format!("{tried}: there is no `{}`", targets.custody.place(tenant));
             return vec![Finding::mend("key", text).todo(format!("run `vivadrop onboard --tenant {tenant}`"))];
         }
         Err(error) => return vec![Finding::of_key("key", &tried, &error)],
     };
     if !key.enabled {
-        let text = format!("{tried}: `{}` is disabled", premises.custody.place(tenant));
+        let text = format!("{tried}: `{}` is disabled", targets.custody.place(tenant));
         return vec![Finding::mend("key", text).todo("enable it: `az keyvault key set-attributes --enabled true`")];
     }
-    let unwrapped = match unwraps(premises, tenant, &key).await {
+    let unwrapped = match unwraps(targets, tenant, &key).await {
         Ok(()) => Finding::well("key", format!("the key of {tenant} unwraps what its public half encrypts")),
         Err(error) => Finding::of_key("key", &format!("unwrapped a test value for {tenant}"), &error),
     };
-    let record = record::read(&*premises.store, &premises.state_container, tenant).await;
+    let record = record::read(&*targets.store, &targets.state_container, tenant).await;
     let record = match record {
         Ok(record) => record.map(|(_, record)| record),
         Err(RecordError::Store(error)) => {
             let tried = format!("looked for the registration of {tenant}");
             return vec![unwrapped, Finding::of_store("key", &tried, &error)];
         }
-        Err(error) => return vec![unwrapped, Finding::mend("key", chain(&error))],
+        Err(error) => return vec![unwrapped, Finding::mend("key", error_chain(&error))],
     };
     vec![unwrapped, lasts(tenant, &key, record.as_ref(), OffsetDateTime::now_utc())]
 }
 
 /// Wraps random bytes as a service would, and has them unwrapped.
-async fn unwraps(premises: &Premises, tenant: TenantId, key: &PublicKey) -> Result<(), KeyError> {
+async fn unwraps(targets: &CheckTargets, tenant: TenantId, key: &PublicKey) -> Result<(), KeyError> {
     let mut plain = Zeroizing::new([0; 32]);
     OsRng.fill_bytes(&mut *plain);
-    let padding = premises.wrap.paddings().first().copied().unwrap_or(Padding::Oaep);
+    let padding = targets.wrap.paddings().first().copied().unwrap_or(Padding::Oaep);
     let wrapped = key.wrap(padding, &*plain);
     let wrapped = wrapped.ok_or_else(|| KeyError::Refused("its public half is no usable RSA key".into()))?;
-    let answer = premises.private_keys.decrypt(tenant, Some(&key.version), padding, &wrapped).await?;
+    let answer = targets.private_keys.decrypt(tenant, Some(&key.version), padding, &wrapped).await?;
     if answer.is_some_and(|answer| answer[..] == plain[..]) {
         return Ok(());
     }

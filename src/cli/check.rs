@@ -9,64 +9,64 @@ use std::{
 
 use futures::StreamExt;
 
-use super::Trouble;
+use super::CliError;
 use crate::{
     app::{self, App},
-    check::{Finding, Premises, State},
-    config::{Config, DeliverTo, NotUsable, PrivateKeysIn, Settings, Storage},
+    check::{CheckTargets, Finding, State},
+    config::{Config, DeliverTo, InvalidSettings, PrivateKeysIn, Settings, Storage},
     drop::TenantId,
+    error_chain::error_chain,
     keys::{
         custody::KeyCustody,
         unwrap::{PemFolder, PrivateKeys},
     },
-    retry::Patience,
-    run::chain,
+    retry::RetryBudget,
     sink::Sink,
-    terms::AllTerms,
+    tenant_config::TenantConfigs,
 };
 
 /// How long what does not answer is tried: a person is waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn check() -> Result<(), Trouble> {
+pub(super) async fn check() -> Result<(), CliError> {
     let mut report = Report::default();
-    let premises = match Config::read(&Settings::from_env()) {
+    let targets = match Config::read(&Settings::from_env()) {
         Ok(config) => {
             let text = "read: all are usable".into();
             report.say(&Finding { state: State::Well, about: "settings", text, todo: None });
-            premises(config)?
+            targets(config)?
         }
-        Err(NotUsable(complaints)) => {
+        Err(InvalidSettings(complaints)) => {
             complaints.into_iter().for_each(|complaint| report.say(&Finding::mend("settings", complaint)));
             report.conclude();
-            return Err(Trouble::Said(2));
+            return Err(CliError::Said(2));
         }
     };
-    let mut findings = pin!(premises.findings());
+    let mut findings = pin!(targets.findings());
     while let Some(finding) = findings.next().await {
         report.say(&finding);
     }
     report.conclude();
     match report.worst {
-        Some(State::Mend) => Err(Trouble::Said(3)),
-        Some(State::TryAgain) => Err(Trouble::Said(1)),
+        Some(State::Mend) => Err(CliError::Said(3)),
+        Some(State::TryAgain) => Err(CliError::Said(1)),
         Some(State::Skipped | State::Note | State::Well) | None => Ok(()),
     }
 }
 
 /// What the settings name.
-fn premises(mut config: Config) -> Result<Premises, Trouble> {
-    hurry(&mut config.terms.deliver_to);
-    config.own_terms.values_mut().filter_map(|own| own.deliver_to.as_mut()).for_each(hurry);
+fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
+    hurry(&mut config.common.deliver_to);
+    config.tenant_overrides.values_mut().filter_map(|own| own.deliver_to.as_mut()).for_each(hurry);
     let store_address = match &config.drop_storage {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
-    let not_here = |error: app::NoApp| Trouble::TryAgain(chain(&error));
+    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
     let (custody, private_keys) = keys(&config).map_err(not_here)?;
     let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
-    Ok(Premises {
+    Ok(CheckTargets {
         store_address,
         drop_containers: guard.containers(),
         state_container: guard.state_container,
@@ -74,8 +74,8 @@ fn premises(mut config: Config) -> Result<Premises, Trouble> {
         custody,
         private_keys,
         wrap: runner.keys.wrap,
-        api: runner.keys.api.with_limits(Patience::lasting(PATIENCE), TRY_TIMEOUT),
-        sinks: sinks(runner.terms),
+        api: runner.keys.api.with_limits(RetryBudget::lasting(PATIENCE), TRY_TIMEOUT),
+        sinks: sinks(runner.tenant_configs),
         store: runner.store,
     })
 }
@@ -86,13 +86,13 @@ fn hurry(deliver_to: &mut DeliverTo) {
         DeliverTo::Queue(queue) => &mut queue.patience,
         DeliverTo::Stdout => return,
     };
-    *patience = Patience::lasting(PATIENCE.min(patience.total));
+    *patience = RetryBudget::lasting(PATIENCE.min(patience.total));
 }
 
 /// Each sink once: that of everybody, and those that tenants have of their own.
-fn sinks(terms: AllTerms) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
-    let common = terms.common.sink;
-    let own = terms.own.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
+fn sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
+    let common = configs.common.sink;
+    let own = configs.own.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
     let own: Vec<_> = own.map(|(tenant, own)| (Some(tenant), own.sink)).collect();
     std::iter::once((None, common)).chain(own).collect()
 }
@@ -101,11 +101,11 @@ fn sinks(terms: AllTerms) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
 type KeyKeepers = (Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>);
 
 /// Both halves of the keys. A vault that does not answer is not waited for as long as a run would.
-fn keys(config: &Config) -> Result<KeyKeepers, app::NoApp> {
+fn keys(config: &Config) -> Result<KeyKeepers, app::AppError> {
     Ok(match &config.private_keys {
         PrivateKeysIn::Vault(url) => {
             let vault = app::vault(url, &config.identity)?;
-            let vault = Arc::new(vault.with_limits(Patience::lasting(PATIENCE), TRY_TIMEOUT));
+            let vault = Arc::new(vault.with_limits(RetryBudget::lasting(PATIENCE), TRY_TIMEOUT));
             (Arc::clone(&vault) as Arc<dyn KeyCustody>, vault)
         }
         PrivateKeysIn::Folder(folder) => {

@@ -11,7 +11,7 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{FileFlags, Trouble};
+use super::{CliError, FileFlags};
 use crate::{
     config::DecodeConfig,
     drop::{
@@ -49,22 +49,22 @@ pub(super) struct DecodeArguments {
     flags: FileFlags,
 }
 
-pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), Trouble> {
+pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> {
     let config = DecodeConfig::read(&arguments.flags.over_environment())?;
     let pem = &arguments.private_key;
-    std::fs::File::open(pem).map_err(|error| Trouble::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
+    std::fs::File::open(pem).map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
     let begun = Instant::now();
     let (store, path) = open(&arguments.drop)?;
     let contents = discover::contents(&*store, &path)
         .await
-        .map_err(|error| Trouble::of(error.verdict(), &error))?
-        .ok_or_else(|| Trouble::Refused(format!("`{}` has no job metadata: not a drop", arguments.drop.display())))?;
+        .map_err(|error| CliError::of(error.verdict(), &error))?
+        .ok_or_else(|| CliError::Refused(format!("`{}` has no job metadata: not a drop", arguments.drop.display())))?;
     let metadata = read_metadata(&*store, &contents.metadata)
         .await
-        .map_err(|error| Trouble::of(error.verdict(), &error))?
-        .map_err(|error| Trouble::of(error.verdict(), &error))?;
+        .map_err(|error| CliError::of(error.verdict(), &error))?
+        .map_err(|error| CliError::of(error.verdict(), &error))?;
     if let Some(errors) = &metadata.errors {
-        return Err(Trouble::Refused(format!("the extraction failed, there is no data; Microsoft says: {errors}")));
+        return Err(CliError::Refused(format!("the extraction failed, there is no data; Microsoft says: {errors}")));
     }
     let keys = keys_of(arguments, &config, &*store, &contents, &metadata).await?;
     let files = match &arguments.file {
@@ -84,8 +84,8 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), Trouble> {
 }
 
 /// The folder as a store with one container, which is the drop.
-fn open(folder: &Path) -> Result<(Arc<dyn Store>, DropPath), Trouble> {
-    let no_folder = |why: &dyn std::fmt::Display| Trouble::Usage(format!("cannot open `{}`: {why}", folder.display()));
+fn open(folder: &Path) -> Result<(Arc<dyn Store>, DropPath), CliError> {
+    let no_folder = |why: &dyn std::fmt::Display| CliError::Usage(format!("cannot open `{}`: {why}", folder.display()));
     let folder = folder.canonicalize().map_err(|error| no_folder(&error))?;
     if !folder.is_dir() {
         return Err(no_folder(&"expected the folder of a drop"));
@@ -103,19 +103,19 @@ async fn keys_of(
     store: &dyn Store,
     contents: &DropContents,
     metadata: &JobMetadata,
-) -> Result<Keys, Trouble> {
+) -> Result<Keys, CliError> {
     let wrapped = match &arguments.decryption_keys {
         Some(answer) => {
             let name = answer.display();
             let bytes =
-                std::fs::read(answer).map_err(|error| Trouble::Usage(format!("cannot read `{name}`: {error}")))?;
+                std::fs::read(answer).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
             let object =
-                details::first_object(&bytes).map_err(|error| Trouble::Refused(format!("`{name}`: {error}")))?;
+                details::first_object(&bytes).map_err(|error| CliError::Refused(format!("`{name}`: {error}")))?;
             details::wrapped_keys(&object.into()).map(Some)
         }
         None => keys::wrapped_in_drop(store, contents, metadata).await,
     };
-    let Some(wrapped) = wrapped.map_err(|error| Trouble::of(error.verdict(), &error))? else {
+    let Some(wrapped) = wrapped.map_err(|error| CliError::of(error.verdict(), &error))? else {
         return Ok(Keys::default());
     };
     // The key is the one that was given, whoever the tenant is.
@@ -123,16 +123,16 @@ async fn keys_of(
     let private_key = PemFile::new(&arguments.private_key);
     unwrap_keys(&private_key, tenant, config.key_wrap, &wrapped)
         .await
-        .map_err(|error| Trouble::of(error.verdict(), &error))
+        .map_err(|error| CliError::of(error.verdict(), &error))
 }
 
 /// The file that was asked for by name: any file below the drop.
-async fn named(store: &dyn Store, contents: &DropContents, name: &str) -> Result<Blob, Trouble> {
-    let no_file = || Trouble::Usage(format!("there is no file `{name}` in the drop"));
+async fn named(store: &dyn Store, contents: &DropContents, name: &str) -> Result<Blob, CliError> {
+    let no_file = || CliError::Usage(format!("there is no file `{name}` in the drop"));
     if !name.split('/').all(is_plain_segment) {
         return Err(no_file());
     }
-    let found = store.find(&contents.path.blob(name)).await.map_err(|error| Trouble::of(error.verdict(), &error))?;
+    let found = store.find(&contents.path.blob(name)).await.map_err(|error| CliError::of(error.verdict(), &error))?;
     found.ok_or_else(no_file)
 }
 
@@ -160,7 +160,7 @@ impl<'a> Printer<'a> {
         Self { store, config, keys, progress, rows: 0, bad_rows: Vec::new(), bad_count: 0 }
     }
 
-    async fn print(&mut self, name: &str, file: &Blob) -> Result<(), Trouble> {
+    async fn print(&mut self, name: &str, file: &Blob) -> Result<(), CliError> {
         let progress = self.progress.clone();
         let bytes = read(Arc::clone(&self.store), file.clone(), ReadWindow::default())
             .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
@@ -169,16 +169,18 @@ impl<'a> Printer<'a> {
         let mut stdout = std::io::stdout().lock();
         let (mut first_row, mut bad_before) = (0, 0);
         while let Some(rows) = blocks.next().await {
-            let rows = rows.map_err(|error| Trouble::of(error.verdict(), &InFile { name, error: &error }))?;
+            let rows = rows.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
             stdout
                 .write_all(&rows.text)
-                .map_err(|error| Trouble::TryAgain(format!("cannot write the rows: {error}")))?;
+                .map_err(|error| CliError::TryAgain(format!("cannot write the rows: {error}")))?;
             for (row, reason) in &rows.bad {
                 let line = format!("row {} of `{name}` {reason}", first_row + row);
                 bad_before += 1;
                 if bad_before > self.config.bad_rows_allowed {
                     let allowed = self.config.bad_rows_allowed;
-                    return Err(Trouble::Refused(format!("more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): {line}")));
+                    return Err(CliError::Refused(format!(
+                        "more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): {line}"
+                    )));
                 }
                 self.bad_count += 1;
                 if self.bad_rows.len() < BAD_ROWS_LISTED {
@@ -191,9 +193,9 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    fn check_count(&self, expected: Option<u64>) -> Result<(), Trouble> {
+    fn check_count(&self, expected: Option<u64>) -> Result<(), CliError> {
         match expected {
-            Some(expected) if expected != self.rows => Err(Trouble::Refused(format!(
+            Some(expected) if expected != self.rows => Err(CliError::Refused(format!(
                 "the files hold {} rows, and `NumberOfRowsExtracted` is {expected}",
                 self.rows
             ))),

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::Trouble;
+use super::CliError;
 use crate::{
     app,
     config::{Config, Settings},
     drop::DropPath,
-    run::{Outcome, RunError, Runner, chain},
+    error_chain::error_chain,
+    run::{Outcome, RunError, Runner},
 };
 
 #[derive(Debug, Args)]
@@ -25,22 +26,22 @@ pub(super) struct ReplayArguments {
     new_ids: bool,
 }
 
-pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), Trouble> {
+pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), CliError> {
     work_on(&arguments.drop_path, async |runner, path| runner.run(path, None).await).await
 }
 
-pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), Trouble> {
+pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), CliError> {
     work_on(&arguments.drop_path, async |runner, path| runner.replay(path, arguments.new_ids).await).await
 }
 
 async fn work_on(
     path: &DropPath,
     work: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
-) -> Result<(), Trouble> {
+) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
-    let app = app::wire(config).map_err(|error| Trouble::TryAgain(chain(&error)))?;
+    let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
     if !app.guard.covers(&path.container) {
-        return Err(Trouble::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
+        return Err(CliError::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let end = work(&app.runner, path).await;
     app.runner.ledger.settle().await;
@@ -51,18 +52,18 @@ async fn work_on(
         }
         Ok(Outcome::Open { rows, of }) => {
             let of = of.map_or_else(String::new, |of| format!(" of {of}"));
-            Err(Trouble::TryAgain(format!(
+            Err(CliError::TryAgain(format!(
                 "`{path}` is open: {rows} rows{of} are in, and there are files still to come"
             )))
         }
         Ok(Outcome::SetAside { reason, message, .. }) => {
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
-            Err(Trouble::Refused(format!(
+            Err(CliError::Refused(format!(
                 "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` starts it afresh"
             )))
         }
-        Ok(Outcome::NoDrop) => Err(Trouble::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
-        Ok(Outcome::Foreign(foreign)) => Err(Trouble::Refused(foreign.to_string())),
-        Err(error) => Err(Trouble::TryAgain(chain(&error))),
+        Ok(Outcome::NoDrop) => Err(CliError::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
+        Ok(Outcome::Foreign(foreign)) => Err(CliError::Refused(foreign.to_string())),
+        Err(error) => Err(CliError::TryAgain(error_chain(&error))),
     }
 }

@@ -6,17 +6,17 @@ use clap::Args;
 use secrecy::ExposeSecret;
 use time::Duration;
 
-use super::Trouble;
+use super::CliError;
 use crate::{
     app,
     config::{DropContainer, OnboardConfig, Settings, Storage},
     drop::{DropPath, TenantId},
+    error_chain::error_chain,
     keys::viva_api::{VivaApi, token},
     onboard::{
         Onboarded, Onboarding, Order,
         expiry::{day, first_lapse},
     },
-    run::chain,
     store::azure::{DropUrl, NoDropUrl},
 };
 
@@ -42,15 +42,15 @@ fn days(text: &str) -> Result<Duration, &'static str> {
     if (1..=3650).contains(&days) { Ok(Duration::days(days.into())) } else { Err("expected days, such as 365d") }
 }
 
-pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), Trouble> {
+pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError> {
     let config = OnboardConfig::read(&Settings::from_env())?;
     if let (Some(days), Storage::Azure(account)) = (arguments.sas_days, &config.drop_storage) {
-        account.may_sign_for(days).map_err(|error| Trouble::Usage(error.to_string()))?;
+        account.may_sign_for(days).map_err(|error| CliError::Usage(error.to_string()))?;
     }
     let order = Order { tenant: arguments.tenant, expires_in: arguments.expires_in, rotate: arguments.rotate };
     let onboarded = onboarding(&config)?.run(&order, |done| eprintln!("{done}")).await.map_err(|error| {
-        let said = format!("{}; run it again to go on from there", chain(&error));
-        if error.may_pass() { Trouble::TryAgain(said) } else { Trouble::Refused(said) }
+        let said = format!("{}; run it again to go on from there", error_chain(&error));
+        if error.may_pass() { CliError::TryAgain(said) } else { CliError::Refused(said) }
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
@@ -59,20 +59,20 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), Trouble>
         _ => None,
     };
     print(&config, arguments.tenant, &onboarded, url.as_ref())
-        .map_err(|error| Trouble::TryAgain(format!("cannot print: {error}")))
+        .map_err(|error| CliError::TryAgain(format!("cannot print: {error}")))
 }
 
-fn no_url(error: &NoDropUrl) -> Trouble {
+fn no_url(error: &NoDropUrl) -> CliError {
     match error {
-        NoDropUrl::FromASignature | NoDropUrl::TooLong { .. } => Trouble::Usage(error.to_string()),
-        NoDropUrl::NoKey => Trouble::Refused(error.to_string()),
-        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => Trouble::Refused(chain(error)),
-        NoDropUrl::Store(store) => Trouble::of(store.verdict(), error),
+        NoDropUrl::FromASignature | NoDropUrl::TooLong { .. } => CliError::Usage(error.to_string()),
+        NoDropUrl::NoKey => CliError::Refused(error.to_string()),
+        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Refused(error_chain(error)),
+        NoDropUrl::Store(store) => CliError::of(store.verdict(), error),
     }
 }
 
-fn onboarding(config: &OnboardConfig) -> Result<Onboarding, Trouble> {
-    let not_here = |error: app::NoApp| Trouble::TryAgain(chain(&error));
+fn onboarding(config: &OnboardConfig) -> Result<Onboarding, CliError> {
+    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
     let api = &config.viva_api;
     let wired = token::credential(&api.url, api.partner.as_ref(), &config.identity)
         .and_then(|credential| VivaApi::new(&api.url, credential, api.scope.clone()));

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use super::Trouble;
+use super::CliError;
 use crate::{
     app,
     config::{DropContainer, Settings, UploadConfig},
     drop::{DropPath, TenantId},
-    run::chain,
+    error_chain::error_chain,
     simulate::{self, Cipher, LayoutName, Padding, SimulateError, SimulateOptions, Simulated},
     store::WriteIf,
 };
@@ -65,14 +65,14 @@ pub(super) struct SimulateArguments {
     upload: bool,
 }
 
-pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), Trouble> {
+pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliError> {
     let upload = arguments.upload.then(|| UploadConfig::read(&Settings::from_env())).transpose()?;
     let made = tokio::task::block_in_place(|| make(arguments)).map_err(|error| {
-        let said = chain(&error);
+        let said = error_chain(&error);
         if matches!(error, SimulateError::Io { .. } | SimulateError::Keys(_)) {
-            Trouble::TryAgain(said)
+            CliError::TryAgain(said)
         } else {
-            Trouble::Usage(said)
+            CliError::Usage(said)
         }
     })?;
     eprintln!(
@@ -84,7 +84,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), Troubl
         made.drop.display()
     );
     if let Some(config) = upload {
-        let path = self::upload(&config, &made).await.map_err(Trouble::TryAgain)?;
+        let path = self::upload(&config, &made).await.map_err(CliError::TryAgain)?;
         eprintln!("uploaded to `{path}`");
     }
     Ok(())
@@ -117,7 +117,7 @@ fn make(arguments: &SimulateArguments) -> Result<Simulated, SimulateError> {
 
 /// Copies the drop to where a customer's pipeline would put it, the job metadata last.
 async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, String> {
-    let store = app::store(&config.drop_storage).map_err(|error| chain(&error))?;
+    let store = app::store(&config.drop_storage).map_err(|error| error_chain(&error))?;
     let container = match &config.drop_container {
         DropContainer::Named(name) => name.clone(),
         DropContainer::OfTenants => made.tenant.to_string(),
@@ -131,7 +131,7 @@ async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, Str
         let bytes =
             tokio::fs::read(&file).await.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
         let blob = path.blob(&name);
-        store.write(&blob, Bytes::from(bytes), WriteIf::Always).await.map_err(|error| chain(&error))?;
+        store.write(&blob, Bytes::from(bytes), WriteIf::Always).await.map_err(|error| error_chain(&error))?;
     }
     Ok(path)
 }

@@ -1,7 +1,7 @@
 //! The settings of `onboard`: fewer than those of a run, and two that a run can do without.
 
 use super::{
-    DropContainer, NotUsable, PrivateKeysIn, Settings, Storage, VivaApiConfig,
+    DropContainer, InvalidSettings, PrivateKeysIn, Settings, Storage, VivaApiConfig,
     reader::Reader,
     tenants::TenantList,
     viva_api,
@@ -32,7 +32,7 @@ pub struct OnboardConfig {
 
 impl OnboardConfig {
     /// Reads these settings; complains about all that are not usable.
-    pub fn read(settings: &Settings) -> Result<Self, NotUsable> {
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
         let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");

@@ -67,7 +67,7 @@ mod tests {
         for (name, value) in changes {
             settings.set(name, *value);
         }
-        match Config::read(&settings).map_err(|error| error.0)?.terms.deliver_to {
+        match Config::read(&settings).map_err(|error| error.0)?.common.deliver_to {
             DeliverTo::Queue(queue) => Ok(queue.url().to_string()),
             other => panic!("{other:?}"),
         }

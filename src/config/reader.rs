@@ -6,13 +6,13 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    NotUsable, Settings, Storage,
+    InvalidSettings, Settings, Storage,
     words::{Word, folder},
 };
 use crate::{
     drop::TenantId,
     identity::{Application, Identity},
-    sink::{sealed::SecretReference, webhook::WebhookConfig},
+    sink::{vault_secret_webhook::SecretReference, webhook::WebhookConfig},
     store::azure::{Account, AccountError},
 };
 
@@ -31,11 +31,11 @@ impl<'s> Reader<'s> {
     }
 
     /// The result, if nothing was wrong.
-    pub(super) fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, NotUsable> {
+    pub(super) fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, InvalidSettings> {
         let complaints = self.complaints.into_inner();
         match build() {
             Some(config) if complaints.is_empty() => Ok(config),
-            _ => Err(NotUsable(complaints)),
+            _ => Err(InvalidSettings(complaints)),
         }
     }
 

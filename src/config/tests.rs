@@ -29,9 +29,9 @@ fn the_required_settings_are_enough() {
     let config = Config::read(&settings(&[])).unwrap();
     assert_eq!(config.drop_container, DropContainer::Named("datasets".into()));
     assert_eq!(config.state_container, "vivadrop-state");
-    assert_eq!(config.terms.rules, FileRules::default());
-    assert_eq!(config.terms.limits.batch.rows.get(), 500);
-    assert_eq!(config.terms.limits.in_flight.get(), 8);
+    assert_eq!(config.common.rules, FileRules::default());
+    assert_eq!(config.common.limits.batch.rows.get(), 500);
+    assert_eq!(config.common.limits.in_flight.get(), 8);
     assert_eq!(config.deadline, Duration::from_secs(25 * 60));
     assert_eq!(config.viva_api.scope, "https://api.orginsights.viva.office.com/.default");
 }
@@ -168,12 +168,12 @@ fn a_tenant_may_have_settings_of_its_own_over_those_of_the_app() {
     );
     let config = Config::read(&with_tenants(&json)).unwrap();
     assert_eq!(config.tenants, format!("{TENANT}=contoso/x,{TENANT}=contoso/y,{OTHER}").parse().unwrap());
-    let own = &config.own_terms[&TENANT.parse().unwrap()];
+    let own = &config.tenant_overrides[&TENANT.parse().unwrap()];
     assert_eq!((own.limits.batch.rows.get(), own.limits.batch.bytes.get()), (7, 1 << 20));
     assert_eq!(own.rules.rows.columns, Some(vec!["a".into(), "b".into()]));
     assert!(own.deliver_to.is_none());
-    assert_eq!(config.terms.limits.batch.rows.get(), 50);
-    assert_eq!(config.own_terms.len(), 1);
+    assert_eq!(config.common.limits.batch.rows.get(), 50);
+    assert_eq!(config.tenant_overrides.len(), 1);
 }
 
 #[test]
@@ -183,14 +183,14 @@ fn a_tenants_own_webhook_does_not_share_the_secret_of_the_apps() {
     assert_eq!(complaints.len(), 1);
     assert!(complaints[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{complaints:?}");
     let config = Config::read(&own(&format!(r#","WEBHOOK_SECRET":"{SECRET}""#))).unwrap();
-    assert!(matches!(config.own_terms[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
+    assert!(matches!(config.tenant_overrides[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
 }
 
 #[test]
 fn a_secret_may_be_in_a_vault() {
     let read = |reference: &str| {
         let changes = [("DELIVER_TO", "https://a.example"), ("WEBHOOK_SECRET", reference)];
-        Config::read(&settings(&changes)).map(|config| config.terms.deliver_to)
+        Config::read(&settings(&changes)).map(|config| config.common.deliver_to)
     };
     let reference = "@Microsoft.KeyVault(VaultName=kv;SecretName=hook)";
     let DeliverTo::Webhook(_, Some(secret)) = read(reference).unwrap() else { panic!("expected a reference") };
@@ -259,7 +259,7 @@ fn a_tenants_own_queue_is_in_its_own_account() {
     let mut settings = with_tenants(&json);
     settings.set("SinkStorage", "AccountName=common;AccountKey=c2VjcmV0");
     let config = Config::read(&settings).unwrap();
-    let Some(DeliverTo::Queue(queue)) = &config.own_terms[&TENANT.parse().unwrap()].deliver_to else {
+    let Some(DeliverTo::Queue(queue)) = &config.tenant_overrides[&TENANT.parse().unwrap()].deliver_to else {
         panic!("a queue")
     };
     assert!(format!("{queue:?}").contains("own.queue.core.windows.net"), "{queue:?}");
@@ -278,7 +278,7 @@ fn a_complaint_about_the_apps_settings_is_not_repeated_for_every_tenant() {
 #[test]
 fn a_columns_name_may_hold_commas_in_double_quotes() {
     let columns =
-        |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.terms.rules.rows.columns);
+        |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.common.rules.rows.columns);
     assert_eq!(columns("*"), Ok(None));
     assert_eq!(columns("132"), Ok(None), "a shell's width of its terminal");
     assert_eq!(columns(r#"a, "b, c" ,d"#), Ok(Some(vec!["a".into(), "b, c".into(), "d".into()])));

@@ -11,9 +11,9 @@ use tracing::warn;
 
 use super::{BlobPath, DropPath, is_plain_segment};
 use crate::{
+    one_line::one_line,
     store::{Blob, Store, StoreError},
     telemetry::is_news,
-    text::one_line,
 };
 
 /// How many folders above a blob are looked into: one listing each.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::TenantId;
 use crate::{
-    text::one_line,
+    one_line::one_line,
     verdict::{Reason, Verdict},
 };
 

@@ -14,7 +14,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 pub use created::{BlobUrl, Ignored};
 use serde_json::{Map, Value};
 
-use crate::text::one_line;
+use crate::one_line::one_line;
 
 /// How often a value is unwrapped: twice is what the host does, and once more for a sender who did it as well.
 const LAYERS: usize = 4;

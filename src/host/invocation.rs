@@ -14,7 +14,7 @@ use memchr::{memchr, memchr2};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::text::one_line;
+use crate::one_line::one_line;
 
 /// The longest string that is kept, in bytes as written. A batch of events may be one string, so it is well above one event
 /// (a KiB), and a queue message (64 KiB).

@@ -15,8 +15,8 @@ use tracing::{error, info};
 use super::{Handler, summary_of};
 use crate::{
     drop::{DropPath, discover},
-    run::chain,
-    text::one_line,
+    error_chain::error_chain,
+    one_line::one_line,
 };
 
 /// The name of the function, unless its folder was renamed.
@@ -49,7 +49,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
         Ok(Some(_)) => {}
         Ok(None) => return said(StatusCode::NOT_FOUND, &path, nothing),
         Err(error) => {
-            let why = chain(&error);
+            let why = error_chain(&error);
             error!(drop.path = %drop, "cannot look for `{drop}`: {why}");
             return said(StatusCode::INTERNAL_SERVER_ERROR, &path, &why);
         }

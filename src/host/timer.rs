@@ -7,7 +7,7 @@ use serde_json::Value;
 use tracing::error;
 
 use super::Handler;
-use crate::{onboard::expiry, run::chain, sweep::sweep};
+use crate::{error_chain::error_chain, onboard::expiry, sweep::sweep};
 
 /// Whether a post is a tick of a timer: one of its bindings has the members that the host gives to timers alone.
 pub(super) fn is_tick(post: &Value) -> bool {
@@ -30,7 +30,7 @@ pub(super) async fn sweep_now(handler: Arc<Handler>) -> (StatusCode, String) {
         Ok(Ok(report)) if report.failed.is_empty() => (StatusCode::OK, report.to_string()),
         Ok(Ok(report)) => (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
         Ok(Err(error)) => {
-            let why = chain(&error);
+            let why = error_chain(&error);
             error!("the sweep stopped: {why}");
             (StatusCode::INTERNAL_SERVER_ERROR, why)
         }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::pem::{PemFile, PemFolder};
 use super::{AesKey, KeyError, Keys, SecretBytes, WrappedKey, WrappedKeys, details::BASE64};
-use crate::{drop::TenantId, stage::trace, text::UnknownWord};
+use crate::{drop::TenantId, expected::Expected, wipe::with_stack_wiped};
 
 /// Keeps the private keys of tenants.
 #[async_trait]
@@ -59,13 +59,13 @@ impl fmt::Display for Padding {
 }
 
 impl FromStr for Padding {
-    type Err = UnknownWord;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, Expected> {
         [Self::Oaep, Self::Oaep256, Self::Pkcs1v15]
             .into_iter()
             .find(|padding| padding.to_string() == text)
-            .ok_or(UnknownWord("RSA-OAEP, RSA-OAEP-256 or RSA1_5"))
+            .ok_or(Expected("RSA-OAEP, RSA-OAEP-256 or RSA1_5"))
     }
 }
 
@@ -143,7 +143,7 @@ async fn unwrap_key(
     let open = async |version: Option<&str>| {
         for &padding in wrap.paddings() {
             let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
-            if let Some(key) = plain.and_then(|plain| trace::leaving_none(|| aes_key(&plain, wrapped.iv))) {
+            if let Some(key) = plain.and_then(|plain| with_stack_wiped(|| aes_key(&plain, wrapped.iv))) {
                 return Ok(Some(key));
             }
         }

@@ -41,12 +41,12 @@ use super::{
 };
 use crate::{
     drop::TenantId,
-    retry::{self, Attempt, GaveUp, Patience},
-    stage::trace,
+    retry::{self, Attempt, GaveUp, RetryBudget},
+    wipe::with_stack_wiped,
 };
 
 /// How long there are tries.
-const PATIENCE: Patience = Patience::lasting(Duration::from_secs(120));
+const PATIENCE: RetryBudget = RetryBudget::lasting(Duration::from_secs(120));
 
 /// How long one try may take, the token's included.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 pub struct Vault {
     client: KeyClient,
     url: Url,
-    patience: Patience,
+    patience: RetryBudget,
     try_timeout: Duration,
 }
 
@@ -98,7 +98,7 @@ impl Vault {
 
     /// With other limits than 30 s a try and 2 minutes in all.
     #[must_use]
-    pub fn with_limits(mut self, patience: Patience, try_timeout: Duration) -> Self {
+    pub fn with_limits(mut self, patience: RetryBudget, try_timeout: Duration) -> Self {
         self.patience = patience;
         self.try_timeout = try_timeout;
         self
@@ -189,7 +189,7 @@ impl PrivateKeys for Vault {
             KeyError::Refused("the vault cannot be asked: the wrapped key is not to be put into JSON".to_owned())
         })?;
         match self.ask(|| self.client.decrypt(&name, &version, parameters.clone(), None)).await? {
-            Ok(answer) => trace::leaving_none(|| plain_in(answer.into_body().into())).map(Some).ok_or_else(|| {
+            Ok(answer) => with_stack_wiped(|| plain_in(answer.into_body().into())).map(Some).ok_or_else(|| {
                 KeyError::Refused(format!("{self} does not answer as a Key Vault does: check PRIVATE_KEYS"))
             }),
             // Whatever the vault has against the value: it does not unwrap with this padding.

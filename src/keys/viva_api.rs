@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     drop::TenantId,
-    retry::{self, Attempt, GaveUp, Patience, retry_after},
+    retry::{self, Attempt, GaveUp, RetryBudget, retry_after},
 };
 
 /// How long there are tries.
-const PATIENCE: Patience = Patience::lasting(Duration::from_secs(120));
+const PATIENCE: RetryBudget = RetryBudget::lasting(Duration::from_secs(120));
 
 /// How long one try may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub struct VivaApi {
     /// What endpoints are below of: `…/v1.0`.
     base: Url,
     token: Option<Token>,
-    patience: Patience,
+    patience: RetryBudget,
     try_timeout: Duration,
 }
 
@@ -89,7 +89,7 @@ struct Question<'a> {
 }
 
 /// What came of one try that gave no keys, and how long the other side asks us to wait.
-struct Trouble {
+struct ApiError {
     error: KeyError,
     wait: Option<Duration>,
 }
@@ -102,7 +102,7 @@ struct Refusal {
     wait: Option<Duration>,
 }
 
-impl From<KeyError> for Trouble {
+impl From<KeyError> for ApiError {
     fn from(error: KeyError) -> Self {
         Self { error, wait: None }
     }
@@ -135,7 +135,7 @@ impl VivaApi {
 
     /// With other limits than 30 s a try and 2 minutes in all.
     #[must_use]
-    pub fn with_limits(mut self, patience: Patience, try_timeout: Duration) -> Self {
+    pub fn with_limits(mut self, patience: RetryBudget, try_timeout: Duration) -> Self {
         self.patience = patience;
         self.try_timeout = try_timeout;
         self
@@ -152,13 +152,13 @@ impl VivaApi {
     /// Asks until there is an answer, or none is to be had by asking again.
     async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, KeyError>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, ApiError>>,
     {
         let answered = retry::tries(self.patience, |_| async {
             match ask().await {
                 Ok(answer) => Attempt::Done(answer),
-                Err(Trouble { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Again(error, wait),
-                Err(Trouble { error, .. }) => Attempt::Failed(error),
+                Err(ApiError { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Again(error, wait),
+                Err(ApiError { error, .. }) => Attempt::Failed(error),
             }
         });
         answered.await.map_err(|gave_up| match gave_up {
@@ -166,7 +166,7 @@ impl VivaApi {
         })
     }
 
-    async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+    async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, ApiError> {
         let answer = self.exchange(self.endpoint("egressDecryptionKey"), question).await?;
         self.read(answer, question).await
     }
@@ -178,7 +178,7 @@ impl VivaApi {
     }
 
     /// Posts `body` in our name; whatever is answered.
-    async fn exchange(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, Trouble> {
+    async fn exchange(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, ApiError> {
         let Some(token) = &self.token else {
             return self.post(endpoint, body, None).await;
         };
@@ -199,7 +199,7 @@ impl VivaApi {
         endpoint: Url,
         body: &(impl Serialize + Sync),
         token: Option<&Secret>,
-    ) -> Result<Response, Trouble> {
+    ) -> Result<Response, ApiError> {
         let mut request = self.client.post(endpoint).timeout(self.try_timeout).json(body);
         if let Some(token) = token {
             request = request.bearer_auth(token.secret());
@@ -207,18 +207,18 @@ impl VivaApi {
         request.send().await.map_err(|error| self.silent(error).into())
     }
 
-    async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, Trouble> {
+    async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, ApiError> {
         match self.content(answer).await? {
             Ok(answer) => Ok(self.keys_in(answer, question)?),
             Err(Refusal { status, answered, wait }) => {
-                Err(Trouble { error: self.refusal(status, &answered, question), wait })
+                Err(ApiError { error: self.refusal(status, &answered, question), wait })
             }
         }
     }
 
     /// What an answer holds: an object, or a refusal. A success without one is final: a gateway's page, or the wrong
     /// address, stays what it is.
-    async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, Trouble> {
+    async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, ApiError> {
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = asked.and_then(|value| retry_after(value, SystemTime::now()));

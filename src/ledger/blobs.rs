@@ -207,15 +207,15 @@ impl Ledger for Blobs {
         Ok(match self.read(&path).await? {
             None => Known::default(),
             Some((etag, bytes)) => {
-                let (ending, edition) = record::drop(&path, &bytes)?;
-                Known { ending, edition, version: Some(etag) }
+                let (ending, generation) = record::drop(&path, &bytes)?;
+                Known { ending, generation, version: Some(etag) }
             }
         })
     }
 
     async fn end(&self, drop: &DropPath, ending: &Ending, known: &Known) -> Result<(), LedgerError> {
         let condition = known.version.clone().map_or(WriteIf::Absent, WriteIf::Matches);
-        let text = record::of_drop(Some(ending), known.edition, OffsetDateTime::now_utc());
+        let text = record::of_drop(Some(ending), known.generation, OffsetDateTime::now_utc());
         match self.store.write(&self.of_drop(drop), text.into(), condition).await {
             Ok(_) => Ok(()),
             // Our own write, whose answer was lost, or another run that came to the same end.
@@ -254,10 +254,12 @@ impl Ledger for Blobs {
         }
         let path = self.of_drop(drop);
         let found = self.read(&path).await?;
-        let edition =
-            found.as_ref().and_then(|(_, bytes)| record::drop(&path, bytes).ok()).map_or(0, |(_, edition)| edition);
+        let generation = found
+            .as_ref()
+            .and_then(|(_, bytes)| record::drop(&path, bytes).ok())
+            .map_or(0, |(_, generation)| generation);
         let condition = found.map_or(WriteIf::Absent, |(etag, _)| WriteIf::Matches(etag));
-        let text = record::of_drop(None, edition.wrapping_add(new_ids.into()), OffsetDateTime::now_utc());
+        let text = record::of_drop(None, generation.wrapping_add(new_ids.into()), OffsetDateTime::now_utc());
         self.store.write(&path, text.into(), condition).await?;
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Keeper {
                     write_at = Instant::now() + CHECKPOINT_EVERY;
                     let since = self.behind.unwrap_or(write_at);
                     let written = self.write().await;
-                    self.bear(written, since)?;
+                    self.tolerate(written, since)?;
                 }
                 changed = self.records.changed() => match changed {
                     Ok(()) => _ = self.behind.get_or_insert_with(Instant::now),
@@ -130,7 +130,7 @@ impl Keeper {
             self.renewed = asked;
             return Ok(asked + RENEW_EVERY);
         }
-        self.bear(renewed, self.renewed)?;
+        self.tolerate(renewed, self.renewed)?;
         Ok(Instant::now() + ASK_EVERY)
     }
 
@@ -148,14 +148,14 @@ impl Keeper {
             if written.is_ok() {
                 break;
             }
-            self.bear(written, self.renewed)?;
+            self.tolerate(written, self.renewed)?;
             sleep(ASK_EVERY).await;
         }
         Ok(())
     }
 
     /// A store that does not answer is borne for as long as a lease lasts, counted from `since`; a lost claim is not.
-    fn bear(&self, result: Result<(), LedgerError>, since: Instant) -> Result<(), LedgerError> {
+    fn tolerate(&self, result: Result<(), LedgerError>, since: Instant) -> Result<(), LedgerError> {
         match result {
             Err(LedgerError::Store(error)) if since.elapsed() < LEASE => {
                 debug!(%error, "trying again to write or renew `{}`", self.lease.path);

@@ -52,8 +52,8 @@ struct DropJson {
     version: u64,
     status: DropStatus,
     /// How often the drop was replayed with new ids.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    edition: u32,
+    #[serde(default, skip_serializing_if = "is_zero", rename = "edition")]
+    generation: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<VersionJson>,
     /// Absent where the ending holds whatever files there are.
@@ -82,8 +82,8 @@ enum DropStatus {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it asks about by reference")]
-fn is_zero(edition: &u32) -> bool {
-    *edition == 0
+fn is_zero(generation: &u32) -> bool {
+    *generation == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,11 +128,11 @@ pub(super) fn of_file(record: &FileRecord) -> Vec<u8> {
 }
 
 /// The text of a drop's record; `None` is one that has not ended.
-pub(super) fn of_drop(ending: Option<&Ending>, edition: u32, updated: OffsetDateTime) -> Vec<u8> {
+pub(super) fn of_drop(ending: Option<&Ending>, generation: u32, updated: OffsetDateTime) -> Vec<u8> {
     let open = DropJson {
         version: VERSION,
         status: DropStatus::Open,
-        edition,
+        generation,
         metadata: None,
         files: None,
         rows: 0,
@@ -186,12 +186,12 @@ pub(super) fn file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<FileReco
     })
 }
 
-/// How a drop ended, if it has, and its edition.
+/// How a drop ended, if it has, and its generation.
 pub(super) fn drop(path: &BlobPath, bytes: &[u8]) -> Result<(Option<Ending>, u32), LedgerError> {
     let json: DropJson = parse(path, bytes)?;
-    let edition = json.edition;
+    let generation = json.generation;
     match (json.status, json.reason) {
-        (DropStatus::Open, _) => return Ok((None, edition)),
+        (DropStatus::Open, _) => return Ok((None, generation)),
         (DropStatus::Completed, None) | (DropStatus::SetAside, Some(_)) => {}
         (DropStatus::Completed, Some(_)) => return Err(unreadable(path, "it is completed and has a `reason`")),
         (DropStatus::SetAside, None) => return Err(unreadable(path, "it is set aside without a `reason`")),
@@ -209,7 +209,7 @@ pub(super) fn drop(path: &BlobPath, bytes: &[u8]) -> Result<(Option<Ending>, u32
         bad_rows: json.bad_rows,
         announced: json.announced,
     };
-    Ok((Some(ending), edition))
+    Ok((Some(ending), generation))
 }
 
 /// Reads a record, once its version is known: what a later one means by a name is not ours to guess.

@@ -7,11 +7,11 @@ use tracing::warn;
 use super::record::{self, RecordError};
 use crate::{
     drop::TenantId,
+    error_chain::error_chain,
     keys::{
         KeyError,
         custody::{Expiry, KeyCustody},
     },
-    run::chain,
     store::Store,
 };
 
@@ -89,8 +89,9 @@ async fn lapse_of(
     state_container: &str,
     tenant: TenantId,
 ) -> Result<Option<Lapse>, String> {
-    let key = custody.current(tenant).await.map_err(|error: KeyError| chain(&error))?;
-    let record = record::read(store, state_container, tenant).await.map_err(|error: RecordError| chain(&error))?;
+    let key = custody.current(tenant).await.map_err(|error: KeyError| error_chain(&error))?;
+    let record =
+        record::read(store, state_container, tenant).await.map_err(|error: RecordError| error_chain(&error))?;
     // A tenant without a key is spoken of where its drops are.
     Ok(key.and_then(|key| first_lapse(key.expiry, record.as_ref().map(|(_, record)| record))))
 }

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{
     FileRules, RowsError,
-    crew::{Crew, Unwanted},
+    worker_pool::{Unwanted, WorkerPool},
 };
 use crate::{
     keys::AesKey,
@@ -15,7 +15,7 @@ use crate::{
         decode::{RowTooLong, Rows},
         layout::{self, HEAD_BYTES, LayoutError},
         lines::{Block, LineBlocks},
-        past::ReadPast,
+        skip::SkipRows,
         text::Text,
         window::Window,
     },
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The decoders.
-pub(super) type Decoders = Crew<Block, Result<Rows, RowTooLong>>;
+pub(super) type Decoders = WorkerPool<Block, Result<Rows, RowTooLong>>;
 
 /// What the thread has of its file.
 pub(super) struct Unpacking {
@@ -86,7 +86,7 @@ impl Unpacking {
         let mut text = Text::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
         let longest = rules.rows.longest_row;
         let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
-        let mut past = ReadPast::new(self.first_row, longest);
+        let mut past = SkipRows::new(self.first_row, longest);
         let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, longest };
         let mut bytes = Some(Bytes::from(head));
         loop {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use tracing::{error, info, warn};
 
-use super::{Look, Outcome, RunError, Runner, chain};
+use super::{Look, Outcome, RunError, Runner};
 use crate::{
     drop::FileVersion,
+    error_chain::error_chain,
     ledger::{Ending, FileRecord, Scope, Status},
     message::{DropFacts, Failure, Message, MessageId},
     sink::{Sink, SinkError},
@@ -21,8 +22,8 @@ impl Look {
     pub(super) fn ended_before(&self) -> Option<Outcome> {
         let ending = self.known.ending.as_ref()?;
         let is_current = match &ending.scope {
-            Scope::Metadata(version) => *version == self.dossier.metadata_version,
-            Scope::Files(version, files) => *version == self.dossier.metadata_version && *files == self.versions,
+            Scope::Metadata(version) => *version == self.admitted.metadata_version,
+            Scope::Files(version, files) => *version == self.admitted.metadata_version && *files == self.versions,
         };
         is_current.then_some(match ending.reason {
             None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows },
@@ -32,7 +33,7 @@ impl Look {
 
     /// The job metadata and all files as they are now.
     fn scope(&self) -> Scope {
-        Scope::Files(self.dossier.metadata_version.clone(), self.versions.clone())
+        Scope::Files(self.admitted.metadata_version.clone(), self.versions.clone())
     }
 }
 
@@ -89,12 +90,12 @@ impl Runner {
     }
 
     async fn complete(&self, look: &Look, sum: &Sum) -> Result<Outcome, RunError> {
-        let (path, rows, bad_rows) = (&look.dossier.path, sum.rows - sum.bad_rows, sum.bad_rows);
-        let message = Message::completed(&look.dossier.facts, &look.versions, rows, bad_rows);
-        match self.terms.of(look.dossier.tenant).sink.deliver(&message).await {
+        let (path, rows, bad_rows) = (&look.admitted.path, sum.rows - sum.bad_rows, sum.bad_rows);
+        let message = Message::completed(&look.admitted.facts, &look.versions, rows, bad_rows);
+        match self.tenant_configs.of(look.admitted.tenant).sink.deliver(&message).await {
             Ok(()) => {}
             Err(error @ SinkError::Refused { .. }) => {
-                return self.fail_drop(look, look.scope(), Reason::Refused, &chain(&error)).await;
+                return self.fail_drop(look, look.scope(), Reason::Refused, &error_chain(&error)).await;
             }
             Err(source @ SinkError::Unavailable { .. }) => {
                 return Err(RunError::Announce { ending: "every row was taken".into(), source });
@@ -113,13 +114,13 @@ impl Runner {
         reason: Reason,
         message: &str,
     ) -> Result<Outcome, RunError> {
-        let path = &look.dossier.path;
+        let path = &look.admitted.path;
         let records = self.ledger.files(path, &look.versions).await?;
         let sum = Sum::of(&records);
         let rows_delivered = sum.rows - sum.bad_rows;
         let failure = Failure { file: None, reason, message, rows_delivered };
-        let sink = &self.terms.of(look.dossier.tenant).sink;
-        let announced = announce(&**sink, &look.dossier.facts, &scope.versions(), &failure).await?;
+        let sink = &self.tenant_configs.of(look.admitted.tenant).sink;
+        let announced = announce(&**sink, &look.admitted.facts, &scope.versions(), &failure).await?;
         self.record(look, scope, Some((reason, Some(message))), &sum, Some(announced)).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
@@ -142,7 +143,7 @@ impl Runner {
             bad_rows: sum.bad_rows,
             announced,
         };
-        Ok(self.ledger.end(&look.dossier.path, &ending, &look.known).await?)
+        Ok(self.ledger.end(&look.admitted.path, &ending, &look.known).await?)
     }
 }
 
@@ -158,7 +159,7 @@ pub(super) async fn announce(
     match sink.deliver(&failed).await {
         Ok(()) => {}
         Err(error @ SinkError::Refused { .. }) => {
-            warn!(drop.path = %drop.path, "`drop.failed` of `{}` was not taken: {}", drop.path, chain(&error));
+            warn!(drop.path = %drop.path, "`drop.failed` of `{}` was not taken: {}", drop.path, error_chain(&error));
         }
         Err(source @ SinkError::Unavailable { .. }) => {
             let ending = format!("to be set aside ({}: {})", failure.reason, failure.message);

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Dossier, Look, Progress, RunError, Runner, Stopped, chain, conclude::announce};
+use super::{AdmittedDrop, Look, Progress, RunError, Runner, Stopped, conclude::announce};
 use crate::{
     deliver::{FileError, FileJob, deliver_file},
     drop::{FileVersion, metadata::JobMetadata},
+    error_chain::error_chain,
     keys::Keys,
     ledger::{Claim, FileRecord, Status, Work},
     message::Failure,
     store::{Blob, StoreError, read},
-    terms::Terms,
+    tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
 };
 
@@ -26,7 +27,7 @@ impl Runner {
         files: Vec<(&Blob, &FileVersion)>,
         progress: &mut Progress,
     ) -> Result<(), Stopped> {
-        let (path, batch) = (&look.dossier.path, self.terms.of(look.dossier.tenant).limits.batch);
+        let (path, batch) = (&look.admitted.path, self.tenant_configs.of(look.admitted.tenant).limits.batch);
         let mut held_elsewhere = Vec::new();
         let mut has_aged = false;
         for (blob, file) in files {
@@ -70,20 +71,20 @@ impl Runner {
             return Ok(false);
         };
         // Keys are asked for once there is something to decrypt, and then once a run.
-        let version = &look.dossier.metadata_version;
+        let version = &look.admitted.metadata_version;
         let keys = match progress.keys.take().filter(|(asked_for, _)| asked_for == version) {
             Some((_, keys)) => keys,
-            None => self.keys.keys_of(&*self.store, &look.contents, metadata, look.dossier.tenant).await?,
+            None => self.keys.keys_of(&*self.store, &look.contents, metadata, look.admitted.tenant).await?,
         };
         let (_, keys) = progress.keys.insert((version.clone(), keys));
-        self.deliver_with(&look.dossier, blob, keys, &mut *work).await?;
+        self.deliver_with(&look.admitted, blob, keys, &mut *work).await?;
         Ok(true)
     }
 
     /// Delivers one file, or sets it aside.
     async fn deliver_with(
         &self,
-        dossier: &Dossier,
+        admitted: &AdmittedDrop,
         blob: &Blob,
         keys: &Keys,
         work: &mut dyn Work,
@@ -91,20 +92,20 @@ impl Runner {
         let FileRecord { file, next_row: first_row, attempts, .. } = work.record().clone();
         let name = &file.name;
         if attempts > 1 {
-            info!(drop.path = %dossier.facts.path, file.name = %name, attempts,
+            info!(drop.path = %admitted.facts.path, file.name = %name, attempts,
                 "going on with `{name}` at row {first_row}");
         }
-        let Terms { sink, rules, limits } = self.terms.of(dossier.tenant);
-        let job = FileJob { drop: &dossier.facts, file: &file, keys, rules, limits: *limits };
+        let TenantConfig { sink, rules, limits } = self.tenant_configs.of(admitted.tenant);
+        let job = FileJob { drop: &admitted.facts, file: &file, keys, rules, limits: *limits };
         let bytes = read(Arc::clone(&self.store), blob.clone(), self.window);
         let Err(error) = deliver_file(&job, bytes, sink, work).await else {
             let end_row = work.record().next_row;
-            info!(drop.path = %dossier.facts.path, file.name = %name, rows = end_row - first_row,
+            info!(drop.path = %admitted.facts.path, file.name = %name, rows = end_row - first_row,
                 "delivered rows {first_row}..{end_row} of `{name}`");
             return Ok(());
         };
         match error.verdict() {
-            Verdict::SetAside(reason) => self.set_aside(dossier, &file, reason, &error, work).await,
+            Verdict::SetAside(reason) => self.set_aside(admitted, &file, reason, &error, work).await,
             Verdict::TryAgain => {
                 // The next run then need not wait for the claim. What stopped this one is what is told.
                 let _gone_by_then = work.release().await;
@@ -116,22 +117,22 @@ impl Runner {
     /// Announces that a file is set aside, then records it: a crash between the two announces it again, by the same id.
     async fn set_aside(
         &self,
-        dossier: &Dossier,
+        admitted: &AdmittedDrop,
         file: &FileVersion,
         reason: Reason,
         error: &FileError,
         work: &mut dyn Work,
     ) -> Result<(), RunError> {
-        let message = format!("file `{}` {}", file.name, chain(error));
+        let message = format!("file `{}` {}", file.name, error_chain(error));
         let rows_delivered = work.record().next_row - work.record().bad_rows;
         let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
         let versions = std::slice::from_ref(file);
         work.confirm().await?;
-        let sink = &self.terms.of(dossier.tenant).sink;
-        announce(&**sink, &dossier.facts, versions, &failure).await?;
+        let sink = &self.tenant_configs.of(admitted.tenant).sink;
+        announce(&**sink, &admitted.facts, versions, &failure).await?;
         work.finish(Status::SetAside(reason), Some(message.clone())).await?;
-        error!(drop.path = %dossier.facts.path, file.name = %file.name, %reason, rows_delivered,
-            "set aside: {message}; `vivadrop replay {}` starts it afresh", dossier.facts.path);
+        error!(drop.path = %admitted.facts.path, file.name = %file.name, %reason, rows_delivered,
+            "set aside: {message}; `vivadrop replay {}` starts it afresh", admitted.facts.path);
         Ok(())
     }
 }

@@ -13,8 +13,8 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::{
     Cipher, LayoutName,
+    encrypt::Seal,
     gzip::{self, Summary},
-    seal::Seal,
 };
 use crate::keys::AesKey;
 
@@ -56,7 +56,7 @@ impl Packed {
         let mut top = match layout {
             LayoutName::Plain => below,
             LayoutName::EncryptedGzip | LayoutName::GzipEncrypted | LayoutName::Encrypted => {
-                Box::new(Sealed { seal: Seal::new(cipher, key), buffer: Vec::new(), below })
+                Box::new(Encrypted { seal: Seal::new(cipher, key), buffer: Vec::new(), below })
             }
         };
         let member = (layout == LayoutName::EncryptedGzip).then(Summary::default);
@@ -103,14 +103,14 @@ impl Layer for GzEncoder<Box<dyn Layer>> {
 }
 
 /// AES on top of another writer.
-struct Sealed {
+struct Encrypted {
     seal: Seal,
     /// The bytes at hand; between writes, CBC's unfinished block.
     buffer: Vec<u8>,
     below: Box<dyn Layer>,
 }
 
-impl Write for Sealed {
+impl Write for Encrypted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         let sealed = self.seal.push(&mut self.buffer);
@@ -124,7 +124,7 @@ impl Write for Sealed {
     }
 }
 
-impl Layer for Sealed {
+impl Layer for Encrypted {
     fn finish(self: Box<Self>) -> io::Result<()> {
         let Self { seal, mut buffer, mut below } = *self;
         seal.finish(&mut buffer);

@@ -9,10 +9,10 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     Cipher, SimulateOptions,
+    encrypt::Seal,
     metadata::Period,
     numbers,
     people::{FIGURES, Person},
-    seal::Seal,
     secrets::DropKeys,
 };
 use crate::keys::AesKey;

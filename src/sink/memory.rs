@@ -208,7 +208,7 @@ mod tests {
             table: None,
             request_start_date: None,
             request_end_date: None,
-            edition: 0,
+            generation: 0,
         };
         Message::completed(&drop, &[], rows, 0)
     }

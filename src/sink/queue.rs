@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{BadQueueName, QueueConfig, QueueName};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, Patience, tries},
+    retry::{Attempt, GaveUp, RetryBudget, tries},
     sink::{Sink, SinkError},
 };
 
@@ -43,24 +43,24 @@ const FOREVER: i32 = -1;
 pub struct Queue {
     client: QueueClient,
     name: QueueName,
-    patience: Patience,
+    patience: RetryBudget,
 }
 
 /// There is no client for the queue on this machine. Nothing is delivered.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the client of the queue")]
-pub struct NoClient(#[source] azure_core::Error);
+pub struct InvalidClient(#[source] azure_core::Error);
 
 /// A message as the queue takes it.
 type Content = RequestContent<QueueMessage, XmlFormat>;
 
 impl Queue {
     /// Sets up the sink; connects to nothing yet.
-    pub fn new(config: QueueConfig) -> Result<Self, NoClient> {
+    pub fn new(config: QueueConfig) -> Result<Self, InvalidClient> {
         let mut options =
             QueueClientOptions { client_options: config.account.client_options(), ..QueueClientOptions::default() };
         options.client_options.retry = RetryOptions::none();
-        let client = QueueClient::new(config.url, config.account.credential(), Some(options)).map_err(NoClient)?;
+        let client = QueueClient::new(config.url, config.account.credential(), Some(options)).map_err(InvalidClient)?;
         Ok(Self { client, name: config.name, patience: config.patience })
     }
 

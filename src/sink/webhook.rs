@@ -22,7 +22,7 @@ pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError}
 use self::{answer::Timeouts, config::Signer};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, Patience, tries},
+    retry::{Attempt, GaveUp, RetryBudget, tries},
     sink::{Sink, SinkError},
 };
 
@@ -43,20 +43,20 @@ pub struct Webhook {
     signer: Option<Signer>,
     gzip: bool,
     timeouts: Timeouts,
-    patience: Patience,
+    patience: RetryBudget,
 }
 
 /// There is no HTTP client on this machine. Nothing is delivered.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the webhook's HTTP client: are the system's CA certificates installed?")]
-pub struct NoClient(#[source] reqwest::Error);
+pub struct InvalidClient(#[source] reqwest::Error);
 
 impl Webhook {
     /// Sets up the sink; connects to nothing yet.
     ///
     /// The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are honoured, but on loopback, where what is sent
     /// may be unsigned and is not to leave the machine.
-    pub fn new(config: WebhookConfig) -> Result<Self, NoClient> {
+    pub fn new(config: WebhookConfig) -> Result<Self, InvalidClient> {
         let timeouts = Timeouts { connect: LONGEST_CONNECT.min(config.timeout), whole: config.timeout };
         let client = Client::builder()
             .user_agent(USER_AGENT)
@@ -68,7 +68,7 @@ impl Webhook {
             .timeout(timeouts.whole);
         let client = if config.is_loopback() { client.no_proxy() } else { client };
         Ok(Self {
-            client: client.build().map_err(NoClient)?,
+            client: client.build().map_err(InvalidClient)?,
             url: config.url,
             signer: config.signer,
             gzip: config.gzip,

@@ -7,8 +7,8 @@ use aes::{
     cipher::{BlockCipherDecrypt, BlockModeDecrypt, BlockSizeUser, KeyIvInit, StreamCipher, consts::U16},
 };
 
-use super::{Damage, Next, PIECE_BYTES, trace};
-use crate::{keys::AesKey, text::UnknownWord};
+use super::{Damage, Next, PIECE_BYTES};
+use crate::{expected::Expected, keys::AesKey, wipe::with_stack_wiped};
 
 /// The bytes of an AES block.
 pub const BLOCK_BYTES: usize = 16;
@@ -40,13 +40,13 @@ impl fmt::Display for Cipher {
 }
 
 impl FromStr for Cipher {
-    type Err = UnknownWord;
+    type Err = Expected;
 
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+    fn from_str(word: &str) -> Result<Self, Expected> {
         match word {
             "ctr" => Ok(Self::Ctr),
             "cbc" => Ok(Self::Cbc),
-            _ => Err(UnknownWord("ctr or cbc")),
+            _ => Err(Expected("ctr or cbc")),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Decrypt {
     /// Begins at the start of a ciphertext.
     pub fn new(cipher: Cipher, key: &AesKey) -> Self {
         let (key, iv) = ((&key.key).into(), (&key.iv).into());
-        let mode = trace::leaving_none(|| match cipher {
+        let mode = with_stack_wiped(|| match cipher {
             Cipher::Ctr => Mode::Ctr(Box::new(Ctr::new(key, iv))),
             Cipher::Cbc => Mode::Cbc(Box::new(Cbc::new(key, iv))),
         });

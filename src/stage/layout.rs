@@ -13,8 +13,8 @@ use super::{
     window::Window,
 };
 use crate::{
+    expected::Expected,
     keys::AesKey,
-    text::UnknownWord,
     verdict::{Reason, Verdict},
 };
 
@@ -102,13 +102,13 @@ impl fmt::Display for LayoutName {
 }
 
 impl FromStr for LayoutName {
-    type Err = UnknownWord;
+    type Err = Expected;
 
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+    fn from_str(word: &str) -> Result<Self, Expected> {
         [Self::EncryptedGzip, Self::GzipEncrypted, Self::Encrypted, Self::Plain]
             .into_iter()
             .find(|name| name.to_string() == word)
-            .ok_or(UnknownWord("encrypted-gzip, gzip-encrypted, encrypted or plain"))
+            .ok_or(Expected("encrypted-gzip, gzip-encrypted, encrypted or plain"))
     }
 }
 

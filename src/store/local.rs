@@ -49,22 +49,22 @@ pub struct LocalStore {
 /// The text names no folder.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a folder, such as file:///dir (`#`, `?` and `%` are written %23, %3F and %25)")]
-pub struct NoFolder;
+pub struct FolderError;
 
 impl LocalStore {
     /// The blobs of the folder `root`, which need not be there yet.
-    pub fn new(root: impl AsRef<Path>) -> Result<Self, NoFolder> {
-        let root = std::path::absolute(root).map_err(|_| NoFolder)?;
-        let url = Url::from_directory_path(&root).map_err(|()| NoFolder)?;
-        let url_path = percent_decode_str(url.path()).decode_utf8().map_err(|_| NoFolder)?;
+    pub fn new(root: impl AsRef<Path>) -> Result<Self, FolderError> {
+        let root = std::path::absolute(root).map_err(|_| FolderError)?;
+        let url = Url::from_directory_path(&root).map_err(|()| FolderError)?;
+        let url_path = percent_decode_str(url.path()).decode_utf8().map_err(|_| FolderError)?;
         Ok(Self { url_path: url_path.trim_start_matches('/').into(), root: root.into(), leases: Arc::default() })
     }
 
     /// The blobs of the folder that `url` (`file:///dir`) names.
-    pub fn from_url(url: &str) -> Result<Self, NoFolder> {
+    pub fn from_url(url: &str) -> Result<Self, FolderError> {
         let has_path = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("file:///"));
         let url = Url::parse(url).ok().filter(|url| has_path && url.query().is_none() && url.fragment().is_none());
-        Self::new(url.ok_or(NoFolder)?.to_file_path().map_err(|()| NoFolder)?)
+        Self::new(url.ok_or(FolderError)?.to_file_path().map_err(|()| FolderError)?)
     }
 
     /// The file of a blob. `None` where no file of the folder can have that name.

@@ -31,19 +31,19 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    blobs: BTreeMap<BlobPath, Kept>,
+    blobs: BTreeMap<BlobPath, StoredBlob>,
     containers: BTreeSet<String>,
     written: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredBlob {
     blob: Blob,
     bytes: Bytes,
     lease: Option<(LeaseId, Duration, Instant)>,
 }
 
-impl Kept {
+impl StoredBlob {
     fn lease(&self) -> Option<&LeaseId> {
         self.lease.as_ref().filter(|(_, _, until)| Instant::now() < *until).map(|(lease, ..)| lease)
     }
@@ -55,7 +55,7 @@ impl MemoryStore {
     }
 
     /// Does `work` on a blob while `lease` is on it.
-    fn held(&self, path: &BlobPath, lease: &LeaseId, work: impl FnOnce(&mut Kept)) -> Result<(), StoreError> {
+    fn held(&self, path: &BlobPath, lease: &LeaseId, work: impl FnOnce(&mut StoredBlob)) -> Result<(), StoreError> {
         let mut shelf = self.shelf();
         let kept = shelf.blobs.get_mut(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         if kept.lease() != Some(lease) {
@@ -99,7 +99,7 @@ impl Store for MemoryStore {
             (WriteIf::Matches(etag) | WriteIf::Held(etag, _), Some(before)) => before.blob.etag == *etag,
             (WriteIf::Absent, Some(_)) | (WriteIf::Matches(_) | WriteIf::Held(..), None) => false,
         };
-        let is_held = before.as_ref().and_then(Kept::lease) == condition.lease();
+        let is_held = before.as_ref().and_then(StoredBlob::lease) == condition.lease();
         if !holds || !is_held {
             before.into_iter().for_each(|before| _ = shelf.blobs.insert(path.clone(), before));
             let why = if is_held { StoreError::Changed } else { StoreError::NotHeld };
@@ -110,7 +110,7 @@ impl Store for MemoryStore {
         let etag = ETag(format!("{:x}", shelf.written));
         let (size, modified) = (bytes.len() as u64, OffsetDateTime::now_utc());
         let blob = Blob { path: path.clone(), etag: etag.clone(), size, modified };
-        shelf.blobs.insert(path.clone(), Kept { blob, bytes, lease: before.and_then(|before| before.lease) });
+        shelf.blobs.insert(path.clone(), StoredBlob { blob, bytes, lease: before.and_then(|before| before.lease) });
         Ok(etag)
     }
 

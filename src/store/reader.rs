@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Blob, ByteStream, Store, StoreError};
-use crate::retry::{Attempt, GaveUp, Patience, tries};
+use crate::retry::{Attempt, GaveUp, RetryBudget, tries};
 
 /// How a blob is cut up for reading. A reader holds at most `range_bytes * in_flight` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct ReadWindow {
     /// How many ranges are fetched at once.
     pub in_flight: NonZeroUsize,
     /// How long a range is tried without a single byte coming. Each byte renews it.
-    pub patience: Patience,
+    pub patience: RetryBudget,
 }
 
 impl Default for ReadWindow {
@@ -39,7 +39,7 @@ impl Default for ReadWindow {
         Self {
             range_bytes: const { NonZeroU64::new(1 << 20).expect("1 MiB is not 0") },
             in_flight: const { NonZeroUsize::new(6).expect("6 is not 0") },
-            patience: Patience::lasting(Duration::from_secs(60)),
+            patience: RetryBudget::lasting(Duration::from_secs(60)),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Reading {
 }
 
 /// Fetches all of `range`, however many connections that takes.
-async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: Patience) -> Result<Bytes, StoreError> {
+async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: RetryBudget) -> Result<Bytes, StoreError> {
     let length =
         usize::try_from(range.end - range.start).map_err(|error| StoreError::unavailable(&blob.path, error))?;
     let fetched = Mutex::new(BytesMut::new());

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use vivadrop::stub::receiver::Answer;
+use testkit::receiver::Answer;
 
 use crate::support::{
     command::{Ended, end_of, vivadrop},

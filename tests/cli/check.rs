@@ -4,6 +4,10 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 
 use secrecy::ExposeSecret;
 use serde_json::json;
+use testkit::{
+    receiver::{Answer, Options, Receiver},
+    viva_api::Behaviour,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -11,10 +15,6 @@ use tokio::{
 use vivadrop::{
     drop::TenantId,
     store::{BlobPath, WriteIf},
-    stub::{
-        receiver::{Answer, Options, Receiver},
-        viva_api::Behaviour,
-    },
 };
 
 use crate::support::{

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use vivadrop::{drop::TenantId, simulate::SimulateOptions, stub::receiver::Answer};
+use testkit::receiver::Answer;
+use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
     azurite::Azurite,

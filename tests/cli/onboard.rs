@@ -5,13 +5,13 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use secrecy::SecretString;
 use serde_json::Value;
+use testkit::viva_api::Behaviour;
 use vivadrop::{
     drop::TenantId,
     store::{
         BlobPath, Store, StoreError, WriteIf,
         azure::{Account, AzureStore},
     },
-    stub::viva_api::Behaviour,
 };
 
 use crate::support::{

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use vivadrop::{drop::DropPath, stub::receiver::Answer};
+use testkit::receiver::Answer;
+use vivadrop::drop::DropPath;
 
 use crate::support::{
     azurite,

@@ -187,7 +187,7 @@ async fn what_is_reopened_begins_at_its_first_row(keeper: Keeper) {
 }
 
 async fn a_claim_that_is_still_held_after_its_time_is_a_living_runs(keeper: Keeper) {
-    let Some(long_ago) = Instant::now().checked_sub(vivadrop::ledger::HELD_BY_THE_LIVING) else { return };
+    let Some(long_ago) = Instant::now().checked_sub(vivadrop::ledger::LEASE_RENEWED_AFTER) else { return };
     let _work = held(&keeper.ledger(), "1").await;
     let claim = keeper.ledger().claim(&drop_path(), &file("1"), batch(10), long_ago).await;
     assert!(matches!(claim, Ok(Claim::AnsweredByAnother)));

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use vivadrop::stub::{
+use testkit::{
     receiver::{Failed, Received},
     viva_api::Behaviour,
 };
@@ -93,7 +93,7 @@ async fn a_drop_whose_keys_are_another_drops_is_set_aside() {
     let (drop, other) = (scene.drop(10, 1).await, scene.drop(10, 1).await);
     scene.lay(&drop).await;
     let keys = serde_json::from_slice(&fs::read(&other.made.decryption_keys).unwrap()).unwrap();
-    scene.api.hold(&drop.made.copy_activity_id.to_string(), scene.tenant, keys);
+    scene.api.hold(&drop.made.copy_activity_id.to_string(), scene.tenant.0, keys);
     let failed = failure_of(&scene, &drop).await;
     assert_eq!(
         (failed.reason.as_str(), failed.file.as_deref()),

@@ -1,7 +1,7 @@
 //! What the handler remembers of drops, in the account, over its own end.
 
 use futures::future::join_all;
-use vivadrop::stub::viva_api::Behaviour;
+use testkit::viva_api::Behaviour;
 
 use crate::support::{
     scene::{METADATA, Scene, assert_complete, has_ended},

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::stream;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::receiver::Answer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use vivadrop::stub::receiver::Answer;
 
 use crate::support::{
     host_payloads::{

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vivadrop::stub::receiver::Answer;
+use testkit::receiver::Answer;
 
 use crate::support::{
     command::{end_of, vivadrop},

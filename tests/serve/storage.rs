@@ -2,7 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use vivadrop::{simulate::SimulateOptions, stage::layout::LayoutName, stub::receiver::Answer};
+use testkit::receiver::Answer;
+use vivadrop::{simulate::SimulateOptions, stage::layout::LayoutName};
 
 use crate::support::{
     azurite::Azurite,

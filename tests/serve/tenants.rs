@@ -2,11 +2,8 @@
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use vivadrop::{
-    drop::TenantId,
-    simulate::SimulateOptions,
-    stub::receiver::{Options, Receiver},
-};
+use testkit::receiver::{Options, Receiver};
+use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
     scene::{METADATA, Scene, assert_complete},

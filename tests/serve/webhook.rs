@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header::CONTENT_ENCODING;
-use vivadrop::stub::receiver::Answer;
+use testkit::receiver::Answer;
 
 use crate::support::{
     host::Host,

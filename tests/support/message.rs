@@ -17,7 +17,7 @@ pub(crate) fn facts() -> DropFacts {
         table: None,
         request_start_date: Some("2026-08-16T00:00:00Z".into()),
         request_end_date: None,
-        edition: 0,
+        generation: 0,
     }
 }
 

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
 use serde_json::Value;
+use testkit::receiver::Receiver;
 use time::OffsetDateTime;
-use vivadrop::{store::azure::Account, stub::receiver::Receiver};
+use vivadrop::store::azure::Account;
 
 use super::{azurite::Azurite, schema};
 

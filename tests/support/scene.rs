@@ -7,6 +7,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::{
+    receiver::{Completed, Options, Received, Receiver},
+    viva_api::VivaApiStub,
+};
 use vivadrop::{
     drop::{DropPath, TenantId},
     keys::{
@@ -18,10 +22,6 @@ use vivadrop::{
         BlobPath, ETag, Store, WriteIf,
         azure::{Account, AzureStore},
         local::LocalStore,
-    },
-    stub::{
-        receiver::{Completed, Options, Received, Receiver},
-        viva_api::VivaApiStub,
     },
 };
 
@@ -171,7 +171,7 @@ impl Scene {
         let out = self.folder.path().join(uuid::Uuid::new_v4().to_string());
         let made = simulate(&options, &out, &|_| {}).unwrap();
         let answer: Value = serde_json::from_slice(&fs::read(&made.decryption_keys).unwrap()).unwrap();
-        self.api.hold(&made.copy_activity_id.to_string(), tenant, answer.clone());
+        self.api.hold(&made.copy_activity_id.to_string(), tenant.0, answer.clone());
 
         let (private_key, wrapped) = (PemFile::new(&made.private_key), wrapped_keys(&answer).unwrap());
         let keys = unwrap_keys(&private_key, tenant, KeyWrap::Auto, &wrapped).await.unwrap();

@@ -18,7 +18,7 @@ use vivadrop::{
         unwrap::{Padding, PrivateKeys},
         vault::Vault,
     },
-    retry::Patience,
+    retry::RetryBudget,
 };
 
 use crate::support::{
@@ -60,7 +60,8 @@ async fn empty() -> Custody {
     let stub = KeyVault::start(&entra).await;
     let credential = Arc::new(Credential(entra.tokens()));
     let vault = Vault::over(entra.certificate.client(), stub.url(), credential).unwrap();
-    let patience = Patience { first: Duration::from_millis(10), ..Patience::lasting(Duration::from_millis(1500)) };
+    let patience =
+        RetryBudget { first: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
     let vault = vault.with_limits(patience, Duration::from_secs(10));
     Custody { stub, vault, tenant: TenantId(Uuid::new_v4()), _entra: entra }
 }

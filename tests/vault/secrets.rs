@@ -10,14 +10,14 @@ use crate::support::{
 };
 
 /// A partner whose private keys are in a folder, and whose webhook's secret is in a vault.
-struct Sealed {
+struct VaultSecretWebhook {
     scene: Scene,
     vault: KeyVault,
     drop: SimulatedDrop,
     _entra: Entra,
 }
 
-impl Sealed {
+impl VaultSecretWebhook {
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
@@ -46,35 +46,38 @@ impl Sealed {
 
 #[tokio::test]
 async fn the_secret_is_read_once_and_signs_every_message() {
-    let sealed = Sealed::new().await;
-    sealed.vault.answer_next([Behaviour::Throttling(0), Behaviour::Failing(503)]);
-    sealed.is_delivered().await;
-    assert_eq!(sealed.vault.asked(), ["GET /secrets/hook/"; 3]);
+    let vault_secret_webhook = VaultSecretWebhook::new().await;
+    vault_secret_webhook.vault.answer_next([Behaviour::Throttling(0), Behaviour::Failing(503)]);
+    vault_secret_webhook.is_delivered().await;
+    assert_eq!(vault_secret_webhook.vault.asked(), ["GET /secrets/hook/"; 3]);
 }
 
 #[tokio::test]
 async fn nothing_is_set_aside_because_the_secret_cannot_be_read() {
-    let mut sealed = Sealed::new().await;
+    let mut vault_secret_webhook = VaultSecretWebhook::new().await;
     let fails = async |says: &[&str]| {
-        let ended = sealed.deliver().await;
+        let ended = vault_secret_webhook.deliver().await;
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         for words in says {
             assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
         }
-        assert_eq!(sealed.scene.receiver.received().requests, 0);
+        assert_eq!(vault_secret_webhook.scene.receiver.received().requests, 0);
     };
     let secret = "the secret `hook` in the vault `https://localhost:";
-    sealed.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
+    vault_secret_webhook.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
     fails(&[secret, "grant its identity the role Key Vault Secrets User"]).await;
-    sealed.vault.keep_secret("hook", "hunter2");
+    vault_secret_webhook.vault.keep_secret("hook", "hunter2");
     fails(&[secret, "is not usable: expected whsec_"]).await;
-    sealed.vault.keep_secret("hook", sealed.scene.receiver.secret().expose_secret());
-    sealed.is_delivered().await;
-    sealed.scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", sealed.vault.url()));
-    let other = sealed.scene.drop(20, 2).await;
-    sealed.scene.lay(&other).await;
-    sealed.drop = other;
-    let ended = sealed.deliver().await;
+    vault_secret_webhook.vault.keep_secret("hook", vault_secret_webhook.scene.receiver.secret().expose_secret());
+    vault_secret_webhook.is_delivered().await;
+    vault_secret_webhook.scene.set(
+        "WEBHOOK_SECRET",
+        &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", vault_secret_webhook.vault.url()),
+    );
+    let other = vault_secret_webhook.scene.drop(20, 2).await;
+    vault_secret_webhook.scene.lay(&other).await;
+    vault_secret_webhook.drop = other;
+    let ended = vault_secret_webhook.deliver().await;
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("there is none of that name and version (HTTP 404, SecretNotFound)"),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde_json::Value;
 
 use super::{Invocation, LAYERS, from_base64, unwrapped};
-use crate::text::one_line;
+use crate::one_line::one_line;
 
 /// The one type of event that is acted on.
 const BLOB_CREATED: &str = "Microsoft.Storage.BlobCreated";

@@ -26,7 +26,7 @@ use super::{BASE64, Padding, PrivateKeys};
 use crate::{
     drop::TenantId,
     keys::{KeyError, SecretBytes},
-    stage::trace,
+    wipe::with_stack_wiped,
 };
 
 /// More than this is no key: an RSA-4096 key takes 3 KiB.
@@ -112,7 +112,7 @@ impl PrivateKeys for PemFile {
 async fn on_worker<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
-    spawn_blocking(|| trace::leaving_none(work)).await.unwrap_or_else(|stopped| {
+    spawn_blocking(|| with_stack_wiped(work)).await.unwrap_or_else(|stopped| {
         Err(KeyError::Unavailable { what: "the thread that unwraps keys".to_owned(), source: stopped.into() })
     })
 }

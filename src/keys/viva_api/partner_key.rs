@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{KeyError, Refusal, StatusCode, Trouble, VivaApi, may_help_to_try_again};
+use super::{ApiError, KeyError, Refusal, StatusCode, VivaApi, may_help_to_try_again};
 use crate::{drop::TenantId, keys::custody::PublicKey};
 
 /// The partner, as the API knows it.
@@ -64,7 +64,7 @@ impl VivaApi {
         self.until_answered(|| self.register(&body)).await
     }
 
-    async fn register(&self, body: &PartnerKey) -> Result<Acknowledged, Trouble> {
+    async fn register(&self, body: &PartnerKey) -> Result<Acknowledged, ApiError> {
         let answer = self.exchange(self.endpoint("egressPartnerKey"), body).await?;
         match self.content(answer).await? {
             Ok(answer) => Ok(acknowledged(&answer)),
@@ -72,7 +72,7 @@ impl VivaApi {
         }
     }
 
-    fn not_registered(&self, tenant: TenantId, refusal: &Refusal) -> Trouble {
+    fn not_registered(&self, tenant: TenantId, refusal: &Refusal) -> ApiError {
         let Refusal { status, answered, wait } = refusal;
         let error = match *status {
             status if may_help_to_try_again(status.as_u16()) => {
@@ -88,7 +88,7 @@ impl VivaApi {
             )),
             _ => KeyError::Refused(format!("{self} answered with {answered}: check VIVA_API_URL")),
         };
-        Trouble { error, wait: *wait }
+        ApiError { error, wait: *wait }
     }
 }
 

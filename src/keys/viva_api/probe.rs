@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Trouble, VivaApi, may_help_to_try_again};
+use super::{ApiError, VivaApi, may_help_to_try_again};
 use crate::keys::KeyError;
 
 /// What the API is asked: keys for no drop of no tenant. A request without a value makes no key and changes nothing; it is
@@ -27,7 +27,7 @@ impl VivaApi {
     pub async fn knock(&self) -> Result<(), KeyError> {
         let question = NoQuestion { request_id: "", scope_id: uuid::Uuid::nil() };
         let endpoint = self.endpoint("egressDecryptionKey");
-        let answer = self.exchange(endpoint, &question).await.map_err(|Trouble { error, .. }| error)?;
+        let answer = self.exchange(endpoint, &question).await.map_err(|ApiError { error, .. }| error)?;
         let status = answer.status();
         match status.as_u16() {
             400 => Ok(()),

@@ -8,7 +8,7 @@ use azure_core::{
 };
 use url::Url;
 
-use super::{NotUsable, Trouble, is_loopback};
+use super::{ApiError, NotUsable, is_loopback};
 /// The partner's own application: `PARTNER_TENANT_ID`, `PARTNER_APP_ID`, `PARTNER_APP_SECRET`.
 pub use crate::identity::Application as Partner;
 use crate::{
@@ -43,7 +43,7 @@ pub(super) struct Token {
 
 impl Token {
     /// The token, new or kept.
-    pub(super) async fn get(&self, timeout: Duration) -> Result<Secret, Trouble> {
+    pub(super) async fn get(&self, timeout: Duration) -> Result<Secret, ApiError> {
         let scopes = [self.scope.as_str()];
         match tokio::time::timeout(timeout, self.credential.get_token(&scopes, None)).await {
             Ok(Ok(token)) => Ok(token.token),
@@ -57,10 +57,10 @@ impl Token {
 const TO_MEND: &str = "renew PARTNER_APP_SECRET if it has expired, and check PARTNER_TENANT_ID, PARTNER_APP_ID and \
                        VIVA_API_SCOPE; without a secret it is the app's own identity, and on your own machine `az login`";
 
-fn trouble(no_token: NoToken) -> Trouble {
+fn trouble(no_token: NoToken) -> ApiError {
     match no_token {
         NoToken::Unavailable { why, wait } => {
-            Trouble { error: KeyError::Unavailable { what: "the token service".to_owned(), source: why.into() }, wait }
+            ApiError { error: KeyError::Unavailable { what: "the token service".to_owned(), source: why.into() }, wait }
         }
         NoToken::Refused(_) | NoToken::NobodySignedIn => {
             let (what, why) = ("the Viva Insights API".to_owned(), no_token.to_string());
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_settings_to_look_at() {
-        let Trouble { error, .. } = trouble(NoToken::Refused("HTTP 401, AADSTS7000215".into()));
+        let ApiError { error, .. } = trouble(NoToken::Refused("HTTP 401, AADSTS7000215".into()));
         assert_eq!(error.verdict(), Verdict::TryAgain, "the drop can do nothing for it");
         let text = error.to_string();
         assert!(text.contains("answered HTTP 401, AADSTS7000215): renew PARTNER_APP_SECRET"), "{text}");

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use url::Url;
 
-use crate::{retry::Patience, store::azure::Account};
+use crate::{retry::RetryBudget, store::azure::Account};
 
 /// A queue's name, as Azure allows it.
 /// <https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata>
@@ -41,7 +41,7 @@ pub struct QueueConfig {
     /// Without what opens it: that is the account's to add.
     pub(super) url: Url,
     /// How long a message is tried (`DELIVERY_PATIENCE`), and with what waits.
-    pub patience: Patience,
+    pub patience: RetryBudget,
 }
 
 impl QueueConfig {
@@ -49,7 +49,7 @@ impl QueueConfig {
     pub fn new(account: &Account, name: QueueName) -> Option<Self> {
         let mut url = account.queue_endpoint()?.clone();
         url.path_segments_mut().ok()?.pop_if_empty().push(&name.0);
-        let patience = Patience::lasting(Duration::from_secs(4 * 60));
+        let patience = RetryBudget::lasting(Duration::from_secs(4 * 60));
         Some(Self { account: account.clone(), name, url, patience })
     }
 

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::retry::Patience;
+use crate::retry::RetryBudget;
 
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
@@ -29,7 +29,7 @@ pub struct WebhookConfig {
     /// How long one try may take (`WEBHOOK_TIMEOUT`).
     pub timeout: Duration,
     /// How long a message is tried (`DELIVERY_PATIENCE`), and with what waits.
-    pub patience: Patience,
+    pub patience: RetryBudget,
 }
 
 /// What is wrong with the settings of a webhook, each under its own name.
@@ -103,7 +103,7 @@ impl WebhookConfig {
             signer,
             gzip: false,
             timeout: Duration::from_secs(30),
-            patience: Patience::lasting(Duration::from_secs(4 * 60)),
+            patience: RetryBudget::lasting(Duration::from_secs(4 * 60)),
         }
     }
 

@@ -87,7 +87,7 @@ fn facts() -> (DropFacts, FileVersion) {
         table: None,
         request_start_date: None,
         request_end_date: None,
-        edition: 0,
+        generation: 0,
     };
     (drop, FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) })
 }

@@ -14,10 +14,8 @@ use zeroize::Zeroizing;
 use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
-    stage::{
-        decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
-        trace,
-    },
+    stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    wipe::with_stack_wiped,
 };
 
 /// Padded standard Base64. The unused bits of the last digit are not looked at, as most encoders' readers do not.
@@ -50,7 +48,7 @@ pub(super) struct Scratch {
 impl ColumnKey {
     pub(super) fn new(key: &AesKey, cipher: Option<Cipher>) -> Self {
         let mut keystream = Box::new(Zeroizing::new([0; KEYSTREAM_BYTES]));
-        let aes = trace::leaving_none(|| {
+        let aes = with_stack_wiped(|| {
             let aes = Box::new(Aes256::new((&key.key).into()));
             ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
             aes

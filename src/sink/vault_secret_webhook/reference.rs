@@ -21,7 +21,7 @@ pub struct SecretReference {
     "expected @Microsoft.KeyVault(SecretUri=https://{{vault}}.vault.azure.net/secrets/{{name}}) or \
      @Microsoft.KeyVault(VaultName={{vault}};SecretName={{name}}), with a version or without"
 )]
-pub struct NoReference;
+pub struct InvalidReference;
 
 impl SecretReference {
     /// Whether the text is meant as a reference.
@@ -66,16 +66,16 @@ impl SecretReference {
 }
 
 impl FromStr for SecretReference {
-    type Err = NoReference;
+    type Err = InvalidReference;
 
-    fn from_str(text: &str) -> Result<Self, NoReference> {
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let inner = text.trim().strip_prefix("@Microsoft.KeyVault(").and_then(|text| text.strip_suffix(')'));
-        let inner = inner.ok_or(NoReference)?.trim();
+        let inner = inner.ok_or(InvalidReference)?.trim();
         match inner.strip_prefix("SecretUri=") {
             Some(uri) => Self::by_uri(uri.trim()),
             None => Self::by_names(inner),
         }
-        .ok_or(NoReference)
+        .ok_or(InvalidReference)
     }
 }
 

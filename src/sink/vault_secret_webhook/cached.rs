@@ -10,7 +10,7 @@ use tokio::{sync::Mutex, time::Instant};
 const AS_LONG_AS: Duration = Duration::from_secs(60 * 60);
 
 /// The value, as far as it is known.
-pub(super) struct Kept<T, E>(Mutex<Last<T, E>>);
+pub(super) struct Cached<T, E>(Mutex<Last<T, E>>);
 
 /// What came of reading it.
 enum Last<T, E> {
@@ -19,7 +19,7 @@ enum Last<T, E> {
     Known { value: T, until: Instant },
 }
 
-impl<T: Clone, E: Clone> Kept<T, E> {
+impl<T: Clone, E: Clone> Cached<T, E> {
     pub(super) fn new() -> Self {
         Self(Mutex::new(Last::Never))
     }
@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_who_wait_for_one_try_share_what_came_of_it() {
-        let (kept, source) = (Kept::new(), Source::of(Err("the vault is away")));
+        let (kept, source) = (Cached::new(), Source::of(Err("the vault is away")));
         let ask = || kept.get(|_| source.read());
         let begun = Instant::now();
         assert_eq!(join_all((0..8).map(|_| ask())).await, [Err("the vault is away"); 8]);
@@ -101,7 +101,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_value_is_read_again_after_a_while_and_the_old_one_serves_meanwhile() {
-        let (kept, source) = (Kept::new(), Source::of(Ok(1)));
+        let (kept, source) = (Cached::new(), Source::of(Ok(1)));
         let ask = || kept.get(|_| source.read());
         assert_eq!(ask().await, Ok(1));
         source.end.set(Ok(2));
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_value_that_cannot_be_read_again_is_kept_until_the_next_time() {
-        let (kept, source) = (Kept::new(), Source::of(Ok(1)));
+        let (kept, source) = (Cached::new(), Source::of(Ok(1)));
         let ask = || kept.get(|_| source.read());
         for (now, value) in [(Ok(1), 1), (Err("the vault is away"), 1), (Err("the vault is away"), 1), (Ok(2), 2)] {
             source.end.set(now);

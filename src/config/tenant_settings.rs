@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use super::{
-    NotUsable, Settings, Storage,
+    InvalidSettings, Settings, Storage,
     reader::Reader,
     tenants::OF_THE_SINK,
     words::{Choice, Columns, Destination, Names, RowValues, Span, Switch},
@@ -12,14 +12,14 @@ use crate::{
     deliver::Limits,
     drop::TenantId,
     pipeline::FileRules,
-    retry::Patience,
-    sink::{queue::QueueConfig, sealed::SecretReference, webhook::WebhookConfig},
+    retry::RetryBudget,
+    sink::{queue::QueueConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig},
     stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
 };
 
 /// How files are read and where their rows go.
 #[derive(Debug)]
-pub struct TermsConfig {
+pub struct TenantSettings {
     /// How files are read.
     pub rules: FileRules,
     /// What one file may take.
@@ -30,7 +30,7 @@ pub struct TermsConfig {
 
 /// What differs for one tenant.
 #[derive(Debug)]
-pub struct OwnTerms {
+pub struct TenantOverrides {
     /// How its files are read.
     pub rules: FileRules,
     /// What one of its files may take.
@@ -51,19 +51,19 @@ pub enum DeliverTo {
 }
 
 /// The app's own terms.
-pub(super) fn terms(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TermsConfig> {
+pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TenantSettings> {
     let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader, drop_storage));
-    Some(TermsConfig { rules: rules?, limits: limits?, deliver_to: deliver_to? })
+    Some(TenantSettings { rules: rules?, limits: limits?, deliver_to: deliver_to? })
 }
 
 /// The terms of each tenant that has any of its own: its settings, over those of the app.
-pub(super) fn own_terms(
+pub(super) fn tenant_overrides(
     reader: &Reader<'_>,
     settings: &Settings,
     drop_storage: Option<&Storage>,
     own: &BTreeMap<TenantId, Settings>,
-) -> Option<BTreeMap<TenantId, OwnTerms>> {
-    let terms = |(&tenant, own): (&TenantId, &Settings)| {
+) -> Option<BTreeMap<TenantId, TenantOverrides>> {
+    let overrides = |(&tenant, own): (&TenantId, &Settings)| {
         let has_a_sink = OF_THE_SINK.iter().any(|name| own.get(name).is_some());
         let mut merged = settings.clone();
         if own.get("DELIVER_TO").is_some() {
@@ -78,11 +78,14 @@ pub(super) fn own_terms(
         let own = Reader::new(&merged);
         let (rules, limits) = (file_rules(&own), limits(&own));
         let deliver_to = if has_a_sink { deliver_to(&own, drop_storage).map(Some) } else { Some(None) };
-        let terms = own.finish(|| Some(OwnTerms { rules: rules?, limits: limits?, deliver_to: deliver_to? }));
-        terms.map(|terms| (tenant, terms)).map_err(|NotUsable(complaints)| reader.complain_of(tenant, complaints)).ok()
+        let settings = own.finish(|| Some(TenantOverrides { rules: rules?, limits: limits?, deliver_to: deliver_to? }));
+        settings
+            .map(|settings| (tenant, settings))
+            .map_err(|InvalidSettings(complaints)| reader.complain_of(tenant, complaints))
+            .ok()
     };
     // All of them are looked at before one is missed.
-    own.iter().filter(|(_, own)| !own.0.is_empty()).map(terms).collect::<Vec<_>>().into_iter().collect()
+    own.iter().filter(|(_, own)| !own.0.is_empty()).map(overrides).collect::<Vec<_>>().into_iter().collect()
 }
 
 /// How files are read.
@@ -139,7 +142,7 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
         Destination::Stdout => Some(DeliverTo::Stdout),
         Destination::Queue(name) => {
             let mut queue = reader.queue(name, drop_storage)?;
-            queue.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            queue.patience = patience.map(|Span(patience)| RetryBudget::lasting(patience))?;
             Some(DeliverTo::Queue(Box::new(queue)))
         }
         Destination::Webhook(url) => {
@@ -147,7 +150,7 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
             let (mut webhook, secret) = reader.webhook(url)?;
             webhook.gzip = gzip.map(|Switch(gzip)| gzip)?;
             webhook.timeout = timeout.map(|Span(timeout)| timeout)?;
-            webhook.patience = patience.map(|Span(patience)| Patience::lasting(patience))?;
+            webhook.patience = patience.map(|Span(patience)| RetryBudget::lasting(patience))?;
             Some(DeliverTo::Webhook(Box::new(webhook), secret))
         }
     }

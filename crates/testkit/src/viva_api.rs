@@ -32,8 +32,7 @@ use tokio::{
     time::sleep,
 };
 use url::Url;
-
-use crate::drop::TenantId;
+use uuid::Uuid;
 
 /// A stand-in for the Viva Insights API, on loopback, for as long as this lives.
 pub struct VivaApiStub {
@@ -117,7 +116,7 @@ impl Desk {
 
 impl VivaApiStub {
     /// Starts one that has `answers`: the keys of a request (a `CopyActivityId`) of a tenant, as the API prints them.
-    pub async fn start(answers: impl IntoIterator<Item = (String, TenantId, Value)>) -> io::Result<Self> {
+    pub async fn start(answers: impl IntoIterator<Item = (String, Uuid, Value)>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = Url::parse(&format!("http://{}", listener.local_addr()?)).map_err(io::Error::other)?;
         let desk = Desk::default();
@@ -141,7 +140,7 @@ impl VivaApiStub {
     }
 
     /// Holds `keys` for one request of one tenant from now on, instead of what it had for it.
-    pub fn hold(&self, request_id: &str, tenant: TenantId, keys: Value) {
+    pub fn hold(&self, request_id: &str, tenant: Uuid, keys: Value) {
         let question = (request_id.to_ascii_lowercase(), tenant.to_string());
         self.desk.book().answers.insert(question, keys);
     }

@@ -8,13 +8,13 @@ use super::{
 };
 
 /// Leaves out the first rows of a text.
-pub struct ReadPast {
+pub struct SkipRows {
     first_row: u64,
     row: u64,
     longest: usize,
 }
 
-impl ReadPast {
+impl SkipRows {
     /// Leaves out the rows before `first_row` of a text whose lines have at most `longest` bytes, line ends not counted.
     pub fn new(first_row: u64, longest: usize) -> Self {
         Self { first_row, row: 0, longest }
@@ -52,7 +52,7 @@ mod tests {
     use crate::stage::decode::{Decoder, RowRules};
 
     fn left_of(text: &str, first_row: u64, cuts: &[usize]) -> Result<String, RowTooLong> {
-        let mut past = ReadPast::new(first_row, 20);
+        let mut past = SkipRows::new(first_row, 20);
         let mut left = Vec::new();
         let mut lines = text.split_inclusive('\n').peekable();
         for count in cuts.iter().cycle() {

@@ -16,7 +16,7 @@ const LARGEST_METADATA: u64 = 1 << 20;
 
 /// A drop that was admitted.
 #[derive(Debug)]
-pub struct Dossier {
+pub struct AdmittedDrop {
     /// Where it lies.
     pub path: DropPath,
     /// Whose it is: the metadata's tenant, where TENANTS lets that one write there. Where the metadata cannot be read, the
@@ -30,13 +30,13 @@ pub struct Dossier {
     pub facts: DropFacts,
 }
 
-impl Dossier {
-    /// Reads the job metadata, and admits the drop or says why it is none of ours. `edition` is the ledger's.
+impl AdmittedDrop {
+    /// Reads the job metadata, and admits the drop or says why it is none of ours. `generation` is the ledger's.
     pub async fn open(
         store: &dyn Store,
         tenants: &Tenants,
         contents: &DropContents,
-        edition: u32,
+        generation: u32,
     ) -> Result<Result<Self, Foreign>, StoreError> {
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
@@ -56,7 +56,7 @@ impl Dossier {
             table: known.and_then(|metadata| metadata.table_name.clone()),
             request_start_date: known.and_then(|metadata| metadata.request_start_date.clone()),
             request_end_date: known.and_then(|metadata| metadata.request_end_date.clone()),
-            edition,
+            generation,
         };
         let metadata_version = FileVersion {
             name: contents.relative(&contents.metadata).to_owned(),

@@ -22,12 +22,12 @@ use tokio::{
 ///
 /// Its threads are of the blocking pool, which has hundreds: enough for the few files that a process has in hand. One stays until this is dropped and all work is done; others are called when work
 /// piles up, and leave when there is none.
-pub(super) struct Crew<W, D> {
+pub(super) struct WorkerPool<W, D> {
     largest: usize,
     /// How much work waits before another thread is called.
     ahead: usize,
     given: Arc<AtomicU64>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     queue: Arc<Queue<W>>,
     done: mpsc::Sender<Done<D>>,
     work: Arc<dyn Fn(W) -> D + Send + Sync>,
@@ -38,7 +38,7 @@ pub(super) struct InOrder<D> {
     next: u64,
     /// How many pieces of work there were so far.
     given: Arc<AtomicU64>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     done: mpsc::Receiver<Done<D>>,
     /// What was done before its turn.
     early: BTreeMap<u64, Done<D>>,
@@ -52,17 +52,17 @@ pub(super) struct Panicked;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unwanted;
 
-/// A piece of work: its number, and its place, which it has until it is handed on.
+/// A piece of work: its number, and its permit, which it has until it is handed on.
 struct Piece<W> {
     number: u64,
     work: W,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 struct Done<D> {
     number: u64,
     result: Result<D, Panicked>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 struct Queue<W> {
@@ -80,14 +80,14 @@ struct Waiting<W> {
 
 /// A crew of up to `largest` threads that do `work`. Besides what they do, up to `ahead` pieces of it wait to be done or to
 /// be handed on.
-pub(super) fn crew<W: Send + 'static, D: Send + 'static>(
+pub(super) fn worker_pool<W: Send + 'static, D: Send + 'static>(
     largest: NonZeroUsize,
     ahead: usize,
     work: impl Fn(W) -> D + Send + Sync + 'static,
-) -> (Crew<W, D>, InOrder<D>) {
+) -> (WorkerPool<W, D>, InOrder<D>) {
     let room = ahead + largest.get();
-    let places = Arc::new(Semaphore::new(room));
-    // As wide as there are places, so that nobody who has one waits.
+    let permits = Arc::new(Semaphore::new(room));
+    // As wide as there are permits, so that nobody who has one waits.
     let (done, receiver) = mpsc::channel(room);
     let waiting = Waiting { pieces: VecDeque::new(), threads: 0, is_idle: false, is_over: false };
     let queue = Arc::new(Queue { waiting: Mutex::new(waiting), changed: Condvar::new() });
@@ -95,21 +95,21 @@ pub(super) fn crew<W: Send + 'static, D: Send + 'static>(
     let in_order = InOrder {
         next: 0,
         given: Arc::clone(&given),
-        places: Arc::clone(&places),
+        permits: Arc::clone(&permits),
         done: receiver,
         early: BTreeMap::new(),
     };
     let work = Arc::new(work);
-    (Crew { largest: largest.get(), ahead, given, places, queue, done, work }, in_order)
+    (WorkerPool { largest: largest.get(), ahead, given, permits, queue, done, work }, in_order)
 }
 
-impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
-    /// Gives out the next piece of work; waits until there is a place for it. Is called from the blocking pool.
+impl<W: Send + 'static, D: Send + 'static> WorkerPool<W, D> {
+    /// Gives out the next piece of work; waits until there is a permit for it. Is called from the blocking pool.
     pub(super) fn push(&mut self, work: W) -> Result<(), Unwanted> {
-        let place = Handle::current().block_on(Arc::clone(&self.places).acquire_owned()).map_err(|_| Unwanted)?;
+        let permit = Handle::current().block_on(Arc::clone(&self.permits).acquire_owned()).map_err(|_| Unwanted)?;
         let mut waiting = self.queue.waiting();
         let number = self.given.fetch_add(1, Ordering::Relaxed);
-        waiting.pieces.push_back(Piece { number, work, place });
+        waiting.pieces.push_back(Piece { number, work, permit });
         let has_too_few = waiting.threads == 0 || waiting.pieces.len() >= self.ahead;
         if waiting.is_idle {
             self.queue.changed.notify_one();
@@ -127,7 +127,7 @@ impl<W: Send + 'static, D: Send + 'static> Crew<W, D> {
     }
 }
 
-impl<W, D> Drop for Crew<W, D> {
+impl<W, D> Drop for WorkerPool<W, D> {
     fn drop(&mut self) {
         self.queue.waiting().is_over = true;
         self.queue.changed.notify_one();
@@ -139,7 +139,7 @@ impl<W> Queue<W> {
     fn do_all<D>(&self, work: &dyn Fn(W) -> D, done: &mpsc::Sender<Done<D>>) {
         while let Some(piece) = self.next() {
             let result = catch_unwind(AssertUnwindSafe(|| work(piece.work))).map_err(|_| Panicked);
-            if done.blocking_send(Done { number: piece.number, result, _place: piece.place }).is_err() {
+            if done.blocking_send(Done { number: piece.number, result, _permit: piece.permit }).is_err() {
                 return;
             }
         }
@@ -187,7 +187,7 @@ impl<D> InOrder<D> {
 
 impl<D> Drop for InOrder<D> {
     fn drop(&mut self) {
-        self.places.close();
+        self.permits.close();
     }
 }
 
@@ -211,8 +211,8 @@ mod tests {
                 (number..number.next_multiple_of(4)).for_each(|_| thread::yield_now());
                 number
             };
-            let (mut crew, mut done) = crew(threads(count), 3, work);
-            let giving = spawn_blocking(move || (0..500).try_for_each(|number| crew.push(number)));
+            let (mut worker_pool, mut done) = worker_pool(threads(count), 3, work);
+            let giving = spawn_blocking(move || (0..500).try_for_each(|number| worker_pool.push(number)));
             for number in 0..500 {
                 assert_eq!(done.next().await, Some(Ok(number)), "{count} threads");
             }
@@ -225,8 +225,8 @@ mod tests {
     async fn no_more_is_begun_than_there_is_room_for() {
         let begun = Arc::new(AtomicUsize::new(0));
         let (count, room) = (Arc::clone(&begun), 5);
-        let (mut crew, mut done) = crew(threads(2), 3, move |()| count.fetch_add(1, Ordering::SeqCst));
-        let giving = spawn_blocking(move || (0..50).try_for_each(|_| crew.push(())));
+        let (mut worker_pool, mut done) = worker_pool(threads(2), 3, move |()| count.fetch_add(1, Ordering::SeqCst));
+        let giving = spawn_blocking(move || (0..50).try_for_each(|_| worker_pool.push(())));
         for taken in 1..=50 {
             done.next().await.unwrap().unwrap();
             assert!(begun.load(Ordering::SeqCst) <= taken + room);
@@ -240,8 +240,8 @@ mod tests {
             assert!(number != 1, "on purpose");
             number
         };
-        let (mut crew, mut done) = crew(threads(1), 4, work);
-        spawn_blocking(move || (0..3).try_for_each(|number| crew.push(number))).await.unwrap().unwrap();
+        let (mut worker_pool, mut done) = worker_pool(threads(1), 4, work);
+        spawn_blocking(move || (0..3).try_for_each(|number| worker_pool.push(number))).await.unwrap().unwrap();
         assert_eq!(done.next().await, Some(Ok(0)));
         assert_eq!(done.next().await, Some(Err(Panicked)));
         assert_eq!(done.next().await, Some(Ok(2)));
@@ -250,25 +250,25 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_does_is_not_the_end() {
-        let (mut crew, mut done) = crew(threads(1), 4, |number: u32| number);
+        let (mut worker_pool, mut done) = worker_pool(threads(1), 4, |number: u32| number);
         // As if a thread had been called that never came.
-        crew.queue.waiting().threads = 1;
-        spawn_blocking(move || crew.push(7)).await.unwrap().unwrap();
+        worker_pool.queue.waiting().threads = 1;
+        spawn_blocking(move || worker_pool.push(7)).await.unwrap().unwrap();
         assert_eq!(done.next().await, Some(Err(Panicked)));
     }
 
     #[tokio::test]
     async fn whoever_gives_work_out_is_told_that_nobody_waits_while_there_is_none() {
-        let (crew, done) = crew::<(), ()>(threads(1), 1, |()| ());
-        let giving = tokio::spawn(async move { crew.unwanted().await });
+        let (worker_pool, done) = worker_pool::<(), ()>(threads(1), 1, |()| ());
+        let giving = tokio::spawn(async move { worker_pool.unwanted().await });
         drop(done);
         giving.await.unwrap();
     }
 
     #[tokio::test]
     async fn work_is_refused_once_nobody_waits_for_it() {
-        let (mut crew, done) = crew(threads(2), 1, |()| ());
-        let giving = spawn_blocking(move || (0..9).try_for_each(|_| crew.push(())));
+        let (mut worker_pool, done) = worker_pool(threads(2), 1, |()| ());
+        let giving = spawn_blocking(move || (0..9).try_for_each(|_| worker_pool.push(())));
         drop(done);
         assert_eq!(giving.await.unwrap(), Err(Unwanted));
     }

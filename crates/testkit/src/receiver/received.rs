@@ -234,7 +234,7 @@ mod tests {
     use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_TIMESTAMP};
 
     use super::*;
-    use crate::{
+    use vivadrop::{
         drop::FileVersion,
         message::{BadRow, DropFacts, Failure, Message},
         store::ETag,
@@ -251,7 +251,7 @@ mod tests {
             table: Some("PersonReport_v1".into()),
             request_start_date: None,
             request_end_date: None,
-            edition: 0,
+            generation: 0,
         }
     }
 

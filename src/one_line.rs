@@ -1,9 +1,4 @@
-//! Text of others, made fit to be shown: in a log line, in the ledger, in an answer to the host.
-
-/// The text is none of the words that a setting or flag takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected {0}")]
-pub struct UnknownWord(pub &'static str);
+//! Makes untrusted text safe to print in a log line, in the ledger or in an answer to the host.
 
 /// `text` in one line of at most `longest` characters: control characters and line ends become spaces, or nothing at either
 /// end; what is cut off is marked with `…`.

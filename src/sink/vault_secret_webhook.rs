@@ -4,7 +4,7 @@
 //! Azure; they are read here, by the same notation.
 //! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>
 
-mod kept;
+mod cached;
 mod reference;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -19,24 +19,24 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use tracing::warn;
 
-use self::kept::Kept;
-pub use self::reference::{NoReference, SecretReference};
+use self::cached::Cached;
+pub use self::reference::{InvalidReference, SecretReference};
 use super::{
     Sink, SinkError,
-    webhook::{NoClient, Webhook, WebhookConfig},
+    webhook::{InvalidClient, Webhook, WebhookConfig},
 };
 use crate::{
     keys::vault::{self, TRY_TIMEOUT},
     message::Message,
-    retry::{Attempt, GaveUp, Patience, tries},
+    retry::{Attempt, GaveUp, RetryBudget, tries},
 };
 
 /// The webhook, once its secret is known.
-pub struct Sealed {
+pub struct VaultSecretWebhook {
     client: SecretClient,
     reference: SecretReference,
     config: WebhookConfig,
-    webhook: Kept<Arc<Webhook>, Unread>,
+    webhook: Cached<Arc<Webhook>, Unread>,
 }
 
 /// Why the secret is not known, and after how many tries.
@@ -46,7 +46,7 @@ struct Unread {
     tries: u32,
 }
 
-impl Sealed {
+impl VaultSecretWebhook {
     /// Sets up the sink; connects to nothing yet. `config` is that of the webhook without its secret.
     pub fn new(
         config: WebhookConfig,
@@ -59,12 +59,12 @@ impl Sealed {
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
-        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Kept::new() })
+        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Cached::new() })
     }
 
     /// The webhook with the secret as it is in the vault now. Where there is one to go on with, the vault has one try.
     async fn open(&self, has_one: bool) -> Result<Arc<Webhook>, Unread> {
-        let patience = if has_one { Patience::lasting(Duration::ZERO) } else { self.config.patience };
+        let patience = if has_one { RetryBudget::lasting(Duration::ZERO) } else { self.config.patience };
         let secret = tries(patience, |_| self.read()).await.map_err(|gave_up| match gave_up {
             GaveUp::Failed(why) => Unread { why, tries: 1 },
             GaveUp::OutOfPatience(why, tries) => Unread { why, tries },
@@ -73,7 +73,7 @@ impl Sealed {
             let unusable =
                 |why: &dyn fmt::Display| Unread { why: format!("{} is not usable: {why}", self.reference), tries: 1 };
             let config = self.config.clone().signed_with(&secret).map_err(|why| unusable(&why))?;
-            Webhook::new(config).map(Arc::new).map_err(|why: NoClient| unusable(&why))
+            Webhook::new(config).map(Arc::new).map_err(|why: InvalidClient| unusable(&why))
         });
         if let (true, Err(Unread { why, .. })) = (has_one, &opened) {
             warn!("{why}; messages are signed with the one that was read before");
@@ -104,7 +104,7 @@ impl Sealed {
 }
 
 #[async_trait]
-impl Sink for Sealed {
+impl Sink for VaultSecretWebhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         match self.webhook.get(|has_one| self.open(has_one)).await {
             Ok(webhook) => webhook.deliver(message).await,
@@ -116,8 +116,11 @@ impl Sink for Sealed {
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for VaultSecretWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealed").field("secret", &self.reference).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("VaultSecretWebhook")
+            .field("secret", &self.reference)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

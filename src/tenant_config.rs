@@ -6,7 +6,7 @@ use crate::{deliver::Limits, drop::TenantId, pipeline::FileRules, sink::Sink};
 
 /// How the drops of a tenant are read, and where their rows go.
 #[derive(Debug)]
-pub struct Terms {
+pub struct TenantConfig {
     /// Where batches go.
     pub sink: Arc<dyn Sink>,
     /// How files are read.
@@ -15,7 +15,7 @@ pub struct Terms {
     pub limits: Limits,
 }
 
-impl Terms {
+impl TenantConfig {
     /// These terms; batches end where the sink's messages have room for no more.
     pub fn new(sink: Arc<dyn Sink>, rules: FileRules, limits: Limits) -> Self {
         let batch = limits.batch.within(sink.largest_message());
@@ -25,16 +25,16 @@ impl Terms {
 
 /// The terms of every tenant.
 #[derive(Debug)]
-pub struct AllTerms {
+pub struct TenantConfigs {
     /// Those of tenants without any of their own.
-    pub common: Terms,
+    pub common: TenantConfig,
     /// Those of the others.
-    pub own: BTreeMap<TenantId, Terms>,
+    pub own: BTreeMap<TenantId, TenantConfig>,
 }
 
-impl AllTerms {
+impl TenantConfigs {
     /// The terms that `tenant`'s drops are read and delivered by.
-    pub fn of(&self, tenant: TenantId) -> &Terms {
+    pub fn of(&self, tenant: TenantId) -> &TenantConfig {
         self.own.get(&tenant).unwrap_or(&self.common)
     }
 }

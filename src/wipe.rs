@@ -10,7 +10,7 @@ const DEPTH: usize = 64 << 10;
 
 /// Does `work`, then overwrites the stack that it used. What it returns holds no key itself, at most points to one.
 #[inline(never)]
-pub fn leaving_none<T>(work: impl FnOnce() -> T) -> T {
+pub fn with_stack_wiped<T>(work: impl FnOnce() -> T) -> T {
     let done = below(work);
     overwrite();
     done
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn what_was_computed_comes_back() {
-        let text = leaving_none(|| String::from("as it was"));
-        assert_eq!(leaving_none(|| text.len()), 9);
+        let text = with_stack_wiped(|| String::from("as it was"));
+        assert_eq!(with_stack_wiped(|| text.len()), 9);
     }
 }
