@@ -23,6 +23,7 @@ pub mod host;
 pub mod identity;
 pub mod keys;
 pub mod ledger;
+pub mod loopback;
 pub mod message;
 pub mod onboard;
 pub mod one_line;

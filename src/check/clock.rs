@@ -6,7 +6,7 @@ use reqwest::{header::DATE, redirect};
 use url::Url;
 
 use super::{Finding, State};
-use crate::keys::viva_api::is_loopback;
+use crate::loopback::is_loopback;
 
 /// How far two clocks may be apart: what a receiver by the Standard Webhooks specification tolerates. A SAS that we sign
 /// for the store begins a quarter of an hour ago, so this is the narrower bound.

@@ -7,7 +7,8 @@ use url::Url;
 use super::{DropContainer, PrivateKeysIn};
 use crate::{
     drop::is_plain_segment,
-    keys::{unwrap::KeyWrap, vault::vault_url, viva_api::is_loopback},
+    keys::{unwrap::KeyWrap, vault::vault_url},
+    loopback::is_loopback,
     sink::queue::{BadQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
 };

@@ -37,10 +37,10 @@ pub use self::onboarding::{NamedKey, VaultKey};
 use super::{
     KeyError, SecretBytes,
     unwrap::{Padding, PrivateKeys},
-    viva_api::is_loopback,
 };
 use crate::{
     drop::TenantId,
+    loopback::is_loopback,
     retry::{self, Attempt, GaveUp, RetryBudget},
     wipe::with_stack_wiped,
 };

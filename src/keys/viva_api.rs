@@ -9,7 +9,6 @@ pub mod token;
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,7 +17,7 @@ use azure_core::credentials::{Secret, TokenCredential};
 use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use url::{Host, Url};
+use url::Url;
 
 use self::token::Token;
 use super::{
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     drop::TenantId,
+    loopback::is_loopback,
     retry::{self, Attempt, GaveUp, RetryBudget, retry_after},
 };
 
@@ -68,16 +68,6 @@ pub enum NotUsable {
     /// TLS or the resolver does not start.
     #[error("the HTTP client does not start")]
     Client(#[source] reqwest::Error),
-}
-
-/// Whether `url` leads to this machine, where nobody else listens in.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
 }
 
 /// What is asked.

@@ -8,9 +8,10 @@ use azure_core::{
 };
 use url::Url;
 
-use super::{ApiError, NotUsable, is_loopback};
+use super::{ApiError, NotUsable};
 /// The partner's own application: `PARTNER_TENANT_ID`, `PARTNER_APP_ID`, `PARTNER_APP_SECRET`.
 pub use crate::identity::Application as Partner;
+use crate::loopback::is_loopback;
 use crate::{
     identity::{Identity, NoToken},
     keys::KeyError,

@@ -6,10 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
 
-use crate::retry::RetryBudget;
+use crate::{loopback::is_loopback, retry::RetryBudget};
 
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
@@ -180,15 +180,6 @@ fn check(url: &Url) -> Result<(), UrlError> {
         return Err(UrlError::UserInfo);
     }
     Ok(())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 /// A URL without what may be secret in it.

@@ -19,10 +19,10 @@ use url::Url;
 
 use super::{
     connection_string::ConnectionString,
-    endpoint::{endpoints, https, is_loopback, sibling},
+    endpoint::{endpoints, https, sibling},
     signature::AccountKey,
 };
-use crate::identity::Identity;
+use crate::{identity::Identity, loopback::is_loopback};
 
 /// How long one try may take to reach the account.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -2,9 +2,10 @@
 //!
 //! What opens the account travels with each request, so an address is `https`, or on loopback.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::{account::AccountError, connection_string::ConnectionString};
+use crate::loopback::is_loopback;
 
 /// Blob and queue service. Where one is given by its address, the account's name says nothing of the other.
 pub(super) fn endpoints(given: &ConnectionString<'_>) -> Result<(Url, Option<Url>), AccountError> {
@@ -63,13 +64,4 @@ fn endpoint(name: &'static str, text: &str) -> Result<Url, AccountError> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
