@@ -11,11 +11,13 @@
 //! one place where the two are told apart.
 
 pub mod app;
+pub mod attributes;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod deliver;
 pub mod demo;
+pub mod directory;
 pub mod drop;
 pub mod error_chain;
 pub mod expected;
@@ -27,6 +29,7 @@ pub mod loopback;
 pub mod message;
 pub mod onboard;
 pub mod one_line;
+pub mod person_id;
 pub mod pipeline;
 pub mod retry;
 pub mod run;

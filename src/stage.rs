@@ -13,6 +13,7 @@ pub mod gunzip;
 pub mod inflate;
 pub mod layout;
 pub mod lines;
+pub mod members;
 pub mod skip;
 pub mod text;
 pub mod window;

@@ -14,7 +14,7 @@ use super::{
 use crate::keys::AesKey;
 
 mod column;
-mod json;
+pub(super) mod json;
 mod names;
 
 use column::{ColumnKey, Scratch, is_guid};

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 /// Where a string ends, behind its quote, and whether it has escapes. `from` is behind the quote that opens it.
-pub(super) fn string(json: &[u8], from: usize) -> Option<(usize, bool)> {
+pub(in crate::stage) fn string(json: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut has_escapes = false;
     loop {
@@ -23,7 +23,7 @@ pub(super) fn string(json: &[u8], from: usize) -> Option<(usize, bool)> {
 
 /// What a string says, from quote to quote, or `None` when it is no text: an escape can be half of a character
 /// (`\ud800` alone).
-pub(super) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
+pub(in crate::stage) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
     if has_escapes {
         return serde_json::from_slice::<String>(string).ok().map(|text| text.into_bytes().into());
     }
@@ -31,7 +31,7 @@ pub(super) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
 }
 
 /// Where a number ends, if there is one (section 6).
-pub(super) fn number(json: &[u8], from: usize) -> Option<usize> {
+pub(in crate::stage) fn number(json: &[u8], from: usize) -> Option<usize> {
     let start = from + usize::from(json.get(from)? == &b'-');
     let (point, end) = decimal(json, start);
     let has_leading_zero = json.get(start) == Some(&b'0') && point > start + 1;
@@ -63,7 +63,7 @@ fn decimal(json: &[u8], from: usize) -> (usize, usize) {
 }
 
 /// Where any value ends that is no string.
-pub(super) fn value(json: &[u8], from: usize) -> Option<usize> {
+pub(in crate::stage) fn value(json: &[u8], from: usize) -> Option<usize> {
     match json.get(from)? {
         b'{' | b'[' => nested(json, from),
         b't' => word(json, from, b"true"),
@@ -74,14 +74,14 @@ pub(super) fn value(json: &[u8], from: usize) -> Option<usize> {
 }
 
 /// `json` without the whitespace around it.
-pub(super) fn trimmed(json: &[u8]) -> &[u8] {
+pub(in crate::stage) fn trimmed(json: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let end = json.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last + 1);
     &json[space(json, 0).min(end)..end]
 }
 
 /// Where whitespace ends.
-pub(super) fn space(json: &[u8], mut at: usize) -> usize {
+pub(in crate::stage) fn space(json: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = json.get(at) {
         at += 1;
     }
@@ -89,19 +89,19 @@ pub(super) fn space(json: &[u8], mut at: usize) -> usize {
 }
 
 /// The name that begins at `from`, if one does.
-pub(super) fn name(json: &[u8], from: usize) -> Option<Name> {
+pub(in crate::stage) fn name(json: &[u8], from: usize) -> Option<Name> {
     let (end, has_escapes) = string(json, behind(json, from, b'"')?)?;
     let value = space(json, behind(json, space(json, end), b':')?);
     Some(Name { end, has_escapes, value })
 }
 
 /// Where a name and what is behind it are.
-pub(super) struct Name {
+pub(in crate::stage) struct Name {
     /// Behind its last quote.
-    pub(super) end: usize,
-    pub(super) has_escapes: bool,
+    pub(in crate::stage) end: usize,
+    pub(in crate::stage) has_escapes: bool,
     /// Where its value begins.
-    pub(super) value: usize,
+    pub(in crate::stage) value: usize,
 }
 
 /// Where an object or an array ends, or a value that is none of them.
@@ -144,7 +144,7 @@ fn element(json: &[u8], from: usize, closing: u8) -> Option<usize> {
 }
 
 /// The place behind `byte`, if it is there.
-pub(super) fn behind(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+pub(in crate::stage) fn behind(json: &[u8], at: usize, byte: u8) -> Option<usize> {
     (json.get(at) == Some(&byte)).then_some(at + 1)
 }
 
@@ -167,7 +167,7 @@ fn digits(json: &[u8], from: usize) -> usize {
 }
 
 /// Where the bytes of a string end that stand for themselves: at a quote, a backslash or a control character.
-pub(super) fn plain(json: &[u8], from: usize) -> usize {
+pub(in crate::stage) fn plain(json: &[u8], from: usize) -> usize {
     run(json, from, not_plain)
 }
 

@@ -1,0 +1,425 @@
+//! What the partner's analytics lead defines: attributes, their ranges and roles, and survey programs with their cycles.
+//!
+//! Definitions are JSON that people edit. They are validated as a whole: every mistake is named, with its place.
+
+use std::{collections::HashSet, fmt};
+
+use serde_json::value::RawValue;
+use time::Date;
+
+use super::{
+    calendar::iso_date,
+    confidentiality::RANGES,
+    decimal::{Decimal, millionths_text},
+};
+
+/// The version of the format.
+const VERSION: &str = "1";
+
+/// The longest name, in characters: what survey platforms accept for attributes and values.
+const LONGEST_NAME: usize = 64;
+
+/// The smallest `minGroupSize`, and its default.
+const SMALLEST_GROUP: u64 = 5;
+
+/// What a role may do with an attribute.
+const PERMISSIONS: [&str; 3] = ["report-filters", "report-sections", "comment-filters"];
+
+/// The attributes of a tenant and the survey programs that use them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definitions {
+    /// The confidentiality threshold: smaller groups are withheld.
+    pub min_group_size: u64,
+    /// Whether weeks in which a person was not active count.
+    pub include_inactive_weeks: bool,
+    /// Whether people carry the average itself besides its range.
+    pub with_values: bool,
+    /// The attributes, in the order in which they are defined.
+    pub attributes: Vec<Attribute>,
+    /// The survey programs.
+    pub programs: Vec<Program>,
+}
+
+/// A weekly metric that is reported as one of four ranges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// What the survey platform calls it.
+    pub name: String,
+    /// The column that has the metric.
+    pub column: String,
+    /// Columns whose numbers are added if a row lacks `column`: the metric in earlier versions of the dataset.
+    pub older_columns: Vec<String>,
+    /// What is measured: `Hour` is scaled from months to weeks, anything else is not.
+    pub unit: String,
+    /// The upper bounds of the first three ranges, in millionths.
+    pub bounds: [u64; RANGES - 1],
+    /// What each role may do with the attribute; vivadrop only passes this on.
+    pub roles: Vec<(String, Vec<String>)>,
+}
+
+impl Attribute {
+    /// The names of the four ranges: `0 to less than 3`, …, `8 or more`.
+    pub fn labels(&self) -> [String; RANGES] {
+        let [a, b, c] = self.bounds.map(millionths_text);
+        [
+            format!("0 to less than {a}"),
+            format!("{a} to less than {b}"),
+            format!("{b} to less than {c}"),
+            format!("{c} or more"),
+        ]
+    }
+}
+
+/// A survey that is repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Its rounds.
+    pub cycles: Vec<Cycle>,
+}
+
+/// One round of a survey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cycle {
+    /// Its name.
+    pub name: String,
+    /// The day it opens.
+    pub start: Date,
+    /// The day it closes.
+    pub end: Date,
+}
+
+/// An attribute that needs no `metric`.
+struct Default {
+    name: &'static str,
+    column: &'static str,
+    older_columns: &'static [&'static str],
+    unit: &'static str,
+    bounds: Option<[&'static str; RANGES - 1]>,
+}
+
+/// Viva Glint's attributes with its bounds; the columns are those of PersonReport_v1 and of VivaInsightsDataset_v0.
+/// Microsoft's table truncates the row of Collaboration hours, so that one has no bounds.
+#[rustfmt::skip]
+const DEFAULTS: [Default; 10] = [
+    Default { name: "Email hours", column: "Email hours", older_columns: &["CollaborationHoursEmails"], unit: "Hour", bounds: Some(["3", "6", "8"]) },
+    Default { name: "Call hours", column: "Call hours", older_columns: &["CollaborationHoursScheduledCalls", "CollaborationHoursAdhocCalls"], unit: "Hour", bounds: Some(["5", "10", "15"]) },
+    Default { name: "After-hours collaboration hours", column: "After-hours collaboration hours", older_columns: &["AfterHoursCollaboration"], unit: "Hour", bounds: Some(["1", "3", "5"]) },
+    Default { name: "Multitasking hours", column: "Multitasking hours", older_columns: &["MultitaskingMeetingHours"], unit: "Hour", bounds: Some(["1", "3", "5"]) },
+    Default { name: "Collaboration hours", column: "Collaboration hours", older_columns: &["CollaborationHours"], unit: "Hour", bounds: None },
+    Default { name: "Uninterrupted hours", column: "Uninterrupted hours", older_columns: &["UninterruptedHours"], unit: "Hour", bounds: Some(["5", "10", "15"]) },
+    Default { name: "Meeting hours", column: "Meeting hours", older_columns: &["CollaborationHoursMeetings"], unit: "Hour", bounds: Some(["6", "12", "15"]) },
+    Default { name: "Meeting hours with Manager 1:1", column: "Meeting hours with manager 1:1", older_columns: &["OneOnOneMeetingHours"], unit: "Hour", bounds: Some(["0.01", "0.25", "0.5"]) },
+    Default { name: "Meeting hours with Skip Level Manager", column: "Meeting hours with skip level", older_columns: &["SkipLevelMeetingHours"], unit: "Hour", bounds: Some(["0.01", "0.5", "1"]) },
+    Default { name: "Internal network size", column: "Internal network size", older_columns: &[], unit: "Count", bounds: Some(["15", "30", "45"]) },
+];
+
+/// Everything that is wrong with definitions, one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct InvalidDefinitions(pub Vec<String>);
+
+impl fmt::Display for InvalidDefinitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("1 mistake in the definitions")?,
+            count => write!(f, "{count} mistakes in the definitions")?,
+        }
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl Definitions {
+    /// Reads definitions from JSON.
+    ///
+    /// Fails with every mistake at once: JSON that cannot be parsed, unknown members and names, bounds that do not ascend, a
+    /// metric that two attributes have, a cycle that ends before it starts.
+    pub fn parse(json: &[u8]) -> Result<Self, InvalidDefinitions> {
+        let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
+        let text: &RawValue = serde_json::from_slice(json)
+            .map_err(|error| InvalidDefinitions(vec![format!("the definitions are not valid JSON: {error}")]))?;
+        let mut reader = Reader::default();
+        let definitions = reader.definitions(text);
+        if reader.mistakes.is_empty() { Ok(definitions) } else { Err(InvalidDefinitions(reader.mistakes)) }
+    }
+}
+
+/// Reads values and collects mistakes. A value with a mistake is replaced by a default, so that reading goes on.
+#[derive(std::default::Default)]
+struct Reader {
+    mistakes: Vec<String>,
+}
+
+/// The members of an object, by name.
+type Members<'a> = Vec<(String, &'a RawValue)>;
+
+impl Reader {
+    fn mistake(&mut self, place: &str, what: &str) {
+        self.mistakes.push(format!("{place}: {what}"));
+    }
+
+    fn definitions(&mut self, json: &RawValue) -> Definitions {
+        const PLACE: &str = "definitions";
+        let known = ["version", "minGroupSize", "inactiveWeeks", "values", "attributes", "programs"];
+        let members = self.object(PLACE, json, &known);
+        if let Some(version) = member(&members, "version")
+            && version.get() != VERSION
+        {
+            self.mistake(PLACE, "`version` is not 1, the only version that this vivadrop knows");
+        }
+        let min_group_size = member(&members, "minGroupSize").map_or(SMALLEST_GROUP, |value| {
+            let size: Option<u64> = serde_json::from_str(value.get()).ok();
+            if size.is_none_or(|size| size < SMALLEST_GROUP) {
+                self.mistake(PLACE, "`minGroupSize` is not a whole number of 5 or more");
+            }
+            size.unwrap_or(SMALLEST_GROUP)
+        });
+        let include_inactive_weeks = match member(&members, "inactiveWeeks").map(RawValue::get) {
+            None | Some("\"include\"") => true,
+            Some("\"exclude\"") => false,
+            Some(_) => {
+                self.mistake(PLACE, "`inactiveWeeks` is neither \"include\" nor \"exclude\"");
+                true
+            }
+        };
+        let with_values = member(&members, "values").is_some_and(|value| self.boolean(PLACE, "values", value));
+        let attributes = self.attributes(member(&members, "attributes"));
+        let programs = self.programs(member(&members, "programs"));
+        Definitions { min_group_size, include_inactive_weeks, with_values, attributes, programs }
+    }
+
+    fn attributes(&mut self, json: Option<&RawValue>) -> Vec<Attribute> {
+        let items = json.map_or_else(Vec::new, |json| self.array("`attributes`", json));
+        if items.is_empty() {
+            self.mistake("definitions", "there are no attributes");
+        }
+        let (mut names, mut columns) = (HashSet::new(), HashSet::new());
+        let mut attributes = Vec::new();
+        for (at, item) in items.into_iter().enumerate() {
+            let Some(attribute) = self.attribute(at, item, &mut names) else { continue };
+            let taken = std::iter::once(&attribute.column).chain(&attribute.older_columns);
+            // Two sets of ranges over one metric would isolate the people between their bounds.
+            for column in taken {
+                if !columns.insert(column.clone()) {
+                    self.mistake(
+                        &format!("attribute `{}`", attribute.name),
+                        &format!("another attribute has its metric `{column}`"),
+                    );
+                }
+            }
+            attributes.push(attribute);
+        }
+        attributes
+    }
+
+    fn attribute(&mut self, at: usize, json: &RawValue, names: &mut HashSet<String>) -> Option<Attribute> {
+        let unnamed = format!("attribute {}", at + 1);
+        let members = self.object(&unnamed, json, &["name", "metric", "unit", "max", "roles"]);
+        let name = self.name(&unnamed, &members, names)?;
+        let place = format!("attribute `{name}`");
+        let metric = member(&members, "metric").and_then(|value| self.string(&place, "metric", value));
+        let unit = member(&members, "unit").and_then(|value| self.string(&place, "unit", value));
+        let bounds = member(&members, "max").map(|value| self.bounds(&place, value));
+        let roles = member(&members, "roles").map_or_else(Vec::new, |value| self.roles(&place, value));
+
+        let default = DEFAULTS.iter().find(|default| default.name == name);
+        let (column, older_columns, unit, default_bounds) = match (metric, default) {
+            (Some(metric), _) => (metric, &[][..], unit.unwrap_or_else(|| "Hour".into()), None),
+            (None, Some(default)) => {
+                (default.column.into(), default.older_columns, default.unit.into(), default.bounds)
+            }
+            (None, None) => {
+                self.mistake(&place, "is not one of the default attributes and has no `metric`, the column to use");
+                return None;
+            }
+        };
+        let default_bounds = default_bounds.map(|bounds| bounds.map(in_millionths));
+        let Some(bounds) =
+            bounds.unwrap_or(default_bounds.map(|bounds| bounds.map(|bound| bound.expect("the defaults are valid"))))
+        else {
+            if member(&members, "max").is_none() {
+                self.mistake(&place, "needs `max`, the upper bounds of its first three ranges");
+            }
+            return None;
+        };
+        let older_columns = older_columns.iter().map(|&column| column.into()).collect();
+        Some(Attribute { name, column, older_columns, unit, bounds, roles })
+    }
+
+    fn bounds(&mut self, place: &str, json: &RawValue) -> Option<[u64; RANGES - 1]> {
+        let bounds: Option<Vec<&RawValue>> = serde_json::from_str(json.get()).ok();
+        let bounds = bounds
+            .and_then(|bounds| bounds.into_iter().map(|bound| in_millionths(bound.get())).collect::<Option<Vec<_>>>());
+        match bounds.map(<[u64; RANGES - 1]>::try_from) {
+            Some(Ok(bounds)) if bounds[0] < bounds[1] && bounds[1] < bounds[2] => Some(bounds),
+            _ => {
+                self.mistake(
+                    place,
+                    "`max` is not three ascending numbers above 0 and below 1e9 with at most 6 decimals",
+                );
+                None
+            }
+        }
+    }
+
+    fn roles(&mut self, place: &str, json: &RawValue) -> Vec<(String, Vec<String>)> {
+        let mut roles = Vec::new();
+        for (role, json) in self.members(&format!("{place}, `roles`"), json) {
+            let place = format!("{place}, role `{role}`");
+            let permissions: Vec<String> = self
+                .array(&place, json)
+                .into_iter()
+                .filter_map(|item| self.string(&place, "permission", item))
+                .collect();
+            for permission in permissions.iter().filter(|permission| !PERMISSIONS.contains(&permission.as_str())) {
+                self.mistake(
+                    &place,
+                    &format!("`{permission}` is not a permission: expected {}", PERMISSIONS.join(", ")),
+                );
+            }
+            roles.push((role, permissions));
+        }
+        roles
+    }
+
+    fn programs(&mut self, json: Option<&RawValue>) -> Vec<Program> {
+        let items = json.map_or_else(Vec::new, |json| self.array("`programs`", json));
+        let mut names = HashSet::new();
+        let mut programs = Vec::new();
+        for (at, item) in items.into_iter().enumerate() {
+            let unnamed = format!("program {}", at + 1);
+            let members = self.object(&unnamed, item, &["name", "cycles"]);
+            let Some(name) = self.name(&unnamed, &members, &mut names) else { continue };
+            let place = format!("program `{name}`");
+            let cycles = member(&members, "cycles")
+                .map_or_else(Vec::new, |value| self.array(&format!("{place}, `cycles`"), value));
+            let mut cycle_names = HashSet::new();
+            let cycles =
+                cycles.into_iter().enumerate().filter_map(|(at, item)| self.cycle(&place, at, item, &mut cycle_names));
+            let cycles = cycles.collect();
+            programs.push(Program { name, cycles });
+        }
+        programs
+    }
+
+    fn cycle(&mut self, program: &str, at: usize, json: &RawValue, names: &mut HashSet<String>) -> Option<Cycle> {
+        let unnamed = format!("{program}, cycle {}", at + 1);
+        let members = self.object(&unnamed, json, &["name", "start", "end"]);
+        let name = self.name(&unnamed, &members, names)?;
+        let place = format!("{program}, cycle `{name}`");
+        let [start, end] = ["start", "end"].map(|side| {
+            let date = member(&members, side).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+            let date = date.and_then(|text| iso_date(text.as_bytes()));
+            if date.is_none() {
+                self.mistake(&place, &format!("`{side}` is not a date such as 2024-10-08"));
+            }
+            date
+        });
+        let (start, end) = (start?, end?);
+        if end <= start {
+            self.mistake(&place, "does not end after it starts");
+        }
+        Some(Cycle { name, start, end })
+    }
+
+    /// The `name` of 1 to 64 characters that nothing else of the same kind has.
+    fn name(&mut self, place: &str, members: &Members<'_>, names: &mut HashSet<String>) -> Option<String> {
+        let Some(value) = member(members, "name") else {
+            self.mistake(place, "has no `name`");
+            return None;
+        };
+        let name = self.string(place, "name", value)?;
+        if !(1..=LONGEST_NAME).contains(&name.chars().count()) {
+            self.mistake(place, &format!("the name `{name}` does not have 1 to {LONGEST_NAME} characters"));
+        }
+        if !names.insert(name.clone()) {
+            self.mistake(place, &format!("the name `{name}` is used twice"));
+        }
+        Some(name)
+    }
+
+    /// The members of an object that may only have `known` ones.
+    fn object<'a>(&mut self, place: &str, json: &'a RawValue, known: &[&str]) -> Members<'a> {
+        let members = self.members(place, json);
+        for (name, _) in members.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+            self.mistake(place, &format!("unknown member `{name}`: expected {}", known.join(", ")));
+        }
+        members
+    }
+
+    fn members<'a>(&mut self, place: &str, json: &'a RawValue) -> Members<'a> {
+        match serde_json::from_str::<RawMembers<'a>>(json.get()) {
+            Ok(RawMembers(members)) => {
+                let mut names = HashSet::new();
+                for (name, _) in members.iter().filter(|(name, _)| !names.insert(name.clone())) {
+                    self.mistake(place, &format!("member `{name}` is there twice"));
+                }
+                members
+            }
+            Err(_) => {
+                self.mistake(place, "is not a JSON object");
+                Vec::new()
+            }
+        }
+    }
+
+    fn array<'a>(&mut self, place: &str, json: &'a RawValue) -> Vec<&'a RawValue> {
+        serde_json::from_str(json.get()).unwrap_or_else(|_| {
+            self.mistake(place, "is not a JSON array");
+            Vec::new()
+        })
+    }
+
+    fn string(&mut self, place: &str, name: &str, json: &RawValue) -> Option<String> {
+        let text = serde_json::from_str(json.get()).ok();
+        if text.is_none() {
+            self.mistake(place, &format!("`{name}` is not a string"));
+        }
+        text
+    }
+
+    fn boolean(&mut self, place: &str, name: &str, json: &RawValue) -> bool {
+        serde_json::from_str(json.get()).unwrap_or_else(|_| {
+            self.mistake(place, &format!("`{name}` is neither true nor false"));
+            false
+        })
+    }
+}
+
+fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
+    members.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
+}
+
+/// A JSON number in millionths, if it is one that can be a bound.
+fn in_millionths(json: &str) -> Option<u64> {
+    let is_number = crate::stage::members::is_number(json.as_bytes());
+    is_number.then(|| Decimal::parse(json.as_bytes()).in_millionths()).flatten()
+}
+
+/// The members of an object as they are written, repeated names included.
+struct RawMembers<'a>(Members<'a>);
+
+impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = RawMembers<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(RawMembers(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use time::macros::date;
+
+use super::*;
+
+fn mistakes(json: &str) -> Vec<String> {
+    Definitions::parse(json.as_bytes()).unwrap_err().0
+}
+
+#[test]
+fn a_default_attribute_brings_its_columns_unit_and_bounds() {
+    let json = r#"{"version":1,"attributes":[{"name":"Call hours","roles":{"Manager":["report-filters"]}},
+        {"name":"Collaboration hours","max":[15,20,25.5]},{"name":"Focus","metric":"TotalFocusHours","max":[5,10,15]}],
+        "programs":[{"name":"Engagement","cycles":[{"name":"Oct","start":"2024-10-08","end":"2024-10-15"}]}]}"#;
+    let read = Definitions::parse(json.as_bytes()).unwrap();
+    assert_eq!((read.min_group_size, read.include_inactive_weeks, read.with_values), (5, true, false));
+    let [calls, collaboration, focus] = &read.attributes[..] else { panic!("three attributes") };
+    assert_eq!(calls.older_columns, ["CollaborationHoursScheduledCalls", "CollaborationHoursAdhocCalls"]);
+    assert_eq!(calls.labels(), ["0 to less than 5", "5 to less than 10", "10 to less than 15", "15 or more"]);
+    assert_eq!(calls.roles, [("Manager".to_owned(), vec!["report-filters".to_owned()])]);
+    assert_eq!(collaboration.labels()[3], "25.5 or more");
+    assert_eq!((focus.column.as_str(), focus.unit.as_str()), ("TotalFocusHours", "Hour"));
+    assert_eq!(read.programs[0].cycles[0].end, date!(2024 - 10 - 15));
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    let found = mistakes(
+        r#"{"minGroupSize":4,"minimumGroupSize":9,"attributes":[{"name":"Steps per day"},{"name":"Collaboration hours"},
+        {"name":"Email hours","max":[4,4,6],"roles":{"Manager":["reports"]}}],
+        "programs":[{"name":"P","cycles":[{"name":"Autumn","start":"2024-10-08","end":"2024-10-01"}]}]}"#,
+    );
+    let expected = [
+        "minimumGroupSize",
+        "`minGroupSize`",
+        "Steps per day",
+        "Collaboration hours",
+        "`reports`",
+        "ascending",
+        "Autumn",
+    ];
+    for text in expected {
+        assert!(found.iter().any(|mistake| mistake.contains(text)), "{text}: {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_metric_belongs_to_one_attribute() {
+    for other in [r#""metric":"Email hours""#, r#""metric":"CollaborationHoursEmails""#] {
+        let json = format!(r#"{{"attributes":[{{"name":"Email hours"}},{{"name":"Mail",{other},"max":[1,2,3]}}]}}"#);
+        assert!(mistakes(&json)[0].contains("another attribute has its metric"), "{json}");
+    }
+}
+
+#[test]
+fn bounds_are_three_ascending_numbers_with_at_most_six_decimals() {
+    for bounds in
+        ["[1,2]", "[1,2,3,4]", "[0,1,2]", "[-1,1,2]", "[3,2,1]", "[1,2,1e9]", "[1e-7,1,2]", "\"1,2,3\"", "[1,2,\"3\"]"]
+    {
+        let json = format!(r#"{{"attributes":[{{"name":"Email hours","max":{bounds}}}]}}"#);
+        assert_eq!(mistakes(&json).len(), 1, "{bounds}");
+    }
+    let json = r#"{"attributes":[{"name":"Email hours","max":[1.5e-1,0.2500000,20.123456]}]}"#;
+    assert_eq!(Definitions::parse(json.as_bytes()).unwrap().attributes[0].bounds, [150_000, 250_000, 20_123_456]);
+}
+
+#[test]
+fn names_have_1_to_64_characters_and_are_unique() {
+    let long = "x".repeat(65);
+    for names in [["a", "a"], ["", "b"], [long.as_str(), "b"]] {
+        let [first, second] = [0, 1].map(|at| format!(r#"{{"name":"{}","metric":"m{at}","max":[1,2,3]}}"#, names[at]));
+        assert_eq!(mistakes(&format!(r#"{{"attributes":[{first},{second}]}}"#)).len(), 1);
+    }
+}
+
+#[test]
+fn text_that_is_not_an_object_is_one_mistake() {
+    assert!(mistakes(r#"{"version":1,"attributes":["#)[0].contains("not valid JSON"));
+    assert!(mistakes("[]")[0].contains("not a JSON object"));
+    assert!(mistakes("{}")[0].contains("no attributes"));
+    assert!(mistakes(r#"{"version":2,"attributes":[{"name":"Email hours"}]}"#)[0].contains("version"));
+}

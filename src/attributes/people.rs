@@ -1,0 +1,191 @@
+//! The sums of each person, in a compact table.
+//!
+//! A person costs 18 bytes for the id and the weeks, 9 bytes for each attribute, and 5 to 10 bytes in the index. Rows of people
+//! are kept in chunks, so that the table grows without copying and its size is known exactly.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::person_id::PersonId;
+
+/// People in a chunk.
+const CHUNK: usize = 4096;
+
+/// Bytes that an entry of the index takes at least: its number and one control byte, at most seven eighths full.
+const INDEX_BYTES: usize = (size_of::<u32>() + 1) * 8 / 7 + 1;
+
+/// The table would need more memory than it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are more people than {limit} bytes have room for (`ATTRIBUTES_MEMORY`)")]
+pub struct TooManyPeople {
+    /// The bound in bytes.
+    pub limit: usize,
+}
+
+/// Sums and counts of every person's attributes over the weeks of a window.
+pub(super) struct People {
+    attributes: usize,
+    limit: usize,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    chunks: Vec<Chunk>,
+    len: usize,
+}
+
+/// Up to [`CHUNK`] people, column by column.
+struct Chunk {
+    ids: Vec<PersonId>,
+    /// A bit for each week that counts.
+    weeks: Vec<u16>,
+    /// By person, then by attribute: the sum in billionths. Twelve weeks of less than 1e18 each fit.
+    sums: Vec<u64>,
+    /// By person, then by attribute: how many weeks have a number.
+    counts: Vec<u8>,
+}
+
+/// A person's weeks and attributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Person<'a> {
+    pub(super) id: PersonId,
+    /// How many weeks count.
+    pub(super) weeks: u32,
+    sums: &'a [u64],
+    counts: &'a [u8],
+}
+
+impl Person<'_> {
+    /// The sum of an attribute in billionths and how many weeks it covers, if any has a number.
+    pub(super) fn attribute(&self, number: usize) -> Option<(u64, u8)> {
+        let count = self.counts[number];
+        (count > 0).then(|| (self.sums[number], count))
+    }
+}
+
+impl People {
+    /// A table for people with `attributes` attributes that takes at most `limit` bytes.
+    pub(super) fn new(attributes: usize, limit: usize) -> Self {
+        Self { attributes, limit, hasher: RandomState::new(), index: HashTable::new(), chunks: Vec::new(), len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds the values of one row: of several rows of a person and week the first counts, so later ones change nothing.
+    pub(super) fn add(&mut self, id: PersonId, week: usize, values: &[Option<u64>]) -> Result<(), TooManyPeople> {
+        let number = self.find_or_insert(id)?;
+        let (chunk, at) = (&mut self.chunks[number / CHUNK], number % CHUNK);
+        let week = 1 << week;
+        if chunk.weeks[at] & week != 0 {
+            return Ok(());
+        }
+        chunk.weeks[at] |= week;
+        let first = at * self.attributes;
+        for (number, value) in values.iter().enumerate() {
+            if let Some(value) = value {
+                chunk.sums[first + number] += value;
+                chunk.counts[first + number] += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// All people, by id.
+    pub(super) fn sorted(&self) -> impl Iterator<Item = Person<'_>> {
+        let mut numbers: Vec<u32> = (0..self.len as u32).collect();
+        numbers.sort_unstable_by_key(|&number| self.id(number));
+        numbers.into_iter().map(|number| self.person(number))
+    }
+
+    /// All people, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Person<'_>> {
+        (0..self.len as u32).map(|number| self.person(number))
+    }
+
+    fn person(&self, number: u32) -> Person<'_> {
+        let (chunk, at) = self.place(number);
+        let attributes = at * self.attributes..(at + 1) * self.attributes;
+        Person {
+            id: chunk.ids[at],
+            weeks: chunk.weeks[at].count_ones(),
+            sums: &chunk.sums[attributes.clone()],
+            counts: &chunk.counts[attributes],
+        }
+    }
+
+    fn id(&self, number: u32) -> PersonId {
+        let (chunk, at) = self.place(number);
+        chunk.ids[at]
+    }
+
+    fn place(&self, number: u32) -> (&Chunk, usize) {
+        (&self.chunks[number as usize / CHUNK], number as usize % CHUNK)
+    }
+
+    fn find_or_insert(&mut self, id: PersonId) -> Result<usize, TooManyPeople> {
+        let hash = self.hasher.hash_one(id);
+        if let Some(&number) = self.index.find(hash, |&number| self.id(number) == id) {
+            return Ok(number as usize);
+        }
+        let number = self.len;
+        if number % CHUNK == 0 {
+            let per_person = size_of::<PersonId>() + size_of::<u16>() + INDEX_BYTES + self.attributes * 9;
+            if (number + CHUNK) * per_person > self.limit {
+                return Err(TooManyPeople { limit: self.limit });
+            }
+            self.chunks.push(Chunk {
+                ids: Vec::with_capacity(CHUNK),
+                weeks: vec![0; CHUNK],
+                sums: vec![0; CHUNK * self.attributes],
+                counts: vec![0; CHUNK * self.attributes],
+            });
+        }
+        self.chunks[number / CHUNK].ids.push(id);
+        self.len += 1;
+        let (chunks, hasher) = (&self.chunks, &self.hasher);
+        let hash_of = |&number: &u32| hasher.hash_one(chunks[number as usize / CHUNK].ids[number as usize % CHUNK]);
+        self.index.insert_unique(hash, number as u32, hash_of);
+        Ok(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> PersonId {
+        PersonId::parse(format!("{number:08x}-1a33-4f2b-9d3c-0a8f6f2d7e10").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn people_come_in_the_order_of_their_ids() {
+        let mut people = People::new(1, usize::MAX);
+        for number in (0..10_000).rev() {
+            people.add(id(number), 0, &[Some(number.into())]).unwrap();
+        }
+        assert_eq!(people.len(), 10_000);
+        for (number, person) in people.sorted().enumerate() {
+            assert_eq!((person.id, person.attribute(0)), (id(number as u32), Some((number as u64, 1))));
+        }
+    }
+
+    #[test]
+    fn the_first_row_of_a_week_counts() {
+        let mut people = People::new(2, usize::MAX);
+        people.add(id(1), 3, &[Some(5), None]).unwrap();
+        people.add(id(1), 3, &[Some(7), Some(7)]).unwrap();
+        people.add(id(1), 11, &[Some(1), None]).unwrap();
+        let person = people.iter().next().unwrap();
+        assert_eq!((person.weeks, person.attribute(0), person.attribute(1)), (2, Some((6, 2)), None));
+    }
+
+    #[test]
+    fn a_table_that_is_full_takes_nobody_else() {
+        let mut people = People::new(10, 1 << 20);
+        let full = (0..).find_map(|number| people.add(id(number), 0, &[None; 10]).err());
+        assert_eq!(full, Some(TooManyPeople { limit: 1 << 20 }));
+        assert_eq!(people.len(), 2 * CHUNK);
+        people.add(id(0), 1, &[None; 10]).unwrap();
+    }
+}

@@ -1,0 +1,375 @@
+//! The directory of a tenant as a lookup table: which person has which e-mail address, department and so on. Does no I/O.
+//!
+//! A [`DirectoryBuilder`] takes the decoded rows of a directory export (BasicDataSet_v0.User_v1); the [`Directory`] then finds
+//! the person of an analytics row and gives the JSON text of the row's `directory` member.
+//!
+//! Memory per person: 16 bytes for the id, 8 for the place of the values, 6 to 11 for the index, and the values themselves as
+//! JSON text plus a byte each. If rows are matched by e-mail address, each address costs about 50 bytes more while the table is
+//! built and 30 bytes later. 100,000 people with the default columns take about 11 MB.
+
+use std::{collections::HashMap, fmt, str::FromStr};
+
+use hashbrown::HashTable;
+use sha2::{Digest, Sha256};
+
+use crate::stage::{
+    decode::Rows,
+    members::{members, string_value},
+};
+
+/// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
+const END_OF_VALUE: u8 = b'\n';
+
+/// Which columns are joined, and how rows find their person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryRules {
+    /// `DIRECTORY_COLUMNS`: the directory columns to join, in the order of the joined member.
+    pub columns: Vec<String>,
+    /// `DIRECTORY_KEY`: how rows are matched.
+    pub key: DirectoryKey,
+    /// `DIRECTORY_MEMORY`: the bound of the table in bytes.
+    pub memory: usize,
+}
+
+impl Default for DirectoryRules {
+    fn default() -> Self {
+        Self {
+            columns: ["mail", "department", "jobTitle", "country"].map(String::from).to_vec(),
+            key: DirectoryKey { column: "ObjectId".into(), field: KeyField::Id },
+            memory: 256 << 20,
+        }
+    }
+}
+
+impl DirectoryRules {
+    /// The directory columns that a table is built from: decoding may leave out all others.
+    pub fn columns_to_read(&self) -> Vec<String> {
+        let mut names = self.columns.clone();
+        names.push(ID.into());
+        if self.key.field == KeyField::Mail {
+            names.extend([MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES].map(String::from));
+        }
+        names
+    }
+}
+
+/// `DIRECTORY_KEY`: the column of a row and what it is compared with, such as `ObjectId=id` or `Email=mail`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryKey {
+    /// The column of the analytics row.
+    pub column: String,
+    /// What identifies a person in the directory.
+    pub field: KeyField,
+}
+
+/// What identifies a person in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyField {
+    /// `id`, the Entra object id, in any case.
+    Id,
+    /// An e-mail address in any case: `mail`, else `userPrincipalName`, else one of `proxyAddresses`.
+    Mail,
+}
+
+/// The text is not `column=id` or `column=mail`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected COLUMN=id or COLUMN=mail, such as ObjectId=id or Email=mail")]
+pub struct InvalidDirectoryKey;
+
+impl FromStr for DirectoryKey {
+    type Err = InvalidDirectoryKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDirectoryKey> {
+        let (column, field) = text.rsplit_once('=').ok_or(InvalidDirectoryKey)?;
+        let field = match field.trim() {
+            "id" => KeyField::Id,
+            "mail" => KeyField::Mail,
+            _ => return Err(InvalidDirectoryKey),
+        };
+        let column = column.trim();
+        if column.is_empty() { Err(InvalidDirectoryKey) } else { Ok(Self { column: column.into(), field }) }
+    }
+}
+
+const ID: &str = "id";
+const MAIL: &str = "mail";
+const USER_PRINCIPAL_NAME: &str = "userPrincipalName";
+const PROXY_ADDRESSES: &str = "proxyAddresses";
+
+/// A directory needs more memory than `DIRECTORY_MEMORY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the directory does not fit into {limit} bytes (`DIRECTORY_MEMORY`): its first {people} people take them all")]
+pub struct DirectoryTooLarge {
+    /// The bound in bytes.
+    pub limit: usize,
+    /// How many people fitted.
+    pub people: usize,
+}
+
+/// 128 bits that stand for an id or an address: the bytes of a GUID, or a hash of any other lower-case text.
+type Key = [u8; 16];
+
+fn id_key(text: &[u8]) -> Key {
+    crate::person_id::PersonId::parse(text).map_or_else(|| hashed(b"id", text), crate::person_id::PersonId::into_bytes)
+}
+
+fn address_key(text: &[u8]) -> Key {
+    hashed(b"mail", text)
+}
+
+/// The first half of the SHA-256 of the lower-case text.
+fn hashed(kind: &[u8], text: &[u8]) -> Key {
+    let lower = String::from_utf8_lossy(text).to_lowercase();
+    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(lower).finalize();
+    let mut key = Key::default();
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// Where an address comes from, by precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Level {
+    Mail,
+    UserPrincipalName,
+    ProxyAddress,
+}
+
+/// Builds a [`Directory`] from the rows of a directory export.
+pub struct DirectoryBuilder {
+    rules: DirectoryRules,
+    /// The column number of each directory column that is joined, by name; a name may be joined twice.
+    numbers: HashMap<Vec<u8>, Vec<usize>>,
+    table: Table,
+    /// The addresses of each person, by the number of the record that is in force.
+    addresses: Vec<Vec<(Level, Key)>>,
+    address_count: usize,
+}
+
+/// Bytes of an address while the table is built.
+const ADDRESS_BYTES: usize = size_of::<(Level, Key)>() + size_of::<(Key, Owner)>() + 16;
+
+impl DirectoryBuilder {
+    /// An empty directory.
+    pub fn new(rules: &DirectoryRules) -> Self {
+        let mut numbers: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (number, name) in rules.columns.iter().enumerate() {
+            numbers.entry(name.as_bytes().to_vec()).or_default().push(number);
+        }
+        Self { rules: rules.clone(), numbers, table: Table::default(), addresses: Vec::new(), address_count: 0 }
+    }
+
+    /// Adds the rows of a block. If an id repeats, the last row counts. A row without an id is skipped.
+    pub fn push(&mut self, rows: &Rows) -> Result<(), DirectoryTooLarge> {
+        let mut start = 0;
+        for &end in &rows.ends {
+            self.add(&rows.text[start..end - 1]);
+            let bytes = self.table.bytes() + self.address_count * ADDRESS_BYTES;
+            if bytes > self.rules.memory {
+                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.people.len() - 1 });
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, row: &[u8]) {
+        let mut values: Vec<&[u8]> = vec![b"null"; self.rules.columns.len()];
+        let (mut id, mut addresses) = (None, [None; 3]);
+        for member in members(row) {
+            for &number in self.numbers.get(&*member.name).into_iter().flatten() {
+                values[number] = member.value;
+            }
+            match &*member.name {
+                name if name == ID.as_bytes() => id = string_value(member.value),
+                name if name == MAIL.as_bytes() => addresses[0] = Some(member.value),
+                name if name == USER_PRINCIPAL_NAME.as_bytes() => addresses[1] = Some(member.value),
+                name if name == PROXY_ADDRESSES.as_bytes() => addresses[2] = Some(member.value),
+                _ => {}
+            }
+        }
+        let Some(id) = id else { return };
+        let number = self.table.set(id_key(&id), &values);
+        if self.rules.key.field == KeyField::Mail {
+            let addresses = address_keys(addresses);
+            self.addresses.resize(self.table.people.len(), Vec::new());
+            self.address_count += addresses.len();
+            self.address_count -= self.addresses[number].len();
+            self.addresses[number] = addresses;
+        }
+    }
+
+    /// The directory of all rows so far.
+    pub fn finish(self) -> Directory {
+        let mut owners: HashMap<(Level, Key), Owner> = HashMap::new();
+        for (number, addresses) in self.addresses.into_iter().enumerate() {
+            for address in addresses {
+                let owner = owners.entry(address).or_insert(Owner::Person(number as u32));
+                if *owner != Owner::Person(number as u32) {
+                    *owner = Owner::Several;
+                }
+            }
+        }
+        let names = self.rules.columns.iter().enumerate().map(|(number, name)| {
+            let comma = if number > 0 { "," } else { "" };
+            format!("{comma}{}:", serde_json::to_string(name).expect("a string is always JSON")).into_bytes()
+        });
+        Directory { names: names.collect(), field: self.rules.key.field, table: self.table, owners }
+    }
+}
+
+/// The addresses of a person, from the JSON texts of `mail`, `userPrincipalName` and `proxyAddresses`.
+fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]) -> Vec<(Level, Key)> {
+    let mut keys = Vec::new();
+    for (level, value) in [(Level::Mail, mail), (Level::UserPrincipalName, user_principal_name)] {
+        if let Some(address) = value.and_then(string_value).filter(|address| !address.is_empty()) {
+            keys.push((level, address_key(&address)));
+        }
+    }
+    let aliases: Vec<serde_json::Value> =
+        proxy_addresses.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    for alias in aliases.iter().filter_map(serde_json::Value::as_str) {
+        if let Some((scheme, address)) = alias.split_at_checked(5)
+            && scheme.eq_ignore_ascii_case("smtp:")
+            && !address.is_empty()
+        {
+            keys.push((Level::ProxyAddress, address_key(address.as_bytes())));
+        }
+    }
+    keys
+}
+
+/// Who has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Person(u32),
+    /// Two people share the address, so it identifies nobody.
+    Several,
+}
+
+/// A lookup table of people. Its memory is zeroed when it is freed, as all memory of the process is.
+pub struct Directory {
+    /// Of each column: a comma unless it is the first, the name as JSON, and a colon.
+    names: Vec<Vec<u8>>,
+    field: KeyField,
+    table: Table,
+    owners: HashMap<(Level, Key), Owner>,
+}
+
+impl Directory {
+    /// The number of people.
+    pub fn len(&self) -> usize {
+        self.table.people.len()
+    }
+
+    /// Whether nobody is in the directory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the `directory` member's value for the row whose key column says `key`: a JSON object, or `null` if no person
+    /// matches.
+    pub fn append(&self, key: Option<&[u8]>, out: &mut Vec<u8>) {
+        let person = key.and_then(|key| match self.field {
+            KeyField::Id => self.table.find(&id_key(key)),
+            KeyField::Mail => self.by_address(&address_key(key)),
+        });
+        self.append_person(person, out);
+    }
+
+    /// The same for the person with this id, whatever the key is.
+    pub fn append_by_id(&self, id: crate::person_id::PersonId, out: &mut Vec<u8>) {
+        self.append_person(self.table.find(&id.into_bytes()), out);
+    }
+
+    /// The JSON texts of the columns of the person with this id, in the order of the rules.
+    pub fn values(&self, id: crate::person_id::PersonId) -> Option<impl Iterator<Item = &[u8]>> {
+        self.table.find(&id.into_bytes()).map(|number| self.table.values(number))
+    }
+
+    fn append_person(&self, person: Option<u32>, out: &mut Vec<u8>) {
+        let Some(person) = person else {
+            out.extend_from_slice(b"null");
+            return;
+        };
+        out.push(b'{');
+        for (name, value) in self.names.iter().zip(self.table.values(person)) {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
+        }
+        out.push(b'}');
+    }
+
+    /// The person with this address: the first level that knows it decides.
+    fn by_address(&self, key: &Key) -> Option<u32> {
+        let levels = [Level::Mail, Level::UserPrincipalName, Level::ProxyAddress];
+        match levels.into_iter().find_map(|level| self.owners.get(&(level, *key)))? {
+            Owner::Person(number) => Some(*number),
+            Owner::Several => None,
+        }
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("people", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// People and the values of their columns.
+#[derive(Default)]
+struct Table {
+    hasher: std::hash::RandomState,
+    index: HashTable<u32>,
+    people: Vec<Entry>,
+    /// The JSON texts of all values, each followed by [`END_OF_VALUE`].
+    arena: Vec<u8>,
+    columns: usize,
+}
+
+struct Entry {
+    key: Key,
+    /// Where the person's values begin in the arena.
+    values: usize,
+}
+
+impl Table {
+    /// The bytes that the table takes, free room included.
+    fn bytes(&self) -> usize {
+        self.people.capacity() * size_of::<Entry>() + self.arena.capacity() + self.index.capacity() * 8 / 7 * 5
+    }
+
+    /// Sets the values of a person; returns the person's number.
+    fn set(&mut self, key: Key, values: &[&[u8]]) -> usize {
+        self.columns = values.len();
+        let at = self.arena.len();
+        for value in values {
+            self.arena.extend_from_slice(value);
+            self.arena.push(END_OF_VALUE);
+        }
+        if let Some(number) = self.find(&key) {
+            self.people[number as usize].values = at;
+            return number as usize;
+        }
+        let number = self.people.len();
+        self.people.push(Entry { key, values: at });
+        let (people, hasher) = (&self.people, &self.hasher);
+        let hash_of = |&number: &u32| hash(hasher, &people[number as usize].key);
+        self.index.insert_unique(hash(hasher, &key), number as u32, hash_of);
+        number
+    }
+
+    fn find(&self, key: &Key) -> Option<u32> {
+        self.index.find(hash(&self.hasher, key), |&number| self.people[number as usize].key == *key).copied()
+    }
+
+    fn values(&self, number: u32) -> impl Iterator<Item = &[u8]> {
+        self.arena[self.people[number as usize].values..].split(|&byte| byte == END_OF_VALUE).take(self.columns)
+    }
+}
+
+fn hash(hasher: &std::hash::RandomState, key: &Key) -> u64 {
+    std::hash::BuildHasher::hash_one(hasher, key)
+}
+
+#[cfg(test)]
+mod tests;

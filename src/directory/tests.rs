@@ -1,0 +1,119 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const ANNA: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
+const BOB: &str = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
+
+/// Rows as a decoder gives them.
+fn rows(lines: &[&str]) -> Rows {
+    let mut rows = Rows::default();
+    for line in lines {
+        rows.text.extend_from_slice(line.as_bytes());
+        rows.text.push(b'\n');
+        rows.ends.push(rows.text.len());
+    }
+    rows
+}
+
+fn directory(rules: &DirectoryRules, lines: &[String]) -> Directory {
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let mut builder = DirectoryBuilder::new(rules);
+    builder.push(&rows(&lines)).unwrap();
+    builder.finish()
+}
+
+fn by_mail() -> DirectoryRules {
+    DirectoryRules { columns: vec!["name".into()], key: "Email=mail".parse().unwrap(), ..DirectoryRules::default() }
+}
+
+fn found(directory: &Directory, key: &str) -> String {
+    let mut out = Vec::new();
+    directory.append(Some(key.as_bytes()), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_person_has_the_columns_in_the_order_of_the_rules() {
+    let rules = DirectoryRules { columns: vec!["b".into(), "missing".into(), "a".into()], ..DirectoryRules::default() };
+    let record = format!(r#"{{"id":"{ANNA}","a":{{"x":[1,null]}},"b":"ä\n","c":3}}"#);
+    let directory = directory(&rules, &[record]);
+    assert_eq!(found(&directory, &ANNA.to_uppercase()), r#"{"b":"ä\n","missing":null,"a":{"x":[1,null]}}"#);
+    assert_eq!(found(&directory, BOB), "null");
+    let mut out = Vec::new();
+    directory.append(None, &mut out);
+    assert_eq!(out, b"null");
+}
+
+#[test]
+fn the_last_record_of_an_id_counts() {
+    let rules = DirectoryRules { columns: vec!["mail".into()], ..DirectoryRules::default() };
+    let record = |id: &str, mail: &str| format!(r#"{{"id":"{id}","mail":"{mail}"}}"#);
+    let records = [record(ANNA, "old"), record(BOB, "b"), record(&ANNA.to_uppercase(), "new")];
+    let directory = directory(&rules, &records);
+    assert_eq!((directory.len(), found(&directory, ANNA).as_str()), (2, r#"{"mail":"new"}"#));
+}
+
+#[test]
+fn an_address_is_looked_up_as_mail_then_user_principal_name_then_alias() {
+    let records = [
+        format!(
+            r#"{{"id":"{ANNA}","mail":"Anna@contoso.example","userPrincipalName":"b@contoso.example","name":"A"}}"#
+        ),
+        format!(
+            r#"{{"id":"{BOB}","mail":"b@Contoso.example","proxyAddresses":["SMTP:b@contoso.example","smtp:Old@contoso.example","sip:x"],"name":"B"}}"#
+        ),
+    ];
+    let directory = directory(&by_mail(), &records);
+    assert_eq!(found(&directory, "anna@CONTOSO.example"), r#"{"name":"A"}"#);
+    assert_eq!(found(&directory, "b@contoso.example"), r#"{"name":"B"}"#);
+    assert_eq!(found(&directory, "old@contoso.example"), r#"{"name":"B"}"#);
+    assert_eq!(found(&directory, "x"), "null");
+    assert_eq!(found(&directory, ""), "null");
+}
+
+#[test]
+fn an_address_of_two_people_matches_nobody() {
+    let record = |id: &str, mail: &str| format!(r#"{{"id":"{id}","mail":"{mail}","name":"N"}}"#);
+    let shared = directory(&by_mail(), &[record(ANNA, "s@contoso.example"), record(BOB, "S@contoso.example")]);
+    assert_eq!(found(&shared, "s@contoso.example"), "null");
+    // An address that a later record gives up is free again.
+    let moved =
+        [record(ANNA, "s@contoso.example"), record(BOB, "s@contoso.example"), record(ANNA, "a@contoso.example")];
+    assert_eq!(found(&directory(&by_mail(), &moved), "s@contoso.example"), r#"{"name":"N"}"#);
+}
+
+#[test]
+fn a_directory_that_does_not_fit_is_an_error() {
+    let rules = DirectoryRules { memory: 10_000, ..DirectoryRules::default() };
+    let mut builder = DirectoryBuilder::new(&rules);
+    let record = |number: u32| format!(r#"{{"id":"{number:08x}-2fa1-41d2-883f-0016d3cca427","mail":"m"}}"#);
+    let failure = (0..10_000).find_map(|number| builder.push(&rows(&[&record(number)])).err()).unwrap();
+    assert!((50..400).contains(&failure.people), "{failure}");
+}
+
+#[test]
+fn a_key_names_a_column_and_what_it_is_compared_with() {
+    let key = |column: &str, field| Ok(DirectoryKey { column: column.into(), field });
+    assert_eq!("ObjectId=id".parse(), key("ObjectId", KeyField::Id));
+    assert_eq!("E=mail = mail".parse(), key("E=mail", KeyField::Mail));
+    for text in ["", "id", "=id", "ObjectId=", "ObjectId=upn"] {
+        assert_eq!(text.parse::<DirectoryKey>(), Err(InvalidDirectoryKey), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_table_agrees_with_a_map(records in prop::collection::vec((0_u8..20, "[a-z]{0,3}"), 0..60)) {
+        let rules = DirectoryRules { columns: vec!["mail".into()], ..DirectoryRules::default() };
+        let id = |number: u8| format!("{number:08x}-2fa1-41d2-883f-0016d3cca427");
+        let lines: Vec<String> =
+            records.iter().map(|(number, mail)| format!(r#"{{"mail":"{mail}","id":"{}"}}"#, id(*number))).collect();
+        let directory = directory(&rules, &lines);
+        let map: HashMap<u8, &String> = records.iter().map(|(number, mail)| (*number, mail)).collect();
+        for number in 0..20 {
+            let expected = map.get(&number).map_or("null".into(), |mail| format!(r#"{{"mail":"{mail}"}}"#));
+            prop_assert_eq!(found(&directory, &id(number)), expected);
+        }
+    }
+}

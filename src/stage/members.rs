@@ -1,0 +1,67 @@
+//! The members of a decoded row, without building a JSON value.
+
+use std::borrow::Cow;
+
+use super::decode::json;
+
+/// One member of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// Its name, escapes undone.
+    pub name: Cow<'a, [u8]>,
+    /// The JSON text of its value.
+    pub value: &'a [u8],
+}
+
+/// The members of `row`, which is a JSON object as a [`Decoder`](super::decode::Decoder) writes it, in order. A name with half
+/// of a surrogate pair, which is no text, is skipped.
+pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
+    let mut at = json::behind(row, json::space(row, 0), b'{');
+    std::iter::from_fn(move || {
+        let start = json::space(row, at?);
+        let name = json::name(row, start)?;
+        let value_end = end_of_value(row, name.value)?;
+        at = json::behind(row, json::space(row, value_end), b',');
+        let text = json::text(&row[start..name.end], name.has_escapes);
+        Some(text.map(|text| Member { name: text, value: &row[name.value..value_end] }))
+    })
+    .flatten()
+}
+
+fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
+    if row.get(at) == Some(&b'"') { json::string(row, at + 1).map(|(end, _)| end) } else { json::value(row, at) }
+}
+
+/// What the JSON text `value` says if it is a string.
+pub fn string_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let inner = value.strip_prefix(b"\"")?;
+    json::text(value, inner.contains(&b'\\'))
+}
+
+/// Whether `text` is a JSON number.
+pub fn is_number(text: &[u8]) -> bool {
+    json::number(text, 0) == Some(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_come_in_order_with_the_text_of_their_values() {
+        let row = br#"{ "a" : 1.50, "b\u002b":"x,\"y", "c":{"d":[1,"}"]} ,"e":null}"#;
+        let found: Vec<_> = members(row).map(|member| (member.name.into_owned(), member.value.to_vec())).collect();
+        let expected: [(&str, &str); 4] =
+            [("a", "1.50"), ("b+", r#""x,\"y""#), ("c", r#"{"d":[1,"}"]}"#), ("e", "null")];
+        assert_eq!(found, expected.map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(members(b"{}").count(), 0);
+        assert_eq!(members(br#"{"\ud800":1,"a":2}"#).count(), 1);
+    }
+
+    #[test]
+    fn strings_and_numbers_are_told_apart() {
+        assert_eq!(string_value(br#""a\"b""#).as_deref(), Some(&br#"a"b"#[..]));
+        assert_eq!(string_value(b"12"), None);
+        assert!(is_number(b"-1.5e3") && !is_number(b"1 ") && !is_number(b"NaN") && !is_number(b""));
+    }
+}
