@@ -25,7 +25,7 @@ use vivadrop::{
         unwrap::{KeyWrap, PemFolder},
         viva_api::VivaApi,
     },
-    ledger::blobs::Blobs,
+    ledger::Ledger,
     message::Message,
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
@@ -182,7 +182,7 @@ impl Process {
         };
         let sink = Arc::new(Line { life: Arc::clone(&life), to: sink });
         let runner = Runner {
-            ledger: Arc::new(Blobs::new(Arc::clone(&store), "state")),
+            ledger: Ledger::new(Arc::clone(&store), "state"),
             store,
             tenants: TENANT.parse().unwrap(),
             keys: KeySource {
