@@ -116,7 +116,7 @@ impl Ledger {
         Ok((record.file == file).then_some(record))
     }
 
-    /// Reads the record of a drop; the default one if there is none.
+    /// Reads the record of a drop. Returns an empty record if there is none.
     pub async fn drop_record(&self, drop: &DropPath) -> Result<DropRecord, LedgerError> {
         let path = self.drop_path(drop);
         let Some((etag, bytes)) = self.read(&path).await? else {

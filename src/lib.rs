@@ -3,7 +3,7 @@
 //! A customer's pipeline copies encrypted files and their job metadata into the partner's storage account; together they
 //! are a *drop*. The Functions host posts an event for each new blob to [`host`], whose [guard](host::guard) accepts only
 //! blobs of the configured account and containers. [`drop`](mod@drop) finds the drop that the blob belongs to, parses the job
-//! metadata, and checks that the tenant may write there. A [`run`] then does whatever is left to do in that drop. It claims
+//! metadata, and checks that the tenant may write there. A [`run`] then does the remaining work on that drop. It claims
 //! one file after another in the [`ledger`], so that each file has one worker at a time. [`keys`] gets the wrapped keys from
 //! the drop or from the Viva Insights API and unwraps them with the tenant's private key. [`deliver`] processes one file: it
 //! reads the bytes from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows as

@@ -1,7 +1,7 @@
 //! One run of a drop: checks its tenant, gets its keys, delivers its files one after another, and ends the drop.
 //!
-//! Events, commands and sweeps all start the same run: they name a drop, and the run does whatever is left to do. So an event
-//! that arrives twice, early or never changes when the work is done, but not its result.
+//! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an event that
+//! arrives twice, early or never changes when the work is done, but not its result.
 //!
 //! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot shows
 //! no file that this run has not tried. Only then does it end the drop. Without the last snapshot, two cases would lose the
@@ -156,7 +156,7 @@ struct Progress {
 }
 
 impl Runner {
-    /// Does whatever is left to do in the drop at `path`. Processes the blob `first` first, if it is one of the drop's files.
+    /// Does the remaining work on the drop at `path`. Starts with the blob `first`, if it is one of the drop's files.
     pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>) -> Result<Outcome, RunError> {
         let mut progress = Progress::default();
         loop {
@@ -188,7 +188,7 @@ impl Runner {
         }
     }
 
-    /// Resets the drop at `path`, whatever its state, and runs it. Rows keep their message ids unless `new_ids` is set.
+    /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is set.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
         let Some(contents) = discover::contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);

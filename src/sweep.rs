@@ -1,13 +1,13 @@
 //! The sweep: finds the drops that no event has brought to an end, and runs them.
 //!
-//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop that is newer than the
-//! watermark. Because a run does whatever is left to do, a drop that has ended, or that a live run works on, costs only a
-//! look at its records.
+//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop whose newest blob is newer than
+//! the watermark. A run does only the remaining work, so a drop that has ended, or that a live run works on, costs a few
+//! requests.
 //!
-//! The watermark is kept below the newest blob of the oldest drop that has not ended, or below the newest blob of all if every
-//! drop has ended. A drop is as new as its newest blob. Drops older than the watermark have ended, or have been open for
-//! too long; sweeps skip them, so that no drop is delivered again after the ledger has forgotten it. A replay of an old drop
-//! is therefore not continued by sweeps.
+//! The watermark is a point in time. It stays 15 minutes before the newest blob of each drop that has not ended. If all drops
+//! have ended, it rises to the newest blob, but not beyond 15 minutes ago. So the drops that a sweep skips have ended, or have
+//! been open for more than 30 days, and no drop is delivered again after the ledger has forgotten it. If somebody replays an
+//! old drop, sweeps do not continue the replay.
 
 mod watermark;
 

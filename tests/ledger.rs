@@ -348,7 +348,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// Plays `events`, and after each checks two things: the recorded checkpoint does not pass a row that was not acknowledged,
-/// and it never goes back, whatever happens to the process after it was written.
+/// and it never goes back.
 async fn play(events: Vec<Event>) {
     let storage = MemoryStore::default();
     let mut process = Process::new(&storage);

@@ -11,5 +11,7 @@ mod concurrent;
 mod faults;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
+#[path = "runs/process.rs"]
+mod process;
 #[path = "runs/world.rs"]
 mod world;

@@ -41,7 +41,8 @@ impl Ledger {
         if self.active_claims.contains(&path) {
             return Ok(Some(Claim::HeldByLiveRun));
         }
-        // A task of its own completes even if the caller is cancelled. The claim is then dropped, and its lease released.
+        // The acquisition runs in its own task, so it completes even if the caller is cancelled: the claim is then dropped,
+        // which releases the lease.
         let (ledger, record, file) = (self.clone(), path.clone(), file.clone());
         let acquisition = self.tasks.spawn(async move { ledger.acquire(record, &file, batch).await });
         acquisition.await.unwrap_or_else(|end| Err(StoreError::stopped(&path, end).into()))
@@ -58,14 +59,14 @@ impl Ledger {
     ) -> Result<Claim, LedgerError> {
         let renewed_after = since + LEASE_RENEWED_AFTER;
         loop {
-            let asked = Instant::now();
+            let polled = Instant::now();
             if let Some(claim) = self.try_claim(drop, file, batch).await? {
                 return Ok(claim);
             }
-            if asked >= renewed_after {
+            if polled >= renewed_after {
                 return Ok(Claim::HeldByLiveRun);
             }
-            sleep_until((asked + POLL_EVERY).min(renewed_after)).await;
+            sleep_until((polled + POLL_EVERY).min(renewed_after)).await;
         }
     }
 
@@ -76,12 +77,12 @@ impl Ledger {
         file: &FileVersion,
         batch: BatchLimits,
     ) -> Result<Option<Claim>, LedgerError> {
-        let mut asked = Instant::now();
+        let mut leased = Instant::now();
         let mut created = None;
         let mut id = self.store.lease(&path, LEASE).await;
         if let Err(StoreError::Missing(_)) = id {
             created = self.create_record(&path, FileRecord::new(file.clone(), batch)).await?;
-            asked = Instant::now();
+            leased = Instant::now();
             id = self.store.lease(&path, LEASE).await;
         }
         let Some(id) = id? else {
@@ -90,7 +91,7 @@ impl Ledger {
         let lease = RecordLease { store: Arc::clone(&self.store), path, id };
         match self.start_attempt(&lease, file, batch, created).await {
             Ok((etag, record)) if record.status == Status::Running => {
-                let claimed = ClaimedFile::new(lease, etag, record, asked, &self.active_claims, &self.tasks);
+                let claimed = ClaimedFile::new(lease, etag, record, leased, &self.active_claims, &self.tasks);
                 Ok(Some(Claim::Acquired(claimed)))
             }
             Ok((_, record)) => {

@@ -32,18 +32,18 @@ struct Active {
 }
 
 impl ClaimedFile {
-    /// Starts the heartbeat of a claim. `record` has the version `etag`; the lease was requested at `asked`.
+    /// Starts the heartbeat of a claim. `record` has the version `etag`; the lease was requested at `leased`.
     pub(super) fn new(
         lease: RecordLease,
         etag: ETag,
         record: FileRecord,
-        asked: Instant,
+        leased: Instant,
         active_claims: &ActiveClaims,
         tasks: &TaskTracker,
     ) -> Self {
         let registration = active_claims.register(&lease.path);
         let (updates, received) = watch::channel(record.clone());
-        let heartbeat = tasks.spawn(Heartbeat::new(lease.clone(), etag, asked, received).run());
+        let heartbeat = tasks.spawn(Heartbeat::new(lease.clone(), etag, leased, received).run());
         Self { record, lease, active: Some(Active { updates, heartbeat, registration }) }
     }
 

@@ -39,7 +39,7 @@ pub enum LedgerError {
     #[error("another run has recorded another ending of `{0}`")]
     Conflict(DropPath),
     /// A run works on the file at this moment.
-    #[error("another run is working on the file of `{0}`")]
+    #[error("another run is working on the file with the record `{0}`")]
     InUse(BlobPath),
 }
 

@@ -51,13 +51,12 @@ impl Heartbeat {
         let mut renew_at = self.renewed + RENEW_EVERY;
         let mut write_at = Instant::now() + CHECKPOINT_EVERY;
         loop {
-            let has_update = self.unwritten_since.is_some();
             tokio::select! {
                 biased;
                 () = sleep_until(renew_at) => renew_at = self.renew().await?,
-                () = sleep_until(write_at), if has_update => {
+                () = sleep_until(write_at), if self.unwritten_since.is_some() => {
                     write_at = Instant::now() + CHECKPOINT_EVERY;
-                    let since = self.unwritten_since.unwrap_or(write_at);
+                    let since = self.unwritten_since.expect("this branch runs only if there is an update");
                     let written = self.write_update().await;
                     self.tolerate(written, since)?;
                 }
@@ -71,11 +70,11 @@ impl Heartbeat {
 
     /// Renews the lease; returns when to do so next.
     async fn renew(&mut self) -> Result<Instant, LedgerError> {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let renewed = self.lease.renew().await;
         if renewed.is_ok() {
-            self.renewed = asked;
-            return Ok(asked + RENEW_EVERY);
+            self.renewed = requested;
+            return Ok(requested + RENEW_EVERY);
         }
         self.tolerate(renewed, self.renewed)?;
         Ok(Instant::now() + RETRY_AFTER)

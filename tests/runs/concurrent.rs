@@ -7,14 +7,17 @@ use serde_json::json;
 use tokio::time::Instant;
 use vivadrop::{run::Outcome, store::Store};
 
-use super::world::{Gate, METADATA, Process, World, path};
+use super::{
+    process::{Gate, Process},
+    world::{METADATA, World, path},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_arrives_during_a_run_is_found_by_the_runs_last_snapshot() {
     let world = World::with_metadata(12).await;
     world.put_rows("a", 7).await;
     let gate = Gate::before(&world.receiver);
-    let (busy, other) = (Process::behind(&world, &gate), Process::new(&world));
+    let (busy, other) = (Process::with_gate(&world, &gate), Process::new(&world));
     let second = async {
         gate.reached.notified().await;
         world.put_rows("b", 5).await;
@@ -34,7 +37,7 @@ async fn a_file_that_is_overwritten_during_its_delivery_is_delivered_again_by_th
     for is_same_process in [true, false] {
         let world = World::with_two_files().await;
         let gate = Gate::before(&world.receiver);
-        let (busy, other) = (Process::behind(&world, &gate), Process::new(&world));
+        let (busy, other) = (Process::with_gate(&world, &gate), Process::new(&world));
         let second = async {
             gate.reached.notified().await;
             world.put_rows("a", 7).await;
@@ -62,7 +65,7 @@ async fn a_run_delivers_free_files_before_it_waits_for_a_held_one() {
         world.put_rows(name, 5).await;
     }
     let gate = Gate::before(&world.receiver);
-    let (busy, other) = (Process::behind(&world, &gate), Process::new(&world));
+    let (busy, other) = (Process::with_gate(&world, &gate), Process::new(&world));
     let second = async {
         gate.reached.notified().await;
         let start = Instant::now();
@@ -83,7 +86,7 @@ async fn a_drop_with_a_file_set_aside_is_not_over_while_another_run_holds_a_file
     world.put_rows("a", 7).await;
     world.put("b", "not an object\n").await;
     let gate = Gate::before(&world.receiver);
-    let (busy, other) = (Process::behind(&world, &gate), Process::new(&world));
+    let (busy, other) = (Process::with_gate(&world, &gate), Process::new(&world));
     let second = async {
         gate.reached.notified().await;
         let outcome = other.event("b").await.unwrap().unwrap();

@@ -2,13 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use serde_json::json;
 use vivadrop::{run::Outcome, verdict::Reason};
 
-use super::world::{Fault, METADATA, Process, World};
+use super::{
+    process::{Fault, Process},
+    world::{METADATA, World},
+};
 
 /// Runs `scenario` without a fault, then with a kill at each of its steps, before and after the request is processed.
 /// `scenario` returns the number of steps of its process.
@@ -27,7 +31,7 @@ async fn a_process_killed_at_any_step_loses_no_row_and_no_ending() {
     kill_at_every_step(async |fault| {
         let world = World::with_two_files().await;
         let process = Process::with(&world, fault, 2);
-        let faults = process.faults.clone();
+        let faults = Arc::clone(&process.faults);
         let outcome = world.deliver_event(process, METADATA).await;
         assert_eq!(outcome, Outcome::Completed { rows: 12, bad_rows: 0 }, "{fault:?}");
         world.assert_complete(&format!("{fault:?}"));
@@ -45,7 +49,7 @@ async fn one_of_three_concurrent_processes_may_be_killed_at_any_step() {
     kill_at_every_step(async |fault| {
         let world = World::with_two_files().await;
         let killed = Process::with(&world, fault, 2);
-        let faults = killed.faults.clone();
+        let faults = Arc::clone(&killed.faults);
         tokio::join!(
             world.deliver_event(killed, "a"),
             world.deliver_event(Process::new(&world), "b"),
@@ -62,7 +66,7 @@ async fn a_process_that_outlives_its_lease_does_no_harm() {
     let steps = {
         let world = World::with_two_files().await;
         let process = Process::new(&world);
-        let faults = process.faults.clone();
+        let faults = Arc::clone(&process.faults);
         world.deliver_event(process, "a").await;
         faults.steps()
     };
@@ -87,7 +91,7 @@ async fn a_file_is_reported_as_set_aside_once_wherever_a_process_is_killed() {
         world.put_rows("a", 7).await;
         world.put("b", "{\"b\":0}\n{\"b\":1}\nnot an object\n").await;
         let process = Process::with(&world, fault, 2);
-        let faults = process.faults.clone();
+        let faults = Arc::clone(&process.faults);
         let outcome = world.deliver_event(process, "b").await;
         assert!(matches!(outcome, Outcome::SetAside { reason: Reason::BadRow, .. }), "{fault:?}: {outcome:?}");
         assert_eq!(world.row_counts(), [("a".into(), 7), ("b".into(), 2)].into(), "{fault:?}");

@@ -3,7 +3,10 @@
 use serde_json::json;
 use vivadrop::run::Outcome;
 
-use super::world::{METADATA, Process, World};
+use super::{
+    process::Process,
+    world::{METADATA, World},
+};
 
 #[tokio::test(start_paused = true)]
 async fn metadata_that_arrives_last_completes_the_drop() {
