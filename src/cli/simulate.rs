@@ -120,7 +120,7 @@ async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, Str
     let store = app::store(&config.drop_storage).map_err(|error| error_chain(&error))?;
     let container = match &config.drop_container {
         DropContainer::Named(name) => name.clone(),
-        DropContainer::OfTenants => made.tenant.to_string(),
+        DropContainer::PerTenant => made.tenant.to_string(),
     };
     let path = DropPath::new(container, format!("{}/VivaInsights/{}", made.copy_activity_id, made.tenant));
     let mut names =
