@@ -40,7 +40,7 @@ pub(super) async fn check() -> Result<(), CliError> {
         Err(InvalidSettings(complaints)) => {
             complaints.into_iter().for_each(|complaint| report.say(&Finding::mend("settings", complaint)));
             report.conclude();
-            return Err(CliError::Said(2));
+            return Err(CliError::Printed(2));
         }
     };
     let mut findings = pin!(targets.findings());
@@ -49,8 +49,8 @@ pub(super) async fn check() -> Result<(), CliError> {
     }
     report.conclude();
     match report.worst {
-        Some(State::Mend) => Err(CliError::Said(3)),
-        Some(State::TryAgain) => Err(CliError::Said(1)),
+        Some(State::Mend) => Err(CliError::Printed(3)),
+        Some(State::TryAgain) => Err(CliError::Printed(1)),
         Some(State::Skipped | State::Note | State::Well) | None => Ok(()),
     }
 }
@@ -63,7 +63,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
-    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
+    let not_here = |error: app::AppError| CliError::Transient(error_chain(&error));
     let (custody, private_keys) = keys(&config).map_err(not_here)?;
     let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
     Ok(CheckTargets {
