@@ -49,16 +49,18 @@ pub(super) struct DecodeArguments {
     flags: FileFlags,
 }
 
+/// Decodes the files of a drop and prints their rows.
 pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> {
     let config = DecodeConfig::read(&arguments.flags.over_environment())?;
     let pem = &arguments.private_key;
     std::fs::File::open(pem).map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
     let started = Instant::now();
     let (store, path) = open_drop(&arguments.drop)?;
-    let contents =
-        discover::contents(&*store, &path).await.map_err(|error| CliError::of(error.verdict(), &error))?.ok_or_else(
-            || CliError::Permanent(format!("`{}` contains no job metadata: not a drop", arguments.drop.display())),
-        )?;
+    let contents = discover::contents(&*store, &path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+    let Some(contents) = contents else {
+        let folder = arguments.drop.display();
+        return Err(CliError::Permanent(format!("`{folder}` contains no job metadata: not a drop")));
+    };
     let metadata = read_metadata(&*store, &contents.metadata)
         .await
         .map_err(|error| CliError::of(error.verdict(), &error))?
@@ -158,7 +160,7 @@ impl<'a> Printer<'a> {
         let progress = if std::io::stderr().is_terminal() && !std::io::stdout().is_terminal() {
             let style = ProgressStyle::with_template("{bar:40} {percent:>3} % {bytes_per_sec} {eta}");
             ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_style(style.expect("the template is valid"))
         } else {
             ProgressBar::hidden()
         };

@@ -41,7 +41,7 @@ impl OnboardConfig {
         let identity = reader.identity();
         let tenant_id = reader.required("PARTNER_TENANT_ID");
         let app_id = reader.required("PARTNER_APP_ID");
-        // If one of the ids is missing, `required` has recorded that, and `viva_api` would record it again in other words.
+        // If only one id is set, `required` has reported the other one, and `viva_api` would report it a second time.
         let has_both_or_none = reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some();
         let viva_api = if has_both_or_none { viva_api(&reader) } else { None };
         let tenants = match reader.get("TENANTS") {

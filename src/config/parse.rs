@@ -25,9 +25,9 @@ pub(super) trait FromSetting: Sized {
 
 /// Why the text of a setting cannot be parsed.
 pub(super) enum ParseError {
-    /// The text is not [`FromSetting::EXPECTED`]; there is nothing to add.
+    /// The text is not [`FromSetting::EXPECTED`].
     Unexpected,
-    /// The text is not [`FromSetting::EXPECTED`], for this reason. The reason must not quote secrets.
+    /// As [`Self::Unexpected`], with the reason. The reason must not quote secrets.
     Because(String),
 }
 

@@ -118,7 +118,10 @@ impl<'s> Reader<'s> {
                 self.add_problem(format!("{name} is not set: expected it together with {}", others.join(" and ")));
             }
         }
-        values.iter().all(Option::is_some).then(|| Some(values.map(Option::unwrap_or_default)))
+        if values.iter().any(Option::is_none) {
+            return None;
+        }
+        Some(Some(values.map(|value| value.expect("all values are set"))))
     }
 
     /// Reads a storage account: a connection string, its endpoints for a managed identity, or a folder instead of it.

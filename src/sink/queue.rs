@@ -1,7 +1,7 @@
 //! The sink for an Azure Storage queue: puts each message as Base64 text, through the official SDK.
 //!
 //! [`config`] has the address of the queue, [`answer`] classifies the service's answers, and this file sends. The SDK's
-//! retries are switched off, so that messages are retried exactly as on a webhook.
+//! retries are switched off: messages are retried with the same backoff as on a webhook.
 
 mod answer;
 mod config;

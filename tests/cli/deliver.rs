@@ -19,7 +19,7 @@ async fn deliver(scene: &Scene, path: &str) -> Ended {
 }
 
 /// Delivers the drop; checks the exit code, and that stderr contains `part`.
-async fn ends(scene: &Scene, drop: &SimulatedDrop, code: i32, part: &str) {
+async fn expect_exit(scene: &Scene, drop: &SimulatedDrop, code: i32, part: &str) {
     let ended = deliver(scene, &drop.path()).await;
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     assert!(ended.stderr.contains(part), "{}", ended.stderr);
@@ -32,7 +32,7 @@ async fn a_complete_drop_is_delivered_from_an_account_or_a_folder() {
         let drop = scene.drop(40, 2).await;
         let rows = scene.rows_of(&drop).await;
         scene.lay(&drop).await;
-        ends(&scene, &drop, 0, "40 rows").await;
+        expect_exit(&scene, &drop, 0, "40 rows").await;
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
 }
@@ -44,7 +44,7 @@ async fn a_drop_with_missing_rows_may_be_retried() {
     scene.rows_of(&drop).await;
     scene.put(&drop, METADATA).await;
     scene.put(&drop, "part-1.json.gz").await;
-    ends(&scene, &drop, 1, "20 rows of 40").await;
+    expect_exit(&scene, &drop, 1, "20 rows of 40").await;
     assert_eq!(scene.receiver.received().row_count(), 20);
 }
 
@@ -53,7 +53,7 @@ async fn a_drop_that_is_set_aside_or_refused_is_a_permanent_failure() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(10, 1).await;
     scene.rows_of(&drop).await;
-    ends(&scene, &drop, 3, "not a drop").await;
+    expect_exit(&scene, &drop, 3, "not a drop").await;
 
     scene.lay(&drop).await;
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
@@ -71,7 +71,7 @@ async fn a_drop_that_is_set_aside_or_refused_is_a_permanent_failure() {
     let of_stranger = SimulateOptions { users: 3, weeks: 1, tenant: stranger, ..SimulateOptions::default() };
     let foreign = scene.drop_like(of_stranger).await;
     scene.lay(&foreign).await;
-    ends(&scene, &foreign, 3, "not in TENANTS").await;
+    expect_exit(&scene, &foreign, 3, "not in TENANTS").await;
 
     let state = deliver(&scene, "vivadrop-state/drops").await;
     assert_eq!(state.code, Some(3), "{}", state.stderr);
@@ -101,13 +101,13 @@ async fn an_outage_may_be_retried() {
     scene.lay(&drop).await;
 
     scene.receiver.answer_always(Answer::status(503));
-    ends(&scene, &drop, 1, "HTTP 503").await;
+    expect_exit(&scene, &drop, 1, "HTTP 503").await;
     azurite.stop();
-    ends(&scene, &drop, 1, "did not answer").await;
+    expect_exit(&scene, &drop, 1, "did not answer").await;
 
     azurite.restart();
     scene.receiver.answer_always(Answer::Take);
-    ends(&scene, &drop, 0, "10 rows").await;
+    expect_exit(&scene, &drop, 0, "10 rows").await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 

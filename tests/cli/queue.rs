@@ -19,9 +19,9 @@ const LARGEST_MESSAGE: usize = 49_152;
 /// A scene whose sink is a queue.
 async fn scene() -> (Scene, QueueEnd) {
     let mut scene = Scene::on_azurite().await;
-    let end = QueueEnd::fresh(azurite::shared());
-    scene.set("DELIVER_TO", &end.deliver_to());
-    (scene, end)
+    let queue = QueueEnd::fresh(azurite::shared());
+    scene.set("DELIVER_TO", &queue.deliver_to());
+    (scene, queue)
 }
 
 async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
@@ -67,17 +67,17 @@ fn first_row_bytes(message: &Taken) -> usize {
 
 #[tokio::test]
 async fn a_drop_is_delivered_to_a_queue_in_messages_as_large_as_possible() {
-    let (scene, end) = scene().await;
+    let (scene, queue) = scene().await;
     let drop = scene.drop(1200, 2).await;
     let rows = scene.rows_of(&drop).await;
     scene.lay(&drop).await;
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let taken = end.take_all().await;
-    assert!(taken.iter().all(|message| message.body.len() <= LARGEST_MESSAGE && message.expires.contains(" 9999 ")));
+    let messages = queue.take_all().await;
+    assert!(messages.iter().all(|message| message.body.len() <= LARGEST_MESSAGE && message.expires.contains(" 9999 ")));
     let mut files = BTreeMap::<String, BTreeMap<u64, &Taken>>::new();
-    for message in taken.iter().filter(|message| message.json()["type"] == "viva.insights.rows") {
+    for message in messages.iter().filter(|message| message.json()["type"] == "viva.insights.rows") {
         let json = message.json();
         let file = json["data"]["file"].as_str().unwrap().to_owned();
         files.entry(file).or_default().insert(range(&json).0, message);
@@ -86,30 +86,30 @@ async fn a_drop_is_delivered_to_a_queue_in_messages_as_large_as_possible() {
         let messages: Vec<_> = messages.values().collect();
         assert!(messages.len() > 5, "{} messages", messages.len());
         for pair in messages.windows(2) {
-            let (_, end) = range(&pair[0].json());
+            let (_, end_row) = range(&pair[0].json());
             // A comma, the row, and one more digit if `endRow` gets longer.
             let with_next =
-                pair[0].body.len() + 1 + first_row_bytes(pair[1]) + usize::from([9, 99, 999].contains(&end));
+                pair[0].body.len() + 1 + first_row_bytes(pair[1]) + usize::from([9, 99, 999].contains(&end_row));
             assert!(with_next > LARGEST_MESSAGE, "with the next row the message would have only {with_next} bytes");
         }
     }
-    end.hand_to(&scene.receiver, &taken).await;
+    queue.hand_to(&scene.receiver, &messages).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
 async fn messages_with_bad_rows_stay_below_the_size_limit() {
-    let (mut scene, end) = scene().await;
+    let (mut scene, queue) = scene().await;
     scene.set("BAD_ROWS_ALLOWED", "2000");
     let row_or_bad_row = |number| if number % 4 == 0 { line(number, 12_000) } else { "not a row\n".to_owned() };
     let path = lay_plain(&mut scene, &(0..1200).map(row_or_bad_row).collect::<Vec<_>>()).await;
     let ended = run(&scene, &["deliver", &path.to_string()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let taken = end.take_all().await;
-    assert!(taken.iter().all(|message| message.body.len() <= LARGEST_MESSAGE));
-    assert!(taken.iter().any(|message| message.body.len() > LARGEST_MESSAGE - 12_000));
-    end.hand_to(&scene.receiver, &taken).await;
+    let messages = queue.take_all().await;
+    assert!(messages.iter().all(|message| message.body.len() <= LARGEST_MESSAGE));
+    assert!(messages.iter().any(|message| message.body.len() > LARGEST_MESSAGE - 12_000));
+    queue.hand_to(&scene.receiver, &messages).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!((of_drop.row_count(), of_drop.files["part-0.json"].bad_rows.len()), (300, 900));
@@ -118,14 +118,14 @@ async fn messages_with_bad_rows_stay_below_the_size_limit() {
 
 #[tokio::test]
 async fn a_row_larger_than_a_message_sets_its_file_aside_after_the_rows_before_it() {
-    let (mut scene, end) = scene().await;
+    let (mut scene, queue) = scene().await;
     let lines: Vec<_> = (0..20).map(|number| line(number, if number == 13 { 49_000 } else { 10_000 })).collect();
     let path = lay_plain(&mut scene, &lines).await;
     let ended = run(&scene, &["deliver", &path.to_string()]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
 
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!(of_drop.row_count(), 13);
@@ -144,17 +144,17 @@ async fn a_row_larger_than_a_message_sets_its_file_aside_after_the_rows_before_i
 
 #[tokio::test]
 async fn a_replay_to_a_queue_has_the_same_ids_even_if_settings_have_changed() {
-    let (mut scene, end) = scene().await;
+    let (mut scene, queue) = scene().await;
     let drop = scene.drop(400, 1).await;
     scene.rows_of(&drop).await;
     scene.lay(&drop).await;
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    let first = batches(&end.take_all().await);
+    let first = batches(&queue.take_all().await);
 
     scene.set("BATCH_BYTES", "9000");
     scene.set("BATCH_ROWS", "7");
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
-    assert_eq!(batches(&end.take_all().await), first);
+    assert_eq!(batches(&queue.take_all().await), first);
 
     // The ids stay the same even if the sink has changed.
     scene.set("DELIVER_TO", scene.receiver.url().as_str());
@@ -166,8 +166,8 @@ async fn a_replay_to_a_queue_has_the_same_ids_even_if_settings_have_changed() {
 
 #[tokio::test]
 async fn a_file_that_was_started_on_a_webhook_is_finished_on_a_queue() {
-    let (mut scene, end) = scene().await;
-    let queue = scene.settings["DELIVER_TO"].clone();
+    let (mut scene, queue) = scene().await;
+    let deliver_to = scene.settings["DELIVER_TO"].clone();
     scene.set("DELIVER_TO", scene.receiver.url().as_str());
     scene.set("DELIVERY_PATIENCE", "500ms");
     let drop = scene.drop(1500, 1).await;
@@ -180,31 +180,31 @@ async fn a_file_that_was_started_on_a_webhook_is_finished_on_a_queue() {
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(1));
     assert_eq!(scene.receiver.received().row_count(), 500);
 
-    scene.set("DELIVER_TO", &queue);
+    scene.set("DELIVER_TO", &deliver_to);
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     scene.receiver.answer_always(Answer::Take);
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
 async fn a_failure_with_a_very_long_text_fits_into_a_queue_message() {
-    let (mut scene, end) = scene().await;
+    let (mut scene, queue) = scene().await;
     let path = lay_plain(&mut scene, &[]).await;
     let metadata = json!({"TenantId": scene.tenant.to_string(), "TableName": "\u{1}".repeat(1000),
         "RequestStartDate": "\u{1}".repeat(1000), "RequestEndDate": "\u{1}".repeat(1000), "Errors": "\"".repeat(90_000)});
     scene.write(&path, METADATA, metadata.to_string()).await;
     assert_eq!(run(&scene, &["deliver", &path.to_string()]).await.code, Some(3));
-    let [taken] = &end.take_all().await[..] else { panic!("one message") };
-    assert_eq!(taken.json()["data"]["reason"], "errors");
+    let [failed] = &queue.take_all().await[..] else { panic!("one message") };
+    assert_eq!(failed.json()["data"]["reason"], "errors");
 }
 
 #[tokio::test]
 async fn drops_in_a_folder_need_a_storage_account_for_the_queue() {
     let mut scene = Scene::in_a_folder().await;
-    let end = QueueEnd::fresh(azurite::shared());
-    scene.set("DELIVER_TO", &end.deliver_to());
+    let queue = QueueEnd::fresh(azurite::shared());
+    scene.set("DELIVER_TO", &queue.deliver_to());
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
     scene.lay(&drop).await;
@@ -214,6 +214,6 @@ async fn drops_in_a_folder_need_a_storage_account_for_the_queue() {
 
     scene.set("SinkStorage", &azurite::shared().connection_string());
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }

@@ -26,7 +26,7 @@ pub(super) fn has_queue_already(error: &Error) -> bool {
 /// Classifies a failed try. The text has the status and the service's error code, never the body of the response.
 pub(super) fn classify(error: &Error) -> Attempt<(), String> {
     let Some(status) = error.http_status() else {
-        // There is no connection or no token, which is transient.
+        // Without a status, there was no connection or no token. Both are transient.
         return Attempt::Again(innermost(error), None);
     };
     // If the service sends no error code, the SDK puts the status there.
@@ -37,7 +37,7 @@ pub(super) fn classify(error: &Error) -> Attempt<(), String> {
         // Denied access is transient: roles take some minutes to apply, and firewalls and keys get fixed. Setting drops
         // aside would mean that somebody has to replay them.
         StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Again(format!("{answer} (may the app create the queue and add messages?)"), None)
+            Attempt::Again(format!("{answer} (check that the app may create the queue and add messages)"), None)
         }
         _ if is_transient(status, code) => Attempt::Again(answer, requested_wait(error)),
         _ => Attempt::Failed(answer),
@@ -97,7 +97,10 @@ mod tests {
         for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
             let attempt = classify(&failure(status, code));
             let Attempt::Again(answer, _) = attempt else { panic!("{attempt:?}") };
-            assert_eq!(answer, format!("HTTP {status} {code} (may the app create the queue and add messages?)"));
+            assert_eq!(
+                answer,
+                format!("HTTP {status} {code} (check that the app may create the queue and add messages)")
+            );
         }
     }
 

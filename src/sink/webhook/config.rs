@@ -153,7 +153,7 @@ impl Signer {
         if !SECRET_BYTES.contains(&key.len()) {
             return Err(SecretError::Length { bytes: key.len() });
         }
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| SecretError::Encoding)
+        Ok(Self(Hmac::new_from_slice(&key).expect("HMAC accepts keys of any length")))
     }
 
     /// The value of `webhook-signature`: the signature of id, timestamp and body, joined by full stops.
