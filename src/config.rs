@@ -24,6 +24,7 @@ use self::{
     tenants::TenantList,
     words::{ApiUrl, ContainerName, Span},
 };
+pub use crate::drop::containers::DropContainer;
 use crate::{
     drop::{TenantId, tenant::Tenants},
     identity::Identity,
@@ -133,15 +134,6 @@ pub enum PrivateKeysIn {
     Vault(Url),
     /// `file:///dir`: PEM files, for local work.
     Folder(PathBuf),
-}
-
-/// `DROP_CONTAINER`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DropContainer {
-    /// One container for everybody.
-    Named(String),
-    /// `*`: every container that `TENANTS` names.
-    OfTenants,
 }
 
 /// The Viva Insights API.

@@ -17,7 +17,6 @@ use crate::{
     drop::{
         DropPath, TenantId,
         discover::{self, DropContents},
-        is_plain_segment,
         metadata::JobMetadata,
     },
     keys::{
@@ -26,7 +25,7 @@ use crate::{
     },
     pipeline,
     run::read_metadata,
-    store::{Blob, ReadWindow, Store, local::LocalStore, read},
+    store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
 /// How many bad rows are listed one by one.
@@ -55,7 +54,7 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> 
     std::fs::File::open(pem).map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
     let begun = Instant::now();
     let (store, path) = open(&arguments.drop)?;
-    let contents = discover::contents(&*store, &path)
+    let contents = discover::list_contents(&*store, &path)
         .await
         .map_err(|error| CliError::of(error.verdict(), &error))?
         .ok_or_else(|| CliError::Refused(format!("`{}` has no job metadata: not a drop", arguments.drop.display())))?;
@@ -129,7 +128,7 @@ async fn keys_of(
 /// The file that was asked for by name: any file below the drop.
 async fn named(store: &dyn Store, contents: &DropContents, name: &str) -> Result<Blob, CliError> {
     let no_file = || CliError::Usage(format!("there is no file `{name}` in the drop"));
-    if !name.split('/').all(is_plain_segment) {
+    if !name.split('/').all(is_safe_segment) {
         return Err(no_file());
     }
     let found = store.find(&contents.path.blob(name)).await.map_err(|error| CliError::of(error.verdict(), &error))?;

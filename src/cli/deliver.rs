@@ -40,7 +40,7 @@ async fn work_on(
 ) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
-    if !app.guard.covers(&path.container) {
+    if !app.watched.contains(&path.container) {
         return Err(CliError::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let end = work(&app.runner, path).await;

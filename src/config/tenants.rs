@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{Settings, words::Word};
 use crate::drop::{
     DropPath, TenantId,
-    tenant::{Tenants, place_of},
+    tenant::{Tenants, parse_prefix},
 };
 
 /// The settings that say where rows go. A tenant with one of them has a sink of its own.
@@ -69,7 +69,7 @@ impl Word for TenantList {
         if text.starts_with('{') {
             return from_json(text).map_err(Some);
         }
-        let tenants = text.parse().map_err(|bad: crate::drop::tenant::BadTenants| bad.to_string())?;
+        let tenants = text.parse().map_err(|bad: crate::drop::tenant::InvalidTenants| bad.to_string())?;
         Ok(Self { tenants, own: BTreeMap::new() })
     }
 }
@@ -128,7 +128,7 @@ fn from_json(text: &str) -> Result<TenantList, String> {
     if places.is_empty() && bad.is_empty() {
         bad.push("names no tenant".into());
     }
-    if bad.is_empty() { Ok(TenantList { tenants: Tenants::of(places), own }) } else { Err(bad.join("; ")) }
+    if bad.is_empty() { Ok(TenantList { tenants: Tenants::new(places), own }) } else { Err(bad.join("; ")) }
 }
 
 /// One tenant's entry.
@@ -150,7 +150,7 @@ impl Entry {
                     return Err("`path` is an empty list: leave it out, or say where".into());
                 }
                 for path in paths {
-                    let path = place_of(path.as_str().ok_or("`path` is neither text nor a list of texts")?)?;
+                    let path = parse_prefix(path.as_str().ok_or("`path` is neither text nor a list of texts")?)?;
                     self.places.push(Some(path));
                 }
             }

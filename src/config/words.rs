@@ -6,11 +6,11 @@ use url::Url;
 
 use super::{DropContainer, PrivateKeysIn};
 use crate::{
-    drop::is_plain_segment,
     keys::{unwrap::KeyWrap, vault::vault_url},
     loopback::is_loopback,
     sink::queue::{BadQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
+    store::is_safe_segment,
 };
 
 /// What a setting's text can be read as.
@@ -182,7 +182,7 @@ impl Word for ContainerName {
 
     fn read(text: &str) -> Result<Self, Option<String>> {
         let is_name = text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'$'));
-        if is_name && is_plain_segment(text) { Ok(Self(text.to_owned())) } else { Err(None) }
+        if is_name && is_safe_segment(text) { Ok(Self(text.to_owned())) } else { Err(None) }
     }
 }
 

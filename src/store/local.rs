@@ -29,8 +29,7 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use self::lease::Leases;
-use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
-use crate::store::BlobPath;
+use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, raw_url::RawUrl};
 
 /// Bytes that are read from a file at once.
 const CHUNK: u64 = 1 << 20;
@@ -134,7 +133,7 @@ impl Store for LocalStore {
         };
         let deleted = self.locked(path, move |store, path, now| {
             if lease::on_blob(&store.root, path, now).map_err(|error| failed(path, error))?.is_some() {
-                return Err(StoreError::NotHeld(path.clone()));
+                return Err(StoreError::LeaseConflict(path.clone()));
             }
             fs::remove_file(file).map_err(|error| failed(path, error))
         });
@@ -158,7 +157,7 @@ impl Store for LocalStore {
         .await
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         let place = BlobPath::new(container, "");
         let unusable = || StoreError::unavailable(&place, "no folder can have this name");
         let folder = self.root.join(plain_component(container).ok_or_else(unusable)?);
@@ -178,7 +177,7 @@ impl Store for LocalStore {
         let lease = lease.clone();
         self.locked(path, move |store, path, now| {
             let is_ours = store.leases.renew(&store.root, path, &lease, now).map_err(|error| failed(path, error))?;
-            if is_ours { Ok(()) } else { Err(StoreError::NotHeld(path.clone())) }
+            if is_ours { Ok(()) } else { Err(StoreError::LeaseConflict(path.clone())) }
         })
         .await
     }
@@ -187,13 +186,13 @@ impl Store for LocalStore {
         let lease = lease.clone();
         self.locked(path, move |store, path, now| {
             let was_ours = store.leases.end(&store.root, path, &lease, now).map_err(|error| failed(path, error))?;
-            if was_ours { Ok(()) } else { Err(StoreError::NotHeld(path.clone())) }
+            if was_ours { Ok(()) } else { Err(StoreError::LeaseConflict(path.clone())) }
         })
         .await
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        let url = BlobUrl::split(url)?;
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        let url = RawUrl::split(url)?;
         let is_here = url.authority.is_empty() || url.authority.eq_ignore_ascii_case("localhost");
         if !url.scheme.eq_ignore_ascii_case("file") || !is_here {
             return None;
@@ -288,7 +287,7 @@ async fn on_blocking_pool<T: Send + 'static>(
     work: impl FnOnce(&BlobPath) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let asked = path.clone();
-    spawn_blocking(move || work(&path)).await.unwrap_or_else(|end| Err(StoreError::stopped(&asked, end)))
+    spawn_blocking(move || work(&path)).await.unwrap_or_else(|end| Err(StoreError::from_join_error(&asked, end)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The reader that every file goes through: a blob in, its bytes in order out.
 //!
-//! Knows ranges, lost connections and patience; which store it reads from is the [`Store`]'s to know. Ranges are fetched
+//! Knows ranges, lost connections and retry_budget; which store it reads from is the [`Store`]'s to know. Ranges are fetched
 //! by tasks of their own, so that a slow step behind the reader never leaves a connection standing half read.
 
 use std::{
@@ -19,7 +19,7 @@ use futures::{
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Blob, ByteStream, Store, StoreError};
+use super::{Blob, BlobPath, ByteStream, Store, StoreError};
 use crate::retry::{Attempt, GaveUp, RetryBudget, tries};
 
 /// How a blob is cut up for reading. A reader holds at most `range_bytes * in_flight` bytes.
@@ -30,7 +30,7 @@ pub struct ReadWindow {
     /// How many ranges are fetched at once.
     pub in_flight: NonZeroUsize,
     /// How long a range is tried without a single byte coming. Each byte renews it.
-    pub patience: RetryBudget,
+    pub retry_budget: RetryBudget,
 }
 
 impl Default for ReadWindow {
@@ -39,7 +39,7 @@ impl Default for ReadWindow {
         Self {
             range_bytes: const { NonZeroU64::new(1 << 20).expect("1 MiB is not 0") },
             in_flight: const { NonZeroUsize::new(6).expect("6 is not 0") },
-            patience: RetryBudget::lasting(Duration::from_secs(60)),
+            retry_budget: RetryBudget::lasting(Duration::from_secs(60)),
         }
     }
 }
@@ -47,7 +47,7 @@ impl Default for ReadWindow {
 /// Reads `blob` from its first byte to its last, pinned to its version.
 ///
 /// A range whose connection is lost, or ends early, goes on at the byte after. [`StoreError::Unavailable`] comes once
-/// patience is out, every other error at once; the stream ends with it. Dropping the stream ends its requests.
+/// retry_budget is out, every other error at once; the stream ends with it. Dropping the stream ends its requests.
 pub fn read(store: Arc<dyn Store>, blob: Blob, window: ReadWindow) -> ByteStream {
     let reading = Reading { store, next: 0, blob: Arc::new(blob), window, open: VecDeque::new() };
     try_unfold(reading, |mut reading| async move {
@@ -55,7 +55,7 @@ pub fn read(store: Arc<dyn Store>, blob: Blob, window: ReadWindow) -> ByteStream
         let Some(range) = reading.open.pop_front() else {
             return Ok(None);
         };
-        let bytes = range.await.unwrap_or_else(|end| Err(StoreError::stopped(&reading.blob.path, end)))?;
+        let bytes = range.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&reading.blob.path, end)))?;
         Ok(Some((bytes, reading)))
     })
     .boxed()
@@ -68,7 +68,7 @@ pub enum ReadWholeError {
     #[error("`{path}` has {size} bytes, more than the {limit} that such a blob may have")]
     TooLarge {
         /// Which blob.
-        path: crate::store::BlobPath,
+        path: BlobPath,
         /// Its size in bytes.
         size: u64,
         /// How many bytes were allowed.
@@ -79,12 +79,12 @@ pub enum ReadWholeError {
     Store(#[from] StoreError),
 }
 
-/// Reads a small `blob`, such as job metadata, of at most `limit` bytes, with the resumption and patience of [`read`].
+/// Reads a small `blob`, such as job metadata, of at most `limit` bytes, with the resumption and retry_budget of [`read`].
 pub async fn read_whole(store: &dyn Store, blob: &Blob, limit: u64) -> Result<Bytes, ReadWholeError> {
     if blob.size > limit {
         return Err(ReadWholeError::TooLarge { path: blob.path.clone(), size: blob.size, limit });
     }
-    Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().patience).await?)
+    Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().retry_budget).await?)
 }
 
 /// A blob that is being read: the ranges that are on their way, oldest first, and where the next one begins.
@@ -101,8 +101,8 @@ impl Reading {
         while self.open.len() < self.window.in_flight.get() && self.next < self.blob.size {
             let end = self.next.saturating_add(self.window.range_bytes.get()).min(self.blob.size);
             let (store, blob) = (Arc::clone(&self.store), Arc::clone(&self.blob));
-            let (range, patience) = (self.next..end, self.window.patience);
-            let task = tokio::spawn(async move { fetch(&*store, &blob, range, patience).await });
+            let (range, retry_budget) = (self.next..end, self.window.retry_budget);
+            let task = tokio::spawn(async move { fetch(&*store, &blob, range, retry_budget).await });
             self.open.push_back(AbortOnDropHandle::new(task));
             self.next = end;
         }
@@ -110,18 +110,23 @@ impl Reading {
 }
 
 /// Fetches all of `range`, however many connections that takes.
-async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: RetryBudget) -> Result<Bytes, StoreError> {
+async fn fetch(
+    store: &dyn Store,
+    blob: &Blob,
+    range: Range<u64>,
+    retry_budget: RetryBudget,
+) -> Result<Bytes, StoreError> {
     let length =
         usize::try_from(range.end - range.start).map_err(|error| StoreError::unavailable(&blob.path, error))?;
     let fetched = Mutex::new(BytesMut::new());
     let mut have = 0;
     while have < length {
-        // A new round for every connection that brought something: patience counts from the last byte.
-        have = tries(patience, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await).await.map_err(
-            |end| match end {
+        // A new round for every connection that brought something: retry_budget counts from the last byte.
+        have = tries(retry_budget, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await)
+            .await
+            .map_err(|end| match end {
                 GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
-            },
-        )?;
+            })?;
     }
     Ok(fetched.into_inner().freeze())
 }

@@ -18,7 +18,7 @@ impl Keeper {
 }
 
 fn is_not_held<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> bool {
-    matches!(answer, Err(StoreError::NotHeld(_)))
+    matches!(answer, Err(StoreError::LeaseConflict(_)))
 }
 
 async fn a_blob_has_one_lease_at_a_time(keeper: Keeper) {
@@ -60,12 +60,12 @@ async fn a_leased_blob_is_read_by_all_and_written_with_its_lease_alone(keeper: K
         assert!(is_not_held(keeper.write("state", "2", condition).await));
     }
     let (_, other) = keeper.leased("other").await;
-    assert!(is_not_held(keeper.write("state", "2", WriteIf::Held(blob.etag.clone(), other)).await));
+    assert!(is_not_held(keeper.write("state", "2", WriteIf::Leased(blob.etag.clone(), other)).await));
 
-    let etag = keeper.write("state", "2", WriteIf::Held(blob.etag.clone(), lease.clone())).await.unwrap();
-    let stale = keeper.write("state", "3", WriteIf::Held(blob.etag, lease.clone())).await;
+    let etag = keeper.write("state", "2", WriteIf::Leased(blob.etag.clone(), lease.clone())).await.unwrap();
+    let stale = keeper.write("state", "3", WriteIf::Leased(blob.etag, lease.clone())).await;
     assert!(matches!(stale, Err(StoreError::Changed(_))), "{stale:?}");
-    keeper.write("state", "3", WriteIf::Held(etag, lease.clone())).await.unwrap();
+    keeper.write("state", "3", WriteIf::Leased(etag, lease.clone())).await.unwrap();
     // The lease is on the blob, whichever version that is.
     assert_eq!(keeper.another().lease(&keeper.path("state"), TIME).await.unwrap(), None);
 }
@@ -74,15 +74,15 @@ async fn a_lease_that_lapsed_guards_nothing_and_is_worth_nothing(keeper: Keeper)
     let (path, lease) = keeper.leased("state").await;
     let etag = keeper.find("state").await.unwrap().etag;
     keeper.lapse(&path).await;
-    assert!(is_not_held(keeper.write("state", "late", WriteIf::Held(etag.clone(), lease.clone())).await));
+    assert!(is_not_held(keeper.write("state", "late", WriteIf::Leased(etag.clone(), lease.clone())).await));
 
     let another = keeper.another();
     let next = another.lease(&path, TIME).await.unwrap().unwrap();
-    assert!(is_not_held(keeper.write("state", "late", WriteIf::Held(etag.clone(), lease.clone())).await));
+    assert!(is_not_held(keeper.write("state", "late", WriteIf::Leased(etag.clone(), lease.clone())).await));
     assert!(is_not_held(keeper.store.renew(&path, &lease).await));
-    let etag = another.write(&path, "2".into(), WriteIf::Held(etag, next.clone())).await.unwrap();
+    let etag = another.write(&path, "2".into(), WriteIf::Leased(etag, next.clone())).await.unwrap();
     another.release(&path, &next).await.unwrap();
-    assert!(is_not_held(keeper.write("state", "late", WriteIf::Held(etag.clone(), lease)).await));
+    assert!(is_not_held(keeper.write("state", "late", WriteIf::Leased(etag.clone(), lease)).await));
     keeper.write("state", "3", WriteIf::Matches(etag)).await.unwrap();
 }
 

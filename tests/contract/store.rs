@@ -61,7 +61,7 @@ impl Keeper {
         let container = azurite.fresh_name("datasets");
         Self {
             // Small pages, so that every listing of a few blobs takes several.
-            store: Arc::new(AzureStore::new(&account).unwrap().with_page(3.try_into().unwrap())),
+            store: Arc::new(AzureStore::new(&account).unwrap().with_page_size(3.try_into().unwrap())),
             url: format!("{}/{container}", azurite.blob_endpoint()),
             container,
             place: Place::Account(account),
@@ -182,7 +182,7 @@ async fn names_may_hold_any_character(keeper: Keeper) {
         assert!(keeper.names(folder).await.contains(&name.to_owned()), "{folder}");
         let encoded = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         let url = format!("{}/{encoded}", keeper.url);
-        assert_eq!(keeper.store.blob_at(&url), Some(keeper.path(name)), "{url}");
+        assert_eq!(keeper.store.parse_blob_url(&url), Some(keeper.path(name)), "{url}");
     }
     assert_eq!(keeper.names("").await.len(), names.len());
 }
@@ -290,7 +290,7 @@ fn winner(writes: Vec<Result<ETag, StoreError>>) -> ETag {
 }
 
 async fn the_address_of_a_blob_names_it(keeper: Keeper) {
-    let named = |url: String| keeper.store.blob_at(&url);
+    let named = |url: String| keeper.store.parse_blob_url(&url);
     assert_eq!(named(format!("{}/run/part-0", keeper.url)), Some(keeper.path("run/part-0")));
     assert_eq!(named(format!("{}/run/../part-0", keeper.url)), None);
     assert_eq!(named("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
@@ -309,7 +309,7 @@ async fn what_is_deleted_is_gone_and_may_be_deleted_again(keeper: Keeper) {
 async fn a_container_is_there_once_it_was_made_or_written_to(keeper: Keeper) {
     assert!(!keeper.store.has_container(&keeper.container).await.unwrap());
     for _ in 0..2 {
-        keeper.store.make_container(&keeper.container).await.unwrap();
+        keeper.store.create_container(&keeper.container).await.unwrap();
     }
     assert!(keeper.store.has_container(&keeper.container).await.unwrap());
     assert_eq!(keeper.names("").await, [""; 0]);

@@ -1,7 +1,7 @@
 use super::*;
 
 fn at(endpoint: &str, url: &str) -> Option<String> {
-    blob_at(&Url::parse(endpoint).unwrap(), url).map(|path| path.to_string())
+    parse_blob_url(&Url::parse(endpoint).unwrap(), url).map(|path| path.to_string())
 }
 
 fn ours(url: &str) -> Option<String> {

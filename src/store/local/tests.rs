@@ -168,7 +168,7 @@ fn a_url_of_the_folder_names_its_blob() {
         "file:///data/my drops/c/run/part-0",
         "FILE://localhost/data/my%20drops/c/run%2Fpart-0?x#y",
     ] {
-        let blob = store.blob_at(url);
+        let blob = store.parse_blob_url(url);
         assert_eq!(blob.map(|blob| blob.to_string()).as_deref(), Some("c/run/part-0"), "{url}");
     }
 }
@@ -191,9 +191,9 @@ fn a_foreign_url_or_one_that_steps_aside_names_nothing() {
         "/data/drops/c/b",
         "https://localhost/data/drops/c/b",
     ] {
-        assert_eq!(store.blob_at(url), None, "{url}");
+        assert_eq!(store.parse_blob_url(url), None, "{url}");
     }
-    assert_eq!(store.blob_at("file:///data/drops/%2e%2e/secret/c"), None);
+    assert_eq!(store.parse_blob_url("file:///data/drops/%2e%2e/secret/c"), None);
 }
 
 #[test]

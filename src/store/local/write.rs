@@ -30,7 +30,7 @@ pub(super) fn write(
     let lock = lock(root).map_err(unwritten)?;
     let lease = lease::on_blob(root, path, OffsetDateTime::now_utc()).map_err(unwritten)?;
     if lease.as_ref() != condition.lease() {
-        return Err(StoreError::NotHeld(path.clone()));
+        return Err(StoreError::LeaseConflict(path.clone()));
     }
     let before = current(file).map_err(unwritten)?;
     if !holds(condition, before.as_ref()) {
@@ -59,7 +59,9 @@ fn holds(condition: &WriteIf, before: Option<&fs::Metadata>) -> bool {
     match condition {
         WriteIf::Always => true,
         WriteIf::Absent => before.is_none(),
-        WriteIf::Matches(etag) | WriteIf::Held(etag, _) => before.is_some_and(|before| version::etag(before) == *etag),
+        WriteIf::Matches(etag) | WriteIf::Leased(etag, _) => {
+            before.is_some_and(|before| version::etag(before) == *etag)
+        }
     }
 }
 

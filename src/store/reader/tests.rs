@@ -141,8 +141,8 @@ impl Store for Faulty {
         self.inner.has_container(container).await
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
-        self.inner.make_container(container).await
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
+        self.inner.create_container(container).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
@@ -157,8 +157,8 @@ impl Store for Faulty {
         self.inner.release(path, lease).await
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        self.inner.blob_at(url)
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.inner.parse_blob_url(url)
     }
 }
 
@@ -234,7 +234,7 @@ async fn a_store_that_stays_away_is_given_up_after_a_minute() {
         let (store, blob) = Faulty::always(fate).with_blob(&[7; 20]).await;
         let begun = Instant::now();
         // Not the first range: that one is right even from a store that ignores ranges.
-        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().patience).await.unwrap_err();
+        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().retry_budget).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
         assert!(begun.elapsed() <= Duration::from_secs(61), "{:?}", begun.elapsed());
         assert!(store.asked().len() > 3, "{fate:?}");
