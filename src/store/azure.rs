@@ -4,6 +4,7 @@
 
 mod account;
 mod account_error;
+mod blob_url;
 mod connection_string;
 mod endpoint;
 mod failure;
@@ -24,7 +25,6 @@ use azure_storage_blob::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use url::Url;
 
 pub(crate) use self::failure::{error_code, innermost};
 pub use self::{
@@ -36,7 +36,7 @@ use self::{
     failure::{Cause, is_container_missing, is_container_present, is_leased, store_error},
     request::{REQUEST_TIMEOUT, send, within},
 };
-use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment, raw_url::RawUrl};
+use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment};
 
 /// Lowest upload rate, in bytes per second, at which a write still finishes within its time limit.
 const MIN_UPLOAD_RATE: u64 = 256 * 1024;
@@ -232,7 +232,7 @@ impl Store for AzureStore {
     }
 
     fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
-        parse_blob_url(self.service.url(), url)
+        blob_url::parse_blob_url(self.service.url(), url)
     }
 }
 
@@ -278,39 +278,3 @@ fn unquoted(etag: &Etag) -> ETag {
 fn quoted(etag: &ETag) -> Etag {
     format!("\"{etag}\"").into()
 }
-
-/// The blob that `url` names, if it belongs to the account at `endpoint`.
-fn parse_blob_url(endpoint: &Url, url: &str) -> Option<BlobPath> {
-    let url = RawUrl::split(url)?;
-    if !url.scheme.eq_ignore_ascii_case(endpoint.scheme()) {
-        return None;
-    }
-    let (host, port) = url.host_and_port()?;
-    if !is_host_of(endpoint, &host) || Some(port) != endpoint.port_or_known_default() {
-        return None;
-    }
-    let path = url.path()?;
-    let path = match endpoint.path().trim_matches('/') {
-        "" => &*path,
-        account => path.strip_prefix(account)?.strip_prefix('/')?,
-    };
-    let (container, name) = path.split_once('/')?;
-    Some(BlobPath::new(container, name))
-}
-
-/// Whether `host` serves the account at `endpoint`.
-///
-/// Accepts the account's `dfs` host too: events of an account with a hierarchical namespace name it, and a path there is a
-/// blob name here. `localhost` and `127.0.0.1` are the same host.
-fn is_host_of(endpoint: &Url, host: &str) -> bool {
-    let Some(endpoint_host) = endpoint.host_str() else {
-        return false;
-    };
-    let is_loopback = |host| matches!(host, "localhost" | "127.0.0.1");
-    host == endpoint_host
-        || (endpoint_host.contains(".blob.") && host == endpoint_host.replacen(".blob.", ".dfs.", 1))
-        || (is_loopback(host) && is_loopback(endpoint_host))
-}
-
-#[cfg(test)]
-mod tests;

@@ -92,8 +92,8 @@ impl LocalStore {
 impl Store for LocalStore {
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
         let prefix = BlobPath::new(container, prefix);
-        let store = self.clone();
-        on_blocking_pool(prefix, move |prefix| list::list(&store.root, prefix)).await
+        let root = Arc::clone(&self.root);
+        on_blocking_pool(prefix, move |prefix| list::list(&root, prefix)).await
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
