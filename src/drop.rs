@@ -1,7 +1,8 @@
 //! Drops: their paths, files, job metadata and tenants.
 //!
-//! [`containers`] decides which blob URLs belong to drops at all, [`discover`] finds the drop of a blob and lists its files,
-//! [`metadata`] parses the job metadata, and [`tenant`] decides whether the tenant named there may write at that path.
+//! [`containers`] decides which blob URLs belong to drops at all, [`discover`] finds the drop of a blob and lists its
+//! files, [`metadata`] parses the job metadata, and [`tenant`] decides whether the tenant named there may write at that
+//! path.
 
 pub mod containers;
 pub mod discover;
@@ -34,8 +35,8 @@ pub struct InvalidTenantId;
 impl FromStr for TenantId {
     type Err = InvalidTenantId;
 
-    /// Parses the hyphenated form only. The other forms of a GUID (`urn:`, braces, digits without hyphens) are rejected,
-    /// because a folder with such a name does not identify a tenant.
+    /// Parses the hyphenated form only. The other forms of a GUID (`urn:`, braces, digits without hyphens) are
+    /// rejected, because a folder with such a name does not identify a tenant.
     fn from_str(text: &str) -> Result<Self, InvalidTenantId> {
         match Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => Ok(Self(id)),

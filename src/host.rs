@@ -1,9 +1,10 @@
 //! The HTTP server for the Azure Functions host: receives invocations and responds to them.
 //!
-//! The host posts each event to `/<function>` and waits for the response. After 2xx the event is over; after any other status
-//! the host repeats it up to five times at once, and then gives up. [`payload`] reads the request body, [`event`] finds the
-//! blob URLs in it, and the handler starts a [run](crate::run) for each drop that they belong to. The kind of a request is
-//! determined by its payload and not by the name of the function, because function folders may be renamed.
+//! The host posts each event to `/<function>` and waits for the response. After 2xx the event is over; after any other
+//! status the host repeats it up to five times at once, and then gives up. [`payload`] reads the request body,
+//! [`event`] finds the blob URLs in it, and the handler starts a [run](crate::run) for each drop that they belong to.
+//! The kind of a request is determined by its payload and not by the name of the function, because function folders may
+//! be renamed.
 
 pub mod event;
 mod handler;
@@ -143,8 +144,8 @@ async fn receive(
     if let Some(path) = notify::notification_path(&function, &payload) {
         return notify::notify(handler, path).await;
     }
-    // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic fails
-    // only this invocation.
+    // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic
+    // fails only this invocation.
     let task = if timer::is_tick(&payload) {
         handler.tasks.spawn(timer::run_sweep(Arc::clone(&handler)))
     } else {
@@ -175,8 +176,8 @@ async fn read_payload(body: Body) -> Result<TrimmedPayload, BodyError> {
     let mut trimmer = PayloadTrimmer::default();
     let mut chunks = body.into_data_stream();
     let mut result = Ok(());
-    // A payload that is too large is still read to its end, because a client that is still sending its body does not read
-    // the response.
+    // A payload that is too large is still read to its end, because a client that is still sending its body does not
+    // read the response.
     while let Some(chunk) = chunks.try_next().await.map_err(BodyError::Interrupted)? {
         result = result.and_then(|()| trimmer.push(&chunk));
     }

@@ -1,8 +1,9 @@
-//! Access to the storage account: the [`Store`] trait, its implementations, and the reader that resumes after lost connections.
+//! Access to the storage account: the [`Store`] trait, its implementations, and the reader that resumes after lost
+//! connections.
 //!
 //! This module handles blobs, versions, ranges and leases, and does not look into blobs. Implementations:
-//! [`azure::AzureStore`], [`local::LocalStore`] (a folder) and, for tests, [`memory::MemoryStore`]. `tests/contract/` runs the
-//! contract of the trait against each of them.
+//! [`azure::AzureStore`], [`local::LocalStore`] (a folder) and, for tests, [`memory::MemoryStore`]. `tests/contract/`
+//! runs the contract of the trait against each of them.
 
 pub mod azure;
 mod blob_path;
@@ -78,7 +79,8 @@ impl WriteIf {
 pub struct LeaseId(String);
 
 impl LeaseId {
-    /// A new random id. The client chooses it, so that repeating a request after a lost response acquires the same lease.
+    /// A new random id. The client chooses it, so that repeating a request after a lost response acquires the same
+    /// lease.
     fn fresh() -> Self {
         Self(Uuid::new_v4().to_string())
     }
@@ -93,8 +95,8 @@ impl fmt::Display for LeaseId {
 /// A storage account: containers of blobs.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Lists the blobs of `container` whose names begin with `prefix`, sorted by name (by bytes). The list is empty if the
-    /// container does not exist.
+    /// Lists the blobs of `container` whose names begin with `prefix`, sorted by name (by bytes). The list is empty if
+    /// the container does not exist.
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError>;
 
     /// The current version of a blob; `None` if the blob does not exist.
@@ -102,14 +104,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Reads `range` of exactly this version. `range` is half open, in bytes, and within the size of the blob.
     ///
-    /// Fails with [`StoreError::Changed`], at once or in the stream, if the blob has another version by now. The stream may
-    /// end early without an error if the connection is lost, so the caller must count the bytes, as [`read`] does.
+    /// Fails with [`StoreError::Changed`], at once or in the stream, if the blob has another version by now. The stream
+    /// may end early without an error if the connection is lost, so the caller must count the bytes, as [`read`] does.
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Writes a whole blob and returns the ETag of the new version. Creates the container if it is missing.
     ///
-    /// Fails with [`StoreError::Changed`] if the ETag condition does not hold, and with [`StoreError::LeaseConflict`] if the
-    /// active lease is not the one that `condition` requires.
+    /// Fails with [`StoreError::Changed`] if the ETag condition does not hold, and with [`StoreError::LeaseConflict`]
+    /// if the active lease is not the one that `condition` requires.
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
 
     /// Deletes a blob, whatever its version. Succeeds if the blob does not exist; fails with
@@ -128,8 +130,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// lapses by itself, also if this process is killed.
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError>;
 
-    /// Restarts the time of a lease. Fails with [`StoreError::LeaseConflict`] if the lease lapsed and the blob was, or may
-    /// have been, leased again.
+    /// Restarts the time of a lease. Fails with [`StoreError::LeaseConflict`] if the lease lapsed and the blob was, or
+    /// may have been, leased again.
     async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError>;
 
     /// Ends a lease early. Fails with [`StoreError::LeaseConflict`] if the lease is no longer active on the blob.
@@ -137,8 +139,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The blob that `url` names, if it belongs to this account.
     ///
-    /// Compares host, port and account name, and percent-decodes the path once. `None` for every other URL, and for a path
-    /// with an empty, `.` or `..` segment, a backslash or a control character.
+    /// Compares host, port and account name, and percent-decodes the path once. `None` for every other URL, and for a
+    /// path with an empty, `.` or `..` segment, a backslash or a control character.
     fn parse_blob_url(&self, url: &str) -> Option<BlobPath>;
 }
 

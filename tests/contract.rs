@@ -1,4 +1,5 @@
-//! The contracts of the traits as code: each test is written once and runs against every implementation of [`vivadrop::store::Store`].
+//! The contracts of the traits as code: each test is written once and runs against every implementation of
+//! [`vivadrop::store::Store`].
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 

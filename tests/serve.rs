@@ -1,4 +1,5 @@
-//! Runs the built binary as the Functions host does, with Azurite, a receiver and a stub of the Viva Insights API on loopback.
+//! Runs the built binary as the Functions host does, with Azurite, a receiver and a stub of the Viva Insights API on
+//! loopback.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 

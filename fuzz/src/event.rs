@@ -1,5 +1,5 @@
-//! Fuzzes the payloads of the Functions host. The result must not depend on how a payload is split into pieces or how often
-//! an event is encoded, and no URL may lead out of the watched containers.
+//! Fuzzes the payloads of the Functions host. The result must not depend on how a payload is split into pieces or how
+//! often an event is encoded, and no URL may lead out of the watched containers.
 
 use std::sync::{Arc, LazyLock};
 

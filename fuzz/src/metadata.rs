@@ -29,8 +29,8 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(again.as_ref().map(summarize), Ok(summarize(&parsed)));
 }
 
-/// The values to compare. Of unknown members only the names are compared, because a number may lose its last digit when it is
-/// parsed.
+/// The values to compare. Of unknown members only the names are compared, because a number may lose its last digit when
+/// it is parsed.
 fn summarize(metadata: &JobMetadata) -> impl PartialEq + std::fmt::Debug {
     let texts = texts(metadata).map(|(_, text)| text.cloned());
     let rest: Vec<_> = metadata.rest.keys().cloned().collect();

@@ -27,8 +27,8 @@ const KEY_DETAILS: &str = "metadata/MoreMetadata/EncryptedDatasets/encryptionKey
 
 /// Finds the drop that `blob` belongs to: its nearest ancestor folder that contains job metadata.
 ///
-/// `None` if there is no such folder (yet), or if a segment of the name is not [safe](is_safe_segment). Sends one listing
-/// request per folder, innermost first, and none if `blob` is job metadata itself.
+/// `None` if there is no such folder (yet), or if a segment of the name is not [safe](is_safe_segment). Sends one
+/// listing request per folder, innermost first, and none if `blob` is job metadata itself.
 pub async fn find_drop(store: &dyn Store, blob: &BlobPath) -> Result<Option<DropPath>, StoreError> {
     if !is_safe_name(&blob.name) {
         return Ok(None);
@@ -81,8 +81,8 @@ pub struct DropContents {
 impl DropContents {
     /// Finds the parts of the drop at `path` in a listing; `None` if it contains no job metadata.
     ///
-    /// Ignores empty blobs: an empty data file has no rows, and an empty blob with the name of job metadata is a folder of a
-    /// hierarchical account or is still being written.
+    /// Ignores empty blobs: an empty data file has no rows, and an empty blob with the name of job metadata is a folder
+    /// of a hierarchical account or is still being written.
     pub fn from_listing(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
         blobs.retain(|blob| blob.size > 0 && has_safe_name(path, blob));
         blobs.sort_by(|a, b| a.path.name.cmp(&b.path.name));
@@ -99,7 +99,7 @@ impl DropContents {
             key_details: blobs.iter().find(|blob| name(blob) == KEY_DETAILS).cloned(),
             files: blobs
                 .into_iter()
-                // If this drop's folder is called `metadata`, the job metadata of the drop around it lies inside this one.
+                // In a folder called `metadata`, the job metadata of the enclosing drop lies inside this drop.
                 .filter(|blob| drop_of_metadata(&blob.path).is_none() && is_data(&name(blob), &nested_drops))
                 .collect(),
         })
@@ -135,14 +135,16 @@ fn has_safe_name(path: &DropPath, blob: &Blob) -> bool {
     false
 }
 
-/// The job metadata of the drop at `path` in `blobs`, which are sorted: the first blob in the folder, or else the single blob.
+/// The job metadata of the drop at `path` in `blobs`, which are sorted: the first blob in the folder, or else the
+/// single blob.
 fn find_job_metadata<'a>(path: &DropPath, blobs: &'a [Blob]) -> Option<&'a Blob> {
     let candidates = || blobs.iter().filter(|blob| is_job_metadata_of(blob, &path.folder));
     let folder = format!("{}{JOB_METADATA}/", path.prefix());
     candidates().find(|blob| blob.path.name.starts_with(&folder)).or_else(|| candidates().next())
 }
 
-/// Whether the blob called `name` below a drop is a data file: not in `metadata`, not hidden, and not part of a nested drop.
+/// Whether the blob called `name` below a drop is a data file: not in `metadata`, not hidden, and not part of a nested
+/// drop.
 fn is_data(name: &str, nested_drops: &HashSet<String>) -> bool {
     !name.split('/').any(is_hidden)
         && name.split('/').next() != Some("metadata")

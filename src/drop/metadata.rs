@@ -20,8 +20,8 @@ use crate::{
 /// Length limit of the text shown for `Errors`, in characters.
 const MAX_ERRORS_CHARS: usize = 1_000;
 
-/// Length limit, in characters, of a value that every message of the drop repeats. A longer one would leave too little room
-/// for rows in a queue message.
+/// Length limit, in characters, of a value that every message of the drop repeats. A longer one would leave too little
+/// room for rows in a queue message.
 const MAX_REPEATED_CHARS: usize = 1_000;
 
 /// The job metadata of a drop.
@@ -33,7 +33,8 @@ pub struct JobMetadata {
     pub tenant_id: Option<TenantId>,
     /// `NumberOfRowsExtracted`.
     pub rows_extracted: Option<u64>,
-    /// `Errors`, as one line of at most 1,000 characters; `None` if it is blank. If it is present, the drop has no data.
+    /// `Errors`, as one line of at most 1,000 characters; `None` if it is blank. If it is present, the drop has no
+    /// data.
     pub errors: Option<String>,
     /// `TableName`.
     pub table_name: Option<String>,
@@ -178,19 +179,19 @@ impl Fields {
         Ok(text)
     }
 
+    /// A GUID as spelled, and parsed; `None` if it is missing or blank.
     fn guid(&mut self, name: &'static str) -> Result<Option<(String, TenantId)>, MetadataError> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let text = match &value {
-            Value::String(text) => text.trim(),
-            _ => "not a string",
-        };
-        match text.parse() {
-            Ok(id) => Ok(Some((text.to_owned(), id))),
-            Err(_) if text.is_empty() => Ok(None),
-            Err(_) => Err(MetadataError::Field { name, found: kind(&value), expected: "a GUID" }),
+        let invalid = MetadataError::Field { name, found: kind(&value), expected: "a GUID" };
+        let Some(text) = value.as_str().map(str::trim) else { return Err(invalid) };
+        if text.is_empty() {
+            return Ok(None);
         }
+        let id = text.parse().map_err(|_| invalid)?;
+        Ok(Some((text.to_owned(), id)))
     }
 
+    /// A number of rows, written as a number or as a number in a string; `None` if it is missing.
     fn rows(&mut self, name: &'static str) -> Result<Option<u64>, MetadataError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = match &value {
@@ -208,6 +209,7 @@ impl Fields {
         })
     }
 
+    /// The members that were not taken. If a name occurs twice, the first one counts.
     fn rest(self) -> Map<String, Value> {
         let mut rest = Map::new();
         for (name, value) in self.0 {

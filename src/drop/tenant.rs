@@ -1,6 +1,6 @@
 //! Tenant authorization: which tenants are configured (`TENANTS`), and where each may write.
 //!
-//! Works on paths only. A customer can write any `TenantId` into the job metadata, so the path of the drop must confirm it.
+//! Works on paths only. A customer can write any `TenantId` into the job metadata, so the path must confirm it.
 
 #[cfg(test)]
 mod tests;
@@ -17,14 +17,14 @@ pub struct Tenants(Vec<Entry>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     tenant: TenantId,
-    /// The prefix of the paths where the tenant may write (long form). Without it (short form), the tenant may write wherever
-    /// its GUID is the container or a folder.
+    /// The prefix of the paths where the tenant may write (long form). Without it (short form), the tenant may write
+    /// wherever its GUID is the container or a folder.
     prefix: Option<DropPath>,
 }
 
 impl Entry {
-    /// The number of segments of `path`, counted from the container, that form the place of this entry; `None` if `path` is
-    /// not at or below that place.
+    /// The number of segments of `path`, counted from the container, that form the place of this entry; `None` if
+    /// `path` is not at or below that place.
     fn depth_in(&self, path: &DropPath) -> Option<usize> {
         let Some(prefix) = &self.prefix else {
             let is_tenant = |segment: &str| segment.parse() == Ok(self.tenant);
@@ -44,9 +44,10 @@ impl Tenants {
 
     /// Decides whether the drop at `path` belongs to the tenant `claimed` in its job metadata; returns that tenant.
     ///
-    /// `tenantId=container/prefix` admits the tenant at and below that prefix. `tenantId` alone admits it where its GUID is
-    /// the container or a folder, unless the GUID or prefix of another tenant is further out. The outermost decides, because
-    /// otherwise tenant A could create a folder named B inside its own folder and drop in the name of B.
+    /// `tenantId=container/prefix` admits the tenant at and below that prefix. `tenantId` alone admits it where its
+    /// GUID is the container or a folder, unless the GUID or prefix of another tenant is further out. The outermost
+    /// decides, because otherwise tenant A could create a folder named B inside its own folder and drop in the name of
+    /// B.
     pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Refusal> {
         let Some(tenant) = claimed else {
             return Err(Refusal::NoTenantId { path: path.clone() });
@@ -72,8 +73,8 @@ impl Tenants {
         self.admit(path, Some(tenant)).is_ok()
     }
 
-    /// The tenants that may write at `path`, the one with the outermost place first. The first one owns a drop whose job
-    /// metadata cannot be parsed.
+    /// The tenants that may write at `path`, the one with the outermost place first. The first one owns a drop whose
+    /// job metadata cannot be parsed.
     pub fn possible_owners(&self, path: &DropPath) -> Vec<TenantId> {
         let mut owners: Vec<(usize, TenantId)> = Vec::new();
         for tenant in self.ids() {
@@ -87,8 +88,8 @@ impl Tenants {
         owners.into_iter().map(|(_, tenant)| tenant).collect()
     }
 
-    /// The containers of `DROP_CONTAINER=*`, each once: those of the prefixes, and the GUID of each short entry in lower
-    /// case, because container names are lower case.
+    /// The containers of `DROP_CONTAINER=*`, each once: those of the prefixes, and the GUID of each short entry in
+    /// lower case, because container names are lower case.
     pub fn containers(&self) -> Vec<String> {
         let mut containers = Vec::new();
         for entry in &self.0 {
@@ -158,7 +159,7 @@ impl Tenants {
     }
 }
 
-/// Why a drop is refused. Nothing but its job metadata has been read. The refusal is logged, and the event is answered 2xx.
+/// Why a drop is refused. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The job metadata names no tenant.

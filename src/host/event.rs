@@ -1,10 +1,10 @@
 //! Finds the blob URLs in the payload of an invocation, whatever trigger sent it.
 //!
-//! Understands the host's blobTrigger payload, Event Grid events and CloudEvents. The URLs are not trusted: anybody may have
-//! written them, so [`WatchedContainers`](crate::drop::containers::WatchedContainers) checks each one.
+//! Understands the host's blobTrigger payload, Event Grid events and CloudEvents. The URLs are not trusted: anybody may
+//! have written them, so [`WatchedContainers`](crate::drop::containers::WatchedContainers) checks each one.
 //!
-//! The host encodes values in several ways: an object is sent as it is, bytes as Base64, and everything else as JSON in a
-//! string, sometimes twice. Therefore each value is unwrapped until it is an event or cannot be unwrapped further.
+//! The host encodes values in several ways: an object is sent as it is, bytes as Base64, and everything else as JSON in
+//! a string, sometimes twice. Therefore each value is unwrapped until it is an event or cannot be unwrapped further.
 
 mod nested;
 mod storage_event;
@@ -25,8 +25,8 @@ pub struct Invocation {
     pub created: Vec<EventUrl>,
     /// The events that are ignored: those of other types, and those of empty files.
     pub ignored: Vec<Ignored>,
-    /// Whether a blobTrigger sent the content of the blob: `supportsDeferredBinding` is not in effect, and the host loads
-    /// every blob into its memory.
+    /// Whether a blobTrigger sent the content of the blob: `supportsDeferredBinding` is not in effect, and the host
+    /// loads every blob into its memory.
     pub deferred_binding_off: bool,
 }
 
@@ -52,8 +52,8 @@ pub struct NoBlobUrl {
 /// Finds the blob URLs in `payload`, which was posted to `function`.
 ///
 /// `Metadata.Uri` counts for blobTriggers only. The host copies the members of a queue message or an HTTP body into
-/// `Metadata`, so their author could have written a `Uri` there. If `Data` holds an event, that event counts; if it holds
-/// anything else that does not come from a blobTrigger, nothing counts.
+/// `Metadata`, so their author could have written a `Uri` there. If `Data` holds an event, that event counts; if it
+/// holds anything else that does not come from a blobTrigger, nothing counts.
 pub fn parse_invocation(function: &str, payload: &Value) -> Result<Invocation, NoBlobUrl> {
     let no_blob_url = || NoBlobUrl { function: one_line(function, 100), found: describe(payload) };
     if let Some(events) = find_events(payload, MAX_LAYERS) {
@@ -160,7 +160,8 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The events in `value`: a single event, a list that contains an event, or a string with up to `layers` encodings of either.
+/// The events in `value`: a single event, a list that contains an event, or a string with up to `layers` encodings of
+/// either.
 fn find_events(value: &Value, layers: usize) -> Option<Vec<Value>> {
     match value {
         Value::Object(_) if is_event(value) => Some(vec![value.clone()]),

@@ -16,8 +16,8 @@ use crate::{
     store::BlobPath,
 };
 
-/// The number of events that are processed at once; further events wait for a permit. This bounds the memory of the process
-/// to that of one file, times this number.
+/// The number of events that are processed at once; further events wait for a permit. This bounds the memory of the
+/// process to that of one file, times this number.
 const MAX_CONCURRENT_EVENTS: usize = 4;
 
 /// The state that all requests share.

@@ -24,8 +24,9 @@ const FUNCTION: &str = "notify";
 
 /// The `path` of a notification; `None` if the payload is not a notification.
 ///
-/// Every payload with a `path` is a notification, and so is every payload for the function `notify`, even without a `path`:
-/// the result is then an empty path. If the host wraps the request instead of forwarding it, the body is in `Data.req.Body`.
+/// Every payload with a `path` is a notification, and so is every payload for the function `notify`, even without a
+/// `path`: the result is then an empty path. If the host wraps the request instead of forwarding it, the body is in
+/// `Data.req.Body`.
 pub(super) fn notification_path(function: &str, payload: &Value) -> Option<String> {
     let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
     let path = wrapped.as_ref().unwrap_or(payload).get("path").and_then(Value::as_str);

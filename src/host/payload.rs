@@ -1,8 +1,8 @@
 //! Reads the payload of an invocation without its very long strings.
 //!
-//! Without deferred binding the host puts the whole blob into the payload: 267 MB of Base64 for a blob of 200 MB. vivadrop
-//! needs only the few hundred bytes around it, so it copies the payload as it arrives and leaves out long strings.
-//! [`event`](super::event) interprets the payload.
+//! Without deferred binding the host puts the whole blob into the payload: 267 MB of Base64 for a blob of 200 MB.
+//! vivadrop needs only the few hundred bytes around it, so it copies the payload as it arrives and leaves out long
+//! strings. [`event`](super::event) interprets the payload.
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +12,8 @@ use std::fmt;
 use memchr::{memchr, memchr2};
 use serde_json::Value;
 
-/// Length limit of a string that is kept, in bytes as written. A string can be a batch of events, so the limit is well above
-/// one event (1 KiB) and one queue message (64 KiB).
+/// Length limit of a string that is kept, in bytes as written. A string can be a batch of events, so the limit is well
+/// above one event (1 KiB) and one queue message (64 KiB).
 pub const MAX_STRING_BYTES: usize = 256 << 10;
 
 /// Size limit of a trimmed payload, in bytes: room for about a thousand events.
@@ -89,8 +89,8 @@ impl PayloadTrimmer {
         Ok(consumed)
     }
 
-    /// Consumes string content up to and including the byte at `mark`, or all of `bytes` if there is no mark. The mark is a
-    /// quote, a backslash, or the byte that a backslash escapes.
+    /// Consumes string content up to and including the byte at `mark`, or all of `bytes` if there is no mark. The mark
+    /// is a quote, a backslash, or the byte that a backslash escapes.
     fn push_in_string(&mut self, bytes: &[u8], mark: Option<usize>) -> Result<usize, PayloadTooLarge> {
         let consumed = mark.map_or(bytes.len(), |at| at + 1);
         let was_escaped = self.position.is_escaped();
@@ -122,8 +122,8 @@ impl PayloadTrimmer {
         }
     }
 
-    /// Keeps bytes outside of strings. The size limit is checked only here, so that the result does not depend on how the
-    /// text is split into pieces.
+    /// Keeps bytes outside of strings. The size limit is checked only here, so that the result does not depend on how
+    /// the text is split into pieces.
     fn keep(&mut self, bytes: &[u8]) -> Result<(), PayloadTooLarge> {
         if self.kept.len() + bytes.len() > MAX_PAYLOAD_BYTES {
             return Err(PayloadTooLarge);
@@ -160,7 +160,8 @@ impl fmt::Debug for PayloadTrimmer {
 #[error("the payload has more than {} KiB, not counting long strings", MAX_PAYLOAD_BYTES >> 10)]
 pub struct PayloadTooLarge;
 
-/// A payload without its very long strings. `Debug` does not show the content, because some payloads contain tokens and claims.
+/// A payload without its very long strings. `Debug` does not show the content, because some payloads contain tokens and
+/// claims.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TrimmedPayload {
     /// The JSON text, with `""` in place of each omitted string.

@@ -17,8 +17,8 @@ const MAX_SUMMARY_CHARS: usize = 1_000;
 
 /// The body of a response to the Functions host.
 ///
-/// It is always a JSON object, because the host waits forever after an empty or `null` body. A 2xx status means that the
-/// invocation is over, whatever its outcome. The host reads the body of 2xx responses only.
+/// It is always a JSON object, because the host waits forever after an empty or `null` body. A 2xx status means that
+/// the invocation is over, whatever its outcome. The host reads the body of 2xx responses only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvocationResponse {

@@ -68,8 +68,8 @@ impl AzureStore {
 
     /// The client of a blob; `None` if no blob can have this path.
     ///
-    /// The SDK silently removes `.` and `..` segments, tabs and newlines from a URL, so such a name would address another
-    /// blob. Empty segments are kept.
+    /// The SDK silently removes `.` and `..` segments, tabs and newlines from a URL, so such a name would address
+    /// another blob. Empty segments are kept.
     fn client(&self, path: &BlobPath) -> Option<BlobClient> {
         let is_kept = |segment: &str| segment.is_empty() || is_safe_segment(segment);
         (is_safe_segment(&path.container) && !path.name.is_empty() && path.name.split('/').all(is_kept))

@@ -26,8 +26,8 @@ impl fmt::Display for BlobPath {
 
 /// Whether `segment` is one plain path segment on every system.
 ///
-/// Rejects the empty segment, `.` and `..`, and every segment that contains `/`, `\` or a control character: another system
-/// could read those as a separator or as the end of the name.
+/// Rejects the empty segment, `.` and `..`, and every segment that contains `/`, `\` or a control character: another
+/// system could read those as a separator or as the end of the name.
 pub fn is_safe_segment(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..") && !segment.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }

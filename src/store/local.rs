@@ -1,7 +1,7 @@
 //! [`LocalStore`]: a folder in place of a storage account. Containers are folders, and blobs are the files in them.
 //!
-//! For use on one machine. It keeps the whole [`Store`] contract: versions, pinned reads, conditional writes and leases. File
-//! access blocks, so it runs on the blocking thread pool, in chunks of bounded size.
+//! For use on one machine. It keeps the whole [`Store`] contract: versions, pinned reads, conditional writes and
+//! leases. File access blocks, so it runs on the blocking thread pool, in chunks of bounded size.
 
 mod file;
 mod lease;
@@ -224,8 +224,8 @@ impl RangeReader {
         Ok(Self { file, path: path.clone(), etag, remaining: range.end.saturating_sub(range.start) })
     }
 
-    /// Reads the next chunk; `None` at the end of the range. The version is checked after reading, so every chunk that is
-    /// returned belongs to the version that was opened.
+    /// Reads the next chunk; `None` at the end of the range. The version is checked after reading, so every chunk that
+    /// is returned belongs to the version that was opened.
     fn read_chunk(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
         let wanted = self.remaining.min(CHUNK_BYTES);
         let mut chunk = Vec::with_capacity(usize::try_from(wanted).expect("a chunk fits in memory"));

@@ -1,11 +1,11 @@
 //! Splits a URL as it is written, without normalizing it.
 //!
-//! The `url` crate resolves `..` and `%2e%2e` and silently removes tabs and newlines. The blob that a URL names decides what
-//! vivadrop reads with its own credentials, so this parser rejects such URLs instead of normalizing them.
+//! The `url` crate resolves `..` and `%2e%2e` and silently removes tabs and newlines. The blob that a URL names decides
+//! what vivadrop reads with its own credentials, so this parser rejects such URLs instead of normalizing them.
 
 use percent_encoding::percent_decode_str;
 
-use super::is_safe_segment;
+use super::blob_path::is_safe_segment;
 
 /// Scheme, authority and path of a URL, exactly as written. Query and fragment are ignored.
 pub(super) struct RawUrl<'a> {

@@ -1,7 +1,7 @@
 //! Reads a whole blob in order: in parallel ranges, and across lost connections.
 //!
-//! Works with any [`Store`]. Each range is fetched by a task of its own, so that a slow consumer never leaves a connection half
-//! read: a task reads its range to the end, and the result waits in memory.
+//! Works with any [`Store`]. Each range is fetched by a task of its own, so that a slow consumer never leaves a
+//! connection half read: a task reads its range to the end, and the result waits in memory.
 
 use std::{
     collections::VecDeque,
@@ -47,8 +47,8 @@ impl Default for ReadWindow {
 /// Reads this version of `blob` from the first byte to the last.
 ///
 /// If the connection of a range is lost or ends early, reading resumes at the next missing byte. The stream fails with
-/// [`StoreError::Unavailable`] when the retry budget is used up, with every other error at once, and ends after an error.
-/// Dropping the stream aborts its requests.
+/// [`StoreError::Unavailable`] when the retry budget is used up, with every other error at once, and ends after an
+/// error. Dropping the stream aborts its requests.
 pub fn read(store: Arc<dyn Store>, blob: Blob, window: ReadWindow) -> ByteStream {
     let reader = Reader { store, blob: Arc::new(blob), window, next: 0, fetches: VecDeque::new() };
     try_unfold(reader, |mut reader| async move {
@@ -179,8 +179,8 @@ async fn fetch_rest(
 
 /// Appends `chunk` to `fetched`, which will have `length` bytes in the end.
 ///
-/// Copies the bytes, because a slice of a connection's buffer would keep the whole buffer alive. A chunk that is the whole
-/// range is not copied if nothing else references its buffer.
+/// Copies the bytes, because a slice of a connection's buffer would keep the whole buffer alive. A chunk that is the
+/// whole range is not copied if nothing else references its buffer.
 fn append(fetched: &mut BytesMut, chunk: Bytes, length: usize) {
     if fetched.is_empty() && chunk.len() == length {
         *fetched = chunk.into();

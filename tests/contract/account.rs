@@ -57,7 +57,8 @@ async fn the_sas_is_valid_for_the_queue_service() {
     assert_eq!(sent.send().await.unwrap().status(), 201);
 }
 
-/// Data Factory may set `Content-Encoding` on files that it compressed. The store must return the bytes as they are stored.
+/// Data Factory may set `Content-Encoding` on files that it compressed. The store must return the bytes as they are
+/// stored.
 #[tokio::test]
 async fn a_content_encoding_is_ignored() {
     let account = shared_account();

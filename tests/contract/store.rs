@@ -146,7 +146,8 @@ async fn a_deleted_blob_cannot_be_read(fixture: StoreFixture) {
     let mut blob = fixture.put("run/part-0", "rows").await;
     blob.path = fixture.path("run/part-1");
     let error = fixture.range(&blob, 0..4).await.unwrap_err();
-    // Azure checks first whether the blob exists, Azurite checks the condition first. The event is retried in both cases.
+    // Azure checks first whether the blob exists, Azurite checks the condition first. The event is retried in both
+    // cases.
     assert!(matches!(&error, StoreError::Missing(path) | StoreError::Changed(path) if *path == blob.path), "{error:?}");
 }
 

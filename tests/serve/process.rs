@@ -62,9 +62,9 @@ async fn work_unfinished_at_the_deadline_is_retried() {
 #[tokio::test]
 async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
     // The port is in use, so binding it would be reported.
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let settings = [
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", taken.local_addr().unwrap().port().to_string()),
+        ("FUNCTIONS_CUSTOMHANDLER_PORT", listener.local_addr().unwrap().port().to_string()),
         ("DropStorage", "AccountName=a;AccountKey=c2VjcmV0LWtleQ==;BlobEndpoint=ftp://a".into()),
         ("IN_FLIGHT", "many".into()),
         ("DEADLINE", "soon".into()),
@@ -109,8 +109,8 @@ async fn missing_settings_are_reported() {
 #[tokio::test]
 async fn a_port_in_use_is_an_error() {
     let scene = Scene::in_a_folder().await;
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let ended = end_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&port), "{}", ended.stderr);

@@ -77,8 +77,8 @@ pub(super) fn is_event(value: &Value) -> bool {
     has_text("eventType") || has_text("type") && (has_text("specversion") || has_text("source"))
 }
 
-/// Parses `events`; `None` if there are none, or if an event is incomplete and no other event names a blob. The caller reports
-/// that as an error instead of ignoring the events silently.
+/// Parses `events`; `None` if there are none, or if an event is incomplete and no other event names a blob. The caller
+/// reports that as an error instead of ignoring the events silently.
 pub(super) fn parse_events(events: &[Value]) -> Option<StorageEvents> {
     let (mut created, mut ignored) = (Vec::new(), Vec::new());
     for event in events {

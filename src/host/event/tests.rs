@@ -58,7 +58,8 @@ fn properties_may_have_another_shape_or_be_missing() {
 
 #[test]
 fn a_blob_trigger_that_sends_the_content_is_reported() {
-    // The Base64 of three of these is `1234`, `null` and `true`, which is also JSON. A string that was too long becomes empty.
+    // The Base64 of three of these is `1234`, `null` and `true`, which is also JSON. A string that was too long becomes
+    // empty.
     for content in [&b"AES of something"[..], b"", &[0xd7, 0x6d, 0xf8], &[0x9e, 0xe9, 0x65], &[0xb6, 0xbb, 0x9e]] {
         let invocation = parse_invocation("function", &blob_trigger_with_content(URL, content)).unwrap();
         assert!(invocation.deferred_binding_off);

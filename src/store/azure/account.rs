@@ -1,8 +1,8 @@
 //! A storage account: the endpoints of its services, and the credential for them.
 //!
-//! The credential is an account key, a SAS or an identity. The blob store and the queue sink share an [`Account`]. Key and
-//! SAS are added to each request just before it is sent (the SDK's logs redact them), and never appear in an error or in
-//! `Debug` output.
+//! The credential is an account key, a SAS or an identity. The blob store and the queue sink share an [`Account`]. Key
+//! and SAS are added to each request just before it is sent (the SDK's logs redact them), and never appear in an error
+//! or in `Debug` output.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -31,7 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time without a byte, before or within a response, per try.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The well-known account and key of every emulator: <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
+/// The well-known account and key of every emulator:
+/// <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
 const DEVELOPMENT: &str = "AccountName=devstoreaccount1;\
     AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;\
     BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1";
@@ -81,8 +82,8 @@ impl Account {
         Ok(Self { blob, queue, credential, http })
     }
 
-    /// The account at `blob_service_uri`, opened by `identity`. Both URIs must be `https`. If `queue_service_uri` is not
-    /// given, it is derived from `blob_service_uri`.
+    /// The account at `blob_service_uri`, opened by `identity`. Both URIs must be `https`. If `queue_service_uri` is
+    /// not given, it is derived from `blob_service_uri`.
     pub fn with_identity(
         blob_service_uri: &str,
         queue_service_uri: Option<&str>,
@@ -96,8 +97,8 @@ impl Account {
         Self::from_identity(blob, queue, identity)
     }
 
-    /// The account whose queue service is at `queue_service_uri`, opened by `identity`. It is used for queues only, because
-    /// its blob endpoint is unknown.
+    /// The account whose queue service is at `queue_service_uri`, opened by `identity`. It is used for queues only,
+    /// because its blob endpoint is unknown.
     pub fn queues_with_identity(queue_service_uri: &str, identity: &Identity) -> Result<Self, AccountError> {
         let queue = parse_https_endpoint("queueServiceUri", queue_service_uri)?;
         Self::from_identity(queue.clone(), Some(queue), identity)
@@ -192,8 +193,8 @@ fn client_options(http: &reqwest::Client, signing: Option<Account>) -> ClientOpt
     }
 }
 
-/// A client that does not decompress: ranges count stored bytes, and decryption needs them, so a blob's `Content-Encoding` is
-/// ignored. Redirects are not followed, and a proxy is not used on loopback.
+/// A client that does not decompress: ranges count stored bytes, and decryption needs them, so a blob's
+/// `Content-Encoding` is ignored. Redirects are not followed, and a proxy is not used on loopback.
 fn http_client(loopback: bool) -> Result<reqwest::Client, AccountError> {
     let client = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)

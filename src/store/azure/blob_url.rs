@@ -25,8 +25,8 @@ pub(super) fn parse_blob_url(endpoint: &Url, url: &str) -> Option<BlobPath> {
 
 /// Whether `host` serves the account at `endpoint`.
 ///
-/// Accepts the account's `dfs` host too: events of an account with a hierarchical namespace name it, and a path there is a
-/// blob name here. `localhost` and `127.0.0.1` are the same host.
+/// Accepts the account's `dfs` host too: events of an account with a hierarchical namespace name it, and a path there
+/// is a blob name here. `localhost` and `127.0.0.1` are the same host.
 fn is_host_of(endpoint: &Url, host: &str) -> bool {
     let Some(endpoint_host) = endpoint.host_str() else {
         return false;

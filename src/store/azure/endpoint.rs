@@ -9,8 +9,8 @@ use crate::loopback::is_loopback;
 
 /// The endpoints of the blob service and of the queue service.
 ///
-/// If `BlobEndpoint` is given, the account name is not used: the queue endpoint is derived from the blob endpoint, and is
-/// `None` if that is not possible.
+/// If `BlobEndpoint` is given, the account name is not used: the queue endpoint is derived from the blob endpoint, and
+/// is `None` if that is not possible.
 pub(super) fn endpoints(connection: &ConnectionString<'_>) -> Result<(Url, Option<Url>), AccountError> {
     let blob = match (connection.get("BlobEndpoint"), connection.get("AccountName")) {
         (Some(blob), _) => parse_endpoint("BlobEndpoint", blob)?,
@@ -44,7 +44,8 @@ fn blob_endpoint_of(connection: &ConnectionString<'_>, account: &str) -> Result<
     parse_endpoint("DefaultEndpointsProtocol", &format!("{protocol}://{account}.blob.{suffix}"))
 }
 
-/// The endpoint of another service of the account whose blob endpoint is `blob`; `None` if the host has no `.blob.` label.
+/// The endpoint of another service of the account whose blob endpoint is `blob`; `None` if the host has no `.blob.`
+/// label.
 pub(super) fn sibling(blob: &Url, service: &str) -> Option<Url> {
     let host = blob.host_str()?;
     if !host.contains(".blob.") {

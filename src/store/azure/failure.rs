@@ -56,8 +56,8 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     }
 }
 
-/// The first line of the innermost cause, without query strings. It is the most specific one (`Connection refused`), and lies
-/// below the layer that adds URLs.
+/// The first line of the innermost cause, without query strings. It is the most specific one (`Connection refused`),
+/// and lies below the layer that adds URLs.
 pub(crate) fn innermost(error: &azure_core::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

@@ -1,7 +1,7 @@
 //! Creates the SAS that a customer's Data Factory writes with: for one container, with permission to create and write.
 //!
-//! The Data Factory sink puts blobs, or puts blocks and commits them, so *create* and *write* suffice. The SAS grants neither
-//! *read* nor *list*, because the container holds earlier drops for as long as the partner keeps them.
+//! The Data Factory sink puts blobs, or puts blocks and commits them, so *create* and *write* suffice. The SAS grants
+//! neither *read* nor *list*, because the container holds earlier drops for as long as the partner keeps them.
 
 use azure_core::http::{RequestContent, XmlFormat};
 use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::KeyInfo};

@@ -1,8 +1,8 @@
 //! Signs SAS query strings: an account SAS for our own requests, and a service SAS for a customer's container.
 //!
 //! Requests carry a SAS instead of the account key, so the key itself is never sent. The SDK cannot do this:
-//! `azure_storage_blob` accepts a URL or an Entra credential but no account key, and `azure_storage_sas` signs only with a
-//! user delegation key, in a version that no emulator supports yet. Microsoft documents the string to sign at
+//! `azure_storage_blob` accepts a URL or an Entra credential but no account key, and `azure_storage_sas` signs only
+//! with a user delegation key, in a version that no emulator supports yet. Microsoft documents the string to sign at
 //! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and for a service SAS at
 //! <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
 
@@ -23,8 +23,8 @@ const RESOURCE_TYPES: &str = "sco";
 pub(super) const CLOCK_SKEW: Duration = Duration::minutes(15);
 /// Lifetime of an account SAS. Every request is signed anew, so it only has to outlive one request.
 const ACCOUNT_SAS_LIFETIME: Duration = Duration::hours(1);
-/// What the string to sign of a container's service SAS ends with: resource type `c`, then no snapshot, no encryption scope
-/// and none of the five response headers.
+/// What the string to sign of a container's service SAS ends with: resource type `c`, then no snapshot, no encryption
+/// scope and none of the five response headers.
 const CONTAINER_SAS_TAIL: &str = "c\n\n\n\n\n\n\n";
 const TIME_FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
@@ -128,7 +128,8 @@ mod tests {
 
     use super::*;
 
-    /// The expected signature was computed independently: with Python's `hmac`, from the string that Microsoft documents.
+    /// The expected signature was computed independently: with Python's `hmac`, from the string that Microsoft
+    /// documents.
     #[test]
     fn an_account_sas_is_signed_as_microsoft_documents_it() {
         let key = AccountKey::new("acct".into(), &STANDARD.encode("not a secret")).unwrap();

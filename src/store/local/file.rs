@@ -24,7 +24,8 @@ pub(super) fn file_path(root: &Path, path: &BlobPath) -> Option<PathBuf> {
 
 /// `segment` as the name of one file or folder.
 ///
-/// `None` for `.`, `..` and the empty name, for a name that this system splits into several, and for the store's own files.
+/// `None` for `.`, `..` and the empty name, for a name that this system splits into several, and for the store's own
+/// files.
 pub(super) fn file_name(segment: &str) -> Option<&str> {
     let mut components = Path::new(segment).components();
     let is_single = matches!(components.next(), Some(Component::Normal(name)) if name == segment)

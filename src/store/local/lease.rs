@@ -1,8 +1,8 @@
 //! Leases on the blobs of a folder: one record file per lease, in a folder of the store's own.
 //!
-//! A lease is active until the time in its record, and only while the process that wrote the record keeps the file locked. The
-//! system unlocks the file if that process is killed. The caller must hold the lock of the store during each of these
-//! functions, so that they never run concurrently.
+//! A lease is active until the time in its record, and only while the process that wrote the record keeps the file
+//! locked. The system unlocks the file if that process is killed. The caller must hold the lock of the store during
+//! each of these functions, so that they never run concurrently.
 
 use std::{
     collections::HashMap,
@@ -102,8 +102,8 @@ impl Leases {
     }
 }
 
-/// The record file of a blob's lease. It is named by a hash, because a blob name may be longer than a file name, or contain
-/// characters that a file name cannot.
+/// The record file of a blob's lease. It is named by a hash, because a blob name may be longer than a file name, or
+/// contain characters that a file name cannot.
 fn record_path(root: &Path, path: &BlobPath) -> PathBuf {
     let digest: String = Sha256::digest(path.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
     root.join(format!("{OWN_PREFIX}leases")).join(format!("{digest}.json"))

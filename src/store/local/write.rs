@@ -45,8 +45,8 @@ pub(super) fn write(
     replace(folder, file, bytes, current.as_ref()).map_err(to_error)
 }
 
-/// Locks the store against all other writers, in every process, until the returned file is dropped. The system releases the
-/// lock if this process is killed.
+/// Locks the store against all other writers, in every process, until the returned file is dropped. The system releases
+/// the lock if this process is killed.
 pub(super) fn lock(root: &Path) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(root.join(format!("{OWN_PREFIX}lock")))?;
     file.lock()?;
@@ -73,8 +73,9 @@ fn holds(condition: &WriteIf, current: Option<&fs::Metadata>) -> bool {
 fn replace(folder: &Path, file: &Path, bytes: &[u8], current: Option<&fs::Metadata>) -> io::Result<ETag> {
     let mut new = new_file(folder)?;
     new.write_all(bytes)?;
-    // The clock of the file system may tick only every few milliseconds, and inodes are reused, so two quick versions of the
-    // same size could have the same ETag. Therefore each version gets a later modification time than the one before.
+    // The clock of the file system may tick only every few milliseconds, and inodes are reused, so two quick versions
+    // of the same size could have the same ETag. Therefore each version gets a later modification time than the one
+    // before.
     new.as_file().set_modified(later_than(current))?;
     new.as_file().sync_all()?;
     let written = new.persist(file)?;
