@@ -1,6 +1,9 @@
 //! Tenant authorization: which tenants are configured (`TENANTS`), and where each may write.
 //!
 //! Works on paths only. A customer can write any `TenantId` into the job metadata, so the path must confirm it.
+//!
+//! The *place* of an entry is where its tenant may write: the prefix of a long entry (`tenantId=container/prefix`), or
+//! everything at and below a container or folder named by the GUID of a short entry (`tenantId`).
 
 #[cfg(test)]
 mod tests;
