@@ -22,9 +22,9 @@ use support::{
 /// How many cases are tried at once.
 const AT_ONCE: usize = 4;
 
-/// Tries all cases that `is_meant`; fails with everything that went wrong.
-async fn each<F: Future<Output = Result<(), String>>>(is_meant: fn(&Case) -> bool, attempt: impl Fn(Case) -> F) {
-    let cases: Vec<Case> = cases().into_iter().filter(is_meant).collect();
+/// Tries all cases that `is_reference`; fails with everything that went wrong.
+async fn each<F: Future<Output = Result<(), String>>>(is_reference: fn(&Case) -> bool, attempt: impl Fn(Case) -> F) {
+    let cases: Vec<Case> = cases().into_iter().filter(is_reference).collect();
     assert!(!cases.is_empty(), "there is no such case");
     let attempts = cases.into_iter().map(|case| {
         let heading = format!("{} ({})", case.name, case.about.why);

@@ -79,7 +79,8 @@ impl ClaimedFile {
             return Err(LedgerError::LeaseLost(self.lease.path.clone()));
         };
         drop(updates);
-        let result = heartbeat.await.unwrap_or_else(|end| Err(StoreError::stopped(&self.lease.path, end).into()));
+        let result =
+            heartbeat.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&self.lease.path, end).into()));
         drop(registration);
         result
     }

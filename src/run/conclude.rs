@@ -112,7 +112,7 @@ impl Runner {
         let message = Message::completed(&snapshot.admitted.facts, &snapshot.versions, rows, bad_rows);
         match self.tenant_configs.of(snapshot.admitted.tenant).sink.deliver(&message).await {
             Ok(()) => {}
-            Err(error @ SinkError::Refused { .. }) => {
+            Err(error @ SinkError::Rejected { .. }) => {
                 return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
             }
             Err(source @ SinkError::Unavailable { .. }) => {
@@ -158,7 +158,7 @@ pub(super) async fn notify_failed(
     let failed = Message::failed(drop, versions, failure, sink.largest_message());
     match sink.deliver(&failed).await {
         Ok(()) => {}
-        Err(error @ SinkError::Refused { .. }) => {
+        Err(error @ SinkError::Rejected { .. }) => {
             warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
         }
         Err(source @ SinkError::Unavailable { .. }) => {
