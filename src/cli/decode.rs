@@ -20,10 +20,8 @@ use crate::{
         is_plain_segment,
         metadata::JobMetadata,
     },
-    keys::{
-        self, Keys, details,
-        unwrap::{PemFile, unwrap_keys},
-    },
+    json,
+    keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
     pipeline,
     run::read_metadata,
     store::{Blob, ReadWindow, Store, local::LocalStore, read},
@@ -109,8 +107,7 @@ async fn keys_of(
             let name = answer.display();
             let bytes =
                 std::fs::read(answer).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
-            let object =
-                details::first_object(&bytes).map_err(|error| CliError::Refused(format!("`{name}`: {error}")))?;
+            let object = json::first_object(&bytes).map_err(|error| CliError::Refused(format!("`{name}`: {error}")))?;
             details::wrapped_keys(&object.into()).map(Some)
         }
         None => keys::wrapped_in_drop(store, contents, metadata).await,

@@ -16,7 +16,7 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
     let swept = sweep::sweep(&app.runner, &containers, state, deadline).await;
     app.runner.ledger.settle().await;
-    expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+    expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = swept.map_err(|error| CliError::TryAgain(error_chain(&error)))?;
     eprintln!("{report}");
     for (path, why) in &report.failed {

@@ -23,7 +23,7 @@ pub(super) async fn sweep_now(handler: Arc<Handler>) -> (StatusCode, String) {
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
     let sweeping = async {
         let swept = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
-        expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
         Ok(swept)
     };
     match handler.in_time(sweeping).await {

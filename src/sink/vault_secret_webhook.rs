@@ -26,7 +26,10 @@ use super::{
     webhook::{InvalidClient, Webhook, WebhookConfig},
 };
 use crate::{
-    keys::vault::{self, TRY_TIMEOUT},
+    keys::{
+        TRY_TIMEOUT,
+        vault::{self, InvalidVault},
+    },
     message::Message,
     retry::{Attempt, GaveUp, RetryBudget, tries},
 };
@@ -52,14 +55,14 @@ impl VaultSecretWebhook {
         config: WebhookConfig,
         reference: SecretReference,
         credential: Arc<dyn TokenCredential>,
-    ) -> Result<Self, vault::NotUsable> {
+    ) -> Result<Self, InvalidVault> {
         let options = SecretClientOptions {
             client_options: vault::client_options(vault::http_client(&reference.vault)?),
-            verify_challenge_resource: Some(vault::has_a_domain(&reference.vault)),
+            verify_challenge_resource: Some(vault::verifies_challenge(&reference.vault)),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
-        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Cached::new() })
+        Ok(Self { client: client.map_err(InvalidVault::Identity)?, reference, config, webhook: Cached::new() })
     }
 
     /// The webhook with the secret as it is in the vault now. Where there is one to go on with, the vault has one try.
@@ -92,7 +95,7 @@ impl VaultSecretWebhook {
             Err(_) => {
                 Attempt::Again(format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs()), None)
             }
-            Ok(Err(error)) => vault::of_secret(&error, reference),
+            Ok(Err(error)) => vault::secret_failure(&error, reference),
             Ok(Ok(answer)) => match answer.into_model() {
                 Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
                 Ok(_) | Err(_) => {

@@ -90,7 +90,7 @@ class ThePartnersTemplates(unittest.TestCase):
             ("setAsideQuery", "startswith 'set aside'", '"set aside `'),
             ("setAsideQuery", "tostring(line.level) == 'ERROR'", "error!(drop.path"),
             ("silentQuery", "startswith 'completed `'", '"completed `{path}`'),
-            ("lapseQuery", "'vivadrop onboard --rotate'", "; `vivadrop onboard --rotate --tenant {tenant}` makes"),
+            ("lapseQuery", "'vivadrop onboard --rotate'", "; `vivadrop onboard --rotate --tenant {tenant}` creates"),
             ("lapseQuery", "tostring(line.level) == 'WARN'", "warn!( tenant = %tenant"),
             ("notStartedQuery", "settings? (is|are) not usable", "settings are not usable"),
             ("notStartedQuery", "startswith 'could not finish'", '"could not finish: {said}"'),
