@@ -1,9 +1,9 @@
 //! The identity with which vivadrop authenticates at Microsoft Entra ID.
 //!
-//! One rule applies to the storage account, the vault and the Viva Insights API: an application with a client secret if the
-//! settings name one; on Azure, otherwise, the managed identity; elsewhere the user who is signed in with the Azure CLI (`az`)
-//! or the Azure Developer CLI (`azd`). The credentials of `azure_identity` cache a token per scope until five minutes before it
-//! expires, and one call at a time renews it. Therefore this module has no cache.
+//! One rule applies to the storage account, the vault and the Viva Insights API. If the settings name an application with a
+//! client secret, it requests the tokens; otherwise, on Azure, the managed identity does; elsewhere, the user who is signed in
+//! with the Azure CLI (`az`) or the Azure Developer CLI (`azd`). This module caches no tokens, because the credentials of
+//! `azure_identity` do: each caches a token per scope until five minutes before it expires, and one call at a time renews it.
 
 mod token_error;
 

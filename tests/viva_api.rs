@@ -112,8 +112,8 @@ async fn keys_are_requested_by_request_id_and_tenant() {
     let keys = request_keys(&api(&stub, None)).await.unwrap();
     assert_eq!(keys.file.unwrap().value, b"secret");
     assert_eq!(keys.column, None);
-    let asked = Asked { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
-    assert_eq!(stub.asked(), [asked]);
+    let request = Asked { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
+    assert_eq!(stub.asked(), [request]);
 }
 
 #[tokio::test]
@@ -396,8 +396,8 @@ async fn a_registration_without_a_response_is_retried() {
 async fn a_probe_tests_access_and_requests_no_keys() {
     let stub = stub().await;
     api(&stub, None).probe().await.unwrap();
-    let asked = Asked { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
-    assert_eq!(stub.asked(), [asked]);
+    let request = Asked { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
+    assert_eq!(stub.asked(), [request]);
 
     stub.demand_token("token-0");
     api(&stub, Some(Tokens::of(1))).probe().await.unwrap();

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_url_with_more_than_scheme_and_host_is_rejected() {
+    fn a_url_with_more_than_scheme_and_host_is_rejected() {
         for text in [
             "http://kv.vault.azure.net",
             "http://localhost:8443",

@@ -71,7 +71,7 @@ async fn a_complete_setup_has_no_findings_to_fix_and_the_probe_is_deleted() {
         scene.rows_of(&drop).await;
         scene.lay(&drop).await;
         assert_eq!(end_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(0));
-        let (asked, before) = (scene.api.asked().len(), state_blobs(&scene).await);
+        let (requests, before) = (scene.api.asked().len(), state_blobs(&scene).await);
 
         let ended = check(&scene).await;
         for subject in ["settings", "drops", "state", "ledger", "key", "token", "api", "sink"] {
@@ -82,7 +82,7 @@ async fn a_complete_setup_has_no_findings_to_fix_and_the_probe_is_deleted() {
         assert_found(&ended, 0, "ok", "ledger", &["completed drops: 1, set-aside drops: 0"]);
         assert!(ended.stdout.ends_with("all is well\n"), "{}", ended.stdout);
         assert_eq!(state_blobs(&scene).await, before, "the probe is deleted");
-        assert_eq!(scene.api.asked().len(), asked + 1, "one dummy request");
+        assert_eq!(scene.api.asked().len(), requests + 1, "one dummy request");
         let received = scene.receiver.received();
         assert_eq!((received.checks, received.bad_signatures, received.malformed), (1, 0, 0));
     }

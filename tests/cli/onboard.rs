@@ -93,9 +93,9 @@ async fn a_customer_is_onboarded_and_a_second_run_changes_nothing() {
         assert_eq!(first.stdout.contains("configure Event Grid"), is_account, "{}", first.stdout);
         assert!(!first.stdout.contains("sig="), "a SAS is only created on request: {}", first.stdout);
 
-        let again = onboard(&scene, tenant, &[]).await;
-        assert_eq!((again.code, &*again.stderr), (Some(0), ""));
-        assert_eq!(again.stdout, first.stdout);
+        let second = onboard(&scene, tenant, &[]).await;
+        assert_eq!((second.code, &*second.stderr), (Some(0), ""));
+        assert_eq!(second.stdout, first.stdout);
         assert_eq!(scene.api.registrations(), 1);
     }
 }
@@ -107,9 +107,9 @@ async fn check_reports_nothing_to_fix_for_an_onboarded_customer() {
     modulus(&scene, tenant);
     scene.set("TENANTS", &format!("{tenant}={tenant}"));
     scene.set("DROP_CONTAINER", "*");
-    let again = onboard(&scene, tenant, &[]).await;
-    assert!(again.stdout.contains("TENANTS already allows the customer's drops there"), "{}", again.stdout);
-    assert!(!again.stdout.contains("set DROP_CONTAINER"), "{}", again.stdout);
+    let second = onboard(&scene, tenant, &[]).await;
+    assert!(second.stdout.contains("TENANTS already allows the customer's drops there"), "{}", second.stdout);
+    assert!(!second.stdout.contains("set DROP_CONTAINER"), "{}", second.stdout);
 
     let checked = run(&scene, &["check"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.stdout);
@@ -124,8 +124,8 @@ async fn a_sas_allows_creating_and_overwriting_blobs_and_nothing_else() {
     let ended = onboard(&scene, tenant, &["--sas-days", "3"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let url = sas_url(&ended).unwrap();
-    let (place, query) = url.split_once('?').unwrap();
-    assert_eq!(place, format!("{}/{tenant}", azurite::shared().blob_endpoint()));
+    let (container_url, query) = url.split_once('?').unwrap();
+    assert_eq!(container_url, format!("{}/{tenant}", azurite::shared().blob_endpoint()));
 
     let endpoint = azurite::shared().blob_endpoint();
     let customer = format!("BlobEndpoint={endpoint};SharedAccessSignature={query}");
@@ -166,9 +166,9 @@ async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
     let ended = onboard(&scene, tenant, &["--sas-days", "7"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let url = SecretString::from(sas_url(&ended).unwrap());
-    let (place, query) = secrecy::ExposeSecret::expose_secret(&url).split_once('?').unwrap();
+    let (container_url, query) = secrecy::ExposeSecret::expose_secret(&url).split_once('?').unwrap();
     let client = entra.certificate.client();
-    let blob = format!("{place}/part-0?{query}");
+    let blob = format!("{container_url}/part-0?{query}");
     let put = client.put(&blob).header("x-ms-blob-type", "BlockBlob").body("rows").send().await.unwrap();
     assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
     assert_eq!(client.get(&blob).send().await.unwrap().status(), 403);

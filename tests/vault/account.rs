@@ -56,7 +56,7 @@ impl IdentityScene {
         body
     }
 
-    async fn lay(&self, drop: &SimulatedDrop) {
+    async fn upload(&self, drop: &SimulatedDrop) {
         self.request(Method::PUT, "datasets?restype=container", Vec::new()).await;
         let mut names = drop.names();
         names.sort_by_key(|name| name == METADATA);
@@ -79,7 +79,7 @@ async fn a_drop_is_delivered_with_a_managed_identity_including_leases_and_ledger
     let partner = IdentityScene::new().await;
     let drop = partner.scene.drop(2_000, 2).await;
     let rows = partner.scene.rows_of(&drop).await;
-    partner.lay(&drop).await;
+    partner.upload(&drop).await;
     for _ in 0..2 {
         // The second run finds in the ledger that the drop is completed.
         let ended = partner.deliver(&drop).await;
@@ -98,12 +98,12 @@ async fn an_event_is_processed_with_the_user_assigned_identity_of_the_setting() 
     partner.scene.set("DropStorage__clientId", &identity);
     let drop = partner.scene.drop(50, 1).await;
     let rows = partner.scene.rows_of(&drop).await;
-    partner.lay(&drop).await;
+    partner.upload(&drop).await;
     let host = partner.scene.host().await;
     let path = utf8_percent_encode(&drop.path.blob(METADATA).name, BLOB_NAME).to_string();
     let url = format!("{}/datasets/{path}", partner.azurite.blob_endpoint());
-    let answer = host.post(&crate::support::host_payloads::blob_trigger(&url, 1)).await;
-    assert_eq!(answer.status, 200, "{}", answer.said);
+    let response = host.post(&crate::support::host_payloads::blob_trigger(&url, 1)).await;
+    assert_eq!(response.status, 200, "{}", response.said);
     assert_complete(&partner.scene.receiver.received(), &drop, &rows);
     assert_eq!(partner.entra.asked(), [format!("managed {identity}")]);
 }
@@ -115,7 +115,7 @@ async fn rows_are_delivered_to_a_queue_of_the_account_with_the_same_identity() {
     partner.scene.settings.remove("WEBHOOK_SECRET");
     let drop = partner.scene.drop(20, 1).await;
     let rows = partner.scene.rows_of(&drop).await;
-    partner.lay(&drop).await;
+    partner.upload(&drop).await;
     let ended = partner.deliver(&drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
@@ -134,7 +134,7 @@ async fn rows_are_delivered_to_a_queue_of_the_account_with_the_same_identity() {
 async fn a_missing_token_for_the_account_is_retried() {
     let partner = IdentityScene::new().await;
     let drop = partner.scene.drop(10, 1).await;
-    partner.lay(&drop).await;
+    partner.upload(&drop).await;
     partner.entra.fail(Some(400));
     let ended = partner.deliver(&drop).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);

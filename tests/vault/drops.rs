@@ -69,8 +69,8 @@ async fn an_app_with_a_client_secret_delivers_with_one_request_to_the_vault_per_
     let partner = VaultScene::with(Entra::with_secret).await;
     partner.delivers_all().await;
     assert_eq!(partner.entra.asked(), ["secret"]);
-    let decrypted = format!("POST /keys/{}//decrypt RSA-OAEP", partner.scene.tenant);
-    assert_eq!(partner.vault.asked(), [decrypted.as_str(); 2]);
+    let request = format!("POST /keys/{}//decrypt RSA-OAEP", partner.scene.tenant);
+    assert_eq!(partner.vault.asked(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
@@ -114,10 +114,10 @@ async fn a_drop_from_before_a_rotation_is_decrypted_with_the_previous_version() 
     let newer = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
     let newest = partner.vault.import(partner.scene.tenant, newer);
     partner.delivers_all().await;
-    let asked = partner.vault.asked();
+    let requests = partner.vault.asked();
     let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
     let by_name = format!("{newest}/decrypt");
-    assert!(asked.contains(&earlier) && !asked.iter().any(|asked| asked.contains(&by_name)), "{asked:?}");
+    assert!(requests.contains(&earlier) && !requests.iter().any(|request| request.contains(&by_name)), "{requests:?}");
 }
 
 #[tokio::test]
@@ -125,14 +125,14 @@ async fn the_public_key_version_of_the_metadata_also_applies_to_keys_from_the_ap
     let partner = VaultScene::with(Entra::with_secret).await;
     partner.vault.import(partner.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
     let drop = partner.scene.drop(20, 2).await;
-    let place = drop.made.drop.join(METADATA);
-    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
+    let path = drop.made.drop.join(METADATA);
+    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     metadata["PublicKeyVersion"] = partner.version.as_str().into();
-    fs::write(place, metadata.to_string()).unwrap();
+    fs::write(path, metadata.to_string()).unwrap();
     partner.scene.lay(&drop).await;
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
-    let decrypted = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
-    assert_eq!(partner.vault.asked(), [decrypted.as_str(); 2]);
+    let request = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
+    assert_eq!(partner.vault.asked(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
@@ -141,17 +141,17 @@ async fn the_public_key_version_of_the_metadata_applies_to_keys_in_the_metadata(
     let drop = partner.scene.drop_like(SimulateOptions { users: 10, weeks: 1, ..SimulateOptions::default() }).await;
     let metadata = fs::read_to_string(drop.made.drop.join(METADATA)).unwrap();
     let mut metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let answer = fs::read_to_string(&drop.made.decryption_keys).unwrap();
-    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-    metadata["DecryptionKeyDetails"] = answer["DecryptionKeys"].clone();
+    let response = fs::read_to_string(&drop.made.decryption_keys).unwrap();
+    let response: serde_json::Value = serde_json::from_str(&response).unwrap();
+    metadata["DecryptionKeyDetails"] = response["DecryptionKeys"].clone();
     metadata["PublicKeyVersion"] = partner.version.as_str().into();
     fs::write(drop.made.drop.join(METADATA), metadata.to_string()).unwrap();
     partner.scene.lay(&drop).await;
 
     let ended = partner.deliver_again(&drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let asked = partner.vault.asked();
-    assert!(asked.iter().all(|asked| asked.contains(&format!("/{}/decrypt", partner.version))), "{asked:?}");
+    let requests = partner.vault.asked();
+    assert!(requests.iter().all(|request| request.contains(&format!("/{}/decrypt", partner.version))), "{requests:?}");
 }
 
 #[tokio::test]
@@ -161,8 +161,8 @@ async fn a_missing_role_sets_the_drop_aside_and_the_log_names_the_role() {
     let drop = partner.scene.drop(10, 1).await;
     partner.scene.lay(&drop).await;
     let host = partner.scene.host().await;
-    let answers = host.trigger(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200]);
+    let responses = host.trigger(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
     let log = host.stop();
     let names_role =
         |line: &&serde_json::Value| line.to_string().contains("the role Key Vault Crypto User on the vault");
@@ -190,8 +190,8 @@ async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_delivers_once_it
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("AADSTS7000215): renew AZURE_CLIENT_SECRET"), "{}", ended.stderr);
     let host = partner.scene.host().await;
-    let answer = host.post(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
+    let response = host.post(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(response.status, 500, "{}", response.said);
     let names_fix =
         |line: &&serde_json::Value| line["level"] == "ERROR" && line.to_string().contains("renew AZURE_CLIENT_SECRET");
     assert_eq!(host.stop().iter().filter(names_fix).count(), 1);
@@ -217,8 +217,8 @@ async fn a_vault_or_token_service_that_does_not_answer_is_retried() {
     partner.scene.set("DEADLINE", "3s");
     partner.entra.fail(Some(503));
     let host = partner.scene.host().await;
-    let answer = host.post(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
+    let response = host.post(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(response.status, 500, "{}", response.said);
     partner.entra.fail(None);
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
 }

@@ -171,7 +171,7 @@ async fn throttling_and_transient_failures_are_retried() {
 #[tokio::test]
 async fn a_vault_that_does_not_answer_is_unavailable() {
     let (mut scene, _) = VaultScene::with_key().await;
-    let is_unavailable = |answer| matches!(answer, Err(KeyError::Unavailable { .. }));
+    let is_unavailable = |result| matches!(result, Err(KeyError::Unavailable { .. }));
     scene.stub.answer_always(Behaviour::Throttling(60));
     assert!(is_unavailable(scene.decrypt(None).await));
     scene.stub.stop().await;

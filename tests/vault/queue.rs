@@ -41,8 +41,8 @@ async fn rows_are_delivered_to_a_queue_with_a_managed_identity_once_there_is_a_t
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let messages = end.take_all().await;
     assert!(messages.len() > 30, "{} messages", messages.len());
-    let asked = entra.asked();
-    assert!(asked.iter().all(|asked| *asked == format!("managed {identity}")), "{asked:?}");
+    let identities = entra.asked();
+    assert!(identities.iter().all(|used| *used == format!("managed {identity}")), "{identities:?}");
     end.hand_to(&scene.receiver, &messages).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }

@@ -65,7 +65,7 @@ async fn an_unreadable_secret_sets_nothing_aside() {
     };
     let secret = "the secret `hook` in the vault `https://localhost:";
     partner.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
-    fails(&[secret, "grant its identity the role Key Vault Secrets User"]).await;
+    fails(&[secret, "grant the app's identity the role Key Vault Secrets User"]).await;
     partner.vault.keep_secret("hook", "hunter2");
     fails(&[secret, "is not usable: expected whsec_"]).await;
     partner.vault.keep_secret("hook", partner.scene.receiver.secret().expose_secret());
