@@ -1,5 +1,5 @@
-//! Builds the parts of the application from the settings. Only this module names the Azure and the local implementations
-//! together.
+//! Builds the parts of the application from the settings. Only this module names the Azure and the local
+//! implementations together.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,8 +1,9 @@
 //! `vivadrop check`: tests everything that the delivery of a drop depends on.
 //!
 //! Tests access to the storage, the keys, the API and the sinks, and that keys and registrations do not expire soon. It
-//! changes nothing, except for a probe blob that it deletes again, and sends one message of type `vivadrop.check` to each sink.
-//! Every test runs, whatever the others find; each [`Finding`] states what was tested, the result, and how to fix it.
+//! changes nothing, except for a probe blob that it deletes again, and sends one message of type `vivadrop.check` to
+//! each sink. Every test runs, even if others fail; each [`Finding`] states what was tested, the result, and how
+//! to fix it.
 
 mod api;
 mod clock;

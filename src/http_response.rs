@@ -1,4 +1,5 @@
-//! Reads the responses of HTTP services: which statuses are transient, how much of a body is read, and the error code in it.
+//! Reads the responses of HTTP services: which statuses are transient, how much of a body is read, and the error code
+//! in it.
 //!
 //! Shared by the clients of the Viva Insights API, Key Vault and the token service.
 
@@ -39,7 +40,8 @@ pub(crate) fn inner_error_code(body: &[u8]) -> Option<String> {
     code_of(object_member(object_member(&object, "error")?, "innererror")?)
 }
 
-/// The member `code`, if it is a short word. Anything else could be a secret or a text of any length, and codes are logged.
+/// The member `code`, if it is a short word. Anything else could be a secret or a text of any length, and codes are
+/// logged.
 fn code_of(object: &Map<String, Value>) -> Option<String> {
     let (_, code) = object.iter().find(|(name, _)| name.eq_ignore_ascii_case("code"))?;
     let is_word = |code: &&str| matches!(code.len(), 1..=32) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());

@@ -1,9 +1,10 @@
 //! The identity with which vivadrop authenticates at Microsoft Entra ID.
 //!
-//! One rule applies to the storage account, the vault and the Viva Insights API. If the settings name an application with a
-//! client secret, it requests the tokens; otherwise, on Azure, the managed identity does; elsewhere, the user who is signed in
-//! with the Azure CLI (`az`) or the Azure Developer CLI (`azd`). This module caches no tokens, because the credentials of
-//! `azure_identity` do: each caches a token per scope until five minutes before it expires, and one call at a time renews it.
+//! One rule applies to the storage account, the vault and the Viva Insights API. If the settings name an application
+//! with a client secret, it requests the tokens; otherwise, on Azure, the managed identity does; elsewhere, the user
+//! who is signed in with the Azure CLI (`az`) or the Azure Developer CLI (`azd`). This module caches no tokens, because
+//! the credentials of `azure_identity` do: each caches a token per scope until five minutes before it expires, and one
+//! call at a time renews it.
 
 mod token_error;
 
@@ -70,7 +71,8 @@ impl Identity {
     }
 }
 
-/// The endpoint of the managed identity is on this machine. A proxy must not see the header that authorizes the request.
+/// The endpoint of the managed identity is on this machine. A proxy must not see the header that authorizes the
+/// request.
 fn managed_identity_transport() -> azure_core::Result<Transport> {
     let client = reqwest::Client::builder()
         .no_proxy()

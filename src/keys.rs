@@ -1,8 +1,8 @@
 //! Keys: obtains the wrapped keys of a drop and unwraps them to its File and Column key.
 //!
-//! [`details`] parses wrapped keys from JSON and [`viva_api`] requests them from Microsoft. [`unwrap`](mod@unwrap) decrypts them
-//! with the tenant's RSA key, which is in a key store: a Key Vault ([`vault`]) or a folder of PEM files ([`pem`]). Types with key
-//! material zero themselves on drop and do not print it.
+//! [`details`] parses wrapped keys from JSON and [`viva_api`] requests them from Microsoft. [`unwrap`](mod@unwrap)
+//! decrypts them with the tenant's RSA key, which is in a key store: a Key Vault ([`vault`]) or a folder of PEM files
+//! ([`pem`]). Types with key material zero themselves on drop and do not print it.
 
 pub mod details;
 pub mod key_store;
@@ -45,7 +45,8 @@ impl fmt::Debug for AesKey {
     }
 }
 
-/// The keys of one drop. They are shared, because moving or copying a key would leave a copy in memory that is not zeroed.
+/// The keys of one drop. They are shared, because moving or copying a key would leave a copy in memory that is not
+/// zeroed.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
     /// Decrypts the files. Absent only if the drop has no keys at all; such a drop can only have plaintext rows.
@@ -178,7 +179,8 @@ pub enum KeyError {
     /// The API, the vault or the folder has no usable key, or rejects the request for good. The drop is set aside.
     #[error("{0}")]
     NoKey(String),
-    /// A wrapped key is malformed, does not unwrap, or the unwrapped value is not an AES-256 key. The drop is set aside.
+    /// A wrapped key is malformed, does not unwrap, or the unwrapped value is not an AES-256 key. The drop is set
+    /// aside.
     #[error("{0}")]
     WrongKey(String),
     /// The API, the vault or the token service did not answer. The drop is retried.
@@ -191,8 +193,8 @@ pub enum KeyError {
     },
     /// The token service rejects our credentials, such as an expired client secret.
     ///
-    /// The settings are at fault, not the drop. The drop is retried, but not immediately: the sweep runs it once the settings
-    /// are fixed.
+    /// The settings are at fault, not the drop. The drop is retried, but not immediately: the sweep runs it once the
+    /// settings are fixed.
     #[error("there is no token for {what} ({why}): {todo}")]
     NoToken {
         /// The service that the token is for.

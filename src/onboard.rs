@@ -1,7 +1,8 @@
 //! Onboards a customer: creates a key, registers it with the Viva Insights API, and creates a container for the drops.
 //!
-//! Each step checks whether it is already done, and [`record`] has what was registered. Therefore a run that was interrupted
-//! at any point is completed by the next one, and a run for a customer who is already onboarded changes nothing.
+//! Each step checks whether it is already done, and [`record`] has what was registered. Therefore a run that was
+//! interrupted at any point is completed by the next one, and a run for a customer who is already onboarded changes
+//! nothing.
 
 pub mod expiry;
 pub mod record;

@@ -1,5 +1,5 @@
-//! Azure identities and Key Vault: the vault's client against a stub of Key Vault's REST interface, and whole drops that the
-//! built binary delivers with each kind of identity.
+//! Azure identities and Key Vault: the vault's client against a stub of Key Vault's REST interface, and whole drops
+//! that the built binary delivers with each kind of identity.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

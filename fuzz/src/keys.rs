@@ -1,5 +1,5 @@
-//! Wrapped keys, in a response of `egressDecryptionKey` or in key details. Parsed keys that are serialized as the API does are
-//! parsed to the same keys again. An unwrapped value is a key or an error, and errors do not quote bytes.
+//! Wrapped keys, in a response of `egressDecryptionKey` or in key details. Parsed keys that are serialized as the API
+//! does are parsed to the same keys again. An unwrapped value is a key or an error, and errors do not quote bytes.
 
 use std::sync::LazyLock;
 

@@ -8,14 +8,15 @@ use url::Url;
 use super::{Finding, Severity};
 use crate::{error_chain::error_chain, loopback::is_loopback};
 
-/// Largest accepted difference. Receivers that follow the Standard Webhooks specification tolerate 5 minutes; a SAS that we
-/// sign becomes valid 15 minutes in the past, so the store tolerates more.
+/// Largest accepted difference. Receivers that follow the Standard Webhooks specification tolerate 5 minutes; a SAS
+/// that we sign becomes valid 15 minutes in the past, so the store tolerates more.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Timeout for the store's response.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Compares the clocks with the `Date` header of the store at `url`. Every response has it, also one that denies access.
+/// Compares the clocks with the `Date` header of the store at `url`. Every response has it, also one that denies
+/// access.
 pub(super) async fn agrees_with_store(url: &Url) -> Finding {
     match measure(url).await {
         Ok(skew) => finding(&skew),

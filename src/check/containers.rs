@@ -45,8 +45,8 @@ pub(super) fn unreachable_places(tenants: &Tenants, containers: &[String]) -> Ve
     findings
 }
 
-/// Reports a container in which several tenants may drop: a SAS applies to a whole container, so each of them can write drops
-/// in another's name.
+/// Reports a container in which several tenants may drop: a SAS applies to a whole container, so each of them can write
+/// drops in another's name.
 pub(super) fn is_shared_by_tenants(tenants: &Tenants, container: &str) -> Option<Finding> {
     let writers = tenants.writers(container);
     if writers.len() <= 1 {

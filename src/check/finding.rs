@@ -79,7 +79,8 @@ impl Finding {
         }
     }
 
-    /// The finding for an error of the vault, the API or the token service during `test`. Permanent errors say how to fix them.
+    /// The finding for an error of the vault, the API or the token service during `test`. Permanent errors say how to
+    /// fix them.
     pub(super) fn of_key_error(subject: &'static str, test: &str, error: &KeyError) -> Self {
         let text = format!("{test}: {}", error_chain(error));
         match error {

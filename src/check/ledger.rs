@@ -11,7 +11,8 @@ use crate::{
 /// Number of unreadable records that get a finding of their own.
 const LISTED_RECORDS: usize = 5;
 
-/// Reads the ledger; returns a finding with the numbers of drops and files by outcome, and one for each unreadable record.
+/// Reads the ledger; returns a finding with the numbers of drops and files by outcome, and one for each unreadable
+/// record.
 pub(super) async fn is_readable(store: &Arc<dyn Store>, container: &str) -> Vec<Finding> {
     let test = format!("read the ledger in `{container}`");
     let survey = match Blobs::new(Arc::clone(store), container).survey().await {

@@ -1,4 +1,5 @@
-//! Why a credential has no token. The credential's own message is not used, because it quotes the token service's response.
+//! Why a credential has no token. The credential's own message is not used, because it quotes the token service's
+//! response.
 
 use std::{
     error::Error,

@@ -1,8 +1,8 @@
-//! Parses wrapped keys from JSON: the response of `egressDecryptionKey`, Data Connect's `encryptionKeyDetails.json`, and
-//! `DecryptionKeyDetails` of job metadata.
+//! Parses wrapped keys from JSON: the response of `egressDecryptionKey`, Data Connect's `encryptionKeyDetails.json`,
+//! and `DecryptionKeyDetails` of job metadata.
 //!
-//! Microsoft's documents spell the members differently, so names and key types are matched case-insensitively. This module
-//! does no I/O and unwraps nothing.
+//! Microsoft's documents spell the members differently, so names and key types are matched case-insensitively. This
+//! module does no I/O and unwraps nothing.
 
 use base64::{
     Engine,
@@ -19,8 +19,8 @@ pub(super) const BASE64: GeneralPurpose =
 
 /// The wrapped keys in `source`, which is a whole document or the value of `DecryptionKeyDetails`.
 ///
-/// A document without keys is not an error. If there are several keys of one type, the first is used; types other than File
-/// and Column are ignored. [`KeyError::WrongKey`] states the key and what is wrong with it, never a value.
+/// A document without keys is not an error. If there are several keys of one type, the first is used; types other than
+/// File and Column are ignored. [`KeyError::WrongKey`] states the key and what is wrong with it, never a value.
 pub fn wrapped_keys(source: &Value) -> Result<WrappedKeys, KeyError> {
     let mut entries = Vec::new();
     collect(source, None, &mut entries);
@@ -70,7 +70,8 @@ fn field<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value
 }
 
 impl Entry<'_> {
-    /// Whether the key has the type `kind`. A key without a type is the File key: job metadata with one key omits the type.
+    /// Whether the key has the type `kind`. A key without a type is the File key: job metadata with one key omits the
+    /// type.
     fn is(&self, kind: &str) -> bool {
         match field(self.fields, &["DecryptionKeyType", "Type"]) {
             Some(named) => named.as_str().is_some_and(|named| named.eq_ignore_ascii_case(kind)),

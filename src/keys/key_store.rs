@@ -39,7 +39,8 @@ pub trait KeyStore: PrivateKeys {
 pub struct PublicKey {
     /// The version: which of the tenant's keys this is.
     pub version: String,
-    /// The modulus, big-endian, without leading zeros. Empty if the vault does not show it: the key is disabled or not RSA.
+    /// The modulus, big-endian, without leading zeros. Empty if the vault does not show it: the key is disabled or not
+    /// RSA.
     pub modulus: Vec<u8>,
     /// The public exponent, big-endian, without leading zeros.
     pub exponent: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Private keys in PEM files: [`PemFolder`] has a file per tenant, [`PemFile`] is one file.
 //!
-//! A file is read whenever its key is needed, so a new customer's key works without a restart. The file's text and its DER are
-//! zeroed after parsing; the parsed key zeroes itself on drop.
+//! A file is read whenever its key is needed, so a new customer's key works without a restart. The file's text and its
+//! DER are zeroed after parsing; the parsed key zeroes itself on drop.
 
 mod folder;
 mod parse;
@@ -77,8 +77,8 @@ fn read_text(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(text)
 }
 
-/// Classifies a failure to read a file or folder. Missing permissions and missing files are permanent; every other error may be
-/// a file share that is unavailable for a moment.
+/// Classifies a failure to read a file or folder. Missing permissions and missing files are permanent; every other
+/// error may come from a file share that is temporarily unavailable.
 fn read_error(path: &Path, error: io::Error) -> KeyError {
     let path = path.display();
     match error.kind() {

@@ -1,7 +1,7 @@
 //! Unwraps the File and Column key with the tenant's private RSA key.
 //!
-//! Tries the paddings of `KEY_WRAP` and recognizes an AES-256 key in the unwrapped value. [`PrivateKeys`] abstracts from where
-//! the private key is stored.
+//! Tries the paddings of `KEY_WRAP` and recognizes an AES-256 key in the unwrapped value. [`PrivateKeys`] abstracts
+//! from where the private key is stored.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -15,9 +15,11 @@ use crate::{drop::TenantId, expected::Expected, wipe::with_stack_wiped};
 /// Decrypts with the private RSA keys of tenants.
 #[async_trait]
 pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
-    /// Decrypts `wrapped` with the private key of `tenant`: with `version` if it is given, otherwise with the current version.
+    /// Decrypts `wrapped` with the private key of `tenant`: with `version` if it is given, otherwise with the current
+    /// version.
     ///
-    /// Returns `None` if `wrapped` does not decrypt with this padding. A tenant without a usable key is [`KeyError::NoKey`].
+    /// Returns `None` if `wrapped` does not decrypt with this padding. A tenant without a usable key is
+    /// [`KeyError::NoKey`].
     async fn decrypt(
         &self,
         tenant: TenantId,
@@ -28,8 +30,8 @@ pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
 
     /// The enabled versions of the tenant's key before the current one, newest first.
     ///
-    /// If a drop does not name a version, its keys may have been wrapped for any of these, because the key was rotated since.
-    /// Empty if [`Self::decrypt`] tries all versions itself.
+    /// If a drop does not name a version, its keys may have been wrapped for any of these, because the key was rotated
+    /// since. Empty if [`Self::decrypt`] tries all versions itself.
     async fn earlier_versions(&self, _tenant: TenantId) -> Result<Vec<String>, KeyError> {
         Ok(Vec::new())
     }
@@ -109,8 +111,8 @@ impl FromStr for KeyWrap {
 
 /// Unwraps the keys of one drop of `tenant`.
 ///
-/// A key that is present but does not unwrap is [`KeyError::WrongKey`]. This includes the Column key: only an absent Column key
-/// means that the customer has not consented.
+/// A key that is present but does not unwrap is [`KeyError::WrongKey`]. This includes the Column key: only an absent
+/// Column key means that the customer has not consented.
 pub async fn unwrap_keys(
     private_keys: &dyn PrivateKeys,
     tenant: TenantId,
@@ -176,7 +178,8 @@ fn aes_key(plain: &[u8], iv: [u8; 16]) -> Option<Arc<AesKey>> {
         UTF16_LEN => {
             let mut text = Zeroizing::new([0; BASE64_LEN]);
             for (byte, unit) in text.iter_mut().zip(plain.chunks_exact(2)) {
-                // Base64 is ASCII, so the high byte of each UTF-16 unit is zero. A zero byte is not Base64 and fails below.
+                // Base64 is ASCII, so the high byte of each UTF-16 unit is zero. A zero byte is not Base64 and fails
+                // below.
                 *byte = if unit[1] == 0 { unit[0] } else { 0 };
             }
             decode_into(aes, &*text)?;

@@ -151,8 +151,8 @@ pub(crate) fn client_options(http: reqwest::Client) -> ClientOptions {
     ClientOptions { transport: Some(Transport::new(Arc::new(http))), ..without_retries() }
 }
 
-/// Whether the SDK must verify that the vault requests a token for the vault's own domain, so that no other service's token is
-/// sent to it. A vault on loopback has no domain to compare.
+/// Whether the SDK must verify that the vault requests a token for the vault's own domain, so that no other service's
+/// token is sent to it. A vault on loopback has no domain to compare.
 pub(crate) fn verifies_challenge(url: &Url) -> bool {
     !is_loopback(url)
 }
@@ -199,7 +199,8 @@ struct DecryptResponse<'a> {
     value: &'a str,
 }
 
-/// The decrypted value in the response `body`, which is zeroed. The SDK's model type would leave copies of the value in memory.
+/// The decrypted value in the response `body`, which is zeroed. The SDK's model type would leave copies of the value in
+/// memory.
 fn decrypted_value(body: Bytes) -> Option<SecretBytes> {
     let decoded = serde_json::from_slice::<DecryptResponse<'_>>(&body).ok().and_then(|DecryptResponse { value }| {
         let mut plain = Zeroizing::new(vec![0; base64::decoded_len_estimate(value.len())]);

@@ -1,33 +1,28 @@
 //! A client for the Viva Insights API, which provides the wrapped keys of drops.
 //!
-//! Knows the wire format of `egressDecryptionKey` and which responses are final. [`partner_key`] registers a tenant's public
-//! key, `probe` tests access, and [`token`] authenticates.
+//! This module has the wire format of `egressDecryptionKey`; [`partner_key`] registers a tenant's public key, and
+//! `probe` tests access. `request` sends requests and decides which failures are transient, and [`token`]
+//! authenticates.
 
 pub mod partner_key;
 mod probe;
+mod request;
 pub mod token;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc};
 
-use azure_core::credentials::{Secret, TokenCredential};
-use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
+use azure_core::credentials::TokenCredential;
+use reqwest::{StatusCode, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use self::token::TokenSource;
-use super::{CallLimits, KeyError, WrappedKeys, details::wrapped_keys};
-use crate::{
-    drop::TenantId,
-    http_response::{bounded_body, error_code, is_transient},
-    json::first_object,
-    loopback::is_loopback,
-    retry::{self, Attempt, GaveUp, retry_after},
+use self::{
+    request::{ErrorResponse, RequestError},
+    token::TokenSource,
 };
+use super::{CallLimits, KeyError, WrappedKeys, details::wrapped_keys};
+use crate::{drop::TenantId, loopback::is_loopback};
 
 /// A client for the Viva Insights API at one URL.
 pub struct VivaApi {
@@ -67,27 +62,6 @@ pub enum InvalidVivaApi {
 struct KeyRequest<'a> {
     request_id: &'a str,
     scope_id: TenantId,
-}
-
-/// Why one request failed.
-struct RequestError {
-    error: KeyError,
-    /// The server's `Retry-After`.
-    retry_after: Option<Duration>,
-}
-
-impl From<KeyError> for RequestError {
-    fn from(error: KeyError) -> Self {
-        Self { error, retry_after: None }
-    }
-}
-
-/// A response with a status other than success.
-struct ErrorResponse {
-    status: StatusCode,
-    /// The status, and the error code if the body has one.
-    summary: String,
-    retry_after: Option<Duration>,
 }
 
 impl VivaApi {
@@ -130,32 +104,11 @@ impl VivaApi {
         self.with_retries(|| self.request_keys(&request)).await
     }
 
-    /// Sends a request until it succeeds or fails for good.
-    async fn with_retries<T, F>(&self, send: impl Fn() -> F) -> Result<T, KeyError>
-    where
-        F: Future<Output = Result<T, RequestError>>,
-    {
-        let result = retry::tries(self.limits.retry, |_| async {
-            match send().await {
-                Ok(response) => Attempt::Done(response),
-                Err(RequestError { error: error @ KeyError::Unavailable { .. }, retry_after }) => {
-                    Attempt::Again(error, retry_after)
-                }
-                Err(RequestError { error, .. }) => Attempt::Failed(error),
-            }
-        });
-        result.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
-        })
-    }
-
     async fn request_keys(&self, request: &KeyRequest<'_>) -> Result<WrappedKeys, RequestError> {
         let response = self.post(self.endpoint("egressDecryptionKey"), request).await?;
         match self.read(response).await? {
             Ok(object) => Ok(self.keys_in(object, request)?),
-            Err(ErrorResponse { status, summary, retry_after }) => {
-                Err(RequestError { error: self.request_rejected(status, &summary, request), retry_after })
-            }
+            Err(response) => Err(self.request_rejected(&response, request).into()),
         }
     }
 
@@ -163,61 +116,6 @@ impl VivaApi {
         let mut endpoint = self.base.clone();
         endpoint.set_path(&format!("{}/{name}", endpoint.path()));
         endpoint
-    }
-
-    /// Posts `body` with a token; returns the response, whatever its status.
-    async fn post(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, RequestError> {
-        let Some(token) = &self.token else {
-            return self.send(endpoint, body, None).await;
-        };
-        let secret = token.get(self.limits.try_timeout).await?;
-        let response = self.send(endpoint.clone(), body, Some(&secret)).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            // The token may have expired on the way. The credential's cache cannot be invalidated: it renews by time.
-            let newer = token.get(self.limits.try_timeout).await?;
-            if newer != secret {
-                return self.send(endpoint, body, Some(&newer)).await;
-            }
-        }
-        Ok(response)
-    }
-
-    async fn send(
-        &self,
-        endpoint: Url,
-        body: &(impl Serialize + Sync),
-        token: Option<&Secret>,
-    ) -> Result<Response, RequestError> {
-        let mut request = self.client.post(endpoint).timeout(self.limits.try_timeout).json(body);
-        if let Some(token) = token {
-            request = request.bearer_auth(token.secret());
-        }
-        request.send().await.map_err(|error| self.no_response(error).into())
-    }
-
-    /// Reads the JSON object of a successful response, or the error code of another one.
-    ///
-    /// A successful response without a JSON object is a permanent failure: it comes from a gateway or the wrong URL.
-    async fn read(&self, response: Response) -> Result<Result<Map<String, Value>, ErrorResponse>, RequestError> {
-        let status = response.status();
-        let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = header.and_then(|value| retry_after(value, SystemTime::now()));
-        let body = bounded_body(response).await;
-        if status.is_success() {
-            let body = body.map_err(|error| self.no_response(error))?;
-            let body = body.ok_or_else(|| self.malformed(&"is longer than 64 KiB"))?;
-            return Ok(Ok(first_object(&body).map_err(|error| self.malformed(&error))?));
-        }
-        let code = body.ok().flatten().and_then(|body| error_code(&body));
-        let summary = match code {
-            Some(code) => format!("HTTP {status}, {code}"),
-            None => format!("HTTP {status}"),
-        };
-        Ok(Err(ErrorResponse { status, summary, retry_after }))
-    }
-
-    fn malformed(&self, what: &dyn fmt::Display) -> KeyError {
-        KeyError::NoKey(format!("the response of {self} {what}: check VIVA_API_URL"))
     }
 
     /// The keys in a response.
@@ -230,26 +128,20 @@ impl VivaApi {
         Ok(keys)
     }
 
-    fn request_rejected(&self, status: StatusCode, summary: &str, request: &KeyRequest<'_>) -> KeyError {
+    fn request_rejected(&self, response: &ErrorResponse, request: &KeyRequest<'_>) -> KeyError {
         let KeyRequest { request_id, scope_id } = request;
-        match status {
-            status if is_transient(status.as_u16()) => {
-                KeyError::Unavailable { what: self.to_string(), source: summary.into() }
-            }
-            StatusCode::BAD_REQUEST => KeyError::NoKey(format!(
+        let ErrorResponse { status, summary } = response;
+        KeyError::NoKey(match *status {
+            StatusCode::BAD_REQUEST => format!(
                 "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({summary}): check CopyActivityId \
                  and TenantId of the job metadata, and that the tenant's key is registered (`vivadrop onboard`)"
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::NoKey(format!(
+            ),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
                 "{self} denies access to the keys of tenant `{scope_id}` ({summary}): check PARTNER_TENANT_ID, \
                  PARTNER_APP_ID, PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the customer has consented to this app"
-            )),
-            _ => KeyError::NoKey(format!("{self} answered {summary}: check VIVA_API_URL")),
-        }
-    }
-
-    fn no_response(&self, error: reqwest::Error) -> KeyError {
-        KeyError::Unavailable { what: self.to_string(), source: error.without_url().into() }
+            ),
+            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
+        })
     }
 }
 

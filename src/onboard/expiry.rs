@@ -47,8 +47,8 @@ pub fn date(time: OffsetDateTime) -> String {
     time.format(format_description!("[year]-[month]-[day]")).expect("year, month and day can always be formatted")
 }
 
-/// The earlier of the expiry of a key and of its registration. A key store that does not record the key's expiry is completed
-/// from the registration's record.
+/// The earlier of the expiry of a key and of its registration. A key store that does not record the key's expiry is
+/// completed from the registration's record.
 pub fn first_expiry(key: KeyExpiry, record: Option<&record::Registration>) -> Option<Expiry> {
     let key = match key {
         KeyExpiry::At(at) => Some(at),

@@ -1,7 +1,7 @@
 //! The record of a tenant's registration: `tenants/{tenantId}.json` in `STATE_CONTAINER`.
 //!
-//! It is written before the API is called, and completed with the API's response. A record without a response therefore shows
-//! that onboarding was interrupted.
+//! It is written before the API is called, and completed with the API's response. A record without a response therefore
+//! shows that onboarding was interrupted.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

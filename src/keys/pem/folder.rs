@@ -96,8 +96,8 @@ impl KeyStore for PemFolder {
             fs::create_dir_all(&folder).map_err(write_failed)?;
             let key = RsaPrivateKey::new(&mut OsRng, MIN_KEY_BITS)
                 .map_err(|error| KeyError::NoKey(format!("cannot create an RSA key: {error}")))?;
-            // The versioned file comes first. If two processes create keys at the same time, each may register its own key,
-            // and only one of them stays the current one: the other must remain usable under its version.
+            // The versioned file comes first. If two processes create keys at the same time, each may register its own
+            // key, and only one of them stays the current one: the other must remain usable under its version.
             write_version(&key, &folder, tenant).map_err(write_failed)?;
             let current = find_current(&folder, tenant).map_err(write_failed)?;
             if let Some(current) = &current {
@@ -212,7 +212,8 @@ fn write_version(key: &RsaPrivateKey, folder: &Path, tenant: TenantId) -> io::Re
     }
 }
 
-/// Writes the key to `path` atomically, with permissions for the owner only. An existing file is replaced only if `replace`.
+/// Writes the key to `path` atomically, with permissions for the owner only. An existing file is replaced only if
+/// `replace`.
 fn write_key(key: &RsaPrivateKey, folder: &Path, path: &Path, replace: bool) -> io::Result<()> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
     // A temporary file is created with mode 0600 and keeps it when it is renamed.

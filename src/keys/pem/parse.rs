@@ -1,6 +1,7 @@
 //! Parses a private RSA key from PEM: PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`), without a password.
 //!
-//! Accepts more than the strict grammar of RFC 7468: other blocks before the key, text around it, and lines of any length.
+//! Accepts more than the strict grammar of RFC 7468: other blocks before the key, text around it, and lines of any
+//! length.
 
 use rsa::{RsaPrivateKey, pkcs1::DecodeRsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use zeroize::Zeroizing;
@@ -45,7 +46,8 @@ pub(super) fn private_key(text: &[u8]) -> Result<RsaPrivateKey, InvalidPem> {
     }
 }
 
-/// Label and body of the first private key among the PEM blocks of `text`, or of its first block if there is no private key.
+/// Label and body of the first private key among the PEM blocks of `text`, or of its first block if there is no private
+/// key.
 fn private_key_block(text: &str) -> Option<(&str, &str)> {
     let blocks = || {
         text.split("-----BEGIN ").skip(1).filter_map(|block| {

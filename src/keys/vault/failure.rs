@@ -1,5 +1,5 @@
-//! Classifies the vault's failures and explains how to fix them. Of the vault's own text only documented error codes are
-//! repeated.
+//! Classifies the vault's failures and explains how to fix them. Of the vault's own text only documented error codes
+//! are repeated.
 
 use std::{
     fmt,

@@ -1,5 +1,5 @@
-//! Parses the `PublicKeyVersion` of a drop. The customer controls this text, so it can only select a version of the tenant's own
-//! key.
+//! Parses the `PublicKeyVersion` of a drop. The customer controls this text, so it can only select a version of the
+//! tenant's own key.
 
 use url::Url;
 
@@ -7,9 +7,9 @@ use crate::{drop::TenantId, keys::KeyError};
 
 /// The key version in `given`, which is a version or the full identifier of this tenant's key in this vault.
 ///
-/// Returns `None` for any other text, so that the current version is used: a vault's versions are 32 hexadecimal digits, and
-/// customers also number their keys in their own way. The identifier of another key is an error, because the drop's keys
-/// were wrapped with a key that is not ours.
+/// Returns `None` for any other text, so that the current version is used: a vault's versions are 32 hexadecimal
+/// digits, and customers also number their keys in their own way. The identifier of another key is an error, because
+/// the drop's keys were wrapped with a key that is not ours.
 pub(super) fn key_version(given: Option<&str>, vault: &Url, tenant: TenantId) -> Result<Option<String>, KeyError> {
     let Some(given) = given.map(str::trim) else {
         return Ok(None);
@@ -29,8 +29,8 @@ pub(super) fn key_version(given: Option<&str>, vault: &Url, tenant: TenantId) ->
     Ok(version)
 }
 
-/// The version in `https://{vault}/keys/{tenant}/{version}`; empty if the identifier has no version, and `None` if it is the
-/// identifier of another key.
+/// The version in `https://{vault}/keys/{tenant}/{version}`; empty if the identifier has no version, and `None` if it
+/// is the identifier of another key.
 fn in_identifier(identifier: &Url, vault: &Url, tenant: TenantId) -> Option<String> {
     let mut segments = identifier.path_segments()?.filter(|segment| !segment.is_empty());
     let is_in_vault = identifier.origin() == vault.origin() && segments.next()?.eq_ignore_ascii_case("keys");

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{ErrorResponse, KeyError, RequestError, StatusCode, VivaApi, is_transient};
+use super::{ErrorResponse, KeyError, RequestError, StatusCode, VivaApi};
 use crate::{drop::TenantId, keys::key_store::PublicKey};
 
 /// The partner's application.
@@ -68,28 +68,24 @@ impl VivaApi {
         let response = self.post(self.endpoint("egressPartnerKey"), request).await?;
         match self.read(response).await? {
             Ok(object) => Ok(parse_response(&object)),
-            Err(response) => Err(self.registration_rejected(request.scope_id, &response)),
+            Err(response) => Err(self.registration_rejected(&response, request.scope_id).into()),
         }
     }
 
-    fn registration_rejected(&self, tenant: TenantId, response: &ErrorResponse) -> RequestError {
-        let ErrorResponse { status, summary, retry_after } = response;
-        let error = match *status {
-            status if is_transient(status.as_u16()) => {
-                KeyError::Unavailable { what: self.to_string(), source: summary.clone().into() }
-            }
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => KeyError::NoKey(format!(
+    fn registration_rejected(&self, response: &ErrorResponse, tenant: TenantId) -> KeyError {
+        let ErrorResponse { status, summary } = response;
+        KeyError::NoKey(match *status {
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => format!(
                 "{self} rejects the key of tenant {tenant} ({summary}): check PARTNER_APP_ID, PARTNER_TENANT_ID and the \
                  tenant's id; a key that is registered for another customer is also rejected, and `--rotate` creates a \
                  new one"
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::NoKey(format!(
+            ),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
                 "{self} denies permission to register keys ({summary}): check PARTNER_TENANT_ID, PARTNER_APP_ID, \
                  PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
-            )),
-            _ => KeyError::NoKey(format!("{self} answered {summary}: check VIVA_API_URL")),
-        };
-        RequestError { error, retry_after: *retry_after }
+            ),
+            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{RequestError, VivaApi, is_transient};
-use crate::keys::KeyError;
+use super::{RequestError, VivaApi};
+use crate::{http_response::is_transient, keys::KeyError};
 
 /// A request for the keys of no drop and no tenant. The API documents 400 as the response, and changes nothing.
 #[derive(Serialize)]

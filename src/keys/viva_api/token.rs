@@ -14,8 +14,8 @@ use crate::{
     loopback::is_loopback,
 };
 
-/// The credential for the API at `api`: of the `partner` if it is given, otherwise of the app's `identity`. An API on loopback
-/// needs no token.
+/// The credential for the API at `api`: of the `partner` if it is given, otherwise of the app's `identity`. An API on
+/// loopback needs no token.
 pub fn credential(
     api: &Url,
     partner: Option<&Partner>,
