@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use azure_core::credentials::TokenCredential;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage, TenantOverrides, TenantSettings, VivaApiConfig},
+    config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings, VivaApiConfig},
     drop::TenantId,
     host::guard::Guard,
     identity::{Identity, without_retries},
@@ -135,16 +135,16 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, App
 
 /// The key store of `PRIVATE_KEYS`: a vault, or a folder of PEM files. `limits` apply to a vault.
 pub fn key_store(
-    location: &PrivateKeysIn,
+    location: &KeyStoreLocation,
     identity: &Identity,
     limits: CallLimits,
 ) -> Result<Arc<dyn KeyStore>, AppError> {
     Ok(match location {
-        PrivateKeysIn::Vault(url) => {
+        KeyStoreLocation::Vault(url) => {
             let vault = vault_credential(identity).and_then(|credential| Vault::new(url, credential));
             Arc::new(vault.map_err(AppError::Vault)?.with_limits(limits))
         }
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 

@@ -94,7 +94,7 @@ impl Finding {
     pub(super) fn of_sink_error(subject: &'static str, test: &str, error: &SinkError) -> Self {
         let text = format!("{test}: {}", error_chain(error));
         match error {
-            SinkError::Refused { .. } => Self::fix(subject, text).todo(
+            SinkError::Rejected { .. } => Self::fix(subject, text).todo(
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver must answer 2xx also to message types that it does not \
                  know",
             ),

@@ -38,7 +38,7 @@ pub(super) async fn check() -> Result<(), CliError> {
                 report.print(&Finding::fix("settings", complaint));
             }
             report.print_summary();
-            return Err(CliError::Said(2));
+            return Err(CliError::Printed(2));
         }
     };
     let mut findings = pin!(targets.findings());
@@ -47,8 +47,8 @@ pub(super) async fn check() -> Result<(), CliError> {
     }
     report.print_summary();
     match report.worst {
-        Some(Severity::Fix) => Err(CliError::Said(3)),
-        Some(Severity::Retry) => Err(CliError::Said(1)),
+        Some(Severity::Fix) => Err(CliError::Printed(3)),
+        Some(Severity::Retry) => Err(CliError::Printed(1)),
         Some(Severity::Skipped | Severity::Note | Severity::Ok) | None => Ok(()),
     }
 }
@@ -66,7 +66,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         Storage::Local(_) => None,
     };
     let limits = CallLimits { retry: RetryBudget::lasting(RETRY_TIME), try_timeout: TRY_TIMEOUT };
-    let app = app::wire_with(config, limits).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
+    let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let App { runner, guard, key_store } = app;
     Ok(CheckTargets {
         store_url,
@@ -82,12 +82,12 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
 }
 
 fn shorten_retries(deliver_to: &mut DeliverTo) {
-    let patience = match deliver_to {
-        DeliverTo::Webhook(webhook, _) => &mut webhook.patience,
-        DeliverTo::Queue(queue) => &mut queue.patience,
+    let budget = match deliver_to {
+        DeliverTo::Webhook(webhook, _) => &mut webhook.retry_budget,
+        DeliverTo::Queue(queue) => &mut queue.retry_budget,
         DeliverTo::Stdout => return,
     };
-    *patience = RetryBudget::lasting(RETRY_TIME.min(patience.total));
+    *budget = RetryBudget::lasting(RETRY_TIME.min(budget.total));
 }
 
 /// Each sink once: the common one, then those of tenants with a sink of their own.

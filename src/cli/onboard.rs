@@ -49,10 +49,10 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
     }
     let OnboardArguments { tenant, expires_in, rotate, .. } = *arguments;
     let request = OnboardRequest { tenant, expires_in, rotate };
-    let onboarding = onboarding(&config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
+    let onboarding = onboarding(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let onboarded = onboarding.run(&request, |step| eprintln!("{step}")).await.map_err(|error| {
         let message = format!("{}; run the command again to continue", error_chain(&error));
-        if error.is_transient() { CliError::TryAgain(message) } else { CliError::Refused(message) }
+        if error.is_transient() { CliError::Transient(message) } else { CliError::Permanent(message) }
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
@@ -61,14 +61,14 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
         _ => None,
     };
     print(&config, tenant, &onboarded, url.as_ref())
-        .map_err(|error| CliError::TryAgain(format!("cannot print: {error}")))
+        .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
 }
 
 fn no_url(error: &NoDropUrl) -> CliError {
     match error {
         NoDropUrl::FromASignature | NoDropUrl::TooLong { .. } => CliError::Usage(error.to_string()),
-        NoDropUrl::NoKey => CliError::Refused(error.to_string()),
-        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Refused(error_chain(error)),
+        NoDropUrl::NoKey => CliError::Permanent(error.to_string()),
+        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Permanent(error_chain(error)),
         NoDropUrl::Store(store) => CliError::of(store.verdict(), error),
     }
 }
