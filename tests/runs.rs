@@ -20,11 +20,7 @@ use tokio::sync::Notify;
 use vivadrop::{
     deliver::Limits,
     drop::DropPath,
-    keys::{
-        KeySource,
-        unwrap::{KeyWrap, PemFolder},
-        viva_api::VivaApi,
-    },
+    keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::blobs::Blobs,
     message::Message,
     pipeline::FileRules,
