@@ -26,7 +26,7 @@
 //! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
-//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`loopback`], [`one_line`]
+//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
 pub mod app;
 pub mod check;
@@ -38,7 +38,9 @@ pub mod drop;
 pub mod error_chain;
 pub mod expected;
 pub mod host;
+mod http_response;
 pub mod identity;
+pub mod json;
 pub mod keys;
 pub mod ledger;
 pub mod loopback;

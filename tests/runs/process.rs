@@ -13,11 +13,7 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
     deliver::Limits,
-    keys::{
-        KeySource,
-        unwrap::{KeyWrap, PemFolder},
-        viva_api::VivaApi,
-    },
+    keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     message::Message,
     pipeline::FileRules,
