@@ -11,10 +11,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::{Compression, write::GzEncoder};
 use uuid::Uuid;
 use vivadrop::{
+    batch::{BatchLimits, Batches},
     keys::AesKey,
     stage::{
         Damage,
-        batch::{BatchLimits, Batches},
         columns::METRICS,
         decode::{Decoder, RowRules},
         decrypt::{Cipher, Decrypt},

@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::survey::Survey;
 use crate::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     message::MessageId,
-    stage::batch::BatchLimits,
     store::{BlobPath, ReadWholeError, StoreError},
     verdict::{Reason, Verdict},
 };

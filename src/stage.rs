@@ -1,10 +1,9 @@
-//! The arrows of the diagram, one file each: decrypt, gunzip, lines, decode, batch.
+//! The arrows of the diagram, one file each: decrypt, gunzip, lines, decode.
 //!
 //! Each stage is a core that knows no I/O. What takes bytes has a `push` that hands on what they become, piece by piece, and
 //! a `finish` that says whether the end is one. Text is written to a [`window`], from which [`lines`] takes blocks.
 //! [`layout`] chooses the stages for a file, [`text`] joins them.
 
-pub mod batch;
 pub mod buffers;
 pub mod columns;
 pub mod decode;

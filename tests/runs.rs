@@ -18,6 +18,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use vivadrop::{
+    batch::BatchLimits,
     deliver::Limits,
     drop::DropPath,
     keys::{
@@ -30,7 +31,7 @@ use vivadrop::{
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
     sink::{Sink, SinkError, memory::Memory},
-    stage::{batch::BatchLimits, layout::LayoutRules},
+    stage::layout::LayoutRules,
     store::{
         BlobPath, ReadWindow, Store, WriteIf,
         memory::{Fate, Faulty, MemoryStore},

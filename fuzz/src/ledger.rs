@@ -5,9 +5,9 @@ use std::{num::NonZeroUsize, sync::Arc};
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, Known, Ledger, LedgerError, Status, blobs::Blobs},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, WriteIf, memory::MemoryStore},
 };
 

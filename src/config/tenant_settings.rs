@@ -9,12 +9,13 @@ use super::{
     words::{Choice, Columns, Destination, Names, RowValues, Span, Switch},
 };
 use crate::{
+    batch::BatchLimits,
     deliver::Limits,
     drop::TenantId,
     pipeline::FileRules,
     retry::RetryBudget,
     sink::{queue::QueueConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig},
-    stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
+    stage::{decode::RowRules, layout::LayoutRules},
 };
 
 /// How files are read and where their rows go.

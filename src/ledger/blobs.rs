@@ -19,8 +19,8 @@ use super::{
     work::{Held, Living},
 };
 use crate::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    stage::batch::BatchLimits,
     store::{Blob, BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 

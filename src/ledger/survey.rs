@@ -97,9 +97,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        batch::BatchLimits,
         drop::{DropPath, FileVersion},
         ledger::{Ending, FileRecord, Known, Ledger, Scope},
-        stage::batch::BatchLimits,
         store::{ETag, Store, WriteIf, memory::MemoryStore},
         verdict::Reason,
     };

@@ -6,9 +6,9 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, Ending, Known, Ledger, LedgerError, Scope, Status, Work, blobs::Blobs},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, read_whole},
     verdict::Reason,
 };
