@@ -5,7 +5,6 @@
 //! [`layout`] chooses the stages for a file, [`text`] joins them.
 
 pub mod batch;
-pub mod buffers;
 pub mod columns;
 pub mod decode;
 pub mod decrypt;
