@@ -6,8 +6,9 @@
 use std::num::NonZeroUsize;
 
 use crate::{
+    buffers::Buffers,
     message::{BadRow, RowsSize, RowsText},
-    stage::{buffers::Buffers, decode::Rows},
+    stage::decode::Rows,
     verdict::{Reason, Verdict},
 };
 

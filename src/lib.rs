@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod batch;
+pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;

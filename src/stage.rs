@@ -4,7 +4,6 @@
 //! a `finish` that says whether the end is one. Text is written to a [`window`], from which [`lines`] takes blocks.
 //! [`layout`] chooses the stages for a file, [`text`] joins them.
 
-pub mod buffers;
 pub mod columns;
 pub mod decode;
 pub mod decrypt;

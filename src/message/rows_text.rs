@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::stage::buffers::Buffer;
+use crate::buffers::Buffer;
 
 /// The JSON text of rows, joined by commas, with reserved space in front of it for the head of their message.
 ///
@@ -76,7 +76,7 @@ impl From<&[u8]> for RowsText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::buffers::Buffers;
+    use crate::buffers::Buffers;
 
     #[test]
     fn a_head_may_be_shorter_or_longer_than_the_space_reserved_for_it() {

@@ -4,7 +4,8 @@ use std::{fmt, ops::Range};
 
 use memchr::{memchr, memrchr};
 
-use super::{buffers::Buffer, window::Window};
+use super::window::Window;
+use crate::buffers::Buffer;
 
 /// How much text a block holds at least, unless the text ends: enough to be worth sending to another thread, little enough
 /// that several fit into a core's cache.

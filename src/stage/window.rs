@@ -3,9 +3,9 @@
 
 use super::{
     Damage, PIECE_BYTES,
-    buffers::{Buffer, Buffers},
     lines::{BLOCK_BYTES, Block},
 };
+use crate::buffers::{Buffer, Buffers};
 
 /// How far back inflate copies from at most (RFC 1951, section 2).
 const HISTORY_BYTES: usize = 32 << 10;
