@@ -1,4 +1,4 @@
-//! The thread that turns the bytes of one file into blocks of lines: it decrypts, inflates and cuts.
+//! The thread that decrypts and decompresses one file and cuts its text into blocks of lines.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{
     FileRules, RowsError,
-    worker_pool::{Unwanted, WorkerPool},
+    worker_pool::{ConsumerGone, WorkerPool},
 };
 use crate::{
     keys::AesKey,
@@ -22,28 +22,29 @@ use crate::{
     store::ByteStream,
 };
 
-/// The decoders.
+/// The worker pool that decodes blocks.
 pub(super) type Decoders = WorkerPool<Block, Result<Rows, RowTooLong>>;
 
-/// What the thread has of its file.
+/// The state of the thread.
 pub(super) struct Unpacking {
     bytes: ByteStream,
-    /// How many bytes were taken.
+    /// How many bytes have been read.
     at: u64,
     is_at_end: bool,
-    /// The first row that is wanted.
+    /// The first row to decode; rows before it are skipped.
     first_row: u64,
     decoders: Decoders,
 }
 
-/// Why the thread ends before the file does.
+/// Why the thread stops before the end of the file.
 pub(super) enum End {
+    /// The file cannot be read or unpacked.
     Failed(RowsError),
-    /// The rows are not wanted any more.
-    Unwanted,
+    /// Nobody waits for the rows any more.
+    ConsumerGone,
 }
 
-/// The same, before it is known where the damage is.
+/// An [`End`], or damage whose position is still to be added.
 enum Stop {
     End(End),
     Damaged(Damage),
@@ -61,9 +62,9 @@ impl From<RowsError> for Stop {
     }
 }
 
-impl From<Unwanted> for Stop {
-    fn from(_: Unwanted) -> Self {
-        Self::End(End::Unwanted)
+impl From<ConsumerGone> for Stop {
+    fn from(_: ConsumerGone) -> Self {
+        Self::End(End::ConsumerGone)
     }
 }
 
@@ -72,7 +73,7 @@ impl Unpacking {
         Self { bytes, at: 0, is_at_end: false, first_row, decoders }
     }
 
-    /// Gives the decoders all blocks from the line of the first row on that is wanted.
+    /// Sends the decoders all blocks from the first row on.
     pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), End> {
         self.unpack(key, rules).map_err(|stop| match stop {
             Stop::Damaged(source) => End::Failed(RowsError::Damaged { at: self.at, source }),
@@ -105,7 +106,7 @@ impl Unpacking {
         }
     }
 
-    /// The first bytes of the file: all that detection looks at, and whether there are no more.
+    /// Reads the bytes that layout detection needs. The second value is true if they are the whole file.
     fn head(&mut self) -> Result<(Vec<u8>, bool), Stop> {
         let mut head = Vec::new();
         while head.len() < HEAD_BYTES {
@@ -117,7 +118,7 @@ impl Unpacking {
         Ok((head, false))
     }
 
-    /// The next bytes of the file; waits for them as long as the rows are wanted.
+    /// Reads the next bytes of the file; `None` at its end. Stops waiting if the consumer is gone.
     fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if self.is_at_end {
             return Ok(None);
@@ -126,7 +127,7 @@ impl Unpacking {
         let next = Handle::current().block_on(async {
             tokio::select! {
                 biased;
-                () = decoders.unwanted() => Err(Unwanted),
+                () = decoders.consumer_gone() => Err(ConsumerGone),
                 next = stream.next() => Ok(next),
             }
         })?;
