@@ -131,7 +131,7 @@ impl CliError {
     /// What an error with a verdict comes to.
     pub(crate) fn of(verdict: Verdict, error: &dyn std::error::Error) -> Self {
         match verdict {
-            Verdict::TryAgain => Self::TryAgain(error_chain(error)),
+            Verdict::Retry => Self::TryAgain(error_chain(error)),
             Verdict::SetAside(_) => Self::Refused(error_chain(error)),
         }
     }

@@ -183,7 +183,7 @@ impl FileError {
             Self::Batch(source) => source.verdict(),
             Self::Sink { source, .. } => source.verdict(),
             Self::Ledger(source) => source.verdict(),
-            Self::Panicked => Verdict::TryAgain,
+            Self::Panicked => Verdict::Retry,
         }
     }
 }

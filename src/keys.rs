@@ -182,7 +182,7 @@ impl KeyError {
         match self {
             Self::Refused(_) => Verdict::SetAside(Reason::NoKey),
             Self::Wrong(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::TryAgain,
+            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
         }
     }
 }

@@ -275,7 +275,7 @@ impl LedgerError {
             | Self::Unreadable { .. }
             | Self::Lost(_)
             | Self::Overtaken(_)
-            | Self::InUse(_) => Verdict::TryAgain,
+            | Self::InUse(_) => Verdict::Retry,
         }
     }
 }

@@ -96,7 +96,7 @@ impl RowsError {
             Self::Layout(source) => source.verdict(),
             Self::Damaged { .. } => Verdict::SetAside(Reason::Damaged),
             Self::RowTooLong { .. } => Verdict::SetAside(Reason::RowTooLong),
-            Self::Panicked => Verdict::TryAgain,
+            Self::Panicked => Verdict::Retry,
         }
     }
 }

@@ -127,7 +127,7 @@ impl<E: Into<RunError>> From<E> for Stopped {
 impl From<KeyError> for Stopped {
     fn from(error: KeyError) -> Self {
         match error.verdict() {
-            Verdict::TryAgain => Self::TryAgain(RunError::Keys(error)),
+            Verdict::Retry => Self::TryAgain(RunError::Keys(error)),
             Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
         }
     }

@@ -72,7 +72,7 @@ impl SinkError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Refused { .. } => Verdict::SetAside(Reason::Refused),
-            Self::Unavailable { .. } => Verdict::TryAgain,
+            Self::Unavailable { .. } => Verdict::Retry,
         }
     }
 }

@@ -181,7 +181,7 @@ impl StoreError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Missing(_) | Self::Changed(_) | Self::NotHeld(_) | Self::Denied(_) | Self::Unavailable { .. } => {
-                Verdict::TryAgain
+                Verdict::Retry
             }
         }
     }

@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Waits that a test can wait for, for longer than any test takes.
-const BRISK: RetryBudget = RetryBudget { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
+const BRISK: RetryBudget = RetryBudget { first_wait: MOMENT, max_wait: Duration::from_millis(5), total: LONG };
 
 /// The same, and out of it at once.
 const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BRISK };
@@ -188,7 +188,7 @@ async fn out_of_patience_the_last_answer_is_told() {
     let line = Line::with(SHORT).await;
     line.gateway.always(Fate::Answer(503, "ServerBusy", None));
     let error = line.sink.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = answer_of(error);
     assert_eq!(answer, "HTTP 503 ServerBusy");
     assert_eq!(tries as usize, line.requests().0);

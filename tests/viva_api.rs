@@ -39,8 +39,11 @@ const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 const SCOPE: &str = "https://viva.example/.default";
 
 /// Many tries within a second.
-const PATIENCE: RetryBudget =
-    RetryBudget { first: Duration::from_millis(2), longest: Duration::from_millis(20), total: Duration::from_secs(1) };
+const PATIENCE: RetryBudget = RetryBudget {
+    first_wait: Duration::from_millis(2),
+    max_wait: Duration::from_millis(20),
+    total: Duration::from_secs(1),
+};
 
 fn tenant() -> TenantId {
     TENANT.parse().unwrap()
@@ -331,7 +334,7 @@ impl TokenCredential for Expired {
 async fn an_expired_secret_of_ours_is_no_drops_fault_and_is_not_offered_again_at_once() {
     let (stub, expired) = (stub().await, Arc::new(Expired::default()));
     let error = ask(&api(&stub, Some(Arc::<Expired>::clone(&expired)))).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let text = error.to_string();
     assert!(text.contains("AADSTS7000222") && text.contains("renew PARTNER_APP_SECRET"), "{text}");
     assert_eq!((expired.0.load(Ordering::Relaxed), stub.requests()), (1, 0));

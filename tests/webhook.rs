@@ -24,7 +24,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
 /// Waits that a test can wait for, for longer than any test takes.
-const BRISK: RetryBudget = RetryBudget { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
+const BRISK: RetryBudget = RetryBudget { first_wait: MOMENT, max_wait: Duration::from_millis(5), total: LONG };
 
 /// The same, and out of it at once.
 const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BRISK };
@@ -243,7 +243,7 @@ async fn out_of_patience_the_last_answer_is_told() {
     let webhook = webhook(&receiver, |config| config.patience = SHORT);
     receiver.answer_always(Answer::status(503));
     let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = answer_of(error);
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
@@ -260,7 +260,7 @@ async fn a_tls_handshake_that_fails_is_an_outage() {
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.patience = SHORT;
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, _) = answer_of(error);
     assert!(answer.contains("corrupt message"), "{answer}");
 }

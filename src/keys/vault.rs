@@ -114,7 +114,7 @@ impl Vault {
     where
         F: Future<Output = azure_core::Result<T>> + Send,
     {
-        let answered = retry::tries(self.patience, |_| async {
+        let answered = retry::retry(self.patience, |_| async {
             let failure = match timeout(self.try_timeout, call()).await {
                 Ok(Ok(answer)) => return Attempt::Done(Ok(answer)),
                 Ok(Err(error)) => Failure::of(&error),
@@ -123,16 +123,16 @@ impl Vault {
             match failure {
                 Failure::Refused(refusal) => Attempt::Done(Err(refusal)),
                 Failure::Unavailable { why, wait } => {
-                    Attempt::Again(KeyError::Unavailable { what: self.to_string(), source: why.into() }, wait)
+                    Attempt::Transient(KeyError::Unavailable { what: self.to_string(), source: why.into() }, wait)
                 }
                 Failure::NoToken(no_token) => no_token.attempt(self),
-                Failure::Unreadable => Attempt::Failed(KeyError::Refused(format!(
+                Failure::Unreadable => Attempt::Permanent(KeyError::Refused(format!(
                     "{self} does not answer as a Key Vault does: check PRIVATE_KEYS"
                 ))),
             }
         });
         answered.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })
     }
 

@@ -144,15 +144,15 @@ impl VivaApi {
     where
         F: Future<Output = Result<T, ApiError>>,
     {
-        let answered = retry::tries(self.patience, |_| async {
+        let answered = retry::retry(self.patience, |_| async {
             match ask().await {
                 Ok(answer) => Attempt::Done(answer),
-                Err(ApiError { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Again(error, wait),
-                Err(ApiError { error, .. }) => Attempt::Failed(error),
+                Err(ApiError { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Transient(error, wait),
+                Err(ApiError { error, .. }) => Attempt::Permanent(error),
             }
         });
         answered.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })
     }
 

@@ -106,7 +106,7 @@ impl Runner {
         };
         match error.verdict() {
             Verdict::SetAside(reason) => self.set_aside(admitted, &file, reason, &error, work).await,
-            Verdict::TryAgain => {
+            Verdict::Retry => {
                 // The next run then need not wait for the claim. What stopped this one is what is told.
                 let _gone_by_then = work.release().await;
                 Err(RunError::File { name: file.name, source: error })

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{BadQueueName, QueueConfig, QueueName};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
     sink::{Sink, SinkError},
 };
 
@@ -69,9 +69,9 @@ impl Queue {
         let attempt = match timeout(TRY, self.send(content)).await {
             Ok(Ok(())) => return Attempt::Done(()),
             Ok(Err(error)) => answer::of_failure(&error),
-            Err(_) => Attempt::Again(format!("no answer in {} s", TRY.as_secs()), None),
+            Err(_) => Attempt::Transient(format!("no answer in {} s", TRY.as_secs()), None),
         };
-        if let Attempt::Again(answer, _) = &attempt {
+        if let Attempt::Transient(answer, _) = &attempt {
             self.log_try(&message.id, number, answer);
         }
         attempt
@@ -120,12 +120,10 @@ impl Sink for Queue {
             return Err(refused(format!("it has {bytes} bytes, and a queue takes {LARGEST_MESSAGE}")));
         }
         let content = Content::from(xml(&message.body).into_bytes());
-        let end = tries(self.patience, |number| self.attempt(message, content.clone(), number)).await;
+        let end = retry(self.patience, |number| self.attempt(message, content.clone(), number)).await;
         end.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(answer) => refused(answer),
-            GaveUp::OutOfPatience(answer, tries) => {
-                SinkError::Unavailable { id: message.id.to_string(), tries, answer }
-            }
+            GaveUp::Permanent(answer) => refused(answer),
+            GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id: message.id.to_string(), tries, answer },
         })
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     keys::vault::{self, TRY_TIMEOUT},
     message::Message,
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
 };
 
 /// The webhook, once its secret is known.
@@ -65,9 +65,9 @@ impl VaultSecretWebhook {
     /// The webhook with the secret as it is in the vault now. Where there is one to go on with, the vault has one try.
     async fn open(&self, has_one: bool) -> Result<Arc<Webhook>, Unread> {
         let patience = if has_one { RetryBudget::lasting(Duration::ZERO) } else { self.config.patience };
-        let secret = tries(patience, |_| self.read()).await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(why) => Unread { why, tries: 1 },
-            GaveUp::OutOfPatience(why, tries) => Unread { why, tries },
+        let secret = retry(patience, |_| self.read()).await.map_err(|gave_up| match gave_up {
+            GaveUp::Permanent(why) => Unread { why, tries: 1 },
+            GaveUp::BudgetSpent(why, tries) => Unread { why, tries },
         });
         let opened = secret.and_then(|secret| {
             let unusable =
@@ -89,14 +89,15 @@ impl VaultSecretWebhook {
         };
         let asked = self.client.get_secret(&reference.name, Some(options));
         match timeout(TRY_TIMEOUT, asked).await {
-            Err(_) => {
-                Attempt::Again(format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs()), None)
-            }
+            Err(_) => Attempt::Transient(
+                format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs()),
+                None,
+            ),
             Ok(Err(error)) => vault::of_secret(&error, reference),
             Ok(Ok(answer)) => match answer.into_model() {
                 Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
                 Ok(_) | Err(_) => {
-                    Attempt::Failed(format!("{reference} cannot be read: the answer has no secret in it"))
+                    Attempt::Permanent(format!("{reference} cannot be read: the answer has no secret in it"))
                 }
             },
         }

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Blob, ByteStream, Store, StoreError};
-use crate::retry::{Attempt, GaveUp, RetryBudget, tries};
+use crate::retry::{Attempt, GaveUp, RetryBudget, retry};
 
 /// How a blob is cut up for reading. A reader holds at most `range_bytes * in_flight` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,9 +117,9 @@ async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: Retr
     let mut have = 0;
     while have < length {
         // A new round for every connection that brought something: patience counts from the last byte.
-        have = tries(patience, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await).await.map_err(
+        have = retry(patience, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await).await.map_err(
             |end| match end {
-                GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+                GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
             },
         )?;
     }
@@ -139,13 +139,13 @@ async fn go_on(
     let end = copy_rest(store, blob, range, fetched).await;
     match end {
         Ok(()) => Attempt::Done(fetched.len()),
-        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Again(error, None),
+        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Transient(error, None),
         Err(error @ StoreError::Unavailable { .. }) => {
             let at = range.start + fetched.len() as u64;
             tracing::debug!(%error, "the connection was lost, going on at byte {at} of `{}`", blob.path);
             Attempt::Done(fetched.len())
         }
-        Err(error) => Attempt::Failed(error),
+        Err(error) => Attempt::Permanent(error),
     }
 }
 

@@ -61,7 +61,7 @@ async fn empty() -> Custody {
     let credential = Arc::new(Credential(entra.tokens()));
     let vault = Vault::over(entra.certificate.client(), stub.url(), credential).unwrap();
     let patience =
-        RetryBudget { first: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
+        RetryBudget { first_wait: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
     let vault = vault.with_limits(patience, Duration::from_secs(10));
     Custody { stub, vault, tenant: TenantId(Uuid::new_v4()), _entra: entra }
 }

@@ -77,11 +77,11 @@ impl NoToken {
         match self {
             Self::Unavailable { why, wait } => {
                 let what = "the token service".to_owned();
-                Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait)
+                Attempt::Transient(KeyError::Unavailable { what, source: why.into() }, wait)
             }
             Self::Refused(_) | Self::NobodySignedIn => {
                 let (what, why) = (vault.to_string(), self.to_string());
-                Attempt::Failed(KeyError::NoToken { what, why, todo: TO_MEND })
+                Attempt::Permanent(KeyError::NoToken { what, why, todo: TO_MEND })
             }
         }
     }
@@ -91,13 +91,15 @@ impl NoToken {
 pub(crate) fn of_secret<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
     let told = |why: &str| format!("{secret} cannot be read: {why}");
     match Failure::of(error) {
-        Failure::Unavailable { why, wait } => Attempt::Again(told(&why), wait),
-        Failure::NoToken(ref why @ NoToken::Unavailable { wait, .. }) => Attempt::Again(told(&why.to_string()), wait),
-        Failure::NoToken(why) => Attempt::Failed(told(&format!("{why}: {TO_MEND}"))),
-        Failure::Unreadable => Attempt::Failed(told("what answers is no vault")),
+        Failure::Unavailable { why, wait } => Attempt::Transient(told(&why), wait),
+        Failure::NoToken(ref why @ NoToken::Unavailable { wait, .. }) => {
+            Attempt::Transient(told(&why.to_string()), wait)
+        }
+        Failure::NoToken(why) => Attempt::Permanent(told(&format!("{why}: {TO_MEND}"))),
+        Failure::Unreadable => Attempt::Permanent(told("what answers is no vault")),
         Failure::Refused(refusal) => {
             let answered = refusal.answered();
-            Attempt::Failed(told(&match (refusal.status, refusal.inner.as_deref()) {
+            Attempt::Permanent(told(&match (refusal.status, refusal.inner.as_deref()) {
                 (404, _) => format!("there is none of that name and version ({answered})"),
                 (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => {
                     format!(

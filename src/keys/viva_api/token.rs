@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_settings_to_look_at() {
         let ApiError { error, .. } = trouble(NoToken::Refused("HTTP 401, AADSTS7000215".into()));
-        assert_eq!(error.verdict(), Verdict::TryAgain, "the drop can do nothing for it");
+        assert_eq!(error.verdict(), Verdict::Retry, "the drop can do nothing for it");
         let text = error.to_string();
         assert!(text.contains("answered HTTP 401, AADSTS7000215): renew PARTNER_APP_SECRET"), "{text}");
     }

@@ -27,7 +27,7 @@ pub(super) fn queue_is_there(error: &Error) -> bool {
 pub(super) fn of_failure(error: &Error) -> Attempt<(), String> {
     let Some(status) = error.http_status() else {
         // A connection or a token that was not to be had: another try may always help.
-        return Attempt::Again(innermost(error), None);
+        return Attempt::Transient(innermost(error), None);
     };
     // Where the service gives no code the SDK has the status in its place.
     let code = error_code(error).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic()));
@@ -37,10 +37,10 @@ pub(super) fn of_failure(error: &Error) -> Attempt<(), String> {
         // Says nothing of the message, and passes: a role counts only some minutes after it was given, a firewall or a
         // key is put right, and no drop need be replayed for it.
         StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Again(format!("{answer} (may the app make the queue and add messages to it?)"), None)
+            Attempt::Transient(format!("{answer} (may the app make the queue and add messages to it?)"), None)
         }
-        _ if may_pass(status, code) => Attempt::Again(answer, asked(error)),
-        _ => Attempt::Failed(answer),
+        _ if may_pass(status, code) => Attempt::Transient(answer, asked(error)),
+        _ => Attempt::Permanent(answer),
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
             (409, "QueueBeingDeleted"),
         ] {
             let attempt = of_failure(&failure(status, code));
-            let Attempt::Again(answer, asked) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Transient(answer, asked) = attempt else { panic!("{attempt:?}") };
             assert_eq!((answer, asked), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     fn an_app_that_is_not_let_in_yet_tries_again() {
         for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
             let attempt = of_failure(&failure(status, code));
-            let Attempt::Again(answer, _) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Transient(answer, _) = attempt else { panic!("{attempt:?}") };
             assert_eq!(answer, format!("HTTP {status} {code} (may the app make the queue and add messages to it?)"));
         }
     }
@@ -106,7 +106,7 @@ mod tests {
             [(302, ""), (400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")]
         {
             let attempt = of_failure(&failure(status, code));
-            let Attempt::Failed(answer) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Permanent(answer) = attempt else { panic!("{attempt:?}") };
             assert_eq!(answer, format!("HTTP {status} {code}").trim_end());
         }
     }
@@ -114,6 +114,6 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_is_tried_again() {
         let error = Error::with_error(ErrorKind::Io, std::io::Error::other("connection reset"), "https://a?sig=secret");
-        assert!(matches!(of_failure(&error), Attempt::Again(answer, None) if answer == "connection reset"));
+        assert!(matches!(of_failure(&error), Attempt::Transient(answer, None) if answer == "connection reset"));
     }
 }

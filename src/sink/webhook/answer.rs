@@ -29,11 +29,11 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Attempt<(), 
         None => format!("HTTP {}", status.as_str()),
     };
     if status.is_redirection() {
-        Attempt::Failed(format!("{answer} (redirects are not followed)"))
+        Attempt::Permanent(format!("{answer} (redirects are not followed)"))
     } else if may_pass(status) {
-        Attempt::Again(answer, asked(headers))
+        Attempt::Transient(answer, asked(headers))
     } else {
-        Attempt::Failed(answer)
+        Attempt::Permanent(answer)
     }
 }
 
@@ -94,8 +94,8 @@ mod tests {
     fn meaning(status: u16) -> &'static str {
         match of_status(StatusCode::from_u16(status).unwrap(), &HeaderMap::new()) {
             Attempt::Done(()) => "taken",
-            Attempt::Again(..) => "again",
-            Attempt::Failed(_) => "refused",
+            Attempt::Transient(..) => "again",
+            Attempt::Permanent(_) => "refused",
         }
     }
 
@@ -115,8 +115,10 @@ mod tests {
     #[test]
     fn an_answer_is_a_status_with_its_reason() {
         let answer = |status| of_status(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
-        assert!(matches!(answer(404), Attempt::Failed(text) if text == "HTTP 404 Not Found"));
-        assert!(matches!(answer(529), Attempt::Again(text, None) if text == "HTTP 529"));
-        assert!(matches!(answer(302), Attempt::Failed(text) if text == "HTTP 302 Found (redirects are not followed)"));
+        assert!(matches!(answer(404), Attempt::Permanent(text) if text == "HTTP 404 Not Found"));
+        assert!(matches!(answer(529), Attempt::Transient(text, None) if text == "HTTP 529"));
+        assert!(
+            matches!(answer(302), Attempt::Permanent(text) if text == "HTTP 302 Found (redirects are not followed)")
+        );
     }
 }
