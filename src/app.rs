@@ -115,7 +115,7 @@ fn tenant_configs(
         let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
         Ok((tenant, TenantConfig::new(sink, rules, limits)))
     });
-    Ok(TenantConfigs { own: own.collect::<Result<_, AppError>>()?, common })
+    Ok(TenantConfigs { overrides: own.collect::<Result<_, AppError>>()?, default: common })
 }
 
 fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, AppError> {

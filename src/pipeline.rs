@@ -76,12 +76,12 @@ pub enum RowsError {
         source: Damage,
     },
     /// A line is too long. The file is set aside.
-    #[error("has a line of more than {longest} bytes (`MAX_ROW_BYTES`) at row {row}")]
+    #[error("has a line of more than {max_bytes} bytes (`MAX_ROW_BYTES`) at row {row}")]
     RowTooLong {
         /// The number of the row within the file.
         row: u64,
         /// The maximum length of a line, in bytes.
-        longest: usize,
+        max_bytes: usize,
     },
     /// A worker thread panicked: a defect of vivadrop. The file is retried; the log shows where the panic occurred.
     #[error("could not be decoded: a worker thread panicked, which is a defect of vivadrop")]
@@ -113,11 +113,11 @@ pub fn rows(
     let decoder = Decoder::new(&rules.rows, keys.column.as_deref());
     let decode = move |block| with_stack_wiped(|| decoder.rows(&block));
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
-    let (key, rules, longest) = (keys.file.clone(), rules.clone(), rules.rows.longest_row);
+    let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
     let mut unpacking = Unpacking::new(bytes, first_row, decoders);
     let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
-    let rows = RowsStream { decoded, next_row: first_row, longest, unpacking: Some(unpacking) };
+    let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, unpacking: Some(unpacking) };
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }
 
@@ -126,7 +126,7 @@ struct RowsStream {
     decoded: OrderedResults<Result<Rows, RowTooLong>>,
     /// The number of the first row of the next block.
     next_row: u64,
-    longest: usize,
+    max_row_bytes: usize,
     /// `None` once its result has been taken.
     unpacking: Option<JoinHandle<Result<(), End>>>,
 }
@@ -139,7 +139,7 @@ impl RowsStream {
                 Some(Ok(rows))
             }
             Some(Ok(Err(RowTooLong { row }))) => {
-                Some(Err(RowsError::RowTooLong { row: self.next_row + row, longest: self.longest }))
+                Some(Err(RowsError::RowTooLong { row: self.next_row + row, max_bytes: self.max_row_bytes }))
             }
             Some(Err(Panicked)) => Some(Err(RowsError::Panicked)),
             // The decoders end after the unpacking thread.

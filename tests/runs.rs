@@ -192,7 +192,10 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            tenant_configs: TenantConfigs { common: TenantConfig::new(sink, rules, limits), own: BTreeMap::new() },
+            tenant_configs: TenantConfigs {
+                default: TenantConfig::new(sink, rules, limits),
+                overrides: BTreeMap::new(),
+            },
             window: ReadWindow::default(),
         };
         Self { runner, life }

@@ -42,7 +42,7 @@ fn same_lines(text: &[u8], longest: usize, pieces: &[&[u8]]) {
         }
     }
 
-    let decoder = Decoder::new(&RowRules { longest_row: longest, ..RowRules::default() }, None);
+    let decoder = Decoder::new(&RowRules { max_row_bytes: longest, ..RowRules::default() }, None);
     let mut rows = 0;
     let stopped = blocks.iter().find_map(|block| match stages::rows(&decoder, block) {
         Ok(decoded) => {

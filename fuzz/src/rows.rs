@@ -53,7 +53,7 @@ pub fn check(text: &[u8]) {
     for way in &*WAYS {
         let expected: Vec<_> = lines.iter().map(|line| reference::row(&way.rules, way.key.as_ref(), line)).collect();
         for pieces in in_pieces(text) {
-            let blocks = stages::blocks(way.rules.longest_row, &pieces);
+            let blocks = stages::blocks(way.rules.max_row_bytes, &pieces);
             let mut expected = expected.iter();
             for block in &blocks {
                 let rows = stages::rows(&way.decoder, block).expect("no line is too long");

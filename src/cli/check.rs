@@ -91,8 +91,8 @@ fn hurry(deliver_to: &mut DeliverTo) {
 
 /// Each sink once: that of everybody, and those that tenants have of their own.
 fn sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
-    let common = configs.common.sink;
-    let own = configs.own.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
+    let common = configs.default.sink;
+    let own = configs.overrides.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
     let own: Vec<_> = own.map(|(tenant, own)| (Some(tenant), own.sink)).collect();
     std::iter::once((None, common)).chain(own).collect()
 }

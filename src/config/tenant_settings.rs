@@ -98,7 +98,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let encrypted_columns = reader.or("ENCRYPTED_COLUMNS", "ObjectId");
     let column_cipher = reader.or("COLUMN_CIPHER", "auto");
     let row_values = reader.or("ROW_VALUES", "typed");
-    let longest_row = reader.or::<NonZeroUsize>("MAX_ROW_BYTES", "1048576");
+    let max_row_bytes = reader.or::<NonZeroUsize>("MAX_ROW_BYTES", "1048576");
     let (Choice(layout), Choice(cipher), Choice(column_cipher)) = (layout?, cipher?, column_cipher?);
     let (Switch(allow_plaintext), Names(encrypted_columns)) = (allow_plaintext?, encrypted_columns?);
     let Columns(columns) = columns?;
@@ -109,7 +109,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             encrypted_columns,
             column_cipher,
             typed: matches!(row_values?, RowValues::Typed),
-            longest_row: longest_row?.get(),
+            max_row_bytes: max_row_bytes?.get(),
         },
     })
 }

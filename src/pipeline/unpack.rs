@@ -85,10 +85,10 @@ impl Unpacking {
         let (head, is_whole) = self.head()?;
         let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(RowsError::Layout)?;
         let mut text = Text::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
-        let longest = rules.rows.longest_row;
+        let longest = rules.rows.max_row_bytes;
         let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
         let mut past = SkipRows::new(self.first_row, longest);
-        let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, longest };
+        let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, max_bytes: longest };
         let mut bytes = Some(Bytes::from(head));
         loop {
             let decoders = &mut self.decoders;

@@ -34,7 +34,7 @@ pub struct RowRules {
     /// Whether metrics in strings become numbers, and `IsActive` a boolean.
     pub typed: bool,
     /// The longest line, in bytes, its end not counted.
-    pub longest_row: usize,
+    pub max_row_bytes: usize,
 }
 
 impl Default for RowRules {
@@ -44,7 +44,7 @@ impl Default for RowRules {
             encrypted_columns: vec!["ObjectId".into()],
             column_cipher: None,
             typed: true,
-            longest_row: 1 << 20,
+            max_row_bytes: 1 << 20,
         }
     }
 }
@@ -53,7 +53,7 @@ impl Default for RowRules {
 pub struct Decoder {
     columns: Columns,
     key: Option<ColumnKey>,
-    longest_row: usize,
+    max_row_bytes: usize,
     buffers: Buffers,
 }
 
@@ -158,7 +158,7 @@ impl Decoder {
     /// A decoder for files whose columns are encrypted with `key`; without one, encrypted values become null.
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
         let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
-        Self { columns: Columns::new(rules), key, longest_row: rules.longest_row, buffers: Buffers::default() }
+        Self { columns: Columns::new(rules), key, max_row_bytes: rules.max_row_bytes, buffers: Buffers::default() }
     }
 
     /// Decodes the lines of a block. Blank ones are no rows.
@@ -169,7 +169,7 @@ impl Decoder {
         let mut names = Names::new(&self.columns);
         let mut scratch = Scratch::default();
         for line in block.lines() {
-            if line.len() > self.longest_row {
+            if line.len() > self.max_row_bytes {
                 return Err(RowTooLong { row: rows.count() });
             }
             if is_blank(line) {

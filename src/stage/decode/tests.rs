@@ -204,7 +204,7 @@ fn an_encrypted_value_that_is_no_base64_or_no_text_is_a_bad_row() {
 
 #[test]
 fn a_line_over_the_limit_stops_the_block_and_is_named() {
-    let rules = RowRules { longest_row: 9, ..RowRules::default() };
+    let rules = RowRules { max_row_bytes: 9, ..RowRules::default() };
     let decoder = Decoder::new(&rules, None);
     assert!(decoder.rows(&b"\n{\"a\":123}\r\n".to_vec().into()).is_ok());
     assert_eq!(decoder.rows(&b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec().into()), Err(RowTooLong { row: 1 }));
