@@ -1,7 +1,7 @@
 //! Cuts decoded rows into batches, the unit of delivery.
 //!
-//! Where a batch ends depends on the rows and the limits alone, never on the blocks in which the rows arrive. So a file that
-//! is read again gives the same batches, and its messages have the same ids.
+//! Where a batch ends depends on the rows and the limits alone, never on the blocks in which the rows arrive. So a file
+//! that is read again gives the same batches, and its messages have the same ids.
 
 use std::num::NonZeroUsize;
 
@@ -19,8 +19,8 @@ pub struct BatchLimits {
     pub rows: NonZeroUsize,
     /// The maximum size of the text of the rows, in bytes. A single row may be larger.
     pub bytes: NonZeroUsize,
-    /// The maximum size of the batch's message, in bytes, if the sink has a limit. A single row may be larger if the file
-    /// is continued with a sink that has a higher limit.
+    /// The maximum size of the batch's message, in bytes, if the sink has a limit. A single row may be larger if the
+    /// file is continued with a sink that has a higher limit.
     pub message: Option<NonZeroUsize>,
 }
 
@@ -117,8 +117,8 @@ enum Row<'a> {
 }
 
 impl Batches {
-    /// Begins at row `first_row`. A message has `envelope` bytes in addition to its rows; the sink accepts messages of at
-    /// most `max_message` bytes. Any number of bad rows is allowed.
+    /// Begins at row `first_row`. A message has `envelope` bytes in addition to its rows; the sink accepts messages of
+    /// at most `max_message` bytes. Any number of bad rows is allowed.
     pub fn new(limits: BatchLimits, first_row: u64, envelope: usize, max_message: Option<NonZeroUsize>) -> Self {
         let limits = limits.within(max_message);
         let room = |max: NonZeroUsize| max.get().saturating_sub(envelope);

@@ -59,8 +59,8 @@ pub async fn deliver_file(
     work: &mut dyn Work,
 ) -> Result<(), FileError> {
     let (first_row, mut bad_rows) = (work.record().next_row, work.record().bad_rows);
-    // Batches end where those of the first run did, whatever the settings are now, so that the same rows keep their message
-    // ids. The only exception: a batch that is too large for the current sink ends earlier.
+    // Batches end where those of the first run did, whatever the settings are now, so that the same rows keep their
+    // message ids. The only exception: a batch that is too large for the current sink ends earlier.
     let envelope = envelope_bytes(job.drop, job.file, job.is_identified());
     let batches = Batches::new(work.record().batch, first_row, envelope, sink.largest_message())
         .allow_bad_rows(job.limits.bad_rows_allowed, bad_rows);

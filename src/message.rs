@@ -1,7 +1,7 @@
 //! The messages that are sent to receivers: those about a drop, and the one that `vivadrop check` sends.
 //!
-//! `schema/messages.v1.json` is the contract with every receiver. A message's id depends on its content alone, however often
-//! it is sent. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
+//! `schema/messages.v1.json` is the contract with every receiver. A message's id depends on its content alone, however
+//! often it is sent. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
 
 mod rows_text;
 mod size;
@@ -154,8 +154,9 @@ impl Message {
         Self::new(id, "viva.insights.drop.completed", data)
     }
 
-    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the drop's file versions at
-    /// that time. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends in `…`.
+    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the drop's file versions
+    /// at that time. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends in
+    /// `…`.
     pub fn failed(
         drop: &DropFacts,
         versions: &[FileVersion],

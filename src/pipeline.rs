@@ -1,18 +1,19 @@
 //! From the bytes of a file to its rows: the stages, connected by streams.
 //!
-//! Bytes are pulled. A reader fetches ranges ahead; one thread decrypts, decompresses and cuts lines; a worker pool decodes
-//! blocks. Each waits when the next one has enough work (back-pressure), so memory does not depend on the size of a file:
+//! Bytes are pulled. A reader fetches ranges ahead; one thread decrypts, decompresses and cuts lines; a worker pool
+//! decodes blocks. Each waits when the next one has enough work (back-pressure), so memory does not depend on the size
+//! of a file:
 //!
 //! ```text
-//!   range_bytes x (in_flight + 1)                      ReadWindow: ranges being fetched or waiting, and one being decrypted
+//!   range_bytes x (in_flight + 1)                      ReadWindow: ranges being fetched or read
 //! + 0.1 MiB                                            tables of inflate
 //! + 0.4 MiB x (2 x BLOCKS_AHEAD + 3 + 2 x decoders)    buffers of blocks and of their rows, reused until the file ends
 //! + message x (in_flight + 1)                          Limits: batches being delivered; none in `vivadrop decode`
 //! ```
 //!
-//! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and spare
-//! room; for a longer line, up to twice that line. A message is `BATCH_BYTES` of rows, or a single larger row. With the
-//! default settings on two cores, that is 14 MiB, and about 8 MiB of messages.
+//! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and
+//! spare room; for a longer line, up to twice that line. A message is `BATCH_BYTES` of rows, or a single larger row.
+//! With the default settings on two cores, that is 14 MiB, and about 8 MiB of messages.
 
 mod unpack;
 mod worker_pool;
@@ -101,8 +102,8 @@ impl RowsError {
     }
 }
 
-/// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`] count
-/// from the start of the block.
+/// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`]
+/// count from the start of the block.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,

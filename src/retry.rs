@@ -29,8 +29,8 @@ impl RetryBudget {
         Self { first_wait: Duration::from_millis(500), max_wait: Duration::from_secs(30), total }
     }
 
-    /// The wait after attempt `number`, counted from 1. `jitter` is a random number from 0 to 1: clients that failed at the
-    /// same time do not retry at the same time.
+    /// The wait after attempt `number`, counted from 1. `jitter` is a random number from 0 to 1: clients that failed at
+    /// the same time do not retry at the same time.
     fn wait(&self, number: u32, jitter: f64) -> Duration {
         let bound = self.first_wait.saturating_mul(1 << (number - 1).min(20)).min(self.max_wait);
         bound.mul_f64(jitter)
@@ -44,7 +44,8 @@ pub enum Attempt<T, E> {
     Done(T),
     /// The attempt failed, and so would any other.
     Permanent(E),
-    /// The attempt failed, and another may succeed. The other side may have asked to wait this long before it (`Retry-After`).
+    /// The attempt failed, and another may succeed. The other side may have asked to wait this long before it
+    /// (`Retry-After`).
     Transient(E, Option<Duration>),
 }
 
@@ -57,7 +58,8 @@ pub enum GaveUp<E> {
     BudgetSpent(E, u32),
 }
 
-/// Calls `attempt`, with the number of the attempt from 1, until it succeeds, fails permanently, or the budget is spent.
+/// Calls `attempt`, with the number of the attempt from 1, until it succeeds, fails permanently, or the budget is
+/// spent.
 pub async fn retry<T, E, F>(budget: RetryBudget, mut attempt: impl FnMut(u32) -> F) -> Result<T, GaveUp<E>>
 where
     F: Future<Output = Attempt<T, E>>,
@@ -78,8 +80,8 @@ where
     unreachable!("the range of attempts has no end")
 }
 
-/// Parses a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Returns how long to wait from `now` on: no time
-/// if the date has passed. Returns `None` if the header is invalid.
+/// Parses a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Returns how long to wait from `now` on:
+/// no time if the date has passed. Returns `None` if the header is invalid.
 pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

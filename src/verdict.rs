@@ -1,7 +1,7 @@
 //! What a failure means: *retry* or *set aside*.
 //!
-//! Every error that can stop a file or a drop has a `verdict()` method, an exhaustive match. The HTTP status for the Functions
-//! host, the retries and the ledger all use it, so that they always agree.
+//! Every error that can stop a file or a drop has a `verdict()` method, an exhaustive match. The HTTP status for the
+//! Functions host, the retries and the ledger all use it, so that they always agree.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// What a failure means for the file or drop that it stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The failure may be transient. The run stops here without losing anything, and the Functions host is asked to send the
-    /// event again.
+    /// The failure may be transient. The run stops here without losing anything, and the Functions host is asked to
+    /// send the event again.
     Retry,
     /// A retry cannot help. This is recorded and announced once, and the Functions host is told that the event is done.
     SetAside(Reason),

@@ -15,7 +15,8 @@ pub struct RowsText {
 }
 
 impl RowsText {
-    /// Creates a text without rows in an empty buffer, and reserves `reserved` bytes for the head. A longer head costs a copy.
+    /// Creates a text without rows in an empty buffer, and reserves `reserved` bytes for the head. A longer head costs
+    /// a copy.
     pub fn new(reserved: usize, mut buffer: Buffer) -> Self {
         buffer.resize(reserved, 0);
         Self { buffer, reserved }

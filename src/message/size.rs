@@ -3,7 +3,8 @@
 use super::{BadRow, DropFacts};
 use crate::drop::FileVersion;
 
-/// A rows message without the values that differ between files or batches. The id and the timestamp always have this size.
+/// A rows message without the values that differ between files or batches. The id and the timestamp always have this
+/// size.
 const FIXED: &str = concat!(
     r#"{"id":"msg_00000000000000000000000000000000","type":"viva.insights.rows","timestamp":"2026-11-22T00:00:00Z","#,
     r#""data":{"drop":,"file":,"firstRow":,"endRow":,"identified":,"rows":[]}}"#,

@@ -1,8 +1,9 @@
-//! A worker pool that runs jobs on several threads and yields their results in the order of the jobs. It knows nothing of what
-//! the jobs do.
+//! A worker pool that runs jobs on several threads and yields their results in the order of the jobs. It knows nothing
+//! of what the jobs do.
 //!
-//! Waking a thread takes time from the thread that wakes it, and the one that submits the jobs has the most work of all. So
-//! threads are rarely woken: another worker starts only when jobs pile up, and the consumer is woken once per result.
+//! Waking a thread takes time from the thread that wakes it, and the one that submits the jobs has the most work of
+//! all. So threads are rarely woken: another worker starts only when jobs pile up, and the consumer is woken once per
+//! result.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,9 +22,9 @@ use tokio::{
 
 /// The submitting end of a worker pool.
 ///
-/// Workers run on tokio's blocking threads, of which there are hundreds: enough for the few files that a process works on at
-/// once. One worker stays until this is dropped and all jobs are done. More start when jobs pile up, and stop when no job
-/// waits.
+/// Workers run on tokio's blocking threads, of which there are hundreds: enough for the few files that a process works
+/// on at once. One worker stays until this is dropped and all jobs are done. More start when jobs pile up, and stop
+/// when no job waits.
 pub(super) struct WorkerPool<I, R> {
     max_workers: usize,
     /// The number of waiting jobs from which on another worker is started.
@@ -184,7 +185,8 @@ impl<R> OrderedResults<R> {
                 Some(result) => {
                     self.early.insert(result.number, result);
                 }
-                // A missing result is an error, not the end: otherwise a file would be reported complete with rows missing.
+                // A missing result is an error, not the end: otherwise a file would be reported complete with rows
+                // missing.
                 None if self.next < self.submitted.load(Ordering::Relaxed) => return Some(Err(Panicked)),
                 None => return None,
             }
