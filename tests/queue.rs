@@ -21,7 +21,7 @@ use vivadrop::{
 use support::{
     azurite::{self, Azurite},
     gateway::{Fate, Gateway},
-    message::of_rows,
+    message::rows_message,
     queue::QueueEnd,
 };
 
@@ -67,7 +67,7 @@ fn sink(account: &str, end: &QueueEnd, patience: RetryBudget) -> Queue {
 /// A message of one row, whose text has so many bytes.
 fn message_of(row: u64, bytes: usize) -> Message {
     let text = format!(r#"{{"row":{row},"text":"{}"}}"#, "ü<&>".repeat(bytes / 5));
-    of_rows(row..row + 1, &text)
+    rows_message(row..row + 1, &text)
 }
 
 fn message(row: u64) -> Message {

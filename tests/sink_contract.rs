@@ -34,7 +34,7 @@ use vivadrop::{
 use support::{
     azurite,
     gateway::{self, Gateway},
-    message::{facts, of_rows},
+    message::{facts, rows_message},
     queue::QueueEnd,
 };
 
@@ -240,7 +240,7 @@ fn rows_of(body: &[u8]) -> Vec<String> {
 }
 
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
-    of_rows(range, &rows.join(","))
+    rows_message(range, &rows.join(","))
 }
 
 /// `row` with enough of it that a message is written in several pieces.

@@ -18,7 +18,7 @@ use vivadrop::{
     verdict::{Reason, Verdict},
 };
 
-use support::message::of_rows;
+use support::message::rows_message;
 
 const MOMENT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webh
 /// Rows `first..first + 2` of a drop.
 fn message(first: u64) -> Message {
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
-    of_rows(first..first + 2, &rows)
+    rows_message(first..first + 2, &rows)
 }
 
 fn header(received: &Received, number: usize, name: &str) -> Option<String> {
