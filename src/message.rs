@@ -49,7 +49,8 @@ impl MessageId {
         &self.0
     }
 
-    /// Hashes `parts`. Each part is prefixed with its length, so that different lists never hash the same bytes.
+    /// The id for `parts`, their hash. Each part is prefixed with its length, so that different lists never hash the
+    /// same bytes.
     fn hash(parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
@@ -87,7 +88,7 @@ pub struct DropFacts {
 pub struct BadRow {
     /// The number of the row within its file, from 0.
     pub row: u64,
-    /// Why it could not be decoded. Contains nothing of the row's content.
+    /// Why the row could not be decoded. Contains nothing of its content.
     pub reason: String,
 }
 
@@ -154,9 +155,9 @@ impl Message {
         Self::new(id, "viva.insights.drop.completed", data)
     }
 
-    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the drop's file versions
-    /// at that time. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends in
-    /// `…`.
+    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the file versions that
+    /// this applies to. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends
+    /// in `…`.
     pub fn failed(
         drop: &DropFacts,
         versions: &[FileVersion],

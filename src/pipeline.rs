@@ -143,7 +143,7 @@ impl RowsStream {
                 Some(Err(RowsError::RowTooLong { row: self.next_row + row, max_bytes: self.max_row_bytes }))
             }
             Some(Err(Panicked)) => Some(Err(RowsError::Panicked)),
-            // The decoders end after the unpacking thread.
+            // The results end after the unpacking thread, which submits the jobs.
             None => match self.unpacking.take()?.await {
                 Ok(Ok(())) => None,
                 Ok(Err(End::Failed(error))) => Some(Err(error)),

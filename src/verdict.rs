@@ -13,7 +13,8 @@ pub enum Verdict {
     /// The failure may be transient. The run stops here without losing anything, and the Functions host is asked to
     /// send the event again.
     Retry,
-    /// A retry cannot help. This is recorded and announced once, and the Functions host is told that the event is done.
+    /// A retry cannot help. This is recorded and announced once, and the event is reported to the Functions host as
+    /// done.
     SetAside(Reason),
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Unpacking {
 pub(super) enum End {
     /// The file cannot be read or unpacked.
     Failed(RowsError),
-    /// Nobody waits for the rows any more.
+    /// The consumer of the rows is gone.
     ConsumerGone,
 }
 
