@@ -1,14 +1,13 @@
 //! The stages of the pipeline, one module each: from the bytes of a file to batches of rows.
 //!
 //! ```text
-//!   bytes ──▶ RemoveLayers ──▶ Window ──▶ LineBlocks ──▶ SkipRows ──▶ Decoder ──▶ Batches
-//!             Decrypt, Gunzip  text       blocks of      rows after   rows        batches
-//!                                         lines          checkpoint
+//!   bytes ──▶ RemoveLayers ──text──▶ LineBlocks ──blocks──▶ SkipRows ──blocks──▶ Decoder ──rows──▶ Batches ──batches──▶
+//!             (Decrypt, Gunzip)
 //! ```
 //!
-//! A stage does no I/O and knows nothing of the other stages: [`pipeline`](crate::pipeline) connects them. The first ones do
-//! one bounded piece of work per call and return how much text they appended to a [`Window`]; they are called again until
-//! that is 0. So the caller can stop after any piece, and a small input that expands a thousandfold cannot fill the memory.
+//! A stage does no I/O; [`pipeline`](crate::pipeline) connects the stages. `RemoveLayers` appends one bounded piece of text per
+//! call to the window of `LineBlocks`, and returns the length of the piece; it is called again until that is 0. So blocks
+//! leave the window between two pieces, and a small input that expands a thousandfold does not fill the memory.
 //!
 //! | module | contents |
 //! |---|---|

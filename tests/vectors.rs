@@ -55,7 +55,7 @@ async fn decode(case: Case) -> Result<(), String> {
         return Err(format!("shows {shown} on stderr"));
     }
     if ended.code != Some(case.about.exit) {
-        return Err(format!("exit code {:?}, expected {}: {said}", ended.code, case.about.exit));
+        return Err(format!("exit code {:?}, expected {}: {stderr}", ended.code, case.about.exit));
     }
     if !ended.stdout.is_empty() && !ended.stdout.ends_with('\n') {
         return Err("the last row has no line feed".into());

@@ -1,4 +1,4 @@
-//! The thread that turns the bytes of one file into blocks of lines: it decrypts, inflates and cuts.
+//! The thread that turns the bytes of one file into blocks of lines: it decrypts, decompresses and splits.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -89,6 +89,7 @@ impl Unpacking {
         })
     }
 
+    /// Reads the file to its end.
     fn unpack(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
         let (head, is_whole_file) = self.head()?;
         let layout = detect_layout(&head, is_whole_file, key, &rules.layout).map_err(RowsError::Layout)?;
@@ -100,26 +101,30 @@ impl Unpacking {
         while let Some(chunk) = bytes {
             let mut input = &chunk[..];
             while layers.push(&mut input, lines.window())? > 0 {
-                while let Some(block) = lines.next_block() {
-                    self.send(skip.push(block)?)?;
-                }
+                self.send_blocks(&mut lines, &mut skip)?;
             }
             bytes = self.next()?;
         }
         while layers.finish(lines.window())? > 0 {
-            while let Some(block) = lines.next_block() {
-                self.send(skip.push(block)?)?;
-            }
+            self.send_blocks(&mut lines, &mut skip)?;
         }
         if let Some(block) = lines.finish() {
-            self.send(skip.push(block)?)?;
+            self.send(block, &mut skip)?;
         }
         Ok(())
     }
 
-    /// Gives a block to the decoders, if there is one.
-    fn send(&mut self, block: Option<Block>) -> Result<(), Stop> {
-        if let Some(block) = block {
+    /// Gives the decoders the blocks that are complete.
+    fn send_blocks(&mut self, lines: &mut LineBlocks, skip: &mut SkipRows) -> Result<(), Stop> {
+        while let Some(block) = lines.next_block() {
+            self.send(block, skip)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the decoders a block, without the rows that are skipped. Waits until the worker pool has a permit.
+    fn send(&mut self, block: Block, skip: &mut SkipRows) -> Result<(), Stop> {
+        if let Some(block) = skip.push(block)? {
             self.decoders.push(block)?;
         }
         Ok(())

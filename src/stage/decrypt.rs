@@ -63,7 +63,7 @@ pub struct Decrypt {
     decrypted: usize,
 }
 
-/// The state of the cipher, on the heap: a value that is moved leaves a copy of the key behind.
+/// The state of the cipher. It is on the heap, because moving it would leave copies of the key on the stack.
 enum Mode {
     Ctr(Box<Ctr>),
     Cbc(Box<Cbc>),
@@ -81,7 +81,7 @@ impl Decrypt {
         Self { mode, buffer, consumed: 0, decrypted: 0 }
     }
 
-    /// Decrypts at most [`PIECE_BYTES`] of `input`, and advances it behind them. The result is appended to
+    /// Decrypts at most [`PIECE_BYTES`] of `input`, and advances it past them. The result is appended to
     /// [`Self::plaintext`], except for a last block that may be padding.
     pub fn push(&mut self, input: &mut &[u8]) {
         let (piece, rest) = input.split_at(input.len().min(PIECE_BYTES));
@@ -186,7 +186,7 @@ mod tests {
         for mut piece in pieces {
             while !piece.is_empty() {
                 decrypt.push(&mut piece);
-                // Leaves a byte of it, as a caller may.
+                // Leaves one byte, because a caller need not consume all of it.
                 let count = decrypt.plaintext().len().saturating_sub(1);
                 text.extend_from_slice(&decrypt.plaintext()[..count]);
                 decrypt.consume(count);

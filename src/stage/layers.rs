@@ -38,7 +38,7 @@ impl RemoveLayers {
     }
 
     /// Appends the next piece of text to `window`, at most [`PIECE_BYTES`](super::PIECE_BYTES), and returns its length.
-    /// Advances `input` behind the bytes that it has read.
+    /// Advances `input` past the bytes that it has read.
     ///
     /// Returns 0 when all of `input` is used. Call it in a loop until then: there may be more text when `input` is empty.
     pub fn push(&mut self, input: &mut &[u8], window: &mut Window) -> Result<usize, Damage> {

@@ -6,7 +6,7 @@ use crate::Error;
 /// less than a branch on the length that is hard to predict.
 pub(crate) const COPY_BYTES: usize = 48;
 
-/// Copies `length` bytes from `distance` bytes before `out` to `out`. Overwrites up to [`COPY_BYTES`] bytes behind them.
+/// Copies `length` bytes from `distance` bytes before `out` to `out`. Overwrites up to [`COPY_BYTES`] bytes after them.
 #[inline(always)]
 pub(crate) fn copy_back(text: &mut [u8], out: usize, distance: usize, length: usize) -> Result<(), Error> {
     let from = out.checked_sub(distance).ok_or(Error::Deflate)?;

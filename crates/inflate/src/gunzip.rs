@@ -69,7 +69,7 @@ impl Gunzip {
     }
 
     /// Decompresses the next piece of text, at most [`PIECE_BYTES`](crate::PIECE_BYTES), and appends it to `window`. Advances
-    /// `input` behind the bytes that it has read, and returns the length of the piece.
+    /// `input` past the bytes that it has read, and returns the length of the piece.
     ///
     /// Returns 0 when all of `input` is used. Call it in a loop until then: the decoder also buffers some bytes of the input, so
     /// there may be more text when `input` is empty.

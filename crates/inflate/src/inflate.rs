@@ -54,7 +54,7 @@ impl Inflate {
         }
     }
 
-    /// Decompresses the next piece of text, at most [`PIECE_BYTES`], and appends it to `window`. Advances `input` behind the
+    /// Decompresses the next piece of text, at most [`PIECE_BYTES`], and appends it to `window`. Advances `input` past the
     /// bytes that it has read, and returns the length of the piece.
     ///
     /// Returns 0 when all of `input` is used, or when the data [is complete](Self::is_complete).

@@ -10,7 +10,7 @@
 //!   shorter text.
 //! - **Without I/O**: the input arrives as slices, cut anywhere.
 //!
-//! A call of [`Gunzip::push`] decompresses one piece, advances the input behind the bytes that it used, and returns how many
+//! A call of [`Gunzip::push`] decompresses one piece, advances the input past the bytes that it used, and returns how many
 //! bytes of text it appended to the window. It returns 0 when it has used all of the input:
 //!
 //! ```

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `buffer` | its lowest `count` bits are the next bits of the stream; the bits above them are the stream bits that follow, then 0 |
 //! | `count` | 56 to 63 after `fill!`, when all 64 bits of `buffer` are bits of the stream |
-//! | `input` | begins with the byte that belongs behind the `count` bits |
+//! | `input` | starts with the byte that follows the `count` bits |
 //! | `entry` | the table entry for the next bits, which are not consumed yet |
 //! | `out` | at most `limit` at the start of a round, below `limit + SLACK_BYTES` at its end |
 //!
@@ -38,8 +38,8 @@ use crate::{
     window,
 };
 
-/// How far behind `limit` one round of the loop can write: seven bytes for literals, the longest copy, and the bytes that a
-/// copy overwrites behind itself.
+/// How far past `limit` one round of the loop can write: seven bytes of literals, the longest copy, and the bytes that a copy
+/// overwrites past its end.
 pub(crate) const SLACK_BYTES: usize = 7 + 258 + COPY_BYTES;
 
 const _: () = assert!(SLACK_BYTES <= window::SLACK_BYTES);
@@ -66,7 +66,8 @@ fn lookup<const BITS: u32, const ENTRIES: usize>(table: &[u32; ENTRIES], buffer:
     table[(buffer & ((1 << BITS) - 1)) as usize]
 }
 
-/// The entry of the subtable that `reference` refers to. `buffer` begins with the bits behind the index of the main table.
+/// The entry of the subtable that `reference` refers to. `buffer` starts with the bits that follow the
+/// index of the main table.
 fn lookup_in_subtable<const ENTRIES: usize>(table: &[u32; ENTRIES], reference: u32, buffer: u64) -> u32 {
     table[(value(reference) + (buffer & ((1 << middle(reference)) - 1)) as usize) % ENTRIES]
 }
@@ -74,7 +75,7 @@ fn lookup_in_subtable<const ENTRIES: usize>(table: &[u32; ENTRIES], reference: u
 /// Decodes symbols of a block, and writes their text to `text` from the index `at` on, which it advances.
 ///
 /// Stops when `at` is above `limit`; it is then below `limit` + [`SLACK_BYTES`]. `text` must have that much room. The bytes
-/// of `text` behind `at` have arbitrary values afterwards.
+/// of `text` from `at` on have arbitrary values afterwards.
 #[inline(never)]
 pub(crate) fn inflate(
     tables: &Tables,
@@ -90,8 +91,8 @@ pub(crate) fn inflate(
     let (mut input, mut out) = (*bytes, *at);
     let Bits { mut buffer, mut count } = *pending;
 
-    // Puts the next eight bytes behind the `count` bits, and consumes the bytes that fit completely. The bits of the byte that
-    // fits partly stay above `count`; the next `fill!` puts the same bits there again.
+    // Adds the next eight bytes above the `count` bits, and consumes the bytes that fit completely. The bits of the byte that
+    // fits partly stay above `count`; the next `fill!` adds the same bits there again.
     macro_rules! fill {
         () => {
             match input.first_chunk::<8>() {
@@ -253,7 +254,7 @@ fn next_symbol(tables: &Tables, pending: &mut Bits) -> Result<Option<Symbol>, Er
 }
 
 /// Consumes the bits of the code whose entry in the main table is `entry`. Returns its entry, from the subtable if it has one,
-/// and the buffer that begins with the bits of that entry.
+/// and the buffer that starts with the bits of that entry.
 fn consume_code<const ENTRIES: usize>(
     table: &[u32; ENTRIES],
     mut entry: u32,

@@ -17,7 +17,7 @@ pub const PIECE_BYTES: usize = 64 << 10;
 /// The largest distance that a copy can refer back to (RFC 1951, section 2).
 const HISTORY_BYTES: usize = 32 << 10;
 
-/// How many bytes behind a piece the inner loop may overwrite with arbitrary values.
+/// How many bytes after a piece the inner loop may overwrite with arbitrary values.
 pub(crate) const SLACK_BYTES: usize = 320;
 
 /// The capacity of [`Window::new`].
@@ -87,7 +87,7 @@ impl Window {
         taken
     }
 
-    /// Appends a piece of `input` as it is, for text that is not compressed. Advances `input` behind it, and returns its
+    /// Appends a piece of `input` as it is, for text that is not compressed. Advances `input` past it, and returns its
     /// length: 0 if `input` is empty.
     pub fn write(&mut self, input: &mut &[u8]) -> usize {
         let (piece, rest) = input.split_at(input.len().min(PIECE_BYTES));
@@ -116,7 +116,7 @@ impl Window {
         self.history = self.end;
     }
 
-    /// Makes room for a piece behind the text.
+    /// Makes room for a piece after the text.
     fn make_room(&mut self) {
         if self.end + PIECE_BYTES + SLACK_BYTES <= self.buffer.len() {
             return;

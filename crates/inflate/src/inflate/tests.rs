@@ -36,7 +36,7 @@ fn inflate_with(bytes: &[u8], pieces: &[usize], mut after_piece: impl FnMut(&mut
     let (mut inflate, mut window) = (Inflate::new(), Window::new());
     let mut rest = bytes;
     for piece in pieces.iter().cycle() {
-        let (mut input, behind) = rest.split_at((*piece).min(rest.len()));
+        let (mut input, remaining) = rest.split_at((*piece).min(rest.len()));
         loop {
             match inflate.push(&mut input, &mut window) {
                 Err(_) => return Outcome::Error,
@@ -50,13 +50,13 @@ fn inflate_with(bytes: &[u8], pieces: &[usize], mut after_piece: impl FnMut(&mut
         }
         if inflate.is_complete() {
             let read_ahead = std::iter::from_fn(|| inflate.byte_after_end(&mut &[][..])).count();
-            return Outcome::Complete(text, bytes.len() - behind.len() - input.len() - read_ahead);
+            return Outcome::Complete(text, bytes.len() - remaining.len() - input.len() - read_ahead);
         }
         assert!(input.is_empty());
-        if behind.is_empty() {
+        if remaining.is_empty() {
             return Outcome::Truncated;
         }
-        rest = behind;
+        rest = remaining;
     }
     unreachable!("`pieces` is not empty")
 }
@@ -121,8 +121,8 @@ proptest! {
         pieces in pieces(),
     ) {
         let bytes = deflated(&text, level, flush_every);
-        let behind = [&bytes[..], b"what follows"].concat();
-        prop_assert!(inflate(&behind, &pieces) == Outcome::Complete(text, bytes.len()));
+        let followed = [&bytes[..], b"other bytes"].concat();
+        prop_assert!(inflate(&followed, &pieces) == Outcome::Complete(text, bytes.len()));
     }
 
     #[test]
