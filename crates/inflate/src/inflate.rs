@@ -98,24 +98,23 @@ impl Inflate {
     }
 
     /// Decodes until `end` is above `limit`, the input is used up, or the data is complete.
-    fn decode(&mut self, input: &mut &[u8], text: &mut [u8], end: &mut usize, limit: usize) -> Result<Stop, Error> {
-        loop {
+    fn decode(&mut self, input: &mut &[u8], text: &mut [u8], end: &mut usize, limit: usize) -> Result<(), Error> {
+        while self.state != State::End {
             let next = match self.state {
                 State::Symbols => match symbols::inflate(&self.tables, &mut self.pending, input, text, end, limit)? {
                     Stop::End => Some(self.after_block()),
-                    stop => return Ok(stop),
+                    Stop::Input | Stop::Output => None,
                 },
                 State::Stored { left: 0 } => Some(self.after_block()),
-                State::Stored { .. } if *end > limit => return Ok(Stop::Output),
                 State::Stored { left } => self.copy_stored(left, input, text, end, limit),
-                State::End => return Ok(Stop::End),
                 _ => self.read_header(input)?,
             };
             match next {
                 Some(next) => self.state = next,
-                None => return Ok(Stop::Input),
+                None => break,
             }
         }
+        Ok(())
     }
 
     fn after_block(&mut self) -> State {
@@ -127,7 +126,7 @@ impl Inflate {
         }
     }
 
-    /// Copies text of a stored block, as much as there is input and room for. Returns `None` if it needs more input.
+    /// Copies text of a stored block, as much as there is input and room for. Returns `None` if it needs more input or room.
     fn copy_stored(
         &mut self,
         left: usize,
@@ -136,6 +135,9 @@ impl Inflate {
         end: &mut usize,
         limit: usize,
     ) -> Option<State> {
+        if *end > limit {
+            return None;
+        }
         if let Some(byte) = self.pending.byte() {
             text[*end] = byte;
             *end += 1;

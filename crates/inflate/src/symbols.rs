@@ -10,7 +10,7 @@
 //! - The branch between literal and copy remains. A loop without any branch took 1.16 s, because every symbol waited for the
 //!   longest path.
 //!
-//! Invariants of the loop in [`inflate`]; those of the table entries are in [`entry`](crate::entry):
+//! Invariants of the loop in [`inflate`]; those of the table entries are in [`entry`]:
 //!
 //! | value | invariant |
 //! |---|---|
@@ -53,7 +53,7 @@ pub(crate) struct Tables {
 /// Why decoding stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The block, or all of the data, is at its end.
+    /// The block is at its end.
     End,
     /// The next symbol needs more input.
     Input,

@@ -72,6 +72,16 @@ impl Window {
     ///
     /// # Panics
     /// If the text is shorter than `count` bytes.
+    ///
+    /// ```
+    /// let mut window = inflate::Window::new();
+    /// window.write(&mut &b"one\ntwo\nthr"[..]);
+    ///
+    /// let mut buffer = Vec::new();
+    /// let lines = window.take(8, &mut buffer);
+    /// assert_eq!(buffer[lines], *b"one\ntwo\n");
+    /// assert_eq!(window.text(), b"thr");
+    /// ```
     pub fn take(&mut self, count: usize, spare: &mut Vec<u8>) -> Range<usize> {
         assert!(count <= self.text().len(), "the text is shorter than {count} bytes");
         let taken = self.start..self.start + count;
