@@ -1,65 +1,60 @@
-//! Buffers that are used again. A file of any size then takes memory from the system once, and what the allocator does with
-//! memory that is given back (ours zeroes it) is done once as well.
+//! A pool of reusable buffers, so that a file of any size allocates its memory once. Our allocator zeroes memory that is
+//! freed, which would otherwise cost time for every block.
 
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Gives out buffers. They come back when they are dropped, whichever thread that happens on; so there are never more of
-/// them than were out at once.
+/// A pool of buffers. A buffer returns to its pool when it is dropped, on whichever thread that happens. So a pool never has
+/// more buffers than were in use at once.
 #[derive(Clone, Default)]
 pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// Bytes in a buffer that goes back to where it was given out.
+/// A buffer, which returns to its pool when it is dropped. Dereferences to the `Vec` of its bytes.
 #[derive(Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
-    home: Option<Buffers>,
+    /// `None` if the buffer belongs to no pool.
+    pool: Option<Buffers>,
 }
 
 impl Buffers {
-    /// An empty buffer with room for `capacity` bytes.
+    /// Takes an empty buffer with a capacity of at least `capacity` bytes.
     pub fn take(&self, capacity: usize) -> Buffer {
-        let mut buffer = self.again();
+        let mut buffer = self.take_uncleared();
         buffer.clear();
         buffer.reserve(capacity);
         buffer
     }
 
-    /// A buffer that is filled with at least `length` bytes, whatever they are.
-    pub fn take_filled(&self, length: usize) -> Buffer {
-        let mut buffer = self.again();
-        if buffer.len() < length {
-            buffer.resize(length, 0);
-        }
-        buffer
+    /// Takes a buffer with the contents that it was returned with, or a new, empty one. This saves clearing the buffer and
+    /// filling it again, if the caller overwrites it anyway.
+    pub fn take_uncleared(&self) -> Buffer {
+        let bytes = self.returned().pop().unwrap_or_default();
+        Buffer { bytes, pool: Some(self.clone()) }
     }
 
-    /// The buffer that came back last, as it was; or a new one.
-    fn again(&self) -> Buffer {
-        Buffer { bytes: self.at_home(Vec::pop).unwrap_or_default(), home: Some(self.clone()) }
-    }
-
-    fn at_home<T>(&self, work: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The buffers that are not in use.
+    fn returned(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(home) = &self.home {
+        if let Some(pool) = &self.pool {
             let bytes = std::mem::take(&mut self.bytes);
-            home.at_home(|buffers| buffers.push(bytes));
+            pool.returned().push(bytes);
         }
     }
 }
 
 impl<T: Into<Vec<u8>>> From<T> for Buffer {
-    /// Bytes that go back nowhere.
+    /// Wraps bytes that belong to no pool.
     fn from(bytes: T) -> Self {
-        Self { bytes: bytes.into(), home: None }
+        Self { bytes: bytes.into(), pool: None }
     }
 }
 
@@ -78,6 +73,7 @@ impl DerefMut for Buffer {
 }
 
 impl Clone for Buffer {
+    /// Copies the bytes to a buffer that belongs to no pool.
     fn clone(&self) -> Self {
         Self::from(self.bytes.clone())
     }
@@ -92,7 +88,7 @@ impl PartialEq for Buffer {
 impl Eq for Buffer {}
 
 impl fmt::Debug for Buffer {
-    /// How much there is, and nothing of what it says.
+    /// Prints the length, but not the bytes, which are confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.bytes.len())
     }
@@ -103,20 +99,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_that_comes_back_is_given_out_again_empty() {
+    fn a_returned_buffer_is_reused_empty() {
         let buffers = Buffers::default();
         let mut first = buffers.take(10);
         first.extend_from_slice(b"some text");
-        let place = first.as_ptr();
+        let address = first.as_ptr();
         let second = buffers.take(10);
-        assert_ne!(second.as_ptr(), place);
+        assert_ne!(second.as_ptr(), address);
         drop(first);
-        let again = buffers.take(5);
-        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        let reused = buffers.take(5);
+        assert_eq!((reused.as_ptr(), reused.len()), (address, 0));
     }
 
     #[test]
-    fn a_buffer_outlives_where_it_came_from() {
+    fn a_buffer_may_be_taken_with_its_old_contents() {
+        let buffers = Buffers::default();
+        buffers.take(10).extend_from_slice(b"some text");
+        assert_eq!(*buffers.take_uncleared(), b"some text");
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_pool() {
         let mut buffer = Buffers::default().take(0);
         buffer.push(7);
         assert_eq!(*buffer, [7]);

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
-    stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    stage::decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
     wipe::with_stack_wiped,
 };
 
@@ -31,7 +31,7 @@ const KEYSTREAM_BYTES: usize = 256;
 
 /// The Column key, prepared for many short values.
 pub(super) struct ColumnKey {
-    iv: [u8; BLOCK_BYTES],
+    iv: [u8; AES_BLOCK_BYTES],
     aes: Box<Aes256>,
     /// The start of the keystream of counter mode. All values have the same IV, and so the same keystream.
     keystream: Box<Zeroizing<[u8; KEYSTREAM_BYTES]>>,
@@ -100,7 +100,7 @@ impl ColumnKey {
 
     /// Returns false if the length or the padding is invalid.
     fn cbc(&self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> bool {
-        if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK_BYTES) {
+        if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(AES_BLOCK_BYTES) {
             return false;
         }
         plaintext.extend_from_slice(ciphertext);
@@ -113,7 +113,7 @@ impl ColumnKey {
 }
 
 /// Counter mode from its start. Borrows the key instead of copying it.
-fn ctr<'a>(aes: &'a Aes256, iv: &[u8; BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
+fn ctr<'a>(aes: &'a Aes256, iv: &[u8; AES_BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
     ctr::Ctr128BE::from_core(ctr::CtrCore::inner_iv_init(aes, iv.into()))
 }
 
