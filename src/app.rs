@@ -9,7 +9,7 @@ use azure_core::{
 use url::Url;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage, TenantOverrides, TenantSettings},
+    config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings},
     drop::TenantId,
     host::guard::Guard,
     identity::Identity,
@@ -131,10 +131,10 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, App
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.
-pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
+pub fn private_keys(place: &KeyStoreLocation, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
     Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+        KeyStoreLocation::Vault(url) => Arc::new(vault(url, identity)?),
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 
@@ -150,10 +150,10 @@ fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vau
 }
 
 /// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
-pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
+pub fn custody(place: &KeyStoreLocation, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
     Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+        KeyStoreLocation::Vault(url) => Arc::new(vault(url, identity)?),
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 

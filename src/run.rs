@@ -27,7 +27,7 @@ use crate::{
     ledger::{Known, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ReadWindow, Store, StoreError},
-    telemetry::is_news,
+    telemetry::is_first_occurrence,
     tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
 };
@@ -166,7 +166,7 @@ impl Runner {
                 Ok(admitted) => admitted,
                 Err(foreign) => {
                     let line = format!("refused `{path}`: {foreign}");
-                    if is_news(&line) {
+                    if is_first_occurrence(&line) {
                         warn!(drop.path = %path, "{line}");
                     } else {
                         debug!(drop.path = %path, "{line}");

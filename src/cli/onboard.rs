@@ -50,7 +50,7 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
     let order = Order { tenant: arguments.tenant, expires_in: arguments.expires_in, rotate: arguments.rotate };
     let onboarded = onboarding(&config)?.run(&order, |done| eprintln!("{done}")).await.map_err(|error| {
         let said = format!("{}; run it again to go on from there", error_chain(&error));
-        if error.may_pass() { CliError::TryAgain(said) } else { CliError::Refused(said) }
+        if error.may_pass() { CliError::Transient(said) } else { CliError::Permanent(said) }
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
@@ -59,20 +59,20 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
         _ => None,
     };
     print(&config, arguments.tenant, &onboarded, url.as_ref())
-        .map_err(|error| CliError::TryAgain(format!("cannot print: {error}")))
+        .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
 }
 
 fn no_url(error: &NoDropUrl) -> CliError {
     match error {
         NoDropUrl::FromASignature | NoDropUrl::TooLong { .. } => CliError::Usage(error.to_string()),
-        NoDropUrl::NoKey => CliError::Refused(error.to_string()),
-        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Refused(error_chain(error)),
+        NoDropUrl::NoKey => CliError::Permanent(error.to_string()),
+        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Permanent(error_chain(error)),
         NoDropUrl::Store(store) => CliError::of(store.verdict(), error),
     }
 }
 
 fn onboarding(config: &OnboardConfig) -> Result<Onboarding, CliError> {
-    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
+    let not_here = |error: app::AppError| CliError::Transient(error_chain(&error));
     let api = &config.viva_api;
     let wired = token::credential(&api.url, api.partner.as_ref(), &config.identity)
         .and_then(|credential| VivaApi::new(&api.url, credential, api.scope.clone()));

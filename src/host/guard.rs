@@ -50,7 +50,7 @@ impl Guard {
     pub fn containers(&self) -> Vec<String> {
         let named = match &self.drop_container {
             DropContainer::Named(name) => vec![name.clone()],
-            DropContainer::OfTenants => self.tenants.containers(),
+            DropContainer::PerTenant => self.tenants.containers(),
         };
         named.into_iter().filter(|container| *container != self.state_container).collect()
     }
@@ -60,7 +60,7 @@ impl Guard {
         container != self.state_container
             && match &self.drop_container {
                 DropContainer::Named(name) => name == container,
-                DropContainer::OfTenants => self.tenants.covers_container(container),
+                DropContainer::PerTenant => self.tenants.covers_container(container),
             }
     }
 }
