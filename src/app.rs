@@ -10,8 +10,7 @@ use url::Url;
 
 use crate::{
     config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings},
-    drop::TenantId,
-    host::guard::Guard,
+    drop::{TenantId, containers::WatchedContainers},
     identity::Identity,
     keys::{
         KeySource,
@@ -42,8 +41,8 @@ use crate::{
 pub struct App {
     /// Works on drops.
     pub runner: Runner,
-    /// Decides which blobs are ours.
-    pub guard: Guard,
+    /// The containers that are watched for drops.
+    pub watched: WatchedContainers,
     /// Knows when the tenants' keys lapse.
     pub custody: Arc<dyn KeyCustody>,
 }
@@ -86,7 +85,7 @@ pub fn wire(config: Config) -> Result<App, AppError> {
         may_be_missing: config.common.rules.layout.allow_plaintext,
     };
     let custody = custody(&config.private_keys, &config.identity)?;
-    let guard = Guard {
+    let watched = WatchedContainers {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
         state_container: config.state_container.clone(),
@@ -100,7 +99,7 @@ pub fn wire(config: Config) -> Result<App, AppError> {
         tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
         window: ReadWindow::default(),
     };
-    Ok(App { runner, guard, custody })
+    Ok(App { runner, watched, custody })
 }
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.

@@ -24,6 +24,7 @@ use self::{
     tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
     tenants::TenantList,
 };
+pub use crate::drop::containers::DropContainer;
 use crate::{
     drop::{TenantId, tenant::Tenants},
     identity::Identity,
@@ -137,15 +138,6 @@ pub enum KeyStoreLocation {
     Vault(Url),
     /// A folder of PEM files, for local work: `file:///dir`.
     Folder(PathBuf),
-}
-
-/// `DROP_CONTAINER`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DropContainer {
-    /// One container for all tenants.
-    Named(String),
-    /// `*`: every container that `TENANTS` names.
-    PerTenant,
 }
 
 /// The Viva Insights API.

@@ -72,7 +72,7 @@ impl Finding {
             StoreError::Denied(_) => Self::mend(about, text),
             StoreError::Missing(_)
             | StoreError::Changed(_)
-            | StoreError::NotHeld(_)
+            | StoreError::LeaseConflict(_)
             | StoreError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
                 .todo("see that the account of DropStorage is up, and that its firewall lets this machine in"),
         }

@@ -65,11 +65,11 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
     };
     let not_here = |error: app::AppError| CliError::Transient(error_chain(&error));
     let (custody, private_keys) = keys(&config).map_err(not_here)?;
-    let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
+    let App { runner, watched, .. } = app::wire(config).map_err(not_here)?;
     Ok(CheckTargets {
         store_address,
-        drop_containers: guard.containers(),
-        state_container: guard.state_container,
+        drop_containers: watched.names(),
+        state_container: watched.state_container,
         tenants: runner.tenants,
         custody,
         private_keys,

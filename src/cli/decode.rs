@@ -17,7 +17,6 @@ use crate::{
     drop::{
         DropPath, TenantId,
         discover::{self, DropContents},
-        is_plain_segment,
         metadata::JobMetadata,
     },
     keys::{
@@ -26,7 +25,7 @@ use crate::{
     },
     pipeline,
     run::read_metadata,
-    store::{Blob, ReadWindow, Store, local::LocalStore, read},
+    store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
 /// The maximum number of bad rows that are listed individually.
@@ -56,7 +55,8 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> 
     std::fs::File::open(pem).map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", pem.display())))?;
     let started = Instant::now();
     let (store, path) = open_drop(&arguments.drop)?;
-    let contents = discover::contents(&*store, &path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+    let contents =
+        discover::list_contents(&*store, &path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
     let Some(contents) = contents else {
         let folder = arguments.drop.display();
         return Err(CliError::Permanent(format!("`{folder}` contains no job metadata: not a drop")));
@@ -135,7 +135,7 @@ async fn unwrapped_keys(
 /// Finds a file below the drop by its relative path.
 async fn find_file(store: &dyn Store, contents: &DropContents, name: &str) -> Result<Blob, CliError> {
     let no_such_file = || CliError::Usage(format!("the drop contains no file `{name}`"));
-    if !name.split('/').all(is_plain_segment) {
+    if !name.split('/').all(is_safe_segment) {
         return Err(no_such_file());
     }
     let blob = store.find(&contents.path.blob(name)).await.map_err(|error| CliError::of(error.verdict(), &error))?;

@@ -43,7 +43,7 @@ async fn run_drop(
 ) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
-    if !app.guard.covers(&path.container) {
+    if !app.watched.contains(&path.container) {
         return Err(CliError::Permanent(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let result = run(&app.runner, path).await;

@@ -14,7 +14,7 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let deadline = config.deadline;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
-    let (containers, state) = (app.guard.containers(), &app.guard.state_container);
+    let (containers, state) = (app.watched.names(), &app.watched.state_container);
     let result = sweep::sweep(&app.runner, &containers, state, deadline).await;
     app.runner.ledger.settle().await;
     expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{DropContainer, KeyStoreLocation};
 use crate::{
-    drop::is_plain_segment,
     keys::{unwrap::KeyWrap, vault::vault_url},
     loopback::is_loopback,
     sink::queue::{InvalidQueueName, QueueName},
     stage::{decrypt::Cipher, layout::LayoutName},
+    store::is_safe_segment,
 };
 
 /// A type that can be parsed from the text of a setting.
@@ -202,7 +202,7 @@ impl FromSetting for ContainerName {
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'$');
-        if text.bytes().all(is_allowed) && is_plain_segment(text) {
+        if text.bytes().all(is_allowed) && is_safe_segment(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(ParseError::Unexpected)

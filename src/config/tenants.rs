@@ -22,7 +22,7 @@ use super::{
 };
 use crate::drop::{
     DropPath, TenantId,
-    tenant::{BadTenants, Tenants, place_of},
+    tenant::{InvalidTenants, Tenants, parse_prefix},
 };
 
 /// The settings of a sink. A tenant that overrides one of them has a sink of its own.
@@ -74,7 +74,7 @@ impl FromSetting for TenantList {
         if text.starts_with('{') {
             return from_json(text).map_err(ParseError::Because);
         }
-        let tenants = text.parse().map_err(|error: BadTenants| ParseError::Because(error.to_string()))?;
+        let tenants = text.parse().map_err(|error: InvalidTenants| ParseError::Because(error.to_string()))?;
         Ok(Self { tenants, overrides: BTreeMap::new() })
     }
 }
@@ -140,7 +140,7 @@ fn from_json(text: &str) -> Result<TenantList, String> {
         problems.push("contains no tenant".into());
     }
     if problems.is_empty() {
-        Ok(TenantList { tenants: Tenants::of(locations), overrides })
+        Ok(TenantList { tenants: Tenants::new(locations), overrides })
     } else {
         Err(problems.join("; "))
     }
@@ -193,7 +193,7 @@ impl Entry {
         }
         for path in paths {
             let text = path.as_str().ok_or("`path` is not a string or a list of strings")?;
-            self.paths.push(place_of(text)?);
+            self.paths.push(parse_prefix(text)?);
         }
         Ok(())
     }

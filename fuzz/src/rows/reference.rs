@@ -75,7 +75,7 @@ impl Row<'_> {
         let mut text = String::new();
         let mut copied = 0;
         for member in &self.members {
-            let Range { start, end } = place_of(member.was, self.line);
+            let Range { start, end } = parse_prefix(member.was, self.line);
             text += &self.line[copied..start];
             text += &member.now;
             copied = end;
@@ -85,7 +85,7 @@ impl Row<'_> {
 }
 
 /// Where `part` is in `whole`, which it was borrowed from: the difference of their addresses.
-fn place_of(part: &str, whole: &str) -> Range<usize> {
+fn parse_prefix(part: &str, whole: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
