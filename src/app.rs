@@ -9,9 +9,8 @@ use azure_core::{
 use url::Url;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage, TenantOverrides, TenantSettings},
-    drop::TenantId,
-    host::guard::Guard,
+    config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings},
+    drop::{TenantId, containers::WatchedContainers},
     identity::Identity,
     keys::{
         KeySource,
@@ -42,8 +41,8 @@ use crate::{
 pub struct App {
     /// Works on drops.
     pub runner: Runner,
-    /// Decides which blobs are ours.
-    pub guard: Guard,
+    /// The containers that are watched for drops.
+    pub watched: WatchedContainers,
     /// Knows when the tenants' keys lapse.
     pub custody: Arc<dyn KeyCustody>,
 }
@@ -86,7 +85,7 @@ pub fn wire(config: Config) -> Result<App, AppError> {
         may_be_missing: config.common.rules.layout.allow_plaintext,
     };
     let custody = custody(&config.private_keys, &config.identity)?;
-    let guard = Guard {
+    let watched = WatchedContainers {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
         state_container: config.state_container.clone(),
@@ -100,7 +99,7 @@ pub fn wire(config: Config) -> Result<App, AppError> {
         tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
         window: ReadWindow::default(),
     };
-    Ok(App { runner, guard, custody })
+    Ok(App { runner, watched, custody })
 }
 
 /// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
@@ -131,10 +130,10 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, App
 }
 
 /// The keeper of the tenants' private keys: a vault, or a folder in its place.
-pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
+pub fn private_keys(place: &KeyStoreLocation, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
     Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+        KeyStoreLocation::Vault(url) => Arc::new(vault(url, identity)?),
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 
@@ -150,10 +149,10 @@ fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vau
 }
 
 /// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
-pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
+pub fn custody(place: &KeyStoreLocation, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
     Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+        KeyStoreLocation::Vault(url) => Arc::new(vault(url, identity)?),
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 

@@ -153,7 +153,7 @@ impl Onboarding {
         // One for each customer, named by the tenant: whoever holds a SAS for it can write into no other's.
         let container = tenant.to_string();
         if !self.store.has_container(&container).await? {
-            self.store.make_container(&container).await?;
+            self.store.create_container(&container).await?;
             done("made a container");
         }
         Ok(Onboarded { key, registration, container })

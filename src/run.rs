@@ -20,14 +20,14 @@ use crate::{
     drop::{
         DropPath, FileVersion,
         discover::{self, DropContents},
-        tenant::{Foreign, Tenants},
+        tenant::{Refusal, Tenants},
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
     ledger::{Known, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ReadWindow, Store, StoreError},
-    telemetry::is_news,
+    telemetry::is_first_occurrence,
     tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
 };
@@ -79,7 +79,7 @@ pub enum Outcome {
     /// There is no job metadata: not a drop, or not yet.
     NoDrop,
     /// It is not one of ours, or does not lie where it may.
-    Foreign(Foreign),
+    Foreign(Refusal),
 }
 
 /// Why a run ended before its work was done. The event is to be repeated.
@@ -159,14 +159,14 @@ impl Runner {
         loop {
             // Known before listed: an ending that another run records after that is noticed when this one records its own.
             let known = self.ledger.known(path).await?;
-            let Some(contents) = discover::contents(&*self.store, path).await? else {
+            let Some(contents) = discover::list_contents(&*self.store, path).await? else {
                 return Ok(Outcome::NoDrop);
             };
             let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, known.generation).await? {
                 Ok(admitted) => admitted,
                 Err(foreign) => {
                     let line = format!("refused `{path}`: {foreign}");
-                    if is_news(&line) {
+                    if is_first_occurrence(&line) {
                         warn!(drop.path = %path, "{line}");
                     } else {
                         debug!(drop.path = %path, "{line}");
@@ -193,7 +193,7 @@ impl Runner {
     /// Starts the drop at `path` afresh, whatever came of it before, and does what there is to do. The same rows have the
     /// same ids as before, unless new ones are asked for.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
-        let Some(contents) = discover::contents(&*self.store, path).await? else {
+        let Some(contents) = discover::list_contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);
         };
         let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, 0).await? {

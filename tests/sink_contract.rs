@@ -73,7 +73,7 @@ impl OverHttp {
         let receiver = Receiver::start(Options::default()).await.unwrap();
         let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
         config.gzip = gzip;
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         let sink = Arc::new(Webhook::new(config).unwrap());
         Self { sink, receiver }
     }
@@ -112,7 +112,7 @@ impl OverQueue {
         let end = QueueEnd::fresh(azurite);
         let account = Account::from_connection_string(&gateway.connection_string(azurite)).unwrap();
         let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         Self { sink: Arc::new(Queue::new(config).unwrap()), gateway, end }
     }
 }

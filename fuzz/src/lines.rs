@@ -16,33 +16,33 @@ const SEVERAL_BLOCKS: usize = BLOCK_BYTES + 2 * PIECE_BYTES;
 
 /// Splits the bytes into lines, and the bytes repeated many times into several blocks of lines.
 pub fn check(bytes: &[u8]) {
-    let longest_line = chance(bytes).usize(1..100);
+    let max_line_bytes = chance(bytes).usize(1..100);
     for pieces in in_pieces(bytes) {
-        check_lines(bytes, longest_line, &pieces);
+        check_lines(bytes, max_line_bytes, &pieces);
     }
     // This takes long, so it is done for a few inputs only.
-    if !bytes.is_empty() && longest_line.is_multiple_of(32) {
+    if !bytes.is_empty() && max_line_bytes.is_multiple_of(32) {
         let text: Vec<u8> = bytes.iter().copied().cycle().take(SEVERAL_BLOCKS).collect();
-        let pieces: Vec<&[u8]> = text.chunks(longest_line << 11).collect();
-        check_lines(&text, bytes.len().max(longest_line), &pieces);
+        let pieces: Vec<&[u8]> = text.chunks(max_line_bytes << 11).collect();
+        check_lines(&text, bytes.len().max(max_line_bytes), &pieces);
     }
 }
 
-fn check_lines(text: &[u8], longest_line: usize, pieces: &[&[u8]]) {
+fn check_lines(text: &[u8], max_line_bytes: usize, pieces: &[&[u8]]) {
     let expected = lines(text);
-    let good = expected.iter().position(|line| line.len() > longest_line).unwrap_or(expected.len());
-    let blocks = stages::blocks(longest_line, pieces);
+    let good = expected.iter().position(|line| line.len() > max_line_bytes).unwrap_or(expected.len());
+    let blocks = stages::blocks(max_line_bytes, pieces);
     let found: Vec<&[u8]> = blocks.iter().flat_map(|block| block.lines()).collect();
-    assert!(found.iter().take(good).eq(&expected[..good]), "other lines, of at most {longest_line} bytes");
+    assert!(found.iter().take(good).eq(&expected[..good]), "other lines, of at most {max_line_bytes} bytes");
     match expected.get(good) {
         None => assert_eq!(found.len(), good, "more lines than the text has"),
         Some(too_long) => {
             let found = found.get(good).expect("the line that is too long is missing");
-            assert!(found.len() > longest_line && too_long.starts_with(found), "not the line that is too long");
+            assert!(found.len() > max_line_bytes && too_long.starts_with(found), "not the line that is too long");
         }
     }
 
-    let decoder = Decoder::new(&RowRules { max_row_bytes: longest_line, ..RowRules::default() }, None);
+    let decoder = Decoder::new(&RowRules { max_row_bytes: max_line_bytes, ..RowRules::default() }, None);
     let mut rows = 0;
     let mut stopped_at = None;
     for block in &blocks {

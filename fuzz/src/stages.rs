@@ -116,10 +116,10 @@ fn remove_layers_to(collector: &mut Collector, mut layers: RemoveLayers, pieces:
     }
 }
 
-/// Splits text into blocks of lines with at most `longest_line` bytes.
-pub fn blocks(longest_line: usize, pieces: &[&[u8]]) -> Vec<Block> {
+/// Splits text into blocks of lines with at most `max_line_bytes`.
+pub fn blocks(max_line_bytes: usize, pieces: &[&[u8]]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = LineBlocks::new(longest_line);
+    let mut lines = LineBlocks::new(max_line_bytes);
     for mut piece in pieces.iter().copied() {
         while lines.window().write(&mut piece) > 0 {
             while let Some(block) = lines.next_block() {

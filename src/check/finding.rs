@@ -72,7 +72,7 @@ impl Finding {
             StoreError::Denied(_) => Self::mend(about, text),
             StoreError::Missing(_)
             | StoreError::Changed(_)
-            | StoreError::NotHeld(_)
+            | StoreError::LeaseConflict(_)
             | StoreError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
                 .todo("see that the account of DropStorage is up, and that its firewall lets this machine in"),
         }
@@ -92,7 +92,7 @@ impl Finding {
     pub(super) fn of_sink(about: &'static str, tried: &str, error: &SinkError) -> Self {
         let text = format!("{tried}: {}", error_chain(error));
         match error {
-            SinkError::Refused { .. } => Self::mend(about, text).todo(
+            SinkError::Rejected { .. } => Self::mend(about, text).todo(
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver should answer 2xx, also to types of message that it does \
                  not know",
             ),

@@ -43,12 +43,12 @@ pub(super) fn passed_over(tenants: &Tenants, containers: &[String]) -> Vec<Findi
             format!("TENANTS lets {tenant} drop in `{place}`, and DROP_CONTAINER does not: its drops are refused");
         Finding::mend("tenants", text).todo("set DROP_CONTAINER=*, or mend the place")
     };
-    tenants.places_outside(containers).map(told).collect()
+    tenants.prefixes_outside(containers).map(told).collect()
 }
 
 /// Whose container it is, where it is several tenants'.
 pub(super) fn owners(tenants: &Tenants, container: &str) -> Option<Finding> {
-    let writers = tenants.writers(container);
+    let writers = tenants.writers_in_container(container);
     (writers.len() > 1).then(|| {
         let text = format!("TENANTS lets {} tenants drop in `{container}`", writers.len());
         Finding::mend("tenants", text).todo(
@@ -83,7 +83,7 @@ async fn try_out(store: &dyn Store, probe: &BlobPath) -> Result<(), (&'static st
     store.write(probe, text, WriteIf::Absent).await.map_err(|error| ("wrote", error))?;
     let lease = store.lease(probe, LEASE).await.map_err(|error| ("leased", error))?;
     // Nobody else knows the probe's name, so nobody else has leased it.
-    let lease = lease.ok_or_else(|| ("leased", StoreError::NotHeld(probe.clone())))?;
+    let lease = lease.ok_or_else(|| ("leased", StoreError::LeaseConflict(probe.clone())))?;
     store.release(probe, &lease).await.map_err(|error| ("released", error))
 }
 

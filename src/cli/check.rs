@@ -13,7 +13,7 @@ use super::CliError;
 use crate::{
     app::{self, App},
     check::{CheckTargets, Finding, State},
-    config::{Config, DeliverTo, InvalidSettings, PrivateKeysIn, Settings, Storage},
+    config::{Config, DeliverTo, InvalidSettings, KeyStoreLocation, Settings, Storage},
     drop::TenantId,
     error_chain::error_chain,
     keys::{
@@ -40,7 +40,7 @@ pub(super) async fn check() -> Result<(), CliError> {
         Err(InvalidSettings(complaints)) => {
             complaints.into_iter().for_each(|complaint| report.say(&Finding::mend("settings", complaint)));
             report.conclude();
-            return Err(CliError::Said(2));
+            return Err(CliError::Printed(2));
         }
     };
     let mut findings = pin!(targets.findings());
@@ -49,8 +49,8 @@ pub(super) async fn check() -> Result<(), CliError> {
     }
     report.conclude();
     match report.worst {
-        Some(State::Mend) => Err(CliError::Said(3)),
-        Some(State::TryAgain) => Err(CliError::Said(1)),
+        Some(State::Mend) => Err(CliError::Printed(3)),
+        Some(State::TryAgain) => Err(CliError::Printed(1)),
         Some(State::Skipped | State::Note | State::Well) | None => Ok(()),
     }
 }
@@ -63,13 +63,13 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
-    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
+    let not_here = |error: app::AppError| CliError::Transient(error_chain(&error));
     let (custody, private_keys) = keys(&config).map_err(not_here)?;
-    let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
+    let App { runner, watched, .. } = app::wire(config).map_err(not_here)?;
     Ok(CheckTargets {
         store_address,
-        drop_containers: guard.containers(),
-        state_container: guard.state_container,
+        drop_containers: watched.names(),
+        state_container: watched.state_container,
         tenants: runner.tenants,
         custody,
         private_keys,
@@ -82,8 +82,8 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
 
 fn hurry(deliver_to: &mut DeliverTo) {
     let patience = match deliver_to {
-        DeliverTo::Webhook(webhook, _) => &mut webhook.patience,
-        DeliverTo::Queue(queue) => &mut queue.patience,
+        DeliverTo::Webhook(webhook, _) => &mut webhook.retry_budget,
+        DeliverTo::Queue(queue) => &mut queue.retry_budget,
         DeliverTo::Stdout => return,
     };
     *patience = RetryBudget::lasting(PATIENCE.min(patience.total));
@@ -103,12 +103,12 @@ type KeyKeepers = (Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>);
 /// Both halves of the keys. A vault that does not answer is not waited for as long as a run would.
 fn keys(config: &Config) -> Result<KeyKeepers, app::AppError> {
     Ok(match &config.private_keys {
-        PrivateKeysIn::Vault(url) => {
+        KeyStoreLocation::Vault(url) => {
             let vault = app::vault(url, &config.identity)?;
             let vault = Arc::new(vault.with_limits(RetryBudget::lasting(PATIENCE), TRY_TIMEOUT));
             (Arc::clone(&vault) as Arc<dyn KeyCustody>, vault)
         }
-        PrivateKeysIn::Folder(folder) => {
+        KeyStoreLocation::Folder(folder) => {
             let folder = Arc::new(PemFolder::new(folder));
             (Arc::clone(&folder) as Arc<dyn KeyCustody>, folder)
         }

@@ -17,7 +17,7 @@ use crate::{
         Onboarded, Onboarding, Order,
         expiry::{day, first_lapse},
     },
-    store::azure::{DropUrl, NoDropUrl},
+    store::azure::{ContainerSas, SasError},
 };
 
 #[derive(Debug, Args)]
@@ -45,34 +45,34 @@ fn days(text: &str) -> Result<Duration, &'static str> {
 pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError> {
     let config = OnboardConfig::read(&Settings::from_env())?;
     if let (Some(days), Storage::Azure(account)) = (arguments.sas_days, &config.drop_storage) {
-        account.may_sign_for(days).map_err(|error| CliError::Usage(error.to_string()))?;
+        account.check_sas_lifetime(days).map_err(|error| CliError::Usage(error.to_string()))?;
     }
     let order = Order { tenant: arguments.tenant, expires_in: arguments.expires_in, rotate: arguments.rotate };
     let onboarded = onboarding(&config)?.run(&order, |done| eprintln!("{done}")).await.map_err(|error| {
         let said = format!("{}; run it again to go on from there", error_chain(&error));
-        if error.may_pass() { CliError::TryAgain(said) } else { CliError::Refused(said) }
+        if error.may_pass() { CliError::Transient(said) } else { CliError::Permanent(said) }
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
-            Some(account.drop_url(&onboarded.container, days).await.map_err(|error| no_url(&error))?)
+            Some(account.create_container_sas(&onboarded.container, days).await.map_err(|error| no_url(&error))?)
         }
         _ => None,
     };
     print(&config, arguments.tenant, &onboarded, url.as_ref())
-        .map_err(|error| CliError::TryAgain(format!("cannot print: {error}")))
+        .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
 }
 
-fn no_url(error: &NoDropUrl) -> CliError {
+fn no_url(error: &SasError) -> CliError {
     match error {
-        NoDropUrl::FromASignature | NoDropUrl::TooLong { .. } => CliError::Usage(error.to_string()),
-        NoDropUrl::NoKey => CliError::Refused(error.to_string()),
-        NoDropUrl::Store(crate::store::StoreError::Denied(_)) => CliError::Refused(error_chain(error)),
-        NoDropUrl::Store(store) => CliError::of(store.verdict(), error),
+        SasError::AccountHasOnlySas | SasError::InvalidLifetime { .. } => CliError::Usage(error.to_string()),
+        SasError::InvalidDelegationKey => CliError::Permanent(error.to_string()),
+        SasError::Store(crate::store::StoreError::Denied(_)) => CliError::Permanent(error_chain(error)),
+        SasError::Store(store) => CliError::of(store.verdict(), error),
     }
 }
 
 fn onboarding(config: &OnboardConfig) -> Result<Onboarding, CliError> {
-    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
+    let not_here = |error: app::AppError| CliError::Transient(error_chain(&error));
     let api = &config.viva_api;
     let wired = token::credential(&api.url, api.partner.as_ref(), &config.identity)
         .and_then(|credential| VivaApi::new(&api.url, credential, api.scope.clone()));
@@ -91,7 +91,7 @@ fn print(
     config: &OnboardConfig,
     tenant: TenantId,
     onboarded: &Onboarded,
-    url: Option<&DropUrl>,
+    url: Option<&ContainerSas>,
 ) -> std::io::Result<()> {
     let Onboarded { key, registration, container, .. } = onboarded;
     let mut out = std::io::stdout().lock();
@@ -125,7 +125,7 @@ fn print(
         "  consent, by an administrator: https://login.microsoftonline.com/{tenant}/adminconsent?client_id={app}"
     )?;
     match (url, &config.drop_storage) {
-        (Some(DropUrl { url, expires }), _) => {
+        (Some(ContainerSas { url, expires }), _) => {
             writeln!(
                 out,
                 "  SAS URL for their Data Factory (create and write alone, until {}; a secret):",

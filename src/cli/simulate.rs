@@ -70,7 +70,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
     let made = tokio::task::block_in_place(|| make(arguments)).map_err(|error| {
         let said = error_chain(&error);
         if matches!(error, SimulateError::Io { .. } | SimulateError::Keys(_)) {
-            CliError::TryAgain(said)
+            CliError::Transient(said)
         } else {
             CliError::Usage(said)
         }
@@ -84,7 +84,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
         made.drop.display()
     );
     if let Some(config) = upload {
-        let path = self::upload(&config, &made).await.map_err(CliError::TryAgain)?;
+        let path = self::upload(&config, &made).await.map_err(CliError::Transient)?;
         eprintln!("uploaded to `{path}`");
     }
     Ok(())
@@ -120,7 +120,7 @@ async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, Str
     let store = app::store(&config.drop_storage).map_err(|error| error_chain(&error))?;
     let container = match &config.drop_container {
         DropContainer::Named(name) => name.clone(),
-        DropContainer::OfTenants => made.tenant.to_string(),
+        DropContainer::PerTenant => made.tenant.to_string(),
     };
     let path = DropPath::new(container, format!("{}/VivaInsights/{}", made.copy_activity_id, made.tenant));
     let mut names =

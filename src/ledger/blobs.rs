@@ -95,7 +95,7 @@ impl Blobs {
     async fn make(&self, path: &BlobPath, record: FileRecord) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
         match self.store.write(path, record::of_file(&record).into(), WriteIf::Absent).await {
             Ok(etag) => Ok(Some((etag, record))),
-            Err(StoreError::Changed(_) | StoreError::NotHeld(_)) => Ok(None),
+            Err(StoreError::Changed(_) | StoreError::LeaseConflict(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -183,7 +183,7 @@ impl Ledger for Blobs {
         let (ledger, asked, file) = (self.clone(), path.clone(), file.clone());
         // On a task of its own: where the run is cancelled meanwhile, what it was to get is dropped, and so given up.
         let taking = self.tasks.spawn(async move { ledger.take(asked, &file, batch).await });
-        taking.await.unwrap_or_else(|end| Err(StoreError::stopped(&path, end).into()))
+        taking.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&path, end).into()))
     }
 
     async fn files(

@@ -50,7 +50,7 @@ impl Lease {
     }
 
     async fn write_over(&self, etag: &ETag, record: &FileRecord) -> Result<ETag, LedgerError> {
-        let condition = WriteIf::Held(etag.clone(), self.id.clone());
+        let condition = WriteIf::Leased(etag.clone(), self.id.clone());
         self.in_time(self.store.write(&self.path, record::of_file(record).into(), condition)).await
     }
 
@@ -64,7 +64,7 @@ impl Lease {
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, LedgerError> {
         match timeout(REQUEST, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(StoreError::NotHeld(path))) => Err(LedgerError::Lost(path)),
+            Ok(Err(StoreError::LeaseConflict(path))) => Err(LedgerError::Lost(path)),
             Ok(Err(error)) => Err(error.into()),
             Err(silence) => Err(StoreError::unavailable(&self.path, silence).into()),
         }

@@ -84,7 +84,9 @@ impl Held {
     async fn let_go(&mut self) -> Result<(), LedgerError> {
         self.records.take();
         let end = match self.keeper.take() {
-            Some(keeper) => keeper.await.unwrap_or_else(|end| Err(StoreError::stopped(&self.lease.path, end).into())),
+            Some(keeper) => {
+                keeper.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&self.lease.path, end).into()))
+            }
             None => Err(LedgerError::Lost(self.lease.path.clone())),
         };
         self.living.take();

@@ -5,7 +5,7 @@ use crate::{
         DropPath, FileVersion, TenantId,
         discover::DropContents,
         metadata::{JobMetadata, MetadataError},
-        tenant::{Foreign, Tenants},
+        tenant::{Refusal, Tenants},
     },
     message::DropFacts,
     store::{Blob, ReadWholeError, Store, StoreError, read_whole},
@@ -37,12 +37,12 @@ impl AdmittedDrop {
         tenants: &Tenants,
         contents: &DropContents,
         generation: u32,
-    ) -> Result<Result<Self, Foreign>, StoreError> {
+    ) -> Result<Result<Self, Refusal>, StoreError> {
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
             Ok(metadata) => metadata.tenant_id,
             // What cannot be read claims nothing: the place alone tells whose it is.
-            Err(_) => tenants.places(&contents.path).first().copied(),
+            Err(_) => tenants.possible_owners(&contents.path).first().copied(),
         };
         let tenant = match tenants.admit(&contents.path, claimed) {
             Ok(tenant) => tenant,

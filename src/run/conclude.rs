@@ -94,7 +94,7 @@ impl Runner {
         let message = Message::completed(&look.admitted.facts, &look.versions, rows, bad_rows);
         match self.tenant_configs.of(look.admitted.tenant).sink.deliver(&message).await {
             Ok(()) => {}
-            Err(error @ SinkError::Refused { .. }) => {
+            Err(error @ SinkError::Rejected { .. }) => {
                 return self.fail_drop(look, look.scope(), Reason::Refused, &error_chain(&error)).await;
             }
             Err(source @ SinkError::Unavailable { .. }) => {
@@ -158,7 +158,7 @@ pub(super) async fn announce(
     let failed = Message::failed(drop, versions, failure, sink.largest_message());
     match sink.deliver(&failed).await {
         Ok(()) => {}
-        Err(error @ SinkError::Refused { .. }) => {
+        Err(error @ SinkError::Rejected { .. }) => {
             warn!(drop.path = %drop.path, "`drop.failed` of `{}` was not taken: {}", drop.path, error_chain(&error));
         }
         Err(source @ SinkError::Unavailable { .. }) => {

@@ -170,7 +170,7 @@ impl<S: Sink> Sink for Faulty<S> {
                 self.inner.deliver(message).await
             }
             Fate::Refused => {
-                Err(SinkError::Refused { id: message.id.to_string(), answer: "refused on purpose".into() })
+                Err(SinkError::Rejected { id: message.id.to_string(), answer: "refused on purpose".into() })
             }
             Fate::Unavailable => Err(unavailable("down on purpose")),
             Fate::AnswerLost => {
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(sink.inner().messages().len(), 0);
         assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
         assert_eq!(sink.inner().messages().len(), 1);
-        assert!(matches!(sink.deliver(&message).await, Err(SinkError::Refused { .. })));
+        assert!(matches!(sink.deliver(&message).await, Err(SinkError::Rejected { .. })));
         assert_eq!(sink.inner().messages().len(), 1);
         for _ in 0..2 {
             sink.deliver(&message).await.unwrap();

@@ -32,7 +32,7 @@ pub struct LineBlocks {
     line: usize,
     /// How much of the window's text was searched for line ends.
     searched: usize,
-    longest_line: usize,
+    max_line_bytes: usize,
     /// Whether the text may still begin with a byte-order mark.
     is_at_start: bool,
     /// Whether there was a line that is too long.
@@ -40,15 +40,15 @@ pub struct LineBlocks {
 }
 
 impl LineBlocks {
-    /// Starts at the beginning of a text whose lines have at most `longest_line` bytes, without their line ends.
-    pub fn new(longest_line: usize) -> Self {
+    /// Starts at the beginning of a text whose lines have at most `max_line_bytes`, line ends not counted.
+    pub fn new(max_line_bytes: usize) -> Self {
         Self {
             // Room for a block and the piece that completes it.
             window: Window::with_capacity(BLOCK_BYTES + PIECE_BYTES),
             buffers: Buffers::default(),
             line: 0,
             searched: 0,
-            longest_line,
+            max_line_bytes,
             is_at_start: true,
             is_over: false,
         }
@@ -77,7 +77,7 @@ impl LineBlocks {
         }
         // One byte more, because the line may turn out to end with CR LF, which does not count.
         let unfinished = text.len() - self.line;
-        if unfinished > self.longest_line.saturating_add(1) {
+        if unfinished > self.max_line_bytes.saturating_add(1) {
             self.is_over = true;
             return Some(self.take(text.len()));
         }
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
 
     /// The blocks of `text`, which arrives in pieces of `piece` bytes.
-    fn blocks(text: &[u8], longest_line: usize, piece: usize) -> Vec<Block> {
+    fn blocks(text: &[u8], max_line_bytes: usize, piece: usize) -> Vec<Block> {
         let mut blocks = Vec::new();
-        let mut lines = LineBlocks::new(longest_line);
+        let mut lines = LineBlocks::new(max_line_bytes);
         for mut bytes in text.chunks(piece) {
             while lines.window().write(&mut bytes) > 0 {
                 blocks.extend(std::iter::from_fn(|| lines.next_block()));

@@ -13,13 +13,13 @@ pub struct SkipRows {
     first_row: u64,
     /// The number of the next row.
     row: u64,
-    longest_line: usize,
+    max_line_bytes: usize,
 }
 
 impl SkipRows {
-    /// Skips the rows before `first_row` of a text whose lines have at most `longest_line` bytes, without their line ends.
-    pub fn new(first_row: u64, longest_line: usize) -> Self {
-        Self { first_row, row: 0, longest_line }
+    /// Skips the rows before `first_row` of a text whose lines have at most `max_line_bytes`, line ends not counted.
+    pub fn new(first_row: u64, max_line_bytes: usize) -> Self {
+        Self { first_row, row: 0, max_line_bytes }
     }
 
     /// Skips rows of the next block; returns the rest of the block, if there is any.
@@ -33,7 +33,7 @@ impl SkipRows {
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
             at = (at + line.len() + 1).min(text.len());
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.len() > self.longest_line {
+            if line.len() > self.max_line_bytes {
                 return Err(RowTooLong { row: self.row });
             }
             self.row += u64::from(!is_blank(line));

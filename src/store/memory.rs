@@ -20,8 +20,7 @@ use futures::{StreamExt, stream};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Blob, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, blob_url::BlobUrl};
-use crate::{drop::is_plain_segment, store::BlobPath};
+use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment, raw_url::RawUrl};
 
 /// Blobs in memory. Their addresses are `memory:///container/name`.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +58,7 @@ impl MemoryStore {
         let mut shelf = self.shelf();
         let kept = shelf.blobs.get_mut(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         if kept.lease() != Some(lease) {
-            return Err(StoreError::NotHeld(path.clone()));
+            return Err(StoreError::LeaseConflict(path.clone()));
         }
         work(kept);
         Ok(())
@@ -69,8 +68,8 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
-        let is_meant = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
-        Ok(self.shelf().blobs.values().map(|kept| &kept.blob).filter(is_meant).cloned().collect())
+        let is_reference = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
+        Ok(self.shelf().blobs.values().map(|kept| &kept.blob).filter(is_reference).cloned().collect())
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -89,20 +88,20 @@ impl Store for MemoryStore {
     }
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
-        if !is_plain_segment(&path.container) || !path.name.split('/').all(is_plain_segment) {
+        if !is_safe_segment(&path.container) || !path.name.split('/').all(is_safe_segment) {
             return Err(StoreError::unavailable(path, "a blob cannot have this name"));
         }
         let mut shelf = self.shelf();
         let before = shelf.blobs.remove(path);
         let holds = match (&condition, &before) {
             (WriteIf::Always, _) | (WriteIf::Absent, None) => true,
-            (WriteIf::Matches(etag) | WriteIf::Held(etag, _), Some(before)) => before.blob.etag == *etag,
-            (WriteIf::Absent, Some(_)) | (WriteIf::Matches(_) | WriteIf::Held(..), None) => false,
+            (WriteIf::Matches(etag) | WriteIf::Leased(etag, _), Some(before)) => before.blob.etag == *etag,
+            (WriteIf::Absent, Some(_)) | (WriteIf::Matches(_) | WriteIf::Leased(..), None) => false,
         };
         let is_held = before.as_ref().and_then(StoredBlob::lease) == condition.lease();
         if !holds || !is_held {
             before.into_iter().for_each(|before| _ = shelf.blobs.insert(path.clone(), before));
-            let why = if is_held { StoreError::Changed } else { StoreError::NotHeld };
+            let why = if is_held { StoreError::Changed } else { StoreError::LeaseConflict };
             return Err(why(path.clone()));
         }
         shelf.written += 1;
@@ -117,7 +116,7 @@ impl Store for MemoryStore {
     async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
         let mut shelf = self.shelf();
         if shelf.blobs.get(path).is_some_and(|kept| kept.lease().is_some()) {
-            return Err(StoreError::NotHeld(path.clone()));
+            return Err(StoreError::LeaseConflict(path.clone()));
         }
         shelf.blobs.remove(path);
         Ok(())
@@ -127,7 +126,7 @@ impl Store for MemoryStore {
         Ok(self.shelf().containers.contains(container))
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         self.shelf().containers.insert(container.to_owned());
         Ok(())
     }
@@ -155,8 +154,8 @@ impl Store for MemoryStore {
         self.held(path, lease, |kept| kept.lease = None)
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        let url = BlobUrl::split(url).filter(|url| url.scheme == "memory" && url.authority.is_empty())?;
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        let url = RawUrl::split(url).filter(|url| url.scheme == "memory" && url.authority.is_empty())?;
         let path = url.path()?;
         let (container, name) = path.split_once('/')?;
         Some(BlobPath::new(container, name))
@@ -172,7 +171,7 @@ pub enum Step {
     Find,
     /// [`Store::read_range`].
     Read,
-    /// [`Store::write`], and [`Store::make_container`].
+    /// [`Store::write`], and [`Store::create_container`].
     Write,
     /// [`Store::delete`].
     Delete,
@@ -269,8 +268,8 @@ impl<S: Store> Store for Faulty<S> {
         self.meet(Step::Find, &BlobPath::new(container, ""), self.inner.has_container(container)).await
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
-        self.meet(Step::Write, &BlobPath::new(container, ""), self.inner.make_container(container)).await
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
+        self.meet(Step::Write, &BlobPath::new(container, ""), self.inner.create_container(container)).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
@@ -285,8 +284,8 @@ impl<S: Store> Store for Faulty<S> {
         self.meet(Step::Release, path, self.inner.release(path, lease)).await
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        self.inner.blob_at(url)
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.inner.parse_blob_url(url)
     }
 }
 

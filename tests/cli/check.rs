@@ -53,9 +53,9 @@ fn assert_found(ended: &Ended, code: i32, state: &str, about: &str, parts: &[&st
 
 /// A scene in which nothing is missing.
 async fn in_order(mut scene: Scene) -> Scene {
-    scene.store.make_container(&scene.container).await.unwrap();
+    scene.store.create_container(&scene.container).await.unwrap();
     let state = scene.settings.entry("STATE_CONTAINER".into()).or_insert_with(|| "vivadrop-state".into());
-    scene.store.make_container(state).await.unwrap();
+    scene.store.create_container(state).await.unwrap();
     scene
 }
 
@@ -192,7 +192,7 @@ async fn a_container_of_their_own_is_what_customers_should_have() {
     scene.set("TENANTS", &format!("{},{}", own(scene.tenant), own(other)));
     scene.set("DROP_CONTAINER", "*");
     for tenant in [scene.tenant, other] {
-        scene.store.make_container(&tenant.to_string()).await.unwrap();
+        scene.store.create_container(&tenant.to_string()).await.unwrap();
     }
     let ended = check(&scene).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
@@ -200,7 +200,7 @@ async fn a_container_of_their_own_is_what_customers_should_have() {
 
     // Places in one container are no better than the short form: a SAS is a container's.
     scene.set("TENANTS", &format!("{}=shared/a,{other}=shared/b", scene.tenant));
-    scene.store.make_container("shared").await.unwrap();
+    scene.store.create_container("shared").await.unwrap();
     assert_found(&check(&scene).await, 3, "mend", "tenants", &["2 tenants drop in `shared`"]);
 }
 

@@ -13,7 +13,7 @@ use vivadrop::{
     verdict::Reason,
 };
 
-use crate::store::Keeper;
+use crate::store::StoreFixture as Keeper;
 
 fn drop_path() -> DropPath {
     DropPath::new("datasets", "run/VivaInsights/t")

@@ -1,19 +1,19 @@
 use super::*;
 
-fn at(endpoint: &str, url: &str) -> Option<String> {
-    blob_at(&Url::parse(endpoint).unwrap(), url).map(|path| path.to_string())
+fn blob_at(endpoint: &str, url: &str) -> Option<String> {
+    parse_blob_url(&Url::parse(endpoint).unwrap(), url).map(|path| path.to_string())
 }
 
-fn ours(url: &str) -> Option<String> {
-    at("https://acct.blob.core.windows.net", url)
+fn in_account(url: &str) -> Option<String> {
+    blob_at("https://acct.blob.core.windows.net", url)
 }
 
-fn emulated(url: &str) -> Option<String> {
-    at("http://127.0.0.1:10000/devstoreaccount1", url)
+fn in_emulator(url: &str) -> Option<String> {
+    blob_at("http://127.0.0.1:10000/devstoreaccount1", url)
 }
 
 #[test]
-fn a_url_of_the_account_names_its_blob() {
+fn a_url_of_the_account_names_a_blob() {
     for url in [
         "https://acct.blob.core.windows.net/datasets/run/part-0",
         "https://acct.blob.core.windows.net:443/datasets/run/part-0",
@@ -23,12 +23,12 @@ fn a_url_of_the_account_names_its_blob() {
         "https://acct.blob.core.windows.net/datasets/run%2Fpart-0",
         "https://acct.blob.core.windows.net/datasets/run/part-0?sv=1&sig=x/../y#z",
     ] {
-        assert_eq!(ours(url).as_deref(), Some("datasets/run/part-0"), "{url}");
+        assert_eq!(in_account(url).as_deref(), Some("datasets/run/part-0"), "{url}");
     }
 }
 
 #[test]
-fn a_name_is_decoded_once() {
+fn a_name_is_percent_decoded_once() {
     let base = "https://acct.blob.core.windows.net/c/";
     for (url, name) in [
         ("a%20b", "a b"),
@@ -39,12 +39,12 @@ fn a_name_is_decoded_once() {
         ("%C3%BCber", "über"),
         ("über", "über"),
     ] {
-        assert_eq!(ours(&format!("{base}{url}")), Some(format!("c/{name}")), "{url}");
+        assert_eq!(in_account(&format!("{base}{url}")), Some(format!("c/{name}")), "{url}");
     }
 }
 
 #[test]
-fn a_foreign_url_names_nothing() {
+fn a_url_of_another_account_names_no_blob() {
     for url in [
         "https://other.blob.core.windows.net/c/b",
         "https://acct.blob.core.windows.net.evil.com/c/b",
@@ -70,12 +70,12 @@ fn a_foreign_url_names_nothing() {
         " https://acct.blob.core.windows.net/c/b",
         "",
     ] {
-        assert_eq!(ours(url), None, "{url}");
+        assert_eq!(in_account(url), None, "{url}");
     }
 }
 
 #[test]
-fn a_url_that_steps_up_or_aside_names_nothing() {
+fn a_url_with_an_unsafe_segment_names_no_blob() {
     for path in [
         "",
         "/",
@@ -99,15 +99,15 @@ fn a_url_that_steps_up_or_aside_names_nothing() {
         "/c?/b",
     ] {
         let url = format!("https://acct.blob.core.windows.net{path}");
-        assert_eq!(ours(&url), None, "{url}");
+        assert_eq!(in_account(&url), None, "{url}");
     }
 }
 
 #[test]
-fn the_emulator_is_told_by_host_port_and_account() {
+fn an_emulators_url_matches_by_host_port_and_account() {
     for host in ["127.0.0.1", "localhost", "LOCALHOST"] {
         let url = format!("http://{host}:10000/devstoreaccount1/c/a/b");
-        assert_eq!(emulated(&url).as_deref(), Some("c/a/b"), "{url}");
+        assert_eq!(in_emulator(&url).as_deref(), Some("c/a/b"), "{url}");
     }
     for url in [
         "http://127.0.0.1:10000/another/c/b",
@@ -120,12 +120,12 @@ fn the_emulator_is_told_by_host_port_and_account() {
         "http://127.0.0.2:10000/devstoreaccount1/c/b",
         "https://127.0.0.1:10000/devstoreaccount1/c/b",
     ] {
-        assert_eq!(emulated(url), None, "{url}");
+        assert_eq!(in_emulator(url), None, "{url}");
     }
 }
 
 #[test]
-fn loopback_is_no_part_of_an_account_in_the_cloud() {
-    assert_eq!(ours("https://localhost/c/b"), None);
-    assert_eq!(at("http://10.0.0.1:80/acct", "http://localhost/acct/c/b"), None);
+fn a_loopback_url_does_not_match_an_account_elsewhere() {
+    assert_eq!(in_account("https://localhost/c/b"), None);
+    assert_eq!(blob_at("http://10.0.0.1:80/acct", "http://localhost/acct/c/b"), None);
 }

@@ -1,4 +1,4 @@
-//! Whatever is posted: every trigger's payload is understood, and no post brings the handler down.
+//! Requests to the handler: the payload of every trigger is understood, and no request brings the handler down.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::support::{
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
-/// What a trigger sends about the blob at an address.
+/// The name of a trigger, and its payload for the blob at a URL.
 type Payload<'a> = (&'a str, &'a dyn Fn(&str) -> Value);
 
 #[tokio::test]
-async fn every_trigger_that_tells_of_a_blob_is_understood() {
+async fn the_payload_of_every_trigger_is_understood() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     let event = |url: &str| event_grid_event(url, "PutBlockList");
@@ -32,29 +32,29 @@ async fn every_trigger_that_tells_of_a_blob_is_understood() {
         ("an event in a queue", &|url| queue_trigger(&event(url).to_string())),
         ("a list of events in a queue", &|url| queue_trigger(&json!([event(url)]).to_string())),
         ("an event in a request", &|url| http_trigger(&event(url).to_string())),
-        ("an event, encoded twice", &|url| json!({"Data": {"event": in_json(&event(url).to_string())}})),
-        ("an event itself", &|url| event(url)),
-        ("a list of events itself", &|url| json!([cloud_event(url, "PutBlob")])),
-        ("a blob's content", &|url| blob_trigger_with_content(url, b"content")),
-        ("an address as the documentation has it", &|url| {
-            let mut post = blob_trigger_with_content(url, b"content");
-            post["Metadata"]["Uri"] = url.into();
-            post
+        ("an event that is encoded twice", &|url| json!({"Data": {"event": in_json(&event(url).to_string())}})),
+        ("a bare event", &|url| event(url)),
+        ("a bare list of events", &|url| json!([cloud_event(url, "PutBlob")])),
+        ("the content of a blob", &|url| blob_trigger_with_content(url, b"content")),
+        ("a URL as documented", &|url| {
+            let mut payload = blob_trigger_with_content(url, b"content");
+            payload["Metadata"]["Uri"] = url.into();
+            payload
         }),
     ];
-    for (what, payload) in payloads {
+    for (name, payload) in payloads {
         let drop = scene.drop(3, 1).await;
         let rows = scene.rows_of(&drop).await;
         scene.lay(&drop).await;
         let answer = host.post(&payload(&scene.url(&drop, METADATA))).await;
-        assert_eq!(answer.status, 200, "{what}: {}", answer.said);
-        assert!(scene.receiver.received().drops.contains_key(&drop.path()), "{what}: {}", answer.said);
+        assert_eq!(answer.status, 200, "{name}: {}", answer.said);
+        assert!(scene.receiver.received().drops.contains_key(&drop.path()), "{name}: {}", answer.said);
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
 }
 
 #[tokio::test]
-async fn a_large_blob_in_a_post_takes_no_memory() {
+async fn a_large_blob_in_a_payload_takes_no_memory() {
     const CONTENT: usize = 64 << 20;
     const CHUNK: usize = 64 << 10;
     let scene = Scene::on_azurite().await;
@@ -62,8 +62,8 @@ async fn a_large_blob_in_a_post_takes_no_memory() {
     let rows = scene.rows_of(&drop).await;
     scene.lay(&drop).await;
 
-    let post = blob_trigger_with_content(&scene.url(&drop, METADATA), b"here").to_string();
-    let (head, tail) = post.split_once("aGVyZQ==").unwrap();
+    let payload = blob_trigger_with_content(&scene.url(&drop, METADATA), b"here").to_string();
+    let (head, tail) = payload.split_once("aGVyZQ==").unwrap();
     let content = std::iter::repeat_n(Bytes::from(vec![b'A'; CHUNK]), CONTENT / CHUNK);
     let chunks: Vec<_> = std::iter::once(Bytes::copy_from_slice(head.as_bytes()))
         .chain(content)
@@ -74,22 +74,22 @@ async fn a_large_blob_in_a_post_takes_no_memory() {
     assert_complete(&scene.receiver.received(), &drop, &rows);
     let peak = host.peak_memory();
     assert!(peak < 64 << 10, "{peak} KiB");
-    let warned =
+    let has_warned =
         host.stop().iter().any(|line| line["level"] == "WARN" && line.to_string().contains("supportsDeferredBinding"));
-    assert!(warned, "the host's memory is worth a warning");
+    assert!(has_warned, "expected a warning about deferred binding");
 }
 
 #[tokio::test]
-async fn no_post_brings_the_handler_down() {
+async fn no_payload_brings_the_handler_down() {
     let scene = Scene::on_azurite().await;
     let mut host = scene.host().await;
     let repeated = |text: &str, times: usize| text.repeat(times).into_bytes();
-    let posts: [(&str, Vec<u8>, u16); 17] = [
+    let payloads: [(&str, Vec<u8>, u16); 17] = [
         ("nothing", vec![], 400),
-        ("no JSON", b"drop it".to_vec(), 400),
-        ("half of it", br#"{"Data":{"blob":"#.to_vec(), 400),
-        ("no text", vec![0xff, 0xfe, 0x00], 400),
-        ("no Unicode", b"{\"a\":\"\xff\"}".to_vec(), 400),
+        ("not JSON", b"drop it".to_vec(), 400),
+        ("truncated JSON", br#"{"Data":{"blob":"#.to_vec(), 400),
+        ("not text", vec![0xff, 0xfe, 0x00], 400),
+        ("not UTF-8", b"{\"a\":\"\xff\"}".to_vec(), 400),
         ("NUL", vec![0], 400),
         ("deep lists", repeated("[", 200_000), 400),
         ("deep objects", repeated(r#"{"a":"#, 100_000), 400),
@@ -99,25 +99,21 @@ async fn no_post_brings_the_handler_down() {
         ("null", b"null".to_vec(), 200),
         ("an empty object", b"{}".to_vec(), 200),
         ("an empty list", b"[]".to_vec(), 200),
-        ("text", br#""https://example.com/a""#.to_vec(), 200),
-        ("data that is no object", br#"{"Data":7,"Metadata":[]}"#.to_vec(), 200),
-        (
-            "an address that is none",
-            br#"{"Data":{"blob":null},"Metadata":{"Uri":"\"\\u0000\"","Properties":{}}}"#.to_vec(),
-            200,
-        ),
+        ("a string", br#""https://example.com/a""#.to_vec(), 200),
+        ("data that is not an object", br#"{"Data":7,"Metadata":[]}"#.to_vec(), 200),
+        ("an invalid URL", br#"{"Data":{"blob":null},"Metadata":{"Uri":"\"\\u0000\"","Properties":{}}}"#.to_vec(), 200),
     ];
-    for (what, post, status) in posts {
-        let answer = host.post_bytes(post).await;
-        assert_eq!(answer.status, status, "{what}: {}", answer.said);
-        assert!(host.is_alive().await, "after {what}");
+    for (name, payload, status) in payloads {
+        let answer = host.post_bytes(payload).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.said);
+        assert!(host.is_alive().await, "after {name}");
     }
     assert!(host.peak_memory() < 64 << 10);
     assert_eq!(scene.receiver.received().requests, 0);
 }
 
 #[tokio::test]
-async fn the_answer_is_an_object_wherever_is_asked() {
+async fn every_response_is_an_object() {
     let scene = Scene::in_a_folder().await;
     let host = scene.host().await;
     for (method, path) in [
@@ -143,20 +139,20 @@ async fn a_function_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn a_post_that_breaks_off_concerns_nobody_else() {
+async fn an_interrupted_request_does_not_affect_others() {
     let scene = Scene::in_a_folder().await;
     let mut host = scene.host().await;
     let head = "POST /function HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"Data\":";
     for written in [&head[..30], head] {
-        let mut line = TcpStream::connect(host.address()).await.unwrap();
-        line.write_all(written.as_bytes()).await.unwrap();
-        drop(line);
+        let mut connection = TcpStream::connect(host.address()).await.unwrap();
+        connection.write_all(written.as_bytes()).await.unwrap();
+        drop(connection);
     }
     assert!(host.is_alive().await);
 }
 
 #[tokio::test]
-async fn a_host_that_hangs_up_does_not_stop_the_work() {
+async fn work_continues_if_the_host_closes_the_connection() {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "5");
     scene.set("IN_FLIGHT", "1");

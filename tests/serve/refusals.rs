@@ -1,4 +1,4 @@
-//! What is none of ours: refused and answered 2xx, before anything is read, asked or sent.
+//! Drops and events that are not ours: refused and answered 2xx, before anything is read, requested or delivered.
 
 use serde_json::Value;
 use vivadrop::{
@@ -13,25 +13,25 @@ use crate::support::{
     vectors,
 };
 
-/// Lines of a log that are worth somebody's attention.
+/// The messages of all warnings in a log.
 fn warnings(log: &[Value]) -> Vec<&str> {
     log.iter().filter(|line| line["level"] == "WARN").map(|line| line["message"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_drop_of_somebody_else_is_refused() {
+async fn a_drop_of_another_tenant_is_refused() {
     let mut scene = Scene::on_azurite().await;
-    let (neighbour, stranger) = (TenantId(uuid::Uuid::new_v4()), TenantId(uuid::Uuid::new_v4()));
-    scene.set("TENANTS", &format!("{},{neighbour}", scene.tenant));
-    scene.keep_private_key(neighbour, &vectors::case("encrypted-ctr").private_key());
+    let (other_tenant, unknown_tenant) = (TenantId(uuid::Uuid::new_v4()), TenantId(uuid::Uuid::new_v4()));
+    scene.set("TENANTS", &format!("{},{other_tenant}", scene.tenant));
+    scene.keep_private_key(other_tenant, &vectors::case("encrypted-ctr").private_key());
     let host = scene.host().await;
 
     let of = |tenant| SimulateOptions { users: 5, weeks: 1, tenant: Some(tenant), ..SimulateOptions::default() };
-    let unknown = scene.drop_like(of(stranger)).await;
+    let unknown = scene.drop_like(of(unknown_tenant)).await;
     let mut spoofed = scene.drop(5, 1).await;
-    spoofed.path = DropPath::new(&scene.container, format!("run/VivaInsights/{neighbour}"));
-    let mut inside = scene.drop_like(of(neighbour)).await;
-    inside.path = DropPath::new(&scene.container, format!("run/{}/x/{neighbour}", scene.tenant));
+    spoofed.path = DropPath::new(&scene.container, format!("run/VivaInsights/{other_tenant}"));
+    let mut inside = scene.drop_like(of(other_tenant)).await;
+    inside.path = DropPath::new(&scene.container, format!("run/{}/x/{other_tenant}", scene.tenant));
     let mut nowhere = scene.drop(5, 1).await;
     nowhere.path = DropPath::new(&scene.container, "run/VivaInsights");
 
@@ -44,11 +44,11 @@ async fn a_drop_of_somebody_else_is_refused() {
         }
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
-    assert_eq!(warnings(&host.stop()).len(), 4, "one line for each drop");
+    assert_eq!(warnings(&host.stop()).len(), 4, "one warning per drop");
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_in_our_container_is_refused() {
+async fn a_url_outside_the_watched_container_is_refused() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
@@ -78,7 +78,7 @@ async fn an_address_that_is_not_in_our_container_is_refused() {
         format!("/{blob}"),
         format!("https://example.com/{blob}?sv=2024&sig=secret"),
         blob.to_owned(),
-        String::from("not an address"),
+        String::from("not a URL"),
     ];
     for url in &foreign {
         for event in [blob_trigger(url, 1), event_grid_trigger(&cloud_event(url, "PutBlob"))] {
@@ -95,7 +95,7 @@ async fn an_address_that_is_not_in_our_container_is_refused() {
 }
 
 #[tokio::test]
-async fn events_of_our_own_state_are_dropped_without_a_word() {
+async fn events_of_the_state_container_are_ignored_silently() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
     let state = &scene.settings["STATE_CONTAINER"];
@@ -110,11 +110,11 @@ async fn events_of_our_own_state_are_dropped_without_a_word() {
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
     let log = host.stop();
-    assert_eq!(log.len(), 1, "nothing but the line that it listens: {log:?}");
+    assert_eq!(log.len(), 1, "only the line that it listens: {log:?}");
 }
 
 #[tokio::test]
-async fn other_blobs_of_a_drop_and_around_it_are_nothing_to_do() {
+async fn other_blobs_in_and_around_a_drop_are_ignored() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
@@ -123,9 +123,9 @@ async fn other_blobs_of_a_drop_and_around_it_are_nothing_to_do() {
         scene.write(&drop.path, name, "not a row").await;
     }
     scene.write(&drop.path, "part-9.json.gz", "").await;
-    let lost = DropPath::new(&scene.container, "");
-    scene.write(&lost, "elsewhere/part-0.json.gz", "no drop at all").await;
-    let answer = host.post(&blob_trigger(&scene.address_of(&lost.blob("elsewhere/part-0.json.gz")), 1)).await;
+    let outside = DropPath::new(&scene.container, "");
+    scene.write(&outside, "elsewhere/part-0.json.gz", "not part of a drop").await;
+    let answer = host.post(&blob_trigger(&scene.address_of(&outside.blob("elsewhere/part-0.json.gz")), 1)).await;
     assert_eq!((answer.status, scene.receiver.received().requests), (200, 0));
     for name in
         ["_SUCCESS", "_temporary/0/part-1.json.gz", "metadata/UserMetadata/x.json", "part-9.json.gz", "gone.json"]

@@ -1,4 +1,4 @@
-//! Drops that no event brought in: a pipeline's own notification, and the sweep.
+//! Drops without events: notifications by a pipeline, and sweeps.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_pipeline_may_say_itself_that_a_drop_is_there() {
+async fn a_pipeline_may_announce_a_drop_itself() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     for is_wrapped in [false, true] {
@@ -19,7 +19,7 @@ async fn a_pipeline_may_say_itself_that_a_drop_is_there() {
         let notification = json!({"path": drop.path()});
         let post = if is_wrapped { http_trigger(&notification.to_string()) } else { notification };
         let notify = async || host.forward(Method::POST, "/api/notify", &post).await;
-        assert_eq!(notify().await.0, 404, "it is not there yet");
+        assert_eq!(notify().await.0, 404, "the drop does not exist yet");
         scene.lay(&drop).await;
         let (status, answer) = notify().await;
         assert_eq!((status, &answer["path"]), (202, &Value::from(drop.path())));
@@ -28,7 +28,7 @@ async fn a_pipeline_may_say_itself_that_a_drop_is_there() {
 }
 
 #[tokio::test]
-async fn a_notification_of_what_is_no_drop_of_ours_is_refused() {
+async fn a_notification_of_a_path_that_is_not_a_drop_is_rejected() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     scene.lay(&drop).await;
@@ -51,7 +51,7 @@ async fn a_notification_of_what_is_no_drop_of_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn a_sweep_finds_what_no_event_brought_in() {
+async fn a_sweep_delivers_drops_without_events() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     let drops = [scene.drop(10, 1).await, scene.drop(10, 2).await];
@@ -74,19 +74,19 @@ async fn a_sweep_finds_what_no_event_brought_in() {
     assert_complete(&scene.receiver.received(), &half, &scene.rows_of(&half).await);
     let requests = scene.receiver.received().requests;
     assert_eq!(host.post(&timer_trigger()).await.status, 200);
-    assert_eq!(scene.receiver.received().requests, requests, "what has ended is left alone");
+    assert_eq!(scene.receiver.received().requests, requests, "ended drops are not delivered again");
 }
 
 #[tokio::test]
-async fn a_drop_that_is_none_of_ours_is_warned_of_once_however_often_it_is_swept() {
+async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
     let scene = Scene::in_a_folder().await;
-    let of_stranger = SimulateOptions {
+    let of_unknown_tenant = SimulateOptions {
         users: 3,
         weeks: 1,
         tenant: Some(TenantId(uuid::Uuid::new_v4())),
         ..SimulateOptions::default()
     };
-    let drop = scene.drop_like(of_stranger).await;
+    let drop = scene.drop_like(of_unknown_tenant).await;
     scene.lay(&drop).await;
     let host = scene.host().await;
     for _ in 0..3 {
