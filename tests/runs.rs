@@ -21,11 +21,7 @@ use vivadrop::{
     batch::BatchLimits,
     deliver::Limits,
     drop::DropPath,
-    keys::{
-        KeySource,
-        unwrap::{KeyWrap, PemFolder},
-        viva_api::VivaApi,
-    },
+    keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::blobs::Blobs,
     message::Message,
     pipeline::FileRules,

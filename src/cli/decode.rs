@@ -19,10 +19,8 @@ use crate::{
         discover::{self, DropContents},
         metadata::JobMetadata,
     },
-    keys::{
-        self, Keys, details,
-        unwrap::{PemFile, unwrap_keys},
-    },
+    json,
+    keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
     pipeline,
     run::read_metadata,
     store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
@@ -116,7 +114,7 @@ async fn unwrapped_keys(
             let bytes =
                 std::fs::read(file).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
             let response =
-                details::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
+                json::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
             details::wrapped_keys(&response.into()).map(Some)
         }
         None => keys::wrapped_in_drop(store, contents, metadata).await,

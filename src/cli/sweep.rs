@@ -17,7 +17,7 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let (containers, state) = (app.watched.names(), &app.watched.state_container);
     let result = sweep::sweep(&app.runner, &containers, state, deadline).await;
     app.runner.ledger.settle().await;
-    expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+    expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
     eprintln!("{report}");
     for (path, reason) in &report.failed {

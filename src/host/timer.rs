@@ -21,7 +21,7 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let (containers, state) = (app.watched.names(), &app.watched.state_container);
     let work = async {
         let report = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
-        expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
         Ok(report)
     };
     let reason = match handler.with_limits(work).await {

@@ -26,7 +26,10 @@ use super::{
     webhook::{Webhook, WebhookConfig},
 };
 use crate::{
-    keys::vault::{self, TRY_TIMEOUT},
+    keys::{
+        TRY_TIMEOUT,
+        vault::{self, InvalidVault},
+    },
     message::Message,
     retry::{Attempt, GaveUp, RetryBudget, retry},
 };
@@ -52,14 +55,14 @@ impl VaultSecretWebhook {
         config: WebhookConfig,
         reference: SecretReference,
         credential: Arc<dyn TokenCredential>,
-    ) -> Result<Self, vault::NotUsable> {
+    ) -> Result<Self, InvalidVault> {
         let options = SecretClientOptions {
             client_options: vault::client_options(vault::http_client(&reference.vault)?),
-            verify_challenge_resource: Some(vault::has_a_domain(&reference.vault)),
+            verify_challenge_resource: Some(vault::verifies_challenge(&reference.vault)),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
-        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Cached::new() })
+        Ok(Self { client: client.map_err(InvalidVault::Identity)?, reference, config, webhook: Cached::new() })
     }
 
     /// Reads the secret and creates a webhook with it. If `has_old_webhook`, the vault is tried only once, and an error is
@@ -93,7 +96,7 @@ impl VaultSecretWebhook {
         };
         let response = match timeout(TRY_TIMEOUT, self.client.get_secret(&reference.name, Some(options))).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return vault::of_secret(&error, reference),
+            Ok(Err(error)) => return vault::secret_failure(&error, reference),
             Err(_) => {
                 let message = format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs());
                 return Attempt::Transient(message, None);

@@ -15,7 +15,8 @@ use vivadrop::{
     drop::{DropPath, TenantId},
     keys::{
         details::wrapped_keys,
-        unwrap::{KeyWrap, PemFile, unwrap_keys},
+        pem::PemFile,
+        unwrap::{KeyWrap, unwrap_keys},
     },
     simulate::{SimulateOptions, Simulated, simulate},
     store::{
