@@ -11,6 +11,7 @@
 //! one place where the two are told apart.
 
 pub mod app;
+pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -33,7 +33,8 @@ use crate::{
     stage::{
         Damage,
         decode::{Decoder, RowRules, RowTooLong, Rows},
-        layout::{LayoutError, LayoutRules},
+        detect::LayoutError,
+        layout::LayoutRules,
     },
     store::{ByteStream, StoreError},
     verdict::{Reason, Verdict},

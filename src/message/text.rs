@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::stage::buffers::Buffer;
+use crate::buffers::Buffer;
 
 /// The JSON text of rows, joined by commas, with room before it for the head of their message.
 ///
@@ -77,7 +77,7 @@ impl From<&[u8]> for RowsText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::buffers::Buffers;
+    use crate::buffers::Buffers;
 
     #[test]
     fn a_head_goes_before_the_rows_whether_there_is_room_for_it_or_not() {

@@ -1,4 +1,4 @@
-//! The thread that turns the bytes of one file into blocks of lines: it decrypts, inflates and cuts.
+//! The thread that turns the bytes of one file into blocks of lines: it decrypts, decompresses and splits.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,11 +13,10 @@ use crate::{
     stage::{
         Damage,
         decode::{RowTooLong, Rows},
-        layout::{self, HEAD_BYTES, LayoutError},
+        detect::{HEAD_BYTES, LayoutError, detect_layout},
+        layers::RemoveLayers,
         lines::{Block, LineBlocks},
         skip::SkipRows,
-        text::Text,
-        window::Window,
     },
     store::ByteStream,
 };
@@ -43,15 +42,22 @@ pub(super) enum End {
     Unwanted,
 }
 
-/// The same, before it is known where the damage is.
+/// The same, before position and limit are added to the error.
 enum Stop {
     End(End),
     Damaged(Damage),
+    RowTooLong(RowTooLong),
 }
 
 impl From<Damage> for Stop {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
+    }
+}
+
+impl From<RowTooLong> for Stop {
+    fn from(error: RowTooLong) -> Self {
+        Self::RowTooLong(error)
     }
 }
 
@@ -76,33 +82,52 @@ impl Unpacking {
     pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), End> {
         self.unpack(key, rules).map_err(|stop| match stop {
             Stop::Damaged(source) => End::Failed(RowsError::Damaged { at: self.at, source }),
+            Stop::RowTooLong(RowTooLong { row }) => {
+                End::Failed(RowsError::RowTooLong { row, longest: rules.rows.longest_row })
+            }
             Stop::End(end) => end,
         })
     }
 
+    /// Reads the file to its end.
     fn unpack(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
-        let (head, is_whole) = self.head()?;
-        let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(RowsError::Layout)?;
-        let mut text = Text::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
-        let longest = rules.rows.longest_row;
-        let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
-        let mut past = SkipRows::new(self.first_row, longest);
-        let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, longest };
+        let (head, is_whole_file) = self.head()?;
+        let layout = detect_layout(&head, is_whole_file, key, &rules.layout).map_err(RowsError::Layout)?;
+        let mut layers = RemoveLayers::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
+        let mut lines = LineBlocks::new(rules.rows.longest_row);
+        let mut skip = SkipRows::new(self.first_row, rules.rows.longest_row);
+
         let mut bytes = Some(Bytes::from(head));
-        loop {
-            let decoders = &mut self.decoders;
-            let mut send = |block| match past.push(block).map_err(too_long)? {
-                Some(block) => Ok::<_, Stop>(decoders.push(block)?),
-                None => Ok(()),
-            };
-            let mut cut = |window: &mut Window| lines.push(window, &mut send);
-            let Some(chunk) = bytes else {
-                text.finish(&mut window, &mut cut)?;
-                return lines.finish(&mut window).map_or(Ok(()), send);
-            };
-            text.push(&chunk, &mut window, &mut cut)?;
+        while let Some(chunk) = bytes {
+            let mut input = &chunk[..];
+            while layers.push(&mut input, lines.window())? > 0 {
+                self.send_blocks(&mut lines, &mut skip)?;
+            }
             bytes = self.next()?;
         }
+        while layers.finish(lines.window())? > 0 {
+            self.send_blocks(&mut lines, &mut skip)?;
+        }
+        if let Some(block) = lines.finish() {
+            self.send(block, &mut skip)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the decoders the blocks that are complete.
+    fn send_blocks(&mut self, lines: &mut LineBlocks, skip: &mut SkipRows) -> Result<(), Stop> {
+        while let Some(block) = lines.next_block() {
+            self.send(block, skip)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the decoders a block, without the rows that are skipped. Waits until the worker pool has a permit.
+    fn send(&mut self, block: Block, skip: &mut SkipRows) -> Result<(), Stop> {
+        if let Some(block) = skip.push(block)? {
+            self.decoders.push(block)?;
+        }
+        Ok(())
     }
 
     /// The first bytes of the file: all that detection looks at, and whether there are no more.

@@ -2,8 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use super::{buffers::Buffers, decode::Rows};
-use crate::message::{BadRow, RowsSize, RowsText};
+use super::decode::Rows;
+use crate::{
+    buffers::Buffers,
+    message::{BadRow, RowsSize, RowsText},
+};
 
 /// Where a batch ends: whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

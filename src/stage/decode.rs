@@ -6,12 +6,14 @@
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use super::{
-    buffers::{Buffer, Buffers},
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
     lines::{Block, is_blank},
 };
-use crate::keys::AesKey;
+use crate::{
+    buffers::{Buffer, Buffers},
+    keys::AesKey,
+};
 
 mod column;
 mod json;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
-    stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    stage::decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
     wipe::with_stack_wiped,
 };
 
@@ -31,7 +31,7 @@ const KEYSTREAM_BYTES: usize = 256;
 
 /// The Column key, ready for many short values.
 pub(super) struct ColumnKey {
-    iv: [u8; BLOCK_BYTES],
+    iv: [u8; AES_BLOCK_BYTES],
     aes: Box<Aes256>,
     /// Every value is encrypted with the same IV, so in counter mode one keystream serves them all.
     keystream: Box<Zeroizing<[u8; KEYSTREAM_BYTES]>>,
@@ -100,7 +100,7 @@ impl ColumnKey {
 
     /// Says whether the padding is one.
     fn cbc(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
-        if sealed.is_empty() || !sealed.len().is_multiple_of(BLOCK_BYTES) {
+        if sealed.is_empty() || !sealed.len().is_multiple_of(AES_BLOCK_BYTES) {
             return false;
         }
         plain.extend_from_slice(sealed);
@@ -113,7 +113,7 @@ impl ColumnKey {
 }
 
 /// Counter mode from its start, with a key that stays where it is.
-fn ctr<'a>(aes: &'a Aes256, iv: &[u8; BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
+fn ctr<'a>(aes: &'a Aes256, iv: &[u8; AES_BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
     ctr::Ctr128BE::from_core(ctr::CtrCore::inner_iv_init(aes, iv.into()))
 }
 
