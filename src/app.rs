@@ -117,7 +117,7 @@ fn tenant_configs(
         };
         own.insert(tenant, TenantConfig::new(sink, rules, limits));
     }
-    Ok(TenantConfigs { own, common })
+    Ok(TenantConfigs { overrides: own, default: common })
 }
 
 fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, AppError> {

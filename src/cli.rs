@@ -131,7 +131,7 @@ impl CliError {
     /// The error of a command that stopped because of `error`, whose verdict is `verdict`.
     pub(crate) fn of(verdict: Verdict, error: &dyn std::error::Error) -> Self {
         match verdict {
-            Verdict::TryAgain => Self::Transient(error_chain(error)),
+            Verdict::Retry => Self::Transient(error_chain(error)),
             Verdict::SetAside(_) => Self::Permanent(error_chain(error)),
         }
     }

@@ -212,7 +212,7 @@ impl KeyError {
         match self {
             Self::NoKey(_) => Verdict::SetAside(Reason::NoKey),
             Self::WrongKey(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::TryAgain,
+            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
         }
     }
 }

@@ -18,7 +18,8 @@
 //!   parts from the settings), [`config`], [`tenant_config`]
 //! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`deliver`] (one file of it),
 //!   [`ledger`] (persistent state)
-//! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage)
+//! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to batches),
+//!   [`buffers`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key material
 //!   from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
@@ -29,6 +30,8 @@
 //! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
 pub mod app;
+pub mod batch;
+pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -130,7 +130,7 @@ impl<E: Into<RunError>> From<E> for Stopped {
 impl From<KeyError> for Stopped {
     fn from(error: KeyError) -> Self {
         match error.verdict() {
-            Verdict::TryAgain => Self::Retry(RunError::Keys(error)),
+            Verdict::Retry => Self::Retry(RunError::Keys(error)),
             Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
         }
     }

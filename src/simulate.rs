@@ -3,7 +3,7 @@
 //! Rows are made and deflated on all cores, a block at a time, and joined, encrypted and written in order. So a drop of
 //! any size takes a few MiB of memory a core, and no row is ever on the disk in the clear (unless the layout is
 //! `plain`). [`people`] invents who did what, [`rows`] and [`numbers`] spell it, [`blocks`] spreads the work, [`gzip`],
-//! [`seal`] and [`pack`] encode a file, [`secrets`] makes the keys, [`metadata`] is what a drop says of itself.
+//! [`encrypt`] and [`pack`] encode a file, [`secrets`] makes the keys, [`metadata`] is what a drop says of itself.
 
 mod blocks;
 mod encrypt;

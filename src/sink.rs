@@ -73,7 +73,7 @@ impl SinkError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Rejected { .. } => Verdict::SetAside(Reason::Refused),
-            Self::Unavailable { .. } => Verdict::TryAgain,
+            Self::Unavailable { .. } => Verdict::Retry,
         }
     }
 }

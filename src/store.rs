@@ -194,7 +194,7 @@ impl StoreError {
             | Self::Changed(_)
             | Self::LeaseConflict(_)
             | Self::Denied(_)
-            | Self::Unavailable { .. } => Verdict::TryAgain,
+            | Self::Unavailable { .. } => Verdict::Retry,
         }
     }
 }

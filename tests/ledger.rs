@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::{Instant, advance, sleep};
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey},
-    stage::batch::BatchLimits,
     store::{
         BlobPath, ETag, Store, WriteIf,
         memory::{Fate, Faulty, MemoryStore, Step},

@@ -21,7 +21,7 @@ use vivadrop::{
 use support::{
     azurite::{self, Azurite},
     gateway::{Fate, Gateway},
-    message::of_rows,
+    message::rows_message,
     queue::QueueEnd,
 };
 
@@ -30,7 +30,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Short waits between retries, for longer than any test takes.
 const FAST_RETRIES: RetryBudget =
-    RetryBudget { first: Duration::from_millis(1), longest: Duration::from_millis(5), total: LONG };
+    RetryBudget { first_wait: Duration::from_millis(1), max_wait: Duration::from_millis(5), total: LONG };
 
 /// Short waits between retries, which end after 100 ms.
 const FEW_RETRIES: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..FAST_RETRIES };
@@ -68,7 +68,7 @@ fn sink(account: &str, queue: &QueueEnd, retry_budget: RetryBudget) -> Queue {
 /// A message of one row with a text of about `bytes` bytes.
 fn message_of_size(row: u64, bytes: usize) -> Message {
     let text = format!(r#"{{"row":{row},"text":"{}"}}"#, "ü<&>".repeat(bytes / 5));
-    of_rows(row..row + 1, &text)
+    rows_message(row..row + 1, &text)
 }
 
 fn message(row: u64) -> Message {
@@ -190,7 +190,7 @@ async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let setup = Setup::new(FEW_RETRIES).await;
     setup.gateway.always(Fate::Answer(503, "ServerBusy", None));
     let error = setup.sink.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 ServerBusy");
     assert_eq!(tries as usize, setup.requests().0);

@@ -34,7 +34,7 @@ use vivadrop::{
 use support::{
     azurite,
     gateway::{self, Gateway},
-    message::{facts, of_rows},
+    message::{facts, rows_message},
     queue::QueueEnd,
 };
 
@@ -58,8 +58,8 @@ trait Keeper: Send + Sync {
 
 /// Out of patience soon.
 const SHORT: RetryBudget = RetryBudget {
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(1),
+    first_wait: Duration::from_millis(1),
+    max_wait: Duration::from_millis(1),
     total: Duration::from_millis(50),
 };
 
@@ -240,7 +240,7 @@ fn rows_of(body: &[u8]) -> Vec<String> {
 }
 
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
-    of_rows(range, &rows.join(","))
+    rows_message(range, &rows.join(","))
 }
 
 /// `row` with enough of it that a message is written in several pieces.
@@ -303,7 +303,7 @@ async fn another_end_that_is_gone_is_to_be_tried_again() {
         let message = message(0..1, &[&format!(r#"{{"a":"{HIDDEN}"}}"#)]);
         keeper.go_down().await;
         let error = keeper.sink().deliver(&message).await.unwrap_err();
-        assert_eq!(error.verdict(), Verdict::TryAgain, "{name}");
+        assert_eq!(error.verdict(), Verdict::Retry, "{name}");
         assert_says(&error, &message, name);
     }
 }

@@ -39,8 +39,11 @@ const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 const SCOPE: &str = "https://viva.example/.default";
 
 /// Allows many tries within a second.
-const RETRY: RetryBudget =
-    RetryBudget { first: Duration::from_millis(2), longest: Duration::from_millis(20), total: Duration::from_secs(1) };
+const RETRY: RetryBudget = RetryBudget {
+    first_wait: Duration::from_millis(2),
+    max_wait: Duration::from_millis(20),
+    total: Duration::from_secs(1),
+};
 
 const LIMITS: CallLimits = CallLimits { retry: RETRY, try_timeout: Duration::from_secs(5) };
 
@@ -335,7 +338,7 @@ impl TokenCredential for Expired {
 async fn an_expired_client_secret_does_not_set_the_drop_aside_and_is_not_retried_at_once() {
     let (stub, expired) = (stub().await, Arc::new(Expired::default()));
     let error = request_keys(&api(&stub, Some(Arc::<Expired>::clone(&expired)))).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let text = error.to_string();
     assert!(text.contains("AADSTS7000222") && text.contains("renew PARTNER_APP_SECRET"), "{text}");
     assert_eq!((expired.0.load(Ordering::Relaxed), stub.requests()), (1, 0));

@@ -18,14 +18,14 @@ use vivadrop::{
     verdict::{Reason, Verdict},
 };
 
-use support::message::of_rows;
+use support::message::rows_message;
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Short waits between retries, for longer than any test takes.
 const FAST_RETRIES: RetryBudget =
-    RetryBudget { first: Duration::from_millis(1), longest: Duration::from_millis(5), total: LONG };
+    RetryBudget { first_wait: Duration::from_millis(1), max_wait: Duration::from_millis(5), total: LONG };
 
 /// Short waits between retries, which end after 100 ms.
 const FEW_RETRIES: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..FAST_RETRIES };
@@ -45,7 +45,7 @@ fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webh
 /// A message with the rows `first..first + 2`.
 fn message(first: u64) -> Message {
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
-    of_rows(first..first + 2, &rows)
+    rows_message(first..first + 2, &rows)
 }
 
 /// The header `name` of the request `number`.
@@ -246,7 +246,7 @@ async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let webhook = webhook(&receiver, |config| config.retry_budget = FEW_RETRIES);
     receiver.answer_always(Answer::status(503));
     let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
@@ -263,7 +263,7 @@ async fn a_failed_tls_handshake_is_transient() {
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.retry_budget = FEW_RETRIES;
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
+    assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, _) = unavailable(error);
     assert!(answer.contains("corrupt message"), "{answer}");
 }

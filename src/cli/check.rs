@@ -92,9 +92,9 @@ fn shorten_retries(deliver_to: &mut DeliverTo) {
 
 /// Each sink once: the common one, then those of tenants with a sink of their own.
 fn distinct_sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
-    let common = configs.common.sink;
+    let common = configs.default.sink;
     let mut sinks = vec![(None, Arc::clone(&common))];
-    for (tenant, own) in configs.own {
+    for (tenant, own) in configs.overrides {
         if !Arc::ptr_eq(&own.sink, &common) {
             sinks.push((Some(tenant), own.sink));
         }

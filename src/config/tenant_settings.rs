@@ -9,12 +9,13 @@ use super::{
     tenants::SINK_SETTINGS,
 };
 use crate::{
+    batch::BatchLimits,
     deliver::Limits,
     drop::TenantId,
     pipeline::FileRules,
     retry::RetryBudget,
     sink::{queue::QueueConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig},
-    stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
+    stage::{decode::RowRules, layout::LayoutRules},
 };
 
 /// How files are decoded, and where their rows are delivered.
@@ -118,7 +119,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let encrypted_columns = reader.or_default("ENCRYPTED_COLUMNS", "ObjectId");
     let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
     let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
-    let longest_row: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
+    let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
     let (ColumnFilter(columns), ColumnNames(encrypted_columns)) = (columns?, encrypted_columns?);
     Some(FileRules {
         layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
@@ -127,7 +128,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             encrypted_columns,
             column_cipher: column_cipher?,
             typed: row_values? == RowValues::Typed,
-            longest_row: longest_row?.get(),
+            max_row_bytes: max_row_bytes?.get(),
         },
     })
 }

@@ -106,7 +106,7 @@ impl Vault {
     where
         F: Future<Output = azure_core::Result<T>> + Send,
     {
-        let result = retry::tries(self.limits.retry, |_| async {
+        let result = retry::retry(self.limits.retry, |_| async {
             let failure = match timeout(self.limits.try_timeout, call()).await {
                 Ok(Ok(result)) => return Attempt::Done(Ok(result)),
                 Ok(Err(error)) => Failure::of(&error),
@@ -114,15 +114,16 @@ impl Vault {
             };
             match failure {
                 Failure::Rejected(response) => Attempt::Done(Err(response)),
-                Failure::Unavailable { why, retry_after } => {
-                    Attempt::Again(KeyError::Unavailable { what: self.to_string(), source: why.into() }, retry_after)
-                }
+                Failure::Unavailable { why, retry_after } => Attempt::Transient(
+                    KeyError::Unavailable { what: self.to_string(), source: why.into() },
+                    retry_after,
+                ),
                 Failure::NoToken(error) => error.attempt(self),
-                Failure::NotAVault => Attempt::Failed(self.not_a_vault()),
+                Failure::NotAVault => Attempt::Permanent(self.not_a_vault()),
             }
         });
         result.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })
     }
 

@@ -10,8 +10,8 @@ use super::{
     RecordLease, Status, json,
 };
 use crate::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, StoreError, WriteIf, read_whole},
 };
 

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{InvalidQueueName, QueueConfig, QueueName};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
     sink::{Sink, SinkError},
 };
 
@@ -68,9 +68,9 @@ impl Queue {
         let attempt = match timeout(TRY_TIMEOUT, self.send(content)).await {
             Ok(Ok(())) => return Attempt::Done(()),
             Ok(Err(error)) => answer::classify(&error),
-            Err(_) => Attempt::Again(format!("no answer in {} s", TRY_TIMEOUT.as_secs()), None),
+            Err(_) => Attempt::Transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()), None),
         };
-        if let Attempt::Again(answer, _) = &attempt {
+        if let Attempt::Transient(answer, _) = &attempt {
             self.log_failed_try(&message.id, number, answer);
         }
         attempt
@@ -120,12 +120,10 @@ impl Sink for Queue {
             return Err(rejected(format!("it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}")));
         }
         let content = Content::from(xml(&message.body).into_bytes());
-        let result = tries(self.retry_budget, |number| self.attempt(message, content.clone(), number)).await;
+        let result = retry(self.retry_budget, |number| self.attempt(message, content.clone(), number)).await;
         result.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(answer) => rejected(answer),
-            GaveUp::OutOfPatience(answer, tries) => {
-                SinkError::Unavailable { id: message.id.to_string(), tries, answer }
-            }
+            GaveUp::Permanent(answer) => rejected(answer),
+            GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id: message.id.to_string(), tries, answer },
         })
     }
 

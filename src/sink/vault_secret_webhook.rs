@@ -31,7 +31,7 @@ use crate::{
         vault::{self, InvalidVault},
     },
     message::Message,
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
 };
 
 /// The sink `https://…` with a secret from a Key Vault.
@@ -69,10 +69,10 @@ impl VaultSecretWebhook {
     /// logged here, because the caller continues with the old webhook.
     async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, UnreadableSecret> {
         let budget = if has_old_webhook { RetryBudget::lasting(Duration::ZERO) } else { self.config.retry_budget };
-        let webhook = match tries(budget, |_| self.read_secret()).await {
+        let webhook = match retry(budget, |_| self.read_secret()).await {
             Ok(secret) => self.webhook_with(&secret).map_err(|message| UnreadableSecret { message, tries: 1 }),
-            Err(GaveUp::Failed(message)) => Err(UnreadableSecret { message, tries: 1 }),
-            Err(GaveUp::OutOfPatience(message, tries)) => Err(UnreadableSecret { message, tries }),
+            Err(GaveUp::Permanent(message)) => Err(UnreadableSecret { message, tries: 1 }),
+            Err(GaveUp::BudgetSpent(message, tries)) => Err(UnreadableSecret { message, tries }),
         };
         if let (true, Err(UnreadableSecret { message, .. })) = (has_old_webhook, &webhook) {
             warn!("{message}; messages are still signed with the secret that was read before");
@@ -99,12 +99,12 @@ impl VaultSecretWebhook {
             Ok(Err(error)) => return vault::secret_failure(&error, reference),
             Err(_) => {
                 let message = format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs());
-                return Attempt::Again(message, None);
+                return Attempt::Transient(message, None);
             }
         };
         match response.into_model() {
             Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
-            Ok(_) | Err(_) => Attempt::Failed(format!("{reference} cannot be read: the answer contains no secret")),
+            Ok(_) | Err(_) => Attempt::Permanent(format!("{reference} cannot be read: the answer contains no secret")),
         }
     }
 }

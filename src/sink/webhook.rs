@@ -21,7 +21,7 @@ pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError}
 use self::{answer::Timeouts, config::Signer};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
     sink::{Sink, SinkError},
 };
 
@@ -84,9 +84,9 @@ impl Webhook {
                 drain(response).await;
                 attempt
             }
-            Err(error) => Attempt::Again(answer::describe_failure(&error, &self.timeouts), None),
+            Err(error) => Attempt::Transient(answer::describe_failure(&error, &self.timeouts), None),
         };
-        if let Attempt::Again(answer, _) = &attempt {
+        if let Attempt::Transient(answer, _) = &attempt {
             self.log_failed_try(&message.id, number, answer);
         }
         attempt
@@ -128,12 +128,12 @@ impl Webhook {
 impl Sink for Webhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         let body = if self.gzip { compress(message).await? } else { message.body.clone() };
-        let result = tries(self.retry_budget, |number| self.attempt(message, body.clone(), number)).await;
+        let result = retry(self.retry_budget, |number| self.attempt(message, body.clone(), number)).await;
         result.map_err(|gave_up| {
             let id = message.id.to_string();
             match gave_up {
-                GaveUp::Failed(answer) => SinkError::Rejected { id, answer },
-                GaveUp::OutOfPatience(answer, tries) => SinkError::Unavailable { id, tries, answer },
+                GaveUp::Permanent(answer) => SinkError::Rejected { id, answer },
+                GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id, tries, answer },
             }
         })
     }

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Blob, BlobPath, ByteStream, Store, StoreError};
-use crate::retry::{Attempt, GaveUp, RetryBudget, tries};
+use crate::retry::{Attempt, GaveUp, RetryBudget, retry};
 
 /// How a blob is read. A reader holds at most `range_bytes * in_flight` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +126,9 @@ async fn fetch(
     let mut count = 0;
     while count < length {
         // Each round ends as soon as a connection has delivered bytes, so the retry budget counts from the last byte.
-        let round = tries(retry_budget, async |_| fetch_once(store, blob, &range, &mut *fetched.lock().await).await);
+        let round = retry(retry_budget, async |_| fetch_once(store, blob, &range, &mut *fetched.lock().await).await);
         count = round.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })?;
     }
     Ok(fetched.into_inner().freeze())
@@ -144,13 +144,13 @@ async fn fetch_once(
     let before = fetched.len();
     match fetch_rest(store, blob, range, fetched).await {
         Ok(()) => Attempt::Done(fetched.len()),
-        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Again(error, None),
+        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Transient(error, None),
         Err(error @ StoreError::Unavailable { .. }) => {
             let at = range.start + fetched.len() as u64;
             tracing::debug!(%error, "lost the connection, resuming at byte {at} of `{}`", blob.path);
             Attempt::Done(fetched.len())
         }
-        Err(error) => Attempt::Failed(error),
+        Err(error) => Attempt::Permanent(error),
     }
 }
 

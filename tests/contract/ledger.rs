@@ -6,9 +6,9 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, ClaimedFile, DropRecord, Ending, LEASE_RENEWED_AFTER, Ledger, LedgerError, Scope, Status},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, WriteIf, read_whole},
     verdict::Reason,
 };

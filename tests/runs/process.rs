@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
+    batch::BatchLimits,
     deliver::Limits,
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
@@ -19,7 +20,7 @@ use vivadrop::{
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
     sink::{Sink, SinkError, memory::Memory},
-    stage::{batch::BatchLimits, layout::LayoutRules},
+    stage::layout::LayoutRules,
     store::{
         ReadWindow, Store,
         memory::{Fate, Faulty},
@@ -170,7 +171,10 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            tenant_configs: TenantConfigs { common: TenantConfig::new(sink, rules, limits), own: BTreeMap::new() },
+            tenant_configs: TenantConfigs {
+                default: TenantConfig::new(sink, rules, limits),
+                overrides: BTreeMap::new(),
+            },
             window: ReadWindow::default(),
         };
         Self { runner, faults }

@@ -146,6 +146,6 @@ fn taken(xml: &str) -> Taken {
     };
     let base64 = value("MessageText");
     let body: Bytes = BASE64_STANDARD.decode(&base64).unwrap().into();
-    schema::check(&body);
+    schema::assert_valid(&body);
     Taken { expires: value("ExpirationTime"), base64, body }
 }

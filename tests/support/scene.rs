@@ -73,7 +73,7 @@ impl Deref for Strict {
 impl Drop for Strict {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.received().texts.iter().for_each(|text| schema::check(text));
+            self.received().texts.iter().for_each(|text| schema::assert_valid(text));
         }
     }
 }

@@ -62,7 +62,8 @@ async fn empty() -> VaultScene {
     let stub = KeyVault::start(&entra).await;
     let credential = Arc::new(Credential(entra.tokens()));
     let vault = Vault::with_http_client(entra.certificate.client(), stub.url(), credential).unwrap();
-    let retry = RetryBudget { first: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
+    let retry =
+        RetryBudget { first_wait: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
     let vault = vault.with_limits(CallLimits { retry, try_timeout: Duration::from_secs(10) });
     VaultScene { stub, vault, tenant: TenantId(Uuid::new_v4()), _entra: entra }
 }

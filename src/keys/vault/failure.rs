@@ -77,11 +77,11 @@ impl TokenError {
         match self {
             Self::Unavailable { why, retry_after } => {
                 let what = "the token service".to_owned();
-                Attempt::Again(KeyError::Unavailable { what, source: why.into() }, retry_after)
+                Attempt::Transient(KeyError::Unavailable { what, source: why.into() }, retry_after)
             }
             Self::Rejected(_) | Self::NotSignedIn => {
                 let (what, why) = (vault.to_string(), self.to_string());
-                Attempt::Failed(KeyError::NoToken { what, why, todo: FIX_TOKEN })
+                Attempt::Permanent(KeyError::NoToken { what, why, todo: FIX_TOKEN })
             }
         }
     }
@@ -91,12 +91,12 @@ impl TokenError {
 pub(crate) fn secret_failure<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
     let unreadable = |why: &str| format!("{secret} cannot be read: {why}");
     match Failure::of(error) {
-        Failure::Unavailable { why, retry_after } => Attempt::Again(unreadable(&why), retry_after),
+        Failure::Unavailable { why, retry_after } => Attempt::Transient(unreadable(&why), retry_after),
         Failure::NoToken(ref error @ TokenError::Unavailable { retry_after, .. }) => {
-            Attempt::Again(unreadable(&error.to_string()), retry_after)
+            Attempt::Transient(unreadable(&error.to_string()), retry_after)
         }
-        Failure::NoToken(error) => Attempt::Failed(unreadable(&format!("{error}: {FIX_TOKEN}"))),
-        Failure::NotAVault => Attempt::Failed(unreadable("the server is not a vault")),
+        Failure::NoToken(error) => Attempt::Permanent(unreadable(&format!("{error}: {FIX_TOKEN}"))),
+        Failure::NotAVault => Attempt::Permanent(unreadable("the server is not a vault")),
         Failure::Rejected(response) => {
             let answered = response.summary();
             let why = match (response.status, response.inner.as_deref()) {
@@ -110,7 +110,7 @@ pub(crate) fn secret_failure<T>(error: &azure_core::Error, secret: &dyn fmt::Dis
                 }
                 _ => answered,
             };
-            Attempt::Failed(unreadable(&why))
+            Attempt::Permanent(unreadable(&why))
         }
     }
 }

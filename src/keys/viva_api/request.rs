@@ -45,17 +45,17 @@ impl VivaApi {
     where
         F: Future<Output = Result<T, RequestError>>,
     {
-        let result = retry::tries(self.limits.retry, |_| async {
+        let result = retry::retry(self.limits.retry, |_| async {
             match send().await {
                 Ok(response) => Attempt::Done(response),
                 Err(RequestError { error: error @ KeyError::Unavailable { .. }, retry_after }) => {
-                    Attempt::Again(error, retry_after)
+                    Attempt::Transient(error, retry_after)
                 }
-                Err(RequestError { error, .. }) => Attempt::Failed(error),
+                Err(RequestError { error, .. }) => Attempt::Permanent(error),
             }
         });
         result.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })
     }
 

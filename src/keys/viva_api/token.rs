@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_rejected_secret_names_the_settings_to_check() {
         let RequestError { error, .. } = request_error(TokenError::Rejected("HTTP 401, AADSTS7000215".into()));
-        assert_eq!(error.verdict(), Verdict::TryAgain, "the drop is not at fault");
+        assert_eq!(error.verdict(), Verdict::Retry, "the drop is not at fault");
         let text = error.to_string();
         assert!(text.contains("answered HTTP 401, AADSTS7000215): renew PARTNER_APP_SECRET"), "{text}");
     }

@@ -27,7 +27,7 @@ pub(super) fn has_queue_already(error: &Error) -> bool {
 pub(super) fn classify(error: &Error) -> Attempt<(), String> {
     let Some(status) = error.http_status() else {
         // Without a status, there was no connection or no token. Both are transient.
-        return Attempt::Again(innermost(error), None);
+        return Attempt::Transient(innermost(error), None);
     };
     // If the service sends no error code, the SDK puts the status there.
     let code = error_code(error).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic()));
@@ -37,10 +37,10 @@ pub(super) fn classify(error: &Error) -> Attempt<(), String> {
         // Denied access is transient: roles take some minutes to apply, and firewalls and keys get fixed. Setting drops
         // aside would mean that somebody has to replay them.
         StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Again(format!("{answer} (check that the app may create the queue and add messages)"), None)
+            Attempt::Transient(format!("{answer} (check that the app may create the queue and add messages)"), None)
         }
-        _ if is_transient(status, code) => Attempt::Again(answer, requested_wait(error)),
-        _ => Attempt::Failed(answer),
+        _ if is_transient(status, code) => Attempt::Transient(answer, requested_wait(error)),
+        _ => Attempt::Permanent(answer),
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
             (409, "QueueBeingDeleted"),
         ] {
             let attempt = classify(&failure(status, code));
-            let Attempt::Again(answer, wait) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Transient(answer, wait) = attempt else { panic!("{attempt:?}") };
             assert_eq!((answer, wait), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     fn denied_access_is_retried() {
         for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
             let attempt = classify(&failure(status, code));
-            let Attempt::Again(answer, _) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Transient(answer, _) = attempt else { panic!("{attempt:?}") };
             assert_eq!(
                 answer,
                 format!("HTTP {status} {code} (check that the app may create the queue and add messages)")
@@ -110,7 +110,7 @@ mod tests {
             [(302, ""), (400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")]
         {
             let attempt = classify(&failure(status, code));
-            let Attempt::Failed(answer) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Permanent(answer) = attempt else { panic!("{attempt:?}") };
             assert_eq!(answer, format!("HTTP {status} {code}").trim_end());
         }
     }
@@ -118,6 +118,6 @@ mod tests {
     #[test]
     fn a_broken_connection_is_retried() {
         let error = Error::with_error(ErrorKind::Io, std::io::Error::other("connection reset"), "https://a?sig=secret");
-        assert!(matches!(classify(&error), Attempt::Again(answer, None) if answer == "connection reset"));
+        assert!(matches!(classify(&error), Attempt::Transient(answer, None) if answer == "connection reset"));
     }
 }

@@ -29,11 +29,11 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), S
         None => format!("HTTP {}", status.as_str()),
     };
     if status.is_redirection() {
-        Attempt::Failed(format!("{answer} (redirects are not followed)"))
+        Attempt::Permanent(format!("{answer} (redirects are not followed)"))
     } else if is_transient(status) {
-        Attempt::Again(answer, requested_wait(headers))
+        Attempt::Transient(answer, requested_wait(headers))
     } else {
-        Attempt::Failed(answer)
+        Attempt::Permanent(answer)
     }
 }
 
@@ -99,19 +99,19 @@ mod tests {
             assert!(matches!(classify_status(status), Attempt::Done(())), "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 504, 529, 599] {
-            assert!(matches!(classify_status(status), Attempt::Again(..)), "{status}");
+            assert!(matches!(classify_status(status), Attempt::Transient(..)), "{status}");
         }
         for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 410, 413, 422, 451] {
-            assert!(matches!(classify_status(status), Attempt::Failed(_)), "{status}");
+            assert!(matches!(classify_status(status), Attempt::Permanent(_)), "{status}");
         }
     }
 
     #[test]
     fn an_answer_is_described_by_its_status_and_reason_phrase() {
-        assert!(matches!(classify_status(404), Attempt::Failed(text) if text == "HTTP 404 Not Found"));
-        assert!(matches!(classify_status(529), Attempt::Again(text, None) if text == "HTTP 529"));
+        assert!(matches!(classify_status(404), Attempt::Permanent(text) if text == "HTTP 404 Not Found"));
+        assert!(matches!(classify_status(529), Attempt::Transient(text, None) if text == "HTTP 529"));
         assert!(
-            matches!(classify_status(302), Attempt::Failed(text) if text == "HTTP 302 Found (redirects are not followed)")
+            matches!(classify_status(302), Attempt::Permanent(text) if text == "HTTP 302 Found (redirects are not followed)")
         );
     }
 }

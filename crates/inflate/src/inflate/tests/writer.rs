@@ -1,10 +1,10 @@
-//! Deflated data that no compressor would write: any tokens, in any blocks, with any codes.
+//! Writes deflate data that no compressor would write: any tokens, in blocks of any type, with any codes.
 
 use proptest::prelude::*;
 
-use crate::stage::inflate::{
-    ORDER,
-    codes::{DISTANCE_CODES, END_OF_BLOCK, LITLEN_CODES},
+use crate::{
+    block_header::LENGTH_CODE_ORDER,
+    huffman::{DISTANCE_SYMBOLS, END_OF_BLOCK, LITLEN_SYMBOLS},
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +23,8 @@ pub(super) struct Block {
 enum Kind {
     Stored,
     Fixed,
-    /// With codes as long as these weights make them: a heavy symbol has a short one.
-    Weighted {
+    /// With a random complete code; the greater `skew`, the more the lengths of its codes differ.
+    Dynamic {
         seed: u64,
         skew: u32,
     },
@@ -36,7 +36,7 @@ impl Block {
     }
 }
 
-/// Blocks with a text: no distance reaches before its beginning.
+/// Valid blocks: no distance reaches before the start of the text.
 pub(super) fn blocks() -> impl Strategy<Value = Vec<Block>> {
     let token = prop_oneof![
         3 => prop_oneof![3 => b'0'..=b'9', 1 => any::<u8>()].prop_map(Token::Literal),
@@ -46,7 +46,7 @@ pub(super) fn blocks() -> impl Strategy<Value = Vec<Block>> {
     let kind = prop_oneof![
         Just(Kind::Stored),
         Just(Kind::Fixed),
-        (any::<u64>(), 0_u32..40).prop_map(|(seed, skew)| Kind::Weighted { seed, skew }),
+        (any::<u64>(), 0_u32..40).prop_map(|(seed, skew)| Kind::Dynamic { seed, skew }),
     ];
     let block = (prop::collection::vec(token, 0..300), kind).prop_map(|(tokens, kind)| Block { tokens, kind });
     prop::collection::vec(block, 1..5).prop_map(|mut blocks| {
@@ -67,7 +67,7 @@ pub(super) fn blocks() -> impl Strategy<Value = Vec<Block>> {
     })
 }
 
-/// Writes blocks; a stored one holds the bytes of its literals.
+/// Writes `blocks` as deflate data.
 pub(super) fn write(blocks: &[Block]) -> Vec<u8> {
     let mut bits = BitWriter::default();
     for (at, block) in blocks.iter().enumerate() {
@@ -76,12 +76,12 @@ pub(super) fn write(blocks: &[Block]) -> Vec<u8> {
             Kind::Stored => stored(&mut bits, &block.tokens),
             Kind::Fixed => {
                 bits.put(1, 2);
-                let mut literals = [8; LITLEN_CODES];
+                let mut literals = [8; LITLEN_SYMBOLS];
                 literals[144..256].fill(9);
                 literals[256..280].fill(7);
-                tokens(&mut bits, &block.tokens, &literals, &[5; DISTANCE_CODES]);
+                tokens(&mut bits, &block.tokens, &literals, &[5; DISTANCE_SYMBOLS]);
             }
-            Kind::Weighted { seed, skew } => {
+            Kind::Dynamic { seed, skew } => {
                 bits.put(2, 2);
                 let literals = lengths(286, seed, skew);
                 let distances = lengths(30, seed.rotate_left(9), skew);
@@ -94,21 +94,17 @@ pub(super) fn write(blocks: &[Block]) -> Vec<u8> {
 }
 
 fn stored(bits: &mut BitWriter, tokens: &[Token]) {
-    let literal = |token: &Token| match token {
-        Token::Literal(byte) => Some(*byte),
-        Token::Copy { .. } => None,
-    };
+    let mut bytes = Vec::new();
+    for token in tokens {
+        match *token {
+            Token::Literal(byte) => bytes.push(byte),
+            // As many bytes as the copy has, so that the distances of later blocks stay valid.
+            Token::Copy { length, .. } => bytes.resize(bytes.len() + length, b'-'),
+        }
+    }
+    bytes.truncate(0xFFFF);
     bits.put(0, 2);
     bits.align();
-    // A copy becomes as many literals, so that later distances do not reach too far back.
-    let bytes: Vec<u8> = tokens
-        .iter()
-        .flat_map(|token| match token {
-            Token::Copy { length, .. } => vec![b'-'; *length],
-            other => literal(other).into_iter().collect(),
-        })
-        .take(0xFFFF)
-        .collect();
     bits.put(bytes.len() as u32, 16);
     bits.put(!bytes.len() as u32 & 0xFFFF, 16);
     bytes.iter().for_each(|&byte| bits.put(u32::from(byte), 8));
@@ -117,9 +113,9 @@ fn stored(bits: &mut BitWriter, tokens: &[Token]) {
 fn header(bits: &mut BitWriter, literals: &[u8], distances: &[u8]) {
     bits.put(literals.len() as u32 - 257, 5);
     bits.put(distances.len() as u32 - 1, 5);
-    bits.put(ORDER.len() as u32 - 4, 4);
-    // Lengths of codes in four bits each, and no repeats: those are for flate2 to write.
-    for symbol in ORDER {
+    bits.put(LENGTH_CODE_ORDER.len() as u32 - 4, 4);
+    // Each code length has a code of four bits, and none is repeated: data of flate2 covers repeats.
+    for symbol in LENGTH_CODE_ORDER {
         bits.put(if symbol < 16 { 4 } else { 0 }, 3);
     }
     let codes = codes(&[4; 16]);
@@ -146,7 +142,8 @@ fn tokens(bits: &mut BitWriter, tokens: &[Token], literals: &[u8], distances: &[
     bits.put_code(literal_codes[END_OF_BLOCK], literals[END_OF_BLOCK]);
 }
 
-/// RFC 1951, section 3.2.5, as arithmetic, so that it does not repeat the tables under test.
+/// The symbol of a copy length, its extra bits and their number (RFC 1951, section 3.2.5): computed, so that the tables under
+/// test are not used.
 fn length_symbol(length: usize) -> (usize, u32, u32) {
     match length {
         258 => (285, 0, 0),
@@ -159,6 +156,7 @@ fn length_symbol(length: usize) -> (usize, u32, u32) {
     }
 }
 
+/// The same for a distance.
 fn distance_symbol(distance: usize) -> (usize, u32, u32) {
     if distance <= 4 {
         return (distance - 1, 0, 0);
@@ -168,7 +166,8 @@ fn distance_symbol(distance: usize) -> (usize, u32, u32) {
     (2 + 2 * bits as usize + (from >> bits), from as u32 & ((1 << bits) - 1), bits)
 }
 
-/// The lengths of a complete code for `count` symbols, at most 15: a random tree, the more lopsided the more skewed.
+/// The lengths of a complete code for `count` symbols, at most 15 bits each: the leaves of a random tree, which is the less
+/// balanced the greater `skew` is.
 fn lengths(count: usize, seed: u64, skew: u32) -> Vec<u8> {
     let mut state = seed;
     let mut random = |below: usize| {
@@ -177,7 +176,7 @@ fn lengths(count: usize, seed: u64, skew: u32) -> Vec<u8> {
     };
     let mut leaves = vec![0_u8];
     while leaves.len() < count {
-        // A leaf of the tree becomes two of one bit more, often the last one.
+        // A leaf of the tree, often the last one, becomes two leaves with one bit more.
         let last = leaves.len() - 1;
         let at = if random(50) < skew as usize { last } else { random(leaves.len()) };
         if leaves[at] < 15 {
@@ -194,7 +193,7 @@ fn lengths(count: usize, seed: u64, skew: u32) -> Vec<u8> {
     leaves
 }
 
-/// Canonical codes (RFC 1951, section 3.2.2).
+/// The canonical codes with these lengths (RFC 1951, section 3.2.2).
 fn codes(lengths: &[u8]) -> Vec<u32> {
     let mut codes = vec![0; lengths.len()];
     let mut code = 0;
@@ -226,7 +225,7 @@ impl BitWriter {
         }
     }
 
-    /// Codes are written from their highest bit.
+    /// Huffman codes are written from their most significant bit on.
     fn put_code(&mut self, code: u32, length: u8) {
         self.put(code.reverse_bits() >> (32 - u32::from(length)), u32::from(length));
     }
