@@ -3,10 +3,10 @@
 //! The ledger consists of JSON blobs in `STATE_CONTAINER`: `drops/{drop path}/drop.json` for a drop and
 //! `drops/{drop path}/files/{file}.json` for a file. They hold positions and reasons, never row data or keys.
 //!
-//! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the lease
-//! every [`RENEW_EVERY`]; if the process is killed, the lease lapses within [`LEASE`] and another run can claim the file.
-//! Every write of a file's record carries the lease id, so a worker whose lease has lapsed cannot overwrite the record of
-//! its successor.
+//! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
+//! lease every [`RENEW_EVERY`]; if the process is killed, the lease lapses within [`LEASE`] and another run can claim
+//! the file. Every write of a file's record carries the lease id, so a worker whose lease has lapsed cannot overwrite
+//! the record of its successor.
 
 mod claim;
 mod claimed_file;
@@ -48,8 +48,8 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// How often a live run renews its lease.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// A lease that is still held this long after it was first seen was renewed, or another run has taken it: a live run works
-/// on the file.
+/// A lease that is still held this long after it was first seen was renewed, or another run has taken it: a live run
+/// works on the file.
 pub const LEASE_RENEWED_AFTER: Duration = LEASE.saturating_add(Duration::from_secs(2));
 
 /// How often [`Ledger::claim`] asks for a lease that another process holds.
@@ -64,8 +64,8 @@ const MAX_RECORD_BYTES: u64 = 16 << 20;
 /// How many records are read at the same time.
 const CONCURRENT_READS: usize = 8;
 
-/// How often the read of a record is repeated because the record was overwritten in between. A record is written at most
-/// once a second, so one repetition is usually enough.
+/// How often the read of a record is repeated because the record was overwritten in between. A record is written at
+/// most once a second, so one repetition is usually enough.
 const READ_ATTEMPTS: usize = 5;
 
 /// The ledger in one container of a store. A clone is a handle to the same ledger.
@@ -84,8 +84,8 @@ impl Ledger {
         Self { store, container: container.into(), active_claims: ActiveClaims::default(), tasks: TaskTracker::new() }
     }
 
-    /// Reads the records of these versions of files, by file name. A file has no entry if its record is missing or is about
-    /// another version.
+    /// Reads the records of these versions of files, by file name. A file has no entry if its record is missing or is
+    /// about another version.
     pub async fn file_records(
         &self,
         drop: &DropPath,
@@ -126,8 +126,8 @@ impl Ledger {
         Ok(DropRecord { ending, generation, version: Some(etag) })
     }
 
-    /// Records how the drop ended, after the sink has acknowledged the message about it. Overwrites only `previous`: fails
-    /// with [`LedgerError::Conflict`] if another run has recorded another ending since `previous` was read.
+    /// Records how the drop ended, after the sink has acknowledged the message about it. Overwrites only `previous`:
+    /// fails with [`LedgerError::Conflict`] if another run has recorded another ending since `previous` was read.
     pub async fn record_ending(
         &self,
         drop: &DropPath,
@@ -150,8 +150,8 @@ impl Ledger {
     /// Resets the records of the drop and of these files, so that the next run delivers them from row 0. Also replaces
     /// records that cannot be parsed. Fails with [`LedgerError::InUse`] if a run works on one of the files.
     ///
-    /// Files keep their batch limits, so messages keep their ids. With `new_ids`, the drop gets the next generation and the
-    /// files get `batch` as their limits, because the receiver may have rejected batches of the old size.
+    /// Files keep their batch limits, so messages keep their ids. With `new_ids`, the drop gets the next generation and
+    /// the files get `batch` as their limits, because the receiver may have rejected batches of the old size.
     pub async fn reset(
         &self,
         drop: &DropPath,
@@ -203,8 +203,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Called before the
-    /// process exits, so that the next process need not wait for leases to lapse.
+    /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Called before
+    /// the process exits, so that the next process need not wait for leases to lapse.
     pub async fn flush(&self) {
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,13 +1,13 @@
 //! One run of a drop: checks its tenant, gets its keys, delivers its files one after another, and ends the drop.
 //!
-//! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an event that
-//! arrives twice, early or never changes when the work is done, but not its result.
+//! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an
+//! event that arrives twice, early or never changes when the work is done, but not its result.
 //!
-//! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot shows
-//! no file that this run has not tried. Only then does it end the drop. Without the last snapshot, two cases would lose the
-//! end of a drop:
-//! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because this
-//!   run is alive;
+//! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot
+//! shows no file that this run has not tried. Only then does it end the drop. Without the last snapshot, two cases
+//! would lose the end of a drop:
+//! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because
+//!   this run is alive;
 //! - two runs finish at the same time: the later one must see the files of both.
 
 mod admitted;
@@ -188,7 +188,8 @@ impl Runner {
         }
     }
 
-    /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is set.
+    /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is
+    /// set.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
         let Some(contents) = discover::list_contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);

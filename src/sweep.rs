@@ -1,13 +1,13 @@
 //! The sweep: finds the drops that no event has brought to an end, and runs them.
 //!
-//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop whose newest blob is newer than
-//! the watermark. A run does only the remaining work, so a drop that has ended, or that a live run works on, costs a few
-//! requests.
+//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop whose newest blob is newer
+//! than the watermark. A run does only the remaining work, so a drop that has ended, or that a live run works on, costs
+//! a few requests.
 //!
-//! The watermark is a point in time. It stays 15 minutes before the newest blob of each drop that has not ended. If all drops
-//! have ended, it rises to the newest blob, but not beyond 15 minutes ago. So the drops that a sweep skips have ended, or have
-//! been open for more than 30 days, and no drop is delivered again after the ledger has forgotten it. If somebody replays an
-//! old drop, sweeps do not continue the replay.
+//! The watermark is a point in time. It stays 15 minutes before the newest blob of each drop that has not ended. If all
+//! drops have ended, it rises to the newest blob, but not beyond 15 minutes ago. So the drops that a sweep skips have
+//! ended, or have been open for more than 30 days, and no drop is delivered again after the ledger has forgotten it. If
+//! somebody replays an old drop, sweeps do not continue the replay.
 
 mod watermark;
 
@@ -27,8 +27,8 @@ use crate::{
 /// The age at which a drop that has not ended no longer holds back the watermark.
 const MAX_OPEN: Duration = Duration::days(30);
 
-/// How far the watermark stays below the present and below drops that have not ended. It must exceed clock differences, and
-/// the time that a listing may lag behind writes.
+/// How far the watermark stays below the present and below drops that have not ended. It must exceed clock differences,
+/// and the time that a listing may lag behind writes.
 const MARGIN: Duration = Duration::minutes(15);
 
 /// What a sweep found and did.
@@ -71,7 +71,8 @@ pub enum SweepError {
 }
 
 /// Runs the drops of `containers` that are newer than the watermark in `state_container`, oldest first, then raises the
-/// watermark. Starts no run once the sweep has taken longer than `budget`: the drops that are left wait for the next sweep.
+/// watermark. Starts no run once the sweep has taken longer than `budget`: the drops that are left wait for the next
+/// sweep.
 pub async fn sweep(
     runner: &Runner,
     containers: &[String],
@@ -149,7 +150,8 @@ fn newest_blob_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
         }
     }
     for blob in blobs {
-        // A blob of a nested drop also counts for the outer drop. That may cost a run with nothing to do, but misses no drop.
+        // A blob of a nested drop also counts for the outer drop. That may cost a run with nothing to do, but misses no
+        // drop.
         for (at, _) in blob.path.name.rmatch_indices('/') {
             let folder = DropPath::new(&blob.path.container, &blob.path.name[..at]);
             if let Some(newest) = drops.get_mut(&folder) {

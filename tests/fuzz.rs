@@ -1,5 +1,5 @@
-//! Runs the checks of the fuzzers in every test run: the seeds in `fuzz/corpus/`, and mutations of each, must not violate the
-//! properties in `fuzz/src/`. `make fuzz` searches longer.
+//! Runs the checks of the fuzzers in every test run: the seeds in `fuzz/corpus/`, and mutations of each, must not
+//! violate the properties in `fuzz/src/`. `make fuzz` searches longer.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 
@@ -59,8 +59,8 @@ fn first_failure(name: &str, check: Check) -> Option<String> {
     None
 }
 
-/// The seeds of a check, in the order of their file names. Seeds have a file extension; the files that a fuzzer adds to the
-/// folder have none.
+/// The seeds of a check, in the order of their file names. Seeds have a file extension; the files that a fuzzer adds to
+/// the folder have none.
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let files = fs::read_dir(path("fuzz/corpus").join(name)).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some()).collect();

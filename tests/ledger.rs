@@ -1,5 +1,5 @@
-//! Tests of the ledger over time: how claims are kept, how they lapse, and what is written when. Time is paused, and blobs
-//! are in memory.
+//! Tests of the ledger over time: how claims are kept, how they lapse, and what is written when. Time is paused, and
+//! blobs are in memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 
@@ -347,8 +347,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 1..25)
 }
 
-/// Plays `events`, and after each checks two things: the recorded checkpoint does not pass a row that was not acknowledged,
-/// and it never goes back.
+/// Plays `events`, and after each checks two things: the recorded checkpoint does not pass a row that was not
+/// acknowledged, and it never goes back.
 async fn play(events: Vec<Event>) {
     let storage = MemoryStore::default();
     let mut process = Process::new(&storage);

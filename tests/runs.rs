@@ -1,7 +1,7 @@
 //! Tests of runs: concurrent ones, repeated ones, and runs in processes that are killed or lose the ledger at any step.
 //!
-//! The code under test is real; the storage and the receiver are in memory, and time is paused. The tests check what the
-//! receiver sees: every row, and then exactly one ending.
+//! The code under test is real; the storage and the receiver are in memory, and time is paused. The tests check what
+//! the receiver sees: every row, and then exactly one ending.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 

@@ -1,10 +1,11 @@
 //! Properties that every parser has for arbitrary bytes, as functions that panic if the property is violated.
 //!
-//! `make fuzz` calls them from the fuzzers in `targets/`, with bytes from libFuzzer. `tests/fuzz.rs` calls them in every test
-//! run, with the seeds in `corpus/` and mutations of these. After a fix, the bytes that violated a property become a seed.
+//! `make fuzz` calls them from the fuzzers in `targets/`, with bytes from libFuzzer. `tests/fuzz.rs` calls them in
+//! every test run, with the seeds in `corpus/` and mutations of these. After a fix, the bytes that violated a property
+//! become a seed.
 //!
-//! A seed is a file as it would arrive. A check derives everything else that it needs, such as where to cut the bytes into
-//! pieces, from the bytes themselves: see [`bytes`].
+//! A seed is a file as it would arrive. A check derives everything else that it needs, such as where to cut the bytes
+//! into pieces, from the bytes themselves: see [`bytes`].
 
 pub mod bytes;
 pub mod event;

@@ -26,8 +26,8 @@ pub enum Claim {
 }
 
 impl Ledger {
-    /// Tries once to claim `file`. If its record is about another version, that record is replaced: the new version starts
-    /// at its first row, with `batch` as its batch limits.
+    /// Tries once to claim `file`. If its record is about another version, that record is replaced: the new version
+    /// starts at its first row, with `batch` as its batch limits.
     ///
     /// Returns `None` if another process holds the lease. Whether that process is alive is not known yet.
     pub async fn try_claim(
@@ -41,15 +41,15 @@ impl Ledger {
         if self.active_claims.contains(&path) {
             return Ok(Some(Claim::HeldByLiveRun));
         }
-        // The acquisition runs in its own task, so it completes even if the caller is cancelled: the claim is then dropped,
-        // which releases the lease.
+        // The acquisition runs in its own task, so it completes even if the caller is cancelled: the claim is then
+        // dropped, which releases the lease.
         let (ledger, record, file) = (self.clone(), path.clone(), file.clone());
         let acquisition = self.tasks.spawn(async move { ledger.acquire(record, &file, batch).await });
         acquisition.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&path, end).into()))
     }
 
-    /// Claims `file`, whose lease another process was first seen to hold at `since`: polls until that lease is released or
-    /// lapses, or until it must have been renewed by a live run.
+    /// Claims `file`, whose lease another process was first seen to hold at `since`: polls until that lease is released
+    /// or lapses, or until it must have been renewed by a live run.
     pub async fn claim(
         &self,
         drop: &DropPath,
@@ -118,8 +118,8 @@ impl Ledger {
         }
     }
 
-    /// Reads the leased record. Counts this run's attempt and writes the record back, unless the file has ended, or unless
-    /// the record is still the one that this run has `created`.
+    /// Reads the leased record. Counts this run's attempt and writes the record back, unless the file has ended, or
+    /// unless the record is still the one that this run has `created`.
     async fn start_attempt(
         &self,
         lease: &RecordLease,

@@ -14,8 +14,8 @@ use crate::store::{BlobPath, ETag, StoreError};
 
 /// A file that this run may work on.
 ///
-/// A heartbeat task keeps the lease and writes the record. Dropping this value ends the claim in the background: the task
-/// writes the last checkpoint and releases the lease.
+/// A heartbeat task keeps the lease and writes the record. Dropping this value ends the claim in the background: the
+/// task writes the last checkpoint and releases the lease.
 pub struct ClaimedFile {
     record: FileRecord,
     lease: RecordLease,
@@ -72,8 +72,8 @@ impl ClaimedFile {
         self.release().await
     }
 
-    /// Ends the claim: waits until the last update is written and the lease released. Fails if the claim is lost, or was ended
-    /// before.
+    /// Ends the claim: waits until the last update is written and the lease released. Fails if the claim is lost, or
+    /// was ended before.
     pub async fn release(&mut self) -> Result<(), LedgerError> {
         let Some(Active { updates, heartbeat, registration }) = self.active.take() else {
             return Err(LedgerError::LeaseLost(self.lease.path.clone()));

@@ -6,8 +6,8 @@ use crate::{
     verdict::Verdict,
 };
 
-/// Why the ledger cannot be read or written. Each of these is retried: without the ledger a run cannot know what is left to
-/// do.
+/// Why the ledger cannot be read or written. Each of these is retried: without the ledger a run cannot know what is
+/// left to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The store did not answer.

@@ -1,7 +1,7 @@
 //! The heartbeat of a claim: a task that renews the lease, writes checkpoints, and releases the lease at the end.
 //!
-//! Each claim has one such task. It is the only writer of the record, so writes need no coordination. The run passes it the
-//! newest record through a channel, and waits for it only at the end of the claim.
+//! Each claim has one such task. It is the only writer of the record, so writes need no coordination. The run passes it
+//! the newest record through a channel, and waits for it only at the end of the claim.
 
 use std::time::Duration;
 
@@ -100,8 +100,8 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Ignores a failure of the store until [`LEASE`] after `since`, because it may be over before the lease lapses. Returns
-    /// every other failure.
+    /// Ignores a failure of the store until [`LEASE`] after `since`, because it may be over before the lease lapses.
+    /// Returns every other failure.
     fn tolerate(&self, result: Result<(), LedgerError>, since: Instant) -> Result<(), LedgerError> {
         match result {
             Err(LedgerError::Store(error)) if since.elapsed() < LEASE => {

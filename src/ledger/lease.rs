@@ -28,8 +28,9 @@ impl RecordLease {
 
     /// Overwrites version `etag` with `record`, and sets `etag` to the new version.
     ///
-    /// If the response to a write is lost, the SDK may repeat the write and then report its own version as a conflict. Nobody
-    /// else writes the record while we hold the lease, so the version found after a conflict is our own, and is overwritten.
+    /// If the response to a write is lost, the SDK may repeat the write and then report its own version as a conflict.
+    /// Nobody else writes the record while we hold the lease, so the version found after a conflict is our own, and is
+    /// overwritten.
     pub(super) async fn write(&self, etag: &mut ETag, record: &FileRecord) -> Result<(), LedgerError> {
         let written = match self.overwrite(etag, record).await {
             Err(LedgerError::Store(StoreError::Changed(_))) => {

@@ -76,13 +76,14 @@ pub struct Ending {
     pub rows: u64,
     /// Rows that could not be decoded.
     pub bad_rows: u64,
-    /// The id of the message that told the sink; `None` if the sink was told about each file that was set aside instead.
+    /// The id of the message that told the sink; `None` if the sink was told about each file that was set aside
+    /// instead.
     pub notification: Option<MessageId>,
 }
 
 impl Ending {
-    /// Whether `other` has the same reason for the same versions. The row counts are not compared: they may differ if two
-    /// runs end a drop at the same time.
+    /// Whether `other` has the same reason for the same versions. The row counts are not compared: they may differ if
+    /// two runs end a drop at the same time.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.scope == other.scope && self.reason == other.reason
     }

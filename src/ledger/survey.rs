@@ -53,8 +53,8 @@ impl Ledger {
 
 impl Survey {
     fn count(&mut self, path: &BlobPath, bytes: &[u8]) {
-        // `files/drop.json` may be the record of a drop in a folder `files`, or of a file named `drop`. Blobs with other
-        // names are not records of the ledger.
+        // `files/drop.json` may be the record of a drop in a folder `files`, or of a file named `drop`. Blobs with
+        // other names are not records of the ledger.
         let as_drop = path.name.ends_with("/drop.json").then(|| json::parse_drop(path, bytes));
         let as_file = path.name.contains("/files/").then(|| json::parse_file(path, &path.name, bytes));
         match (as_drop, as_file) {

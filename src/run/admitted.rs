@@ -19,8 +19,8 @@ const MAX_METADATA_BYTES: u64 = 1 << 20;
 pub struct AdmittedDrop {
     /// The drop path.
     pub path: DropPath,
-    /// The tenant: the one in the job metadata, if `TENANTS` lets it write there. If the metadata cannot be parsed, the tenant
-    /// that may write there.
+    /// The tenant: the one in the job metadata, if `TENANTS` lets it write there. If the metadata cannot be parsed, the
+    /// tenant that may write there.
     pub tenant: TenantId,
     /// The job metadata, or why it cannot be parsed.
     pub metadata: Result<JobMetadata, MetadataError>,

@@ -1,8 +1,8 @@
 //! The end of a drop: decides it from the records of the files, notifies the sink, and records it.
 //!
-//! An ending is recorded after the sink has acknowledged the message about it, and only over the record that was read before
-//! the snapshot. If a run crashes in between, or if another run comes to the same ending, the message is sent again with the
-//! same id.
+//! An ending is recorded after the sink has acknowledged the message about it, and only over the record that was read
+//! before the snapshot. If a run crashes in between, or if another run comes to the same ending, the message is sent
+//! again with the same id.
 
 use std::collections::BTreeMap;
 
@@ -147,8 +147,8 @@ impl Runner {
     }
 }
 
-/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects the message, the drop or file is set
-/// aside all the same.
+/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects the message, the drop or file is
+/// set aside all the same.
 pub(super) async fn notify_failed(
     sink: &dyn Sink,
     drop: &DropFacts,

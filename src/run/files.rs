@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Runner {
-    /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files of live
-    /// runs are left to these.
+    /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files
+    /// of live runs are left to these.
     pub(super) async fn process_files(
         &self,
         snapshot: &Snapshot,
@@ -31,8 +31,8 @@ impl Runner {
         let path = &snapshot.admitted.path;
         let batch = self.tenant_configs.of(snapshot.admitted.tenant).limits.batch;
         let mut held_elsewhere = Vec::new();
-        // Deliveries take time, so files may have been overwritten since the snapshot. The new version is left to the next
-        // snapshot: a claim on the old version would replace the record of the new one.
+        // Deliveries take time, so files may have been overwritten since the snapshot. The new version is left to the
+        // next snapshot: a claim on the old version would replace the record of the new one.
         let mut has_delivered = false;
         for (blob, version) in files {
             if has_delivered && !self.is_current(blob).await? {
@@ -77,8 +77,8 @@ impl Runner {
         Ok(true)
     }
 
-    /// Gets the keys of the drop when the first file needs them. Later files use the same keys, unless the job metadata has
-    /// been overwritten.
+    /// Gets the keys of the drop when the first file needs them. Later files use the same keys, unless the job metadata
+    /// has been overwritten.
     async fn keys<'p>(
         &self,
         snapshot: &Snapshot,
@@ -120,16 +120,16 @@ impl Runner {
         match error.verdict() {
             Verdict::SetAside(reason) => self.set_file_aside(admitted, &file, reason, &error, claimed).await,
             Verdict::Retry => {
-                // The next run then need not wait for the lease to lapse. The run reports why the delivery failed, rather
-                // than why the release did.
+                // The next run then need not wait for the lease to lapse. The run reports why the delivery failed,
+                // rather than why the release did.
                 let _lapses_otherwise = claimed.release().await;
                 Err(RunError::File { name: file.name, source: error })
             }
         }
     }
 
-    /// Sets a file aside: notifies the sink, then records it. After a crash in between, the next run sends the message again,
-    /// with the same id.
+    /// Sets a file aside: notifies the sink, then records it. After a crash in between, the next run sends the message
+    /// again, with the same id.
     async fn set_file_aside(
         &self,
         admitted: &AdmittedDrop,

@@ -38,8 +38,8 @@ pub(super) async fn read(store: &dyn Store, container: &str) -> Result<OffsetDat
     }
 }
 
-/// Writes the watermark. If two sweeps run at the same time, the last write wins; a lower watermark only costs runs with
-/// nothing to do.
+/// Writes the watermark. If two sweeps run at the same time, the last write wins; a lower watermark only costs runs
+/// with nothing to do.
 pub(super) async fn write(store: &dyn Store, container: &str, watermark: OffsetDateTime) -> Result<(), StoreError> {
     let record = Record { version: 1, watermark };
     let text = serde_json::to_vec_pretty(&record).expect("a watermark is between the years 0 and 9999");

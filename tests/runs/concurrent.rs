@@ -47,7 +47,8 @@ async fn a_file_that_is_overwritten_during_its_delivery_is_delivered_again_by_th
             outcome
         };
         let (first, second) = tokio::join!(busy.event("a"), second);
-        // The event of the new version was answered while the old one was in progress, so no event is left to deliver it.
+        // The event of the new version was answered while the old one was in progress, so no event is left to deliver
+        // it.
         assert!(matches!(second, Outcome::Open { .. }), "{second:?}");
         assert_eq!(first.unwrap().unwrap(), Outcome::Completed { rows: 12, bad_rows: 0 });
         let endings = world.endings();

@@ -111,7 +111,8 @@ impl World {
         assert_eq!(last, "viva.insights.drop.completed", "{case}: rows were received after drop.completed");
     }
 
-    /// Repeats an event until it is answered 2xx, as the host does. If the process is killed, another instance gets the event.
+    /// Repeats an event until it is answered 2xx, as the host does. If the process is killed, another instance gets the
+    /// event.
     pub(crate) async fn deliver_event(&self, mut process: Process, name: &str) -> Outcome {
         for _ in 0..5 {
             match process.event(name).await {
