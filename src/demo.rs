@@ -214,10 +214,10 @@ fn report(made: &Simulated, received: &Received, seconds: f64, logs: &str) {
     println!(
         "5. {} rows in {} messages in {seconds:.2} s: {} rows/s, {}/s of text, {} doubles, {} bad signatures",
         HumanCount(received.row_count()),
-        HumanCount(received.taken),
+        HumanCount(received.accepted),
         HumanCount(rate(received.row_count())),
         HumanBytes(rate(made.text_bytes)),
-        received.doubles,
+        received.duplicates,
         received.bad_signatures
     );
     println!("   the handler's answer to the host: {logs}");

@@ -77,8 +77,8 @@ impl WriteIf {
 pub struct LeaseId(String);
 
 impl LeaseId {
-    /// A new one. It is chosen on our side, so that asking again after a lost answer gives the same lease.
-    fn fresh() -> Self {
+    /// A new random id. The client chooses it, so that repeating a request whose response was lost gives the same lease.
+    pub fn fresh() -> Self {
         Self(Uuid::new_v4().to_string())
     }
 }

@@ -57,8 +57,8 @@ async fn instance(mut host: Host, queue: Arc<Mutex<Queue>>, kills: Arc<Mutex<u32
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let (line, posted) = (host.line(), event.clone());
-        let mut answer = tokio::spawn(async move { line.post_in_vain(&posted).await });
+        let (line, posted) = (host.client(), event.clone());
+        let mut answer = tokio::spawn(async move { line.try_post(&posted).await });
         let death = Duration::from_millis(chance.u64(10..900));
         let answered = tokio::select! {
             answer = &mut answer => answer.unwrap(),
@@ -86,10 +86,10 @@ fn judge(seed: u64) -> impl Fn(&Delivery) -> Answer + Send + Sync + 'static {
         (seed, &delivery.id, *times).hash(&mut hash);
         match hash.finish() % 100 {
             0..8 => Answer::status(503),
-            8..12 => Answer::Cut,
-            12..16 => Answer::TakeAndCut,
-            16..40 => Answer::Take.after(Duration::from_millis(60)),
-            _ => Answer::Take.after(Duration::from_millis(5)),
+            8..12 => Answer::Disconnect,
+            12..16 => Answer::AcceptAndDisconnect,
+            16..40 => Answer::Accept.after(Duration::from_millis(60)),
+            _ => Answer::Accept.after(Duration::from_millis(5)),
         }
     }
 }
@@ -101,7 +101,7 @@ async fn survives(mut scene: Scene, instances: u64, kills: u32, seed: u64) {
     scene.set("DELIVERY_PATIENCE", "3s");
     let drop = scene.drop(6_000, 3).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_by(judge(seed));
 
     // Every event comes twice, in some order.

@@ -22,8 +22,8 @@ use tokio::process::{Child, Command};
 
 use support::{
     azurite,
-    command::{LONG, end_of, vivadrop},
-    queue::QueueEnd,
+    command::{LONG, output_of, vivadrop},
+    queue::QueueConsumer,
     scene::{Scene, SimulatedDrop},
 };
 
@@ -85,7 +85,7 @@ impl Example {
     /// The rows that it has kept.
     async fn rows(&self) -> Vec<Value> {
         let lines = if self.program == "python3" {
-            let ended = end_of(Command::new("python3").arg("-B").arg(python_example("store")).arg(&self.kept)).await;
+            let ended = output_of(Command::new("python3").arg("-B").arg(python_example("store")).arg(&self.kept)).await;
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
             return ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         } else {
@@ -129,7 +129,7 @@ async fn drop_of(scene: &mut Scene) -> (SimulatedDrop, Vec<String>) {
     scene.set("BATCH_ROWS", "20");
     let drop = scene.drop(ROWS as u64, 2).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let rows = rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap());
     (drop, sorted(rows))
 }
@@ -142,7 +142,7 @@ fn sorted(rows: impl IntoIterator<Item = Value>) -> Vec<String> {
 }
 
 async fn run(scene: &Scene, command: &str, drop: &SimulatedDrop) {
-    let ended = end_of(vivadrop().args([command, &drop.path()]).envs(&scene.settings)).await;
+    let ended = output_of(vivadrop().args([command, &drop.path()]).envs(&scene.settings)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
@@ -162,7 +162,7 @@ async fn a_webhook_that_is_killed_has_every_row_once(mut example: Example, addre
 
     // What somebody else signed is not taken.
     scene.set("WEBHOOK_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
-    let ended = end_of(vivadrop().args(["replay", "--new-ids", &drop.path()]).envs(&scene.settings)).await;
+    let ended = output_of(vivadrop().args(["replay", "--new-ids", &drop.path()]).envs(&scene.settings)).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("HTTP 401"), "{}", ended.stderr);
     std::mem::drop(running);
@@ -170,7 +170,7 @@ async fn a_webhook_that_is_killed_has_every_row_once(mut example: Example, addre
 
 async fn a_reader_that_is_killed_has_every_row_once(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
-    let end = QueueEnd::fresh(azurite::shared());
+    let end = QueueConsumer::new(azurite::shared());
     scene.set("DELIVER_TO", &end.deliver_to());
     scene.set("SinkStorage", &azurite::shared().connection_string());
     let (drop, rows) = drop_of(&mut scene).await;

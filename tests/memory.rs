@@ -21,15 +21,15 @@ use vivadrop::{
 
 use crate::support::{
     entra::Entra,
-    memory::{Needles, core_limit, found_in},
+    process_memory::{Needles, core_limit, found_in},
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     vault::KeyVault,
     vectors,
 };
 
 async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
-    let answer: Value = serde_json::from_slice(&fs::read(&drop.made.decryption_keys).unwrap()).unwrap();
-    let private_key = PemFile::new(&drop.made.private_key);
+    let answer: Value = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
+    let private_key = PemFile::new(&drop.simulated.private_key);
     unwrap_keys(&private_key, scene.tenant, KeyWrap::Auto, &wrapped_keys(&answer).unwrap()).await.unwrap()
 }
 
@@ -57,16 +57,16 @@ async fn leaves_no_key_behind(mut scene: Scene) {
         in_use.add_key("the File key", &keys.file.as_ref().unwrap().key);
         needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
         needles.add_key("the Column key", &keys.column.as_ref().unwrap().key);
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
 
-        scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(50)));
-        let (line, event) = (host.line(), scene.event(&drop, METADATA));
+        scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(50)));
+        let (line, event) = (host.client(), scene.event(&drop, METADATA));
         let posted = tokio::spawn(async move { line.trigger(&event).await });
         scene.wait_for(|received| received.drops.contains_key(&drop.path())).await;
         // Who does not see a key while it is in use would not see it afterwards either.
         assert_ne!(found_in(host.process(), &in_use), [""; 0], "a key in use is seen");
 
-        scene.receiver.answer_always(Answer::Take);
+        scene.receiver.answer_always(Answer::Accept);
         let answers = posted.await.unwrap();
         assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
         assert_complete(&scene.receiver.received(), &drop, &rows);
@@ -92,15 +92,15 @@ async fn a_refusal_shows_nothing_of_a_key() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(10, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
     let mut needles = Needles::default();
     let keys = keys_of(&scene, &drop).await;
     needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
     let host = scene.host().await;
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(needles.found_in(answer.said.as_bytes()), [""; 0], "{}", answer.said);
-    scene.secrets.check(&answer.said);
+    assert_eq!(needles.found_in(answer.log.as_bytes()), [""; 0], "{}", answer.log);
+    scene.secrets.check(&answer.log);
     assert_eq!(scene.receiver.received().drops[&drop.path()].failed[0].reason, "wrong-key");
 }
 

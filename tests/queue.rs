@@ -20,9 +20,9 @@ use vivadrop::{
 
 use support::{
     azurite::{self, Azurite},
-    gateway::{Fate, Gateway},
+    gateway::{Behaviour, Gateway},
     message::of_rows,
-    queue::QueueEnd,
+    queue::QueueConsumer,
 };
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -38,26 +38,26 @@ const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BR
 struct Line {
     sink: Queue,
     gateway: Gateway,
-    end: QueueEnd,
+    end: QueueConsumer,
 }
 
 impl Line {
     async fn with(patience: RetryBudget) -> Self {
         let (azurite, gateway) = (azurite::shared(), Gateway::before(azurite::shared()).await);
-        let end = QueueEnd::fresh(azurite);
+        let end = QueueConsumer::new(azurite);
         let sink = sink(&gateway.connection_string(azurite), &end, patience);
         Self { sink, gateway, end }
     }
 
     /// How many messages were sent, and how many queues made, or tried to.
     fn requests(&self) -> (usize, usize) {
-        let seen = self.gateway.seen();
+        let seen = self.gateway.requests();
         let count = |method: &Method| seen.iter().filter(|(seen, _)| seen == method).count();
         (count(&Method::POST), count(&Method::PUT))
     }
 }
 
-fn sink(account: &str, end: &QueueEnd, patience: RetryBudget) -> Queue {
+fn sink(account: &str, end: &QueueConsumer, patience: RetryBudget) -> Queue {
     let account = Account::from_connection_string(account).unwrap();
     let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
     config.patience = patience;
@@ -87,7 +87,7 @@ async fn a_message_is_the_webhooks_json_as_base64_and_never_expires() {
     let message = message_of(0, 1000);
     line.sink.deliver(&message).await.unwrap();
 
-    let [taken] = &line.end.take_all().await[..] else { panic!("one message") };
+    let [taken] = &line.end.receive_all().await[..] else { panic!("one message") };
     assert_eq!(taken.body, message.body);
     assert_eq!(taken.json()["id"], message.id.as_str());
     assert!(taken.expires.contains(" 9999 "), "{}", taken.expires);
@@ -101,7 +101,7 @@ async fn a_message_may_fill_the_queue_to_the_byte() {
     let mut message = message_of(0, 45_000);
     message.body = [&message.body[..], &b" ".repeat(largest - filler)].concat().into();
     line.sink.deliver(&message).await.unwrap();
-    assert_eq!(line.end.take_all().await[0].base64.len(), 64 << 10);
+    assert_eq!(line.end.receive_all().await[0].base64.len(), 64 << 10);
 
     message.body = [&message.body[..], b" "].concat().into();
     let before = line.requests();
@@ -121,7 +121,7 @@ async fn a_queue_is_made_where_there_is_none_and_again_where_it_was_deleted() {
     line.end.delete().await;
     line.sink.deliver(&message(2)).await.unwrap();
     assert_eq!(line.requests(), (5, 2));
-    assert_eq!(line.end.take_all().await.len(), 1);
+    assert_eq!(line.end.receive_all().await.len(), 1);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn many_who_find_no_queue_make_one() {
     let messages: Vec<_> = (0..20).map(message).collect();
     let deliveries = messages.iter().map(|message| line.sink.deliver(message));
     stream::iter(deliveries).buffer_unordered(8).try_collect::<()>().await.unwrap();
-    assert_eq!(line.end.take_all().await.len(), 20);
+    assert_eq!(line.end.receive_all().await.len(), 20);
 }
 
 #[tokio::test]
@@ -148,23 +148,23 @@ async fn what_may_pass_is_tried_until_it_is_taken() {
         (401, "InvalidAuthenticationInfo"),
     ] {
         let (before, _) = line.requests();
-        line.gateway.next([Fate::Answer(status, code, None), Fate::Answer(status, code, None)]);
+        line.gateway.script([Behaviour::Status(status, code, None), Behaviour::Status(status, code, None)]);
         line.sink.deliver(&message(1)).await.unwrap();
         assert_eq!(line.requests().0, before + 3, "{code}: our tries, and none of the SDK's own");
     }
-    assert_eq!(line.end.take_all().await.len(), 8);
+    assert_eq!(line.end.receive_all().await.len(), 8);
 }
 
 #[tokio::test]
 async fn a_retry_after_is_honoured() {
     let line = Line::with(BRISK).await;
-    line.gateway.next([Fate::Answer(503, "ServerBusy", Some("1"))]);
+    line.gateway.script([Behaviour::Status(503, "ServerBusy", Some("1"))]);
     let begun = Instant::now();
     line.sink.deliver(&message(0)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
     let begun = Instant::now();
-    line.gateway.next([Fate::Answer(503, "ServerBusy", Some("60"))]);
+    line.gateway.script([Behaviour::Status(503, "ServerBusy", Some("60"))]);
     let error = line.sink.deliver(&message(1)).await.unwrap_err();
     assert_eq!(answer_of(error), ("HTTP 503 ServerBusy".into(), 1), "beyond patience");
     assert!(begun.elapsed() < LONG);
@@ -175,7 +175,7 @@ async fn what_cannot_pass_is_refused_at_once_by_the_services_code() {
     let line = Line::with(BRISK).await;
     for (status, code) in [(400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")] {
         let (before, _) = line.requests();
-        line.gateway.next([Fate::Answer(status, code, None)]);
+        line.gateway.script([Behaviour::Status(status, code, None)]);
         let error = line.sink.deliver(&message(0)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
         assert!(error.to_string().ends_with(&format!("HTTP {status} {code}")), "{error}");
@@ -186,14 +186,14 @@ async fn what_cannot_pass_is_refused_at_once_by_the_services_code() {
 #[tokio::test]
 async fn out_of_patience_the_last_answer_is_told() {
     let line = Line::with(SHORT).await;
-    line.gateway.always(Fate::Answer(503, "ServerBusy", None));
+    line.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
     let error = line.sink.deliver(&message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::TryAgain);
     let (answer, tries) = answer_of(error);
     assert_eq!(answer, "HTTP 503 ServerBusy");
     assert_eq!(tries as usize, line.requests().0);
 
-    line.gateway.go_down().await;
+    line.gateway.stop().await;
     let error = line.sink.deliver(&message(0)).await.unwrap_err();
     assert!(answer_of(error).0.contains("onnection"), "it says what happened to the connection");
 }
@@ -202,9 +202,9 @@ async fn out_of_patience_the_last_answer_is_told() {
 async fn a_lost_answer_puts_the_message_there_twice_by_one_id() {
     let line = Line::with(BRISK).await;
     line.sink.deliver(&message(0)).await.unwrap();
-    line.gateway.next([Fate::AnswerLost]);
+    line.gateway.script([Behaviour::LoseResponse]);
     line.sink.deliver(&message(1)).await.unwrap();
-    let taken = line.end.take_all().await;
+    let taken = line.end.receive_all().await;
     assert_eq!(taken.len(), 3);
     assert_eq!(taken[1].body, taken[2].body);
 }
@@ -212,7 +212,7 @@ async fn a_lost_answer_puts_the_message_there_twice_by_one_id() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_service_that_is_down_is_tried_until_it_is_up() {
     let azurite = Azurite::start();
-    let end = QueueEnd::fresh(&azurite);
+    let end = QueueConsumer::new(&azurite);
     let sink = sink(&azurite.connection_string(), &end, RetryBudget { total: Duration::from_secs(60), ..BRISK });
     azurite.stop();
     let message = message(0);
@@ -221,13 +221,14 @@ async fn a_queue_service_that_is_down_is_tried_until_it_is_up() {
         tokio::task::block_in_place(|| azurite.restart());
     });
     delivered.unwrap();
-    assert_eq!(end.take_all().await.len(), 1);
+    assert_eq!(end.receive_all().await.len(), 1);
 }
 
 #[tokio::test]
 async fn connections_are_used_again() {
     let line = Line::with(BRISK).await;
-    line.gateway.next([Fate::Answer(503, "ServerBusy", None), Fate::Answer(403, "AuthorizationFailure", None)]);
+    line.gateway
+        .script([Behaviour::Status(503, "ServerBusy", None), Behaviour::Status(403, "AuthorizationFailure", None)]);
     let messages: Vec<_> = (0..40).map(message).collect();
     let deliveries = messages.iter().map(|message| line.sink.deliver(message));
     stream::iter(deliveries).buffered(4).try_collect::<()>().await.unwrap();
@@ -237,9 +238,9 @@ async fn connections_are_used_again() {
 #[tokio::test]
 async fn what_is_shown_of_a_queue_has_no_signature() {
     let line = Line::with(SHORT).await;
-    line.gateway.always(Fate::Answer(503, "ServerBusy", None));
+    line.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
     let throttled = line.sink.deliver(&message(0)).await.unwrap_err();
-    line.gateway.go_down().await;
+    line.gateway.stop().await;
     let unreachable = line.sink.deliver(&message(0)).await.unwrap_err();
     let shown = format!("{:?} {throttled:?} {throttled} {unreachable:?} {unreachable}", line.sink);
     assert!(!shown.contains("sig=") && !shown.contains(azurite::KEY) && !shown.contains("hidden"), "{shown}");

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod support;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -16,6 +18,7 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use testkit::plan::Plan;
 use tokio::sync::Notify;
 use vivadrop::{
     deliver::Limits,
@@ -29,15 +32,17 @@ use vivadrop::{
     message::Message,
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
-    sink::{Sink, SinkError, memory::Memory},
+    sink::{Sink, SinkError},
     stage::{batch::BatchLimits, layout::LayoutRules},
-    store::{
-        BlobPath, ReadWindow, Store, WriteIf,
-        memory::{Fate, Faulty, MemoryStore},
-        read_whole,
-    },
+    store::{BlobPath, ReadWindow, Store, WriteIf, read_whole},
     tenant_config::{TenantConfig, TenantConfigs},
     verdict::Reason,
+};
+
+use support::{
+    faults::{Fault, FaultySink, FaultyStore},
+    memory_sink::MemorySink,
+    memory_store::MemoryStore,
 };
 
 const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
@@ -50,7 +55,7 @@ fn path() -> DropPath {
 #[derive(Clone, Default)]
 struct World {
     shelf: MemoryStore,
-    receiver: Arc<Memory>,
+    receiver: Arc<MemorySink>,
 }
 
 impl World {
@@ -122,40 +127,17 @@ struct Life {
 }
 
 impl Life {
-    fn step(&self) -> Fate {
+    fn step(&self) -> Fault {
         if self.is_over.load(Ordering::SeqCst) {
-            return Fate::Never;
+            return Fault::KilledBefore;
         }
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
         let Some(death) = self.death.filter(|death| step >= death.at) else {
-            return Fate::Through;
+            return Fault::None;
         };
         self.is_over.store(true, Ordering::SeqCst);
         self.ended.notify_one();
-        if death.is_done { Fate::DoneUnheard } else { Fate::Never }
-    }
-}
-
-/// The receiver as one process reaches it.
-struct Line {
-    life: Arc<Life>,
-    to: Arc<dyn Sink>,
-}
-
-#[async_trait]
-impl Sink for Line {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let fate = self.life.step();
-        if fate != Fate::Never {
-            self.to.deliver(message).await?;
-        }
-        if fate == Fate::Through { Ok(()) } else { std::future::pending().await }
-    }
-}
-
-impl std::fmt::Debug for Line {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Line")
+        if death.is_done { Fault::KilledAfter } else { Fault::KilledBefore }
     }
 }
 
@@ -167,8 +149,9 @@ impl Process {
     fn with(world: &World, death: Option<Death>, batch_rows: usize, sink: Arc<dyn Sink>) -> Self {
         let life = Life { death, steps: AtomicU64::new(0), is_over: AtomicBool::new(false), ended: Notify::new() };
         let life = Arc::new(life);
-        let living = Arc::clone(&life);
-        let store: Arc<dyn Store> = Arc::new(Faulty::by(world.shelf.clone(), move |_, _, _| living.step()));
+        let [store_life, sink_life] = [(); 2].map(|()| Arc::clone(&life));
+        let store = FaultyStore::new(world.shelf.clone(), Plan::by(move |_| store_life.step()));
+        let store: Arc<dyn Store> = Arc::new(store);
         let one = 1.try_into().unwrap();
         let rules = FileRules {
             layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() },
@@ -180,7 +163,7 @@ impl Process {
             decoders: one,
             bad_rows_allowed: 0,
         };
-        let sink = Arc::new(Line { life: Arc::clone(&life), to: sink });
+        let sink = Arc::new(FaultySink { inner: sink, plan: Plan::by(move |_| sink_life.step()) });
         let runner = Runner {
             ledger: Arc::new(Blobs::new(Arc::clone(&store), "state")),
             store,
@@ -371,14 +354,14 @@ async fn a_drop_without_a_row_count_is_not_complete_before_it_has_a_file() {
 /// Holds the first message back until told otherwise.
 #[derive(Debug)]
 struct Gate {
-    to: Arc<Memory>,
+    to: Arc<MemorySink>,
     is_shut: AtomicBool,
     reached: Notify,
     open: Notify,
 }
 
 impl Gate {
-    fn before(to: &Arc<Memory>) -> Arc<Self> {
+    fn before(to: &Arc<MemorySink>) -> Arc<Self> {
         let (reached, open) = (Notify::new(), Notify::new());
         Arc::new(Self { to: Arc::clone(to), is_shut: AtomicBool::new(true), reached, open })
     }

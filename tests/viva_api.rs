@@ -17,7 +17,7 @@ use azure_core::{
     time::OffsetDateTime,
 };
 use serde_json::{Value, json};
-use testkit::viva_api::{Asked, Behaviour, VivaApiStub};
+use testkit::viva_api::{Behaviour, KeyRequest, VivaApiStub};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -110,8 +110,8 @@ async fn the_keys_of_a_request_are_asked_for_by_its_ids() {
     let keys = ask(&api(&stub, None)).await.unwrap();
     assert_eq!(keys.file.unwrap().value, b"secret");
     assert_eq!(keys.column, None);
-    let asked = Asked { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
-    assert_eq!(stub.asked(), [asked]);
+    let asked = KeyRequest { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
+    assert_eq!(stub.key_requests(), [asked]);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn the_answer_in_the_other_spelling_is_read_as_well() {
     let iv = "AAECAwQFBgcICQoLDA0ODw==";
     let keys = json!({"DecryptionKeys": [{"DecryptionKeyType": "Column", "Value": "Yw==", "IV": iv},
                                          {"DecryptionKeyType": "File", "Value": "Zg==", "IV": iv}]});
-    stub.hold("another", tenant().0, keys);
+    stub.add_keys("another", tenant().0, keys);
     let keys = api(&stub, None).egress_decryption_key("another", tenant()).await.unwrap();
     assert_eq!((keys.file.unwrap().value, keys.column.unwrap().value), (b"f".to_vec(), b"c".to_vec()));
 }
@@ -140,9 +140,9 @@ async fn what_passes_is_tried_again() {
     let stub = stub().await;
     for status in [408, 429, 500, 502, 503, 504] {
         let body = String::new();
-        stub.behave_for(1, Behaviour::Wrong { status, body });
+        stub.answer_next(1, Behaviour::Status { status, body });
     }
-    stub.behave_for(2, Behaviour::Down);
+    stub.answer_next(2, Behaviour::Disconnect);
     assert!(ask(&api(&stub, None)).await.is_ok());
     assert_eq!(stub.requests(), 9);
 }
@@ -150,7 +150,7 @@ async fn what_passes_is_tried_again() {
 #[tokio::test]
 async fn patience_ends_with_who_did_not_answer() {
     let stub = stub().await;
-    stub.behave(Behaviour::Wrong {
+    stub.answer_always(Behaviour::Status {
         status: 503,
         body: json!({"error": {"code": "ServerBusy", "message": "secret"}}).to_string(),
     });
@@ -165,10 +165,10 @@ async fn patience_ends_with_who_did_not_answer() {
 #[tokio::test]
 async fn a_service_that_is_down_did_not_answer() {
     let stub = stub().await;
-    stub.behave(Behaviour::Down);
+    stub.answer_always(Behaviour::Disconnect);
     unavailable(ask(&api(&stub, None)).await);
     assert!(stub.requests() > 2);
-    stub.behave(Behaviour::Well);
+    stub.answer_always(Behaviour::Normal);
     assert!(ask(&api(&stub, None)).await.is_ok());
 }
 
@@ -183,7 +183,7 @@ async fn a_service_that_has_gone_did_not_answer() {
 #[tokio::test]
 async fn a_try_that_takes_too_long_is_given_up_and_tried_again() {
     let stub = stub().await;
-    stub.behave_for(1, Behaviour::Slow(Duration::from_secs(60)));
+    stub.answer_next(1, Behaviour::Slow(Duration::from_secs(60)));
     let patience = RetryBudget { total: Duration::from_secs(30), ..PATIENCE };
     let api = api(&stub, None).with_limits(patience, Duration::from_millis(200));
     assert!(ask(&api).await.is_ok());
@@ -194,7 +194,7 @@ async fn a_try_that_takes_too_long_is_given_up_and_tried_again() {
 async fn a_retry_after_beyond_patience_ends_the_tries() {
     for retry_after in ["3600".to_owned(), "Sun, 22 Nov 2099 00:00:00 GMT".to_owned()] {
         let stub = stub().await;
-        stub.behave(Behaviour::Throttling { retry_after });
+        stub.answer_always(Behaviour::Throttled { retry_after });
         unavailable(ask(&api(&stub, None)).await);
         assert_eq!(stub.requests(), 1);
     }
@@ -204,7 +204,7 @@ async fn a_retry_after_beyond_patience_ends_the_tries() {
 async fn a_retry_after_that_has_passed_is_no_wait() {
     let stub = stub().await;
     let retry_after = "Sun, 22 Nov 2020 00:00:00 GMT".to_owned();
-    stub.behave_for(1, Behaviour::Throttling { retry_after });
+    stub.answer_next(1, Behaviour::Throttled { retry_after });
     assert!(ask(&api(&stub, None)).await.is_ok());
 }
 
@@ -213,7 +213,7 @@ async fn every_other_status_is_final_and_its_body_is_not_quoted() {
     for status in [301, 307, 401, 403, 404, 405, 413] {
         let stub = stub().await;
         let body = "secret".to_owned();
-        stub.behave(Behaviour::Wrong { status, body });
+        stub.answer_always(Behaviour::Status { status, body });
         let text = refused(ask(&api(&stub, None)).await);
         assert!(text.contains(&format!("HTTP {status}")) && !text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
@@ -260,7 +260,7 @@ async fn a_200_without_keys_is_refused_and_not_quoted() {
     for body in ["<html>secret</html>", "\"secret\"", "", "{\"secret\":", &no_keys, &long] {
         let stub = stub().await;
         let body = body.to_owned();
-        stub.behave(Behaviour::Wrong { status: 200, body });
+        stub.answer_always(Behaviour::Status { status: 200, body });
         let text = refused(ask(&api(&stub, None)).await);
         assert!(!text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
@@ -270,7 +270,7 @@ async fn a_200_without_keys_is_refused_and_not_quoted() {
 #[tokio::test]
 async fn a_200_with_a_damaged_key_is_a_wrong_key() {
     let stub = stub().await;
-    stub.hold(REQUEST, tenant().0, json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
+    stub.add_keys(REQUEST, tenant().0, json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
     let keys = ask(&api(&stub, None)).await;
     assert!(matches!(&keys, Err(KeyError::Wrong(text)) if text == "the File key's value is not Base64"), "{keys:?}");
 }
@@ -278,7 +278,7 @@ async fn a_200_with_a_damaged_key_is_a_wrong_key() {
 #[tokio::test]
 async fn a_token_is_sent_along() {
     let stub = stub().await;
-    stub.demand_token("token-0");
+    stub.require_token("token-0");
     let tokens = Tokens::of(1);
     assert!(ask(&api(&stub, Some(Arc::<Tokens>::clone(&tokens)))).await.is_ok());
     assert_eq!(tokens.asked.load(Ordering::Relaxed), 1);
@@ -287,7 +287,7 @@ async fn a_token_is_sent_along() {
 #[tokio::test]
 async fn a_token_that_lapsed_on_the_way_is_renewed_once() {
     let stub = stub().await;
-    stub.demand_token("token-1");
+    stub.require_token("token-1");
     assert!(ask(&api(&stub, Some(Tokens::of(2)))).await.is_ok());
     assert_eq!(stub.requests(), 2);
 }
@@ -296,7 +296,7 @@ async fn a_token_that_lapsed_on_the_way_is_renewed_once() {
 async fn a_token_that_is_not_taken_says_what_to_check() {
     for (tokens, requests) in [(1, 1), (9, 2)] {
         let stub = stub().await;
-        stub.demand_token("hunter2");
+        stub.require_token("hunter2");
         let text = refused(ask(&api(&stub, Some(Tokens::of(tokens)))).await);
         assert!(text.contains("HTTP 401") && text.contains("PARTNER_APP_SECRET"), "{text}");
         assert!(!text.contains("token-"), "{text}");
@@ -382,8 +382,8 @@ async fn a_key_is_registered_for_one_customer_alone() {
 #[tokio::test]
 async fn a_registration_that_is_not_answered_is_tried_again() {
     let stub = stub().await;
-    stub.behave_for(1, Behaviour::Down);
-    stub.behave_for(1, Behaviour::Wrong { status: 503, body: String::new() });
+    stub.answer_next(1, Behaviour::Disconnect);
+    stub.answer_next(1, Behaviour::Status { status: 503, body: String::new() });
     api(&stub, None).egress_partner_key(partner(), tenant(), &public_key(0xc3)).await.unwrap();
     assert_eq!((stub.requests(), stub.registrations()), (3, 1));
 }
@@ -392,10 +392,10 @@ async fn a_registration_that_is_not_answered_is_tried_again() {
 async fn a_knock_shows_whether_we_are_let_in_and_asks_for_no_keys() {
     let stub = stub().await;
     api(&stub, None).knock().await.unwrap();
-    let asked = Asked { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
-    assert_eq!(stub.asked(), [asked]);
+    let asked = KeyRequest { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
+    assert_eq!(stub.key_requests(), [asked]);
 
-    stub.demand_token("token-0");
+    stub.require_token("token-0");
     api(&stub, Some(Tokens::of(1))).knock().await.unwrap();
     let outside = api(&stub, None).knock().await.unwrap_err();
     assert!(outside.to_string().contains("does not let the token in (HTTP 401"), "{outside}");

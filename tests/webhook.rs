@@ -65,7 +65,7 @@ async fn a_message_is_signed_json_with_its_id() {
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
 
     let received = receiver.received();
-    assert_eq!((received.taken, received.bad_signatures), (1, 0));
+    assert_eq!((received.accepted, received.bad_signatures), (1, 0));
     assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
     assert_eq!(header(&received, 0, "content-type").unwrap(), "application/json");
     assert_eq!(header(&received, 0, "user-agent").unwrap(), concat!("vivadrop/", env!("CARGO_PKG_VERSION")));
@@ -93,7 +93,7 @@ async fn a_message_signed_with_another_secret_is_refused() {
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 401 Unauthorized"), "{error}");
     assert_eq!(one.received().bad_signatures, 1);
-    assert_eq!(one.received().taken, 0);
+    assert_eq!(one.received().accepted, 0);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn what_may_pass_is_tried_until_it_is_taken() {
         webhook.deliver(&message(2 * number as u64)).await.unwrap();
     }
     assert_eq!(receiver.received().requests, 7 * 3);
-    assert_eq!(receiver.received().taken, 7);
+    assert_eq!(receiver.received().accepted, 7);
 }
 
 #[tokio::test]
@@ -178,35 +178,35 @@ async fn what_cannot_pass_is_refused_at_once() {
 #[tokio::test]
 async fn no_redirect_is_followed() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Redirect(receiver.elsewhere()));
+    receiver.answer_always(Answer::Redirect(receiver.not_found_url()));
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"), "{error}");
-    assert_eq!(receiver.received().strays, 0);
+    assert_eq!(receiver.received().not_found, 0);
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_tried_again_and_drops_out_as_a_double() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::TakeAndCut);
+    receiver.answer_next(1, Answer::AcceptAndDisconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.taken, received.doubles), (1, 1));
+    assert_eq!((received.accepted, received.duplicates), (1, 1));
     assert_eq!(received.row_count(), 2);
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_tried_again() {
     let receiver = receiver().await;
-    receiver.answer_next(3, Answer::Cut);
+    receiver.answer_next(3, Answer::Disconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.requests, received.taken), (4, 1));
+    assert_eq!((received.requests, received.accepted), (4, 1));
 }
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_given_up_on() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Take.after(LONG));
+    receiver.answer_always(Answer::Accept.after(LONG));
     let webhook = webhook(&receiver, |config| {
         config.timeout = Duration::from_millis(200);
         config.patience = SHORT;
@@ -218,7 +218,7 @@ async fn an_answer_that_does_not_come_is_given_up_on() {
 #[tokio::test]
 async fn a_slow_receiver_is_waited_for() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::Take.after(Duration::from_millis(300)));
+    receiver.answer_next(1, Answer::Accept.after(Duration::from_millis(300)));
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     assert_eq!(receiver.received().requests, 1);
 }
@@ -228,13 +228,13 @@ async fn a_receiver_that_is_down_is_tried_until_it_is_up() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     webhook.deliver(&message(0)).await.unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let (delivered, ()) = tokio::join!(async { webhook.deliver(&message(2)).await }, async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        receiver.come_up().await.unwrap();
+        receiver.restart().await.unwrap();
     });
     delivered.unwrap();
-    assert_eq!(receiver.received().taken, 2);
+    assert_eq!(receiver.received().accepted, 2);
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn out_of_patience_the_last_answer_is_told() {
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
 
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
     assert_eq!(answer_of(error).0, "connection refused");
 }
@@ -284,7 +284,7 @@ async fn what_is_shown_of_a_webhook_has_no_secret_and_no_query_string() {
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.patience = SHORT;
     let webhook = Webhook::new(config).unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
 
     let secret = receiver.secret().expose_secret().trim_start_matches("whsec_");

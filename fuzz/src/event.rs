@@ -15,11 +15,13 @@ use vivadrop::{
     store::{
         Store,
         azure::{Account, AzureStore},
-        memory::MemoryStore,
     },
 };
 
-use super::bytes::{chance, in_pieces};
+use super::{
+    bytes::{chance, in_pieces},
+    memory_store::MemoryStore,
+};
 
 /// Guards of the storage emulator's account, and of a store without an authority.
 static GUARDS: LazyLock<[Guard; 2]> = LazyLock::new(|| {

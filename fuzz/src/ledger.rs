@@ -8,8 +8,10 @@ use vivadrop::{
     drop::{DropPath, FileVersion},
     ledger::{Claim, Known, Ledger, LedgerError, Status, blobs::Blobs},
     stage::batch::BatchLimits,
-    store::{BlobPath, ETag, Store, WriteIf, memory::MemoryStore},
+    store::{BlobPath, ETag, Store, WriteIf},
 };
+
+use super::memory_store::MemoryStore;
 
 /// The version of the file in the seeds.
 const ETAG: &str = "0x8DE2";

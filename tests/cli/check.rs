@@ -19,14 +19,14 @@ use vivadrop::{
 
 use crate::support::{
     azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::Scene,
     vault::{self, KeyVault},
 };
 
-async fn check(scene: &Scene) -> Ended {
-    let ended = end_of(vivadrop().arg("check").envs(&scene.settings)).await;
+async fn check(scene: &Scene) -> CommandOutput {
+    let ended = output_of(vivadrop().arg("check").envs(&scene.settings)).await;
     scene.secrets.check(&ended.stdout);
     scene.secrets.check(&ended.stderr);
     assert!(!ended.stdout.contains('\u{1b}'), "no colour where nobody looks: {}", ended.stdout);
@@ -34,7 +34,7 @@ async fn check(scene: &Scene) -> Ended {
 }
 
 /// The lines about `what`, with the word before it.
-fn lines<'a>(ended: &'a Ended, what: &str) -> Vec<(&'a str, &'a str)> {
+fn lines<'a>(ended: &'a CommandOutput, what: &str) -> Vec<(&'a str, &'a str)> {
     let line = |line: &'a str| {
         let (state, rest) = line.split_once("  ")?;
         let (about, text) = rest.trim_start().split_once("  ")?;
@@ -44,7 +44,7 @@ fn lines<'a>(ended: &'a Ended, what: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 /// Checks the exit code, and that there is a line about `about` in this `state` that has all of `parts` in it.
-fn assert_found(ended: &Ended, code: i32, state: &str, about: &str, parts: &[&str]) {
+fn assert_found(ended: &CommandOutput, code: i32, state: &str, about: &str, parts: &[&str]) {
     assert_eq!(ended.code, Some(code), "{}", ended.stdout);
     let found = lines(ended, about);
     let is_it = |(word, text): &(&str, &str)| *word == state && parts.iter().all(|part| text.contains(part));
@@ -70,9 +70,9 @@ async fn all_is_well_where_nothing_is_missing_and_nothing_is_left_behind() {
         let scene = in_order(scene).await;
         let drop = scene.drop(10, 1).await;
         scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
-        assert_eq!(end_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(0));
-        let (asked, before) = (scene.api.asked().len(), state_blobs(&scene).await);
+        scene.upload(&drop).await;
+        assert_eq!(output_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(0));
+        let (asked, before) = (scene.api.key_requests().len(), state_blobs(&scene).await);
 
         let ended = check(&scene).await;
         for about in ["settings", "drops", "state", "ledger", "key", "token", "api", "sink"] {
@@ -83,7 +83,7 @@ async fn all_is_well_where_nothing_is_missing_and_nothing_is_left_behind() {
         assert_found(&ended, 0, "ok", "ledger", &["completed drops: 1, set-aside drops: 0"]);
         assert!(ended.stdout.ends_with("all is well\n"), "{}", ended.stdout);
         assert_eq!(state_blobs(&scene).await, before, "the probe is gone");
-        assert_eq!(scene.api.asked().len(), asked + 1, "one question, about no drop");
+        assert_eq!(scene.api.key_requests().len(), asked + 1, "one question, about no drop");
         let received = scene.receiver.received();
         assert_eq!((received.checks, received.bad_signatures, received.malformed), (1, 0, 0));
     }
@@ -91,7 +91,7 @@ async fn all_is_well_where_nothing_is_missing_and_nothing_is_left_behind() {
 
 #[tokio::test]
 async fn all_that_is_wrong_with_the_settings_is_said() {
-    let ended = end_of(vivadrop().arg("check").env("IN_FLIGHT", "many")).await;
+    let ended = output_of(vivadrop().arg("check").env("IN_FLIGHT", "many")).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), ""));
     for name in ["DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO", "IN_FLIGHT"] {
         let found = lines(&ended, "settings");
@@ -117,7 +117,7 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
         (
             |scene| {
                 let other = TenantId(uuid::Uuid::new_v4());
-                scene.keep_private_key(other, &scene.private_key(scene.tenant));
+                scene.add_private_key(other, &scene.private_key(scene.tenant));
                 scene.set("TENANTS", &format!("{},{other}", scene.tenant));
             },
             3,
@@ -134,7 +134,7 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
         ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "mend", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
-            |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_str()),
+            |scene| scene.set("DELIVER_TO", scene.receiver.not_found_url().as_str()),
             3,
             "mend",
             "sink",
@@ -148,24 +148,30 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
             &["HTTP 401"],
         ),
         (|scene| scene.receiver.answer_always(Answer::status(503)), 1, "again", "sink", &["HTTP 503", "-> see that"]),
-        (|scene| scene.api.demand_token("hunter2"), 3, "mend", "api", &["HTTP 401", "check PARTNER_TENANT_ID"]),
+        (|scene| scene.api.require_token("hunter2"), 3, "mend", "api", &["HTTP 401", "check PARTNER_TENANT_ID"]),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 404, body: "no such page".into() }),
+            |scene| scene.api.answer_always(Behaviour::Status { status: 404, body: "no such page".into() }),
             3,
             "mend",
             "api",
             &["HTTP 404", "check VIVA_API_URL"],
         ),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 200, body: "<html>".into() }),
+            |scene| scene.api.answer_always(Behaviour::Status { status: 200, body: "<html>".into() }),
             3,
             "mend",
             "api",
             &["HTTP 200", "check VIVA_API_URL"],
         ),
-        (|scene| scene.api.behave(Behaviour::Down), 1, "again", "api", &["did not answer", "-> see that it is up"]),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 503, body: String::new() }),
+            |scene| scene.api.answer_always(Behaviour::Disconnect),
+            1,
+            "again",
+            "api",
+            &["did not answer", "-> see that it is up"],
+        ),
+        (
+            |scene| scene.api.answer_always(Behaviour::Status { status: 503, body: String::new() }),
             1,
             "again",
             "api",
@@ -187,7 +193,7 @@ async fn each_thing_that_is_wrong_has_its_line_and_what_to_do() {
 async fn a_container_of_their_own_is_what_customers_should_have() {
     let mut scene = in_order(Scene::in_a_folder().await).await;
     let other = TenantId(uuid::Uuid::new_v4());
-    scene.keep_private_key(other, &scene.private_key(scene.tenant));
+    scene.add_private_key(other, &scene.private_key(scene.tenant));
     let own = |tenant: TenantId| format!("{tenant}={tenant}");
     scene.set("TENANTS", &format!("{},{}", own(scene.tenant), own(other)));
     scene.set("DROP_CONTAINER", "*");
@@ -209,9 +215,9 @@ async fn what_the_ledger_holds_is_counted_and_what_it_cannot_read_is_named() {
     let scene = in_order(Scene::in_a_folder().await).await;
     let drop = scene.drop(10, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_next(1, Answer::status(400));
-    assert_eq!(end_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(3));
+    assert_eq!(output_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(3));
     let ended = check(&scene).await;
     assert_found(&ended, 0, "note", "ledger", &["set-aside drops: 1, set-aside files: 1", "-> their records say why"]);
 
@@ -268,7 +274,7 @@ async fn a_vault_that_does_not_answer_or_does_not_let_us_in_is_told_apart() {
     scene.settings.extend(entra.with_managed_identity());
     scene.set("PRIVATE_KEYS", vault.url().as_str());
     assert_found(&check(&scene).await, 3, "mend", "key", &["there is no `https://localhost", "onboard --tenant"]);
-    vault.answer_always(vault::Behaviour::Denying("ForbiddenByRbac"));
+    vault.answer_always(vault::Behaviour::Denied("ForbiddenByRbac"));
     assert_found(&check(&scene).await, 3, "mend", "key", &["Key Vault Crypto User"]);
     vault.stop().await;
     assert_found(&check(&scene).await, 1, "again", "key", &["did not answer", "-> see that it is up"]);

@@ -7,12 +7,12 @@ use tokio::{
     process::Command,
 };
 
-use crate::support::command::{LONG, end_of, vivadrop};
+use crate::support::command::{LONG, output_of, vivadrop};
 
 #[tokio::test]
 async fn a_demo_shows_everything_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let ended = end_of(vivadrop().args(["demo", "--rows", "2000"]).env("TMPDIR", folder.path())).await;
+    let ended = output_of(vivadrop().args(["demo", "--rows", "2000"]).env("TMPDIR", folder.path())).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stderr, "");
     for part in ["2,000 rows", "0 bad signatures", "completed `datasets/", "\"ObjectId\""] {

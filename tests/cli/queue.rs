@@ -8,8 +8,8 @@ use vivadrop::drop::DropPath;
 
 use crate::support::{
     azurite,
-    command::{Ended, end_of, vivadrop},
-    queue::{QueueEnd, Taken},
+    command::{CommandOutput, output_of, vivadrop},
+    queue::{QueueConsumer, QueueMessage},
     scene::{METADATA, Scene, assert_complete},
 };
 
@@ -17,15 +17,15 @@ use crate::support::{
 const LARGEST: usize = 49_152;
 
 /// A scene whose rows go to a queue.
-async fn scene() -> (Scene, QueueEnd) {
+async fn scene() -> (Scene, QueueConsumer) {
     let mut scene = Scene::on_azurite().await;
-    let end = QueueEnd::fresh(azurite::shared());
+    let end = QueueConsumer::new(azurite::shared());
     scene.set("DELIVER_TO", &end.deliver_to());
     (scene, end)
 }
 
-async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
-    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     assert_eq!(ended.stdout, "");
     ended
@@ -52,13 +52,13 @@ fn range(message: &Value) -> (u64, u64) {
 }
 
 /// The rows of `messages`, by the ids and ranges that they came by.
-fn cuts(messages: &[Taken]) -> BTreeMap<String, (u64, u64)> {
-    let rows = messages.iter().map(Taken::json).filter(|json| json["type"] == "viva.insights.rows");
+fn cuts(messages: &[QueueMessage]) -> BTreeMap<String, (u64, u64)> {
+    let rows = messages.iter().map(QueueMessage::json).filter(|json| json["type"] == "viva.insights.rows");
     rows.map(|json| (json["id"].as_str().unwrap().to_owned(), range(&json))).collect()
 }
 
 /// How many bytes the first row of a message takes.
-fn first_row_bytes(message: &Taken) -> usize {
+fn first_row_bytes(message: &QueueMessage) -> usize {
     let text = String::from_utf8(message.body.to_vec()).unwrap();
     let (_, rows) = text.split_once("\"rows\":[").unwrap();
     rows.split("},{").next().unwrap().trim_end_matches("}]}}").len() + 1
@@ -69,13 +69,13 @@ async fn a_drop_goes_to_a_queue_as_to_a_webhook_in_messages_that_are_full() {
     let (scene, end) = scene().await;
     let drop = scene.drop(1200, 2).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let taken = end.take_all().await;
+    let taken = end.receive_all().await;
     assert!(taken.iter().all(|message| message.body.len() <= LARGEST && message.expires.contains(" 9999 ")));
-    let mut files = BTreeMap::<String, BTreeMap<u64, &Taken>>::new();
+    let mut files = BTreeMap::<String, BTreeMap<u64, &QueueMessage>>::new();
     for message in taken.iter().filter(|message| message.json()["type"] == "viva.insights.rows") {
         let json = message.json();
         let file = json["data"]["file"].as_str().unwrap().to_owned();
@@ -92,7 +92,7 @@ async fn a_drop_goes_to_a_queue_as_to_a_webhook_in_messages_that_are_full() {
             assert!(with_next > LARGEST, "the next row would have made {with_next} bytes");
         }
     }
-    end.hand_to(&scene.receiver, &taken).await;
+    end.forward_to(&scene.receiver, &taken).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
@@ -105,10 +105,10 @@ async fn bad_rows_are_told_of_in_messages_that_fit() {
     let ended = run(&scene, &["deliver", &path.to_string()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let taken = end.take_all().await;
+    let taken = end.receive_all().await;
     assert!(taken.iter().all(|message| message.body.len() <= LARGEST));
     assert!(taken.iter().any(|message| message.body.len() > LARGEST - 12_000));
-    end.hand_to(&scene.receiver, &taken).await;
+    end.forward_to(&scene.receiver, &taken).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!((of_drop.row_count(), of_drop.files["part-0.json"].bad_rows.len()), (300, 900));
@@ -124,7 +124,7 @@ async fn a_row_that_no_message_has_room_for_sets_its_file_aside_behind_the_rows_
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
 
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    end.forward_to(&scene.receiver, &end.receive_all().await).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!(of_drop.row_count(), 13);
@@ -138,7 +138,7 @@ async fn a_row_that_no_message_has_room_for_sets_its_file_aside_behind_the_rows_
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!((of_drop.completed[0].rows, of_drop.files["part-0.json"].changed), (20, 0));
-    assert_eq!(received.doubles, 4, "what the queue had comes again by the same ids");
+    assert_eq!(received.duplicates, 4, "what the queue had comes again by the same ids");
 }
 
 #[tokio::test]
@@ -146,14 +146,14 @@ async fn a_replay_to_a_queue_has_the_same_ids_whatever_was_set_since() {
     let (mut scene, end) = scene().await;
     let drop = scene.drop(400, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    let first = cuts(&end.take_all().await);
+    let first = cuts(&end.receive_all().await);
 
     scene.set("BATCH_BYTES", "9000");
     scene.set("BATCH_ROWS", "7");
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
-    assert_eq!(cuts(&end.take_all().await), first);
+    assert_eq!(cuts(&end.receive_all().await), first);
 
     // Even where the rows go elsewhere meanwhile.
     scene.set("DELIVER_TO", scene.receiver.url().as_str());
@@ -171,9 +171,9 @@ async fn a_file_that_was_begun_for_a_webhook_is_finished_to_a_queue() {
     scene.set("DELIVERY_PATIENCE", "500ms");
     let drop = scene.drop(1500, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_by(|delivery| match delivery.rows {
-        Some((0, _)) => Answer::Take,
+        Some((0, _)) => Answer::Accept,
         _ => Answer::status(503),
     });
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(1));
@@ -182,8 +182,8 @@ async fn a_file_that_was_begun_for_a_webhook_is_finished_to_a_queue() {
     scene.set("DELIVER_TO", &queue);
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    scene.receiver.answer_always(Answer::Take);
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    scene.receiver.answer_always(Answer::Accept);
+    end.forward_to(&scene.receiver, &end.receive_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
@@ -195,24 +195,24 @@ async fn a_failure_is_told_on_a_queue_however_long_its_text_is() {
         "RequestStartDate": "\u{1}".repeat(1000), "RequestEndDate": "\u{1}".repeat(1000), "Errors": "\"".repeat(90_000)});
     scene.write(&path, METADATA, metadata.to_string()).await;
     assert_eq!(run(&scene, &["deliver", &path.to_string()]).await.code, Some(3));
-    let [taken] = &end.take_all().await[..] else { panic!("one message") };
+    let [taken] = &end.receive_all().await[..] else { panic!("one message") };
     assert_eq!(taken.json()["data"]["reason"], "errors");
 }
 
 #[tokio::test]
 async fn a_folder_has_no_queues_but_an_account_beside_it_has() {
     let mut scene = Scene::in_a_folder().await;
-    let end = QueueEnd::fresh(azurite::shared());
+    let end = QueueConsumer::new(azurite::shared());
     scene.set("DELIVER_TO", &end.deliver_to());
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("SinkStorage is not set, and DropStorage is a folder"), "{}", ended.stderr);
 
     scene.set("SinkStorage", &azurite::shared().connection_string());
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    end.hand_to(&scene.receiver, &end.take_all().await).await;
+    end.forward_to(&scene.receiver, &end.receive_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }

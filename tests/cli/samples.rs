@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 
 use crate::support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     vectors::case,
 };
 
@@ -32,7 +32,7 @@ async fn microsofts_samples_are_decoded_to_their_last_row() {
 
         let mut decode = vivadrop();
         decode.arg("decode").arg(drop.path()).args(["--allow-plaintext", "true", "--row-values", "verbatim"]);
-        let ended = end_of(decode.arg("--private-key").arg(case("encrypted-ctr").private_key())).await;
+        let ended = output_of(decode.arg("--private-key").arg(case("encrypted-ctr").private_key())).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
         let given = fs::read_to_string(samples.join(name)).unwrap();
         let value = |line: &str| serde_json::from_str::<Value>(line).unwrap();

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tokio::process::Command;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     scene::Scene,
     vectors::{case, contents},
 };
@@ -19,15 +19,16 @@ fn simulate(out: &Path, scene: &Scene) -> Command {
     command
 }
 
-async fn deliver(scene: &Scene, path: &str) -> Ended {
-    end_of(vivadrop().args(["deliver", path]).envs(&scene.settings)).await
+async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
+    output_of(vivadrop().args(["deliver", path]).envs(&scene.settings)).await
 }
 
 #[tokio::test]
 async fn what_is_simulated_can_be_decoded() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("a/new one");
-    let ended = end_of(simulate(&out, &scene).args(["--file-layout", "gzip-encrypted", "--file-cipher", "cbc"])).await;
+    let ended =
+        output_of(simulate(&out, &scene).args(["--file-layout", "gzip-encrypted", "--file-cipher", "cbc"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("20 rows"), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
@@ -37,7 +38,7 @@ async fn what_is_simulated_can_be_decoded() {
         if keys_of_the_api {
             decode.arg("--decryption-keys").arg(out.join("decryption-keys.json"));
         }
-        let ended = end_of(&mut decode).await;
+        let ended = output_of(&mut decode).await;
         assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 20), "{}", ended.stderr);
     }
 }
@@ -46,7 +47,7 @@ async fn what_is_simulated_can_be_decoded() {
 async fn what_is_uploaded_can_be_delivered() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let folder = tempfile::tempdir().unwrap();
-        let ended = end_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
+        let ended = output_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let (_, path) = ended.stderr.trim().rsplit_once("uploaded to `").unwrap();
         let path = path.trim_end_matches('`');
@@ -63,7 +64,7 @@ async fn what_is_uploaded_can_be_delivered() {
 async fn nothing_is_overwritten() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     fs::write(folder.path().join("letter"), "mine").unwrap();
-    let ended = end_of(&mut simulate(folder.path(), &scene)).await;
+    let ended = output_of(&mut simulate(folder.path(), &scene)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("is not empty"), "{}", ended.stderr);
     assert_eq!(contents(folder.path()).keys().collect::<Vec<_>>(), ["letter"]);
@@ -73,7 +74,7 @@ async fn nothing_is_overwritten() {
 async fn an_upload_that_cannot_be_is_refused_before_anything_is_made() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("out");
-    let ended = end_of(simulate(&out, &scene).arg("--upload")).await;
+    let ended = output_of(simulate(&out, &scene).arg("--upload")).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("DropStorage is not set"), "{}", ended.stderr);
     assert!(!out.exists());

@@ -47,7 +47,7 @@ async fn a_wrong_signature_is_denied() {
 async fn its_signature_opens_the_queue_service_too() {
     let account = shared_account();
     let signature = account.shared_access_signature().unwrap();
-    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().fresh_name("rows"));
+    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().unique_name("rows"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let made = http.put(format!("{queue}?{}", signature.expose_secret()));
     assert_eq!(made.send().await.unwrap().status(), 201);

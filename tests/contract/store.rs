@@ -10,11 +10,13 @@ use vivadrop::store::{
     Blob, BlobPath, ETag, ReadWindow, Store, StoreError, WriteIf,
     azure::{Account, AzureStore},
     local::LocalStore,
-    memory::MemoryStore,
     read, read_whole,
 };
 
-use crate::support::azurite::{self, Azurite};
+use crate::support::{
+    azurite::{self, Azurite},
+    memory_store::MemoryStore,
+};
 
 /// A keeper, and a container that nobody else uses.
 pub(crate) struct Keeper {
@@ -58,7 +60,7 @@ impl Keeper {
 
     pub(crate) fn on(azurite: &Azurite, connection_string: &str) -> Self {
         let account = Account::from_connection_string(connection_string).unwrap();
-        let container = azurite.fresh_name("datasets");
+        let container = azurite.unique_name("datasets");
         Self {
             // Small pages, so that every listing of a few blobs takes several.
             store: Arc::new(AzureStore::new(&account).unwrap().with_page(3.try_into().unwrap())),

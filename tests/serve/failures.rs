@@ -26,8 +26,8 @@ async fn failure_of(scene: &Scene, drop: &SimulatedDrop) -> Failed {
     let mut said = Vec::new();
     for name in drop.names().iter().cycle().take(2 * drop.names().len()) {
         let answer = host.post(&scene.event(drop, name)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
-        said.push(answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
+        said.push(answer.log);
     }
     assert!(said.iter().all(|said| said.ends_with(&said[said.len() - 10..])), "{said:?}");
     let received = scene.receiver.received();
@@ -42,11 +42,11 @@ async fn an_api_that_stumbles_is_asked_again() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.api.behave_for(1, Behaviour::Throttling { retry_after: "0".into() });
-    scene.api.behave_for(1, Behaviour::Wrong { status: 500, body: "<html>".into() });
-    scene.api.behave_for(1, Behaviour::Down);
-    scene.api.behave_for(1, Behaviour::Slow(Duration::from_millis(100)));
+    scene.upload(&drop).await;
+    scene.api.answer_next(1, Behaviour::Throttled { retry_after: "0".into() });
+    scene.api.answer_next(1, Behaviour::Status { status: 500, body: "<html>".into() });
+    scene.api.answer_next(1, Behaviour::Disconnect);
+    scene.api.answer_next(1, Behaviour::Slow(Duration::from_millis(100)));
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_eq!(scene.api.requests(), 4);
     assert_complete(&scene.receiver.received(), &drop, &rows);
@@ -56,13 +56,13 @@ async fn an_api_that_stumbles_is_asked_again() {
 async fn a_drop_whose_keys_the_api_refuses_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
-    scene.api.behave(Behaviour::Wrong { status: 400, body: r#"{"error":{"code":"BadRequest"}}"#.into() });
+    scene.upload(&drop).await;
+    scene.api.answer_always(Behaviour::Status { status: 400, body: r#"{"error":{"code":"BadRequest"}}"#.into() });
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("no-key", None), "{}", failed.message);
-    let asked = scene.api.asked();
+    let asked = scene.api.key_requests();
     assert_eq!(asked.len(), 1, "a refusal is not asked for again");
-    assert_eq!(asked[0].request_id, drop.made.copy_activity_id.to_string());
+    assert_eq!(asked[0].request_id, drop.simulated.copy_activity_id.to_string());
     assert_eq!(asked[0].scope_id, scene.tenant.to_string());
 }
 
@@ -70,7 +70,7 @@ async fn a_drop_whose_keys_the_api_refuses_is_set_aside() {
 async fn a_drop_without_a_private_key_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("no-key", None), "{}", failed.message);
@@ -81,8 +81,8 @@ async fn a_drop_without_a_private_key_is_set_aside() {
 async fn a_drop_whose_keys_were_wrapped_for_another_private_key_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("wrong-key", None), "{}", failed.message);
 }
@@ -91,9 +91,9 @@ async fn a_drop_whose_keys_were_wrapped_for_another_private_key_is_set_aside() {
 async fn a_drop_whose_keys_are_another_drops_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let (drop, other) = (scene.drop(10, 1).await, scene.drop(10, 1).await);
-    scene.lay(&drop).await;
-    let keys = serde_json::from_slice(&fs::read(&other.made.decryption_keys).unwrap()).unwrap();
-    scene.api.hold(&drop.made.copy_activity_id.to_string(), scene.tenant.0, keys);
+    scene.upload(&drop).await;
+    let keys = serde_json::from_slice(&fs::read(&other.simulated.decryption_keys).unwrap()).unwrap();
+    scene.api.add_keys(&drop.simulated.copy_activity_id.to_string(), scene.tenant.0, keys);
     let failed = failure_of(&scene, &drop).await;
     assert_eq!(
         (failed.reason.as_str(), failed.file.as_deref()),
@@ -108,7 +108,7 @@ async fn a_drop_whose_metadata_cannot_be_read_is_set_aside_until_it_is_overwritt
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.write(&drop.path, METADATA, "{\"TenantId\": \"cut sho").await;
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("metadata", None), "{}", failed.message);
@@ -127,8 +127,8 @@ async fn one_bad_file_does_not_keep_the_others() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(30, 3).await, scene.host().await);
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    let file = fs::read(drop.made.drop.join("part-1.json.gz")).unwrap();
+    scene.upload(&drop).await;
+    let file = fs::read(drop.simulated.drop.join("part-1.json.gz")).unwrap();
     scene.write(&drop.path, "part-1.json.gz", file[..file.len() - 9].to_vec()).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
 
@@ -152,8 +152,8 @@ async fn a_drop_with_a_wrong_row_count_is_completed_once_its_metadata_is_right()
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    let metadata = fs::read_to_string(drop.made.drop.join(METADATA)).unwrap();
+    scene.upload(&drop).await;
+    let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
     let wrong = metadata.replace("\"NumberOfRowsExtracted\":40", "\"NumberOfRowsExtracted\":39");
     assert_ne!(wrong, metadata);
     scene.write(&drop.path, METADATA, wrong).await;
@@ -167,7 +167,7 @@ async fn a_drop_with_a_wrong_row_count_is_completed_once_its_metadata_is_right()
     let received = scene.receiver.received();
     assert_eq!(received.rows(&drop.path()), rows);
     assert_eq!(received.drops[&drop.path()].completed.len(), 1);
-    assert_eq!(received.taken, before.taken + 1, "no row is sent again");
+    assert_eq!(received.accepted, before.accepted + 1, "no row is sent again");
 }
 
 #[tokio::test]
@@ -175,11 +175,11 @@ async fn a_file_too_many_sets_a_complete_drop_aside() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 
-    let more = fs::read(drop.made.drop.join("part-0.json.gz")).unwrap();
+    let more = fs::read(drop.simulated.drop.join("part-0.json.gz")).unwrap();
     scene.write(&drop.path, "part-1.json.gz", more).await;
     assert_eq!(host.post(&scene.event(&drop, "part-1.json.gz")).await.status, 200);
     let received = scene.receiver.received();

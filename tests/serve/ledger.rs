@@ -43,9 +43,9 @@ async fn the_state_in_the_account_shows_positions_and_nothing_secret() {
     let (drop, refused, host) = (scene.drop(20, 2).await, scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
     scene.rows_of(&refused).await;
-    scene.lay(&drop).await;
-    scene.lay(&refused).await;
-    let mut cut = std::fs::read(refused.made.drop.join("part-0.json.gz")).unwrap();
+    scene.upload(&drop).await;
+    scene.upload(&refused).await;
+    let mut cut = std::fs::read(refused.simulated.drop.join("part-0.json.gz")).unwrap();
     cut.truncate(cut.len() - 9);
     scene.write(&refused.path, "part-0.json.gz", cut).await;
     for drop in [&drop, &refused] {
@@ -71,8 +71,8 @@ async fn the_state_in_the_account_shows_positions_and_nothing_secret() {
 async fn a_drop_that_many_events_set_aside_at_once_is_one_failure() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(20, 4).await, scene.host().await);
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
-    scene.lay(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let answers = join_all(events.iter().cycle().take(40).map(|event| host.trigger(event))).await;
     assert!(answers.iter().all(|answers| answers.last().is_some_and(|answer| answer.status == 200)), "{answers:?}");
@@ -86,17 +86,17 @@ async fn keys_that_come_late_are_asked_for_again_by_the_next_run() {
     let scene = Scene::on_azurite().await;
     let (drop, mut host) = (scene.drop(20, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.api.behave(Behaviour::Down);
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
+    scene.upload(&drop).await;
+    scene.api.answer_always(Behaviour::Disconnect);
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
     while scene.api.requests() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
     // The host gave up on this instance in the meantime.
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);
-    scene.api.behave(Behaviour::Well);
+    scene.api.answer_always(Behaviour::Normal);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);

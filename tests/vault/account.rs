@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{
     azurite::Azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
@@ -56,18 +56,19 @@ impl Tokens {
         body
     }
 
-    async fn lay(&self, drop: &SimulatedDrop) {
+    async fn upload(&self, drop: &SimulatedDrop) {
         self.ask(Method::PUT, "datasets?restype=container", Vec::new()).await;
         let mut names = drop.names();
         names.sort_by_key(|name| name == METADATA);
         for name in names {
             let path = utf8_percent_encode(&drop.path.blob(&name).name, IN_A_URL).to_string();
-            self.ask(Method::PUT, &format!("datasets/{path}"), fs::read(drop.made.drop.join(&name)).unwrap()).await;
+            self.ask(Method::PUT, &format!("datasets/{path}"), fs::read(drop.simulated.drop.join(&name)).unwrap())
+                .await;
         }
     }
 
-    async fn deliver(&self, drop: &SimulatedDrop) -> Ended {
-        let ended = end_of(vivadrop().arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
+    async fn deliver(&self, drop: &SimulatedDrop) -> CommandOutput {
+        let ended = output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         self.scene.secrets.check(&ended.stdout);
         ended
@@ -79,14 +80,14 @@ async fn a_whole_drop_is_delivered_by_managed_identity_leases_and_ledger_and_all
     let tokens = Tokens::new().await;
     let drop = tokens.scene.drop(2_000, 2).await;
     let rows = tokens.scene.rows_of(&drop).await;
-    tokens.lay(&drop).await;
+    tokens.upload(&drop).await;
     for _ in 0..2 {
         // The second time there is nothing left to do, which only the ledger knows.
         let ended = tokens.deliver(&drop).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         assert_complete(&tokens.scene.receiver.received(), &drop, &rows);
     }
-    assert_eq!(tokens.entra.asked(), ["managed"; 2], "one token a run");
+    assert_eq!(tokens.entra.token_requests(), ["managed"; 2], "one token a run");
     let ledger = tokens.ask(Method::GET, "vivadrop-state?restype=container&comp=list", Vec::new()).await;
     assert!(ledger.contains("drop.json") && ledger.contains("part-0.json.gz.json"), "{ledger}");
 }
@@ -98,14 +99,14 @@ async fn an_event_of_the_account_is_worked_on_by_the_identity_that_the_setting_n
     tokens.scene.set("DropStorage__clientId", &identity);
     let drop = tokens.scene.drop(50, 1).await;
     let rows = tokens.scene.rows_of(&drop).await;
-    tokens.lay(&drop).await;
+    tokens.upload(&drop).await;
     let host = tokens.scene.host().await;
     let path = utf8_percent_encode(&drop.path.blob(METADATA).name, IN_A_URL).to_string();
     let url = format!("{}/datasets/{path}", tokens.azurite.blob_endpoint());
     let answer = host.post(&crate::support::host_payloads::blob_trigger(&url, 1)).await;
-    assert_eq!(answer.status, 200, "{}", answer.said);
+    assert_eq!(answer.status, 200, "{}", answer.log);
     assert_complete(&tokens.scene.receiver.received(), &drop, &rows);
-    assert_eq!(tokens.entra.asked(), [format!("managed {identity}")]);
+    assert_eq!(tokens.entra.token_requests(), [format!("managed {identity}")]);
 }
 
 #[tokio::test]
@@ -115,7 +116,7 @@ async fn rows_go_to_a_queue_of_the_account_by_the_same_identity() {
     tokens.scene.settings.remove("WEBHOOK_SECRET");
     let drop = tokens.scene.drop(20, 1).await;
     let rows = tokens.scene.rows_of(&drop).await;
-    tokens.lay(&drop).await;
+    tokens.upload(&drop).await;
     let ended = tokens.deliver(&drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
@@ -127,14 +128,18 @@ async fn rows_go_to_a_queue_of_the_account_by_the_same_identity() {
     let delivered: usize = messages.iter().filter_map(|message| message["data"]["rows"].as_array()).map(Vec::len).sum();
     assert_eq!(delivered, rows.len());
     assert_eq!(messages.last().unwrap()["type"], "viva.insights.drop.completed");
-    assert!(tokens.entra.asked().iter().all(|asked| asked == "managed"), "{:?}", tokens.entra.asked());
+    assert!(
+        tokens.entra.token_requests().iter().all(|asked| asked == "managed"),
+        "{:?}",
+        tokens.entra.token_requests()
+    );
 }
 
 #[tokio::test]
 async fn an_account_that_cannot_be_asked_for_want_of_a_token_is_tried_again() {
     let tokens = Tokens::new().await;
     let drop = tokens.scene.drop(10, 1).await;
-    tokens.lay(&drop).await;
+    tokens.upload(&drop).await;
     tokens.entra.fail(Some(400));
     let ended = tokens.deliver(&drop).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);

@@ -138,7 +138,7 @@ async fn a_refusal_says_what_to_do() {
         ("ForbiddenByConnection", "a private endpoint"),
         ("KeyNotYetValid", "is outside its dates"),
     ] {
-        custody.stub.answer_next([Behaviour::Denying(inner)]);
+        custody.stub.script([Behaviour::Denied(inner)]);
         let text = custody.refusal().await;
         assert!(text.contains(told) && text.contains(&format!("HTTP 403, {inner}")), "{text}");
         assert!(text.contains(custody.stub.url().as_str().trim_end_matches('/')), "{text}");
@@ -162,16 +162,16 @@ async fn a_tenant_without_a_key_is_told_how_to_come_by_one() {
 #[tokio::test]
 async fn a_vault_that_throttles_or_fails_for_a_while_is_asked_again() {
     let (custody, _) = Custody::with_key().await;
-    custody.stub.answer_next([Behaviour::Throttling(1), Behaviour::Failing(503), Behaviour::Failing(500)]);
+    custody.stub.script([Behaviour::Throttled(1), Behaviour::Status(503), Behaviour::Status(500)]);
     assert_eq!(custody.decrypt(None).await.unwrap().unwrap(), b"an AES key");
-    assert_eq!(custody.stub.asked().len(), 4);
+    assert_eq!(custody.stub.requests().len(), 4);
 }
 
 #[tokio::test]
 async fn a_vault_that_stays_away_is_unavailable() {
     let (mut custody, _) = Custody::with_key().await;
     let is_unavailable = |answer| matches!(answer, Err(KeyError::Unavailable { .. }));
-    custody.stub.answer_always(Behaviour::Throttling(60));
+    custody.stub.answer_always(Behaviour::Throttled(60));
     assert!(is_unavailable(custody.decrypt(None).await));
     custody.stub.stop().await;
     assert!(is_unavailable(custody.decrypt(None).await));
@@ -214,7 +214,7 @@ async fn every_key_of_the_vault_is_listed_over_all_pages() {
 #[tokio::test]
 async fn making_a_key_needs_the_officers_role() {
     let custody = empty().await;
-    custody.stub.answer_always(Behaviour::Denying("ForbiddenByRbac"));
+    custody.stub.answer_always(Behaviour::Denied("ForbiddenByRbac"));
     let refused = custody.vault.create(custody.tenant, EXPIRES).await;
     let Err(KeyError::Refused(text)) = refused else { panic!("{refused:?}") };
     assert!(text.contains("the role Key Vault Crypto Officer"), "{text}");

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{Scene, SimulatedDrop, assert_complete},
     vault::{Behaviour, KeyVault},
@@ -21,18 +21,18 @@ impl VaultSecretWebhook {
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
-        vault.keep_secret("hook", scene.receiver.secret().expose_secret());
+        vault.add_secret("hook", scene.receiver.secret().expose_secret());
         scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hook)", vault.url()));
         scene.set("DELIVERY_PATIENCE", "2s");
         scene.settings.extend(entra.with_managed_identity());
         let drop = scene.drop(20, 2).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         Self { scene, vault, drop, _entra: entra }
     }
 
-    async fn deliver(&self) -> Ended {
+    async fn deliver(&self) -> CommandOutput {
         let mut command = vivadrop();
-        let ended = end_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
+        let ended = output_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         ended
     }
@@ -47,9 +47,9 @@ impl VaultSecretWebhook {
 #[tokio::test]
 async fn the_secret_is_read_once_and_signs_every_message() {
     let vault_secret_webhook = VaultSecretWebhook::new().await;
-    vault_secret_webhook.vault.answer_next([Behaviour::Throttling(0), Behaviour::Failing(503)]);
+    vault_secret_webhook.vault.script([Behaviour::Throttled(0), Behaviour::Status(503)]);
     vault_secret_webhook.is_delivered().await;
-    assert_eq!(vault_secret_webhook.vault.asked(), ["GET /secrets/hook/"; 3]);
+    assert_eq!(vault_secret_webhook.vault.requests(), ["GET /secrets/hook/"; 3]);
 }
 
 #[tokio::test]
@@ -64,18 +64,18 @@ async fn nothing_is_set_aside_because_the_secret_cannot_be_read() {
         assert_eq!(vault_secret_webhook.scene.receiver.received().requests, 0);
     };
     let secret = "the secret `hook` in the vault `https://localhost:";
-    vault_secret_webhook.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
+    vault_secret_webhook.vault.script([Behaviour::Denied("ForbiddenByRbac")]);
     fails(&[secret, "grant its identity the role Key Vault Secrets User"]).await;
-    vault_secret_webhook.vault.keep_secret("hook", "hunter2");
+    vault_secret_webhook.vault.add_secret("hook", "hunter2");
     fails(&[secret, "is not usable: expected whsec_"]).await;
-    vault_secret_webhook.vault.keep_secret("hook", vault_secret_webhook.scene.receiver.secret().expose_secret());
+    vault_secret_webhook.vault.add_secret("hook", vault_secret_webhook.scene.receiver.secret().expose_secret());
     vault_secret_webhook.is_delivered().await;
     vault_secret_webhook.scene.set(
         "WEBHOOK_SECRET",
         &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", vault_secret_webhook.vault.url()),
     );
     let other = vault_secret_webhook.scene.drop(20, 2).await;
-    vault_secret_webhook.scene.lay(&other).await;
+    vault_secret_webhook.scene.upload(&other).await;
     vault_secret_webhook.drop = other;
     let ended = vault_secret_webhook.deliver().await;
     assert_eq!(ended.code, Some(1));
