@@ -1,4 +1,4 @@
-//! `vivadrop simulate`.
+//! Tests of `vivadrop simulate`.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use crate::support::{
     vectors::{case, contents},
 };
 
-/// A small drop of the tenant of `scene`, with its key.
+/// A command that simulates a small drop of the tenant of `scene` with its private key.
 fn simulate(out: &Path, scene: &Scene) -> Command {
     let mut command = vivadrop();
     command.args(["simulate", "--users", "10", "--weeks", "2", "--files", "2", "--keys-in-drop", "--out"]).arg(out);
@@ -24,7 +24,7 @@ async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
 }
 
 #[tokio::test]
-async fn what_is_simulated_can_be_decoded() {
+async fn a_simulated_drop_can_be_decoded() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("a/new one");
     let ended =
@@ -32,10 +32,10 @@ async fn what_is_simulated_can_be_decoded() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("20 rows"), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
-    for keys_of_the_api in [false, true] {
+    for use_api_response in [false, true] {
         let mut decode = vivadrop();
         decode.arg("decode").arg(out.join("drop")).arg("--private-key").arg(out.join("private-key.pem"));
-        if keys_of_the_api {
+        if use_api_response {
             decode.arg("--decryption-keys").arg(out.join("decryption-keys.json"));
         }
         let ended = output_of(&mut decode).await;
@@ -44,7 +44,7 @@ async fn what_is_simulated_can_be_decoded() {
 }
 
 #[tokio::test]
-async fn what_is_uploaded_can_be_delivered() {
+async fn an_uploaded_drop_can_be_delivered() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let folder = tempfile::tempdir().unwrap();
         let ended = output_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
@@ -61,17 +61,17 @@ async fn what_is_uploaded_can_be_delivered() {
 }
 
 #[tokio::test]
-async fn nothing_is_overwritten() {
+async fn existing_files_are_not_overwritten() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
-    fs::write(folder.path().join("letter"), "mine").unwrap();
+    fs::write(folder.path().join("notes"), "mine").unwrap();
     let ended = output_of(&mut simulate(folder.path(), &scene)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("is not empty"), "{}", ended.stderr);
-    assert_eq!(contents(folder.path()).keys().collect::<Vec<_>>(), ["letter"]);
+    assert_eq!(contents(folder.path()).keys().collect::<Vec<_>>(), ["notes"]);
 }
 
 #[tokio::test]
-async fn an_upload_that_cannot_be_is_refused_before_anything_is_made() {
+async fn an_upload_without_storage_fails_before_anything_is_written() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("out");
     let ended = output_of(simulate(&out, &scene).arg("--upload")).await;
