@@ -89,7 +89,7 @@ async fn run_steps(arguments: &DemoArguments, folder: &Path) -> Result<()> {
 async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
     let options =
         SimulateOptions { users: arguments.rows.div_ceil(WEEKS.into()), weeks: WEEKS, ..SimulateOptions::default() };
-    let begun = Instant::now();
+    let started = Instant::now();
     let out = folder.join("simulated");
     let simulated = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
     println!(
@@ -97,7 +97,7 @@ async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simul
         HumanCount(simulated.rows),
         HumanBytes(simulated.text_bytes),
         HumanBytes(simulated.file_bytes),
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
     Ok(simulated)
 }
@@ -159,12 +159,12 @@ async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, St
         .context("cannot start the handler")?;
     let address = format!("http://127.0.0.1:{port}");
     let client = client()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     while client.get(&address).send().await.is_err() {
         if let Some(status) = handler.try_wait()? {
             bail!("the handler exited ({status}) before it was ready");
         }
-        if begun.elapsed() > TIME_LIMIT {
+        if started.elapsed() > TIME_LIMIT {
             bail!("the handler was not ready within {} s", TIME_LIMIT.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(25)).await;

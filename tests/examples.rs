@@ -119,9 +119,9 @@ fn python_example(name: &str) -> PathBuf {
 
 /// Waits until `condition` is true.
 async fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < LONG, "the condition did not become true in time");
+        assert!(started.elapsed() < LONG, "the condition did not become true in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -182,16 +182,16 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
 
     let running = example.start();
     let running = example.kill_and_restart(running).await;
-    let begun = Instant::now();
-    while example.rows().await.len() < rows.len() && begun.elapsed() < LONG {
+    let started = Instant::now();
+    while example.rows().await.len() < rows.len() && started.elapsed() < LONG {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(sorted(example.rows().await) == rows, "the stored rows are not the delivered rows");
 
     run(&scene, "replay", &drop).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     while queue.count().await > 0 {
-        assert!(begun.elapsed() < LONG, "the example did not delete stored messages from the queue");
+        assert!(started.elapsed() < LONG, "the example did not delete stored messages from the queue");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(sorted(example.rows().await) == rows, "duplicates were stored");

@@ -146,12 +146,12 @@ impl Host {
 
     /// Waits up to `limit` until the handler exits by itself; returns its exit code.
     pub(crate) async fn exit_code(&mut self, limit: Duration) -> Option<i32> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             if let Some(status) = self.handler.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(begun.elapsed() < limit, "the handler did not exit within {limit:?}");
+            assert!(started.elapsed() < limit, "the handler did not exit within {limit:?}");
             tokio::time::sleep(POLL).await;
         }
     }

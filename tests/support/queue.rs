@@ -142,8 +142,8 @@ impl QueueConsumer {
 
 fn parse(xml: &str) -> QueueMessage {
     let value = |name: &str| {
-        let (_, behind) = xml.split_once(&format!("<{name}>")).unwrap();
-        behind.split_once('<').unwrap().0.to_owned()
+        let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
     };
     let base64 = value("MessageText");
     let body: Bytes = BASE64_STANDARD.decode(&base64).unwrap().into();

@@ -148,7 +148,7 @@ impl Receiver {
         let mut received = self.state.received.subscribe();
         match tokio::time::timeout(limit, received.wait_for(expected)).await {
             Ok(Ok(received)) => Ok(received.clone()),
-            // `Ok(Err(_))` means that the sender is gone, which cannot be: `self` owns it.
+            // `Ok(Err(_))` cannot happen: it means that the sender was dropped, but `self` owns it.
             Ok(Err(_)) | Err(_) => Err(WaitTimeout { waited: limit, so_far: self.received().to_string() }),
         }
     }

@@ -60,13 +60,13 @@ impl Handler {
 
     /// Sends requests until one is answered, with any status, as the host does.
     async fn wait_until_ready(&mut self, client: &reqwest::Client) -> Result<(), String> {
-        let begun = Instant::now();
+        let started = Instant::now();
         while client.get(format!("http://127.0.0.1:{}/", self.port)).send().await.is_err() {
             if self.child.try_wait().unwrap().is_some() {
                 self.kill();
                 return Err(self.stderr.lock().clone());
             }
-            assert!(begun.elapsed() < INITIALIZATION, "the handler does not listen in time");
+            assert!(started.elapsed() < INITIALIZATION, "the handler does not listen in time");
             tokio::time::sleep(POLL).await;
         }
         Ok(())

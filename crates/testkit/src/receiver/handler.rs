@@ -99,7 +99,7 @@ impl ReceiverState {
             return Err((StatusCode::UNAUTHORIZED, error.to_string()));
         }
         let message = DecodedMessage::parse(headers, &text).map_err(malformed)?;
-        self.update(|received| received.log(&message.delivery, &text, self.keep_rows));
+        self.update(|received| received.record(&message.delivery, &text, self.keep_rows));
         Ok(message)
     }
 }

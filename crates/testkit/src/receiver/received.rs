@@ -131,8 +131,9 @@ impl Received {
         self.drops.values().map(ReceivedDrop::row_count).sum()
     }
 
-    pub(super) fn log(&mut self, delivery: &Delivery, text: &Bytes, keep: bool) {
-        if keep {
+    /// Adds a well-formed message to the log, before it is accepted or rejected.
+    pub(super) fn record(&mut self, delivery: &Delivery, text: &Bytes, keep_rows: bool) {
+        if keep_rows {
             self.log.push(delivery.clone());
             self.bodies.push(text.clone());
         }
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_sorted_whatever_order_they_arrive_in() {
+    fn rows_are_sorted_independently_of_their_order_of_arrival() {
         let received = received(
             &[
                 rows("b", 0, &["{}"], &[]),
