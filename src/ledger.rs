@@ -290,6 +290,3 @@ impl From<ReadWholeError> for LedgerError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

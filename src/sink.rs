@@ -1,9 +1,8 @@
 //! Where batches go: the seam to the partner's webhook or queue.
 //!
-//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`queue::Queue`], [`stdout::Stdout`]
-//! and [`memory::Memory`]; `tests/sink_contract.rs` is this contract as code.
+//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`queue::Queue`] and [`stdout::Stdout`];
+//! `tests/sink_contract.rs` is this contract as code.
 
-pub mod memory;
 pub mod queue;
 pub mod stdout;
 pub mod vault_secret_webhook;

@@ -1,13 +1,12 @@
 //! Where bytes come from: the seam to the storage account, and the reader that every file goes through.
 //!
 //! Knows blobs, versions, ranges and leases, and nothing of what is in them. Keepers: [`azure::AzureStore`],
-//! [`local::LocalStore`] and, for tests, [`memory::MemoryStore`]; `tests/contract/` is this contract as code.
+//! [`local::LocalStore`]; `tests/contract/` is this contract as code.
 
 pub mod azure;
 mod blob_path;
 mod blob_url;
 pub mod local;
-pub mod memory;
 mod reader;
 
 use std::{fmt, ops::Range, panic::resume_unwind, time::Duration};
