@@ -20,7 +20,7 @@ use crate::{
         vault::{self, Vault},
         viva_api::{self, VivaApi, token},
     },
-    ledger::blobs::Blobs,
+    ledger::Ledger,
     run::Runner,
     sink::{
         Sink,
@@ -93,7 +93,7 @@ pub fn wire(config: Config) -> Result<App, AppError> {
         tenants: config.tenants.clone(),
     };
     let runner = Runner {
-        ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
+        ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,
         keys,

@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     drop::FileVersion,
     keys::Keys,
-    ledger::{LedgerError, Status, Work},
+    ledger::{ClaimedFile, LedgerError, Status},
     message::{DropFacts, Message, around_rows},
     pipeline::{self, FileRules, RowsError},
     sink::{Sink, SinkError},
@@ -55,7 +55,7 @@ pub async fn deliver_file(
     job: &FileJob<'_>,
     bytes: ByteStream,
     sink: &Arc<dyn Sink>,
-    work: &mut dyn Work,
+    work: &mut ClaimedFile,
 ) -> Result<(), FileError> {
     let (first_row, bad_before) = (work.record().next_row, work.record().bad_rows);
     // gzip cannot be entered in the middle: what was delivered before is read past.

@@ -102,7 +102,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
 
     let turns = Semaphore::new(EVENTS_AT_ONCE);
     let (stopping, runs) = (CancellationToken::new(), TaskTracker::new());
-    let ledger = Arc::clone(&app.runner.ledger);
+    let ledger = app.runner.ledger.clone();
     let handler = Arc::new(Handler { app, deadline, turns, stopping: stopping.clone(), runs: runs.clone() });
     let routes = Router::new()
         // The host asks this every 25 ms until it is answered, and from time to time after that.
@@ -127,7 +127,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     runs.close();
     runs.wait().await;
     // What runs let go of when they were stopped is written before the process ends.
-    ledger.settle().await;
+    ledger.flush().await;
     Ok(())
 }
 
@@ -274,6 +274,6 @@ fn summary_of(path: &DropPath, outcome: &Outcome) -> String {
         Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
         Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
         Outcome::NoDrop => format!("`{path}` has no job metadata: no drop, or deleted since"),
-        Outcome::Foreign(foreign) => format!("refused: {foreign}"),
+        Outcome::Refused(refusal) => format!("refused: {refusal}"),
     }
 }

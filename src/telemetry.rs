@@ -45,7 +45,7 @@ const MOST_NEWS: usize = 4096;
 
 /// Whether `line` is said for the first time in this process. What every sweep comes across again is worth one warning; where
 /// there is more of it than is remembered, some of it is said again.
-pub(crate) fn is_news(line: &str) -> bool {
+pub(crate) fn is_first_occurrence(line: &str) -> bool {
     static NEWS: LazyLock<Mutex<News>> = LazyLock::new(Mutex::default);
     NEWS.lock().unwrap_or_else(PoisonError::into_inner).is_new(line)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Finding, State};
 use crate::{
     drop::{DropPath, TenantId, tenant::Tenants},
-    ledger::{Survey, blobs::Blobs},
+    ledger::{Ledger, Survey},
     store::{BlobPath, Store, StoreError, WriteIf},
 };
 
@@ -90,16 +90,16 @@ async fn try_out(store: &dyn Store, probe: &BlobPath) -> Result<(), (&'static st
 /// What the ledger says.
 pub(super) async fn ledger(store: &Arc<dyn Store>, container: &str) -> Vec<Finding> {
     let tried = format!("read the ledger in `{container}`");
-    let survey = match Blobs::new(Arc::clone(store), container).survey().await {
+    let survey = match Ledger::new(Arc::clone(store), container).survey().await {
         Ok(survey) => survey,
         Err(error) => return vec![Finding::of_store("ledger", &tried, &error)],
     };
-    let Survey { completed, set_aside, reopened, files_set_aside, unreadable, unread } = &survey;
+    let Survey { completed, set_aside, reset, files_set_aside, unreadable, unread } = &survey;
     let mut text = format!(
         "{tried}: completed drops: {completed}, set-aside drops: {set_aside}, set-aside files: {files_set_aside}"
     );
-    if *reopened > 0 {
-        text += &format!(", drops begun afresh: {reopened}");
+    if *reset > 0 {
+        text += &format!(", drops begun afresh: {reset}");
     }
     if *unread > 0 {
         text += &format!("; {unread} older records were left unread");

@@ -44,7 +44,7 @@ async fn work_on(
         return Err(CliError::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let end = work(&app.runner, path).await;
-    app.runner.ledger.settle().await;
+    app.runner.ledger.flush().await;
     match end {
         Ok(Outcome::Completed { rows, bad_rows }) => {
             eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
@@ -63,7 +63,7 @@ async fn work_on(
             )))
         }
         Ok(Outcome::NoDrop) => Err(CliError::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
-        Ok(Outcome::Foreign(foreign)) => Err(CliError::Refused(foreign.to_string())),
+        Ok(Outcome::Refused(refusal)) => Err(CliError::Refused(refusal.to_string())),
         Err(error) => Err(CliError::TryAgain(error_chain(&error))),
     }
 }

@@ -15,7 +15,7 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
     let (containers, state) = (app.guard.containers(), &app.guard.state_container);
     let swept = sweep::sweep(&app.runner, &containers, state, deadline).await;
-    app.runner.ledger.settle().await;
+    app.runner.ledger.flush().await;
     expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = swept.map_err(|error| CliError::TryAgain(error_chain(&error)))?;
     eprintln!("{report}");

@@ -13,7 +13,7 @@ use super::{BlobPath, DropPath, is_plain_segment};
 use crate::{
     one_line::one_line,
     store::{Blob, Store, StoreError},
-    telemetry::is_news,
+    telemetry::is_first_occurrence,
 };
 
 /// How many folders above a blob are looked into: one listing each.
@@ -90,7 +90,7 @@ impl DropContents {
                 let name = one_line(&blob.path.name, 200);
                 let line =
                     format!("passed over `{name}`: its name has `\\`, a control character or a step aside in it");
-                if is_news(&format!("{path}: {line}")) {
+                if is_first_occurrence(&format!("{path}: {line}")) {
                     warn!(drop.path = %path, "{line}");
                 }
             }

@@ -46,20 +46,20 @@ impl Tenants {
     /// With `tenantId=container/prefix` it may at and below that place. With `tenantId` alone it may where that GUID is
     /// the container or a folder, unless another tenant's GUID or place comes before it: the outer folder decides, or
     /// tenant A could make a folder named B inside its own and drop in B's name.
-    pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Foreign> {
+    pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Refusal> {
         let Some(tenant) = claimed else {
-            return Err(Foreign::NoTenantId { path: path.clone() });
+            return Err(Refusal::NoTenantId { path: path.clone() });
         };
         if !self.0.iter().any(|entry| entry.tenant == tenant) {
             let path = path.clone();
-            return Err(Foreign::UnknownTenant { tenant, path });
+            return Err(Refusal::UnknownTenant { tenant, path });
         }
         if self.is_at_its_place(tenant, path) {
             return Ok(tenant);
         }
         let Some(own) = self.reach(tenant, path) else {
             let path = path.clone();
-            return Err(Foreign::WrongPlace { tenant, path });
+            return Err(Refusal::WrongPlace { tenant, path });
         };
         let outer = self.0.iter().find(|entry| {
             let before = entry.reach(path).is_some_and(|reach| reach < own);
@@ -67,7 +67,7 @@ impl Tenants {
         });
         match outer {
             None => Ok(tenant),
-            Some(outer) => Err(Foreign::InsideAnothers { tenant, owner: outer.tenant, path: path.clone() }),
+            Some(outer) => Err(Refusal::InsideAnothers { tenant, owner: outer.tenant, path: path.clone() }),
         }
     }
 
@@ -160,7 +160,7 @@ impl Tenants {
 /// Why a drop is refused before anything but its job metadata is read. It is logged, and the host is told that the event is
 /// done with.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
+pub enum Refusal {
     /// The job metadata names no tenant.
     #[error("the job metadata of `{path}` has no TenantId")]
     NoTenantId {

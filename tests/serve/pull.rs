@@ -91,7 +91,7 @@ async fn a_drop_that_is_none_of_ours_is_warned_of_once_however_often_it_is_swept
     let host = scene.host().await;
     for _ in 0..3 {
         let answer = host.post(&timer_trigger()).await;
-        assert!(answer.log.ends_with("1 refused, 0 to be tried again"), "{}", answer.log);
+        assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
     }
     let log = host.stop();
     let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));

@@ -74,14 +74,14 @@ fn a_drop_that_names_another_tenant_than_its_place_is_refused() {
     let tenants = tenants(&format!("{A},{B}"));
     let at = path(&format!("datasets/run/VivaInsights/{A}"));
     let refused = tenants.admit(&at, Some(id(B)));
-    assert_eq!(refused, Err(Foreign::WrongPlace { tenant: id(B), path: at }));
+    assert_eq!(refused, Err(Refusal::WrongPlace { tenant: id(B), path: at }));
 }
 
 #[test]
 fn a_tenant_that_is_not_configured_is_refused_wherever_it_drops() {
     let at = path(&format!("datasets/{A}/{C}"));
     let refused = tenants(&format!("{A},{B}")).admit(&at, Some(id(C)));
-    assert_eq!(refused, Err(Foreign::UnknownTenant { tenant: id(C), path: at }));
+    assert_eq!(refused, Err(Refusal::UnknownTenant { tenant: id(C), path: at }));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_folder_named_like_another_tenant_does_not_drop_in_its_name() {
         let at = path(&at);
         let refused = tenants.admit(&at, Some(id(B)));
         let (tenant, owner) = (id(B), id(A));
-        assert_eq!(refused, Err(Foreign::InsideAnothers { tenant, owner, path: at.clone() }));
+        assert_eq!(refused, Err(Refusal::InsideAnothers { tenant, owner, path: at.clone() }));
         assert_eq!(tenants.admit(&at, Some(id(A))), Ok(id(A)));
         assert_eq!(tenants.places(&at), [id(A)]);
     }
@@ -109,7 +109,7 @@ fn a_folder_named_like_another_tenant_does_not_drop_in_its_name() {
 fn nor_does_one_inside_a_place_of_the_long_form() {
     let tenants = tenants(&format!("{A}=customer-a,{B}"));
     let at = path(&format!("customer-a/{B}"));
-    assert!(matches!(tenants.admit(&at, Some(id(B))), Err(Foreign::InsideAnothers { .. })));
+    assert!(matches!(tenants.admit(&at, Some(id(B))), Err(Refusal::InsideAnothers { .. })));
     assert_eq!(tenants.places(&at), [id(A)]);
 }
 
