@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets a partner up in Azure, or brings what is there up to date. It may be run again at any time.
+# Deploys vivadrop to Azure for a partner, or updates an existing deployment. It can be run again at any time.
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -9,23 +9,23 @@ group='' location='' parameters='' what_if=''
 
 help() {
   cat <<'TEXT'
-Sets a partner up in Azure, or brings what is there up to date. It may be run again at any time.
+Deploys vivadrop to Azure for a partner, or updates an existing deployment. It can be run again at any time.
 
   infra/deploy.sh --resource-group NAME --parameters FILE [--location REGION] [--package FOLDER] [--what-if]
 
-  --resource-group NAME   where everything goes; made when --location is given and it is missing
-  --parameters FILE       values for infra/partner/mainTemplate.json; infra/partner/parameters.example.json is a start
+  --resource-group NAME   resource group of all resources; created if it is missing and --location is given
+  --parameters FILE       parameters of infra/partner/mainTemplate.json; start with infra/partner/parameters.example.json
   --location REGION       a region with Flex Consumption: az functionapp list-flexconsumption-locations --output table
-  --package FOLDER        what `make package` laid out; dist/linux-x86_64 if not given
-  --what-if               say what would change, and change nothing
-  --help                  this
+  --package FOLDER        output folder of `make package`; default: dist/linux-x86_64
+  --what-if               show what would change, and change nothing
+  --help                  show this help
 
-Secrets come from the environment and go into the vault, never into FILE:
+Secrets come from the environment and are stored in the vault. Never put them into FILE:
 
-  WEBHOOK_SECRET          whsec_…; when it is not set and the vault has none, one is made
-  PARTNER_APP_SECRET      the client secret of PARTNER_APP_ID; when it is not set, the vault keeps the one it has
+  WEBHOOK_SECRET          whsec_…; if it is not set and the vault has none, a new one is created
+  PARTNER_APP_SECRET      client secret of PARTNER_APP_ID; if it is not set, the secret in the vault stays unchanged
 
-It takes az (2.60 or later, after `az login`) and func (Azure Functions Core Tools 4), and your right to deploy and to give
+Needs az (2.60 or later, after `az login`), func (Azure Functions Core Tools 4), and permission to deploy and to assign
 roles in the resource group: Owner, or Contributor with User Access Administrator.
 TEXT
 }
@@ -47,7 +47,7 @@ step() {
 while [ $# -gt 0 ]; do
   case $1 in
     --resource-group | --parameters | --location | --package)
-      [ $# -ge 2 ] || usage "$1 wants a value"
+      [ $# -ge 2 ] || usage "$1 needs a value"
       case $1 in
         --resource-group) group=$2 ;;
         --parameters) parameters=$2 ;;
@@ -58,44 +58,45 @@ while [ $# -gt 0 ]; do
       ;;
     --what-if) what_if=yes; shift ;;
     --help | -h) help; exit 0 ;;
-    *) usage "there is no $1" ;;
+    *) usage "unknown option: $1" ;;
   esac
 done
 
-[ -n "$group" ] || usage '--resource-group is not given'
-[ -n "$parameters" ] || usage '--parameters is not given'
-[ -f "$parameters" ] || usage "there is no file $parameters"
+[ -n "$group" ] || usage '--resource-group is missing'
+[ -n "$parameters" ] || usage '--parameters is missing'
+[ -f "$parameters" ] || usage "file not found: $parameters"
 command -v az >/dev/null || stop 'az is not installed: https://learn.microsoft.com/cli/azure/install-azure-cli'
 command -v func >/dev/null || stop 'func is not installed: npm install --global azure-functions-core-tools@4'
-[ -f "$package/host.json" ] || stop "there is no package in $package: run make package first"
-az account show --output none 2>/dev/null || stop 'az is not logged in: run az login'
+[ -f "$package/host.json" ] || stop "no package in $package: run make package first"
+az account show --output none 2>/dev/null || stop 'az is not signed in: run az login'
 
 exists() {
   [ "$(az group exists --name "$group")" = true ]
 }
 
-# What the earlier deployment, or this one, says: functionApp, systemTopic, …
+# Prints an output of the last deployment: functionApp, systemTopic, …
 output() {
   az deployment group show --resource-group "$group" --name "$deployment" \
     --query "properties.outputs.$1.value" --output tsv
 }
 
-# Asked of Azure's management, which needs no role in the vault and hands out no value. `az … show` exits with 3 where there
-# is no such thing. Where it does not say so nothing is made: a second secret would lock the receiver out.
+# Whether the vault has a webhook secret. It uses the management API, which needs no role in the vault and returns no secret
+# values. `az … show` exits with 3 if the resource does not exist. Any other failure stops the script, because a second secret
+# would invalidate the one that the receiver has.
 has_webhook_secret() {
-  local vault said status=0
+  local vault error status=0
   vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')].id" --output tsv) ||
-    stop 'the vaults of the resource group cannot be listed'
+    stop 'cannot list the vaults of the resource group'
   [ -n "$vault" ] || return 1
   vault=${vault%%[[:space:]]*}
-  said=$(az resource show --ids "$vault/secrets/webhook-secret" --api-version 2024-11-01 --output none 2>&1) || status=$?
+  error=$(az resource show --ids "$vault/secrets/webhook-secret" --api-version 2024-11-01 --output none 2>&1) || status=$?
   case $status in
     0 | 3) return "$status" ;;
-    *) stop "cannot tell whether there is a webhook secret: set WEBHOOK_SECRET, or ask for the right to read $vault ($said)" ;;
+    *) stop "cannot determine whether the vault has a webhook secret: set WEBHOOK_SECRET, or get read permission for $vault ($error)" ;;
   esac
 }
 
-# Secrets travel in a file that only we can read: arguments can be seen by everybody on this machine.
+# Secrets are passed in a file that only this user can read, because other users of the machine can see arguments.
 secrets="$(mktemp)"
 trap 'rm -f "$secrets"' EXIT
 chmod 600 "$secrets"
@@ -104,7 +105,7 @@ write_secrets() {
   webhook_secret=${WEBHOOK_SECRET:-}
   if [ -z "$webhook_secret" ] && ! has_webhook_secret; then
     webhook_secret="whsec_$(head -c 32 /dev/urandom | base64 | tr -d '\n')"
-    echo 'A webhook secret is made and put into the vault; your receiver needs it:'
+    echo 'Creating a webhook secret in the vault. Your receiver needs it:'
     echo '  az keyvault secret show --vault-name VAULT --name webhook-secret --query value --output tsv'
   fi
   local separator=''
@@ -112,7 +113,7 @@ write_secrets() {
     printf '{"contentVersion":"1.0.0.0","parameters":{'
     for pair in "webhookSecret=$webhook_secret" "partnerAppSecret=${PARTNER_APP_SECRET:-}"; do
       local value=${pair#*=}
-      case $value in *[\"\\]*) stop "${pair%%=*} has a quotation mark or a backslash in it" ;; esac
+      case $value in *[\"\\]*) stop "${pair%%=*} contains a quotation mark or a backslash" ;; esac
       if [ -n "$value" ]; then
         printf '%s"%s":{"value":"%s"}' "$separator" "${pair%%=*}" "$value"
         separator=','
@@ -123,61 +124,61 @@ write_secrets() {
 }
 
 if [ -n "$what_if" ]; then
-  step "1. The resource group $group"
+  step "1. Resource group $group"
   if ! exists; then
-    echo 'It is not there yet, so nothing more can be said: Azure compares with what is there.'
+    echo 'It does not exist yet, so Azure cannot show what would change in it.'
     exit 0
   fi
-  step '2. Accounts, vault, app, logs, alerts: what would change'
+  step '2. Infrastructure: accounts, vault, app, logs, alerts. Azure would change:'
   printf '{"contentVersion":"1.0.0.0","parameters":{}}\n' >"$secrets"
   az deployment group what-if --resource-group "$group" --name "$deployment" \
     --template-file "$here/partner/mainTemplate.json" --parameters "@$parameters" --parameters "@$secrets"
-  step '3. Publish: would put this into the app'
+  step '3. Package: these files would be published to the app'
   (cd "$package" && find . -type f | sort)
-  step '4. Warm-up, and 5. the Event Grid subscription: would follow'
+  step '4. Warm-up and 5. Event Grid subscription would follow'
   exit 0
 fi
 
-step "1. The resource group $group"
+step "1. Resource group $group"
 if exists; then
-  echo 'It is there.'
+  echo 'It exists.'
 else
-  [ -n "$location" ] || usage "the resource group $group is missing, and --location is not given"
+  [ -n "$location" ] || usage "the resource group $group does not exist, and --location is missing"
   az group create --name "$group" --location "$location" --output none
-  echo "Made in $location."
+  echo "Created in $location."
 fi
 
-step '2. Accounts, vault, app, logs, alerts'
+step '2. Infrastructure: accounts, vault, app, logs, alerts'
 write_secrets
 az deployment group create --resource-group "$group" --name "$deployment" --output none \
   --template-file "$here/partner/mainTemplate.json" --parameters "@$parameters" --parameters "@$secrets"
 app=$(output functionApp)
-[ -n "$app" ] || stop 'the deployment names no function app'
-echo "The app is $app, the vault $(output vaultUri)."
+[ -n "$app" ] || stop 'the deployment has no output functionApp'
+echo "Function app: $app, vault: $(output vaultUri)"
 
-step "3. Publish the package to $app"
+step "3. Package: publish to $app"
 (cd "$package" && func azure functionapp publish "$app" --custom --no-build)
 
-step '4. Warm-up: the key of the webhook is made when the host first starts with a blob trigger'
+step '4. Warm-up: wait until the host has created the key of the webhook, when it first starts with a blob trigger'
 key=''
 for try in $(seq 1 "${WARM_UP_TRIES:-30}"); do
-  # Only whether it is there: the subscription's template asks for the key itself.
+  # Only checks that the key exists; the template of the subscription reads its value.
   key=$(az functionapp keys list --resource-group "$group" --name "$app" \
     --query "length(systemKeys.blobs_extension || '')" --output tsv 2>/dev/null || true)
   [ "${key:-0}" -gt 0 ] 2>/dev/null && break
-  echo "Not yet (try $try)."
+  echo "The key does not exist yet (try $try)."
   sleep "${WARM_UP_PAUSE:-10}"
 done
 [ "${key:-0}" -gt 0 ] 2>/dev/null ||
-  stop "the key blobs_extension did not come: look at the log stream of $app, mend it, and run this again"
-echo 'It is there.'
+  stop "the key blobs_extension was not created: look at the log stream of $app, fix the problem, and run this again"
+echo 'The key exists.'
 
-step '5. The Event Grid subscription'
+step '5. Event Grid subscription'
 az deployment group create --resource-group "$group" --name "$deployment-subscription" --output none \
   --template-file "$here/partner/subscription.json" --parameters \
   "functionApp=$app" "systemTopic=$(output systemTopic)" "hostStorage=$(output hostStorage)" \
   "deadLetterContainer=$(output deadLetterContainer)" "dropContainer=$(output dropContainer)" \
   "stateContainer=$(output stateContainer)"
-echo 'New blobs reach the app from now on.'
+echo 'The app now receives the events of new blobs.'
 
-step 'Done. Next: "vivadrop onboard" for each customer, and "vivadrop check"; docs/partner.md goes through both'
+step 'Done. Next: run "vivadrop onboard" for each customer, then "vivadrop check"; see docs/partner.md'

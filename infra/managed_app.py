@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
-"""Zips what a customer installs: `mainTemplate.json` and `createUiDefinition.json`, at the root of the archive, as the
-marketplace and a service catalog want them. The same files make the same bytes."""
+"""Creates the zip of the managed application that a customer installs.
+
+It contains `mainTemplate.json` and `createUiDefinition.json` at its root, as Azure Marketplace and service catalogs require.
+The same input results in the same bytes.
+"""
 
 import json
 import sys
@@ -18,7 +21,7 @@ def pack(source, target):
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in FILES:
             text = (source / name).read_bytes()
-            json.loads(text)  # what is no JSON is found here, and not by a customer
+            json.loads(text)  # rejects invalid JSON before a customer sees it
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Packs a release for Azure Functions on Linux: lays it out, checks it, zips it.
+"""Creates and checks a release package for Azure Functions on Linux.
 
     python3 infra/package.py target/x86_64-unknown-linux-gnu/release/vivadrop --arch x86_64
 
-What comes out: `dist/linux-ARCH/`, for `func azure functionapp publish` and the Dockerfile, and
-`dist/vivadrop-linux-ARCH.zip`, for a zip deployment. Knows what the Functions host needs of a package, and nothing of
-how the binary was built. Python's own library is all it takes.
+Output: `dist/linux-ARCH/`, for `func azure functionapp publish` and the Dockerfile, and `dist/vivadrop-linux-ARCH.zip`,
+for a zip deployment. It does not depend on how the binary was built. It needs only Python's standard library.
 """
 
 import argparse
@@ -22,33 +21,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What goes into a package beside the binary. `.funcignore` says the same for publishing from the repository.
+# Files of a package besides the binary. `.funcignore` selects the same files for publishing from the repository.
 HOST_FILES = ["host.json", "function/function.json", "notify/function.json", "sweep/function.json"]
 
-# The oldest glibc that is promised: that of Debian 10. Azure does not say what Flex Consumption runs on; its images for
-# containers have 2.31 (bullseye) and 2.36 (bookworm).
+# The oldest supported glibc version: that of Debian 10. Azure does not document which version Flex Consumption has; its
+# container images have 2.31 (bullseye) and 2.36 (bookworm).
 GLIBC_BASELINE = (2, 28)
 LARGEST_BINARY = 15 * 1024 * 1024
 MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine
 
-# What a glibc system has without installing anything.
+# Libraries that every glibc system has.
 LIBRARIES = ("libc.so.", "libm.so.", "libdl.so.", "libpthread.so.", "librt.so.", "ld-linux-")
 
-# Zip's own beginning of time: the same files make the same bytes.
+# Timestamp of all zip entries, so that the same files result in the same bytes. Zip has no earlier date.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Unfit(Exception):
-    """The package would not run in Azure; the message says why."""
+    """The package would not run in Azure. The message has the reason."""
 
 
 class Elf:
-    """What an ELF file of 64 bits, little-endian, says of itself."""
+    """Reads the headers of a 64-bit little-endian ELF file."""
 
     def __init__(self, path):
         self.data = Path(path).read_bytes()
         if self.data[:6] != b"\x7fELF\x02\x01":
-            raise Unfit(f"{path} is no ELF file of 64 bits, little-endian: was it built for Linux?")
+            raise Unfit(f"{path} is not a 64-bit little-endian ELF file: was it built for Linux?")
         (self.machine,) = struct.unpack_from("<H", self.data, 18)
         (table,) = struct.unpack_from("<Q", self.data, 40)
         size, count = struct.unpack_from("<HH", self.data, 58)
@@ -63,7 +62,7 @@ class Elf:
         return self.data[start : self.data.index(b"\0", start)].decode()
 
     def needed_libraries(self):
-        """The shared libraries that it is linked to."""
+        """The shared libraries that the file is linked to."""
         found = []
         for kind, offset, size, link in self.sections:
             if kind == 6:  # SHT_DYNAMIC
@@ -74,7 +73,7 @@ class Elf:
         return found
 
     def needed_versions(self):
-        """The symbol versions that it needs of them, such as `GLIBC_2.28`."""
+        """The symbol versions that the file needs, such as `GLIBC_2.28`."""
         found = set()
         for kind, offset, _size, link in self.sections:
             if kind != 0x6FFFFFFE:  # SHT_GNU_verneed
@@ -96,10 +95,10 @@ class Elf:
 
 
 def check_binary(path, arch, baseline=GLIBC_BASELINE, largest=LARGEST_BINARY):
-    """Raises `Unfit` where the binary would not run, or not start in time; returns the newest glibc that it needs."""
+    """Returns the glibc version that the binary needs; raises `Unfit` if it would not run, or starts too slowly."""
     elf = Elf(path)
     if elf.machine != MACHINES[arch]:
-        raise Unfit(f"{path} is for another machine than {arch} (e_machine {elf.machine})")
+        raise Unfit(f"{path} is not built for {arch} (e_machine {elf.machine})")
     foreign = [name for name in elf.needed_libraries() if not name.startswith(LIBRARIES)]
     if foreign:
         raise Unfit(f"{path} needs libraries that the host may not have: {', '.join(sorted(foreign))}")
@@ -107,28 +106,28 @@ def check_binary(path, arch, baseline=GLIBC_BASELINE, largest=LARGEST_BINARY):
     numbers = [tuple(int(part) for part in version[6:].split(".")) for version in glibc if version[6:7].isdigit()]
     newest = max(numbers, default=(0,))
     if newest > baseline:
-        told = ".".join(map(str, newest))
-        raise Unfit(f"{path} needs glibc {told}, and {'.'.join(map(str, baseline))} is promised")
+        needed = ".".join(map(str, newest))
+        raise Unfit(f"{path} needs glibc {needed}: expected at most {'.'.join(map(str, baseline))}")
     size = os.path.getsize(path)
     if size > largest:
-        raise Unfit(f"{path} has {size} bytes, and no more than {largest} are promised: is it stripped?")
+        raise Unfit(f"{path} has {size} bytes: expected at most {largest}; is it stripped?")
     return newest
 
 
 def check_layout(folder):
-    """Raises `Unfit` where the Functions host would not find what it looks for."""
+    """Returns the name of the binary; raises `Unfit` if the Functions host would not find the files that it needs."""
     folder = Path(folder)
     host = json.loads((folder / "host.json").read_text())
     name = host["customHandler"]["description"]["defaultExecutablePath"]
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     expected = {*HOST_FILES, name}
     if found != expected:
-        raise Unfit(f"the package holds {sorted(found)}: expected {sorted(expected)}")
-    # `func` gives the run bit to the one entry that is named exactly so: `./vivadrop` would do locally, and not in Azure.
+        raise Unfit(f"the package contains {sorted(found)}: expected {sorted(expected)}")
+    # `func` makes the file with exactly this name executable: `./vivadrop` would work locally, but not in Azure.
     if "/" in name or "\\" in name:
         raise Unfit(f"defaultExecutablePath is `{name}`: expected a plain file name")
     if not (folder / name).stat().st_mode & stat.S_IXUSR:
-        raise Unfit(f"{name} lacks its run bit")
+        raise Unfit(f"{name} is not executable")
     for function in HOST_FILES[1:]:
         if not json.loads((folder / function).read_text())["bindings"]:
             raise Unfit(f"{function} has no binding")
@@ -136,18 +135,18 @@ def check_layout(folder):
 
 
 def check_run(folder, name, arch):
-    """Runs `--version`, where this machine can; says whether it did."""
+    """Runs the binary with `--version` if this machine can; returns whether it did. Raises `Unfit` if the command fails."""
     if platform.system() != "Linux" or platform.machine() != arch:
         return False
-    # The path is absolute, so that the check does not depend on where it is started.
-    said = subprocess.run([(Path(folder) / name).resolve(), "--version"], capture_output=True, text=True, check=False)
-    if said.returncode != 0 or not said.stdout.startswith("vivadrop "):
-        raise Unfit(f"{name} --version ends with {said.returncode}: {said.stderr.strip() or said.stdout.strip()}")
+    # The path is absolute, so that the check does not depend on the working directory.
+    done = subprocess.run([(Path(folder) / name).resolve(), "--version"], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.startswith("vivadrop "):
+        raise Unfit(f"{name} --version exits with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
     return True
 
 
 def lay_out(binary, folder, root=ROOT):
-    """Copies what belongs to a package into the empty `folder`."""
+    """Replaces `folder` with the files of a package."""
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     for file in HOST_FILES:
@@ -160,12 +159,12 @@ def lay_out(binary, folder, root=ROOT):
 
 
 def zip_folder(folder, target):
-    """Zips `folder` with unix modes kept and nothing in it of when or where that was."""
+    """Zips `folder` with Unix file modes, and without timestamps, so that the same files result in the same bytes."""
     folder = Path(folder)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
-            entry.create_system = 3  # unix: what else is a mode to whoever unpacks it
+            entry.create_system = 3  # Unix: unzip ignores the modes of other systems
             mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
             entry.external_attr = (stat.S_IFREG | mode) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -173,7 +172,7 @@ def zip_folder(folder, target):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description="Packs a release for Azure Functions on Linux.")
+    parser = argparse.ArgumentParser(description="Creates and checks a release package for Azure Functions on Linux.")
     parser.add_argument("binary", type=Path)
     parser.add_argument("--arch", choices=MACHINES, default="x86_64")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
@@ -187,11 +186,11 @@ def main(arguments):
         ran = check_run(folder, name, options.arch)
         zip_folder(folder, archive)
     except (Unfit, OSError) as error:
-        print(f"no package was made: {error}", file=sys.stderr)
+        print(f"no package was created: {error}", file=sys.stderr)
         return 1
     megabytes = (folder / name).stat().st_size / 1024 / 1024
     print(f"{archive}: {name} of {megabytes:.1f} MiB, needs glibc {'.'.join(map(str, newest))}")
-    print(f"  {'its `--version` runs here' if ran else 'it was not run: this machine is none of its kind'}")
+    print(f"  {'`--version` works on this machine' if ran else 'not run: this machine has another system or processor'}")
     return 0
 
 

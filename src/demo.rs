@@ -149,7 +149,7 @@ async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, St
     let mut handler = Command::new(program)
         .arg("serve")
         .env_clear()
-        .envs(Settings::from_env().for_a_child())
+        .envs(Settings::from_env().for_child_process())
         .envs(settings.iter().cloned())
         .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
         .stdin(Stdio::null())

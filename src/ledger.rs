@@ -37,8 +37,8 @@ pub use self::{
 };
 use self::{claimed_file::ActiveClaims, lease::RecordLease};
 use crate::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    stage::batch::BatchLimits,
     store::{Blob, BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 

@@ -1,24 +1,25 @@
 //! # The life of a drop
 //!
 //! A customer's pipeline copies encrypted files and their job metadata into the partner's storage account; together they
-//! are a *drop*. The Functions host posts an event for each new blob to [`host`], whose [guard](host::guard) accepts only
-//! blobs of the configured account and containers. [`drop`](mod@drop) finds the drop that the blob belongs to, parses the job
-//! metadata, and checks that the tenant may write there. A [`run`] then does the remaining work on that drop. It claims
-//! one file after another in the [`ledger`], so that each file has one worker at a time. [`keys`] gets the wrapped keys from
-//! the drop or from the Viva Insights API and unwraps them with the tenant's private key. [`deliver`] processes one file: it
-//! reads the bytes from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows as
-//! [messages](message) to a [`sink`]. The ledger records the checkpoint, the row up to which the sink has acknowledged every
-//! row, so a later run resumes there. When every row of the drop is acknowledged, the run sends `drop.completed`. If an error
-//! stops a file or a drop, its [`verdict`] decides: a transient failure is retried, a permanent failure is set aside and
-//! reported as `drop.failed`. Events can get lost, so a [`sweep`] regularly finds unfinished drops and runs them.
+//! are a *drop*. The Functions host posts an event for each new blob to [`host`], which ignores blobs outside the
+//! [watched containers](drop::containers). [`drop`](mod@drop) finds the drop that the blob belongs to, parses the job metadata,
+//! and checks that the tenant may write there. A [`run`] then does the remaining work on that drop. It claims one file after
+//! another in the [`ledger`], so that each file has one worker at a time. [`keys`] gets the wrapped keys from the drop or from
+//! the Viva Insights API and unwraps them with the tenant's private key. [`deliver`] processes one file: it reads the bytes
+//! from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows as [messages](message) to a
+//! [`sink`]. The ledger records the checkpoint, the row up to which the sink has acknowledged every row, so a later run
+//! resumes there. When every row of the drop is acknowledged, the run sends `drop.completed`. If an error stops a file or a
+//! drop, its [`verdict`] decides: a transient failure is retried, a permanent failure is set aside and reported as
+//! `drop.failed`. Events can get lost, so a [`sweep`](mod@sweep) regularly finds unfinished drops and runs them.
 //!
 //! # Modules
 //!
-//! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`] (timer), [`app`] (builds the
+//! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`](mod@sweep) (timer), [`app`] (builds the
 //!   parts from the settings), [`config`], [`tenant_config`]
 //! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`deliver`] (one file of it),
 //!   [`ledger`] (persistent state)
-//! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage)
+//! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to batches),
+//!   [`buffers`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key material
 //!   from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
@@ -26,9 +27,11 @@
 //! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
-//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`loopback`], [`one_line`]
+//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
 pub mod app;
+pub mod batch;
+pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -38,7 +41,9 @@ pub mod drop;
 pub mod error_chain;
 pub mod expected;
 pub mod host;
+mod http_response;
 pub mod identity;
+pub mod json;
 pub mod keys;
 pub mod ledger;
 pub mod loopback;

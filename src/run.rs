@@ -130,7 +130,7 @@ impl<E: Into<RunError>> From<E> for Stopped {
 impl From<KeyError> for Stopped {
     fn from(error: KeyError) -> Self {
         match error.verdict() {
-            Verdict::TryAgain => Self::Retry(RunError::Keys(error)),
+            Verdict::Retry => Self::Retry(RunError::Keys(error)),
             Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
         }
     }
@@ -162,7 +162,7 @@ impl Runner {
         loop {
             // The record is read before the listing: if another run records an ending later, recording ours fails.
             let record = self.ledger.drop_record(path).await?;
-            let Some(contents) = discover::contents(&*self.store, path).await? else {
+            let Some(contents) = discover::list_contents(&*self.store, path).await? else {
                 return Ok(Outcome::NoDrop);
             };
             let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, record.generation).await? {
@@ -190,7 +190,7 @@ impl Runner {
 
     /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is set.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
-        let Some(contents) = discover::contents(&*self.store, path).await? else {
+        let Some(contents) = discover::list_contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);
         };
         let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await? {

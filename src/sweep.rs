@@ -144,7 +144,7 @@ impl Report {
 fn newest_blob_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
     let mut drops = BTreeMap::new();
     for blob in blobs.iter().filter(|blob| blob.size > 0) {
-        if let Some(drop) = discover::described_by(&blob.path) {
+        if let Some(drop) = discover::drop_of_metadata(&blob.path) {
             drops.insert(drop, blob.modified);
         }
     }

@@ -18,9 +18,9 @@ use serde_json::json;
 use testkit::plan::Plan;
 use tokio::time::{Instant, advance, sleep};
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, WriteIf},
     verdict::Reason,
 };

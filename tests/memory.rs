@@ -13,7 +13,8 @@ use vivadrop::{
     keys::{
         Keys,
         details::wrapped_keys,
-        unwrap::{KeyWrap, PemFile, unwrap_keys},
+        pem::PemFile,
+        unwrap::{KeyWrap, unwrap_keys},
     },
     simulate::SimulateOptions,
     stage::decrypt::Cipher,

@@ -38,7 +38,7 @@ use support::{
     faults::{Fault, FaultySink},
     gateway::{self, Gateway},
     memory_sink::MemorySink,
-    message::{facts, of_rows},
+    message::{facts, rows_message},
     queue::QueueConsumer,
 };
 
@@ -65,8 +65,8 @@ trait Destination: Send + Sync {
 
 /// A budget for retries that is used up quickly.
 const SHORT: RetryBudget = RetryBudget {
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(1),
+    first_wait: Duration::from_millis(1),
+    max_wait: Duration::from_millis(1),
     total: Duration::from_millis(50),
 };
 
@@ -80,7 +80,7 @@ impl OverHttp {
         let receiver = Receiver::start(Options::default()).await.unwrap();
         let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
         config.gzip = gzip;
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         let sink = Arc::new(Webhook::new(config).unwrap());
         Self { sink, receiver }
     }
@@ -119,7 +119,7 @@ impl OverQueue {
         let end = QueueConsumer::new(azurite);
         let account = Account::from_connection_string(&gateway.connection_string(azurite)).unwrap();
         let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         Self { sink: Arc::new(Queue::new(config).unwrap()), gateway, end }
     }
 }
@@ -241,7 +241,7 @@ fn rows_of(body: &[u8]) -> Vec<String> {
 }
 
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
-    of_rows(range, &rows.join(","))
+    rows_message(range, &rows.join(","))
 }
 
 /// A row that is so long that a message is written in several pieces.
@@ -304,7 +304,7 @@ async fn an_unreachable_destination_is_retried_later() {
         let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
         destination.stop().await;
         let error = destination.sink().deliver(&message).await.unwrap_err();
-        assert_eq!(error.verdict(), Verdict::TryAgain, "{name}");
+        assert_eq!(error.verdict(), Verdict::Retry, "{name}");
         assert_names_only(&error, &message, name);
     }
 }
@@ -329,7 +329,7 @@ async fn injected_faults_happen_before_or_after_the_call() {
     let message = message(0..1, &["{}"]);
 
     assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
-    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Refused { .. })));
+    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Rejected { .. })));
     assert_eq!(sink.inner.messages().len(), 0);
     assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
     assert_eq!(sink.inner.messages().len(), 1);

@@ -6,9 +6,9 @@ use std::{num::NonZeroUsize, sync::Arc};
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, DropRecord, Ledger, LedgerError, Status},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, WriteIf},
 };
 

@@ -70,7 +70,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
     let simulated = tokio::task::block_in_place(|| run_simulation(arguments)).map_err(|error| {
         let message = error_chain(&error);
         if matches!(error, SimulateError::Io { .. } | SimulateError::Keys(_)) {
-            CliError::TryAgain(message)
+            CliError::Transient(message)
         } else {
             CliError::Usage(message)
         }
@@ -84,7 +84,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
         simulated.drop.display()
     );
     if let Some(config) = upload {
-        let path = self::upload(&config, &simulated).await.map_err(CliError::TryAgain)?;
+        let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
         eprintln!("uploaded to `{path}`");
     }
     Ok(())
@@ -120,7 +120,7 @@ async fn upload(config: &UploadConfig, simulated: &Simulated) -> Result<DropPath
     let store = app::store(&config.drop_storage).map_err(|error| error_chain(&error))?;
     let container = match &config.drop_container {
         DropContainer::Named(name) => name.clone(),
-        DropContainer::OfTenants => simulated.tenant.to_string(),
+        DropContainer::PerTenant => simulated.tenant.to_string(),
     };
     let path = DropPath::new(container, format!("{}/VivaInsights/{}", simulated.copy_activity_id, simulated.tenant));
     let mut names =

@@ -10,8 +10,8 @@ use super::{
     RecordLease, Status, json,
 };
 use crate::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, StoreError, WriteIf, read_whole},
 };
 
@@ -45,7 +45,7 @@ impl Ledger {
         // which releases the lease.
         let (ledger, record, file) = (self.clone(), path.clone(), file.clone());
         let acquisition = self.tasks.spawn(async move { ledger.acquire(record, &file, batch).await });
-        acquisition.await.unwrap_or_else(|end| Err(StoreError::stopped(&path, end).into()))
+        acquisition.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&path, end).into()))
     }
 
     /// Claims `file`, whose lease another process was first seen to hold at `since`: polls until that lease is released or
@@ -113,7 +113,7 @@ impl Ledger {
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
         match self.store.write(path, json::format_file(&record).into(), WriteIf::Absent).await {
             Ok(etag) => Ok(Some((etag, record))),
-            Err(StoreError::Changed(_) | StoreError::NotHeld(_)) => Ok(None),
+            Err(StoreError::Changed(_) | StoreError::LeaseConflict(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

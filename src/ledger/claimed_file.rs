@@ -56,7 +56,7 @@ impl ClaimedFile {
     /// decoded. Does not wait: the heartbeat task writes checkpoints at most once a second. Fails if the claim is lost.
     pub async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {
         (self.record.next_row, self.record.bad_rows) = (next_row, bad_rows);
-        if self.send_update() { Ok(()) } else { self.end().await }
+        if self.send_update() { Ok(()) } else { self.release().await }
     }
 
     /// Renews the lease; fails if it is lost. Called before the sink is notified about the file.
@@ -69,28 +69,26 @@ impl ClaimedFile {
         (self.record.status, self.record.message) = (status, message);
         // If the heartbeat task has stopped, its error is returned below.
         self.send_update();
-        self.end().await
+        self.release().await
     }
 
-    /// Ends the claim: waits until the last checkpoint is written and the lease released.
+    /// Ends the claim: waits until the last update is written and the lease released. Fails if the claim is lost, or was ended
+    /// before.
     pub async fn release(&mut self) -> Result<(), LedgerError> {
-        self.end().await
+        let Some(Active { updates, heartbeat, registration }) = self.active.take() else {
+            return Err(LedgerError::LeaseLost(self.lease.path.clone()));
+        };
+        drop(updates);
+        let result =
+            heartbeat.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&self.lease.path, end).into()));
+        drop(registration);
+        result
     }
 
     /// Passes the current record to the heartbeat task; returns false if the task has stopped.
     fn send_update(&mut self) -> bool {
         self.record.updated = OffsetDateTime::now_utc();
         self.active.as_ref().is_some_and(|active| active.updates.send(self.record.clone()).is_ok())
-    }
-
-    async fn end(&mut self) -> Result<(), LedgerError> {
-        let Some(Active { updates, heartbeat, registration }) = self.active.take() else {
-            return Err(LedgerError::LeaseLost(self.lease.path.clone()));
-        };
-        drop(updates);
-        let result = heartbeat.await.unwrap_or_else(|end| Err(StoreError::stopped(&self.lease.path, end).into()));
-        drop(registration);
-        result
     }
 }
 

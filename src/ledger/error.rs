@@ -52,7 +52,7 @@ impl LedgerError {
             | Self::Invalid { .. }
             | Self::LeaseLost(_)
             | Self::Conflict(_)
-            | Self::InUse(_) => Verdict::TryAgain,
+            | Self::InUse(_) => Verdict::Retry,
         }
     }
 }

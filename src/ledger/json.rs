@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 
 use super::{Ending, FileRecord, LedgerError, Scope, Status};
 use crate::{
+    batch::BatchLimits,
     drop::FileVersion,
     message::MessageId,
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag},
     verdict::Reason,
 };

@@ -44,7 +44,7 @@ impl RecordLease {
     }
 
     async fn overwrite(&self, etag: &ETag, record: &FileRecord) -> Result<ETag, LedgerError> {
-        let condition = WriteIf::Held(etag.clone(), self.id.clone());
+        let condition = WriteIf::Leased(etag.clone(), self.id.clone());
         self.request(self.store.write(&self.path, json::format_file(record).into(), condition)).await
     }
 
@@ -58,7 +58,7 @@ impl RecordLease {
     async fn request<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, LedgerError> {
         match timeout(REQUEST_TIMEOUT, request).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(StoreError::NotHeld(path))) => Err(LedgerError::LeaseLost(path)),
+            Ok(Err(StoreError::LeaseConflict(path))) => Err(LedgerError::LeaseLost(path)),
             Ok(Err(error)) => Err(error.into()),
             Err(elapsed) => Err(StoreError::unavailable(&self.path, elapsed).into()),
         }

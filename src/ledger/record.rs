@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::{drop::FileVersion, message::MessageId, stage::batch::BatchLimits, store::ETag, verdict::Reason};
+use crate::{batch::BatchLimits, drop::FileVersion, message::MessageId, store::ETag, verdict::Reason};
 
 /// Progress of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,7 +42,7 @@ impl AdmittedDrop {
         let claimed = match &metadata {
             Ok(metadata) => metadata.tenant_id,
             // Invalid metadata claims no tenant, so the tenant follows from the place alone.
-            Err(_) => tenants.places(&contents.path).first().copied(),
+            Err(_) => tenants.possible_owners(&contents.path).first().copied(),
         };
         let tenant = match tenants.admit(&contents.path, claimed) {
             Ok(tenant) => tenant,

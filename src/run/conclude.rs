@@ -56,6 +56,16 @@ impl RowCounts {
     fn delivered(&self) -> u64 {
         self.rows - self.bad_rows
     }
+
+    fn ending(
+        &self,
+        scope: Scope,
+        reason: Option<Reason>,
+        message: Option<String>,
+        notification: Option<MessageId>,
+    ) -> Ending {
+        Ending { scope, reason, message, rows: self.delivered(), bad_rows: self.bad_rows, notification }
+    }
 }
 
 impl Runner {
@@ -76,8 +86,8 @@ impl Runner {
         if let Some((reason, message)) = set_aside {
             if is_over {
                 // The sink was notified when the file was set aside.
-                let failure = Some((reason, message.clone()));
-                self.record_ending(snapshot, snapshot.scope(), failure, &counts, None).await?;
+                let ending = counts.ending(snapshot.scope(), Some(reason), message.clone(), None);
+                self.ledger.record_ending(&snapshot.admitted.path, &ending, &snapshot.record).await?;
             }
             return Ok(Outcome::SetAside { reason, message, is_over });
         }
@@ -102,14 +112,15 @@ impl Runner {
         let message = Message::completed(&snapshot.admitted.facts, &snapshot.versions, rows, bad_rows);
         match self.tenant_configs.of(snapshot.admitted.tenant).sink.deliver(&message).await {
             Ok(()) => {}
-            Err(error @ SinkError::Refused { .. }) => {
+            Err(error @ SinkError::Rejected { .. }) => {
                 return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
             }
             Err(source @ SinkError::Unavailable { .. }) => {
                 return Err(RunError::Notification { event: "every row was delivered".into(), source });
             }
         }
-        self.record_ending(snapshot, snapshot.scope(), None, counts, Some(message.id)).await?;
+        let ending = counts.ending(snapshot.scope(), None, None, Some(message.id));
+        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
         info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
         Ok(Outcome::Completed { rows, bad_rows })
     }
@@ -128,26 +139,11 @@ impl Runner {
         let failure = Failure { file: None, reason, message, rows_delivered };
         let sink = &self.tenant_configs.of(snapshot.admitted.tenant).sink;
         let notification = notify_failed(&**sink, &snapshot.admitted.facts, &scope.versions(), &failure).await?;
-        let reason_and_message = Some((reason, Some(message.to_owned())));
-        self.record_ending(snapshot, scope, reason_and_message, &counts, Some(notification)).await?;
+        let ending = counts.ending(scope, Some(reason), Some(message.to_owned()), Some(notification));
+        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
         error!(drop.path = %path, %reason, rows_delivered,
             "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
         Ok(Outcome::SetAside { reason, message: Some(message.to_owned()), is_over: true })
-    }
-
-    /// Records an ending; `failure` is `None` if the drop is completed.
-    async fn record_ending(
-        &self,
-        snapshot: &Snapshot,
-        scope: Scope,
-        failure: Option<(Reason, Option<String>)>,
-        counts: &RowCounts,
-        notification: Option<MessageId>,
-    ) -> Result<(), RunError> {
-        let (reason, message) = failure.map_or((None, None), |(reason, message)| (Some(reason), message));
-        let (rows, bad_rows) = (counts.delivered(), counts.bad_rows);
-        let ending = Ending { scope, reason, message, rows, bad_rows, notification };
-        Ok(self.ledger.record_ending(&snapshot.admitted.path, &ending, &snapshot.record).await?)
     }
 }
 
@@ -162,7 +158,7 @@ pub(super) async fn notify_failed(
     let failed = Message::failed(drop, versions, failure, sink.largest_message());
     match sink.deliver(&failed).await {
         Ok(()) => {}
-        Err(error @ SinkError::Refused { .. }) => {
+        Err(error @ SinkError::Rejected { .. }) => {
             warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
         }
         Err(source @ SinkError::Unavailable { .. }) => {

@@ -119,7 +119,7 @@ impl Runner {
         };
         match error.verdict() {
             Verdict::SetAside(reason) => self.set_file_aside(admitted, &file, reason, &error, claimed).await,
-            Verdict::TryAgain => {
+            Verdict::Retry => {
                 // The next run then need not wait for the lease to lapse. The run reports why the delivery failed, rather
                 // than why the release did.
                 let _lapses_otherwise = claimed.release().await;

@@ -1,4 +1,4 @@
-//! `vivadrop decode`.
+//! `vivadrop decode`: rows on stdout, everything else on stderr.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -17,7 +17,7 @@ fn decode(case: &Case) -> Command {
     decode_folder(&case.drop(), case)
 }
 
-/// `decode` of a folder, with the keys of a case.
+/// The command `decode` for a folder, with the keys of a case.
 fn decode_folder(folder: &Path, case: &Case) -> Command {
     let mut command = vivadrop();
     command.arg("decode").arg(folder).arg("--private-key").arg(case.private_key());
@@ -27,25 +27,26 @@ fn decode_folder(folder: &Path, case: &Case) -> Command {
     command
 }
 
+/// Checks the exit code; returns stderr.
 fn exits(ended: &CommandOutput, code: i32) -> &str {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     &ended.stderr
 }
 
 #[tokio::test]
-async fn rows_alone_are_on_stdout_and_the_summary_is_on_stderr() {
+async fn only_rows_are_on_stdout_and_the_summary_is_on_stderr() {
     let case = case("several-files");
     let ended = output_of(&mut decode(&case)).await;
-    let said = exits(&ended, 0);
+    let stderr = exits(&ended, 0);
     assert_eq!(differences(case.expected().lines(), ended.stdout.lines()), None);
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     let rows = ended.stdout.lines().count();
-    // The fourth is empty.
-    assert!(said.starts_with(&format!("{rows} rows of 3 files in ")), "{said}");
+    // The fourth file is empty.
+    assert!(stderr.starts_with(&format!("{rows} rows of 3 files in ")), "{stderr}");
 }
 
 #[tokio::test]
-async fn one_file_is_decoded_whatever_the_row_count() {
+async fn one_file_is_decoded_without_a_check_of_the_row_count() {
     let case = case("several-files");
     let whole = output_of(&mut decode(&case)).await;
     let mut rows = String::new();
@@ -63,7 +64,7 @@ async fn one_file_is_decoded_whatever_the_row_count() {
 }
 
 #[tokio::test]
-async fn flags_go_before_the_environment() {
+async fn flags_override_the_environment() {
     let case = case("plain-allowed");
     let setting = |value: &str| {
         let mut command = decode(&case);
@@ -77,26 +78,26 @@ async fn flags_go_before_the_environment() {
 }
 
 #[tokio::test]
-async fn settings_that_are_not_usable_are_named_together() {
+async fn all_problems_with_settings_are_reported_together() {
     let case = case("encrypted-ctr");
     let mut command = decode(&case);
     command.args(["--file-layout", "zip", "--max-row-bytes", "0"]).env("KEY_WRAP", "none");
     let ended = output_of(&mut command).await;
-    let said = exits(&ended, 2);
+    let stderr = exits(&ended, 2);
     for part in ["3 settings", "FILE_LAYOUT is `zip`", "MAX_ROW_BYTES is `0`", "KEY_WRAP is `none`"] {
-        assert!(said.contains(part), "{said}");
+        assert!(stderr.contains(part), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn settings_of_other_commands_are_not_asked_for_and_do_not_matter() {
+async fn settings_of_other_commands_are_not_read() {
     let case = case("encrypted-ctr");
     let ended = output_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;
     exits(&ended, 0);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_call_is_usage() {
+async fn invalid_arguments_are_a_usage_error() {
     let case = case("encrypted-ctr");
     let nowhere = Path::new("/nowhere/at/all");
     let ended = output_of(&mut decode_folder(nowhere, &case)).await;
@@ -116,7 +117,7 @@ async fn what_is_wrong_with_the_call_is_usage() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_place_of_the_folder_is_usage() {
+async fn a_file_instead_of_the_drop_folder_is_a_usage_error() {
     let case = case("encrypted-ctr");
     let file = case.drop().join("part-0.json");
     let ended = output_of(&mut decode_folder(&file, &case)).await;
@@ -124,7 +125,7 @@ async fn a_file_in_the_place_of_the_folder_is_usage() {
 }
 
 #[tokio::test]
-async fn help_and_version_are_answers_and_not_complaints() {
+async fn help_and_version_are_printed_on_stdout() {
     for (arguments, part) in [
         (&["--help"][..], "decode"),
         (&["decode", "--help"], "--private-key"),
@@ -138,9 +139,9 @@ async fn help_and_version_are_answers_and_not_complaints() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_enough_is_not_a_failure_of_ours() {
+async fn a_closed_pipe_ends_the_command_with_one_line_on_stderr() {
     let case = case("several-files");
-    // Many times the file, so that no pipe holds all of its rows.
+    // Many copies of the file: their rows do not fit into the buffer of a pipe.
     let folder = tempfile::tempdir().unwrap();
     let metadata = folder.path().join("metadata/JobMetadata");
     fs::create_dir_all(&metadata).unwrap();
@@ -154,19 +155,19 @@ async fn a_reader_that_has_enough_is_not_a_failure_of_ours() {
     assert!(lines.next_line().await.unwrap().unwrap().starts_with('{'));
     drop(lines);
     let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(!said.contains("panicked"), "{said}");
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[tokio::test]
-async fn a_full_disk_behind_stdout_is_told() {
+async fn a_full_disk_behind_stdout_is_reported() {
     let case = case("several-files");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = decode(&case).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
     let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot write the rows"), "{said}");
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot write the rows"), "{stderr}");
 }

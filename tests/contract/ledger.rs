@@ -6,14 +6,14 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, ClaimedFile, DropRecord, Ending, LEASE_RENEWED_AFTER, Ledger, LedgerError, Scope, Status},
-    stage::batch::BatchLimits,
     store::{BlobPath, ETag, Store, WriteIf, read_whole},
     verdict::Reason,
 };
 
-use crate::store::Keeper;
+use crate::store::StoreFixture;
 
 const FILE: &str = "more/part-0.json.gz";
 
@@ -29,7 +29,7 @@ fn batch(rows: usize) -> BatchLimits {
     BatchLimits { rows: rows.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None }
 }
 
-impl Keeper {
+impl StoreFixture {
     /// The ledger as another process sees it.
     fn ledger(&self) -> Ledger {
         Ledger::new(self.another(), format!("{}-state", self.container))
@@ -62,15 +62,15 @@ async fn acquire(ledger: &Ledger, etag: &str) -> ClaimedFile {
     }
 }
 
-async fn a_file_has_one_worker_at_a_time(keeper: Keeper) {
-    let ledgers: Vec<_> = (0..4).map(|_| keeper.ledger()).collect();
+async fn a_file_has_one_worker_at_a_time(fixture: StoreFixture) {
+    let ledgers: Vec<_> = (0..4).map(|_| fixture.ledger()).collect();
     let claims = join_all(ledgers.iter().map(|ledger| try_claim(ledger, "1"))).await;
     let acquired = claims.iter().flatten().filter(|claim| matches!(claim, Claim::Acquired(_))).count();
     assert_eq!((acquired, claims.iter().filter(|claim| claim.is_none()).count()), (1, 3));
 }
 
-async fn a_dropped_file_is_resumed_from_its_checkpoint(keeper: Keeper) {
-    let (first, second) = (keeper.ledger(), keeper.ledger());
+async fn a_dropped_file_is_resumed_from_its_checkpoint(fixture: StoreFixture) {
+    let (first, second) = (fixture.ledger(), fixture.ledger());
     let mut claimed = acquire(&first, "1").await;
     claimed.checkpoint(20, 2).await.unwrap();
     drop(claimed);
@@ -81,12 +81,12 @@ async fn a_dropped_file_is_resumed_from_its_checkpoint(keeper: Keeper) {
     assert_eq!((record.next_row, record.bad_rows, record.attempts), (20, 2, 2));
 }
 
-async fn a_worker_whose_lease_has_lapsed_is_replaced_and_cannot_write(keeper: Keeper) {
-    let (first, second) = (keeper.ledger(), keeper.ledger());
+async fn a_worker_whose_lease_has_lapsed_is_replaced_and_cannot_write(fixture: StoreFixture) {
+    let (first, second) = (fixture.ledger(), fixture.ledger());
     let mut lapsed = acquire(&first, "1").await;
     lapsed.checkpoint(20, 0).await.unwrap();
     assert!(try_claim(&second, "1").await.is_none());
-    keeper.let_lease_lapse().await;
+    fixture.let_lease_lapse().await;
 
     let mut claimed = acquire(&second, "1").await;
     assert_eq!(claimed.record().attempts, 2);
@@ -100,16 +100,16 @@ async fn a_worker_whose_lease_has_lapsed_is_replaced_and_cannot_write(keeper: Ke
     assert_eq!((records[FILE].status, records[FILE].next_row), (Status::SetAside(Reason::Damaged), 10));
 }
 
-async fn later_runs_use_the_batch_limits_of_the_first(keeper: Keeper) {
-    let ledger = keeper.ledger();
+async fn later_runs_use_the_batch_limits_of_the_first(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
     acquire(&ledger, "1").await.release().await.unwrap();
     let claim = ledger.try_claim(&drop_path(), &file("1"), batch(99)).await.unwrap();
     let Some(Claim::Acquired(claimed)) = claim else { panic!("another run has claimed the file") };
     assert_eq!(claimed.record().batch, batch(10));
 }
 
-async fn a_new_version_starts_at_its_first_row_and_replaces_the_old_one(keeper: Keeper) {
-    let ledger = keeper.ledger();
+async fn a_new_version_starts_at_its_first_row_and_replaces_the_old_one(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
     let mut claimed = acquire(&ledger, "1").await;
     claimed.checkpoint(20, 0).await.unwrap();
     claimed.finish(Status::Done, None).await.unwrap();
@@ -122,13 +122,13 @@ async fn a_new_version_starts_at_its_first_row_and_replaces_the_old_one(keeper: 
     assert_eq!(ledger.file_records(&drop_path(), &[file("2")]).await.unwrap().len(), 1);
 }
 
-async fn a_files_record_is_readable_json(keeper: Keeper) {
-    let ledger = keeper.ledger();
+async fn a_files_record_is_readable_json(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
     let mut claimed = acquire(&ledger, "0x8DE2").await;
     claimed.checkpoint(1500, 3).await.unwrap();
     let message = "row 1501 is not a JSON object";
     claimed.finish(Status::SetAside(Reason::BadRow), Some(message.into())).await.unwrap();
-    let mut record = keeper.record("files/more/part-0.json.gz.json").await;
+    let mut record = fixture.record("files/more/part-0.json.gz.json").await;
     let updated = record["updated"].take();
     let updated = updated.as_str().unwrap();
     assert!(updated.starts_with("20") && updated.ends_with('Z'), "{updated}");
@@ -152,8 +152,8 @@ fn completed(etag: &str) -> Ending {
     }
 }
 
-async fn an_ending_overwrites_only_the_record_that_was_read(keeper: Keeper) {
-    let (ledger, path) = (keeper.ledger(), drop_path());
+async fn an_ending_overwrites_only_the_record_that_was_read(fixture: StoreFixture) {
+    let (ledger, path) = (fixture.ledger(), drop_path());
     let none = ledger.drop_record(&path).await.unwrap();
     assert_eq!(none, DropRecord::default());
     ledger.record_ending(&path, &completed("1"), &none).await.unwrap();
@@ -161,20 +161,20 @@ async fn an_ending_overwrites_only_the_record_that_was_read(keeper: Keeper) {
     assert_eq!(first.ending, Some(completed("1")));
 
     // Two other runs end the drop at the same time: one with the same ending, one with another.
-    keeper.ledger().record_ending(&path, &Ending { rows: 8, ..completed("1") }, &none).await.unwrap();
-    let conflict = keeper.ledger().record_ending(&path, &completed("2"), &none).await;
+    fixture.ledger().record_ending(&path, &Ending { rows: 8, ..completed("1") }, &none).await.unwrap();
+    let conflict = fixture.ledger().record_ending(&path, &completed("2"), &none).await;
     assert!(matches!(conflict, Err(LedgerError::Conflict(_))), "{conflict:?}");
     ledger.record_ending(&path, &completed("2"), &first).await.unwrap();
-    assert_eq!(keeper.record("drop.json").await["files"], json!([{"name": FILE, "etag": "2"}]));
+    assert_eq!(fixture.record("drop.json").await["files"], json!([{"name": FILE, "etag": "2"}]));
 }
 
-async fn a_reset_file_starts_at_its_first_row(keeper: Keeper) {
-    let (ledger, path) = (keeper.ledger(), drop_path());
+async fn a_reset_file_starts_at_its_first_row(fixture: StoreFixture) {
+    let (ledger, path) = (fixture.ledger(), drop_path());
     let versions = [file("1"), FileVersion { name: "never-claimed".into(), etag: ETag("1".into()) }];
     ledger.reset(&path, &versions, batch(99), true).await.unwrap();
     let mut claimed = acquire(&ledger, "1").await;
     claimed.checkpoint(20, 0).await.unwrap();
-    let in_use = keeper.ledger().reset(&path, &versions, batch(99), true).await;
+    let in_use = fixture.ledger().reset(&path, &versions, batch(99), true).await;
     assert!(matches!(in_use, Err(LedgerError::InUse(_))), "{in_use:?}");
     claimed.finish(Status::SetAside(Reason::Refused), None).await.unwrap();
     let record = ledger.drop_record(&path).await.unwrap();
@@ -182,24 +182,24 @@ async fn a_reset_file_starts_at_its_first_row(keeper: Keeper) {
 
     ledger.reset(&path, &versions, batch(99), true).await.unwrap();
     assert_eq!(ledger.drop_record(&path).await.unwrap().ending, None);
-    assert_eq!(keeper.record("drop.json").await["status"], "open");
+    assert_eq!(fixture.record("drop.json").await["status"], "open");
     let claimed = acquire(&ledger, "1").await;
     let record = claimed.record();
     assert_eq!((record.next_row, record.attempts, record.batch), (0, 1, batch(99)));
 }
 
-async fn a_lease_that_is_still_held_after_its_time_belongs_to_a_live_run(keeper: Keeper) {
+async fn a_lease_that_is_still_held_after_its_time_belongs_to_a_live_run(fixture: StoreFixture) {
     let Some(long_ago) = Instant::now().checked_sub(LEASE_RENEWED_AFTER) else { return };
-    let _claimed = acquire(&keeper.ledger(), "1").await;
-    let claim = keeper.ledger().claim(&drop_path(), &file("1"), batch(10), long_ago).await;
+    let _claimed = acquire(&fixture.ledger(), "1").await;
+    let claim = fixture.ledger().claim(&drop_path(), &file("1"), batch(10), long_ago).await;
     assert!(matches!(claim, Ok(Claim::HeldByLiveRun)));
 }
 
-async fn an_invalid_record_is_an_error_that_names_it_and_can_be_reset(keeper: Keeper) {
-    let ledger = keeper.ledger();
-    let path = keeper.record_path("files/more/part-0.json.gz.json");
+async fn an_invalid_record_is_an_error_that_names_it_and_can_be_reset(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
+    let path = fixture.record_path("files/more/part-0.json.gz.json");
     for (text, expected) in [("{\"version\":2}", "by a newer vivadrop"), ("rows", "is not a valid ledger record")] {
-        let store: &Arc<dyn Store> = &keeper.store;
+        let store: &Arc<dyn Store> = &fixture.store;
         store.write(&path, text.into(), WriteIf::Always).await.unwrap();
         let Err(error) = ledger.try_claim(&drop_path(), &file("1"), batch(10)).await else { panic!("{text}") };
         assert!(error.to_string().contains(expected) && error.to_string().contains(&path.to_string()), "{error}");

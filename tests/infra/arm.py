@@ -1,7 +1,7 @@
-"""Azure Resource Manager templates, as far as the tests need them: the expression language, and what resources come of it.
+"""Evaluates Azure Resource Manager templates: the expression language, and the resources that a template deploys.
 
-Knows the functions that our templates use and no others: a function that is missing here is a mistake there, or is to be
-added here. What only Azure can know (`reference`, `listKeys`) is an `Unknown`, which says where it came from.
+It implements only the functions that our templates use. If a template needs another function, add it here. Values that only
+Azure knows (`reference`, `listKeys`) are an `Unknown`, which records its origin.
 """
 
 import json
@@ -15,7 +15,7 @@ TENANT = "00000000-0000-4000-8000-00000000000b"
 
 
 class Mistake(Exception):
-    """Azure would refuse the template; the message says why."""
+    """Azure would reject the template. The message has the reason."""
 
 
 class Unknown:
@@ -32,17 +32,17 @@ TOKEN = re.compile(r"\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>-?\d+)|(?P<name
 
 
 def parse(text):
-    """An expression as a tree: ("call", name, arguments), ("property", of, name), ("index", of, at) or ("value", it)."""
+    """Parses an expression to a tree of ("call", name, arguments), ("property", of, name), ("index", of, at), ("value", it)."""
     tokens, at = [], 0
     while at < len(text.rstrip()):
         match = TOKEN.match(text, at)
         if not match:
-            raise Mistake(f"`{text}` cannot be read from `{text[at:]}` on")
+            raise Mistake(f"`{text}`: cannot parse `{text[at:]}`")
         tokens.append((match.lastgroup, match.group(match.lastgroup)))
         at = match.end()
     tree, rest = _expression(tokens)
     if rest:
-        raise Mistake(f"`{text}` goes on after its end: {rest[0][1]}")
+        raise Mistake(f"`{text}`: unexpected `{rest[0][1]}` after the expression")
     return tree
 
 
@@ -84,14 +84,14 @@ def _expression(tokens):
 
 
 def expression_of(value):
-    """The expression in a string of a template, if it is one."""
+    """The expression in a string of a template, or None if the string is a literal."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]") and not value.startswith("[["):
         return value[1:-1]
     return None
 
 
 def calls_in(tree):
-    """Every ("call", name, arguments) in a tree."""
+    """Yields every ("call", name, arguments) in a tree."""
     if tree[0] == "call":
         yield tree
         for argument in tree[2]:
@@ -103,7 +103,7 @@ def calls_in(tree):
 
 
 def walk(value, path=()):
-    """Every scalar below `value`, with where it is."""
+    """Yields the path and the value of every scalar below `value`."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from walk(inner, (*path, key))
@@ -115,7 +115,7 @@ def walk(value, path=()):
 
 
 class Template:
-    """A template with values for its parameters."""
+    """A template and the values of its parameters."""
 
     def __init__(self, path, values=None):
         self.path = Path(path)
@@ -124,16 +124,16 @@ class Template:
         self.variables = self.json["variables"]
         self.values = dict(values or {})
         self.mentioned = set()
-        # What Azure is asked of resources, and in which version of its API.
-        self.asked = set()
-        # What loops and lambdas have named, while they run.
+        # Ids and API versions of all `reference` calls.
+        self.references = set()
+        # Variables of loops and lambdas during their evaluation.
         self.locals = {}
         unknown = set(self.values) - set(self.parameters)
         if unknown:
             raise Mistake(f"{self.path.name} has no parameters {sorted(unknown)}")
 
     def resources(self):
-        """Every resource that is deployed with these values, evaluated, with its `id`."""
+        """The resources that are deployed with these values, evaluated, each with its `id`."""
         found = []
         for resource in self.json["resources"]:
             self.mentioned = set()
@@ -145,11 +145,11 @@ class Template:
         return found
 
     def outputs(self):
-        """Every output, evaluated."""
+        """The outputs, evaluated."""
         return {name: self.evaluate(output["value"]) for name, output in self.json["outputs"].items()}
 
     def evaluate(self, value):
-        """`value` with its expressions replaced by what they come to."""
+        """Replaces the expressions in `value` by their results."""
         if isinstance(value, dict):
             evaluated = {key: self.evaluate(inner) for key, inner in value.items() if key != "copy"}
             for loop in value.get("copy", []):
@@ -179,17 +179,17 @@ class Template:
         try:
             return of[name]
         except (KeyError, IndexError, TypeError) as error:
-            raise Mistake(f"there is no `{name}` in {of!r}") from error
+            raise Mistake(f"no `{name}` in {of!r}") from error
 
     def _call(self, name, trees):
-        # The one that is not chosen is not evaluated.
+        # Azure evaluates only the branch that is chosen.
         if name == "if":
             return self._value(trees[1] if self._value(trees[0]) else trees[2])
         if name == "lambda":
             return lambda item: self._with(self._value(trees[0]), item, trees[1])
         function = getattr(self, f"_{name.lower()}", None) or FUNCTIONS.get(name)
         if function is None:
-            raise Mistake(f"there is no function `{name}`")
+            raise Mistake(f"unknown function `{name}`")
         return function(*[self._value(tree) for tree in trees])
 
     def _with(self, name, item, body):
@@ -198,14 +198,14 @@ class Template:
 
     def _lambdavariables(self, name):
         if name not in self.locals:
-            raise Mistake(f"no lambda names `{name}`")
+            raise Mistake(f"unknown lambda variable `{name}`")
         return self.locals[name]
 
     _copyindex = _lambdavariables
 
     def _parameters(self, name):
         if name not in self.parameters:
-            raise Mistake(f"there is no parameter `{name}`")
+            raise Mistake(f"unknown parameter `{name}`")
         if name in self.values:
             return self.values[name]
         if "defaultValue" not in self.parameters[name]:
@@ -214,7 +214,7 @@ class Template:
 
     def _variables(self, name):
         if name not in self.variables:
-            raise Mistake(f"there is no variable `{name}`")
+            raise Mistake(f"unknown variable `{name}`")
         return self.evaluate(self.variables[name])
 
     def _resourceid(self, kind, *names):
@@ -224,8 +224,8 @@ class Template:
 
     def _reference(self, identifier, version, full=""):
         if full not in ("", "full"):
-            raise Mistake(f"reference() takes `full` or nothing, not `{full}`")
-        self.asked.add((identifier, version))
+            raise Mistake(f"reference(): expected `full` or nothing, found `{full}`")
+        self.references.add((identifier, version))
         return Unknown(f"reference({identifier})")
 
     def _extensionresourceid(self, scope, kind, *names):
@@ -235,19 +235,19 @@ class Template:
 
 
 def resource_id(kind, names, scope):
-    """The id of a resource; the type must have as many parts as there are names."""
+    """The id of a resource. The type must have as many parts as there are names."""
     if not all(isinstance(name, str) and name for name in names):
         raise Mistake(f"`{kind}` has an empty name in {names}")
     provider, *types = kind.split("/")
     if len(types) != len(names):
-        raise Mistake(f"`{kind}` is named by {len(types)} names, and there are {len(names)}: {names}")
+        raise Mistake(f"`{kind}` needs {len(types)} names, found {len(names)}: {names}")
     return f"{scope}/providers/{provider}/" + "/".join(f"{type_}/{name}" for type_, name in zip(types, names))
 
 
 def _format(pattern, *arguments):
     numbers = {int(number) for number in re.findall(r"\{(\d+)\}", pattern)}
     if numbers != set(range(len(arguments))):
-        raise Mistake(f"format('{pattern}') takes {sorted(numbers)}, and is given {len(arguments)} values")
+        raise Mistake(f"format('{pattern}') has the placeholders {sorted(numbers)}, but {len(arguments)} values")
     return re.sub(r"\{(\d+)\}", lambda match: str(arguments[int(match[1])]), pattern)
 
 

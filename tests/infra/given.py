@@ -1,11 +1,11 @@
-"""The templates of `infra/`, with values for their parameters: the least that is needed, and everything."""
+"""The templates of `infra/`, with two sets of parameter values: only the required ones, and all."""
 
 from .arm import ROOT, TENANT, Template
 
 CUSTOMER = "00000000-0000-4000-8000-000000000001"
 OBJECT = "00000000-0000-4000-8000-0000000000"
 
-# What a secret looks like here: nothing else in a template may.
+# Value of all secret parameters. The tests search for it in the evaluated templates.
 SECRET = "MARKED-AS-SECRET"
 
 PARTNER = ROOT / "infra/partner/mainTemplate.json"
@@ -57,7 +57,7 @@ EVERYTHING = {
 
 
 def templates():
-    """Every template, with every set of values."""
+    """Yields every template with each set of values."""
     for path in LEAST:
         for values in (LEAST[path], EVERYTHING[path]):
             yield Template(path, values)

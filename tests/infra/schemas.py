@@ -1,4 +1,7 @@
-"""Azure's published JSON schemas, in a folder: `https://schema.management.azure.com/schemas/X` is the file `X` there."""
+"""Validates resources against Azure's published JSON schemas.
+
+The folder `VIVADROP_ARM_SCHEMAS` has the schema `https://schema.management.azure.com/schemas/X` in the file `X`.
+"""
 
 import json
 import os
@@ -8,7 +11,7 @@ from pathlib import Path
 BASE = "https://schema.management.azure.com/schemas/"
 FOLDER = os.environ.get("VIVADROP_ARM_SCHEMAS")
 
-# Types whose schema Azure has not published in this version: nothing is known of their properties here.
+# Resource types without a published schema for this version. Their properties are not validated.
 UNPUBLISHED = {
     ("Microsoft.Insights/components", "2020-02-02"),
     ("Microsoft.Insights/diagnosticSettings", "2021-05-01-preview"),
@@ -19,34 +22,34 @@ UNPUBLISHED = {
 
 @cache
 def document(address):
-    """The schema at `address`, without its fragment."""
+    """The schema document at `address`."""
     name = address.removeprefix(BASE).rstrip("#")
-    return _mended(json.loads((Path(FOLDER) / name).read_text()))
+    return _corrected(json.loads((Path(FOLDER) / name).read_text()))
 
 
-def _mended(schema):
-    """Azure's schema of metric alerts forbids, beside its alternatives, every property that these ask for."""
+def _corrected(schema):
+    """Corrects an error in Azure's schema of metric alerts, which forbids every property that its alternatives require."""
     if isinstance(schema, dict):
         if "oneOf" in schema and not schema.get("properties"):
             schema.pop("additionalProperties", None)
         for inner in schema.values():
-            _mended(inner)
+            _corrected(inner)
     elif isinstance(schema, list):
         for inner in schema:
-            _mended(inner)
+            _corrected(inner)
     return schema
 
 
 @cache
 def validator(address):
-    """What checks a value against the schema at `address`; it finds other schemas in the folder, and asks no network."""
+    """A validator for the schema at `address`. It reads other schemas from the folder, and does not use the network."""
     from jsonschema_rs import Draft4Validator
 
     return Draft4Validator({"$ref": address}, retriever=document)
 
 
 def address_of(resource):
-    """Where the schema of a resource is, if it is published."""
+    """The address of the schema of a resource, or None if it is not published."""
     kind, version = resource["type"], resource["apiVersion"]
     if (kind, version) in UNPUBLISHED:
         return None
@@ -58,7 +61,7 @@ def address_of(resource):
 
 
 def as_published(resource, address):
-    """A resource with its type as its schema spells it: Azure takes it in any case."""
+    """The resource with its type in the spelling of the schema. Azure ignores the case of types."""
     schema, _ = resolve({"$ref": address}, BASE)
     spelt = schema.get("properties", {}).get("type", {}).get("enum", [resource["type"]])
     kind = next((each for each in spelt if each.lower() == resource["type"].lower()), resource["type"])
@@ -66,13 +69,13 @@ def as_published(resource, address):
 
 
 def mistakes(resource, address):
-    """What the schema at `address` says of a resource. Some schemas want the whole name of a child, some its last part."""
+    """The validation errors of a resource. Some schemas expect the full name of a child, others only its last part."""
     names = [resource["name"], resource["name"].rsplit("/", 1)[-1]]
     return min((list(validator(address).iter_errors({**resource, "name": name})) for name in names), key=len)
 
 
 def frame_validator(address):
-    """What checks all of a template but its resources: the schema lists those of all of Azure, which are not at hand."""
+    """A validator for a template without its resources: the schema refers to all resource types of Azure."""
     from jsonschema_rs import Draft4Validator
 
     schema = dict(document(address))
@@ -84,7 +87,7 @@ def frame_validator(address):
 
 
 def resolve(schema, base):
-    """The schema behind a `$ref`, and the document that its own references are relative to."""
+    """The schema that a `$ref` refers to, and the document to which its own references are relative."""
     while "$ref" in schema:
         target = schema["$ref"]
         base, fragment = (target.split("#") if not target.startswith("#") else (base, target[1:]))
@@ -96,7 +99,7 @@ def resolve(schema, base):
 
 
 def unknown_properties(value, schema, base, path=""):
-    """Names in `value` that the schema does not have. Azure drops them without a word, and its schemas mostly allow them."""
+    """Yields names in `value` that are not in the schema. Azure ignores them silently, and most schemas allow them."""
     schema, base = resolve(schema, base)
     branches = list(_branches(value, schema, base))
     if isinstance(value, list):
@@ -110,7 +113,7 @@ def unknown_properties(value, schema, base, path=""):
     for branch, where in branches:
         for name, inner in branch.get("properties", {}).items():
             properties.setdefault(name, (inner, where))
-        # `{}` stands for a bag of anything in many places, and beside named properties in some: there, names are known.
+        # A schema with `additionalProperties` and no named properties allows any name. With named properties, only these.
         is_open = is_open or ("additionalProperties" in branch and not branch.get("properties"))
     is_open = is_open or not properties
     for name, inner in value.items():
@@ -121,7 +124,7 @@ def unknown_properties(value, schema, base, path=""):
 
 
 def _branches(value, schema, base):
-    """The schema, and of its alternatives the ones that fit."""
+    """Yields the schema and the alternatives that match `value`."""
     yield schema, base
     for inner in schema.get("allOf", []):
         yield from _branches(value, *resolve(inner, base))
@@ -137,7 +140,7 @@ def _fits(value, schema):
         return False
     if not isinstance(value, dict):
         return True
-    # What tells alternatives apart is a name with one value: `type`, `endpointType`, `odata.type`.
+    # Alternatives differ in a property with one allowed value: `type`, `endpointType`, `odata.type`.
     for name, inner in schema.get("properties", {}).items():
         if len(inner.get("enum", [])) == 1 and value.get(name) != inner["enum"][0]:
             return False

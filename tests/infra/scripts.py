@@ -1,4 +1,4 @@
-"""The scripts of infra/."""
+"""Loads the scripts of `infra/` as modules."""
 
 import importlib.util
 
@@ -6,7 +6,7 @@ from .arm import ROOT
 
 
 def module(name):
-    """A script of infra/, as a module."""
+    """The script `infra/{name}.py` as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "infra" / f"{name}.py")
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)

@@ -1,4 +1,4 @@
-"""What a customer installs: what leaves the tenant, when, what is left behind, and who is told."""
+"""Tests of the managed application: exported columns, schedule, clean-up, notification, installer."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from . import given
 from .arm import TENANT, Template, calls_in, parse
 from .scripts import module
 
-# The columns that Microsoft's page of supported metrics has.
+# The columns in Microsoft's documentation of supported metrics.
 METRICS = """
     MetricDate IsActive AfterHoursCollaboration AfterHoursCollaborationEmails AfterHoursCollaborationInstantMessages
     AfterHoursCollaborationMeetings AfterHoursCollaborationScheduledCalls AfterHoursCollaborationAdhocCalls
@@ -24,7 +24,7 @@ RUN = "@{pipeline().RunId}"
 
 
 def deployed(values=given.EVERYTHING):
-    """The Data Factory's parts by their names."""
+    """The parts of the Data Factory, by name."""
     resources = Template(given.MANAGED_APP, values[given.MANAGED_APP]).resources()
     return {resource["name"].split("/")[-1]: resource for resource in resources if "DataFactory" in resource["type"]}
 
@@ -47,7 +47,7 @@ def folder(reference):
     return reference["referenceName"], reference["parameters"]["folder"]["value"]
 
 
-class ThePipeline(unittest.TestCase):
+class Pipeline(unittest.TestCase):
     def columns(self, table):
         values = {**given.LEAST[given.MANAGED_APP], "tableName": table}
         dataset = deployed({given.MANAGED_APP: values})["VivaInsights"]["properties"]
@@ -62,7 +62,7 @@ class ThePipeline(unittest.TestCase):
         columns = self.columns("VivaInsightsDataset_PersonReport_v1")
         self.assertLessEqual({"ObjectId", "MetricDate", "IsActive", "Collaboration hours", "Emails sent"}, set(columns))
 
-    def test_knows_the_metrics_that_the_handler_makes_numbers_of(self):
+    def test_metrics_are_those_that_the_handler_converts_to_numbers(self):
         source = (given.ROOT / "src/stage/columns.rs").read_text()
         for table in Template(given.MANAGED_APP).parameters["tableName"]["allowedValues"]:
             numbers = [name for name, kind in self.columns(table).items() if kind == "double"]
@@ -71,15 +71,15 @@ class ThePipeline(unittest.TestCase):
             for name in numbers:
                 self.assertTrue(f'"{name}"' in source, name)
 
-    def test_lays_drops_where_the_handler_looks_for_them(self):
+    def test_exports_to_the_path_where_the_handler_expects_drops(self):
         for name, kind in (("Viva Insights data", "VivaInsights"), ("the directory", "AADUser")):
             export = activities()[f"Export {name}"]
             (target,) = export["outputs"]
             self.assertEqual(folder(target), ("Partner", f"{RUN}/{kind}/{TENANT}"))
-            # Flattened, metadata/JobMetadata would be no folder any more.
+            # A flattened copy would not have the folder metadata/JobMetadata.
             self.assertEqual(export["typeProperties"]["sink"]["storeSettings"]["copyBehavior"], "PreserveHierarchy")
 
-    def test_exports_what_was_extracted_and_deletes_what_was_exported(self):
+    def test_exports_the_extracted_folder_then_deletes_it(self):
         for name in ("Viva Insights data", "the directory"):
             extract, export = activities()[f"Extract {name}"], activities()[f"Export {name}"]
             delete = activities()[f"Delete the copy of {name}"]
@@ -92,13 +92,13 @@ class ThePipeline(unittest.TestCase):
             self.assertIs(delete["typeProperties"]["storeSettings"]["recursive"], True)
             self.assertTrue(extracted.startswith(f"{RUN}/"))
 
-    def test_leaves_nothing_behind_where_an_export_failed(self):
+    def test_a_lifecycle_rule_deletes_the_copy_after_a_failed_export(self):
         template = Template(given.MANAGED_APP, given.LEAST[given.MANAGED_APP])
         (policy,) = [each for each in template.resources() if each["type"].endswith("/managementPolicies")]
         (rule,) = policy["properties"]["policy"]["rules"]
         self.assertEqual(rule["definition"]["actions"]["baseBlob"]["delete"]["daysAfterModificationGreaterThan"], 2)
 
-    def test_exports_the_directory_only_where_it_was_asked_to(self):
+    def test_exports_the_directory_only_if_requested(self):
         for values, expected in ((given.LEAST, False), (given.EVERYTHING, True)):
             for name in ("Extract the directory", "Export the directory", "Delete the copy of the directory"):
                 activity = activities(values)[name]
@@ -106,7 +106,7 @@ class ThePipeline(unittest.TestCase):
                 self.assertEqual(activity["onInactiveMarkAs"], "Succeeded")
         self.assertEqual(deployed()["Directory"]["properties"]["typeProperties"]["tableName"], "BasicDataSet_v0.User_v1")
 
-    def test_tells_the_partner_of_the_drop_by_its_path(self):
+    def test_notifies_the_partner_of_the_drop_path(self):
         notify = activities()["Notify the partner"]["typeProperties"]
         self.assertEqual(notify["method"], "POST")
         self.assertEqual(notify["url"], given.EVERYTHING[given.MANAGED_APP]["notifyUrl"])
@@ -115,20 +115,20 @@ class ThePipeline(unittest.TestCase):
         self.assertEqual(waits_for(activities()["Get the notify key"]), ["Export Viva Insights data"])
         self.assertEqual(waits_for(activities()["Notify the partner"]), ["Get the notify key"])
 
-    def test_tells_nobody_where_no_url_was_given(self):
+    def test_sends_no_notification_without_a_url(self):
         for name in ("Get the notify key", "Notify the partner"):
             self.assertIs(is_active(activities(given.LEAST)[name]), False)
             self.assertIs(is_active(activities()[name]), True)
 
-    def test_shows_the_notify_key_in_no_log(self):
+    def test_the_notify_key_is_not_logged(self):
         self.assertIs(activities()["Get the notify key"]["policy"]["secureOutput"], True)
         self.assertIs(activities()["Notify the partner"]["policy"]["secureInput"], True)
 
-    def test_waits_for_no_activity_that_there_is_not(self):
+    def test_dependencies_exist(self):
         for activity in activities().values():
             self.assertLessEqual(set(waits_for(activity)), set(activities()))
 
-    def test_refers_to_nothing_that_there_is_not(self):
+    def test_references_exist(self):
         parts = deployed()
         for resource in parts.values():
             text = json.dumps(resource, default=str)
@@ -136,14 +136,14 @@ class ThePipeline(unittest.TestCase):
                 self.assertIn(name, parts)
                 self.assertIn(kind.lower(), parts[name]["type"].lower())
 
-    def test_runs_once_in_seven_days(self):
+    def test_runs_once_every_seven_days(self):
         recurrence = deployed()["EveryWeek"]["properties"]["typeProperties"]["recurrence"]
         self.assertEqual((recurrence["frequency"], recurrence["interval"]), ("Week", 1))
         self.assertEqual(recurrence["schedule"], {"weekDays": ["Tuesday"], "hours": [4], "minutes": [0]})
 
 
-class TheInstaller(unittest.TestCase):
-    """`createUiDefinition.json`: what the customer is asked."""
+class Installer(unittest.TestCase):
+    """Tests of `createUiDefinition.json`, the form in the portal."""
 
     TYPES = {
         "Microsoft.Common.PasswordBox": "securestring",
@@ -159,10 +159,10 @@ class TheInstaller(unittest.TestCase):
             (step["name"], control["name"]): control for step in self.definition["steps"] for control in step["elements"]
         }
 
-    def test_gives_the_template_all_it_takes_and_nothing_else(self):
+    def test_outputs_are_the_parameters_of_the_template(self):
         self.assertEqual(set(self.definition["outputs"]), set(self.template.parameters))
 
-    def test_gives_every_parameter_what_fits_it(self):
+    def test_outputs_have_the_types_of_the_parameters(self):
         for name, output in self.definition["outputs"].items():
             parameter = self.template.parameters[name]
             tree = parse(output[1:-1])
@@ -180,7 +180,7 @@ class TheInstaller(unittest.TestCase):
                     self.assertIn(output, ("[location()]", "[subscription().tenantId]"))
                     self.assertEqual(parameter["type"], "string")
 
-    def test_asks_for_nothing_that_it_does_not_use(self):
+    def test_every_control_is_used(self):
         used = set()
         for output in self.definition["outputs"].values():
             tree = parse(output[1:-1])
@@ -188,7 +188,7 @@ class TheInstaller(unittest.TestCase):
                 used.add((tree[1][2][0][1], tree[2]))
         self.assertEqual(used, set(self.controls))
 
-    def test_takes_what_is_right_and_nothing_else(self):
+    def test_validates_input(self):
         guid = "00000000-0000-4000-8000-000000000001"
         sas = f"https://drops.blob.core.windows.net/{guid}?sv=2024-11-04&sp=cw&sig=abc%3D"
         for step, name, good, bad in (
@@ -204,14 +204,14 @@ class TheInstaller(unittest.TestCase):
                 self.assertRegex(good, pattern)
                 self.assertNotRegex(bad, pattern)
 
-    def test_calls_functions_of_the_portal_alone(self):
+    def test_uses_only_functions_of_the_portal(self):
         for output in self.definition["outputs"].values():
             for _, name, _ in calls_in(parse(output[1:-1])):
                 self.assertIn(name, {"location", "steps", "subscription"})
 
 
-class TheManagedApplication(unittest.TestCase):
-    def test_has_both_files_at_its_root_and_the_same_bytes_whenever_it_is_made(self):
+class ManagedApplication(unittest.TestCase):
+    def test_has_both_files_at_its_root_and_is_reproducible(self):
         pack = module("managed_app").pack
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)

@@ -1,4 +1,4 @@
-"""`infra/deploy.sh` with an `az` and a `func` that write down what they were asked, and answer as Azure would."""
+"""Tests of `infra/deploy.sh` with stubs of `az` and `func`, which record their arguments and respond as Azure does."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ case "$*" in
   'group exists'*) [ -e "$STATE/group" ] && echo true || echo false ;;
   'group create'*) : > "$STATE/group" ;;
   'keyvault list'*) [ -e "$STATE/deployed" ] && echo /subscriptions/s/vaults/vault-1 || true ;;
-  'resource show --ids /subscriptions/s/vaults/vault-1/secrets/webhook-secret '*) echo 'the words of az' >&2; exit "${SECRET_SHOWN:-0}" ;;
+  'resource show --ids /subscriptions/s/vaults/vault-1/secrets/webhook-secret '*) echo 'error of az' >&2; exit "${SECRET_SHOWN:-0}" ;;
   'deployment group show'*) echo "$*" | sed 's/.*outputs\\.\\([A-Za-z]*\\)\\.value.*/the-\\1/' ;;
   'deployment group create'*mainTemplate*) for each in "$@"; do last=$each; done
     cat "${last#@}" > "$STATE/secrets"; stat -c %a "${last#@}" > "$STATE/mode"; : > "$STATE/deployed" ;;
@@ -32,8 +32,8 @@ echo "func $* in $(basename "$PWD")" >> "$LOG"
 """
 
 
-@unittest.skipUnless(shutil.which("bash") and os.name == "posix", "the script is one for bash")
-class TheDeployment(unittest.TestCase):
+@unittest.skipUnless(shutil.which("bash") and os.name == "posix", "the script needs bash")
+class Deployment(unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
@@ -50,11 +50,11 @@ class TheDeployment(unittest.TestCase):
         self.parameters.write_text("{}")
 
     def deploy(self, *arguments, **environment):
-        """Runs the script; returns what it said and what it asked for."""
+        """Runs the script; returns its result and the recorded calls."""
         self.log.write_text("")
-        asked = ["--resource-group", "group", "--parameters", self.parameters, "--package", self.package, *arguments]
+        options = ["--resource-group", "group", "--parameters", self.parameters, "--package", self.package, *arguments]
         done = subprocess.run(
-            [ROOT / "infra/deploy.sh", *asked],
+            [ROOT / "infra/deploy.sh", *options],
             capture_output=True,
             text=True,
             check=False,
@@ -68,8 +68,8 @@ class TheDeployment(unittest.TestCase):
         )
         return done, self.log.read_text()
 
-    def test_runs_infrastructure_package_warm_up_and_subscription_in_this_order(self):
-        done, asked = self.deploy("--location", "westeurope")
+    def test_deploys_infrastructure_then_package_then_subscription(self):
+        done, calls = self.deploy("--location", "westeurope")
         self.assertEqual(done.returncode, 0, done.stderr)
         steps = [
             "az group create --name group --location westeurope",
@@ -80,38 +80,38 @@ class TheDeployment(unittest.TestCase):
             "hostStorage=the-hostStorage deadLetterContainer=the-deadLetterContainer dropContainer=the-dropContainer "
             "stateContainer=the-stateContainer",
         ]
-        places = [asked.find(step) for step in steps]
-        self.assertNotIn(-1, places, asked)
+        places = [calls.find(step) for step in steps]
+        self.assertNotIn(-1, places, calls)
         self.assertEqual(places, sorted(places))
 
-    def test_makes_a_webhook_secret_where_there_is_none_and_leaves_it_alone_where_there_is(self):
+    def test_creates_a_webhook_secret_only_if_it_is_missing(self):
         done, _ = self.deploy("--location", "westeurope")
         self.assertEqual(done.returncode, 0, done.stderr)
         secret = json.loads((self.state / "secrets").read_text())["parameters"]["webhookSecret"]["value"]
         self.assertEqual(len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)), 32)
-        done, asked = self.deploy()
+        done, calls = self.deploy()
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(json.loads((self.state / "secrets").read_text())["parameters"], {})
-        self.assertNotIn("group create --name", asked)
+        self.assertNotIn("group create --name", calls)
 
-    def test_makes_no_second_secret_where_it_cannot_tell_whether_there_is_one(self):
+    def test_stops_if_it_cannot_determine_whether_there_is_a_secret(self):
         self.deploy("--location", "westeurope")
-        done, asked = self.deploy(SECRET_SHOWN="1")
+        done, calls = self.deploy(SECRET_SHOWN="1")
         self.assertEqual(done.returncode, 1)
-        self.assertIn("cannot tell whether there is a webhook secret", done.stderr)
-        self.assertIn("the words of az", done.stderr)
-        self.assertNotIn("deployment group create", asked)
+        self.assertIn("cannot determine whether the vault has a webhook secret", done.stderr)
+        self.assertIn("error of az", done.stderr)
+        self.assertNotIn("deployment group create", calls)
 
-    def test_makes_the_secret_that_an_earlier_deployment_left_out(self):
+    def test_creates_the_secret_if_an_earlier_deployment_did_not(self):
         self.deploy("--location", "westeurope")
         done, _ = self.deploy(SECRET_SHOWN="3")
         self.assertEqual(done.returncode, 0, done.stderr)
         secret = json.loads((self.state / "secrets").read_text())["parameters"]["webhookSecret"]["value"]
         self.assertTrue(secret.startswith("whsec_"))
-        self.assertNotIn("the words of az", done.stderr)
+        self.assertNotIn("error of az", done.stderr)
 
-    def test_shows_secrets_in_no_argument_and_on_no_screen(self):
-        done, asked = self.deploy(
+    def test_secrets_are_not_in_arguments_or_output(self):
+        done, calls = self.deploy(
             "--location", "westeurope", WEBHOOK_SECRET="whsec_Zm9v", PARTNER_APP_SECRET="p~a.s$s'word"
         )
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -120,69 +120,69 @@ class TheDeployment(unittest.TestCase):
         self.assertEqual(parameters["partnerAppSecret"]["value"], "p~a.s$s'word")
         self.assertEqual((self.state / "mode").read_text().strip(), "600")
         for secret in ("whsec_Zm9v", "p~a.s"):
-            self.assertNotIn(secret, asked + done.stdout + done.stderr)
+            self.assertNotIn(secret, calls + done.stdout + done.stderr)
 
-    def test_removes_the_file_of_secrets(self):
-        _, asked = self.deploy("--location", "westeurope")
-        files = [word[1:] for word in asked.split() if word.startswith("@") and word != f"@{self.parameters}"]
+    def test_deletes_the_file_with_the_secrets(self):
+        _, calls = self.deploy("--location", "westeurope")
+        files = [word[1:] for word in calls.split() if word.startswith("@") and word != f"@{self.parameters}"]
         self.assertTrue(files)
         self.assertFalse(any(os.path.exists(file) for file in files))
 
-    def test_changes_nothing_where_it_is_asked_what_it_would_change(self):
+    def test_what_if_changes_nothing(self):
         for group in (False, True):
             if group:
                 (self.state / "group").touch()
-            done, asked = self.deploy("--what-if")
+            done, calls = self.deploy("--what-if")
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertNotRegex(asked, "create|publish|func ")
-            self.assertIs("what-if" in asked, group)
+            self.assertNotRegex(calls, "create|publish|func ")
+            self.assertIs("what-if" in calls, group)
 
-    def test_stops_where_something_is_missing(self):
-        for spoil, status, said in (
+    def test_stops_if_a_prerequisite_is_missing(self):
+        for spoil, status, message in (
             (lambda: (self.bin / "func").unlink(), 1, "func is not installed"),
             (lambda: (self.package / "host.json").unlink(), 1, "run make package first"),
-            (lambda: self.parameters.unlink(), 2, "there is no file"),
+            (lambda: self.parameters.unlink(), 2, "file not found"),
         ):
             self.setUp()
             spoil()
-            # Only what the script itself needs, so that a `func` of this machine does not stand in.
+            # PATH has only the tools that the script needs, so that it does not find the `func` of this machine.
             tools = self.folder / "tools"
             tools.mkdir()
             for tool in ("bash", "dirname", "mktemp", "rm", "chmod", "env"):
                 (tools / tool).symlink_to(shutil.which(tool))
             done, _ = self.deploy("--location", "westeurope", PATH=f"{self.bin}:{tools}")
-            with self.subTest(said):
+            with self.subTest(message):
                 self.assertEqual(done.returncode, status)
-                self.assertIn(said, done.stderr)
+                self.assertIn(message, done.stderr)
 
-    def test_stops_where_nobody_is_logged_in(self):
-        done, asked = self.deploy("--location", "westeurope", NOT_LOGGED_IN="1")
+    def test_stops_if_az_is_not_signed_in(self):
+        done, calls = self.deploy("--location", "westeurope", NOT_LOGGED_IN="1")
         self.assertEqual(done.returncode, 1)
         self.assertIn("run az login", done.stderr)
-        self.assertNotIn("create", asked)
+        self.assertNotIn("create", calls)
 
-    def test_wants_a_region_for_a_new_resource_group_and_for_no_other(self):
+    def test_a_new_resource_group_needs_a_location(self):
         done, _ = self.deploy()
         self.assertEqual(done.returncode, 2)
-        self.assertIn("--location is not given", done.stderr)
+        self.assertIn("--location is missing", done.stderr)
 
-    def test_stops_before_the_subscription_where_the_app_does_not_start(self):
-        done, asked = self.deploy("--location", "westeurope", NEVER_WARM="1", WARM_UP_TRIES="3")
+    def test_stops_before_the_subscription_if_the_app_does_not_start(self):
+        done, calls = self.deploy("--location", "westeurope", NEVER_WARM="1", WARM_UP_TRIES="3")
         self.assertEqual(done.returncode, 1)
-        self.assertIn("blobs_extension did not come", done.stderr)
-        self.assertEqual(asked.count("keys list"), 3)
-        self.assertNotIn("subscription.json", asked)
+        self.assertIn("blobs_extension was not created", done.stderr)
+        self.assertEqual(calls.count("keys list"), 3)
+        self.assertNotIn("subscription.json", calls)
 
-    def test_explains_itself(self):
+    def test_help_lists_the_options(self):
         done = subprocess.run([ROOT / "infra/deploy.sh", "--help"], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0)
         for option in ("--resource-group", "--parameters", "--location", "--package", "--what-if", "WEBHOOK_SECRET"):
             self.assertIn(option, done.stdout)
         done, _ = self.deploy("--nothing")
         self.assertEqual(done.returncode, 2)
-        self.assertIn("there is no --nothing", done.stderr)
+        self.assertIn("unknown option: --nothing", done.stderr)
 
-    def test_begins_with_parameters_that_the_template_has(self):
+    def test_example_parameters_fit_the_template(self):
         example = json.loads((ROOT / "infra/partner/parameters.example.json").read_text())["parameters"]
         template = json.loads((ROOT / "infra/partner/mainTemplate.json").read_text())["parameters"]
         self.assertLessEqual(set(example), set(template))

@@ -1,4 +1,4 @@
-"""What is published holds what the Functions host needs, and nothing else."""
+"""Tests of the release package: it contains the files that the Functions host needs, and no others."""
 
 import fnmatch
 import json
@@ -18,18 +18,18 @@ from .scripts import module
 
 package = module("package")
 
-# What `func` leaves out whatever .funcignore says.
+# Files that `func` never uploads.
 ALWAYS_LEFT_OUT = {".funcignore", ".gitignore", "local.settings.json"}
 
 
 def is_ignored(path, patterns):
-    """Whether a path of the repository is named in `patterns`, in the part of gitignore's language that ours use."""
+    """Whether `patterns` match a path. Supports only the gitignore syntax that .funcignore uses."""
     parts = path.split("/")
     for pattern in patterns:
         assert "**" not in pattern and not pattern.startswith("!") and "/" not in pattern.strip("/"), pattern
         name = pattern.strip("/")
         places = parts[:1] if pattern.startswith("/") else parts
-        # A pattern that ends in `/` names folders, and the last part is a file.
+        # A pattern that ends with `/` matches folders only; the last part of the path is a file.
         places = places[: len(parts) - 1] if pattern.endswith("/") else places
         if any(fnmatch.fnmatchcase(place, name) for place in places):
             return True
@@ -37,7 +37,7 @@ def is_ignored(path, patterns):
 
 
 def of_the_repository():
-    """The files that are kept in git; without git, all that there are."""
+    """The files that git tracks; without git, all files."""
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
         return [name for name in listed.decode().split("\0") if name]
@@ -45,7 +45,7 @@ def of_the_repository():
         return [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
 
 
-class ThePackage(unittest.TestCase):
+class Package(unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
@@ -56,32 +56,32 @@ class ThePackage(unittest.TestCase):
         package.lay_out(binary, self.folder / "app")
         return self.folder / "app"
 
-    def test_holds_what_funcignore_lets_through(self):
+    def test_contains_the_files_that_funcignore_selects(self):
         lines = (ROOT / ".funcignore").read_text().splitlines()
         patterns = [line for line in lines if line and not line.startswith("#")]
-        # The binary is not in git; `make app` puts it beside host.json.
-        let_through = {
+        # git does not track the binary; `make app` copies it next to host.json.
+        selected = {
             path
             for path in [*of_the_repository(), "vivadrop"]
             if not is_ignored(path, patterns) and path not in ALWAYS_LEFT_OUT
         }
         packed = {path.relative_to(self.laid_out()).as_posix() for path in self.laid_out().rglob("*") if path.is_file()}
-        self.assertEqual(let_through, packed)
+        self.assertEqual(selected, packed)
 
-    def test_holds_every_function_that_there_is(self):
+    def test_contains_every_function(self):
         functions = {path.parent.name + "/function.json" for path in ROOT.glob("*/function.json")}
         self.assertEqual(functions, set(package.HOST_FILES) - {"host.json"})
 
-    def test_is_refused_where_the_host_would_not_find_the_binary(self):
+    def test_a_wrong_layout_is_an_error(self):
         app = self.laid_out()
         self.assertEqual(package.check_layout(app), "vivadrop")
         for spoil, why in (
             (lambda: (app / "notes.txt").write_text("x"), "notes.txt"),
-            (lambda: (app / "vivadrop").chmod(0o644), "run bit"),
+            (lambda: (app / "vivadrop").chmod(0o644), "not executable"),
             (lambda: (app / "vivadrop").rename(app / "handler"), "handler"),
             (lambda: shutil.rmtree(app / "sweep"), "sweep"),
             (lambda: (app / "notify/function.json").write_text('{"bindings": []}'), "no binding"),
-            (lambda: self.rename_executable(app, "./vivadrop"), "holds"),
+            (lambda: self.rename_executable(app, "./vivadrop"), "contains"),
         ):
             self.laid_out()
             spoil()
@@ -93,7 +93,7 @@ class ThePackage(unittest.TestCase):
         host["customHandler"]["description"]["defaultExecutablePath"] = name
         (app / "host.json").write_text(json.dumps(host))
 
-    def test_has_the_same_bytes_whenever_it_is_made_and_keeps_the_run_bit(self):
+    def test_is_reproducible_and_keeps_file_modes(self):
         first, second = self.folder / "first.zip", self.folder / "second.zip"
         package.zip_folder(self.laid_out(), first)
         app = self.laid_out()
@@ -102,30 +102,30 @@ class ThePackage(unittest.TestCase):
         self.assertEqual(first.read_bytes(), second.read_bytes())
         with zipfile.ZipFile(first) as archive:
             modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
-            # Modes are looked at in archives of unix alone.
+            # unzip reads modes only in archives that were created on Unix.
             self.assertEqual({entry.create_system for entry in archive.infolist()}, {3})
             self.assertEqual(archive.namelist(), sorted(archive.namelist()))
         self.assertEqual(modes.pop("vivadrop"), 0o100755)
         self.assertEqual(set(modes.values()), {0o100644})
         self.assertEqual(set(modes), set(package.HOST_FILES))
 
-    @unittest.skipUnless(platform.libc_ver()[0] == "glibc", "Python stands for a binary, and is none for glibc here")
-    def test_is_refused_where_the_binary_would_not_run(self):
+    @unittest.skipUnless(platform.libc_ver()[0] == "glibc", "the test uses Python as the binary, which is not linked to glibc here")
+    def test_an_unsuitable_binary_is_an_error(self):
         arch = platform.machine()
         if arch not in package.MACHINES:
-            self.skipTest(f"packages are not made for {arch}")
+            self.skipTest(f"there are no packages for {arch}")
         python = Path(sys.executable).resolve()
         elf = package.Elf(python)
         self.assertEqual(elf.machine, package.MACHINES[arch])
         self.assertTrue(any(version.startswith("GLIBC_") for version in elf.needed_versions()))
         other = next(each for each in package.MACHINES if each != arch)
-        with self.assertRaisesRegex(package.Unfit, "another machine"):
+        with self.assertRaisesRegex(package.Unfit, "not built for"):
             package.check_binary(python, other)
         original, package.LIBRARIES = package.LIBRARIES, ("lib",) + package.LIBRARIES
         self.addCleanup(setattr, package, "LIBRARIES", original)
         newest = package.check_binary(python, arch, baseline=(99,), largest=1 << 40)
         self.assertEqual(package.check_binary(python, arch, baseline=newest, largest=1 << 40), newest)
-        with self.assertRaisesRegex(package.Unfit, r"needs glibc .* 2\.2 is promised"):
+        with self.assertRaisesRegex(package.Unfit, r"needs glibc .*: expected at most 2\.2"):
             package.check_binary(python, arch, baseline=(2, 2), largest=1 << 40)
         with self.assertRaisesRegex(package.Unfit, "is it stripped"):
             package.check_binary(python, arch, baseline=(99,), largest=1)
@@ -134,12 +134,12 @@ class ThePackage(unittest.TestCase):
             package.check_binary(python, arch, baseline=(99,), largest=1 << 40)
         script = self.folder / "script"
         script.write_text("#!/bin/sh\n")
-        with self.assertRaisesRegex(package.Unfit, "no ELF file"):
+        with self.assertRaisesRegex(package.Unfit, "not a 64-bit little-endian ELF file"):
             package.check_binary(script, arch)
 
-    def test_is_refused_where_the_binary_cannot_say_its_version(self):
+    def test_a_binary_that_cannot_print_its_version_is_an_error(self):
         if sys.platform != "linux":
-            self.skipTest("the script stands for a Linux binary")
+            self.skipTest("the test uses a script as the Linux binary")
         app = self.laid_out()
         self.assertTrue(package.check_run(app, "vivadrop", platform.machine()))
         (app / "vivadrop").write_text("#!/bin/sh\necho no such library >&2\nexit 127\n")
@@ -147,7 +147,7 @@ class ThePackage(unittest.TestCase):
             package.check_run(app, "vivadrop", platform.machine())
         self.assertFalse(package.check_run(app, "vivadrop", "another"))
 
-    def test_runs_in_the_container_as_it_does_elsewhere(self):
+    def test_the_dockerfile_copies_the_package(self):
         dockerfile = (ROOT / "Dockerfile").read_text()
         self.assertIn("COPY dist/linux-x86_64/ /home/site/wwwroot/", dockerfile)
         self.assertIn("FROM mcr.microsoft.com/azure-functions/dotnet:4\n", dockerfile)

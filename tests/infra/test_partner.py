@@ -1,4 +1,4 @@
-"""What the partner deploys does what the handler counts on."""
+"""Tests of the partner's templates: they configure what the handler depends on."""
 
 import unittest
 
@@ -6,12 +6,12 @@ from . import given
 from .arm import GROUP, Template
 
 
-class ThePartnersTemplates(unittest.TestCase):
+class PartnerTemplates(unittest.TestCase):
     def resources(self, kind, path=given.PARTNER, values=None):
         found = Template(path, values or given.EVERYTHING[path]).resources()
         return [resource for resource in found if resource["type"] == kind]
 
-    def test_run_the_handler_on_flex_consumption(self):
+    def test_the_app_runs_on_flex_consumption(self):
         (plan,) = self.resources("Microsoft.Web/serverfarms")
         (app,) = self.resources("Microsoft.Web/sites")
         self.assertEqual(plan["sku"], {"name": "FC1", "tier": "FlexConsumption"})
@@ -25,8 +25,8 @@ class ThePartnersTemplates(unittest.TestCase):
         days = {rule["actions"]["baseBlob"]["delete"]["daysAfterModificationGreaterThan"] for rule in rules}
         return days, [path for rule in rules for path in rule["filters"]["prefixMatch"]], len(rules)
 
-    def test_delete_drops_and_their_records_after_the_days_that_were_asked_for(self):
-        # `vivadrop-state/tenants/` has what is known of registrations, and stays.
+    def test_drops_and_records_are_deleted_after_retention_days(self):
+        # Registrations in `vivadrop-state/tenants/` are kept.
         state = "vivadrop-state/drops/"
         for values, paths in (
             ({"tenants": "one=contoso, two=fabrikam/viva"}, [state, "contoso/", "fabrikam/viva/"]),
@@ -38,12 +38,12 @@ class ThePartnersTemplates(unittest.TestCase):
             with self.subTest(values):
                 self.assertEqual(self.rules(retentionDays=14, **values), ({14}, paths, 1))
 
-    def test_delete_the_drops_of_any_number_of_customers(self):
+    def test_retention_applies_to_any_number_of_customers(self):
         many = [f"t{number}=container{number}" for number in range(25)]
         days, paths, rules = self.rules(tenants=",".join(many))
         self.assertEqual((days, len(paths), rules), ({30}, 26, 3))
 
-    def test_send_events_of_drops_alone(self):
+    def test_only_events_of_drops_are_sent(self):
         for values, subject in (
             (given.LEAST, "/blobServices/default/containers/"),
             (given.EVERYTHING, "/blobServices/default/containers/datasets/"),
@@ -55,12 +55,12 @@ class ThePartnersTemplates(unittest.TestCase):
             self.assertEqual(event_filter["includedEventTypes"], ["Microsoft.Storage.BlobCreated"])
             self.assertEqual(event_filter["subjectBeginsWith"], subject)
             apis, state = event_filter["advancedFilters"]
-            # `CreateFile` announces a file of Data Lake Storage that is still empty.
+            # `CreateFile` is excluded: it announces a Data Lake Storage file that is still empty.
             self.assertEqual(set(apis["values"]), {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"})
             self.assertEqual(state["operatorType"], "StringNotBeginsWith")
             self.assertEqual(state["values"], ["/blobServices/default/containers/vivadrop-state/"])
 
-    def test_send_events_to_the_function_of_the_package(self):
+    def test_events_go_to_the_function_of_the_package(self):
         (subscription,) = self.resources(
             "Microsoft.EventGrid/systemTopics/eventSubscriptions", given.SUBSCRIPTION, given.LEAST[given.SUBSCRIPTION]
         )
@@ -69,7 +69,7 @@ class ThePartnersTemplates(unittest.TestCase):
         self.assertIn(f"listKeys({GROUP}/providers/Microsoft.Web/sites/vivadrop-app/host/default)", url)
         self.assertTrue((given.ROOT / "function/function.json").is_file())
 
-    def test_keep_what_could_not_be_delivered(self):
+    def test_undelivered_events_are_dead_lettered(self):
         (subscription,) = self.resources(
             "Microsoft.EventGrid/systemTopics/eventSubscriptions", given.SUBSCRIPTION, given.LEAST[given.SUBSCRIPTION]
         )
@@ -77,40 +77,40 @@ class ThePartnersTemplates(unittest.TestCase):
         containers = self.resources("Microsoft.Storage/storageAccounts/blobServices/containers")
         self.assertTrue(any(each["name"].endswith(f"/{dead['blobContainerName']}") for each in containers))
 
-    def test_hand_their_outputs_to_the_subscription(self):
+    def test_outputs_are_the_parameters_of_the_subscription(self):
         outputs = set(Template(given.PARTNER, given.LEAST[given.PARTNER]).outputs())
         required = {name for name, each in Template(given.SUBSCRIPTION).parameters.items() if "defaultValue" not in each}
         self.assertLessEqual(required, outputs)
 
-    def test_alert_on_lines_that_the_handler_logs(self):
+    def test_alert_queries_match_lines_that_the_handler_logs(self):
         source = "".join(path.read_text() for path in (given.ROOT / "src").rglob("*.rs"))
-        # However it is broken into lines.
+        # Line breaks in the source do not matter.
         source = " ".join(source.split())
         for query, looks_for, logged in (
-            ("setAsideQuery", "startswith 'set aside'", '"set aside `'),
+            ("setAsideQuery", "startswith 'set aside'", '"set aside'),
             ("setAsideQuery", "tostring(line.level) == 'ERROR'", "error!(drop.path"),
             ("silentQuery", "startswith 'completed `'", '"completed `{path}`'),
-            ("lapseQuery", "'vivadrop onboard --rotate'", "; `vivadrop onboard --rotate --tenant {tenant}` makes"),
+            ("lapseQuery", "'vivadrop onboard --rotate'", "`vivadrop onboard --rotate --tenant {tenant}`"),
             ("lapseQuery", "tostring(line.level) == 'WARN'", "warn!( tenant = %tenant"),
             ("notStartedQuery", "settings? (is|are) not usable", "settings are not usable"),
-            ("notStartedQuery", "startswith 'could not finish'", '"could not finish: {said}"'),
+            ("notStartedQuery", "startswith 'could not finish'", '"could not finish: {'),
         ):
             with self.subTest(looks_for):
                 self.assertIn(looks_for, Template(given.PARTNER).variables[query])
-                self.assertTrue(logged in source, f"nothing logs {logged}")
+                self.assertTrue(logged in source, f"no source file has {logged}")
         for field in ("drop.path = %path", "%reason"):
-            self.assertTrue(field in source, f"no line has {field}")
+            self.assertTrue(field in source, f"no log line has {field}")
 
-    def test_look_at_every_log_line_once(self):
-        # A line may arrive minutes after it was written: it is asked for by its arrival, in a window that leaves time for that.
+    def test_alerts_count_each_log_line_once(self):
+        # Lines can arrive minutes late: the query selects by ingestion time, in a window that is long enough.
         for rule in self.resources("Microsoft.Insights/scheduledQueryRules"):
             properties = rule["properties"]
             if properties["evaluationFrequency"] == "P1D":
-                continue  # what is said with every sweep is counted once a day
+                continue  # lines that every sweep repeats are counted once a day
             self.assertEqual((properties["evaluationFrequency"], properties["windowSize"]), ("PT15M", "PT1H"))
             self.assertIn("ingestion_time() > ago(15m)", properties["criteria"]["allOf"][0]["query"])
 
-    def test_tell_the_operators_of_every_alert(self):
+    def test_every_alert_goes_to_the_operators(self):
         (group,) = self.resources("Microsoft.Insights/actionGroups")
         alerts = self.resources("Microsoft.Insights/scheduledQueryRules") + self.resources("Microsoft.Insights/metricAlerts")
         self.assertEqual(len(alerts), 6)

@@ -1,4 +1,4 @@
-"""The templates against Azure's published schemas, where these are at hand (`VIVADROP_ARM_SCHEMAS`)."""
+"""Validates the templates against Azure's published schemas, if `VIVADROP_ARM_SCHEMAS` is set."""
 
 import json
 import unittest
@@ -10,7 +10,7 @@ TEMPLATE = {"id", "mentioned", "condition", "scope", "comments", "metadata", "de
 
 
 def plain(value):
-    """`value` as Azure would see it: what only Azure knows is some text."""
+    """`value` with strings in place of values that only Azure knows."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -18,12 +18,12 @@ def plain(value):
     return str(value) if isinstance(value, Unknown) else value
 
 
-def said(errors):
+def messages(errors):
     return [f"{'/'.join(map(str, error.instance_path))}: {error.message[:300]}" for error in errors]
 
 
-@unittest.skipUnless(schemas.FOLDER, "VIVADROP_ARM_SCHEMAS names no folder of Azure's schemas")
-class AzuresSchemas(unittest.TestCase):
+@unittest.skipUnless(schemas.FOLDER, "VIVADROP_ARM_SCHEMAS is not set to a folder with Azure's schemas")
+class PublishedSchemas(unittest.TestCase):
     def published(self):
         for template in given.templates():
             for resource in template.resources():
@@ -32,32 +32,32 @@ class AzuresSchemas(unittest.TestCase):
                     body = {key: plain(value) for key, value in resource.items() if key not in TEMPLATE}
                     yield resource["id"], schemas.as_published(body, address), address
 
-    def test_know_every_resource(self):
+    def test_every_resource_is_valid(self):
         for identifier, body, address in self.published():
             with self.subTest(identifier):
-                self.assertEqual(said(schemas.mistakes(body, address)), [])
+                self.assertEqual(messages(schemas.mistakes(body, address)), [])
 
-    def test_know_every_property(self):
+    def test_every_property_is_known(self):
         for identifier, body, address in self.published():
             with self.subTest(identifier):
                 self.assertEqual(list(schemas.unknown_properties(body, {"$ref": address}, address.split("#")[0])), [])
 
-    def test_are_wanting_for_no_other_types_than_those_that_are_named(self):
+    def test_the_list_of_unpublished_types_is_current(self):
         found = {(each["type"], each["apiVersion"]) for template in given.templates() for each in template.resources()}
         self.assertLessEqual(schemas.UNPUBLISHED, found)
 
-    def test_know_the_frame_of_a_template(self):
+    def test_the_frame_of_every_template_is_valid(self):
         for path in given.LEAST:
             template = {name: each for name, each in json.loads(path.read_text()).items() if name != "resources"}
-            self.assertEqual(said(schemas.frame_validator(template["$schema"]).iter_errors(template)), [], path.name)
+            self.assertEqual(messages(schemas.frame_validator(template["$schema"]).iter_errors(template)), [], path.name)
 
-    def test_know_the_user_interface(self):
+    def test_the_user_interface_is_valid(self):
         definition = json.loads(given.USER_INTERFACE.read_text())
         self.assertEqual(self.mistakes_of(definition), [])
 
     def mistakes_of(self, definition):
-        # The schema's own references name no folder, and its list of controls matches some of them twice: each control is
-        # checked against the one schema of its type.
+        # The schema has references without a folder, and its list of controls matches some controls twice. So each control
+        # is validated against the schema of its type.
         frame = {**definition, "parameters": {**definition["parameters"], "basics": [], "steps": []}}
         errors = list(schemas.validator(definition["$schema"]).iter_errors(frame))
         steps = definition["parameters"]["steps"]
@@ -67,4 +67,4 @@ class AzuresSchemas(unittest.TestCase):
             errors += schemas.validator(common + control["type"]).iter_errors(control)
         for step in steps:
             self.assertEqual(set(step), {"name", "label", "elements"})
-        return said(errors)
+        return messages(errors)

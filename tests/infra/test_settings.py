@@ -1,4 +1,4 @@
-"""The settings that the template gives the app are those that vivadrop reads, with the defaults that the README names."""
+"""Checks that source, README and template have the same settings with the same defaults."""
 
 import re
 import unittest
@@ -6,7 +6,7 @@ import unittest
 from . import given
 from .arm import Template
 
-# What the Functions host and Application Insights read.
+# Settings of the Functions host and of Application Insights.
 PLATFORM = {
     "AzureWebJobsStorage__accountName",
     "AzureWebJobsStorage__credential",
@@ -14,9 +14,9 @@ PLATFORM = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
 }
 
-# Other ways to say what the template says: it uses the app's own identity, so there is no connection string, no client id
-# and no client secret.
-OTHER_WAYS = {
+# Settings that the template does not need, because it uses the app's managed identity: connection strings, client ids and
+# client secrets.
+ALTERNATIVES = {
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
     "AZURE_TENANT_ID",
@@ -29,7 +29,7 @@ OTHER_WAYS = {
 
 
 def in_the_readme():
-    """The settings of the README's table, with their defaults."""
+    """The settings in the table of the README, with their defaults."""
     readme = (given.ROOT / "README.md").read_text()
     table = readme.split("\n## Settings\n", 1)[1].split("\n## ", 1)[0]
     settings = {}
@@ -40,14 +40,14 @@ def in_the_readme():
         names = re.findall(r"`([^`]+)`", named)
         defaults = re.findall(r"`([^`]*)`", default)
         for index, name in enumerate(names):
-            # `DropStorage__blobServiceUri` (`__queueServiceUri`, `__clientId`): three settings of one account.
+            # `DropStorage__blobServiceUri` (`__queueServiceUri`, `__clientId`) stands for three settings with one prefix.
             full = names[0].split("__")[0] + name if name.startswith("__") else name
             settings[full] = defaults[min(index, len(defaults) - 1)] if defaults else None
     return settings
 
 
 def in_the_source():
-    """The settings that the source reads."""
+    """The names of settings in the source."""
     source = "".join(path.read_text() for path in [given.ROOT / "src/config.rs", *(given.ROOT / "src/config").glob("*.rs")])
     return set(re.findall(r'"([A-Z][A-Z]+(?:_[A-Z]+)+|TENANTS|DECODERS|COLUMNS|DEADLINE)"', source))
 
@@ -58,18 +58,18 @@ def in_the_template():
     return config["properties"]
 
 
-class TheSettings(unittest.TestCase):
-    def test_that_the_template_gives_are_settings_that_vivadrop_has(self):
+class SettingsTable(unittest.TestCase):
+    def test_settings_of_the_template_are_in_the_readme(self):
         self.assertEqual(set(in_the_template()) - PLATFORM - set(in_the_readme()), set())
 
-    def test_that_vivadrop_has_are_given_by_the_template(self):
-        self.assertEqual(set(in_the_readme()) - OTHER_WAYS - set(in_the_template()), set())
+    def test_settings_of_the_readme_are_in_the_template(self):
+        self.assertEqual(set(in_the_readme()) - ALTERNATIVES - set(in_the_template()), set())
 
-    def test_that_the_readme_names_are_read_by_the_source(self):
+    def test_settings_of_the_readme_are_in_the_source(self):
         named = {name for name in in_the_readme() if name.isupper()}
         self.assertEqual(named - in_the_source(), set())
 
-    def test_that_are_said_to_have_a_default_have_it_in_the_template(self):
+    def test_defaults_of_the_template_are_those_of_the_readme(self):
         readme = in_the_readme()
         for name, value in Template(given.PARTNER).parameters["settings"]["defaultValue"].items():
             if value:
@@ -77,7 +77,7 @@ class TheSettings(unittest.TestCase):
         for parameter, name in (("stateContainer", "STATE_CONTAINER"), ("vivaApiUrl", "VIVA_API_URL")):
             self.assertEqual(Template(given.PARTNER).parameters[parameter]["defaultValue"], readme[name])
 
-    def test_cannot_be_used_to_replace_those_that_the_template_makes(self):
+    def test_the_parameter_settings_cannot_override_other_parameters(self):
         values = {**given.LEAST[given.PARTNER], "settings": {"TENANTS": "other", "BATCH_ROWS": "50"}}
         (config,) = [
             each for each in Template(given.PARTNER, values).resources() if each["type"] == "Microsoft.Web/sites/config"
@@ -85,7 +85,7 @@ class TheSettings(unittest.TestCase):
         self.assertEqual(config["properties"]["BATCH_ROWS"], "50")
         self.assertEqual(config["properties"]["TENANTS"], values["tenants"])
 
-    def test_take_secrets_from_the_vault(self):
+    def test_secrets_are_key_vault_references(self):
         given_settings = in_the_template()
         for name in ("WEBHOOK_SECRET", "PARTNER_APP_SECRET"):
             self.assertRegex(given_settings[name], r"^@Microsoft\.KeyVault\(SecretUri=https://vault-\w+\.vault\.azure\.net/secrets/")

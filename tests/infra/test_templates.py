@@ -1,4 +1,4 @@
-"""What Azure would refuse, and what a reviewer would: found before anything is deployed."""
+"""Tests of all templates: errors that Azure would report, roles, secrets, and storage security."""
 
 import json
 import re
@@ -20,7 +20,7 @@ ROLES = {
     "73c42c96-874c-492b-b04d-ab87d138a893": "Log Analytics Reader",
 }
 
-# Who may do what, where: all of it. A role that is missing here was given by mistake.
+# All roles that the templates assign: identity, scope, role. The test fails if a template assigns another one.
 GRANTED = {
     given.PARTNER: {
         ("app", "drops", "Storage Blob Data Owner"),
@@ -68,8 +68,8 @@ def named(table, text):
     return next(name for part, name in table.items() if part in str(text))
 
 
-class EveryTemplate(unittest.TestCase):
-    def test_names_only_parameters_variables_and_functions_that_there_are(self):
+class AllTemplates(unittest.TestCase):
+    def test_parameters_variables_and_functions_exist(self):
         for template in given.templates():
             with self.subTest(template.path.name):
                 template.resources()
@@ -77,7 +77,7 @@ class EveryTemplate(unittest.TestCase):
                 for name in template.variables:
                     template.evaluate(template.variables[name])
 
-    def test_uses_every_parameter_and_every_variable(self):
+    def test_every_parameter_and_variable_is_used(self):
         for path in given.LEAST:
             template = Template(path)
             used = {"parameters": set(), "variables": set()}
@@ -91,7 +91,7 @@ class EveryTemplate(unittest.TestCase):
                 self.assertEqual(used["parameters"], set(template.parameters))
                 self.assertEqual(used["variables"], set(template.variables))
 
-    def test_says_of_every_parameter_what_it_is_for(self):
+    def test_every_parameter_has_a_description(self):
         types = {"string": str, "securestring": str, "int": int, "bool": bool, "object": dict, "array": list}
         for path in given.LEAST:
             for name, parameter in Template(path).parameters.items():
@@ -100,7 +100,7 @@ class EveryTemplate(unittest.TestCase):
                     if "defaultValue" in parameter:
                         self.assertIs(type(parameter["defaultValue"]), types[parameter["type"]])
 
-    def test_depends_only_on_what_it_deploys(self):
+    def test_dependencies_are_deployed(self):
         for path in given.LEAST:
             template = Template(path, given.EVERYTHING[path])
             there = {resource["id"] for resource in template.resources()}
@@ -109,7 +109,7 @@ class EveryTemplate(unittest.TestCase):
                     with self.subTest(resource["id"]):
                         self.assertIn(dependency, there)
 
-    def test_deploys_everything_after_what_it_mentions(self):
+    def test_resources_depend_on_those_that_they_refer_to(self):
         for path in given.LEAST:
             resources = {each["id"]: each for each in Template(path, given.EVERYTHING[path]).resources()}
             for identifier, resource in resources.items():
@@ -128,8 +128,8 @@ class EveryTemplate(unittest.TestCase):
                 left += resources[each].get("dependsOn", [])
         return before
 
-    def test_mentions_no_resource_that_it_does_not_deploy(self):
-        # The subscription is about what mainTemplate.json deployed.
+    def test_referenced_resources_are_deployed(self):
+        # subscription.json refers to resources of mainTemplate.json, so it is not tested here.
         for path in (given.PARTNER, given.MANAGED_APP):
             template = Template(path, given.EVERYTHING[path])
             resources = template.resources()
@@ -140,23 +140,23 @@ class EveryTemplate(unittest.TestCase):
                 with self.subTest(path.name):
                     self.assertLessEqual(mentioned, there)
 
-    def test_asks_for_what_it_deploys_in_the_version_that_it_deploys(self):
+    def test_references_use_the_deployed_api_version(self):
         for path in (given.PARTNER, given.MANAGED_APP):
             template = Template(path, given.EVERYTHING[path])
             versions = {resource["id"]: resource["apiVersion"] for resource in template.resources()}
             template.outputs()
-            self.assertTrue(template.asked)
-            for identifier, version in template.asked:
+            self.assertTrue(template.references)
+            for identifier, version in template.references:
                 with self.subTest(identifier):
                     self.assertEqual(version, versions[identifier])
 
-    def test_deploys_nothing_twice(self):
+    def test_resource_ids_are_unique(self):
         for template in given.templates():
             identifiers = [resource["id"] for resource in template.resources()]
             with self.subTest(template.path.name):
                 self.assertEqual(len(identifiers), len(set(identifiers)))
 
-    def test_gives_nobody_more_than_is_written_here(self):
+    def test_assigned_roles_are_exactly_those_listed_here(self):
         for path in given.LEAST:
             granted = set()
             for resource in Template(path, given.EVERYTHING[path]).resources():
@@ -168,13 +168,13 @@ class EveryTemplate(unittest.TestCase):
             with self.subTest(path.name):
                 self.assertEqual(granted, GRANTED[path])
 
-    def test_gives_optional_roles_to_nobody_where_nobody_is_named(self):
+    def test_optional_roles_are_not_assigned_without_a_principal(self):
         for path in given.LEAST:
             for resource in Template(path, given.LEAST[path]).resources():
                 if resource["type"] == "Microsoft.Authorization/roleAssignments":
                     self.assertTrue(str(resource["properties"]["principalId"]), resource["id"])
 
-    def test_puts_secrets_into_the_vault_and_nowhere_else(self):
+    def test_secrets_are_stored_in_the_vault_only(self):
         for template in given.templates():
             secure = {name for name, each in template.parameters.items() if each["type"] == "securestring"}
             marked = {name for name, value in template.values.items() if given.SECRET in str(value)}
@@ -188,7 +188,7 @@ class EveryTemplate(unittest.TestCase):
                         self.assertEqual(resource["type"], "Microsoft.KeyVault/vaults/secrets")
                         self.assertEqual(path, ("properties", "value"))
 
-    def test_keeps_storage_and_vaults_shut(self):
+    def test_storage_vaults_and_apps_have_secure_settings(self):
         for template in given.templates():
             for resource in template.resources():
                 properties = resource.get("properties", {})
@@ -209,8 +209,8 @@ class EveryTemplate(unittest.TestCase):
                     elif resource["type"] == "Microsoft.Web/sites":
                         self.assertIs(properties["httpsOnly"], True)
 
-    def test_is_read_as_written(self):
-        # A name that is given twice is one that is lost.
+    def test_names_in_json_objects_are_unique(self):
+        # JSON parsers silently keep only the last of two members with the same name.
         for path in [*given.LEAST, given.USER_INTERFACE]:
             pairs = re.findall(r'^\s*"([^"]+)":', path.read_text(), re.MULTILINE)
             self.assertGreater(len(pairs), 10)

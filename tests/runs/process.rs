@@ -13,18 +13,15 @@ use async_trait::async_trait;
 use testkit::plan::Plan;
 use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
+    batch::BatchLimits,
     deliver::Limits,
-    keys::{
-        KeySource,
-        unwrap::{KeyWrap, PemFolder},
-        viva_api::VivaApi,
-    },
+    keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     message::Message,
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
     sink::{Sink, SinkError},
-    stage::{batch::BatchLimits, layout::LayoutRules},
+    stage::layout::LayoutRules,
     store::{ReadWindow, Store},
     tenant_config::{TenantConfig, TenantConfigs},
 };
@@ -153,7 +150,10 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            tenant_configs: TenantConfigs { common: TenantConfig::new(sink, rules, limits), own: BTreeMap::new() },
+            tenant_configs: TenantConfigs {
+                default: TenantConfig::new(sink, rules, limits),
+                overrides: BTreeMap::new(),
+            },
             window: ReadWindow::default(),
         };
         Self { runner, faults }

@@ -1,4 +1,4 @@
-//! The process: how it starts, how it is stopped, what survives that.
+//! The process: start, stop, kill and restart.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -36,7 +36,7 @@ async fn a_handler_that_is_killed_loses_no_row() {
 }
 
 #[tokio::test]
-async fn what_is_unfinished_at_the_deadline_is_tried_again() {
+async fn work_unfinished_at_the_deadline_is_retried() {
     let mut scene = Scene::on_azurite().await;
     scene.set("DEADLINE", "2s");
     scene.set("BATCH_ROWS", "5");
@@ -45,26 +45,26 @@ async fn what_is_unfinished_at_the_deadline_is_tried_again() {
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(200)));
-    let begun = Instant::now();
+    let start = Instant::now();
     let answer = host.post(&scene.event(&drop, METADATA)).await;
     assert_eq!(answer.status, 500, "{}", answer.log);
     assert!(answer.log.contains("DEADLINE"), "{}", answer.log);
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 
     scene.receiver.answer_always(Answer::Accept);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
-    assert!(received.log.len() < 30, "it goes on where it stopped: {} messages", received.log.len());
+    assert!(received.log.len() < 30, "expected it to resume from its checkpoint: {} messages", received.log.len());
 }
 
 #[tokio::test]
-async fn all_settings_that_are_not_usable_are_named_before_a_port_is_bound() {
-    // The port is taken: who binds it complains about that.
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
+    // The port is in use, so binding it would be reported.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let settings = [
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", taken.local_addr().unwrap().port().to_string()),
+        ("FUNCTIONS_CUSTOMHANDLER_PORT", listener.local_addr().unwrap().port().to_string()),
         ("DropStorage", "AccountName=a;AccountKey=c2VjcmV0LWtleQ==;BlobEndpoint=ftp://a".into()),
         ("IN_FLIGHT", "many".into()),
         ("DEADLINE", "soon".into()),
@@ -98,7 +98,7 @@ async fn all_settings_that_are_not_usable_are_named_before_a_port_is_bound() {
 }
 
 #[tokio::test]
-async fn a_handler_without_any_setting_says_what_is_missing() {
+async fn missing_settings_are_reported() {
     let ended = output_of(vivadrop().arg("serve")).await;
     assert_eq!(ended.code, Some(2));
     for name in ["FUNCTIONS_CUSTOMHANDLER_PORT", "DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"] {
@@ -107,10 +107,10 @@ async fn a_handler_without_any_setting_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_handler_whose_port_is_taken_ends_with_an_error() {
+async fn a_port_in_use_is_an_error() {
     let scene = Scene::in_a_folder().await;
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let ended =
         output_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
     assert_eq!(ended.code, Some(1));
@@ -118,7 +118,7 @@ async fn a_handler_whose_port_is_taken_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_told_to_stop_and_has_nothing_to_do_stops() {
+async fn an_idle_handler_stops_at_once() {
     let scene = Scene::in_a_folder().await;
     let mut host = scene.host().await;
     host.terminate();
@@ -126,7 +126,7 @@ async fn a_handler_that_is_told_to_stop_and_has_nothing_to_do_stops() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_told_to_stop_finishes_what_can_be_finished() {
+async fn a_stopping_handler_finishes_running_work() {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "5");
     scene.set("IN_FLIGHT", "1");

@@ -1,4 +1,4 @@
-//! The handler before a queue that throttles, and killed in the middle of one.
+//! Delivery to a storage queue that throttles, and a kill during delivery.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::support::{
     scene::{METADATA, Scene, assert_complete},
 };
 
-/// A scene whose rows go to a queue behind a gateway.
+/// A scene that delivers to a queue behind a gateway.
 async fn scene() -> (Scene, QueueConsumer, Gateway) {
     let azurite = azurite::shared();
     let (mut scene, gateway) = (Scene::on_azurite().await, Gateway::before(azurite).await);
@@ -20,7 +20,7 @@ async fn scene() -> (Scene, QueueConsumer, Gateway) {
 }
 
 #[tokio::test]
-async fn a_queue_that_throttles_and_stumbles_gets_every_row() {
+async fn a_queue_with_transient_failures_gets_every_row() {
     let (scene, end, gateway) = scene().await;
     let (drop, host) = (scene.drop(1000, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
@@ -40,7 +40,7 @@ async fn a_queue_that_throttles_and_stumbles_gets_every_row() {
 }
 
 #[tokio::test]
-async fn rows_wait_for_a_queue_that_throttles_for_longer_than_patience() {
+async fn rows_are_delivered_after_throttling_longer_than_the_retry_budget() {
     let (mut scene, end, gateway) = scene().await;
     scene.set("DELIVERY_PATIENCE", "1s");
     let (drop, host) = (scene.drop(100, 1).await, scene.host().await);
@@ -57,7 +57,7 @@ async fn rows_wait_for_a_queue_that_throttles_for_longer_than_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_is_killed_leaves_every_row_in_the_queue_by_one_id() {
+async fn a_killed_handler_delivers_every_row_under_the_same_ids() {
     let (scene, end, gateway) = scene().await;
     let (drop, mut host) = (scene.drop(6000, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
@@ -82,10 +82,10 @@ async fn a_handler_that_is_killed_leaves_every_row_in_the_queue_by_one_id() {
     });
     let mut ids = BTreeMap::new();
     for (first, rest) in ranges {
-        assert_eq!(ids.entry(first).or_insert_with(|| rest.clone()), &rest, "the same rows have another id");
+        assert_eq!(ids.entry(first).or_insert_with(|| rest.clone()), &rest, "the same rows have different ids");
     }
     end.forward_to(&scene.receiver, &taken).await;
     let received = scene.receiver.received();
-    assert!(received.duplicates > 0, "what was in flight came again");
+    assert!(received.duplicates > 0, "expected the messages in flight to be repeated");
     assert_complete(&received, &drop, &rows);
 }

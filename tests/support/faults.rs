@@ -68,7 +68,7 @@ pub(crate) enum Operation {
     Find,
     /// [`Store::read_range`].
     Read,
-    /// [`Store::write`] and [`Store::make_container`].
+    /// [`Store::write`] and [`Store::create_container`].
     Write,
     /// [`Store::delete`].
     Delete,
@@ -147,9 +147,9 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Operation::Find, &path, self.inner.has_container(container)).await
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         let path = BlobPath::new(container, "");
-        self.call(Operation::Write, &path, self.inner.make_container(container)).await
+        self.call(Operation::Write, &path, self.inner.create_container(container)).await
     }
 
     async fn lease(&self, path: &BlobPath, duration: Duration) -> Result<Option<LeaseId>, StoreError> {
@@ -164,8 +164,8 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Operation::Release, path, self.inner.release(path, lease)).await
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        self.inner.blob_at(url)
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.inner.parse_blob_url(url)
     }
 }
 
@@ -181,7 +181,7 @@ impl<S: Sink> Sink for FaultySink<S> {
         let id = || message.id.to_string();
         let answer = "injected fault";
         let unavailable = || SinkError::Unavailable { id: id(), tries: 1, answer: answer.into() };
-        let rejected = || SinkError::Refused { id: id(), answer: answer.into() };
+        let rejected = || SinkError::Rejected { id: id(), answer: answer.into() };
         self.plan.choose(message).inject(self.inner.deliver(message), unavailable, rejected).await
     }
 

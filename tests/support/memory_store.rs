@@ -15,10 +15,7 @@ use futures::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use vivadrop::{
-    drop::is_plain_segment,
-    store::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf},
-};
+use vivadrop::store::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment};
 
 /// Blobs in memory. Clones share them. The URL of a blob is `memory:///container/name`.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +67,7 @@ impl MemoryStore {
         let mut state = self.state();
         let stored = state.blobs.get_mut(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         if stored.lease() != Some(lease) {
-            return Err(StoreError::NotHeld(path.clone()));
+            return Err(StoreError::LeaseConflict(path.clone()));
         }
         change(stored);
         Ok(())
@@ -100,22 +97,22 @@ impl Store for MemoryStore {
     }
 
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
-        if !is_plain_segment(&path.container) || !path.name.split('/').all(is_plain_segment) {
+        if !is_safe_segment(&path.container) || !path.name.split('/').all(is_safe_segment) {
             return Err(StoreError::Unavailable { path: path.clone(), source: "invalid blob name".into() });
         }
         let mut state = self.state();
         let old = state.blobs.get(path);
         let version_matches = match (&condition, old) {
             (WriteIf::Always, _) | (WriteIf::Absent, None) => true,
-            (WriteIf::Matches(etag) | WriteIf::Held(etag, _), Some(old)) => old.blob.etag == *etag,
-            (WriteIf::Absent, Some(_)) | (WriteIf::Matches(_) | WriteIf::Held(..), None) => false,
+            (WriteIf::Matches(etag) | WriteIf::Leased(etag, _), Some(old)) => old.blob.etag == *etag,
+            (WriteIf::Absent, Some(_)) | (WriteIf::Matches(_) | WriteIf::Leased(..), None) => false,
         };
         let lease = match &condition {
-            WriteIf::Held(_, lease) => Some(lease),
+            WriteIf::Leased(_, lease) => Some(lease),
             WriteIf::Always | WriteIf::Absent | WriteIf::Matches(_) => None,
         };
         if old.and_then(StoredBlob::lease) != lease {
-            return Err(StoreError::NotHeld(path.clone()));
+            return Err(StoreError::LeaseConflict(path.clone()));
         }
         if !version_matches {
             return Err(StoreError::Changed(path.clone()));
@@ -133,7 +130,7 @@ impl Store for MemoryStore {
     async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.blobs.get(path).is_some_and(|stored| stored.lease().is_some()) {
-            return Err(StoreError::NotHeld(path.clone()));
+            return Err(StoreError::LeaseConflict(path.clone()));
         }
         state.blobs.remove(path);
         Ok(())
@@ -143,7 +140,7 @@ impl Store for MemoryStore {
         Ok(self.state().containers.contains(container))
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         self.state().containers.insert(container.to_owned());
         Ok(())
     }
@@ -171,10 +168,10 @@ impl Store for MemoryStore {
         self.with_lease(path, lease, |stored| stored.lease = None)
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
         let path = url.strip_prefix("memory:///")?.split(['?', '#']).next()?;
         let path = percent_decode_str(path).decode_utf8().ok()?;
-        if !path.split('/').all(is_plain_segment) {
+        if !path.split('/').all(is_safe_segment) {
             return None;
         }
         let (container, name) = path.split_once('/')?;

@@ -147,6 +147,6 @@ fn parse(xml: &str) -> QueueMessage {
     };
     let base64 = value("MessageText");
     let body: Bytes = BASE64_STANDARD.decode(&base64).unwrap().into();
-    schema::check(&body);
+    schema::assert_valid(&body);
     QueueMessage { expires: value("ExpirationTime"), base64, body }
 }

@@ -16,7 +16,8 @@ use vivadrop::{
     drop::{DropPath, TenantId},
     keys::{
         details::wrapped_keys,
-        unwrap::{KeyWrap, PemFile, unwrap_keys},
+        pem::PemFile,
+        unwrap::{KeyWrap, unwrap_keys},
     },
     simulate::{SimulateOptions, Simulated, simulate},
     store::{
@@ -73,7 +74,7 @@ impl Deref for SchemaCheckedReceiver {
 impl Drop for SchemaCheckedReceiver {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.received().bodies.iter().for_each(|text| schema::check(text));
+            self.received().bodies.iter().for_each(|text| schema::assert_valid(text));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A queue in an account that takes tokens of Microsoft Entra ID alone.
+//! A queue in an account that accepts only tokens of Microsoft Entra ID.
 
 use crate::support::{
     azurite::Azurite,
@@ -15,7 +15,7 @@ async fn deliver(scene: &Scene, drop: &SimulatedDrop) -> CommandOutput {
 }
 
 #[tokio::test]
-async fn rows_go_to_a_queue_by_managed_identity_once_there_is_a_token() {
+async fn rows_are_delivered_to_a_queue_with_a_managed_identity_once_there_is_a_token() {
     let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
     let azurite = Azurite::with_tokens(&entra.certificate);
     let token = entra.tokens().issue("https://storage.azure.com");
@@ -41,8 +41,8 @@ async fn rows_go_to_a_queue_by_managed_identity_once_there_is_a_token() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let messages = end.receive_all().await;
     assert!(messages.len() > 30, "{} messages", messages.len());
-    let asked = entra.token_requests();
-    assert!(asked.iter().all(|asked| *asked == format!("managed {identity}")), "{asked:?}");
+    let identities = entra.token_requests();
+    assert!(identities.iter().all(|used| *used == format!("managed {identity}")), "{identities:?}");
     end.forward_to(&scene.receiver, &messages).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
