@@ -1,10 +1,9 @@
 //! The destinations of messages: the partner's webhook, a storage queue, or standard output.
 //!
 //! A sink delivers whole messages and does not look into them. Implementations: [`webhook::Webhook`],
-//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`], [`stdout::Stdout`], and [`memory::Memory`] for tests.
+//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`].
 //! The tests in `tests/sink_contract.rs` check the contract of [`Sink`]; each test runs against several sinks.
 
-pub mod memory;
 pub mod queue;
 pub mod stdout;
 pub mod vault_secret_webhook;

@@ -2,13 +2,12 @@
 //! connections.
 //!
 //! This module handles blobs, versions, ranges and leases, and does not look into blobs. Implementations:
-//! [`azure::AzureStore`], [`local::LocalStore`] (a folder) and, for tests, [`memory::MemoryStore`]. `tests/contract/`
+//! [`azure::AzureStore`] and [`local::LocalStore`] (a folder). `tests/contract/`
 //! runs the contract of the trait against each of them.
 
 pub mod azure;
 mod blob_path;
 pub mod local;
-pub mod memory;
 mod raw_url;
 mod reader;
 
@@ -81,7 +80,7 @@ pub struct LeaseId(String);
 impl LeaseId {
     /// A new random id. The client chooses it, so that repeating a request after a lost response acquires the same
     /// lease.
-    fn fresh() -> Self {
+    pub fn fresh() -> Self {
         Self(Uuid::new_v4().to_string())
     }
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 
+mod support;
+
 use std::{
     sync::{
         Arc,
@@ -13,16 +15,19 @@ use std::{
 
 use proptest::prelude::*;
 use serde_json::json;
+use testkit::plan::Plan;
 use tokio::time::{Instant, advance, sleep};
 use vivadrop::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey},
-    store::{
-        BlobPath, ETag, Store, WriteIf,
-        memory::{Fate, Faulty, MemoryStore, Step},
-    },
+    store::{BlobPath, ETag, Store, WriteIf},
     verdict::Reason,
+};
+
+use support::{
+    faults::{Fault, FaultyStore, Operation, StoreCall},
+    memory_store::MemoryStore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +35,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A process with a ledger. Its connection to the storage can be cut.
 struct Process {
     ledger: Ledger,
-    store: Arc<Faulty<MemoryStore>>,
+    store: Arc<FaultyStore<MemoryStore>>,
     connection: Arc<AtomicU8>,
     writes: Arc<AtomicU64>,
 }
@@ -43,22 +48,22 @@ const KILLED: u8 = 2;
 
 impl Process {
     fn new(storage: &MemoryStore) -> Self {
-        Self::with_faults(storage, |_, _| Fate::Through)
+        Self::with_faults(storage, |_| Fault::None)
     }
 
-    /// `plan` decides the fate of each request from its kind and its number.
-    fn with_faults(storage: &MemoryStore, plan: impl Fn(Step, u64) -> Fate + Send + Sync + 'static) -> Self {
+    /// `faults` chooses the fault of each request from its kind.
+    fn with_faults(storage: &MemoryStore, faults: impl Fn(Operation) -> Fault + Send + 'static) -> Self {
         let (connection, writes) = (Arc::new(AtomicU8::new(CONNECTED)), Arc::new(AtomicU64::new(0)));
         let (state, written) = (Arc::clone(&connection), Arc::clone(&writes));
-        let store = Faulty::by(storage.clone(), move |step, _, number| match state.load(Ordering::SeqCst) {
+        let plan = Plan::by(move |call: &StoreCall| match state.load(Ordering::SeqCst) {
             CONNECTED => {
-                written.fetch_add(u64::from(step == Step::Write), Ordering::SeqCst);
-                plan(step, number)
+                written.fetch_add(u64::from(call.operation == Operation::Write), Ordering::SeqCst);
+                faults(call.operation)
             }
-            UNAVAILABLE => Fate::Unavailable,
-            _ => Fate::Never,
+            UNAVAILABLE => Fault::Unavailable,
+            _ => Fault::KilledBefore,
         });
-        let store = Arc::new(store);
+        let store = Arc::new(FaultyStore::new(storage.clone(), plan));
         let ledger = Ledger::new(Arc::clone(&store) as Arc<dyn Store>, "state");
         Self { ledger, store, connection, writes }
     }
@@ -208,9 +213,9 @@ async fn checkpoints_are_written_once_a_second() {
     // The last checkpoint is written even if no other follows.
     sleep(SECOND).await;
     assert_eq!(recorded(&storage).await.next_row, 1000);
-    let requests = process.store.steps();
+    let requests = process.store.calls();
     sleep(60 * SECOND).await;
-    assert_eq!(process.store.steps() - requests, 12, "without checkpoints, the lease is renewed every 5 s");
+    assert_eq!(process.store.calls() - requests, 12, "without checkpoints, the lease is renewed every 5 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +224,7 @@ async fn a_file_without_faults_costs_six_requests() {
     let mut claimed = process.acquire().await;
     claimed.checkpoint(10, 0).await.unwrap();
     claimed.finish(Status::Done, None).await.unwrap();
-    assert_eq!((process.writes(), process.store.steps()), (2, 6));
+    assert_eq!((process.writes(), process.store.calls()), (2, 6));
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,12 +262,12 @@ async fn a_worker_whose_lease_has_lapsed_gets_errors_and_writes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_whose_response_is_lost_is_recognized_as_our_own() {
-    for fate in [Fate::AnswerLost, Fate::DoneUnheard, Fate::Unavailable] {
+    for fault in [Fault::ResponseLost, Fault::KilledAfter, Fault::Unavailable] {
         let storage = MemoryStore::default();
         let writes = AtomicU64::new(0);
-        let process = Process::with_faults(&storage, move |step, _| {
-            let fails = step == Step::Write && writes.fetch_add(1, Ordering::SeqCst) % 3 == 1;
-            if fails { fate } else { Fate::Through }
+        let process = Process::with_faults(&storage, move |operation| {
+            let fails = operation == Operation::Write && writes.fetch_add(1, Ordering::SeqCst) % 3 == 1;
+            if fails { fault } else { Fault::None }
         });
         let mut claimed = process.acquire().await;
         for row in 1..=5 {
@@ -270,7 +275,11 @@ async fn a_write_whose_response_is_lost_is_recognized_as_our_own() {
             sleep(3 * SECOND).await;
         }
         claimed.finish(Status::Done, None).await.unwrap();
-        assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (5, Status::Done), "{fate:?}");
+        assert_eq!(
+            (recorded(&storage).await.next_row, recorded(&storage).await.status),
+            (5, Status::Done),
+            "{fault:?}"
+        );
     }
 }
 

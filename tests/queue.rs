@@ -20,9 +20,9 @@ use vivadrop::{
 
 use support::{
     azurite::{self, Azurite},
-    gateway::{Fate, Gateway},
+    gateway::{Behaviour, Gateway},
     message::rows_message,
-    queue::QueueEnd,
+    queue::QueueConsumer,
 };
 
 /// Longer than any test takes.
@@ -39,26 +39,26 @@ const FEW_RETRIES: RetryBudget = RetryBudget { total: Duration::from_millis(100)
 struct Setup {
     sink: Queue,
     gateway: Gateway,
-    queue: QueueEnd,
+    queue: QueueConsumer,
 }
 
 impl Setup {
     async fn new(retry_budget: RetryBudget) -> Self {
         let (azurite, gateway) = (azurite::shared(), Gateway::before(azurite::shared()).await);
-        let queue = QueueEnd::fresh(azurite);
+        let queue = QueueConsumer::new(azurite);
         let sink = sink(&gateway.connection_string(azurite), &queue, retry_budget);
         Self { sink, gateway, queue }
     }
 
     /// The number of requests that put a message, and of those that create the queue.
     fn requests(&self) -> (usize, usize) {
-        let seen = self.gateway.seen();
+        let seen = self.gateway.requests();
         let count = |method: &Method| seen.iter().filter(|(seen, _)| seen == method).count();
         (count(&Method::POST), count(&Method::PUT))
     }
 }
 
-fn sink(account: &str, queue: &QueueEnd, retry_budget: RetryBudget) -> Queue {
+fn sink(account: &str, queue: &QueueConsumer, retry_budget: RetryBudget) -> Queue {
     let account = Account::from_connection_string(account).unwrap();
     let mut config = QueueConfig::new(&account, queue.name.parse().unwrap()).unwrap();
     config.retry_budget = retry_budget;
@@ -89,7 +89,7 @@ async fn a_message_is_the_same_json_as_on_a_webhook_in_base64_and_never_expires(
     let message = message_of_size(0, 1000);
     setup.sink.deliver(&message).await.unwrap();
 
-    let [received] = &setup.queue.take_all().await[..] else { panic!("one message") };
+    let [received] = &setup.queue.receive_all().await[..] else { panic!("one message") };
     assert_eq!(received.body, message.body);
     assert_eq!(received.json()["id"], message.id.as_str());
     assert!(received.expires.contains(" 9999 "), "{}", received.expires);
@@ -103,7 +103,7 @@ async fn a_message_may_be_exactly_as_large_as_the_limit() {
     let mut message = message_of_size(0, 45_000);
     message.body = [&message.body[..], &b" ".repeat(largest - filler)].concat().into();
     setup.sink.deliver(&message).await.unwrap();
-    assert_eq!(setup.queue.take_all().await[0].base64.len(), 64 << 10);
+    assert_eq!(setup.queue.receive_all().await[0].base64.len(), 64 << 10);
 
     message.body = [&message.body[..], b" "].concat().into();
     let before = setup.requests();
@@ -123,7 +123,7 @@ async fn a_missing_or_deleted_queue_is_created() {
     setup.queue.delete().await;
     setup.sink.deliver(&message(2)).await.unwrap();
     assert_eq!(setup.requests(), (5, 2));
-    assert_eq!(setup.queue.take_all().await.len(), 1);
+    assert_eq!(setup.queue.receive_all().await.len(), 1);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn concurrent_deliveries_to_a_missing_queue_create_it_once() {
     let messages: Vec<_> = (0..20).map(message).collect();
     let deliveries = messages.iter().map(|message| setup.sink.deliver(message));
     stream::iter(deliveries).buffer_unordered(8).try_collect::<()>().await.unwrap();
-    assert_eq!(setup.queue.take_all().await.len(), 20);
+    assert_eq!(setup.queue.receive_all().await.len(), 20);
 }
 
 #[tokio::test]
@@ -150,23 +150,23 @@ async fn a_transient_failure_is_retried_until_the_message_is_accepted() {
         (401, "InvalidAuthenticationInfo"),
     ] {
         let (before, _) = setup.requests();
-        setup.gateway.next([Fate::Answer(status, code, None), Fate::Answer(status, code, None)]);
+        setup.gateway.script([Behaviour::Status(status, code, None), Behaviour::Status(status, code, None)]);
         setup.sink.deliver(&message(1)).await.unwrap();
         assert_eq!(setup.requests().0, before + 3, "{code}: only the sink retries, not the SDK");
     }
-    assert_eq!(setup.queue.take_all().await.len(), 8);
+    assert_eq!(setup.queue.receive_all().await.len(), 8);
 }
 
 #[tokio::test]
 async fn a_retry_after_is_honoured() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.gateway.next([Fate::Answer(503, "ServerBusy", Some("1"))]);
+    setup.gateway.script([Behaviour::Status(503, "ServerBusy", Some("1"))]);
     let begun = Instant::now();
     setup.sink.deliver(&message(0)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
     let begun = Instant::now();
-    setup.gateway.next([Fate::Answer(503, "ServerBusy", Some("60"))]);
+    setup.gateway.script([Behaviour::Status(503, "ServerBusy", Some("60"))]);
     let error = setup.sink.deliver(&message(1)).await.unwrap_err();
     assert_eq!(unavailable(error), ("HTTP 503 ServerBusy".into(), 1), "a wait beyond the retry budget is not started");
     assert!(begun.elapsed() < LONG);
@@ -177,7 +177,7 @@ async fn a_permanent_failure_is_not_retried_and_names_the_error_code() {
     let setup = Setup::new(FAST_RETRIES).await;
     for (status, code) in [(400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")] {
         let (before, _) = setup.requests();
-        setup.gateway.next([Fate::Answer(status, code, None)]);
+        setup.gateway.script([Behaviour::Status(status, code, None)]);
         let error = setup.sink.deliver(&message(0)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
         assert!(error.to_string().ends_with(&format!("HTTP {status} {code}")), "{error}");
@@ -188,14 +188,14 @@ async fn a_permanent_failure_is_not_retried_and_names_the_error_code() {
 #[tokio::test]
 async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let setup = Setup::new(FEW_RETRIES).await;
-    setup.gateway.always(Fate::Answer(503, "ServerBusy", None));
+    setup.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
     let error = setup.sink.deliver(&message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 ServerBusy");
     assert_eq!(tries as usize, setup.requests().0);
 
-    setup.gateway.go_down().await;
+    setup.gateway.stop().await;
     let error = setup.sink.deliver(&message(0)).await.unwrap_err();
     assert!(unavailable(error).0.contains("onnection"), "the error describes what happened to the connection");
 }
@@ -204,9 +204,9 @@ async fn after_the_retry_budget_the_error_has_the_last_answer() {
 async fn a_lost_response_puts_the_message_twice_with_the_same_id() {
     let setup = Setup::new(FAST_RETRIES).await;
     setup.sink.deliver(&message(0)).await.unwrap();
-    setup.gateway.next([Fate::AnswerLost]);
+    setup.gateway.script([Behaviour::LoseResponse]);
     setup.sink.deliver(&message(1)).await.unwrap();
-    let received = setup.queue.take_all().await;
+    let received = setup.queue.receive_all().await;
     assert_eq!(received.len(), 3);
     assert_eq!(received[1].body, received[2].body);
 }
@@ -214,7 +214,7 @@ async fn a_lost_response_puts_the_message_twice_with_the_same_id() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_service_that_is_down_is_retried_until_it_is_up() {
     let azurite = Azurite::start();
-    let queue = QueueEnd::fresh(&azurite);
+    let queue = QueueConsumer::new(&azurite);
     let sink =
         sink(&azurite.connection_string(), &queue, RetryBudget { total: Duration::from_secs(60), ..FAST_RETRIES });
     azurite.stop();
@@ -224,13 +224,15 @@ async fn a_queue_service_that_is_down_is_retried_until_it_is_up() {
         tokio::task::block_in_place(|| azurite.restart());
     });
     delivered.unwrap();
-    assert_eq!(queue.take_all().await.len(), 1);
+    assert_eq!(queue.receive_all().await.len(), 1);
 }
 
 #[tokio::test]
 async fn connections_are_reused() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.gateway.next([Fate::Answer(503, "ServerBusy", None), Fate::Answer(403, "AuthorizationFailure", None)]);
+    setup
+        .gateway
+        .script([Behaviour::Status(503, "ServerBusy", None), Behaviour::Status(403, "AuthorizationFailure", None)]);
     let messages: Vec<_> = (0..40).map(message).collect();
     let deliveries = messages.iter().map(|message| setup.sink.deliver(message));
     stream::iter(deliveries).buffered(4).try_collect::<()>().await.unwrap();
@@ -240,9 +242,9 @@ async fn connections_are_reused() {
 #[tokio::test]
 async fn debug_output_and_errors_contain_no_credentials() {
     let setup = Setup::new(FEW_RETRIES).await;
-    setup.gateway.always(Fate::Answer(503, "ServerBusy", None));
+    setup.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
     let throttled = setup.sink.deliver(&message(0)).await.unwrap_err();
-    setup.gateway.go_down().await;
+    setup.gateway.stop().await;
     let unreachable = setup.sink.deliver(&message(0)).await.unwrap_err();
     let output = format!("{:?} {throttled:?} {throttled} {unreachable:?} {unreachable}", setup.sink);
     assert!(!output.contains("sig=") && !output.contains(azurite::KEY) && !output.contains("hidden"), "{output}");

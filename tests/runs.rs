@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 
+mod support;
+
 #[path = "runs/concurrent.rs"]
 mod concurrent;
 #[path = "runs/faults.rs"]

@@ -11,7 +11,7 @@ use testkit::{receiver::Received, viva_api::Behaviour};
 use vivadrop::drop::{DropPath, metadata::JobMetadata};
 
 use support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     host::Answer,
     host_payloads,
     json::{Json, differences},
@@ -49,7 +49,7 @@ async fn decode(case: Case) -> Result<(), String> {
     if let Some(answer) = case.decryption_keys() {
         command.arg("--decryption-keys").arg(answer);
     }
-    let ended = end_of(&mut command).await;
+    let ended = output_of(&mut command).await;
     let stderr = ended.stderr.trim();
     if let Some(shown) = case.secrets().shown_in(stderr) {
         return Err(format!("shows {shown} on stderr"));
@@ -81,7 +81,7 @@ async fn each_valid_case_is_delivered_with_the_same_rows() {
 async fn deliver_valid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {
-        return Err(format!("the response to the host is {}: {}", answer.status, answer.said));
+        return Err(format!("the response to the host is {}: {}", answer.status, answer.log));
     }
     let expected = case.expected();
     differences(expected.lines(), received.rows(&path)).map_or(Ok(()), Err)?;
@@ -131,7 +131,7 @@ impl Expected {
 async fn deliver_invalid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {
-        return Err(format!("the response to the host is {}: {}", answer.status, answer.said));
+        return Err(format!("the response to the host is {}: {}", answer.status, answer.log));
     }
     let drop = received.drops.get(&path);
     let failed: Vec<_> = drop.into_iter().flat_map(|drop| &drop.failed).collect();
@@ -170,10 +170,10 @@ async fn deliver(case: &Case) -> (Answer, Received, String) {
     for setting in case.about.flags.chunks(2) {
         scene.set(&setting[0].trim_start_matches("--").replace('-', "_").to_uppercase(), &setting[1]);
     }
-    scene.keep_private_key(scene.tenant, &case.private_key());
+    scene.add_private_key(scene.tenant, &case.private_key());
     if let Some(answer) = case.decryption_keys() {
         // The saved response as it is: some are not valid JSON.
-        scene.api.behave(Behaviour::Wrong { status: 200, body: fs::read_to_string(answer).unwrap() });
+        scene.api.answer_always(Behaviour::Status { status: 200, body: fs::read_to_string(answer).unwrap() });
     }
     let path = DropPath::new("datasets", format!("run/VivaInsights/{}", scene.tenant));
     for (name, bytes) in &blobs {

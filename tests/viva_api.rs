@@ -17,7 +17,7 @@ use azure_core::{
     time::OffsetDateTime,
 };
 use serde_json::{Value, json};
-use testkit::viva_api::{Asked, Behaviour, VivaApiStub};
+use testkit::viva_api::{Behaviour, KeyRequest, VivaApiStub};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -115,8 +115,8 @@ async fn keys_are_requested_by_request_id_and_tenant() {
     let keys = request_keys(&api(&stub, None)).await.unwrap();
     assert_eq!(keys.file.unwrap().value, b"secret");
     assert_eq!(keys.column, None);
-    let request = Asked { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
-    assert_eq!(stub.asked(), [request]);
+    let request = KeyRequest { request_id: REQUEST.to_owned(), scope_id: TENANT.to_owned() };
+    assert_eq!(stub.key_requests(), [request]);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn both_spellings_of_the_response_are_parsed() {
     let iv = "AAECAwQFBgcICQoLDA0ODw==";
     let keys = json!({"DecryptionKeys": [{"DecryptionKeyType": "Column", "Value": "Yw==", "IV": iv},
                                          {"DecryptionKeyType": "File", "Value": "Zg==", "IV": iv}]});
-    stub.hold("another", tenant().0, keys);
+    stub.add_keys("another", tenant().0, keys);
     let keys = api(&stub, None).egress_decryption_key("another", tenant()).await.unwrap();
     assert_eq!((keys.file.unwrap().value, keys.column.unwrap().value), (b"f".to_vec(), b"c".to_vec()));
 }
@@ -145,9 +145,9 @@ async fn transient_failures_are_retried() {
     let stub = stub().await;
     for status in [408, 429, 500, 502, 503, 504] {
         let body = String::new();
-        stub.behave_for(1, Behaviour::Wrong { status, body });
+        stub.answer_next(1, Behaviour::Status { status, body });
     }
-    stub.behave_for(2, Behaviour::Down);
+    stub.answer_next(2, Behaviour::Disconnect);
     assert!(request_keys(&api(&stub, None)).await.is_ok());
     assert_eq!(stub.requests(), 9);
 }
@@ -155,7 +155,7 @@ async fn transient_failures_are_retried() {
 #[tokio::test]
 async fn the_error_names_the_service_once_the_retry_budget_is_used_up() {
     let stub = stub().await;
-    stub.behave(Behaviour::Wrong {
+    stub.answer_always(Behaviour::Status {
         status: 503,
         body: json!({"error": {"code": "ServerBusy", "message": "secret"}}).to_string(),
     });
@@ -170,10 +170,10 @@ async fn the_error_names_the_service_once_the_retry_budget_is_used_up() {
 #[tokio::test]
 async fn a_service_that_closes_connections_is_unavailable() {
     let stub = stub().await;
-    stub.behave(Behaviour::Down);
+    stub.answer_always(Behaviour::Disconnect);
     unavailable(request_keys(&api(&stub, None)).await);
     assert!(stub.requests() > 2);
-    stub.behave(Behaviour::Well);
+    stub.answer_always(Behaviour::Normal);
     assert!(request_keys(&api(&stub, None)).await.is_ok());
 }
 
@@ -188,7 +188,7 @@ async fn a_service_that_accepts_no_connections_is_unavailable() {
 #[tokio::test]
 async fn a_request_that_times_out_is_retried() {
     let stub = stub().await;
-    stub.behave_for(1, Behaviour::Slow(Duration::from_secs(60)));
+    stub.answer_next(1, Behaviour::Slow(Duration::from_secs(60)));
     let retry = RetryBudget { total: Duration::from_secs(30), ..RETRY };
     let api = api(&stub, None).with_limits(CallLimits { retry, try_timeout: Duration::from_millis(200) });
     assert!(request_keys(&api).await.is_ok());
@@ -199,7 +199,7 @@ async fn a_request_that_times_out_is_retried() {
 async fn a_retry_after_beyond_the_retry_budget_ends_the_tries() {
     for retry_after in ["3600".to_owned(), "Sun, 22 Nov 2099 00:00:00 GMT".to_owned()] {
         let stub = stub().await;
-        stub.behave(Behaviour::Throttling { retry_after });
+        stub.answer_always(Behaviour::Throttled { retry_after });
         unavailable(request_keys(&api(&stub, None)).await);
         assert_eq!(stub.requests(), 1);
     }
@@ -209,7 +209,7 @@ async fn a_retry_after_beyond_the_retry_budget_ends_the_tries() {
 async fn a_retry_after_in_the_past_does_not_delay_the_retry() {
     let stub = stub().await;
     let retry_after = "Sun, 22 Nov 2020 00:00:00 GMT".to_owned();
-    stub.behave_for(1, Behaviour::Throttling { retry_after });
+    stub.answer_next(1, Behaviour::Throttled { retry_after });
     assert!(request_keys(&api(&stub, None)).await.is_ok());
 }
 
@@ -218,7 +218,7 @@ async fn every_other_error_status_is_permanent_and_its_body_is_not_quoted() {
     for status in [301, 307, 401, 403, 404, 405, 413] {
         let stub = stub().await;
         let body = "secret".to_owned();
-        stub.behave(Behaviour::Wrong { status, body });
+        stub.answer_always(Behaviour::Status { status, body });
         let text = no_key(request_keys(&api(&stub, None)).await);
         assert!(text.contains(&format!("HTTP {status}")) && !text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
@@ -267,7 +267,7 @@ async fn a_successful_response_without_keys_is_an_error_that_does_not_quote_it()
     for body in ["<html>secret</html>", "\"secret\"", "", "{\"secret\":", &no_keys, &long] {
         let stub = stub().await;
         let body = body.to_owned();
-        stub.behave(Behaviour::Wrong { status: 200, body });
+        stub.answer_always(Behaviour::Status { status: 200, body });
         let text = no_key(request_keys(&api(&stub, None)).await);
         assert!(!text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
@@ -277,7 +277,7 @@ async fn a_successful_response_without_keys_is_an_error_that_does_not_quote_it()
 #[tokio::test]
 async fn a_successful_response_with_a_malformed_key_is_a_wrong_key() {
     let stub = stub().await;
-    stub.hold(REQUEST, tenant().0, json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
+    stub.add_keys(REQUEST, tenant().0, json!({"decryptionKeys": [{"type": "File", "value": "secret!", "iv": "AA=="}]}));
     let keys = request_keys(&api(&stub, None)).await;
     assert!(matches!(&keys, Err(KeyError::WrongKey(text)) if text == "the File key's value is not Base64"), "{keys:?}");
 }
@@ -285,7 +285,7 @@ async fn a_successful_response_with_a_malformed_key_is_a_wrong_key() {
 #[tokio::test]
 async fn requests_are_authenticated_with_the_token() {
     let stub = stub().await;
-    stub.demand_token("token-0");
+    stub.require_token("token-0");
     let tokens = Tokens::of(1);
     assert!(request_keys(&api(&stub, Some(Arc::<Tokens>::clone(&tokens)))).await.is_ok());
     assert_eq!(tokens.requests.load(Ordering::Relaxed), 1);
@@ -294,7 +294,7 @@ async fn requests_are_authenticated_with_the_token() {
 #[tokio::test]
 async fn an_expired_token_is_renewed_once() {
     let stub = stub().await;
-    stub.demand_token("token-1");
+    stub.require_token("token-1");
     assert!(request_keys(&api(&stub, Some(Tokens::of(2)))).await.is_ok());
     assert_eq!(stub.requests(), 2);
 }
@@ -303,7 +303,7 @@ async fn an_expired_token_is_renewed_once() {
 async fn a_rejected_token_names_the_settings_to_check() {
     for (tokens, requests) in [(1, 1), (9, 2)] {
         let stub = stub().await;
-        stub.demand_token("hunter2");
+        stub.require_token("hunter2");
         let text = no_key(request_keys(&api(&stub, Some(Tokens::of(tokens)))).await);
         assert!(text.contains("HTTP 401") && text.contains("PARTNER_APP_SECRET"), "{text}");
         assert!(!text.contains("token-"), "{text}");
@@ -389,8 +389,8 @@ async fn a_key_is_registered_for_one_customer_only() {
 #[tokio::test]
 async fn a_registration_without_a_response_is_retried() {
     let stub = stub().await;
-    stub.behave_for(1, Behaviour::Down);
-    stub.behave_for(1, Behaviour::Wrong { status: 503, body: String::new() });
+    stub.answer_next(1, Behaviour::Disconnect);
+    stub.answer_next(1, Behaviour::Status { status: 503, body: String::new() });
     api(&stub, None).egress_partner_key(partner(), tenant(), &public_key(0xc3)).await.unwrap();
     assert_eq!((stub.requests(), stub.registrations()), (3, 1));
 }
@@ -399,10 +399,10 @@ async fn a_registration_without_a_response_is_retried() {
 async fn a_probe_tests_access_and_requests_no_keys() {
     let stub = stub().await;
     api(&stub, None).probe().await.unwrap();
-    let request = Asked { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
-    assert_eq!(stub.asked(), [request]);
+    let request = KeyRequest { request_id: String::new(), scope_id: uuid::Uuid::nil().to_string() };
+    assert_eq!(stub.key_requests(), [request]);
 
-    stub.demand_token("token-0");
+    stub.require_token("token-0");
     api(&stub, Some(Tokens::of(1))).probe().await.unwrap();
     let denied = api(&stub, None).probe().await.unwrap_err();
     assert!(denied.to_string().contains("rejects the token (HTTP 401"), "{denied}");

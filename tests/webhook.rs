@@ -68,7 +68,7 @@ async fn a_message_is_sent_as_signed_json_with_its_id() {
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
 
     let received = receiver.received();
-    assert_eq!((received.taken, received.bad_signatures), (1, 0));
+    assert_eq!((received.accepted, received.bad_signatures), (1, 0));
     assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
     assert_eq!(header(&received, 0, "content-type").unwrap(), "application/json");
     assert_eq!(header(&received, 0, "user-agent").unwrap(), concat!("vivadrop/", env!("CARGO_PKG_VERSION")));
@@ -96,7 +96,7 @@ async fn a_message_signed_with_another_secret_is_rejected() {
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 401 Unauthorized"), "{error}");
     assert_eq!(one.received().bad_signatures, 1);
-    assert_eq!(one.received().taken, 0);
+    assert_eq!(one.received().accepted, 0);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_transient_failure_is_retried_until_the_message_is_acknowledged() {
         webhook.deliver(&message(2 * number as u64)).await.unwrap();
     }
     assert_eq!(receiver.received().requests, 7 * 3);
-    assert_eq!(receiver.received().taken, 7);
+    assert_eq!(receiver.received().accepted, 7);
 }
 
 #[tokio::test]
@@ -181,35 +181,35 @@ async fn a_permanent_failure_is_not_retried() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Redirect(receiver.elsewhere()));
+    receiver.answer_always(Answer::Redirect(receiver.not_found_url()));
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"), "{error}");
-    assert_eq!(receiver.received().strays, 0);
+    assert_eq!(receiver.received().not_found, 0);
 }
 
 #[tokio::test]
 async fn a_message_with_a_lost_response_is_retried_and_deduplicated() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::TakeAndCut);
+    receiver.answer_next(1, Answer::AcceptAndDisconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.taken, received.doubles), (1, 1));
+    assert_eq!((received.accepted, received.duplicates), (1, 1));
     assert_eq!(received.row_count(), 2);
 }
 
 #[tokio::test]
 async fn a_broken_connection_is_retried() {
     let receiver = receiver().await;
-    receiver.answer_next(3, Answer::Cut);
+    receiver.answer_next(3, Answer::Disconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.requests, received.taken), (4, 1));
+    assert_eq!((received.requests, received.accepted), (4, 1));
 }
 
 #[tokio::test]
 async fn a_response_that_does_not_come_times_out() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Take.after(LONG));
+    receiver.answer_always(Answer::Accept.after(LONG));
     let webhook = webhook(&receiver, |config| {
         config.timeout = Duration::from_millis(200);
         config.retry_budget = FEW_RETRIES;
@@ -221,7 +221,7 @@ async fn a_response_that_does_not_come_times_out() {
 #[tokio::test]
 async fn a_slow_response_is_awaited() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::Take.after(Duration::from_millis(300)));
+    receiver.answer_next(1, Answer::Accept.after(Duration::from_millis(300)));
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     assert_eq!(receiver.received().requests, 1);
 }
@@ -231,13 +231,13 @@ async fn a_receiver_that_is_down_is_retried_until_it_is_up() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     webhook.deliver(&message(0)).await.unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let (delivered, ()) = tokio::join!(async { webhook.deliver(&message(2)).await }, async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        receiver.come_up().await.unwrap();
+        receiver.restart().await.unwrap();
     });
     delivered.unwrap();
-    assert_eq!(receiver.received().taken, 2);
+    assert_eq!(receiver.received().accepted, 2);
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn after_the_retry_budget_the_error_has_the_last_answer() {
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
 
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
     assert_eq!(unavailable(error).0, "connection refused");
 }
@@ -287,7 +287,7 @@ async fn debug_output_and_errors_contain_neither_secret_nor_query_string() {
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.retry_budget = FEW_RETRIES;
     let webhook = Webhook::new(config).unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
 
     let secret = receiver.secret().expose_secret().trim_start_matches("whsec_");

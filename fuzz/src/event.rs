@@ -17,11 +17,13 @@ use vivadrop::{
     store::{
         Store,
         azure::{Account, AzureStore},
-        memory::MemoryStore,
     },
 };
 
-use super::bytes::{chance, in_pieces};
+use super::{
+    bytes::{chance, in_pieces},
+    memory_store::MemoryStore,
+};
 
 /// The watched containers of the storage emulator's account, and of a store whose URLs have no authority.
 static WATCHED: LazyLock<[WatchedContainers; 2]> = LazyLock::new(|| {

@@ -9,8 +9,10 @@ use vivadrop::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{Claim, DropRecord, Ledger, LedgerError, Status},
-    store::{BlobPath, ETag, Store, WriteIf, memory::MemoryStore},
+    store::{BlobPath, ETag, Store, WriteIf},
 };
+
+use super::memory_store::MemoryStore;
 
 /// The version of the file in the seeds.
 const ETAG: &str = "0x8DE2";

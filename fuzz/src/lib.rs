@@ -15,6 +15,8 @@ pub mod keys;
 pub mod layout;
 pub mod ledger;
 pub mod lines;
+#[path = "../../tests/support/memory_store.rs"]
+mod memory_store;
 pub mod metadata;
 pub mod retry;
 pub mod rows;

@@ -19,14 +19,14 @@ use vivadrop::{
 
 use crate::support::{
     azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::Scene,
     vault::{self, KeyVault},
 };
 
-async fn check(scene: &Scene) -> Ended {
-    let ended = end_of(vivadrop().arg("check").envs(&scene.settings)).await;
+async fn check(scene: &Scene) -> CommandOutput {
+    let ended = output_of(vivadrop().arg("check").envs(&scene.settings)).await;
     scene.secrets.check(&ended.stdout);
     scene.secrets.check(&ended.stderr);
     assert!(!ended.stdout.contains('\u{1b}'), "no colours unless stdout is a terminal: {}", ended.stdout);
@@ -34,7 +34,7 @@ async fn check(scene: &Scene) -> Ended {
 }
 
 /// Severity and text of the findings about `subject`.
-fn findings<'a>(ended: &'a Ended, subject: &str) -> Vec<(&'a str, &'a str)> {
+fn findings<'a>(ended: &'a CommandOutput, subject: &str) -> Vec<(&'a str, &'a str)> {
     let line = |line: &'a str| {
         let (severity, rest) = line.split_once("  ")?;
         let (about, text) = rest.trim_start().split_once("  ")?;
@@ -44,7 +44,7 @@ fn findings<'a>(ended: &'a Ended, subject: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 /// Asserts the exit code, and a finding about `subject` with this `severity` and all of `parts` in its text.
-fn assert_found(ended: &Ended, code: i32, severity: &str, subject: &str, parts: &[&str]) {
+fn assert_found(ended: &CommandOutput, code: i32, severity: &str, subject: &str, parts: &[&str]) {
     assert_eq!(ended.code, Some(code), "{}", ended.stdout);
     let matches = |(found, text): &(&str, &str)| *found == severity && parts.iter().all(|part| text.contains(part));
     assert!(findings(ended, subject).iter().any(matches), "{severity} {subject} {parts:?}:\n{}", ended.stdout);
@@ -69,9 +69,9 @@ async fn a_complete_setup_has_no_findings_to_fix_and_the_probe_is_deleted() {
         let scene = complete(scene).await;
         let drop = scene.drop(10, 1).await;
         scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
-        assert_eq!(end_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(0));
-        let (requests, before) = (scene.api.asked().len(), state_blobs(&scene).await);
+        scene.upload(&drop).await;
+        assert_eq!(output_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(0));
+        let (requests, before) = (scene.api.key_requests().len(), state_blobs(&scene).await);
 
         let ended = check(&scene).await;
         for subject in ["settings", "drops", "state", "ledger", "key", "token", "api", "sink"] {
@@ -82,7 +82,7 @@ async fn a_complete_setup_has_no_findings_to_fix_and_the_probe_is_deleted() {
         assert_found(&ended, 0, "ok", "ledger", &["completed drops: 1, set-aside drops: 0"]);
         assert!(ended.stdout.ends_with("all is well\n"), "{}", ended.stdout);
         assert_eq!(state_blobs(&scene).await, before, "the probe is deleted");
-        assert_eq!(scene.api.asked().len(), requests + 1, "one dummy request");
+        assert_eq!(scene.api.key_requests().len(), requests + 1, "one dummy request");
         let received = scene.receiver.received();
         assert_eq!((received.checks, received.bad_signatures, received.malformed), (1, 0, 0));
     }
@@ -90,7 +90,7 @@ async fn a_complete_setup_has_no_findings_to_fix_and_the_probe_is_deleted() {
 
 #[tokio::test]
 async fn every_invalid_setting_is_reported() {
-    let ended = end_of(vivadrop().arg("check").env("IN_FLIGHT", "many")).await;
+    let ended = output_of(vivadrop().arg("check").env("IN_FLIGHT", "many")).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), ""));
     for name in ["DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO", "IN_FLIGHT"] {
         let found = findings(&ended, "settings");
@@ -122,7 +122,7 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
         (
             |scene| {
                 let other = TenantId(uuid::Uuid::new_v4());
-                scene.keep_private_key(other, &scene.private_key(scene.tenant));
+                scene.add_private_key(other, &scene.private_key(scene.tenant));
                 scene.set("TENANTS", &format!("{},{other}", scene.tenant));
             },
             3,
@@ -139,7 +139,7 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
         ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "fix", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
-            |scene| scene.set("DELIVER_TO", scene.receiver.elsewhere().as_str()),
+            |scene| scene.set("DELIVER_TO", scene.receiver.not_found_url().as_str()),
             3,
             "fix",
             "sink",
@@ -153,30 +153,30 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
             &["HTTP 401"],
         ),
         (|scene| scene.receiver.answer_always(Answer::status(503)), 1, "retry", "sink", &["HTTP 503", "-> check that"]),
-        (|scene| scene.api.demand_token("hunter2"), 3, "fix", "api", &["HTTP 401", "check PARTNER_TENANT_ID"]),
+        (|scene| scene.api.require_token("hunter2"), 3, "fix", "api", &["HTTP 401", "check PARTNER_TENANT_ID"]),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 404, body: "no such page".into() }),
+            |scene| scene.api.answer_always(Behaviour::Status { status: 404, body: "no such page".into() }),
             3,
             "fix",
             "api",
             &["HTTP 404", "check VIVA_API_URL"],
         ),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 200, body: "<html>".into() }),
+            |scene| scene.api.answer_always(Behaviour::Status { status: 200, body: "<html>".into() }),
             3,
             "fix",
             "api",
             &["HTTP 200", "check VIVA_API_URL"],
         ),
         (
-            |scene| scene.api.behave(Behaviour::Down),
+            |scene| scene.api.answer_always(Behaviour::Disconnect),
             1,
             "retry",
             "api",
             &["did not answer", "-> check that it is available"],
         ),
         (
-            |scene| scene.api.behave(Behaviour::Wrong { status: 503, body: String::new() }),
+            |scene| scene.api.answer_always(Behaviour::Status { status: 503, body: String::new() }),
             1,
             "retry",
             "api",
@@ -198,7 +198,7 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
 async fn customers_that_share_a_container_are_reported() {
     let mut scene = complete(Scene::in_a_folder().await).await;
     let other = TenantId(uuid::Uuid::new_v4());
-    scene.keep_private_key(other, &scene.private_key(scene.tenant));
+    scene.add_private_key(other, &scene.private_key(scene.tenant));
     let own = |tenant: TenantId| format!("{tenant}={tenant}");
     scene.set("TENANTS", &format!("{},{}", own(scene.tenant), own(other)));
     scene.set("DROP_CONTAINER", "*");
@@ -220,9 +220,9 @@ async fn outcomes_in_the_ledger_are_counted_and_unreadable_records_are_named() {
     let scene = complete(Scene::in_a_folder().await).await;
     let drop = scene.drop(10, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_next(1, Answer::status(400));
-    assert_eq!(end_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(3));
+    assert_eq!(output_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await.code, Some(3));
     let ended = check(&scene).await;
     assert_found(
         &ended,
@@ -285,7 +285,7 @@ async fn a_vault_that_denies_access_and_one_that_does_not_answer_are_distinguish
     scene.settings.extend(entra.with_managed_identity());
     scene.set("PRIVATE_KEYS", vault.url().as_str());
     assert_found(&check(&scene).await, 3, "fix", "key", &["there is no `https://localhost", "onboard --tenant"]);
-    vault.answer_always(vault::Behaviour::Denying("ForbiddenByRbac"));
+    vault.answer_always(vault::Behaviour::Denied("ForbiddenByRbac"));
     assert_found(&check(&scene).await, 3, "fix", "key", &["Key Vault Crypto User"]);
     vault.stop().await;
     assert_found(&check(&scene).await, 1, "retry", "key", &["did not answer", "-> check that it is available"]);

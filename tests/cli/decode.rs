@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::support::{
-    command::{Ended, LONG, end_of, vivadrop},
+    command::{CommandOutput, LONG, output_of, vivadrop},
     json::differences,
     vectors::{Case, case},
 };
@@ -28,7 +28,7 @@ fn decode_folder(folder: &Path, case: &Case) -> Command {
 }
 
 /// Checks the exit code; returns stderr.
-fn exits(ended: &Ended, code: i32) -> &str {
+fn exits(ended: &CommandOutput, code: i32) -> &str {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     &ended.stderr
 }
@@ -36,7 +36,7 @@ fn exits(ended: &Ended, code: i32) -> &str {
 #[tokio::test]
 async fn only_rows_are_on_stdout_and_the_summary_is_on_stderr() {
     let case = case("several-files");
-    let ended = end_of(&mut decode(&case)).await;
+    let ended = output_of(&mut decode(&case)).await;
     let stderr = exits(&ended, 0);
     assert_eq!(differences(case.expected().lines(), ended.stdout.lines()), None);
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -48,16 +48,16 @@ async fn only_rows_are_on_stdout_and_the_summary_is_on_stderr() {
 #[tokio::test]
 async fn one_file_is_decoded_without_a_check_of_the_row_count() {
     let case = case("several-files");
-    let whole = end_of(&mut decode(&case)).await;
+    let whole = output_of(&mut decode(&case)).await;
     let mut rows = String::new();
     for number in 0..4 {
-        let ended = end_of(decode(&case).args(["--file", &format!("part-{number}.json.gz")])).await;
+        let ended = output_of(decode(&case).args(["--file", &format!("part-{number}.json.gz")])).await;
         assert!(exits(&ended, 0).contains("of 1 files"), "{}", ended.stderr);
         rows += &ended.stdout;
     }
     assert_eq!(rows, whole.stdout);
     for name in ["part-9.json.gz", "../drop/part-0.json.gz", "/etc/passwd", ""] {
-        let ended = end_of(decode(&case).args(["--file", name])).await;
+        let ended = output_of(decode(&case).args(["--file", name])).await;
         exits(&ended, 2);
         assert_eq!(ended.stdout, "");
     }
@@ -71,10 +71,10 @@ async fn flags_override_the_environment() {
         command.env("ALLOW_PLAINTEXT", value);
         command
     };
-    exits(&end_of(&mut decode(&case)).await, 3);
-    exits(&end_of(&mut setting("true")).await, 0);
-    exits(&end_of(setting("true").args(["--allow-plaintext", "false"])).await, 3);
-    exits(&end_of(setting("false").args(["--allow-plaintext", "true"])).await, 0);
+    exits(&output_of(&mut decode(&case)).await, 3);
+    exits(&output_of(&mut setting("true")).await, 0);
+    exits(&output_of(setting("true").args(["--allow-plaintext", "false"])).await, 3);
+    exits(&output_of(setting("false").args(["--allow-plaintext", "true"])).await, 0);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn all_problems_with_settings_are_reported_together() {
     let case = case("encrypted-ctr");
     let mut command = decode(&case);
     command.args(["--file-layout", "zip", "--max-row-bytes", "0"]).env("KEY_WRAP", "none");
-    let ended = end_of(&mut command).await;
+    let ended = output_of(&mut command).await;
     let stderr = exits(&ended, 2);
     for part in ["3 settings", "FILE_LAYOUT is `zip`", "MAX_ROW_BYTES is `0`", "KEY_WRAP is `none`"] {
         assert!(stderr.contains(part), "{stderr}");
@@ -92,7 +92,7 @@ async fn all_problems_with_settings_are_reported_together() {
 #[tokio::test]
 async fn settings_of_other_commands_are_not_read() {
     let case = case("encrypted-ctr");
-    let ended = end_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;
+    let ended = output_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;
     exits(&ended, 0);
 }
 
@@ -100,18 +100,18 @@ async fn settings_of_other_commands_are_not_read() {
 async fn invalid_arguments_are_a_usage_error() {
     let case = case("encrypted-ctr");
     let nowhere = Path::new("/nowhere/at/all");
-    let ended = end_of(&mut decode_folder(nowhere, &case)).await;
+    let ended = output_of(&mut decode_folder(nowhere, &case)).await;
     assert!(exits(&ended, 2).contains("/nowhere/at/all"), "{}", ended.stderr);
 
-    exits(&end_of(vivadrop().arg("decode").arg(case.drop())).await, 2);
-    exits(&end_of(decode(&case).arg("--private-keys")).await, 2);
-    exits(&end_of(&mut vivadrop()).await, 2);
+    exits(&output_of(vivadrop().arg("decode").arg(case.drop())).await, 2);
+    exits(&output_of(decode(&case).arg("--private-keys")).await, 2);
+    exits(&output_of(&mut vivadrop()).await, 2);
     let mut command = vivadrop();
     command.arg("decode").arg(case.drop()).arg("--private-key").arg(case.private_key());
-    exits(&end_of(command.arg("--decryption-keys").arg(nowhere)).await, 2);
+    exits(&output_of(command.arg("--decryption-keys").arg(nowhere)).await, 2);
     let mut command = vivadrop();
     command.arg("decode").arg(case.drop()).arg("--private-key").arg(nowhere);
-    let ended = end_of(command.arg("--decryption-keys").arg(case.decryption_keys().unwrap())).await;
+    let ended = output_of(command.arg("--decryption-keys").arg(case.decryption_keys().unwrap())).await;
     assert!(ended.stderr.contains("/nowhere/at/all"), "{}", ended.stderr);
     assert_ne!(ended.code, Some(0));
 }
@@ -120,7 +120,7 @@ async fn invalid_arguments_are_a_usage_error() {
 async fn a_file_instead_of_the_drop_folder_is_a_usage_error() {
     let case = case("encrypted-ctr");
     let file = case.drop().join("part-0.json");
-    let ended = end_of(&mut decode_folder(&file, &case)).await;
+    let ended = output_of(&mut decode_folder(&file, &case)).await;
     assert!(exits(&ended, 2).contains("expected the folder of a drop"), "{}", ended.stderr);
 }
 
@@ -131,7 +131,7 @@ async fn help_and_version_are_printed_on_stdout() {
         (&["decode", "--help"], "--private-key"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
-        let ended = end_of(vivadrop().args(arguments)).await;
+        let ended = output_of(vivadrop().args(arguments)).await;
         exits(&ended, 0);
         assert!(ended.stdout.contains(part), "{}", ended.stdout);
         assert_eq!(ended.stderr, "");

@@ -7,12 +7,12 @@ use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
     azurite::Azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
 
-async fn deliver(scene: &Scene, path: &str) -> Ended {
-    let ended = end_of(vivadrop().arg("deliver").arg(path).envs(&scene.settings)).await;
+async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
+    let ended = output_of(vivadrop().arg("deliver").arg(path).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     scene.secrets.check(&ended.stdout);
     ended
@@ -31,7 +31,7 @@ async fn a_complete_drop_is_delivered_from_an_account_or_a_folder() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let drop = scene.drop(40, 2).await;
         let rows = scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         expect_exit(&scene, &drop, 0, "40 rows").await;
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
@@ -55,7 +55,7 @@ async fn a_drop_that_is_set_aside_or_refused_is_a_permanent_failure() {
     scene.rows_of(&drop).await;
     expect_exit(&scene, &drop, 3, "not a drop").await;
 
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
     for which in ["first run", "second run"] {
         let ended = deliver(&scene, &drop.path()).await;
@@ -70,12 +70,12 @@ async fn a_drop_that_is_set_aside_or_refused_is_a_permanent_failure() {
     let stranger = Some(TenantId(uuid::Uuid::new_v4()));
     let of_stranger = SimulateOptions { users: 3, weeks: 1, tenant: stranger, ..SimulateOptions::default() };
     let foreign = scene.drop_like(of_stranger).await;
-    scene.lay(&foreign).await;
+    scene.upload(&foreign).await;
     expect_exit(&scene, &foreign, 3, "not in TENANTS").await;
 
     let state = deliver(&scene, "vivadrop-state/drops").await;
     assert_eq!(state.code, Some(3), "{}", state.stderr);
-    assert_eq!(scene.receiver.received().taken, 1);
+    assert_eq!(scene.receiver.received().accepted, 1);
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn an_invalid_drop_path_is_a_usage_error() {
     for path in ["", "/", "datasets/../other", "datasets//run"] {
         assert_eq!(deliver(&scene, path).await.code, Some(2), "{path}");
     }
-    let ended = end_of(vivadrop().args(["deliver", "datasets/run"])).await;
+    let ended = output_of(vivadrop().args(["deliver", "datasets/run"])).await;
     assert_eq!(ended.code, Some(2));
     for name in ["DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"] {
         assert!(ended.stderr.contains(&format!("{name} is not set")), "{}", ended.stderr);
@@ -98,7 +98,7 @@ async fn an_outage_may_be_retried() {
     scene.set("DELIVERY_PATIENCE", "500ms");
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
     scene.receiver.answer_always(Answer::status(503));
     expect_exit(&scene, &drop, 1, "HTTP 503").await;
@@ -106,7 +106,7 @@ async fn an_outage_may_be_retried() {
     expect_exit(&scene, &drop, 1, "did not answer").await;
 
     azurite.restart();
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     expect_exit(&scene, &drop, 0, "10 rows").await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
@@ -116,7 +116,7 @@ async fn messages_may_go_to_stdout_one_per_line() {
     let mut scene = Scene::in_a_folder().await;
     scene.set("DELIVER_TO", "stdout:");
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ended = deliver(&scene, &drop.path()).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let types: Vec<_> = ended

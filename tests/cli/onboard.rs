@@ -16,7 +16,7 @@ use vivadrop::{
 
 use crate::support::{
     azurite::{self, Azurite},
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{Scene, assert_complete},
     vault::KeyVault,
@@ -33,13 +33,13 @@ async fn partner(mut scene: Scene) -> (Scene, TenantId) {
     (scene, TenantId(uuid::Uuid::new_v4()))
 }
 
-async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
-    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     ended
 }
 
-async fn onboard(scene: &Scene, tenant: TenantId, more: &[&str]) -> Ended {
+async fn onboard(scene: &Scene, tenant: TenantId, more: &[&str]) -> CommandOutput {
     run(scene, &[&["onboard", "--tenant", &tenant.to_string()], more].concat()).await
 }
 
@@ -62,7 +62,7 @@ fn modulus(scene: &Scene, tenant: TenantId) -> Vec<u8> {
 }
 
 /// The line of stdout after the one that ends in `(…; a secret):`.
-fn sas_url(ended: &Ended) -> Option<String> {
+fn sas_url(ended: &CommandOutput) -> Option<String> {
     let mut lines = ended.stdout.lines().skip_while(|line| !line.contains("a secret"));
     lines.nth(1).map(|line| line.trim().to_owned())
 }
@@ -185,7 +185,7 @@ async fn a_rotation_keeps_the_previous_key_for_drops_in_progress() {
     assert_eq!(scene.api.partner_keys()[&tenant.to_string()].modulus, old);
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
     let rotated = onboard(&scene, tenant, &["--rotate", "--expires-in", "100d"]).await;
     assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "created a key\nregistered the key\n"));
@@ -199,14 +199,14 @@ async fn a_rotation_keeps_the_previous_key_for_drops_in_progress() {
 #[tokio::test]
 async fn an_interrupted_run_is_completed_by_the_next_one() {
     let (scene, tenant) = partner(Scene::in_a_folder().await).await;
-    scene.api.behave(Behaviour::Wrong { status: 403, body: String::new() });
+    scene.api.answer_always(Behaviour::Status { status: 403, body: String::new() });
     let denied = onboard(&scene, tenant, &[]).await;
     assert_eq!(denied.code, Some(3), "{}", denied.stderr);
     assert!(denied.stderr.contains("denies permission to register keys (HTTP 403"), "{}", denied.stderr);
     let key = modulus(&scene, tenant);
     assert_eq!(record(&scene, tenant).await.unwrap().get("registered"), None);
 
-    scene.api.behave(Behaviour::Well);
+    scene.api.answer_always(Behaviour::Normal);
     assert_eq!(onboard(&scene, tenant, &[]).await.stderr, "registered the key\ncreated a container\n");
     assert_eq!(modulus(&scene, tenant), key, "the same key");
     let completed = record(&scene, tenant).await.unwrap();
@@ -242,7 +242,7 @@ async fn the_key_of_another_customer_is_not_registered() {
 async fn the_apis_error_code_is_reported_and_its_message_is_not_quoted() {
     let (scene, tenant) = partner(Scene::in_a_folder().await).await;
     let body = r#"{"error":{"code":"DuplicateKey","message":"secret words"}}"#.to_owned();
-    scene.api.behave(Behaviour::Wrong { status: 400, body });
+    scene.api.answer_always(Behaviour::Status { status: 400, body });
     let ended = onboard(&scene, tenant, &[]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("(HTTP 400 Bad Request, DuplicateKey)"), "{}", ended.stderr);
@@ -252,7 +252,7 @@ async fn the_apis_error_code_is_reported_and_its_message_is_not_quoted() {
 #[tokio::test]
 async fn all_missing_settings_are_reported_at_once() {
     let tenant = uuid::Uuid::new_v4().to_string();
-    let ended = end_of(vivadrop().args(["onboard", "--tenant", &tenant]).env("PARTNER_APP_ID", "app")).await;
+    let ended = output_of(vivadrop().args(["onboard", "--tenant", &tenant]).env("PARTNER_APP_ID", "app")).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for part in
         ["DropStorage is not set", "PRIVATE_KEYS is not set", "PARTNER_TENANT_ID is not set", "PARTNER_APP_ID is"]
@@ -260,7 +260,7 @@ async fn all_missing_settings_are_reported_at_once() {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     assert!(ended.stderr.starts_with("4 settings are not usable"), "{}", ended.stderr);
-    let ended = end_of(vivadrop().args(["onboard", "--tenant", "contoso"])).await;
+    let ended = output_of(vivadrop().args(["onboard", "--tenant", "contoso"])).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
 }
 

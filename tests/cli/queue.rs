@@ -8,8 +8,8 @@ use vivadrop::drop::DropPath;
 
 use crate::support::{
     azurite,
-    command::{Ended, end_of, vivadrop},
-    queue::{QueueEnd, Taken},
+    command::{CommandOutput, output_of, vivadrop},
+    queue::{QueueConsumer, QueueMessage},
     scene::{METADATA, Scene, assert_complete},
 };
 
@@ -17,15 +17,15 @@ use crate::support::{
 const LARGEST_MESSAGE: usize = 49_152;
 
 /// A scene whose sink is a queue.
-async fn scene() -> (Scene, QueueEnd) {
+async fn scene() -> (Scene, QueueConsumer) {
     let mut scene = Scene::on_azurite().await;
-    let queue = QueueEnd::fresh(azurite::shared());
+    let queue = QueueConsumer::new(azurite::shared());
     scene.set("DELIVER_TO", &queue.deliver_to());
     (scene, queue)
 }
 
-async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
-    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     assert_eq!(ended.stdout, "");
     ended
@@ -53,13 +53,13 @@ fn range(message: &Value) -> (u64, u64) {
 }
 
 /// The ids and row ranges of the batches among `messages`.
-fn batches(messages: &[Taken]) -> BTreeMap<String, (u64, u64)> {
-    let rows = messages.iter().map(Taken::json).filter(|json| json["type"] == "viva.insights.rows");
+fn batches(messages: &[QueueMessage]) -> BTreeMap<String, (u64, u64)> {
+    let rows = messages.iter().map(QueueMessage::json).filter(|json| json["type"] == "viva.insights.rows");
     rows.map(|json| (json["id"].as_str().unwrap().to_owned(), range(&json))).collect()
 }
 
 /// The size of the first row of a message in bytes.
-fn first_row_bytes(message: &Taken) -> usize {
+fn first_row_bytes(message: &QueueMessage) -> usize {
     let text = String::from_utf8(message.body.to_vec()).unwrap();
     let (_, rows) = text.split_once("\"rows\":[").unwrap();
     rows.split("},{").next().unwrap().trim_end_matches("}]}}").len() + 1
@@ -70,13 +70,13 @@ async fn a_drop_is_delivered_to_a_queue_in_messages_as_large_as_possible() {
     let (scene, queue) = scene().await;
     let drop = scene.drop(1200, 2).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let messages = queue.take_all().await;
+    let messages = queue.receive_all().await;
     assert!(messages.iter().all(|message| message.body.len() <= LARGEST_MESSAGE && message.expires.contains(" 9999 ")));
-    let mut files = BTreeMap::<String, BTreeMap<u64, &Taken>>::new();
+    let mut files = BTreeMap::<String, BTreeMap<u64, &QueueMessage>>::new();
     for message in messages.iter().filter(|message| message.json()["type"] == "viva.insights.rows") {
         let json = message.json();
         let file = json["data"]["file"].as_str().unwrap().to_owned();
@@ -93,7 +93,7 @@ async fn a_drop_is_delivered_to_a_queue_in_messages_as_large_as_possible() {
             assert!(with_next > LARGEST_MESSAGE, "with the next row the message would have only {with_next} bytes");
         }
     }
-    queue.hand_to(&scene.receiver, &messages).await;
+    queue.forward_to(&scene.receiver, &messages).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
@@ -106,10 +106,10 @@ async fn messages_with_bad_rows_stay_below_the_size_limit() {
     let ended = run(&scene, &["deliver", &path.to_string()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    let messages = queue.take_all().await;
+    let messages = queue.receive_all().await;
     assert!(messages.iter().all(|message| message.body.len() <= LARGEST_MESSAGE));
     assert!(messages.iter().any(|message| message.body.len() > LARGEST_MESSAGE - 12_000));
-    queue.hand_to(&scene.receiver, &messages).await;
+    queue.forward_to(&scene.receiver, &messages).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!((of_drop.row_count(), of_drop.files["part-0.json"].bad_rows.len()), (300, 900));
@@ -125,7 +125,7 @@ async fn a_row_larger_than_a_message_sets_its_file_aside_after_the_rows_before_i
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
 
-    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
+    queue.forward_to(&scene.receiver, &queue.receive_all().await).await;
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!(of_drop.row_count(), 13);
@@ -139,7 +139,7 @@ async fn a_row_larger_than_a_message_sets_its_file_aside_after_the_rows_before_i
     let received = scene.receiver.received();
     let of_drop = &received.drops[&path.to_string()];
     assert_eq!((of_drop.completed[0].rows, of_drop.files["part-0.json"].changed), (20, 0));
-    assert_eq!(received.doubles, 4, "the rows that the queue has are sent again with the same ids");
+    assert_eq!(received.duplicates, 4, "the rows that the queue has are sent again with the same ids");
 }
 
 #[tokio::test]
@@ -147,14 +147,14 @@ async fn a_replay_to_a_queue_has_the_same_ids_even_if_settings_have_changed() {
     let (mut scene, queue) = scene().await;
     let drop = scene.drop(400, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    let first = batches(&queue.take_all().await);
+    let first = batches(&queue.receive_all().await);
 
     scene.set("BATCH_BYTES", "9000");
     scene.set("BATCH_ROWS", "7");
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
-    assert_eq!(batches(&queue.take_all().await), first);
+    assert_eq!(batches(&queue.receive_all().await), first);
 
     // The ids stay the same even if the sink has changed.
     scene.set("DELIVER_TO", scene.receiver.url().as_str());
@@ -172,9 +172,9 @@ async fn a_file_that_was_started_on_a_webhook_is_finished_on_a_queue() {
     scene.set("DELIVERY_PATIENCE", "500ms");
     let drop = scene.drop(1500, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_by(|delivery| match delivery.rows {
-        Some((0, _)) => Answer::Take,
+        Some((0, _)) => Answer::Accept,
         _ => Answer::status(503),
     });
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(1));
@@ -183,8 +183,8 @@ async fn a_file_that_was_started_on_a_webhook_is_finished_on_a_queue() {
     scene.set("DELIVER_TO", &deliver_to);
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    scene.receiver.answer_always(Answer::Take);
-    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
+    scene.receiver.answer_always(Answer::Accept);
+    queue.forward_to(&scene.receiver, &queue.receive_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
@@ -196,24 +196,24 @@ async fn a_failure_with_a_very_long_text_fits_into_a_queue_message() {
         "RequestStartDate": "\u{1}".repeat(1000), "RequestEndDate": "\u{1}".repeat(1000), "Errors": "\"".repeat(90_000)});
     scene.write(&path, METADATA, metadata.to_string()).await;
     assert_eq!(run(&scene, &["deliver", &path.to_string()]).await.code, Some(3));
-    let [failed] = &queue.take_all().await[..] else { panic!("one message") };
+    let [failed] = &queue.receive_all().await[..] else { panic!("one message") };
     assert_eq!(failed.json()["data"]["reason"], "errors");
 }
 
 #[tokio::test]
 async fn drops_in_a_folder_need_a_storage_account_for_the_queue() {
     let mut scene = Scene::in_a_folder().await;
-    let queue = QueueEnd::fresh(azurite::shared());
+    let queue = QueueConsumer::new(azurite::shared());
     scene.set("DELIVER_TO", &queue.deliver_to());
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("SinkStorage is not set, and DropStorage is a folder"), "{}", ended.stderr);
 
     scene.set("SinkStorage", &azurite::shared().connection_string());
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    queue.hand_to(&scene.receiver, &queue.take_all().await).await;
+    queue.forward_to(&scene.receiver, &queue.receive_all().await).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }

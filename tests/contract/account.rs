@@ -47,7 +47,7 @@ async fn a_wrong_signature_is_denied() {
 async fn the_sas_is_valid_for_the_queue_service() {
     let account = shared_account();
     let sas = account.shared_access_signature().unwrap();
-    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().fresh_name("rows"));
+    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().unique_name("rows"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let created = http.put(format!("{queue}?{}", sas.expose_secret()));
     assert_eq!(created.send().await.unwrap().status(), 201);

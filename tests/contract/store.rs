@@ -10,11 +10,13 @@ use vivadrop::store::{
     Blob, BlobPath, ETag, ReadWindow, Store, StoreError, WriteIf,
     azure::{Account, AzureStore},
     local::LocalStore,
-    memory::MemoryStore,
     read, read_whole,
 };
 
-use crate::support::azurite::{self, Azurite};
+use crate::support::{
+    azurite::{self, Azurite},
+    memory_store::MemoryStore,
+};
 
 /// A store with a container that no other test uses.
 pub(crate) struct StoreFixture {
@@ -58,7 +60,7 @@ impl StoreFixture {
 
     pub(crate) fn on(azurite: &Azurite, connection_string: &str) -> Self {
         let account = Account::from_connection_string(connection_string).unwrap();
-        let container = azurite.fresh_name("datasets");
+        let container = azurite.unique_name("datasets");
         Self {
             // Small pages, so that listing a few blobs takes several requests.
             store: Arc::new(AzureStore::new(&account).unwrap().with_page_size(3.try_into().unwrap())),

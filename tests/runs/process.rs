@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use testkit::plan::Plan;
 use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
     batch::BatchLimits,
@@ -19,16 +20,17 @@ use vivadrop::{
     message::Message,
     pipeline::FileRules,
     run::{Outcome, RunError, Runner},
-    sink::{Sink, SinkError, memory::Memory},
+    sink::{Sink, SinkError},
     stage::layout::LayoutRules,
-    store::{
-        ReadWindow, Store,
-        memory::{Fate, Faulty},
-    },
+    store::{ReadWindow, Store},
     tenant_config::{TenantConfig, TenantConfigs},
 };
 
 use super::world::{STATE_CONTAINER, TENANT, World, path};
+use crate::support::{
+    faults::{Fault as CallFault, FaultySink, FaultyStore, StoreCall},
+    memory_sink::MemorySink,
+};
 
 /// What goes wrong in a process, and at which step. A step is a request to the storage or to the receiver.
 #[derive(Debug, Clone, Copy)]
@@ -76,57 +78,34 @@ impl Faults {
     }
 
     /// Decides what happens to a request to a container of the storage.
-    fn storage_request(&self, container: &str) -> Fate {
+    fn storage_request(&self, container: &str) -> CallFault {
         let this_step = self.steps();
-        let fate = self.request();
+        let fault = self.request();
         let Some(Fault::Outage { step, time }) = self.fault else {
-            return fate;
+            return fault;
         };
         if this_step < step || container != STATE_CONTAINER {
-            return fate;
+            return fault;
         }
         let now = self.start.elapsed().as_millis() as u64;
         let outage_start = self.outage_start.fetch_min(now, Ordering::SeqCst).min(now);
-        if now < outage_start + time.as_millis() as u64 { Fate::Unavailable } else { fate }
+        if now < outage_start + time.as_millis() as u64 { CallFault::Unavailable } else { fault }
     }
 
     /// Counts a request, and decides whether the process is killed at it.
-    fn request(&self) -> Fate {
+    fn request(&self) -> CallFault {
         if self.is_killed.load(Ordering::SeqCst) {
-            return Fate::Never;
+            return CallFault::KilledBefore;
         }
         let this_step = self.steps.fetch_add(1, Ordering::SeqCst);
         match self.fault {
             Some(Fault::Kill { step, is_processed }) if this_step >= step => {
                 self.is_killed.store(true, Ordering::SeqCst);
                 self.killed.notify_one();
-                if is_processed { Fate::DoneUnheard } else { Fate::Never }
+                if is_processed { CallFault::KilledAfter } else { CallFault::KilledBefore }
             }
-            _ => Fate::Through,
+            _ => CallFault::None,
         }
-    }
-}
-
-/// The connection of one process to the receiver.
-struct Connection {
-    faults: Arc<Faults>,
-    receiver: Arc<dyn Sink>,
-}
-
-#[async_trait]
-impl Sink for Connection {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let fate = self.faults.request();
-        if fate != Fate::Never {
-            self.receiver.deliver(message).await?;
-        }
-        if fate == Fate::Through { Ok(()) } else { std::future::pending().await }
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connection")
     }
 }
 
@@ -147,9 +126,9 @@ impl Process {
 
     fn with_sink(world: &World, fault: Option<Fault>, batch_rows: usize, receiver: Arc<dyn Sink>) -> Self {
         let faults = Arc::new(Faults::new(fault));
-        let of_storage = Arc::clone(&faults);
-        let store: Arc<dyn Store> =
-            Arc::new(Faulty::by(world.storage.clone(), move |_, path, _| of_storage.storage_request(&path.container)));
+        let [of_storage, of_sink] = [(); 2].map(|()| Arc::clone(&faults));
+        let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(&call.path.container));
+        let store: Arc<dyn Store> = Arc::new(FaultyStore::new(world.storage.clone(), plan));
         let rules = FileRules {
             layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() },
             ..FileRules::default()
@@ -160,7 +139,7 @@ impl Process {
             decoders: 1.try_into().unwrap(),
             bad_rows_allowed: 0,
         };
-        let sink = Arc::new(Connection { faults: Arc::clone(&faults), receiver });
+        let sink = Arc::new(FaultySink { inner: receiver, plan: Plan::by(move |_| of_sink.request()) });
         let runner = Runner {
             ledger: Ledger::new(Arc::clone(&store), STATE_CONTAINER),
             store,
@@ -193,14 +172,14 @@ impl Process {
 /// Holds back the first message until it is opened.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    receiver: Arc<Memory>,
+    receiver: Arc<MemorySink>,
     is_shut: AtomicBool,
     pub(crate) reached: Notify,
     pub(crate) open: Notify,
 }
 
 impl Gate {
-    pub(crate) fn before(receiver: &Arc<Memory>) -> Arc<Self> {
+    pub(crate) fn before(receiver: &Arc<MemorySink>) -> Arc<Self> {
         let (reached, open) = (Notify::new(), Notify::new());
         Arc::new(Self { receiver: Arc::clone(receiver), is_shut: AtomicBool::new(true), reached, open })
     }

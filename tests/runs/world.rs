@@ -12,11 +12,11 @@ use vivadrop::{
     drop::DropPath,
     message::Message,
     run::Outcome,
-    sink::memory::Memory,
-    store::{BlobPath, Store, WriteIf, memory::MemoryStore, read_whole},
+    store::{BlobPath, Store, WriteIf, read_whole},
 };
 
 use super::process::Process;
+use crate::support::{memory_sink::MemorySink, memory_store::MemoryStore};
 
 pub(crate) const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 
@@ -32,7 +32,7 @@ pub(crate) fn path() -> DropPath {
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) storage: MemoryStore,
-    pub(crate) receiver: Arc<Memory>,
+    pub(crate) receiver: Arc<MemorySink>,
 }
 
 impl World {

@@ -20,8 +20,8 @@ async fn files_after_their_metadata_are_delivered_as_they_arrive() {
     for name in [METADATA, "part-1.json.gz", "part-0.json.gz"] {
         scene.put(&drop, name).await;
         let answer = host.post(&scene.event(&drop, name)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
-        summaries.push(answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
+        summaries.push(answer.log);
     }
     let path = drop.path();
     let open = |rows| format!("`{path}` is open: {rows} of 40 rows");
@@ -51,7 +51,7 @@ async fn one_event_delivers_the_whole_drop() {
     for name in [METADATA, "part-1.json.gz"] {
         let drop = scene.drop(40, 2).await;
         let rows = scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         assert_eq!(host.post(&scene.event(&drop, name)).await.status, 200);
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
@@ -63,7 +63,7 @@ async fn many_events_of_a_drop_cause_one_delivery() {
     scene.set("BATCH_ROWS", "10");
     let (drop, host) = (scene.drop(200, 4).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let answers = join_all(events.iter().cycle().take(200).map(|event| host.trigger(event))).await;
     assert!(answers.iter().all(|answers| answers.len() == 1 && answers[0].status == 200));
@@ -80,7 +80,7 @@ async fn drops_of_several_tenants_at_once_are_kept_apart() {
     let mut scene = Scene::on_azurite().await;
     let other = TenantId(uuid::Uuid::new_v4());
     scene.set("TENANTS", &format!("{}, {other}", scene.tenant));
-    scene.keep_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
     let drops = [
         scene.drop(30, 1).await,
         scene
@@ -89,7 +89,7 @@ async fn drops_of_several_tenants_at_once_are_kept_apart() {
     ];
     let host = scene.host().await;
     for drop in &drops {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
     }
     let events = drops.iter().map(|drop| scene.event(drop, METADATA)).collect::<Vec<_>>();
     let answers = join_all(events.iter().map(|event| host.post(event))).await;
@@ -98,8 +98,8 @@ async fn drops_of_several_tenants_at_once_are_kept_apart() {
         let received = scene.receiver.received();
         assert_complete(&received, drop, &scene.rows_of(drop).await);
         let received = &received.drops[&drop.path()];
-        assert_eq!(received.tenant_id, drop.made.tenant.to_string());
-        assert_eq!(received.id, Some(drop.made.copy_activity_id.to_string()));
+        assert_eq!(received.tenant_id, drop.simulated.tenant.to_string());
+        assert_eq!(received.id, Some(drop.simulated.copy_activity_id.to_string()));
     }
 }
 
@@ -111,7 +111,7 @@ async fn a_container_may_be_a_drop() {
     let mut drop = scene.drop(10, 1).await;
     drop.path = DropPath::new(&scene.container, "");
     let (rows, host) = (scene.rows_of(&drop).await, scene.host().await);
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, "part-0.json.gz")).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
@@ -121,7 +121,7 @@ async fn a_repeated_event_of_a_completed_drop_changes_nothing() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let first = host.post(&scene.event(&drop, METADATA)).await;
     let requests = scene.receiver.received().requests;
     for name in drop.names() {
@@ -137,7 +137,7 @@ async fn an_overwritten_file_is_delivered_again_and_the_drop_completed_again() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 
@@ -148,7 +148,7 @@ async fn an_overwritten_file_is_delivered_again_and_the_drop_completed_again() {
     assert_eq!((of_file("part-0.json.gz"), of_file("part-1.json.gz")), (1, 2));
     let completed: Vec<_> = received.drops[&drop.path()].completed.iter().map(|c| (c.files, c.rows)).collect();
     assert_eq!(completed, [(2, 40), (2, 40)]);
-    assert_eq!(received.doubles, 0, "the ids of a new version differ");
+    assert_eq!(received.duplicates, 0, "the ids of a new version differ");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_file_may_have_any_name() {
     let rows = scene.rows_of(&drop).await;
     let name = "2026/a b/ü+&%41?#'.json.gz";
     scene.put(&drop, METADATA).await;
-    scene.write(&drop.path, name, std::fs::read(drop.made.drop.join("part-0.json.gz")).unwrap()).await;
+    scene.write(&drop.path, name, std::fs::read(drop.simulated.drop.join("part-0.json.gz")).unwrap()).await;
     assert_eq!(host.post(&scene.event(&drop, name)).await.status, 200);
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
@@ -172,7 +172,7 @@ async fn events_that_reach_two_instances_cause_one_delivery() {
     let drop = scene.drop(200, 4).await;
     let hosts = [scene.host().await, scene.host().await];
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let posts = (0..20).map(|number| hosts[number % 2].trigger(&events[number % events.len()]));
     let answers = join_all(posts).await;

@@ -25,7 +25,7 @@ async fn failure_of(scene: &Scene, drop: &SimulatedDrop) -> Failed {
     let host = scene.host().await;
     for name in drop.names().iter().cycle().take(2 * drop.names().len()) {
         let answer = host.post(&scene.event(drop, name)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
     }
     let received = scene.receiver.received();
     assert_eq!(received.requests, 1, "a failure is reported once");
@@ -39,11 +39,11 @@ async fn transient_failures_of_the_api_are_retried() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.api.behave_for(1, Behaviour::Throttling { retry_after: "0".into() });
-    scene.api.behave_for(1, Behaviour::Wrong { status: 500, body: "<html>".into() });
-    scene.api.behave_for(1, Behaviour::Down);
-    scene.api.behave_for(1, Behaviour::Slow(Duration::from_millis(100)));
+    scene.upload(&drop).await;
+    scene.api.answer_next(1, Behaviour::Throttled { retry_after: "0".into() });
+    scene.api.answer_next(1, Behaviour::Status { status: 500, body: "<html>".into() });
+    scene.api.answer_next(1, Behaviour::Disconnect);
+    scene.api.answer_next(1, Behaviour::Slow(Duration::from_millis(100)));
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_eq!(scene.api.requests(), 4);
     assert_complete(&scene.receiver.received(), &drop, &rows);
@@ -53,13 +53,13 @@ async fn transient_failures_of_the_api_are_retried() {
 async fn a_drop_is_set_aside_if_the_api_rejects_the_request_for_its_keys() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
-    scene.api.behave(Behaviour::Wrong { status: 400, body: r#"{"error":{"code":"BadRequest"}}"#.into() });
+    scene.upload(&drop).await;
+    scene.api.answer_always(Behaviour::Status { status: 400, body: r#"{"error":{"code":"BadRequest"}}"#.into() });
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("no-key", None), "{}", failed.message);
-    let requests = scene.api.asked();
+    let requests = scene.api.key_requests();
     assert_eq!(requests.len(), 1, "a rejected request is not retried");
-    assert_eq!(requests[0].request_id, drop.made.copy_activity_id.to_string());
+    assert_eq!(requests[0].request_id, drop.simulated.copy_activity_id.to_string());
     assert_eq!(requests[0].scope_id, scene.tenant.to_string());
 }
 
@@ -67,7 +67,7 @@ async fn a_drop_is_set_aside_if_the_api_rejects_the_request_for_its_keys() {
 async fn a_drop_without_a_private_key_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("no-key", None), "{}", failed.message);
@@ -78,8 +78,8 @@ async fn a_drop_without_a_private_key_is_set_aside() {
 async fn a_drop_is_set_aside_if_its_keys_are_wrapped_for_another_private_key() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
-    scene.lay(&drop).await;
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("wrong-key", None), "{}", failed.message);
 }
@@ -88,9 +88,9 @@ async fn a_drop_is_set_aside_if_its_keys_are_wrapped_for_another_private_key() {
 async fn a_drop_is_set_aside_if_it_gets_the_keys_of_another_drop() {
     let scene = Scene::on_azurite().await;
     let (drop, other) = (scene.drop(10, 1).await, scene.drop(10, 1).await);
-    scene.lay(&drop).await;
-    let keys = serde_json::from_slice(&fs::read(&other.made.decryption_keys).unwrap()).unwrap();
-    scene.api.hold(&drop.made.copy_activity_id.to_string(), scene.tenant.0, keys);
+    scene.upload(&drop).await;
+    let keys = serde_json::from_slice(&fs::read(&other.simulated.decryption_keys).unwrap()).unwrap();
+    scene.api.add_keys(&drop.simulated.copy_activity_id.to_string(), scene.tenant.0, keys);
     let failed = failure_of(&scene, &drop).await;
     assert_eq!(
         (failed.reason.as_str(), failed.file.as_deref()),
@@ -105,7 +105,7 @@ async fn a_drop_with_invalid_metadata_is_set_aside_until_the_metadata_is_overwri
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.write(&drop.path, METADATA, "{\"TenantId\": \"cut sho").await;
     let failed = failure_of(&scene, &drop).await;
     assert_eq!((failed.reason.as_str(), failed.file), ("metadata", None), "{}", failed.message);
@@ -124,8 +124,8 @@ async fn a_damaged_file_does_not_stop_the_files_after_it() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(30, 3).await, scene.host().await);
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    let file = fs::read(drop.made.drop.join("part-1.json.gz")).unwrap();
+    scene.upload(&drop).await;
+    let file = fs::read(drop.simulated.drop.join("part-1.json.gz")).unwrap();
     scene.write(&drop.path, "part-1.json.gz", file[..file.len() - 9].to_vec()).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
 
@@ -149,8 +149,8 @@ async fn a_drop_with_a_wrong_row_count_is_completed_when_its_metadata_is_correct
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    let metadata = fs::read_to_string(drop.made.drop.join(METADATA)).unwrap();
+    scene.upload(&drop).await;
+    let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
     let wrong = metadata.replace("\"NumberOfRowsExtracted\":40", "\"NumberOfRowsExtracted\":39");
     assert_ne!(wrong, metadata);
     scene.write(&drop.path, METADATA, wrong).await;
@@ -164,7 +164,7 @@ async fn a_drop_with_a_wrong_row_count_is_completed_when_its_metadata_is_correct
     let received = scene.receiver.received();
     assert_eq!(received.rows(&drop.path()), rows);
     assert_eq!(received.drops[&drop.path()].completed.len(), 1);
-    assert_eq!(received.taken, before.taken + 1, "no row is sent twice");
+    assert_eq!(received.accepted, before.accepted + 1, "no row is sent twice");
 }
 
 #[tokio::test]
@@ -172,11 +172,11 @@ async fn an_extra_file_sets_a_completed_drop_aside() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 
-    let extra = fs::read(drop.made.drop.join("part-0.json.gz")).unwrap();
+    let extra = fs::read(drop.simulated.drop.join("part-0.json.gz")).unwrap();
     scene.write(&drop.path, "part-1.json.gz", extra).await;
     assert_eq!(host.post(&scene.event(&drop, "part-1.json.gz")).await.status, 200);
     let received = scene.receiver.received();

@@ -43,9 +43,9 @@ async fn the_ledger_holds_positions_and_no_secrets() {
     let (drop, damaged, host) = (scene.drop(20, 2).await, scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
     scene.rows_of(&damaged).await;
-    scene.lay(&drop).await;
-    scene.lay(&damaged).await;
-    let mut truncated = std::fs::read(damaged.made.drop.join("part-0.json.gz")).unwrap();
+    scene.upload(&drop).await;
+    scene.upload(&damaged).await;
+    let mut truncated = std::fs::read(damaged.simulated.drop.join("part-0.json.gz")).unwrap();
     truncated.truncate(truncated.len() - 9);
     scene.write(&damaged.path, "part-0.json.gz", truncated).await;
     for drop in [&drop, &damaged] {
@@ -71,8 +71,8 @@ async fn the_ledger_holds_positions_and_no_secrets() {
 async fn concurrent_events_report_a_failed_drop_once() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(20, 4).await, scene.host().await);
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
-    scene.lay(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let answers = join_all(events.iter().cycle().take(40).map(|event| host.trigger(event))).await;
     assert!(answers.iter().all(|answers| answers.last().is_some_and(|answer| answer.status == 200)), "{answers:?}");
@@ -86,17 +86,17 @@ async fn a_restarted_handler_requests_the_keys_of_an_interrupted_run_again() {
     let scene = Scene::on_azurite().await;
     let (drop, mut host) = (scene.drop(20, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.api.behave(Behaviour::Down);
-    let (connection, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { connection.post_in_vain(&event).await });
+    scene.upload(&drop).await;
+    scene.api.answer_always(Behaviour::Disconnect);
+    let (connection, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { connection.try_post(&event).await });
     while scene.api.requests() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
     // The instance is killed while it waits for the API.
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None, "a killed handler does not answer");
-    scene.api.behave(Behaviour::Well);
+    scene.api.answer_always(Behaviour::Normal);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);

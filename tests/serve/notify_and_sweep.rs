@@ -20,7 +20,7 @@ async fn a_pipeline_may_announce_a_drop_itself() {
         let post = if is_wrapped { http_trigger(&notification.to_string()) } else { notification };
         let notify = async || host.forward(Method::POST, "/api/notify", &post).await;
         assert_eq!(notify().await.0, 404, "the drop does not exist yet");
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         let (status, answer) = notify().await;
         assert_eq!((status, &answer["path"]), (202, &Value::from(drop.path())));
         assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
@@ -31,7 +31,7 @@ async fn a_pipeline_may_announce_a_drop_itself() {
 async fn a_notification_of_a_path_that_is_not_a_drop_is_rejected() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let path = drop.path();
     let state = &scene.settings["STATE_CONTAINER"];
     for (path, status) in [
@@ -57,13 +57,13 @@ async fn a_sweep_delivers_drops_without_events() {
     let drops = [scene.drop(10, 1).await, scene.drop(10, 2).await];
     let half = scene.drop(10, 2).await;
     for drop in &drops {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
     }
     scene.put(&half, METADATA).await;
     scene.put(&half, "part-0.json.gz").await;
     let answer = host.post(&timer_trigger()).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.said.starts_with("swept 3 drops: 2 completed, 1 open"), "{}", answer.said);
+    assert!(answer.log.starts_with("swept 3 drops: 2 completed, 1 open"), "{}", answer.log);
     let received = scene.receiver.received();
     for drop in &drops {
         assert_complete(&received, drop, &scene.rows_of(drop).await);
@@ -87,11 +87,11 @@ async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
         ..SimulateOptions::default()
     };
     let drop = scene.drop_like(of_unknown_tenant).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let host = scene.host().await;
     for _ in 0..3 {
         let answer = host.post(&timer_trigger()).await;
-        assert!(answer.said.ends_with("1 refused, 0 will be retried"), "{}", answer.said);
+        assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
     }
     let log = host.stop();
     let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));

@@ -45,10 +45,10 @@ async fn the_payload_of_every_trigger_is_understood() {
     for (name, payload) in payloads {
         let drop = scene.drop(3, 1).await;
         let rows = scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         let answer = host.post(&payload(&scene.url(&drop, METADATA))).await;
-        assert_eq!(answer.status, 200, "{name}: {}", answer.said);
-        assert!(scene.receiver.received().drops.contains_key(&drop.path()), "{name}: {}", answer.said);
+        assert_eq!(answer.status, 200, "{name}: {}", answer.log);
+        assert!(scene.receiver.received().drops.contains_key(&drop.path()), "{name}: {}", answer.log);
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
 }
@@ -60,7 +60,7 @@ async fn a_large_blob_in_a_payload_takes_no_memory() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
     let payload = blob_trigger_with_content(&scene.url(&drop, METADATA), b"here").to_string();
     let (head, tail) = payload.split_once("aGVyZQ==").unwrap();
@@ -105,7 +105,7 @@ async fn no_payload_brings_the_handler_down() {
     ];
     for (name, payload, status) in payloads {
         let answer = host.post_bytes(payload).await;
-        assert_eq!(answer.status, status, "{name}: {}", answer.said);
+        assert_eq!(answer.status, status, "{name}: {}", answer.log);
         assert!(host.is_alive().await, "after {name}");
     }
     assert!(host.peak_memory() < 64 << 10);
@@ -125,8 +125,8 @@ async fn every_response_is_an_object() {
         (Method::POST, "/%ff"),
         (Method::DELETE, "/"),
     ] {
-        let answer = host.ask(method.clone(), path).await;
-        assert!(!answer.said.is_empty(), "{method} {path}: {}", answer.status);
+        let answer = host.request(method.clone(), path).await;
+        assert!(!answer.log.is_empty(), "{method} {path}: {}", answer.status);
     }
 }
 
@@ -134,8 +134,8 @@ async fn every_response_is_an_object() {
 async fn a_function_may_have_any_name() {
     let scene = Scene::in_a_folder().await;
     let host = scene.host().await;
-    let answer = host.ask(Method::POST, "/Renamed-Function_2").await;
-    assert!(answer.said.contains("Renamed-Function_2"), "{answer:?}");
+    let answer = host.request(Method::POST, "/Renamed-Function_2").await;
+    assert!(answer.log.contains("Renamed-Function_2"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -158,11 +158,11 @@ async fn work_continues_if_the_host_closes_the_connection() {
     scene.set("IN_FLIGHT", "1");
     let (drop, host) = (scene.drop(50, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(50)));
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
-    scene.wait_for(|received| received.taken > 0).await;
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(50)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    scene.wait_for(|received| received.accepted > 0).await;
     posted.abort();
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
 }

@@ -8,7 +8,7 @@ use std::{
 use testkit::receiver::Answer;
 
 use crate::support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     host::Settings,
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
@@ -19,17 +19,17 @@ async fn a_handler_that_is_killed_loses_no_row() {
     scene.set("BATCH_ROWS", "100");
     let (drop, mut host) = (scene.drop(20_000, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(30)));
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
-    let before = scene.wait_for(|received| received.taken > 50).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(30)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    let before = scene.wait_for(|received| received.accepted > 50).await;
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);
     assert!(!has_ended(&before, &drop));
 
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
@@ -43,15 +43,15 @@ async fn work_unfinished_at_the_deadline_is_retried() {
     scene.set("IN_FLIGHT", "1");
     let (drop, host) = (scene.drop(100, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(200)));
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(200)));
     let start = Instant::now();
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
-    assert!(answer.said.contains("DEADLINE"), "{}", answer.said);
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    assert!(answer.log.contains("DEADLINE"), "{}", answer.log);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     let received = scene.receiver.received();
@@ -74,7 +74,7 @@ async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
         ("FILE_LAYOUT", "zip".into()),
     ];
     let settings: Settings = settings.map(|(name, value)| (name.into(), value)).into();
-    let ended = end_of(vivadrop().arg("serve").envs(&settings)).await;
+    let ended = output_of(vivadrop().arg("serve").envs(&settings)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for name in [
         "DropStorage",
@@ -99,7 +99,7 @@ async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
 
 #[tokio::test]
 async fn missing_settings_are_reported() {
-    let ended = end_of(vivadrop().arg("serve")).await;
+    let ended = output_of(vivadrop().arg("serve")).await;
     assert_eq!(ended.code, Some(2));
     for name in ["FUNCTIONS_CUSTOMHANDLER_PORT", "DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"] {
         assert!(ended.stderr.contains(&format!("{name} is not set")), "{name}: {}", ended.stderr);
@@ -111,7 +111,8 @@ async fn a_port_in_use_is_an_error() {
     let scene = Scene::in_a_folder().await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let ended = end_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
+    let ended =
+        output_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&port), "{}", ended.stderr);
 }
@@ -120,7 +121,7 @@ async fn a_port_in_use_is_an_error() {
 async fn an_idle_handler_stops_at_once() {
     let scene = Scene::in_a_folder().await;
     let mut host = scene.host().await;
-    host.tell_to_stop();
+    host.terminate();
     assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));
 }
 
@@ -131,12 +132,12 @@ async fn a_stopping_handler_finishes_running_work() {
     scene.set("IN_FLIGHT", "1");
     let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(100)));
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
-    scene.wait_for(|received| received.taken > 0).await;
-    host.tell_to_stop();
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    scene.wait_for(|received| received.accepted > 0).await;
+    host.terminate();
     assert_eq!(posted.await.unwrap().unwrap().status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
     assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));

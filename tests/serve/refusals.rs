@@ -23,7 +23,7 @@ async fn a_drop_of_another_tenant_is_refused() {
     let mut scene = Scene::on_azurite().await;
     let (other_tenant, unknown_tenant) = (TenantId(uuid::Uuid::new_v4()), TenantId(uuid::Uuid::new_v4()));
     scene.set("TENANTS", &format!("{},{other_tenant}", scene.tenant));
-    scene.keep_private_key(other_tenant, &vectors::case("encrypted-ctr").private_key());
+    scene.add_private_key(other_tenant, &vectors::case("encrypted-ctr").private_key());
     let host = scene.host().await;
 
     let of = |tenant| SimulateOptions { users: 5, weeks: 1, tenant: Some(tenant), ..SimulateOptions::default() };
@@ -36,11 +36,11 @@ async fn a_drop_of_another_tenant_is_refused() {
     nowhere.path = DropPath::new(&scene.container, "run/VivaInsights");
 
     for drop in [&unknown, &spoofed, &inside, &nowhere] {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
         for name in drop.names() {
             let answer = host.post(&scene.event(drop, &name)).await;
             assert_eq!(answer.status, 200);
-            assert!(answer.said.starts_with("refused"), "{}", answer.said);
+            assert!(answer.log.starts_with("refused"), "{}", answer.log);
         }
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
@@ -52,7 +52,7 @@ async fn a_url_outside_the_watched_container_is_refused() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let ours = scene.url(&drop, METADATA);
     let (start, blob) = ours.split_at(ours.find(&scene.container).unwrap());
     let in_container = &blob[scene.container.len()..];
@@ -84,7 +84,7 @@ async fn a_url_outside_the_watched_container_is_refused() {
         for event in [blob_trigger(url, 1), event_grid_trigger(&cloud_event(url, "PutBlob"))] {
             let answer = host.post(&event).await;
             assert_eq!(answer.status, 200, "{url}");
-            assert!(answer.said.starts_with("refused"), "{url}: {}", answer.said);
+            assert!(answer.log.starts_with("refused"), "{url}: {}", answer.log);
         }
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
@@ -101,11 +101,11 @@ async fn events_of_the_state_container_are_ignored_silently() {
     let state = &scene.settings["STATE_CONTAINER"];
     for name in [format!("drops/{}/drop.json", drop.path()), METADATA.into(), format!("{}/{METADATA}", scene.tenant)] {
         let path = DropPath::new(state, "");
-        scene.write(&path, &name, std::fs::read(drop.made.drop.join(METADATA)).unwrap()).await;
+        scene.write(&path, &name, std::fs::read(drop.simulated.drop.join(METADATA)).unwrap()).await;
         let url = scene.address_of(&path.blob(&name));
         for event in [blob_trigger(&url, 1), event_grid_trigger(&cloud_event(&url, "PutBlob"))] {
             let answer = host.post(&event).await;
-            assert_eq!((answer.status, &*answer.said), (200, "nothing to do"));
+            assert_eq!((answer.status, &*answer.log), (200, "nothing to do"));
         }
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
@@ -118,7 +118,7 @@ async fn other_blobs_in_and_around_a_drop_are_ignored() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     for name in ["_SUCCESS", "_temporary/0/part-1.json.gz", ".part-0.json.gz.crc", "metadata/UserMetadata/x.json"] {
         scene.write(&drop.path, name, "not a row").await;
     }

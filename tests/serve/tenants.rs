@@ -14,7 +14,7 @@ use crate::support::{
 async fn a_tenant_may_have_its_own_webhook_secret_columns_and_limits() {
     let mut scene = Scene::on_azurite().await;
     let other = TenantId(uuid::Uuid::new_v4());
-    scene.keep_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
     let receiver = Receiver::start(Options::default()).await.unwrap();
     let own = json!({
         "DELIVER_TO": receiver.url().as_str(),
@@ -30,9 +30,9 @@ async fn a_tenant_may_have_its_own_webhook_secret_columns_and_limits() {
     let (common, own) = (scene.drop(30, 1).await, scene.drop_like(options).await);
     let host = scene.host().await;
     for drop in [&common, &own] {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
         let answer = host.post(&scene.event(drop, METADATA)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
     }
 
     assert_complete(&scene.receiver.received(), &common, &scene.rows_of(&common).await);
@@ -55,7 +55,7 @@ async fn a_tenant_without_its_own_destination_uses_the_common_one() {
     let mut scene = Scene::on_azurite().await;
     scene.set("TENANTS", &json!({scene.tenant.to_string(): {"IN_FLIGHT": 1}}).to_string());
     let (drop, host) = (scene.drop(30, 1).await, scene.host().await);
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &scene.rows_of(&drop).await);
 }

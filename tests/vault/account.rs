@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{
     azurite::Azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
@@ -62,12 +62,13 @@ impl IdentityScene {
         names.sort_by_key(|name| name == METADATA);
         for name in names {
             let path = utf8_percent_encode(&drop.path.blob(&name).name, BLOB_NAME).to_string();
-            self.request(Method::PUT, &format!("datasets/{path}"), fs::read(drop.made.drop.join(&name)).unwrap()).await;
+            self.request(Method::PUT, &format!("datasets/{path}"), fs::read(drop.simulated.drop.join(&name)).unwrap())
+                .await;
         }
     }
 
-    async fn deliver(&self, drop: &SimulatedDrop) -> Ended {
-        let ended = end_of(vivadrop().arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
+    async fn deliver(&self, drop: &SimulatedDrop) -> CommandOutput {
+        let ended = output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         self.scene.secrets.check(&ended.stdout);
         ended
@@ -86,7 +87,7 @@ async fn a_drop_is_delivered_with_a_managed_identity_including_leases_and_ledger
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         assert_complete(&partner.scene.receiver.received(), &drop, &rows);
     }
-    assert_eq!(partner.entra.asked(), ["managed"; 2], "one token per run");
+    assert_eq!(partner.entra.token_requests(), ["managed"; 2], "one token per run");
     let ledger = partner.request(Method::GET, "vivadrop-state?restype=container&comp=list", Vec::new()).await;
     assert!(ledger.contains("drop.json") && ledger.contains("part-0.json.gz.json"), "{ledger}");
 }
@@ -103,9 +104,9 @@ async fn an_event_is_processed_with_the_user_assigned_identity_of_the_setting() 
     let path = utf8_percent_encode(&drop.path.blob(METADATA).name, BLOB_NAME).to_string();
     let url = format!("{}/datasets/{path}", partner.azurite.blob_endpoint());
     let response = host.post(&crate::support::host_payloads::blob_trigger(&url, 1)).await;
-    assert_eq!(response.status, 200, "{}", response.said);
+    assert_eq!(response.status, 200, "{}", response.log);
     assert_complete(&partner.scene.receiver.received(), &drop, &rows);
-    assert_eq!(partner.entra.asked(), [format!("managed {identity}")]);
+    assert_eq!(partner.entra.token_requests(), [format!("managed {identity}")]);
 }
 
 #[tokio::test]
@@ -127,7 +128,11 @@ async fn rows_are_delivered_to_a_queue_of_the_account_with_the_same_identity() {
     let delivered: usize = messages.iter().filter_map(|message| message["data"]["rows"].as_array()).map(Vec::len).sum();
     assert_eq!(delivered, rows.len());
     assert_eq!(messages.last().unwrap()["type"], "viva.insights.drop.completed");
-    assert!(partner.entra.asked().iter().all(|asked| asked == "managed"), "{:?}", partner.entra.asked());
+    assert!(
+        partner.entra.token_requests().iter().all(|asked| asked == "managed"),
+        "{:?}",
+        partner.entra.token_requests()
+    );
 }
 
 #[tokio::test]

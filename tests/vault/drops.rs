@@ -6,7 +6,7 @@ use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
 use vivadrop::simulate::SimulateOptions;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     host::Settings,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
@@ -41,16 +41,16 @@ impl VaultScene {
     }
 
     /// Uploads a drop, and delivers it.
-    async fn deliver(&self) -> (SimulatedDrop, Ended) {
+    async fn deliver(&self) -> (SimulatedDrop, CommandOutput) {
         let drop = self.scene.drop(20, 2).await;
-        self.scene.lay(&drop).await;
+        self.scene.upload(&drop).await;
         let ended = self.deliver_again(&drop).await;
         (drop, ended)
     }
 
-    async fn deliver_again(&self, drop: &SimulatedDrop) -> Ended {
+    async fn deliver_again(&self, drop: &SimulatedDrop) -> CommandOutput {
         let mut command = vivadrop();
-        let ended = end_of(command.arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
+        let ended = output_of(command.arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         self.scene.secrets.check(&ended.stdout);
         ended
@@ -68,16 +68,16 @@ impl VaultScene {
 async fn an_app_with_a_client_secret_delivers_with_one_request_to_the_vault_per_key() {
     let partner = VaultScene::with(Entra::with_secret).await;
     partner.delivers_all().await;
-    assert_eq!(partner.entra.asked(), ["secret"]);
+    assert_eq!(partner.entra.token_requests(), ["secret"]);
     let request = format!("POST /keys/{}//decrypt RSA-OAEP", partner.scene.tenant);
-    assert_eq!(partner.vault.asked(), [request.as_str(); 2]);
+    assert_eq!(partner.vault.requests(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
 async fn an_app_with_a_managed_identity_delivers() {
     let partner = VaultScene::with(Entra::with_managed_identity).await;
     partner.delivers_all().await;
-    assert_eq!(partner.entra.asked(), ["managed"]);
+    assert_eq!(partner.entra.token_requests(), ["managed"]);
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn an_app_with_a_user_assigned_identity_delivers() {
     let identity = partner.entra.user_assigned();
     partner.scene.set("AZURE_CLIENT_ID", &identity);
     partner.delivers_all().await;
-    assert_eq!(partner.entra.asked(), [format!("managed {identity}")]);
+    assert_eq!(partner.entra.token_requests(), [format!("managed {identity}")]);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_drop_from_before_a_rotation_is_decrypted_with_the_previous_version() 
     let newer = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
     let newest = partner.vault.import(partner.scene.tenant, newer);
     partner.delivers_all().await;
-    let requests = partner.vault.asked();
+    let requests = partner.vault.requests();
     let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
     let by_name = format!("{newest}/decrypt");
     assert!(requests.contains(&earlier) && !requests.iter().any(|request| request.contains(&by_name)), "{requests:?}");
@@ -125,41 +125,41 @@ async fn the_public_key_version_of_the_metadata_also_applies_to_keys_from_the_ap
     let partner = VaultScene::with(Entra::with_secret).await;
     partner.vault.import(partner.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
     let drop = partner.scene.drop(20, 2).await;
-    let path = drop.made.drop.join(METADATA);
+    let path = drop.simulated.drop.join(METADATA);
     let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     metadata["PublicKeyVersion"] = partner.version.as_str().into();
     fs::write(path, metadata.to_string()).unwrap();
-    partner.scene.lay(&drop).await;
+    partner.scene.upload(&drop).await;
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
     let request = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
-    assert_eq!(partner.vault.asked(), [request.as_str(); 2]);
+    assert_eq!(partner.vault.requests(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
 async fn the_public_key_version_of_the_metadata_applies_to_keys_in_the_metadata() {
     let partner = VaultScene::with(Entra::with_secret).await;
     let drop = partner.scene.drop_like(SimulateOptions { users: 10, weeks: 1, ..SimulateOptions::default() }).await;
-    let metadata = fs::read_to_string(drop.made.drop.join(METADATA)).unwrap();
+    let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
     let mut metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let response = fs::read_to_string(&drop.made.decryption_keys).unwrap();
+    let response = fs::read_to_string(&drop.simulated.decryption_keys).unwrap();
     let response: serde_json::Value = serde_json::from_str(&response).unwrap();
     metadata["DecryptionKeyDetails"] = response["DecryptionKeys"].clone();
     metadata["PublicKeyVersion"] = partner.version.as_str().into();
-    fs::write(drop.made.drop.join(METADATA), metadata.to_string()).unwrap();
-    partner.scene.lay(&drop).await;
+    fs::write(drop.simulated.drop.join(METADATA), metadata.to_string()).unwrap();
+    partner.scene.upload(&drop).await;
 
     let ended = partner.deliver_again(&drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let requests = partner.vault.asked();
+    let requests = partner.vault.requests();
     assert!(requests.iter().all(|request| request.contains(&format!("/{}/decrypt", partner.version))), "{requests:?}");
 }
 
 #[tokio::test]
 async fn a_missing_role_sets_the_drop_aside_and_the_log_names_the_role() {
     let partner = VaultScene::with(Entra::with_managed_identity).await;
-    partner.vault.answer_always(Behaviour::Denying("ForbiddenByRbac"));
+    partner.vault.answer_always(Behaviour::Denied("ForbiddenByRbac"));
     let drop = partner.scene.drop(10, 1).await;
-    partner.scene.lay(&drop).await;
+    partner.scene.upload(&drop).await;
     let host = partner.scene.host().await;
     let responses = host.trigger(&partner.scene.event(&drop, METADATA)).await;
     assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
@@ -176,9 +176,9 @@ async fn a_missing_role_sets_the_drop_aside_and_the_log_names_the_role() {
 #[tokio::test]
 async fn a_throttling_vault_only_delays_the_drop() {
     let partner = VaultScene::with(Entra::with_secret).await;
-    partner.vault.answer_next([Behaviour::Throttling(1), Behaviour::Failing(503)]);
+    partner.vault.script([Behaviour::Throttled(1), Behaviour::Status(503)]);
     partner.delivers_all().await;
-    assert_eq!(partner.vault.asked().len(), 4);
+    assert_eq!(partner.vault.requests().len(), 4);
 }
 
 #[tokio::test]
@@ -191,14 +191,14 @@ async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_delivers_once_it
     assert!(ended.stderr.contains("AADSTS7000215): renew AZURE_CLIENT_SECRET"), "{}", ended.stderr);
     let host = partner.scene.host().await;
     let response = host.post(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(response.status, 500, "{}", response.said);
+    assert_eq!(response.status, 500, "{}", response.log);
     let names_fix =
         |line: &&serde_json::Value| line["level"] == "ERROR" && line.to_string().contains("renew AZURE_CLIENT_SECRET");
     assert_eq!(host.stop().iter().filter(names_fix).count(), 1);
     assert_eq!(partner.scene.receiver.received().requests, 0, "the drop is not set aside");
 
     partner.scene.set("AZURE_CLIENT_SECRET", &right);
-    let swept = end_of(vivadrop().arg("sweep").envs(&partner.scene.settings)).await;
+    let swept = output_of(vivadrop().arg("sweep").envs(&partner.scene.settings)).await;
     assert_eq!(swept.code, Some(0), "{}", swept.stderr);
     assert_complete(&partner.scene.receiver.received(), &drop, &partner.scene.rows_of(&drop).await);
 }
@@ -207,18 +207,18 @@ async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_delivers_once_it
 async fn a_vault_or_token_service_that_does_not_answer_is_retried() {
     let mut partner = VaultScene::with(Entra::with_secret).await;
     // Longer than the retry budget, so that the client gives up at once.
-    partner.vault.answer_always(Behaviour::Throttling(300));
+    partner.vault.answer_always(Behaviour::Throttled(300));
     let (drop, ended) = partner.deliver().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let origin = partner.vault.url().as_str().trim_end_matches('/').to_owned();
     assert!(ended.stderr.contains(&format!("the vault `{origin}` did not answer")), "{}", ended.stderr);
 
-    partner.vault.answer_always(Behaviour::Well);
+    partner.vault.answer_always(Behaviour::Normal);
     partner.scene.set("DEADLINE", "3s");
     partner.entra.fail(Some(503));
     let host = partner.scene.host().await;
     let response = host.post(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(response.status, 500, "{}", response.said);
+    assert_eq!(response.status, 500, "{}", response.log);
     partner.entra.fail(None);
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
 }

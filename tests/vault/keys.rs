@@ -140,7 +140,7 @@ async fn an_error_response_says_how_to_fix_it() {
         ("ForbiddenByConnection", "a private endpoint"),
         ("KeyNotYetValid", "is outside its dates"),
     ] {
-        scene.stub.answer_next([Behaviour::Denying(inner)]);
+        scene.stub.script([Behaviour::Denied(inner)]);
         let text = scene.no_key().await;
         assert!(text.contains(fix) && text.contains(&format!("HTTP 403, {inner}")), "{text}");
         assert!(text.contains(scene.stub.url().as_str().trim_end_matches('/')), "{text}");
@@ -164,16 +164,16 @@ async fn a_missing_key_says_how_to_create_one() {
 #[tokio::test]
 async fn throttling_and_transient_failures_are_retried() {
     let (scene, _) = VaultScene::with_key().await;
-    scene.stub.answer_next([Behaviour::Throttling(1), Behaviour::Failing(503), Behaviour::Failing(500)]);
+    scene.stub.script([Behaviour::Throttled(1), Behaviour::Status(503), Behaviour::Status(500)]);
     assert_eq!(scene.decrypt(None).await.unwrap().unwrap(), b"an AES key");
-    assert_eq!(scene.stub.asked().len(), 4);
+    assert_eq!(scene.stub.requests().len(), 4);
 }
 
 #[tokio::test]
 async fn a_vault_that_does_not_answer_is_unavailable() {
     let (mut scene, _) = VaultScene::with_key().await;
     let is_unavailable = |result| matches!(result, Err(KeyError::Unavailable { .. }));
-    scene.stub.answer_always(Behaviour::Throttling(60));
+    scene.stub.answer_always(Behaviour::Throttled(60));
     assert!(is_unavailable(scene.decrypt(None).await));
     scene.stub.stop().await;
     assert!(is_unavailable(scene.decrypt(None).await));
@@ -216,7 +216,7 @@ async fn a_listing_of_several_pages_has_the_key_of_every_tenant() {
 #[tokio::test]
 async fn creating_a_key_needs_the_role_crypto_officer() {
     let scene = empty().await;
-    scene.stub.answer_always(Behaviour::Denying("ForbiddenByRbac"));
+    scene.stub.answer_always(Behaviour::Denied("ForbiddenByRbac"));
     let denied = scene.vault.create(scene.tenant, EXPIRES).await;
     let Err(KeyError::NoKey(text)) = denied else { panic!("{denied:?}") };
     assert!(text.contains("the role Key Vault Crypto Officer"), "{text}");

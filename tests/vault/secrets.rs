@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{Scene, SimulatedDrop, assert_complete},
     vault::{Behaviour, KeyVault},
@@ -21,18 +21,18 @@ impl SecretScene {
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
-        vault.keep_secret("hook", scene.receiver.secret().expose_secret());
+        vault.add_secret("hook", scene.receiver.secret().expose_secret());
         scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hook)", vault.url()));
         scene.set("DELIVERY_PATIENCE", "2s");
         scene.settings.extend(entra.with_managed_identity());
         let drop = scene.drop(20, 2).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         Self { scene, vault, drop, _entra: entra }
     }
 
-    async fn deliver(&self) -> Ended {
+    async fn deliver(&self) -> CommandOutput {
         let mut command = vivadrop();
-        let ended = end_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
+        let ended = output_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         ended
     }
@@ -47,9 +47,9 @@ impl SecretScene {
 #[tokio::test]
 async fn the_secret_is_read_once_per_run_and_signs_every_message() {
     let partner = SecretScene::new().await;
-    partner.vault.answer_next([Behaviour::Throttling(0), Behaviour::Failing(503)]);
+    partner.vault.script([Behaviour::Throttled(0), Behaviour::Status(503)]);
     partner.delivers_all().await;
-    assert_eq!(partner.vault.asked(), ["GET /secrets/hook/"; 3]);
+    assert_eq!(partner.vault.requests(), ["GET /secrets/hook/"; 3]);
 }
 
 #[tokio::test]
@@ -64,15 +64,15 @@ async fn an_unreadable_secret_sets_nothing_aside() {
         assert_eq!(partner.scene.receiver.received().requests, 0);
     };
     let secret = "the secret `hook` in the vault `https://localhost:";
-    partner.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
+    partner.vault.script([Behaviour::Denied("ForbiddenByRbac")]);
     fails(&[secret, "grant the app's identity the role Key Vault Secrets User"]).await;
-    partner.vault.keep_secret("hook", "hunter2");
+    partner.vault.add_secret("hook", "hunter2");
     fails(&[secret, "is not usable: expected whsec_"]).await;
-    partner.vault.keep_secret("hook", partner.scene.receiver.secret().expose_secret());
+    partner.vault.add_secret("hook", partner.scene.receiver.secret().expose_secret());
     partner.delivers_all().await;
     partner.scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", partner.vault.url()));
     let other = partner.scene.drop(20, 2).await;
-    partner.scene.lay(&other).await;
+    partner.scene.upload(&other).await;
     partner.drop = other;
     let ended = partner.deliver().await;
     assert_eq!(ended.code, Some(1));

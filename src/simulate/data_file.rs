@@ -1,7 +1,7 @@
-//! Encodes a data file: gzip and AES, in the order of its layout.
+//! Writes a data file: gzip and AES, in the order of its layout.
 //!
-//! What needs no other block is done by [`Piece::of`], on any thread; the rest is a stack of writers, the lowest of which
-//! is the file. Knows nothing of rows.
+//! [`Piece::encode`] does the part that does not depend on other pieces, on any thread. The rest is a stack of writers on
+//! top of the file.
 
 use std::{
     fs::File,
@@ -13,22 +13,22 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::{
     Cipher, LayoutName,
-    encrypt::Seal,
+    encrypt::Encryptor,
     gzip::{self, Summary},
 };
 use crate::keys::AesKey;
 
-/// Some text of a data file, encoded as far as it can be by itself.
+/// A piece of text, encoded as far as that is independent of other pieces.
 pub(super) struct Piece {
     bytes: Vec<u8>,
-    /// There when `bytes` are deflated.
+    /// The summary of the text, if `bytes` are compressed.
     summary: Option<Summary>,
 }
 
 impl Piece {
-    pub(super) fn of(text: Vec<u8>, layout: LayoutName) -> io::Result<Self> {
+    pub(super) fn encode(text: Vec<u8>, layout: LayoutName) -> io::Result<Self> {
         if layout == LayoutName::EncryptedGzip {
-            let (bytes, summary) = gzip::deflated(&text)?;
+            let (bytes, summary) = gzip::deflate(&text)?;
             return Ok(Self { bytes, summary: Some(summary) });
         }
         Ok(Self { bytes: text, summary: None })
@@ -36,27 +36,27 @@ impl Piece {
 }
 
 /// A data file that is being written.
-pub(super) struct Packed {
+pub(super) struct DataFile {
     file: File,
     top: Box<dyn Layer>,
-    /// There when the pieces are deflated.
+    /// The summary of the text so far, if the pieces are compressed.
     member: Option<Summary>,
 }
 
-impl Packed {
-    /// Begins a new file; nothing is overwritten.
+impl DataFile {
+    /// Creates the file. Fails if it exists.
     pub(super) fn create(path: &Path, layout: LayoutName, cipher: Cipher, key: &AesKey) -> io::Result<Self> {
         let file = File::create_new(path)?;
         let below: Box<dyn Layer> = Box::new(file.try_clone()?);
         let below = match layout {
-            // Ciphertext does not get smaller: every level would store it.
+            // Ciphertext cannot be compressed, so that every level would store it.
             LayoutName::GzipEncrypted => Box::new(GzEncoder::new(below, Compression::none())),
             LayoutName::EncryptedGzip | LayoutName::Encrypted | LayoutName::Plain => below,
         };
         let mut top = match layout {
             LayoutName::Plain => below,
             LayoutName::EncryptedGzip | LayoutName::GzipEncrypted | LayoutName::Encrypted => {
-                Box::new(Encrypted { seal: Seal::new(cipher, key), buffer: Vec::new(), below })
+                Box::new(EncryptingWriter { encryptor: Encryptor::new(cipher, key), buffer: Vec::new(), below })
             }
         };
         let member = (layout == LayoutName::EncryptedGzip).then(Summary::default);
@@ -66,7 +66,7 @@ impl Packed {
         Ok(Self { file, top, member })
     }
 
-    /// Takes the next piece of the text.
+    /// Appends the next piece.
     pub(super) fn push(&mut self, piece: &Piece) -> io::Result<()> {
         if let (Some(member), Some(summary)) = (&mut self.member, &piece.summary) {
             member.append(summary);
@@ -74,7 +74,7 @@ impl Packed {
         self.top.write_all(&piece.bytes)
     }
 
-    /// Ends the file; returns its size in bytes.
+    /// Completes the file; returns its size in bytes.
     pub(super) fn finish(mut self) -> io::Result<u64> {
         if let Some(member) = self.member {
             self.top.write_all(&member.trailer())?;
@@ -84,9 +84,9 @@ impl Packed {
     }
 }
 
-/// A writer that holds something back until its end.
+/// A writer that must be finished, because it buffers its last bytes.
 trait Layer: Write {
-    /// Writes what was held back, here and below.
+    /// Writes the buffered bytes, then finishes the layer below.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
@@ -102,20 +102,20 @@ impl Layer for GzEncoder<Box<dyn Layer>> {
     }
 }
 
-/// AES on top of another writer.
-struct Encrypted {
-    seal: Seal,
-    /// The bytes at hand; between writes, CBC's unfinished block.
+/// Encrypts what is written, and passes it on.
+struct EncryptingWriter {
+    encryptor: Encryptor,
+    /// The bytes that are not encrypted yet. Between writes, this is the incomplete block of CBC.
     buffer: Vec<u8>,
     below: Box<dyn Layer>,
 }
 
-impl Write for Encrypted {
+impl Write for EncryptingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
-        let sealed = self.seal.push(&mut self.buffer);
-        self.below.write_all(&self.buffer[..sealed])?;
-        self.buffer.drain(..sealed);
+        let encrypted = self.encryptor.push(&mut self.buffer);
+        self.below.write_all(&self.buffer[..encrypted])?;
+        self.buffer.drain(..encrypted);
         Ok(bytes.len())
     }
 
@@ -124,10 +124,10 @@ impl Write for Encrypted {
     }
 }
 
-impl Layer for Encrypted {
+impl Layer for EncryptingWriter {
     fn finish(self: Box<Self>) -> io::Result<()> {
-        let Self { seal, mut buffer, mut below } = *self;
-        seal.finish(&mut buffer);
+        let Self { encryptor, mut buffer, mut below } = *self;
+        encryptor.finish(&mut buffer);
         below.write_all(&buffer)?;
         below.finish()
     }

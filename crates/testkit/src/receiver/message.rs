@@ -1,4 +1,4 @@
-//! A message as it is read: the contract of `message` from the other side.
+//! Decodes a message. Written from the documented format alone, independently of vivadrop's `message` module.
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
@@ -7,10 +7,10 @@ use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_TIMESTAMP};
 
 use super::{Delivery, Failed};
 
-/// A message, read.
-pub(super) struct Parcel {
+/// A well-formed message.
+pub(super) struct DecodedMessage {
     pub(super) delivery: Delivery,
-    pub(super) facts: Facts,
+    pub(super) drop: DropMembers,
     pub(super) content: Content,
 }
 
@@ -18,7 +18,7 @@ pub(super) enum Content {
     Rows(Batch),
     Completed(Ending),
     Failed(Failed),
-    /// Of no drop.
+    /// A `vivadrop.check`, which belongs to no drop.
     Check,
 }
 
@@ -32,12 +32,13 @@ struct Envelope<'a> {
 
 #[derive(Deserialize)]
 struct AnyData {
-    drop: Facts,
+    drop: DropMembers,
 }
 
+/// The members of `data.drop` that the receiver uses.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Facts {
+pub(super) struct DropMembers {
     pub(super) id: Option<String>,
     pub(super) tenant_id: String,
     pub(super) path: String,
@@ -70,27 +71,27 @@ pub(super) struct Ending {
     pub(super) bad_rows: u64,
 }
 
-impl Parcel {
-    /// Reads a message, or says what is wrong with it.
-    pub(super) fn open(headers: &HeaderMap, text: &[u8]) -> Result<Self, String> {
-        let envelope: Envelope<'_> = read(text)?;
+impl DecodedMessage {
+    /// Decodes a message; the error says what is wrong with it, for the response.
+    pub(super) fn parse(headers: &HeaderMap, text: &[u8]) -> Result<Self, String> {
+        let envelope: Envelope<'_> = parse_json(text)?;
         if header_text(headers, HEADER_WEBHOOK_ID) != Some(&envelope.id) {
-            return Err("expected the message's `id` to be its webhook-id".into());
+            return Err("expected the header webhook-id to equal the message's `id`".into());
         }
         let timestamp = header_text(headers, HEADER_WEBHOOK_TIMESTAMP).and_then(|text| text.parse().ok());
-        let timestamp = timestamp.ok_or("expected a webhook-timestamp in seconds")?;
+        let timestamp = timestamp.ok_or("expected the header webhook-timestamp in seconds")?;
 
         let data = envelope.data.get().as_bytes();
-        let facts = match envelope.r#type.as_str() {
-            "vivadrop.check" => Facts::default(),
-            _ => read::<AnyData>(data)?.drop,
+        let drop = match envelope.r#type.as_str() {
+            "vivadrop.check" => DropMembers::default(),
+            _ => parse_json::<AnyData>(data)?.drop,
         };
         let content = match envelope.r#type.as_str() {
             "vivadrop.check" => Content::Check,
-            "viva.insights.rows" => Content::Rows(read::<Batch>(data)?.checked()?),
-            "viva.insights.drop.completed" => Content::Completed(read(data)?),
-            "viva.insights.drop.failed" => Content::Failed(read(data)?),
-            _ => return Err("expected a `type` of viva.insights".into()),
+            "viva.insights.rows" => Content::Rows(parse_json::<Batch>(data)?.checked()?),
+            "viva.insights.drop.completed" => Content::Completed(parse_json(data)?),
+            "viva.insights.drop.failed" => Content::Failed(parse_json(data)?),
+            _ => return Err("expected a known `type`: vivadrop.check or viva.insights.*".into()),
         };
         let (file, rows) = match &content {
             Content::Rows(batch) => (Some(batch.file.clone()), Some((batch.first_row, batch.end_row))),
@@ -101,33 +102,33 @@ impl Parcel {
             id: envelope.id,
             timestamp,
             kind: envelope.r#type,
-            drop: facts.path.clone(),
+            drop: drop.path.clone(),
             file,
             rows,
             headers: headers.clone(),
         };
-        Ok(Self { delivery, facts, content })
+        Ok(Self { delivery, drop, content })
     }
 }
 
 impl Batch {
-    /// A batch accounts for each of its rows, good or bad.
+    /// Checks that every row number of the batch has a row or a bad row.
     fn checked(self) -> Result<Self, String> {
         let range = self.first_row..self.end_row;
         let bad_rows_are_in_range = self.bad_rows.iter().all(|bad| range.contains(&bad.row));
-        let accounted = (self.rows.len() + self.bad_rows.len()) as u64;
-        if !bad_rows_are_in_range || range.end.checked_sub(range.start) != Some(accounted) {
-            return Err("expected one row, or one bad row, for each number from `firstRow` to `endRow`".into());
+        let count = (self.rows.len() + self.bad_rows.len()) as u64;
+        if !bad_rows_are_in_range || range.end.checked_sub(range.start) != Some(count) {
+            return Err("expected one row or bad row for each number from `firstRow` up to `endRow`".into());
         }
         Ok(self)
     }
 }
 
-/// Errors of serde_json may quote what they read: the place is enough.
-fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
+/// Parses JSON. The error gives the position only, because errors of serde_json may quote row values.
+fn parse_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        format!("no message: unexpected JSON at line {line}, column {column}")
+        format!("invalid message: unexpected JSON at line {line}, column {column}")
     })
 }
 

@@ -1,4 +1,4 @@
-//! The memory of a process, read as a debugger would, and what must not be found there.
+//! Searches the memory of a running process for secrets, through `/proc/PID/mem`.
 
 use std::{
     fmt::Write as _,
@@ -10,10 +10,10 @@ use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use memchr::memmem;
 use rsa::{BigUint, RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PrivateKeyParts};
 
-/// How much is read at once. What is looked for is far shorter.
+/// The size of one read, in bytes: far longer than any needle.
 const CHUNK: usize = 1 << 20;
 
-/// What to look for, in every form it might have.
+/// The byte sequences to search for: secrets in every encoding in which memory might contain them.
 #[derive(Default)]
 pub(crate) struct Needles(Vec<Needle>);
 
@@ -23,21 +23,21 @@ struct Needle {
 }
 
 impl Needles {
-    /// Some bytes, of which any 16 in a row from the beginning or the end tell as much.
+    /// Adds the first and the last 16 bytes of a secret, so that a partly overwritten copy is found as well.
     fn add(&mut self, name: &str, bytes: &[u8]) {
-        for (part, bytes) in [("begin", &bytes[..16]), ("end", &bytes[bytes.len() - 16..])] {
-            self.0.push(Needle { name: format!("{name}, its {part}"), bytes: bytes.to_vec() });
+        for (part, bytes) in [("start", &bytes[..16]), ("end", &bytes[bytes.len() - 16..])] {
+            self.0.push(Needle { name: format!("the {part} of {name}"), bytes: bytes.to_vec() });
         }
     }
 
-    /// A text, as it is and in UTF-16.
+    /// Adds a text in UTF-8 and in UTF-16.
     pub(crate) fn add_text(&mut self, name: &str, text: &str) {
         self.add(name, text.as_bytes());
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         self.add(&format!("{name} in UTF-16"), &wide);
     }
 
-    /// An AES key: as it is, which is how the round keys begin and end as well, in Base64, in hexadecimal.
+    /// Adds an AES key in binary, in Base64 and in hexadecimal. The expanded key schedule contains the binary form.
     pub(crate) fn add_key(&mut self, name: &str, key: &[u8]) {
         self.add(name, key);
         let base64 = BASE64_STANDARD_NO_PAD.encode(key);
@@ -51,7 +51,7 @@ impl Needles {
         self.add_text(&format!("{name} in hexadecimal"), &hex.to_uppercase());
     }
 
-    /// A private key: its text, and its numbers in either order of bytes.
+    /// Adds a private key: its PEM lines, and its numbers in both byte orders.
     pub(crate) fn add_private_key(&mut self, pem: &str) {
         for line in pem.lines().filter(|line| line.len() >= 32 && !line.starts_with('-')).skip(6) {
             self.add_text("a line of the private key", line);
@@ -65,7 +65,7 @@ impl Needles {
         self.add_number("dq", key.dq().unwrap());
     }
 
-    /// Which of them `bytes` have.
+    /// The names of the needles that `bytes` contain.
     pub(crate) fn found_in(&self, bytes: &[u8]) -> Vec<&str> {
         let found = self.0.iter().filter(|needle| memmem::find(bytes, &needle.bytes).is_some());
         found.map(|needle| needle.name.as_str()).collect()
@@ -77,20 +77,20 @@ impl Needles {
     }
 }
 
-/// How large a core dump of `process` may be, in the words of the kernel.
+/// The soft and hard limit on the size of a core dump of `process`, as the kernel prints them.
 pub(crate) fn core_limit(process: u32) -> Vec<String> {
     let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     line.split_ascii_whitespace().take(2).map(ToOwned::to_owned).collect()
 }
 
-/// Which of `needles` the memory of `process` has, and where.
+/// The needles that the memory of `process` contains, with their addresses.
 ///
-/// Who may not read it fails here: a test that saw nothing would otherwise pass.
+/// Panics if the memory cannot be read: a test that reads nothing must not pass.
 pub(crate) fn found_in(process: u32, needles: &Needles) -> Vec<String> {
-    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("this machine shows /proc/PID/maps");
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("this test needs /proc/PID/maps");
     let memory = File::open(format!("/proc/{process}/mem")).expect(
-        "this test reads the memory of its own child (/proc/PID/mem), which it lets its parent where ptrace is not locked down: try as root",
+        "this test reads the memory of its child process (/proc/PID/mem), which ptrace restrictions may forbid: run it as root",
     );
     let mut found = Vec::new();
     let mut read = 0;
@@ -98,7 +98,7 @@ pub(crate) fn found_in(process: u32, needles: &Needles) -> Vec<String> {
         let mut at = region.start;
         while at < region.end {
             let mut chunk = vec![0; CHUNK.min(usize::try_from(region.end - at).unwrap())];
-            // A region may go, or be one that nobody reads (`[vvar]`), in the meantime.
+            // The region may have been unmapped, or be unreadable (`[vvar]`).
             let Ok(length) = memory.read_at(&mut chunk, at) else { break };
             if length == 0 {
                 break;
@@ -113,7 +113,7 @@ pub(crate) fn found_in(process: u32, needles: &Needles) -> Vec<String> {
             at += if is_last { length } else { length.saturating_sub(256).max(1) } as u64;
         }
     }
-    assert!(read > 4 << 20, "only {read} bytes of the process can be read: try as root");
+    assert!(read > 4 << 20, "only {read} bytes of the process could be read: run this test as root");
     found
 }
 
