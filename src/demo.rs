@@ -219,6 +219,9 @@ async fn show_progress(receiver: &Receiver, simulated: &Simulated, handler: &mut
         status = handler.wait() => bail!("the handler exited ({}) before the drop was completed", status?),
     };
     progress.finish_and_clear();
+    if let Some(failed) = received.drops.values().find_map(|drop| drop.failed.first()) {
+        bail!("the drop was set aside ({}): {}", failed.reason, failed.message);
+    }
     Ok(received)
 }
 
