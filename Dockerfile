@@ -1,13 +1,13 @@
-# vivadrop in the host of Azure Functions, for Premium plans and Container Apps.
+# Image with vivadrop and the Azure Functions host, for Premium plans and Container Apps.
 #
 #   make package && docker build --tag vivadrop .
 #
-# The base image is the one that `func init --worker-runtime custom --docker` writes down for custom handlers. It brings the
-# host; `dist/` brings the app, checked by `make package`.
+# The base image is the one that `func init --worker-runtime custom --docker` uses for custom handlers. It contains the host.
+# `make package` creates and checks the app in `dist/`.
 FROM mcr.microsoft.com/azure-functions/dotnet:4
 
-# checkov:skip=CKV_DOCKER_2:The platform asks the host itself; a health check of Docker's is not looked at
-# checkov:skip=CKV_DOCKER_3:The host of the base image listens on port 80 and starts as root; the platform isolates the container
+# checkov:skip=CKV_DOCKER_2:The platform monitors the host itself and ignores Docker health checks
+# checkov:skip=CKV_DOCKER_3:The host in the base image listens on port 80 and must start as root; the platform isolates the container
 
 ENV AzureWebJobsScriptRoot=/home/site/wwwroot \
     AzureFunctionsJobHost__Logging__Console__IsEnabled=true \

@@ -1,41 +1,41 @@
-# The two that a newcomer needs are `demo` and `test`. The steps of CI are targets of their own.
+# Start with `make demo` and `make test`. Each step of CI is a target.
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
 DENY_VERSION := 0.20.2
 INFERNO_VERSION := 0.12.8
 FUZZ_VERSION := 0.13.2
 PYTHON ?= python3
-# Which machine a package is for: x86_64 or aarch64, with the oldest glibc that it runs on.
+# Target machine of `make package`: x86_64 or aarch64, and the oldest glibc version on which the binary runs.
 ARCH ?= x86_64
 TRIPLE := $(ARCH)-unknown-linux-gnu
 GLIBC := 2.28
 BENCH_DROP := target/bench/million
-# What `make fuzz` looks into, and for how long each.
+# Fuzz targets of `make fuzz`, and the seconds for each.
 TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help demo build app bench bench-sinks flamegraph package managed-app test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## Watch an encrypted drop become rows at a webhook, on this machine alone
+demo: build ## Deliver an encrypted drop to a webhook on this machine; needs no account
 	target/release/vivadrop demo
 
 build: ## Build the release binary
 	cargo build --release
 
-app: build ## Put the binary where host.json looks for it, for `func`
+app: build ## Copy the binary to the path that host.json names, for `func`
 	cp target/release/vivadrop vivadrop
 
-bench: build $(BENCH_DROP) .venv/bench ## Time decode of a million rows beside igzip, gunzip, Python and Node
+bench: build $(BENCH_DROP) .venv/bench ## Measure decode of a million rows, compared with igzip, gunzip, Python and Node
 	PYTHON=.venv/bench/bin/python benches/compare.sh target/release/vivadrop $(BENCH_DROP)
 
-bench-sinks: build $(AZURITE) .venv/bench ## Time delivery of a million rows to webhook and queue, beside decode and Python
+bench-sinks: build $(AZURITE) .venv/bench ## Measure delivery of a million rows to webhook and queue, compared with decode and Python
 	.venv/bench/bin/python benches/sinks.py target/release/vivadrop
 
-flamegraph: $(BENCH_DROP) ## Draw where decode spends its time: target/flamegraph.svg (needs perf)
+flamegraph: $(BENCH_DROP) ## Profile decode: writes target/flamegraph.svg (needs perf)
 	@cargo install --list | grep -q '^inferno v$(INFERNO_VERSION):' || \
 		cargo install inferno --version $(INFERNO_VERSION) --locked --no-default-features --features cli
 	cargo build --profile profiling --bin vivadrop
@@ -53,7 +53,7 @@ package: .venv/package ## Build, check and zip a release for Azure Functions on 
 	PATH="$(CURDIR)/.venv/package/bin:$$PATH" cargo zigbuild --release --locked --bin vivadrop --target $(TRIPLE).$(GLIBC)
 	$(PYTHON) infra/package.py target/$(TRIPLE)/release/vivadrop --arch $(ARCH)
 
-managed-app: ## Zip what a customer installs, for the marketplace or a service catalog
+managed-app: ## Zip the customer's managed application, for Azure Marketplace or a service catalog
 	$(PYTHON) infra/managed_app.py
 
 test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm first
@@ -64,9 +64,9 @@ $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
 	touch $@
 
-# Without a sanitizer stable Rust will do, and there is no unsafe code of ours for one to look at. What is found anew goes to
-# target/, what breaks a promise to fuzz/artifacts/.
-fuzz: ## Look for bytes that break a parser (TARGET=rows SECONDS=600; else each for 20 s)
+# Without a sanitizer, the fuzzers build with stable Rust; our code has no `unsafe` that a sanitizer could check.
+# New corpus files go to target/, inputs that fail go to fuzz/artifacts/.
+fuzz: ## Fuzz each parser for 20 seconds (TARGET=rows SECONDS=600: one parser for longer)
 	@cargo fuzz --version 2>/dev/null | grep -q ' $(FUZZ_VERSION)$$' || cargo install cargo-fuzz --version $(FUZZ_VERSION) --locked
 	cargo fuzz build --sanitizer none --target-dir target/fuzz
 	for target in $(TARGET); do \
@@ -75,15 +75,16 @@ fuzz: ## Look for bytes that break a parser (TARGET=rows SECONDS=600; else each 
 			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-# Azure's schemas are asked where they are at hand; that takes a validator. The rest is Python's own library.
-infra-test: $(if $(VIVADROP_ARM_SCHEMAS),.venv/test) ## Check infra/: the templates, the deployment script, the package
+# With VIVADROP_ARM_SCHEMAS, the tests also validate against Azure's schemas, which needs a package from PyPI.
+# Otherwise Python's standard library is enough.
+infra-test: $(if $(VIVADROP_ARM_SCHEMAS),.venv/test) ## Test infra/ and the documents: templates, deployment script, package, links
 	$(if $(VIVADROP_ARM_SCHEMAS),.venv/test/bin/python,$(PYTHON)) -m unittest discover --start-directory tests/infra --top-level-directory .
 
 infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 	.venv/lint/bin/shellcheck infra/deploy.sh .ci/run
 	LOG_LEVEL=ERROR .venv/lint/bin/checkov --config-file infra/checkov.yaml
 
-# One virtual environment for each job, from its pinned requirements.
+# One virtual environment per job, with pinned requirements.
 .venv/bench: benches/requirements.txt
 .venv/package .venv/test .venv/lint: .venv/%: infra/requirements-%.txt
 .venv/bench .venv/package .venv/test .venv/lint:
@@ -93,21 +94,21 @@ infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 fmt: ## Check the formatting
 	cargo fmt --all --check
 
-clippy: ## Lint; warnings are errors here, not in the source
+clippy: ## Lint; warnings are errors
 	cargo clippy --workspace --all-targets -- --deny warnings
 
-doc: ## Check the documentation, private items too
+doc: ## Build the documentation, including private items; warnings are errors
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items
 
 deny: ## Check licences, bans and sources of all dependencies
 	@cargo deny --version 2>/dev/null | grep -q ' $(DENY_VERSION)$$' || cargo install cargo-deny --version $(DENY_VERSION) --locked
 	cargo deny check bans licenses sources
 
-advisories: ## Check dependencies against the RustSec database, which needs GitHub
+advisories: ## Check dependencies against the RustSec database (needs access to GitHub)
 	cargo deny check advisories
 
-ci: fmt clippy doc test infra-lint deny ## All that CI runs
+ci: fmt clippy doc test infra-lint deny ## Run all steps of CI
 
-clean: ## Remove what was built
+clean: ## Delete all build output
 	cargo clean
 	rm -rf tests/azurite/node_modules dist .venv

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Times `vivadrop decode` beside what else there is, on one drop: compare.sh VIVADROP DROP-FOLDER [ROUNDS]
+# Compares the speed of `vivadrop decode` with that of alternatives, on one drop: compare.sh VIVADROP DROP-FOLDER [ROUNDS]
 #
-# DROP-FOLDER is what `vivadrop simulate` makes. Needs openssl, python3 and GNU time; each of igzip (Debian: isal), node, and
-# Python's cryptography that is missing is left out. Rounds go A B C A B C, so that a machine that grows slower meanwhile is
-# unfair to none; what is printed are medians.
+# DROP-FOLDER is the output of `vivadrop simulate`. Needs openssl, python3 and GNU time. Alternatives whose program is missing
+# are omitted: igzip (Debian: isal), node, Python's cryptography. Rounds are interleaved (A B C A B C), so that a machine that
+# becomes slower affects all of them alike. Prints medians.
 set -euo pipefail
 python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python3}")") binary=$(realpath "$1") folder=$(realpath "$2") rounds=${3:-3} peers=$(dirname "$(realpath "$0")")/peers
 file=$folder/drop/part-0.json.gz
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The keys of the drop in hex, unwrapped by openssl: openssl enc and the peers take nothing else.
+# The keys of the drop, unwrapped by openssl, in hex as `openssl enc` and the peers need them.
 python3 - "$folder" > "$work/keys.json" <<'PY'
 import base64, json, subprocess, sys
 folder, keys = sys.argv[1], {}
@@ -47,7 +47,7 @@ for line in open(sys.argv[1]):
     wall, user, system, peak = map(float, figures.split())
     runs.setdefault(name, []).append((wall, user + system, peak / 1024))
 medians = {name: [statistics.median(figures) for figures in zip(*rows)] for name, rows in runs.items()}
-# Flex Consumption on demand, the smallest instance of two cores' worth: 2 GB, at $0.000026 a GB-second (2026).
+# Flex Consumption, on demand: the smallest instance that has about two cores has 2 GB, at $0.000026 per GB-second (2026).
 GB, PRICE = 2, 0.000026
 print(f"{'':17} {'best':>8} {'median':>8} {'CPU':>8} {'peak':>10} {'x vivadrop':>11} {'GB-seconds':>11} {'US cents':>9}")
 for name, (wall, cpu, peak) in medians.items():

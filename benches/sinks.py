@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times delivery end to end on this machine: storage in, rows decrypted, loopback out.
+"""Measures delivery on this machine: reads from storage, decrypts, and delivers over loopback.
 
-    benches/sinks.py target/release/vivadrop              every sink beside `decode` to /dev/null, and a Python peer
-    benches/sinks.py target/release/vivadrop --tune       what IN_FLIGHT and batch sizes do
+    benches/sinks.py target/release/vivadrop              every sink, `decode` to /dev/null, and a Python peer
+    benches/sinks.py target/release/vivadrop --tune       the effect of IN_FLIGHT and of batch sizes
 
-Makes a drop of a million rows (`--users` people over 13 weeks) in Azurite and in a folder, and a tenth of one for what
-Azurite's own queues bound. Rounds go A B C A B C, so that a machine that grows slower meanwhile is unfair to none; what is
-printed are medians. CPU and memory are those of the one process alone: neither the receiver's nor Azurite's.
+Creates a drop of a million rows (`--users` people over 13 weeks) in Azurite and in a folder, and a drop of a tenth of that for
+cases that Azurite's queues limit. Rounds are interleaved (A B C A B C), so that a machine that becomes slower affects all cases
+alike. Prints medians. CPU and memory are those of vivadrop (or the peer) alone, without the receiver and Azurite.
 Needs rustc and `make tests/azurite/node_modules`, and for the peer openssl and Python's cryptography.
 """
 
@@ -29,14 +29,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ACCOUNT = "devstoreaccount1"
-# Published with the emulator; it opens nothing else.
+# The emulator's well-known key, published by Microsoft.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
 @contextlib.contextmanager
 def azurite():
-    """A storage account in memory; gives its connection string."""
+    """Starts a storage account in memory; yields its connection string."""
     command = ["node", HERE.parent / "tests/azurite/serve.js", "--silent", "--skipApiVersionCheck", "--disableTelemetry",
                "--loose", "--inMemoryPersistence", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
@@ -50,7 +50,7 @@ def azurite():
 
 
 class Receiver:
-    """Takes everything, after so many milliseconds."""
+    """A receiver that accepts every message, after `latency` milliseconds."""
 
     def __init__(self, program, latency=0):
         command = [program] + [str(latency)] * bool(latency)
@@ -58,18 +58,18 @@ class Receiver:
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def account(self):
-        """The receiver, taken for a storage account's queues."""
+        """A connection string for a storage account whose queues are this receiver."""
         return f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.url};QueueEndpoint={self.url}/{ACCOUNT}"
 
-    def end(self):
-        """How many connections, messages and bytes there were."""
-        said, _ = self.process.communicate("")
-        return tuple(map(int, said.split()))
+    def stop(self):
+        """Stops the receiver; returns the numbers of connections, messages and bytes."""
+        output, _ = self.process.communicate("")
+        return tuple(map(int, output.split()))
 
 
 @dataclass
 class Drop:
-    """What `vivadrop simulate` made, in both stores."""
+    """A drop created by `vivadrop simulate`, in both stores."""
 
     rows: int
     folder: Path
@@ -77,7 +77,7 @@ class Drop:
 
 
 class Bench:
-    """What all runs need."""
+    """The settings, stores and keys that all runs share."""
 
     def __init__(self, binary, work, account):
         self.binary, self.work, self.account, self.runs = binary, work, account, itertools.count()
@@ -93,13 +93,13 @@ class Bench:
         return {"azurite": self.account, "folder": (self.work / "store").as_uri()}[name]
 
     def drop(self, users, name):
-        """Makes a drop, and lays it into both stores."""
+        """Creates a drop in both stores."""
         folder = self.work / name
-        made = subprocess.run(
+        simulate = subprocess.run(
             [self.binary, "simulate", "--users", str(users), "--weeks", "13", "--seed", "7", "--keys-in-drop", "--out",
              folder, "--upload"],
             env=self.settings | {"DropStorage": self.account}, stderr=subprocess.PIPE, text=True, check=True)
-        path = made.stderr.split("`")[-2]
+        path = simulate.stderr.split("`")[-2]
         tenant = path.split("/")[-1]
         shutil.copytree(folder / "drop", self.work / "store" / path)
         shutil.copy(folder / "private-key.pem", self.work / "keys" / f"{tenant}.pem")
@@ -108,7 +108,7 @@ class Bench:
         return Drop(users * 13, folder, path)
 
     def keys(self, folder):
-        """The keys of a drop in hex, unwrapped by openssl, for the peer."""
+        """Unwraps the keys of a drop with openssl; returns a file with the keys in hex, for the peer."""
         keys = {}
         for key in json.loads((folder / "decryption-keys.json").read_text())["DecryptionKeys"]:
             unwrap = ["openssl", "pkeyutl", "-decrypt", "-inkey", folder / "private-key.pem", "-pkeyopt",
@@ -125,7 +125,7 @@ class Bench:
         return lambda: measured(drop.rows, command, self.settings)
 
     def deliver(self, drop, source="azurite", signed=False, queue=None, latency=0, stdout=False, **settings):
-        """One `vivadrop deliver` with a ledger of its own, to a receiver of its own unless `queue` is Azurite's."""
+        """Runs `vivadrop deliver` with a new ledger and a new receiver, or a new queue in Azurite."""
         def run():
             receiver = Receiver(self.receiver, latency)
             env = self.settings | settings | {
@@ -138,7 +138,7 @@ class Bench:
             if stdout:
                 env["DELIVER_TO"] = "stdout:"
             run = measured(drop.rows, [self.binary, "deliver", drop.path], env)
-            run["connections"], run["messages"], run["bytes"] = receiver.end()
+            run["connections"], run["messages"], run["bytes"] = receiver.stop()
             return run
         return run
 
@@ -149,32 +149,32 @@ class Bench:
             receiver = Receiver(self.receiver)
             command = [sys.executable, HERE / "peers/deliver.py", file, keys, receiver.url, SECRET]
             run = measured(drop.rows, command, os.environ)
-            run["connections"], run["messages"], run["bytes"] = receiver.end()
+            run["connections"], run["messages"], run["bytes"] = receiver.stop()
             return run
         return run
 
 
 def measured(rows, command, env):
-    """Runs a command with stdout to /dev/null: wall and CPU seconds, and the most memory it had."""
-    begun = time.perf_counter()
+    """Runs a command with stdout to /dev/null; returns its wall and CPU time in seconds and its peak memory in MiB."""
+    started = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    said = process.stderr.read().decode()
+    errors = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{said}")
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors}")
     cpu = usage.ru_utime + usage.ru_stime
     return {"rows": rows, "wall": wall, "cpu": cpu, "peak": usage.ru_maxrss / 1024}
 
 
 def medians(cases, rounds):
-    """Runs the cases in turns; gives the median of each figure of each case."""
+    """Runs the cases in interleaved rounds; returns the median of each figure of each case."""
     runs = {name: [] for name in cases}
     for _, (name, run) in itertools.product(range(rounds), cases.items()):
         runs[name].append(run())
-    return {name: {figure: statistics.median(run[figure] for run in all_of) for figure in all_of[0]}
-            for name, all_of in runs.items()}
+    return {name: {figure: statistics.median(run[figure] for run in case_runs) for figure in case_runs[0]}
+            for name, case_runs in runs.items()}
 
 
 def sinks(bench, drop, tenth, rounds):
@@ -185,41 +185,41 @@ def sinks(bench, drop, tenth, rounds):
         "folder to webhook, signed": bench.deliver(drop, "folder", signed=True),
         "Azurite to webhook": bench.deliver(drop),
         "Azurite to webhook, signed": bench.deliver(drop, signed=True),
-        "folder to a free queue": bench.deliver(drop, "folder", queue="free"),
+        "folder to a fast queue": bench.deliver(drop, "folder", queue="fast"),
         "Azurite to its queue": bench.deliver(tenth, queue="azurite"),
     }
     if importlib.util.find_spec("cryptography"):
         cases["Python to webhook, signed"] = bench.peer(drop)
-    found = medians(cases, rounds)
-    base = found["decode to /dev/null"]
+    results = medians(cases, rounds)
+    base = results["decode to /dev/null"]
     print(f"{'':27} {'wall':>8} {'x decode':>9} {'rows/s':>10} {'sent':>11} {'CPU/Mrow':>9} {'peak':>10} {'conns':>6} {'messages':>9}")
-    for name, of in found.items():
-        times = (of["wall"] / of["rows"]) / (base["wall"] / base["rows"])
-        sent = of.get("bytes", 0) / of["wall"] / 1e6
-        print(f"{name:27} {of['wall']:6.2f} s {times:8.2f}x {of['rows'] / of['wall']:10,.0f} "
+    for name, run in results.items():
+        times = (run["wall"] / run["rows"]) / (base["wall"] / base["rows"])
+        sent = run.get("bytes", 0) / run["wall"] / 1e6
+        print(f"{name:27} {run['wall']:6.2f} s {times:8.2f}x {run['rows'] / run['wall']:10,.0f} "
               + (f"{sent:6.0f} MB/s " if sent else " " * 12)
-              + f"{of['cpu'] / of['rows'] * 1e6:7.2f} s {of['peak']:6.1f} MiB "
-              + (f"{of['connections']:6.0f} {of['messages']:9.0f}" if sent else ""))
+              + f"{run['cpu'] / run['rows'] * 1e6:7.2f} s {run['peak']:6.1f} MiB "
+              + (f"{run['connections']:6.0f} {run['messages']:9.0f}" if sent else ""))
 
 
 def tune(bench, drop, tenth, rounds):
-    """Rows a second by what is set, for each sink, near and far."""
+    """Rows per second for values of IN_FLIGHT and batch sizes, for each sink, with and without latency."""
     in_flight = [1, 2, 4, 8, 16, 32]
     batches = [("100", "1048576"), ("500", "262144"), ("500", "1048576"), ("2000", "4194304")]
-    places = {
+    deliveries = {
         "webhook": lambda **settings: bench.deliver(drop, "folder", signed=True, **settings),
         "webhook, 20 ms": lambda **settings: bench.deliver(drop, "folder", signed=True, latency=20, **settings),
-        "free queue": lambda **settings: bench.deliver(tenth, "folder", queue="free", **settings),
-        "free queue, 20 ms": lambda **settings: bench.deliver(tenth, "folder", queue="free", latency=20, **settings),
+        "fast queue": lambda **settings: bench.deliver(tenth, "folder", queue="fast", **settings),
+        "fast queue, 20 ms": lambda **settings: bench.deliver(tenth, "folder", queue="fast", latency=20, **settings),
         "Azurite's queue": lambda **settings: bench.deliver(tenth, "folder", queue="azurite", **settings),
     }
-    cases = {(place, f"IN_FLIGHT={count}"): run(IN_FLIGHT=str(count))
-             for place, run in places.items() for count in in_flight}
-    cases |= {(place, f"BATCH {rows} {size}"): places[place](BATCH_ROWS=rows, BATCH_BYTES=size)
-              for place in ["webhook", "webhook, 20 ms"] for rows, size in batches}
-    for (place, setting), of in medians(cases, rounds).items():
-        print(f"{place:18} {setting:20} {of['rows'] / of['wall']:10,.0f} rows/s {of['cpu'] / of['rows'] * 1e6:6.2f} s/Mrow "
-              f"{of['peak']:6.1f} MiB {of['connections']:4.0f} connections")
+    cases = {(sink, f"IN_FLIGHT={count}"): deliver(IN_FLIGHT=str(count))
+             for sink, deliver in deliveries.items() for count in in_flight}
+    cases |= {(sink, f"BATCH {rows} {size}"): deliveries[sink](BATCH_ROWS=rows, BATCH_BYTES=size)
+              for sink in ["webhook", "webhook, 20 ms"] for rows, size in batches}
+    for (sink, setting), run in medians(cases, rounds).items():
+        print(f"{sink:18} {setting:20} {run['rows'] / run['wall']:10,.0f} rows/s {run['cpu'] / run['rows'] * 1e6:6.2f} s/Mrow "
+              f"{run['peak']:6.1f} MiB {run['connections']:4.0f} connections")
 
 
 def main():
@@ -228,11 +228,11 @@ def main():
     parser.add_argument("--users", type=int, default=80_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tune", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work, azurite() as account:
-        bench = Bench(given.binary.resolve(), Path(work), account)
-        drops = bench.drop(given.users, "drop"), bench.drop(given.users // 10, "tenth")
-        (tune if given.tune else sinks)(bench, *drops, given.rounds)
+        bench = Bench(arguments.binary.resolve(), Path(work), account)
+        drops = bench.drop(arguments.users, "drop"), bench.drop(arguments.users // 10, "tenth")
+        (tune if arguments.tune else sinks)(bench, *drops, arguments.rounds)
 
 
 if __name__ == "__main__":

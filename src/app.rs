@@ -1,26 +1,22 @@
-//! Settings made into working parts. The only file that knows Azure, files and sinks by name at once.
+//! Builds the parts of the application from the settings. Only this module names the Azure and the local
+//! implementations together.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use azure_core::{
-    credentials::TokenCredential,
-    http::{ClientOptions, RetryOptions},
-};
-use url::Url;
+use azure_core::credentials::TokenCredential;
 
 use crate::{
-    config::{Config, DeliverTo, PrivateKeysIn, Storage, TenantOverrides, TenantSettings},
-    drop::TenantId,
-    host::guard::Guard,
-    identity::Identity,
+    config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings, VivaApiConfig},
+    drop::{TenantId, containers::WatchedContainers},
+    identity::{Identity, without_retries},
     keys::{
-        KeySource,
-        custody::KeyCustody,
-        unwrap::{PemFolder, PrivateKeys},
-        vault::{self, Vault},
-        viva_api::{self, VivaApi, token},
+        CallLimits, KeySource,
+        key_store::KeyStore,
+        pem::PemFolder,
+        vault::{InvalidVault, Vault},
+        viva_api::{InvalidVivaApi, VivaApi, token},
     },
-    ledger::blobs::Blobs,
+    ledger::Ledger,
     run::Runner,
     sink::{
         Sink,
@@ -37,85 +33,91 @@ use crate::{
     tenant_config::{TenantConfig, TenantConfigs},
 };
 
-/// The working parts.
+/// The parts of the application.
 #[derive(Debug)]
 pub struct App {
-    /// Works on drops.
+    /// Processes drops.
     pub runner: Runner,
-    /// Decides which blobs are ours.
-    pub guard: Guard,
-    /// Knows when the tenants' keys lapse.
-    pub custody: Arc<dyn KeyCustody>,
+    /// The containers that are watched for drops.
+    pub watched: WatchedContainers,
+    /// The tenants' keys; `runner` unwraps with the same object.
+    pub key_store: Arc<dyn KeyStore>,
 }
 
-/// Why the parts cannot be put together on this machine.
+/// Why a part of the application cannot be built on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The storage account's client cannot be made.
+    /// The client of the storage account cannot be created.
     #[error("DropStorage is not usable")]
     Account(#[from] AccountError),
-    /// The folder in its place cannot be opened.
+    /// The folder that serves as storage cannot be opened.
     #[error("DropStorage is not usable")]
     Folder(#[from] FolderError),
-    /// The vault's client cannot be made.
+    /// The client of the vault with the private keys cannot be created.
     #[error("the vault of PRIVATE_KEYS is not usable")]
-    Vault(#[from] vault::NotUsable),
-    /// The API's client cannot be made.
+    Vault(#[source] InvalidVault),
+    /// The client of the API cannot be created.
     #[error("the Viva Insights API is not usable")]
-    VivaApi(#[from] viva_api::NotUsable),
-    /// The client of the vault that has the webhook's secret cannot be made.
+    VivaApi(#[from] InvalidVivaApi),
+    /// The client of the vault with the webhook's secret cannot be created.
     #[error("the vault of the webhook's secret is not usable")]
-    Secret(#[source] vault::NotUsable),
-    /// The webhook's client cannot be made.
+    Secret(#[source] InvalidVault),
+    /// The client of the webhook cannot be created.
     #[error("the webhook is not usable")]
     Webhook(#[from] InvalidClient),
-    /// The queue's client cannot be made.
+    /// The client of the queue cannot be created.
     #[error("the queue is not usable")]
     Queue(#[from] queue::InvalidClient),
 }
 
-/// Puts the parts together; connects to nothing yet.
+/// Builds the application. Connects to nothing yet.
 pub fn wire(config: Config) -> Result<App, AppError> {
+    wire_with(config, CallLimits::default())
+}
+
+/// As [`wire`], with other limits for calls to the vault and the API.
+pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
     let store = store(&config.drop_storage)?;
-    let api = &config.viva_api;
-    let credential = token::credential(&api.url, api.partner.as_ref(), &config.identity)?;
+    let key_store = key_store(&config.private_keys, &config.identity, limits)?;
     let keys = KeySource {
-        private_keys: private_keys(&config.private_keys, &config.identity)?,
+        private_keys: Arc::<dyn KeyStore>::clone(&key_store),
         wrap: config.key_wrap,
-        api: VivaApi::new(&api.url, credential, api.scope.clone())?,
+        api: viva_api(&config.viva_api, &config.identity)?.with_limits(limits),
         may_be_missing: config.common.rules.layout.allow_plaintext,
     };
-    let custody = custody(&config.private_keys, &config.identity)?;
-    let guard = Guard {
+    let watched = WatchedContainers {
         store: Arc::clone(&store),
         drop_container: config.drop_container,
         state_container: config.state_container.clone(),
         tenants: config.tenants.clone(),
     };
     let runner = Runner {
-        ledger: Arc::new(Blobs::new(Arc::clone(&store), config.state_container)),
+        ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,
         keys,
         tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
         window: ReadWindow::default(),
     };
-    Ok(App { runner, guard, custody })
+    Ok(App { runner, watched, key_store })
 }
 
-/// The terms of all tenants. One with settings of its own and no destination of its own shares everybody's sink.
+/// The configurations of all tenants. A tenant without a sink of its own shares the common sink.
 fn tenant_configs(
     common: TenantSettings,
-    own: BTreeMap<TenantId, TenantOverrides>,
+    overrides: BTreeMap<TenantId, TenantOverrides>,
     identity: &Identity,
 ) -> Result<TenantConfigs, AppError> {
-    let sink = |deliver_to| sink(deliver_to, identity);
-    let common = TenantConfig::new(sink(common.deliver_to)?, common.rules, common.limits);
-    let own = own.into_iter().map(|(tenant, TenantOverrides { rules, limits, deliver_to })| {
-        let sink = deliver_to.map_or_else(|| Ok(Arc::clone(&common.sink)), sink)?;
-        Ok((tenant, TenantConfig::new(sink, rules, limits)))
-    });
-    Ok(TenantConfigs { own: own.collect::<Result<_, AppError>>()?, common })
+    let common = TenantConfig::new(sink(common.deliver_to, identity)?, common.rules, common.limits);
+    let mut own = BTreeMap::new();
+    for (tenant, TenantOverrides { rules, limits, deliver_to }) in overrides {
+        let sink = match deliver_to {
+            Some(deliver_to) => sink(deliver_to, identity)?,
+            None => Arc::clone(&common.sink),
+        };
+        own.insert(tenant, TenantConfig::new(sink, rules, limits));
+    }
+    Ok(TenantConfigs { overrides: own, default: common })
 }
 
 fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, AppError> {
@@ -130,34 +132,33 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, App
     })
 }
 
-/// The keeper of the tenants' private keys: a vault, or a folder in its place.
-pub fn private_keys(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn PrivateKeys>, AppError> {
-    Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
+/// The key store of `PRIVATE_KEYS`: a vault, or a folder of PEM files. `limits` apply to a vault.
+pub fn key_store(
+    location: &KeyStoreLocation,
+    identity: &Identity,
+    limits: CallLimits,
+) -> Result<Arc<dyn KeyStore>, AppError> {
+    Ok(match location {
+        KeyStoreLocation::Vault(url) => {
+            let vault = vault_credential(identity).and_then(|credential| Vault::new(url, credential));
+            Arc::new(vault.map_err(AppError::Vault)?.with_limits(limits))
+        }
+        KeyStoreLocation::Folder(folder) => Arc::new(PemFolder::new(folder)),
     })
 }
 
-/// The vault at `url`, for `identity`.
-pub fn vault(url: &Url, identity: &Identity) -> Result<Vault, vault::NotUsable> {
-    Vault::new(url, vault_credential(identity)?)
+/// The credential for any vault: the one with the private keys, and those with webhook secrets.
+fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, InvalidVault> {
+    identity.credential(without_retries()).map_err(InvalidVault::Identity)
 }
 
-fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, vault::NotUsable> {
-    // One loop of tries is enough, and it is the caller's.
-    let options = ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() };
-    identity.credential(options).map_err(vault::NotUsable::Identity)
+/// The client of the Viva Insights API.
+pub fn viva_api(config: &VivaApiConfig, identity: &Identity) -> Result<VivaApi, AppError> {
+    let credential = token::credential(&config.url, config.partner.as_ref(), identity)?;
+    Ok(VivaApi::new(&config.url, credential, config.scope.clone())?)
 }
 
-/// Who makes the tenants' keys, and knows their public halves: the same vault or folder.
-pub fn custody(place: &PrivateKeysIn, identity: &Identity) -> Result<Arc<dyn KeyCustody>, AppError> {
-    Ok(match place {
-        PrivateKeysIn::Vault(url) => Arc::new(vault(url, identity)?),
-        PrivateKeysIn::Folder(folder) => Arc::new(PemFolder::new(folder)),
-    })
-}
-
-/// The store of a storage account, or of a folder in its place.
+/// The store of `DropStorage`: a storage account, or a folder.
 pub fn store(storage: &Storage) -> Result<Arc<dyn Store>, AppError> {
     Ok(match storage {
         Storage::Azure(account) => Arc::new(AzureStore::new(account)?),

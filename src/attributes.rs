@@ -133,7 +133,6 @@ impl<'a> CyclePass<'a> {
         // If all dates are both, weeks come first.
         let Candidate { period, people } = self.candidates.swap_remove(0);
         let in_window: Vec<Date> = self.dates.iter().copied().filter(|&date| self.window.contains(date)).collect();
-        let is_reached = in_window.last().is_some_and(|&latest| self.window.is_reached_by(latest, period));
         let failure = if !is_identified {
             Some(CycleFailure::NotIdentified)
         } else if (people.len() as u64) < self.definitions.min_group_size {
@@ -150,7 +149,6 @@ impl<'a> CyclePass<'a> {
             period,
             weeks: in_window.len(),
             dates: self.dates,
-            is_reached,
             failure,
             people,
             counts,
@@ -206,9 +204,7 @@ pub struct CycleReport<'a> {
     /// How many dates in the window have rows.
     pub weeks: usize,
     /// The dates of all rows, in the window or not.
-    pub dates: BTreeSet<Date>,
-    /// Whether the drop has rows of the window's last week or month.
-    pub is_reached: bool,
+    dates: BTreeSet<Date>,
     /// Why nothing may be reported, if so.
     pub failure: Option<CycleFailure>,
     people: People,
@@ -245,6 +241,12 @@ pub enum Value<'a> {
 }
 
 impl CycleReport<'_> {
+    /// Whether the drop has rows of the last week, or of a month that ends at the end or later, of another cycle's `window`.
+    pub fn reaches(&self, window: Window) -> bool {
+        let latest = self.dates.range(..window.end).next_back().filter(|&&date| date >= window.start);
+        latest.is_some_and(|&latest| window.is_reached_by(latest, self.period))
+    }
+
     /// The number of people in the report.
     pub fn people_count(&self) -> usize {
         self.people.len()

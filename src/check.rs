@@ -1,14 +1,16 @@
-//! The check: whether all that a drop meets on its way is there, lets us in, and will go on doing so.
+//! `vivadrop check`: tests everything that the delivery of a drop depends on.
 //!
-//! It changes nothing but a probe blob of its own, which it takes away again, and sends one message to the receiver that
-//! says that it is a check. Everything is tried, whatever else was wrong; each finding says what was tried, what was found
-//! and what to do about it.
+//! Tests access to the storage, the keys, the API and the sinks, and that keys and registrations do not expire soon. It
+//! changes nothing, except for a probe blob that it deletes again, and sends one message of type `vivadrop.check` to
+//! each sink. Every test runs, even if others fail; each [`Finding`] states what was tested, the result, and how
+//! to fix it.
 
 mod api;
 mod clock;
+mod containers;
 mod finding;
 mod key;
-mod place;
+mod ledger;
 mod sink;
 
 use std::sync::Arc;
@@ -16,67 +18,63 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use url::Url;
 
-pub use self::finding::{Finding, State};
+pub use self::finding::{Finding, Severity};
 use crate::{
     drop::{TenantId, tenant::Tenants},
-    keys::{
-        custody::KeyCustody,
-        unwrap::{KeyWrap, PrivateKeys},
-        viva_api::VivaApi,
-    },
+    keys::{key_store::KeyStore, unwrap::KeyWrap, viva_api::VivaApi},
     sink::Sink,
     store::Store,
 };
 
-/// How many things are looked at at once. They are told of in order.
-const AT_ONCE: usize = 8;
+/// Number of tests that run concurrently. Findings keep their order.
+const CONCURRENT_TESTS: usize = 8;
 
-/// All that is looked at.
+/// What `vivadrop check` tests.
 #[derive(Debug)]
 pub struct CheckTargets {
-    /// Where drops lie.
+    /// The drop storage.
     pub store: Arc<dyn Store>,
-    /// Where the storage account is, where it is one.
-    pub store_address: Option<Url>,
-    /// The containers that drops may lie in.
+    /// The blob endpoint of the drop storage, if it is a storage account.
+    pub store_url: Option<Url>,
+    /// The containers that may hold drops.
     pub drop_containers: Vec<String>,
-    /// Where our own state lies.
+    /// `STATE_CONTAINER`.
     pub state_container: String,
-    /// Who may drop, and where.
+    /// `TENANTS`.
     pub tenants: Tenants,
-    /// The public halves of the tenants' keys.
-    pub custody: Arc<dyn KeyCustody>,
-    /// The private halves.
-    pub private_keys: Arc<dyn PrivateKeys>,
-    /// How keys are wrapped.
+    /// The tenants' keys.
+    pub key_store: Arc<dyn KeyStore>,
+    /// `KEY_WRAP`.
     pub wrap: KeyWrap,
-    /// Who is asked for wrapped keys.
+    /// The Viva Insights API.
     pub api: VivaApi,
-    /// Where messages go: those of everybody, and those of tenants that have a sink of their own.
+    /// The sinks: the common one (`None`), and those of tenants with a sink of their own.
     pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
 }
 
 impl CheckTargets {
-    /// Looks at everything; what was found, in order, as it is found.
+    /// Runs all tests, several at a time; returns the findings in a fixed order.
     pub fn findings(&self) -> impl Stream<Item = Finding> + '_ {
-        let mut looks: Vec<BoxFuture<'_, Vec<Finding>>> = Vec::new();
-        if let Some(address) = &self.store_address {
-            looks.push(Box::pin(async move { vec![clock::agrees(address).await] }));
+        let mut tests: Vec<BoxFuture<'_, Vec<Finding>>> = Vec::new();
+        if let Some(url) = &self.store_url {
+            tests.push(Box::pin(async move { vec![clock::agrees_with_store(url).await] }));
         }
         for container in &self.drop_containers {
-            looks.push(Box::pin(async move { vec![place::drops(&*self.store, container).await] }));
-            looks.push(Box::pin(async move { place::owners(&self.tenants, container).into_iter().collect() }));
+            tests.push(Box::pin(async move { vec![containers::drops_are_listed(&*self.store, container).await] }));
+            tests.push(Box::pin(async move {
+                containers::is_shared_by_tenants(&self.tenants, container).into_iter().collect()
+            }));
         }
-        looks.push(Box::pin(async { place::passed_over(&self.tenants, &self.drop_containers) }));
-        looks.push(Box::pin(async { vec![place::state(&*self.store, &self.state_container).await] }));
-        looks.push(Box::pin(async { place::ledger(&self.store, &self.state_container).await }));
+        tests.push(Box::pin(async { containers::unreachable_places(&self.tenants, &self.drop_containers) }));
+        tests.push(Box::pin(async { vec![containers::state_is_writable(&*self.store, &self.state_container).await] }));
+        tests.push(Box::pin(async { ledger::is_readable(&self.store, &self.state_container).await }));
         for tenant in self.tenants.ids() {
-            looks.push(Box::pin(async move { key::of(self, tenant).await }));
+            tests.push(Box::pin(async move { key::is_usable(self, tenant).await }));
         }
-        looks.push(Box::pin(async { api::lets_us_in(&self.api).await }));
+        tests.push(Box::pin(async { api::grants_access(&self.api).await }));
         for (tenant, sink) in &self.sinks {
-            looks.push(Box::pin(async move { vec![sink::takes_a_message(&**sink, *tenant).await] }));
+            tests.push(Box::pin(async move { vec![sink::accepts_a_message(&**sink, *tenant).await] }));
         }
-        stream::iter(looks).buffered(AT_ONCE).flat_map(stream::iter)
+        stream::iter(tests).buffered(CONCURRENT_TESTS).flat_map(stream::iter)
     }
 }

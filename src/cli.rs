@@ -1,8 +1,10 @@
-//! The command line: one function a command, and the only place that prints for people.
+//! The command line: each command is one function, and only this module and its submodules print for people.
 
+mod attributes;
 mod check;
 mod decode;
 mod deliver;
+mod local_drop;
 mod onboard;
 mod simulate;
 mod sweep;
@@ -20,10 +22,10 @@ use crate::{
     verdict::Verdict,
 };
 
-/// What holds for every command.
+/// The end of the help text.
 const AFTER_HELP: &str = "\
 Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them.
-Exit codes: 0 done; 1 could not finish, trying again may help; 2 usage or settings; 3 refused, trying again cannot help.";
+Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, a retry does not help.";
 
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
 #[derive(Debug, Parser)]
@@ -37,61 +39,63 @@ pub struct Arguments {
 enum Command {
     /// Run as the custom handler of an Azure Functions host
     Serve,
-    /// Print the rows of a drop in a local folder as JSON lines
+    /// Decrypt a drop in a local folder and print its rows as JSON lines
     Decode(Box<decode::DecodeArguments>),
-    /// Deliver one drop through the configured settings, as an event would
+    /// Compute employee attributes for survey platforms
+    Attributes(attributes::AttributesArguments),
+    /// Deliver a drop to the configured sink, as an event would
     Deliver(deliver::DeliverArguments),
-    /// Deliver one drop afresh, whatever came of it before
+    /// Deliver a drop again from its first row, even if it was completed or set aside
     Replay(deliver::ReplayArguments),
-    /// Look for drops that no event brought to an end, and work on them
+    /// Find all drops that are not finished, and deliver them
     Sweep,
-    /// Make an encrypted drop of believable rows
+    /// Generate an encrypted drop with realistic rows
     Simulate(simulate::SimulateArguments),
-    /// Let a customer in: make and register their key, make their container, say what they need
+    /// Create and register a customer's key, create their container, and print the remaining steps
     Onboard(onboard::OnboardArguments),
-    /// Look at settings, storage, keys, API and sink: what was found, and what to do
+    /// Test settings, storage, key store, API and sink, and print what to fix
     Check,
-    /// Show all of it on this machine; no account is needed
+    /// Show the whole pipeline on this machine, without any account
     Demo(demo::DemoArguments),
 }
 
-/// The settings that say how files are read, as flags; they go before those of the environment.
+/// The settings that control decoding, as flags. A flag overrides the environment variable.
 #[derive(Debug, Args)]
 struct FileFlags {
-    /// How files are laid out: auto, encrypted-gzip, gzip-encrypted, encrypted or plain
+    /// Order of encryption and compression: auto, encrypted-gzip, gzip-encrypted, encrypted or plain [default: $FILE_LAYOUT or auto]
     #[arg(long, value_name = "LAYOUT")]
     file_layout: Option<String>,
-    /// How files are encrypted: auto, ctr or cbc
+    /// AES-256 mode of files: auto, ctr or cbc [default: $FILE_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     file_cipher: Option<String>,
-    /// How columns are encrypted: auto, ctr or cbc
+    /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// The columns that are kept: a comma list, or * for all
+    /// Columns to print: a comma-separated list, or * for all [default: $COLUMNS or *]
     #[arg(long, value_name = "NAMES")]
     columns: Option<String>,
-    /// The columns that are encrypted: a comma list
+    /// Columns to decrypt: a comma-separated list [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
-    /// Whether metrics in strings become numbers: typed or verbatim
-    #[arg(long, value_name = "WORD")]
+    /// Conversion of metrics that are strings: typed (to numbers) or verbatim [default: $ROW_VALUES or typed]
+    #[arg(long, value_name = "MODE")]
     row_values: Option<String>,
-    /// Whether rows that are not encrypted are taken: true or false
+    /// Whether to accept files that are not encrypted: true or false [default: $ALLOW_PLAINTEXT or false]
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<String>,
-    /// How many bad rows a file may have
+    /// Number of bad rows allowed per file [default: $BAD_ROWS_ALLOWED or 0]
     #[arg(long, value_name = "N")]
     bad_rows_allowed: Option<String>,
-    /// The longest line, in bytes
+    /// Maximum length of a row in bytes [default: $MAX_ROW_BYTES or 1048576]
     #[arg(long, value_name = "N")]
     max_row_bytes: Option<String>,
-    /// How keys are wrapped: auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5
+    /// RSA padding of the wrapped keys: auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5 [default: $KEY_WRAP or auto]
     #[arg(long, value_name = "PADDING")]
     key_wrap: Option<String>,
 }
 
 impl FileFlags {
-    /// The environment's settings, under these flags.
+    /// The settings of the environment, overridden by these flags.
     fn over_environment(&self) -> Settings {
         let mut settings = Settings::from_env();
         for (name, flag) in [
@@ -114,43 +118,56 @@ impl FileFlags {
     }
 }
 
-/// Why a command ends badly: its exit code, and what is said.
+/// Why a command failed. Determines the exit code and the message on stderr.
 #[derive(Debug)]
 pub(crate) enum CliError {
-    /// 1: it could not finish; trying again may help.
-    TryAgain(String),
-    /// 2: usage or settings.
+    /// Exit code 1: the command did not finish; a retry may help.
+    Transient(String),
+    /// Exit code 2: the arguments or the settings are invalid.
     Usage(String),
-    /// 3: the drop was refused; trying again cannot help.
-    Refused(String),
-    /// This code; all has been said.
-    Said(u8),
+    /// Exit code 3: a retry does not help.
+    Permanent(String),
+    /// This exit code; the command has printed the reason.
+    Printed(u8),
 }
 
 impl CliError {
-    /// What an error with a verdict comes to.
+    /// The error of a command that stopped because of `error`, whose verdict is `verdict`.
     pub(crate) fn of(verdict: Verdict, error: &dyn std::error::Error) -> Self {
         match verdict {
-            Verdict::TryAgain => Self::TryAgain(error_chain(error)),
-            Verdict::SetAside(_) => Self::Refused(error_chain(error)),
+            Verdict::Retry => Self::Transient(error_chain(error)),
+            Verdict::SetAside(_) => Self::Permanent(error_chain(error)),
+        }
+    }
+}
+
+impl CliError {
+    /// The same error, with the subject that it is about before its text.
+    fn context(self, subject: &str) -> Self {
+        match self {
+            Self::Transient(text) => Self::Transient(format!("{subject}: {text}")),
+            Self::Usage(text) => Self::Usage(format!("{subject}: {text}")),
+            Self::Permanent(text) => Self::Permanent(format!("{subject}: {text}")),
+            Self::Printed(code) => Self::Printed(code),
         }
     }
 }
 
 impl From<InvalidSettings> for CliError {
-    fn from(report: InvalidSettings) -> Self {
-        Self::Usage(report.to_string())
+    fn from(error: InvalidSettings) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 
-/// Runs a command; says on stderr why it ended badly.
+/// Runs a command; if it fails, prints the reason on stderr.
 pub async fn run(arguments: Arguments) -> ExitCode {
     if !matches!(arguments.command, Command::Serve) {
-        telemetry::for_a_person();
+        telemetry::init_for_terminal();
     }
-    let end = match arguments.command {
+    let result = match arguments.command {
         Command::Serve => serve().await,
         Command::Decode(arguments) => decode::decode(&arguments).await,
+        Command::Attributes(arguments) => attributes::attributes(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
@@ -158,17 +175,17 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Onboard(arguments) => onboard::onboard(&arguments).await,
         Command::Check => check::check().await,
         Command::Demo(arguments) => {
-            demo::demo(&arguments).await.map_err(|error| CliError::TryAgain(format!("{error:#}")))
+            demo::demo(&arguments).await.map_err(|error| CliError::Transient(format!("{error:#}")))
         }
     };
-    let (code, said) = match end {
+    let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(CliError::TryAgain(said)) => (1, format!("could not finish: {said}")),
-        Err(CliError::Usage(said)) => (2, said),
-        Err(CliError::Refused(said)) => (3, format!("refused: {said}")),
-        Err(CliError::Said(code)) => return ExitCode::from(code),
+        Err(CliError::Transient(reason)) => (1, format!("could not finish: {reason}")),
+        Err(CliError::Usage(reason)) => (2, reason),
+        Err(CliError::Permanent(reason)) => (3, format!("permanent failure: {reason}")),
+        Err(CliError::Printed(code)) => return ExitCode::from(code),
     };
-    eprintln!("{said}");
+    eprintln!("{message}");
     ExitCode::from(code)
 }
 
@@ -177,12 +194,15 @@ async fn serve() -> Result<(), CliError> {
     let (port, config) = match (host::port(&settings), Config::read(&settings)) {
         (Ok(port), Ok(config)) => (port, config),
         (port, config) => {
-            let complaints = [port.err(), config.err()].into_iter().flatten().flat_map(|InvalidSettings(all)| all);
-            return Err(InvalidSettings(complaints.collect()).into());
+            let mut problems = Vec::new();
+            for InvalidSettings(more) in [port.err(), config.err()].into_iter().flatten() {
+                problems.extend(more);
+            }
+            return Err(InvalidSettings(problems).into());
         }
     };
-    telemetry::for_the_host();
+    telemetry::init_for_host();
     let deadline = config.deadline;
-    let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
-    host::serve(port, app, deadline).await.map_err(|error| CliError::TryAgain(error_chain(&error)))
+    let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    host::serve(port, app, deadline).await.map_err(|error| CliError::Transient(error_chain(&error)))
 }

@@ -1,14 +1,14 @@
-//! Settings: text in, usable values out.
+//! Settings: the environment's text, parsed and validated.
 //!
-//! All settings are read before the first complaint, and all complaints are made together. What comes out needs no further
-//! checking. Nothing falls back to something weaker because a setting was forgotten.
+//! All settings are read before any problem is reported, and all problems are reported together. Parsed values need no
+//! further validation. A setting that is not set never selects something less secure.
 
 mod onboard;
+mod parse;
 mod queue;
 mod reader;
 mod tenant_settings;
 mod tenants;
-mod words;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -19,11 +19,12 @@ pub use self::{
     tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
 };
 use self::{
+    parse::{ApiUrl, ContainerName},
     reader::Reader,
     tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
     tenants::TenantList,
-    words::{ApiUrl, ContainerName, Span},
 };
+pub use crate::drop::containers::DropContainer;
 use crate::{
     drop::{TenantId, tenant::Tenants},
     identity::Identity,
@@ -37,34 +38,34 @@ use crate::{
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// The process's environment, which is where the host puts app settings.
+    /// The environment of the process; Azure Functions passes app settings as environment variables.
     pub fn from_env() -> Self {
-        // A value that is not Unicode is none of ours; looking it up then says that it is not set.
+        // Variables that are not Unicode are skipped: `get` then reports them as not set.
         let unicode =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self(unicode.collect())
     }
 
-    /// The value of `name`; a blank one is none.
+    /// The value of `name`, trimmed; `None` if it is not set or blank.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// What a child process keeps of the environment: the system's own variables, and none of ours that could stray in.
-    pub fn for_a_child(&self) -> impl Iterator<Item = (&str, &str)> {
-        let kept =
+    /// The environment for a child process: only variables of the system, so that no setting of vivadrop is inherited.
+    pub fn for_child_process(&self) -> impl Iterator<Item = (&str, &str)> {
+        let inherited =
             ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-        kept.into_iter().filter_map(|name| Some((name, self.get(name)?)))
+        inherited.into_iter().filter_map(|name| Some((name, self.get(name)?)))
     }
 
-    /// Sets `name`, over what the environment says.
+    /// Sets `name`; replaces the value that it has.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.0.insert(name.to_owned(), value.into());
     }
 }
 
 impl fmt::Debug for Settings {
-    /// Names alone: values may be secrets.
+    /// Prints only the names, because values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -76,7 +77,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Settings {
     }
 }
 
-/// The settings that are not usable, one complaint each.
+/// The problems with the settings: one text for each, which names the setting and the accepted values.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidSettings(pub Vec<String>);
 
@@ -86,62 +87,57 @@ impl fmt::Display for InvalidSettings {
             1 => f.write_str("1 setting is not usable")?,
             count => write!(f, "{count} settings are not usable")?,
         }
-        self.0.iter().try_for_each(|complaint| write!(f, "\n  {complaint}"))
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
     }
 }
 
-/// Everything that a run needs to know.
+/// All settings that a run needs.
 #[derive(Debug)]
 pub struct Config {
-    /// `DropStorage`: where drops lie.
+    /// `DropStorage`: the storage account of the drops.
     pub drop_storage: Storage,
-    /// `DROP_CONTAINER`: which container they lie in.
+    /// `DROP_CONTAINER`: the container of the drops.
     pub drop_container: DropContainer,
-    /// `STATE_CONTAINER`: where the ledger is kept. Events about it are none of ours.
+    /// `STATE_CONTAINER`: the container of the ledger. Events for its blobs are ignored.
     pub state_container: String,
-    /// `TENANTS`: who may drop, and where.
+    /// `TENANTS`: which tenants may drop, and where.
     pub tenants: Tenants,
-    /// `PRIVATE_KEYS`: where the tenants' private keys are.
-    pub private_keys: PrivateKeysIn,
-    /// Who asks for tokens: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`, or what this machine offers.
+    /// `PRIVATE_KEYS`: the key store with the tenants' private keys.
+    pub private_keys: KeyStoreLocation,
+    /// The identity that accesses vault and storage account: the application of `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and
+    /// `AZURE_CLIENT_SECRET`, or else that of the machine.
     pub identity: Identity,
-    /// `KEY_WRAP`: how keys are wrapped.
+    /// `KEY_WRAP`: the RSA padding of wrapped keys.
     pub key_wrap: KeyWrap,
-    /// `VIVA_API_URL` and how to be let in there.
+    /// The Viva Insights API and its credentials.
     pub viva_api: VivaApiConfig,
-    /// How files are read and where their rows go.
+    /// How files are decoded and where their rows are delivered, unless the tenant overrides it.
     pub common: TenantSettings,
-    /// The terms of tenants that have settings of their own in `TENANTS`.
+    /// The settings of the tenants that have settings of their own in `TENANTS`.
     pub tenant_overrides: BTreeMap<TenantId, TenantOverrides>,
-    /// `DEADLINE`: how long an event is worked on at most.
+    /// `DEADLINE`: how long one event is processed at most.
     pub deadline: Duration,
 }
 
-/// A storage account, or a folder in its place.
+/// A storage account, or a local folder instead of it.
 #[derive(Debug, Clone)]
 pub enum Storage {
     /// An Azure Storage account.
     Azure(Box<Account>),
-    /// A folder whose folders are containers: for local work.
+    /// A folder, for local work; its subfolders are the containers.
     Local(PathBuf),
 }
 
-/// `PRIVATE_KEYS`.
+/// `PRIVATE_KEYS`: where the key store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PrivateKeysIn {
-    /// `https://{vault}.vault.azure.net`.
+pub enum KeyStoreLocation {
+    /// A Key Vault: `https://{vault}.vault.azure.net`.
     Vault(Url),
-    /// `file:///dir`: PEM files, for local work.
+    /// A folder of PEM files, for local work: `file:///dir`.
     Folder(PathBuf),
-}
-
-/// `DROP_CONTAINER`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DropContainer {
-    /// One container for everybody.
-    Named(String),
-    /// `*`: every container that `TENANTS` names.
-    OfTenants,
 }
 
 /// The Viva Insights API.
@@ -149,34 +145,36 @@ pub enum DropContainer {
 pub struct VivaApiConfig {
     /// `VIVA_API_URL`.
     pub url: Url,
-    /// `VIVA_API_SCOPE`: what the token is asked for.
+    /// `VIVA_API_SCOPE`: the scope of the access token.
     pub scope: String,
-    /// `PARTNER_TENANT_ID`, `PARTNER_APP_ID`, `PARTNER_APP_SECRET`; without them the app's managed identity asks.
+    /// The application that authenticates to the API: `PARTNER_TENANT_ID`, `PARTNER_APP_ID` and `PARTNER_APP_SECRET`.
+    /// `None` without a secret: the app's managed identity authenticates.
     pub partner: Option<Partner>,
 }
 
 impl Config {
-    /// Reads all settings; complains about all that are not usable.
+    /// Reads all settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        // Everything is read before anything is used: the first complaint must not hide the others.
+        // Every setting is read before the first `?`, so that one problem does not hide the others.
         let drop_storage = reader.storage("DropStorage");
-        let drop_container = reader.or("DROP_CONTAINER", "datasets");
-        let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
-        let tenants = reader.required("TENANTS");
+        let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
+        let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
+        let tenants: Option<TenantList> = reader.required("TENANTS");
         let private_keys = reader.required("PRIVATE_KEYS");
         let identity = reader.identity();
-        let key_wrap = reader.or("KEY_WRAP", "auto");
+        let key_wrap = reader.or_default("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
         let common = common_settings(&reader, drop_storage.as_ref());
-        let tenant_overrides = tenants
-            .as_ref()
-            .and_then(|tenants: &TenantList| tenant_overrides(&reader, settings, drop_storage.as_ref(), &tenants.own));
-        let deadline = reader.or("DEADLINE", "25m");
+        let tenant_overrides = match &tenants {
+            Some(list) => tenant_overrides(&reader, settings, drop_storage.as_ref(), &list.overrides),
+            None => None,
+        };
+        let deadline = reader.or_default("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
-            reader.complain(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
+            reader.add_problem(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
         }
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
@@ -184,23 +182,23 @@ impl Config {
                 drop_storage: drop_storage?,
                 drop_container: drop_container?,
                 state_container,
-                tenants: tenants.map(|list| list.tenants)?,
+                tenants: tenants?.tenants,
                 private_keys: private_keys?,
                 identity: identity?,
                 key_wrap: key_wrap?,
                 viva_api: viva_api?,
                 common: common?,
                 tenant_overrides: tenant_overrides?,
-                deadline: deadline.map(|Span(span)| span)?,
+                deadline: deadline?,
             })
         })
     }
 }
 
-/// The settings of a file's bytes and rows alone: all that `decode` needs.
+/// The settings that the command `decode` needs: how files are decoded, and how keys are unwrapped.
 #[derive(Debug)]
 pub struct DecodeConfig {
-    /// How files are read.
+    /// How files are decoded.
     pub rules: FileRules,
     /// `BAD_ROWS_ALLOWED`.
     pub bad_rows_allowed: u64,
@@ -211,18 +209,20 @@ pub struct DecodeConfig {
 }
 
 impl DecodeConfig {
-    /// Reads these settings; complains about all that are not usable.
+    /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let (rules, bad_rows_allowed) = (file_rules(&reader), reader.or("BAD_ROWS_ALLOWED", "0"));
-        let (key_wrap, decoders) = (reader.or("KEY_WRAP", "auto"), decoders(&reader));
+        let rules = file_rules(&reader);
+        let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
+        let key_wrap = reader.or_default("KEY_WRAP", "auto");
+        let decoders = decoders(&reader);
         reader.finish(|| {
             Some(Self { rules: rules?, bad_rows_allowed: bad_rows_allowed?, key_wrap: key_wrap?, decoders: decoders? })
         })
     }
 }
 
-/// The settings of the drop storage alone: all that `simulate --upload` needs.
+/// The settings that `simulate --upload` needs: the storage of the drops.
 #[derive(Debug)]
 pub struct UploadConfig {
     /// `DropStorage`.
@@ -232,34 +232,37 @@ pub struct UploadConfig {
 }
 
 impl UploadConfig {
-    /// Reads these settings; complains about all that are not usable.
+    /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
+        let drop_storage = reader.storage("DropStorage");
+        let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
         reader.finish(|| Some(Self { drop_storage: drop_storage?, drop_container: drop_container? }))
     }
 }
 
 fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
-    let url = reader.or::<ApiUrl>("VIVA_API_URL", "https://api.orginsights.viva.office.com");
+    let url = reader.or_default("VIVA_API_URL", "https://api.orginsights.viva.office.com");
     let partner = partner(reader);
     let ApiUrl(url) = url?;
-    // Microsoft's pages name no scope; everything that the application was granted at the API is what a scope of
-    // `<resource>/.default` asks for.
-    let origin = url.origin().ascii_serialization();
-    let scope = reader.get("VIVA_API_SCOPE").map_or_else(|| format!("{origin}/.default"), ToOwned::to_owned);
-    let partner = partner?;
-    Some(VivaApiConfig { url, scope, partner })
+    let scope = match reader.get("VIVA_API_SCOPE") {
+        Some(scope) => scope.to_owned(),
+        // Microsoft documents no scope. `<resource>/.default` requests every permission that the application was granted.
+        None => format!("{}/.default", url.origin().ascii_serialization()),
+    };
+    Some(VivaApiConfig { url, scope, partner: partner? })
 }
 
-/// The partner's own application. Without a secret the app's own identity asks for tokens, and the ids are for `onboard`.
+/// The application that authenticates to the Viva Insights API; `Some(None)` without a secret. The two ids may then be
+/// set all the same: `onboard` needs them.
 fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
     let [tenant_id, app_id, secret] = ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
-    reader.must_be_resolved(secret);
+    reader.require_resolved(secret);
     if reader.get(secret).is_none() {
-        return reader.together([tenant_id, app_id]).map(|_| None);
+        reader.all_or_none([tenant_id, app_id])?;
+        return Some(None);
     }
-    let partner = reader.together([tenant_id, app_id, secret])?;
+    let partner = reader.all_or_none([tenant_id, app_id, secret])?;
     Some(partner.map(|[tenant_id, app_id, app_secret]| Partner {
         tenant_id: tenant_id.to_owned(),
         app_id: app_id.to_owned(),

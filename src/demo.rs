@@ -1,5 +1,7 @@
-//! `vivadrop demo`: all of it on this machine. A simulated drop in a temporary folder, a Viva Insights API and a webhook
-//! receiver on loopback, and the handler started and posted to as the Functions host would.
+//! `vivadrop demo`: delivers a simulated drop on this machine, without any account.
+//!
+//! The drop is in a temporary folder. Stubs of the Viva Insights API and of a webhook receiver run on loopback. The handler
+//! runs as a child process, and the demo plays the Functions host.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -27,117 +29,127 @@ use testkit::{
     viva_api::VivaApiStub,
 };
 
-/// How many weeks the demo's drop covers.
+/// The number of weeks in the drop.
 const WEEKS: u32 = 4;
 
-/// How long the demo waits for something to happen before it says that it did not.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit for the handler to start, and for the drop to be delivered.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// What to demonstrate.
+/// Arguments of `vivadrop demo`.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
-    /// How many rows, about
+    /// Approximate number of rows
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     rows: u64,
 }
 
-/// Shows the whole way of a drop, and cleans up: at the end, and where it is told to stop before.
+/// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or SIGTERM.
 pub async fn demo(arguments: &DemoArguments) -> Result<()> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     tokio::select! {
-        shown = show(arguments, folder.path()) => shown?,
-        _ = tokio::signal::ctrl_c() => bail!("told to stop"),
-        _ = terminate.recv() => bail!("told to stop"),
+        result = run_steps(arguments, folder.path()) => result?,
+        _ = tokio::signal::ctrl_c() => bail!("stopped by a signal"),
+        _ = terminate.recv() => bail!("stopped by a signal"),
     }
-    println!("7. the handler is stopped, and `{}` is removed", folder.path().display());
+    println!("7. stopped the handler and removed `{}`", folder.path().display());
     folder.close().context("cannot remove the temporary folder")
 }
 
-/// Shows it in `folder`. The handler ends with this, however this ends.
-async fn show(arguments: &DemoArguments, folder: &Path) -> Result<()> {
-    let made = make_drop(arguments, folder).await?;
-    let place = lay(&made, folder)?;
+/// Runs the steps of the demo in `folder`. The handler is killed when this returns or is cancelled.
+async fn run_steps(arguments: &DemoArguments, folder: &Path) -> Result<()> {
+    let simulated = simulate_drop(arguments, folder).await?;
+    let storage = arrange(&simulated, folder)?;
 
-    let answer = serde_json::from_slice(&std::fs::read(&made.decryption_keys)?)?;
-    let api = VivaApiStub::start([(made.copy_activity_id.to_string(), made.tenant.0, answer)]).await?;
+    let keys = serde_json::from_slice(&std::fs::read(&simulated.decryption_keys)?)?;
+    let api = VivaApiStub::start([(simulated.copy_activity_id.to_string(), simulated.tenant.0, keys)]).await?;
     let receiver = Receiver::start(Options { keep_rows: false, signed: true }).await?;
-    println!("2. a Viva Insights API at {}, a webhook receiver at {}", api.url(), receiver.url());
+    println!(
+        "2. started a stub of the Viva Insights API at {} and a webhook receiver at {}",
+        api.url(),
+        receiver.url()
+    );
 
-    let settings = settings(&place, &made, &api, &receiver);
+    let settings = settings(&storage, &simulated, &api, &receiver);
     let (mut handler, address) = start_handler(&settings).await?;
-    println!("3. the handler, started as the Functions host starts it, answers at {address}");
+    println!("3. started the handler, `vivadrop serve`, as the Functions host does; it listens at {address}");
 
-    let event = blob_created(&place, &made);
-    println!("4. the event of the drop's job metadata is posted to {address}/function");
-    let begun = Instant::now();
-    let posted = tokio::spawn(post(format!("{address}/function"), event));
-    let received = watch(&receiver, &made, &mut handler).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let logs = posted.await??;
-    report(&made, &received, seconds, &logs);
+    let event = blob_event(&storage, &simulated);
+    println!("4. posted the blob event of the job metadata to {address}/function");
+    let posted_at = Instant::now();
+    let response = tokio::spawn(post(format!("{address}/function"), event));
+    let received = show_progress(&receiver, &simulated, &mut handler).await?;
+    let seconds = posted_at.elapsed().as_secs_f64();
+    let log = response.await??;
+    report(&simulated, &received, seconds, &log);
 
     handler.kill().await.context("cannot stop the handler")
 }
 
-async fn make_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
+async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
     let options =
         SimulateOptions { users: arguments.rows.div_ceil(WEEKS.into()), weeks: WEEKS, ..SimulateOptions::default() };
-    let begun = Instant::now();
+    let started = Instant::now();
     let out = folder.join("simulated");
-    let made = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
+    let simulated = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
     println!(
-        "1. a drop of {} rows, {} of text as {} of ciphertext, made in {:.1} s",
-        HumanCount(made.rows),
-        HumanBytes(made.text_bytes),
-        HumanBytes(made.file_bytes),
-        begun.elapsed().as_secs_f64()
+        "1. simulated a drop of {} rows: {} of text, {} after compression and encryption, in {:.1} s",
+        HumanCount(simulated.rows),
+        HumanBytes(simulated.text_bytes),
+        HumanBytes(simulated.file_bytes),
+        started.elapsed().as_secs_f64()
     );
-    Ok(made)
+    Ok(simulated)
 }
 
-/// Where the handler finds things.
-struct Place {
-    store: PathBuf,
+/// The folders that stand for the storage account and for the key store.
+struct Storage {
+    account: PathBuf,
     keys: PathBuf,
-    /// The drop, below the store.
+    /// The drop path, below `account`.
     drop: String,
 }
 
-/// Lays the drop where a customer's pipeline would, and the key where PRIVATE_KEYS says.
-fn lay(made: &Simulated, folder: &Path) -> Result<Place> {
-    let place = Place {
-        store: folder.join("store"),
+/// Moves the drop to where a customer's pipeline would copy it, and copies the private key into the key folder.
+fn arrange(simulated: &Simulated, folder: &Path) -> Result<Storage> {
+    let storage = Storage {
+        account: folder.join("store"),
         keys: folder.join("keys"),
-        drop: format!("datasets/{}/VivaInsights/{}", made.copy_activity_id, made.tenant),
+        drop: format!("datasets/{}/VivaInsights/{}", simulated.copy_activity_id, simulated.tenant),
     };
-    let drop = place.store.join(&place.drop);
-    std::fs::create_dir_all(drop.parent().unwrap_or(&place.store))?;
-    std::fs::create_dir_all(&place.keys)?;
-    std::fs::rename(&made.drop, drop)?;
-    std::fs::copy(&made.private_key, place.keys.join(format!("{}.pem", made.tenant)))?;
-    Ok(place)
+    let drop = storage.account.join(&storage.drop);
+    std::fs::create_dir_all(drop.parent().unwrap_or(&storage.account))?;
+    std::fs::create_dir_all(&storage.keys)?;
+    std::fs::rename(&simulated.drop, drop)?;
+    std::fs::copy(&simulated.private_key, storage.keys.join(format!("{}.pem", simulated.tenant)))?;
+    Ok(storage)
 }
 
-fn settings(place: &Place, made: &Simulated, api: &VivaApiStub, receiver: &Receiver) -> Vec<(&'static str, String)> {
+fn settings(
+    storage: &Storage,
+    simulated: &Simulated,
+    api: &VivaApiStub,
+    receiver: &Receiver,
+) -> Vec<(&'static str, String)> {
     vec![
-        ("DropStorage", format!("file://{}", place.store.display())),
-        ("TENANTS", made.tenant.to_string()),
-        ("PRIVATE_KEYS", format!("file://{}", place.keys.display())),
+        ("DropStorage", format!("file://{}", storage.account.display())),
+        ("TENANTS", simulated.tenant.to_string()),
+        ("PRIVATE_KEYS", format!("file://{}", storage.keys.display())),
         ("VIVA_API_URL", api.url().to_string()),
         ("DELIVER_TO", receiver.url().to_string()),
         ("WEBHOOK_SECRET", receiver.secret().expose_secret().to_owned()),
     ]
 }
 
-/// Starts `vivadrop serve` on a free port, and asks it whether it is ready as the host does.
+/// Starts `vivadrop serve` on a free port and waits until it answers, as the Functions host does. Returns the process and
+/// its URL.
 async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, String)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let program = std::env::current_exe().context("cannot find this program")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let mut handler = Command::new(program)
         .arg("serve")
         .env_clear()
-        .envs(Settings::from_env().for_a_child())
+        .envs(Settings::from_env().for_child_process())
         .envs(settings.iter().cloned())
         .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
         .stdin(Stdio::null())
@@ -147,22 +159,22 @@ async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, St
         .context("cannot start the handler")?;
     let address = format!("http://127.0.0.1:{port}");
     let client = client()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     while client.get(&address).send().await.is_err() {
         if let Some(status) = handler.try_wait()? {
-            bail!("the handler ended ({status}) before it was ready");
+            bail!("the handler exited ({status}) before it was ready");
         }
-        if begun.elapsed() > PATIENCE {
-            bail!("the handler was not ready within {} s", PATIENCE.as_secs());
+        if started.elapsed() > TIME_LIMIT {
+            bail!("the handler was not ready within {} s", TIME_LIMIT.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     Ok((handler, address))
 }
 
-/// What the host posts for a blob trigger with deferred binding.
-fn blob_created(place: &Place, made: &Simulated) -> Value {
-    let uri = format!("file://{}/{}/metadata/JobMetadata/Metadata.json", place.store.display(), place.drop);
+/// The request body that the host posts for a blob trigger with deferred binding.
+fn blob_event(storage: &Storage, simulated: &Simulated) -> Value {
+    let uri = format!("file://{}/{}/metadata/JobMetadata/Metadata.json", storage.account.display(), storage.drop);
     json!({
         "Data": {"blob": {
             "Version": "1.0", "Source": "AzureStorageBlobs", "ContentType": "application/json",
@@ -170,59 +182,64 @@ fn blob_created(place: &Place, made: &Simulated) -> Value {
         }},
         "Metadata": {
             "Uri": Value::from(uri).to_string(),
-            "Properties": {"ETag": {}, "ContentLength": made.file_bytes},
+            "Properties": {"ETag": {}, "ContentLength": simulated.file_bytes},
             "name": json!("Metadata.json").to_string(),
-            "sys": {"MethodName": "function", "UtcNow": "2026-11-22T00:00:00Z", "RandGuid": made.copy_activity_id},
+            "sys": {"MethodName": "function", "UtcNow": "2026-11-22T00:00:00Z", "RandGuid": simulated.copy_activity_id},
         },
     })
 }
 
+/// Posts the event; returns the handler's log line.
 async fn post(url: String, event: Value) -> Result<String> {
-    let answer = client()?.post(url).json(&event).send().await?;
-    let status = answer.status();
-    let body: Value = answer.json().await?;
-    let said = body["Logs"][0].as_str().unwrap_or_default().to_owned();
+    let response = client()?.post(url).json(&event).send().await?;
+    let status = response.status();
+    let body: Value = response.json().await?;
+    let log = body["Logs"][0].as_str().unwrap_or_default().to_owned();
     if !status.is_success() {
-        bail!("the handler answered {status}: {said}");
+        bail!("the handler answered {status}: {log}");
     }
-    Ok(said)
+    Ok(log)
 }
 
 fn client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
-/// Shows how many rows have arrived until the drop is completed.
-async fn watch(receiver: &Receiver, made: &Simulated, handler: &mut Child) -> Result<Received> {
-    let progress = ProgressBar::new(made.rows);
+/// Shows a progress bar of received rows until the drop has ended.
+async fn show_progress(receiver: &Receiver, simulated: &Simulated, handler: &mut Child) -> Result<Received> {
+    let progress = ProgressBar::new(simulated.rows);
     let style = ProgressStyle::with_template("   {bar:40} {human_pos} of {human_len} rows");
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let ended = receiver.wait_for(PATIENCE, |received| {
+    let ended = receiver.wait_for(TIME_LIMIT, |received| {
         progress.set_position(received.row_count());
         received.drops.values().any(|drop| !drop.completed.is_empty() || !drop.failed.is_empty())
     });
     let received = tokio::select! {
         received = ended => received?,
-        status = handler.wait() => bail!("the handler ended ({}) before the drop was completed", status?),
+        status = handler.wait() => bail!("the handler exited ({}) before the drop was completed", status?),
     };
     progress.finish_and_clear();
+    if let Some(failed) = received.drops.values().find_map(|drop| drop.failed.first()) {
+        bail!("the drop was set aside ({}): {}", failed.reason, failed.message);
+    }
     Ok(received)
 }
 
-fn report(made: &Simulated, received: &Received, seconds: f64, logs: &str) {
+fn report(simulated: &Simulated, received: &Received, seconds: f64, log: &str) {
     let rate = |count: u64| (count as f64 / seconds) as u64;
     println!(
-        "5. {} rows in {} messages in {seconds:.2} s: {} rows/s, {}/s of text, {} doubles, {} bad signatures",
+        "5. received {} rows in {} messages within {seconds:.2} s: {} rows/s, {}/s of text, {} duplicates, \
+         {} bad signatures",
         HumanCount(received.row_count()),
-        HumanCount(received.taken),
+        HumanCount(received.accepted),
         HumanCount(rate(received.row_count())),
-        HumanBytes(rate(made.text_bytes)),
-        received.doubles,
+        HumanBytes(rate(simulated.text_bytes)),
+        received.duplicates,
         received.bad_signatures
     );
-    println!("   the handler's answer to the host: {logs}");
+    println!("   the handler's response to the host: {log}");
     let rows = received.drops.values().flat_map(|drop| drop.files.values()).flat_map(|file| file.rows.values());
     if let Some(row) = rows.into_iter().next() {
-        println!("6. one row as it arrived:\n   {row}");
+        println!("6. one of the rows, as the receiver got it:\n   {row}");
     }
 }

@@ -213,7 +213,7 @@ impl DirectoryBuilder {
             let comma = if number > 0 { "," } else { "" };
             format!("{comma}{}:", serde_json::to_string(name).expect("a string is always JSON")).into_bytes()
         });
-        Directory { names: names.collect(), field: self.rules.key.field, table: self.table, owners }
+        Directory { names: names.collect(), key: self.rules.key, table: self.table, owners }
     }
 }
 
@@ -250,7 +250,7 @@ enum Owner {
 pub struct Directory {
     /// Of each column: a comma unless it is the first, the name as JSON, and a colon.
     names: Vec<Vec<u8>>,
-    field: KeyField,
+    key: DirectoryKey,
     table: Table,
     owners: HashMap<(Level, Key), Owner>,
 }
@@ -266,10 +266,15 @@ impl Directory {
         self.len() == 0
     }
 
+    /// The column of a row whose text is looked up.
+    pub fn key_column(&self) -> &str {
+        &self.key.column
+    }
+
     /// Appends the `directory` member's value for the row whose key column says `key`: a JSON object, or `null` if no person
     /// matches.
     pub fn append(&self, key: Option<&[u8]>, out: &mut Vec<u8>) {
-        let person = key.and_then(|key| match self.field {
+        let person = key.and_then(|key| match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
             KeyField::Mail => self.by_address(&address_key(key)),
         });

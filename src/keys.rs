@@ -1,16 +1,17 @@
-//! Keys: wrapped ones in, File and Column key out.
+//! Keys: obtains the wrapped keys of a drop and unwraps them to its File and Column key.
 //!
-//! [`details`] reads wrapped keys from JSON, [`viva_api`] asks Microsoft for them, [`unwrap`] opens them with the tenant's
-//! RSA key, which a [`vault`] keeps, or a file. Key material lives in types that zero themselves on drop and print as `…`.
+//! [`details`] parses wrapped keys from JSON and [`viva_api`] requests them from Microsoft. [`unwrap`](mod@unwrap)
+//! decrypts them with the tenant's RSA key, which is in a key store: a Key Vault ([`vault`]) or a folder of PEM files
+//! ([`pem`]). Types with key material zero themselves on drop and do not print it.
 
-pub(crate) mod answer;
-pub mod custody;
 pub mod details;
+pub mod key_store;
+pub mod pem;
 pub mod unwrap;
 pub mod vault;
 pub mod viva_api;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -20,19 +21,21 @@ use self::{
 };
 use crate::{
     drop::{TenantId, discover::DropContents, metadata::JobMetadata},
+    json::first_object,
+    retry::RetryBudget,
     store::{ReadWholeError, Store, read_whole},
     verdict::{Reason, Verdict},
 };
 
-/// The largest key details that are read. Microsoft's have under a thousand bytes.
-const LARGEST_DETAILS: u64 = 1 << 20;
+/// Size limit for key details. Microsoft's have less than 1,000 bytes.
+const MAX_DETAILS_BYTES: u64 = 1 << 20;
 
-/// An AES-256 key with the IV it is used with.
+/// An AES-256 key and its initialization vector.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct AesKey {
-    /// 32 bytes of key.
+    /// The key: 32 bytes.
     pub key: [u8; 32],
-    /// 16 bytes of initialization vector: CBC's first block, or CTR's first counter (big-endian).
+    /// The initialization vector: CBC's first block, or CTR's first counter (big-endian).
     pub iv: [u8; 16],
 }
 
@@ -42,21 +45,22 @@ impl fmt::Debug for AesKey {
     }
 }
 
-/// The keys of one drop. They are shared, not copied: what is moved leaves a copy behind.
+/// The keys of one drop. They are shared, because moving or copying a key would leave a copy in memory that is not
+/// zeroed.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    /// Decrypts the files; absent only for drops without any keys, which can hold plain rows alone.
+    /// Decrypts the files. Absent only if the drop has no keys at all; such a drop can only have plaintext rows.
     pub file: Option<Arc<AesKey>>,
-    /// Decrypts the encrypted columns; absent when the customer has not consented.
+    /// Decrypts the encrypted columns. Absent if the customer has not consented.
     pub column: Option<Arc<AesKey>>,
 }
 
-/// A key as it travels: encrypted with the tenant's public RSA key.
+/// A key that is encrypted with the tenant's public RSA key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedKey {
     /// The RSA ciphertext: 256 bytes for RSA-2048.
     pub value: Vec<u8>,
-    /// The initialization vector, which travels in the clear.
+    /// The initialization vector, which is not encrypted.
     pub iv: [u8; 16],
 }
 
@@ -67,25 +71,46 @@ pub struct WrappedKeys {
     pub file: Option<WrappedKey>,
     /// The Column key.
     pub column: Option<WrappedKey>,
-    /// Which version of the private key unwraps them, when the drop says so.
+    /// The version of the private key that unwraps them, if the drop names one.
     pub public_key_version: Option<String>,
 }
 
-/// Where the keys of a drop come from.
+/// Time limits for calls to the vault or the Viva Insights API.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// Wait between tries, and total time for tries.
+    pub retry: RetryBudget,
+    /// Timeout for one try.
+    pub try_timeout: Duration,
+}
+
+/// Timeout for one call to the vault or the API.
+pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// 30 s per try, and tries for 2 minutes.
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self { retry: RetryBudget::lasting(Duration::from_secs(120)), try_timeout: TRY_TIMEOUT }
+    }
+}
+
+/// Obtains the keys of drops.
 #[derive(Debug)]
 pub struct KeySource {
-    /// What opens them.
+    /// The tenants' private keys, which unwrap the drops' keys.
     pub private_keys: Arc<dyn PrivateKeys>,
-    /// How they are wrapped.
+    /// `KEY_WRAP`: the paddings to try.
     pub wrap: KeyWrap,
-    /// Who is asked for them when the drop does not bring them.
+    /// Provides the wrapped keys of drops that do not contain them.
     pub api: VivaApi,
-    /// Whether a drop may do without: with `ALLOW_PLAINTEXT`, sample data comes without any keys.
+    /// `ALLOW_PLAINTEXT`: a drop without keys is accepted, because sample data comes without keys.
     pub may_be_missing: bool,
 }
 
 impl KeySource {
-    /// The keys of a drop: its own key details before those of its metadata, and the API's where it has neither.
+    /// Obtains and unwraps the keys of a drop.
+    ///
+    /// The first source that has keys is used: the drop's key details, its job metadata, the Viva Insights API.
     pub async fn keys_of(
         &self,
         store: &dyn Store,
@@ -95,12 +120,12 @@ impl KeySource {
     ) -> Result<Keys, KeyError> {
         let mut wrapped = match wrapped_in_drop(store, contents, metadata).await? {
             Some(wrapped) => wrapped,
-            None => match self.ask(metadata, tenant).await {
-                Err(KeyError::Refused(why)) if self.may_be_missing => {
-                    tracing::warn!(drop.path = %contents.path, "going on without keys, for plain rows alone: {why}");
+            None => match self.request(metadata, tenant).await {
+                Err(KeyError::NoKey(why)) if self.may_be_missing => {
+                    tracing::warn!(drop.path = %contents.path, "continuing without keys, for plaintext rows only: {why}");
                     return Ok(Keys::default());
                 }
-                answer => answer?,
+                requested => requested?,
             },
         };
         if wrapped.public_key_version.is_none() {
@@ -109,16 +134,18 @@ impl KeySource {
         unwrap::unwrap_keys(&*self.private_keys, tenant, self.wrap, &wrapped).await
     }
 
-    async fn ask(&self, metadata: &JobMetadata, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
+    /// Requests the wrapped keys from the Viva Insights API.
+    async fn request(&self, metadata: &JobMetadata, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
         let Some(request) = &metadata.copy_activity_id else {
-            let why = "the job metadata has no CopyActivityId to ask the Viva Insights API with, and no key details";
-            return Err(KeyError::Refused(why.into()));
+            let why = "the drop has no key details, and its job metadata has no CopyActivityId with which to request the \
+                       keys from the Viva Insights API";
+            return Err(KeyError::NoKey(why.into()));
         };
         self.api.egress_decryption_key(request, tenant).await
     }
 }
 
-/// The wrapped keys that the drop brings itself, if it does.
+/// The wrapped keys that the drop itself contains, in its key details or else in its job metadata.
 pub async fn wrapped_in_drop(
     store: &dyn Store,
     contents: &DropContents,
@@ -126,12 +153,12 @@ pub async fn wrapped_in_drop(
 ) -> Result<Option<WrappedKeys>, KeyError> {
     let mut wrapped = WrappedKeys::default();
     if let Some(blob) = &contents.key_details {
-        let unreadable = |why: &dyn fmt::Display| KeyError::Refused(format!("the key details cannot be read: {why}"));
-        let bytes = read_whole(store, blob, LARGEST_DETAILS).await.map_err(|error| match error {
+        let unreadable = |why: &dyn fmt::Display| KeyError::NoKey(format!("the key details cannot be read: {why}"));
+        let bytes = read_whole(store, blob, MAX_DETAILS_BYTES).await.map_err(|error| match error {
             ReadWholeError::TooLarge { .. } => unreadable(&error),
             ReadWholeError::Store(source) => KeyError::Unavailable { what: "the store".into(), source: source.into() },
         })?;
-        let object = details::first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
+        let object = first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
         wrapped = details::wrapped_keys(&object.into())?;
     }
     if let (None, Some(in_metadata)) = (&wrapped.file, &metadata.decryption_key_details) {
@@ -143,46 +170,49 @@ pub async fn wrapped_in_drop(
     Ok((wrapped.file.is_some() || wrapped.column.is_some()).then_some(wrapped))
 }
 
-/// What an unwrapped value may be: secret bytes of any length, zeroed on drop.
+/// An unwrapped value: secret bytes of any length, zeroed on drop.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
 
-/// Why there are no keys.
+/// Why the keys of a drop, or a tenant's key pair, are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The API or the vault refuses, or there is no private key for the tenant. The drop is set aside.
+    /// The API, the vault or the folder has no usable key, or rejects the request for good. The drop is set aside.
     #[error("{0}")]
-    Refused(String),
-    /// A key does not unwrap, or what comes out is no AES-256 key. The drop is set aside.
+    NoKey(String),
+    /// A wrapped key is malformed, does not unwrap, or the unwrapped value is not an AES-256 key. The drop is set
+    /// aside.
     #[error("{0}")]
-    Wrong(String),
-    /// The API, the vault or the token service did not answer. The drop is tried again.
+    WrongKey(String),
+    /// The API, the vault or the token service did not answer. The drop is retried.
     #[error("{what} did not answer")]
     Unavailable {
-        /// Who did not answer.
+        /// The service.
         what: String,
-        /// What happened.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The token service refuses us: a secret that expired, say. That is our own affair and no drop's: the drop is tried
-    /// again, and the sweep finds it once the settings are right. Asking again at once is of no use.
+    /// The token service rejects our credentials, such as an expired client secret.
+    ///
+    /// The settings are at fault, not the drop. The drop is retried, but not immediately: the sweep runs it once the
+    /// settings are fixed.
     #[error("there is no token for {what} ({why}): {todo}")]
     NoToken {
-        /// Who was to be asked with it.
+        /// The service that the token is for.
         what: String,
-        /// What came of asking for one.
+        /// The token service's response.
         why: String,
-        /// What to mend.
+        /// How to fix it.
         todo: &'static str,
     },
 }
 
 impl KeyError {
-    /// What the failure means for the drop.
+    /// What happens to the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Refused(_) => Verdict::SetAside(Reason::NoKey),
-            Self::Wrong(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::TryAgain,
+            Self::NoKey(_) => Verdict::SetAside(Reason::NoKey),
+            Self::WrongKey(_) => Verdict::SetAside(Reason::WrongKey),
+            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
         }
     }
 }

@@ -1,295 +1,251 @@
-//! What is known of each drop and file: who works on it, how far it is, how it ended.
+//! Persistent state of each drop and file: who works on it, how far it is, how it ended.
 //!
-//! Holds positions and reasons, never row data or keys. The seam's keeper is [`blobs::Blobs`]: JSON blobs in
-//! `STATE_CONTAINER` that a person can read, over any [`Store`](crate::store::Store).
+//! The ledger consists of JSON blobs in `STATE_CONTAINER`: `drops/{drop path}/drop.json` for a drop and
+//! `drops/{drop path}/files/{file}.json` for a file. They hold positions and reasons, never row data or keys.
 //!
-//! A file is worked on under a claim, and a claim is a lease on the file's record. Whoever works renews it every
-//! [`RENEW_EVERY`]; when the process is killed it lapses within [`LEASE`]. Every write of a record carries the lease, so
-//! that a worker that was taken for dead cannot write over its successor.
+//! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
+//! lease every [`RENEW_EVERY`]; if the process is killed, the lease lapses within [`LEASE`] and another run can claim
+//! the file. Every write of a file's record carries the lease id, so a worker whose lease has lapsed cannot overwrite
+//! the record of its successor.
 
-pub mod blobs;
-mod keeper;
+mod claim;
+mod claimed_file;
+mod error;
+mod heartbeat;
+mod json;
+mod lease;
 mod record;
 mod survey;
-mod work;
 
-use std::{collections::BTreeMap, time::Duration};
-
-use async_trait::async_trait;
-use time::OffsetDateTime;
-use tokio::time::{Instant, sleep_until};
-
-pub use self::survey::Survey;
-use crate::{
-    drop::{DropPath, FileVersion},
-    message::MessageId,
-    stage::batch::BatchLimits,
-    store::{BlobPath, ReadWholeError, StoreError},
-    verdict::{Reason, Verdict},
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
 };
 
-/// How long a claim lasts without being renewed. Azure leases blobs for no less.
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use time::OffsetDateTime;
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    claim::Claim,
+    claimed_file::ClaimedFile,
+    error::LedgerError,
+    record::{DropRecord, Ending, FileRecord, Scope, Status},
+    survey::Survey,
+};
+use self::{claimed_file::ActiveClaims, lease::RecordLease};
+use crate::{
+    batch::BatchLimits,
+    drop::{DropPath, FileVersion},
+    store::{Blob, BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
+};
+
+/// How long a lease lasts if it is not renewed. 15 s is the shortest lease that Azure grants on a blob.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// How often the claim of a living run is renewed.
+/// How often a live run renews its lease.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// A claim that is still there this long after it was first seen was renewed since, or taken by another run.
+/// A lease that is still held this long after it was first seen was renewed, or another run has taken it: a live run
+/// works on the file.
 pub const LEASE_RENEWED_AFTER: Duration = LEASE.saturating_add(Duration::from_secs(2));
 
-/// How often a claim that another run holds is asked for.
-pub const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often [`Ledger::claim`] asks for a lease that another process holds.
+pub const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the position of a file is written at most.
+/// The shortest time between two checkpoints of a file.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Somebody works on it, or has until they stopped.
-    Running,
-    /// All of its rows were taken.
-    Done,
-    /// It was given up, and that was announced.
-    SetAside(Reason),
+/// The largest record that is read, in bytes. A drop's record lists its files, some hundred bytes each.
+const MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// How many records are read at the same time.
+const CONCURRENT_READS: usize = 8;
+
+/// How often the read of a record is repeated because the record was overwritten in between. A record is written at
+/// most once a second, so one repetition is usually enough.
+const READ_ATTEMPTS: usize = 5;
+
+/// The ledger in one container of a store. A clone is a handle to the same ledger.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    container: Arc<str>,
+    active_claims: ActiveClaims,
+    /// Acquisitions and heartbeats, which outlive the calls that started them.
+    tasks: TaskTracker,
 }
 
-/// What is known of one version of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRecord {
-    /// The version.
-    pub file: FileVersion,
-    /// How far it is.
-    pub status: Status,
-    /// The row behind the last one that was taken without a gap before it.
-    pub next_row: u64,
-    /// How many of the rows before that were bad.
-    pub bad_rows: u64,
-    /// How many runs have worked on it.
-    pub attempts: u32,
-    /// Where its batches end. Those of the first run count for all: the same rows must keep the same message ids.
-    pub batch: BatchLimits,
-    /// Why it was given up, for a person.
-    pub message: Option<String>,
-    /// When this was recorded.
-    pub updated: OffsetDateTime,
-}
-
-impl FileRecord {
-    /// A file at the beginning of its first run.
-    pub fn new(file: FileVersion, batch: BatchLimits) -> Self {
-        let updated = OffsetDateTime::now_utc();
-        Self { file, status: Status::Running, next_row: 0, bad_rows: 0, attempts: 1, batch, message: None, updated }
-    }
-}
-
-/// What an ending is about: it holds as long as none of that has another version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// The job metadata alone: whatever files there are or will be.
-    Metadata(FileVersion),
-    /// The job metadata and these files, all that there are.
-    Files(FileVersion, Vec<FileVersion>),
-}
-
-impl Scope {
-    /// Every version that the ending is about.
-    pub fn versions(&self) -> Vec<FileVersion> {
-        match self {
-            Self::Metadata(metadata) => vec![metadata.clone()],
-            Self::Files(metadata, files) => std::iter::once(metadata).chain(files).cloned().collect(),
-        }
-    }
-}
-
-/// How a drop ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// What it is about.
-    pub scope: Scope,
-    /// Why it was set aside, or `None` where it is complete.
-    pub reason: Option<Reason>,
-    /// The reason, for a person.
-    pub message: Option<String>,
-    /// Rows delivered.
-    pub rows: u64,
-    /// Rows that could not be decoded.
-    pub bad_rows: u64,
-    /// The message that said so. `None` where each file that was set aside had one of its own.
-    pub announced: Option<MessageId>,
-}
-
-impl Ending {
-    /// Whether `other` says the same of the same versions. What it counted may differ where two runs ended at once.
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        self.scope == other.scope && self.reason == other.reason
-    }
-}
-
-/// What was known of a drop at some instant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
-    /// How it ended, if it had.
-    pub ending: Option<Ending>,
-    /// How often it was replayed with new ids.
-    pub generation: u32,
-    /// Which version of its record said so: an ending is recorded over that one alone.
-    version: Option<crate::store::ETag>,
-}
-
-/// What came of asking for a file.
-pub enum Claim {
-    /// The file is this run's, from `record.next_row` on, until the work is dropped.
-    Held(Box<dyn Work>),
-    /// It has ended already; here is how.
-    Ended(FileRecord),
-    /// Another run is alive and works on it: that run answers for it.
-    AnsweredByAnother,
-}
-
-/// What is known of each drop and file.
-#[async_trait]
-pub trait Ledger: std::fmt::Debug + Send + Sync + 'static {
-    /// Asks for the right to work on one version of a file. A version other than the recorded one replaces it, and begins
-    /// at its first row, with `batch` as its limits.
-    ///
-    /// `None` where a claim of another process is on the file, and nothing tells whether that process lives.
-    async fn try_claim(
-        &self,
-        drop: &DropPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-    ) -> Result<Option<Claim>, LedgerError>;
-
-    /// Asks until the claim of another process, first seen at `since`, was given up or lapsed, or must have been renewed.
-    async fn claim(
-        &self,
-        drop: &DropPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-        since: Instant,
-    ) -> Result<Claim, LedgerError> {
-        loop {
-            let asked = Instant::now();
-            if let Some(claim) = self.try_claim(drop, file, batch).await? {
-                return Ok(claim);
-            }
-            if asked >= since + LEASE_RENEWED_AFTER {
-                return Ok(Claim::AnsweredByAnother);
-            }
-            sleep_until((asked + ASK_EVERY).min(since + LEASE_RENEWED_AFTER)).await;
-        }
+impl Ledger {
+    /// Opens the ledger in `container`. The first write creates the container if it is missing.
+    pub fn new(store: Arc<dyn Store>, container: impl Into<Arc<str>>) -> Self {
+        Self { store, container: container.into(), active_claims: ActiveClaims::default(), tasks: TaskTracker::new() }
     }
 
-    /// What is known of these versions of files of a drop, by name.
-    async fn files(
+    /// Reads the records of these versions of files, by file name. A file has no entry if its record is missing or is
+    /// about another version.
+    pub async fn file_records(
         &self,
         drop: &DropPath,
         versions: &[FileVersion],
-    ) -> Result<BTreeMap<String, FileRecord>, LedgerError>;
+    ) -> Result<BTreeMap<String, FileRecord>, LedgerError> {
+        let wanted: HashMap<_, _> =
+            versions.iter().map(|file| (self.file_path(drop, &file.name), file.clone())).collect();
+        let listed = self.store.list(&self.container, &self.path(drop, "files/").name).await?;
+        let reads: Vec<_> = listed
+            .into_iter()
+            .filter_map(|blob| wanted.get(&blob.path).map(|file| self.file_record(file.clone(), blob)))
+            .collect();
+        let mut records = BTreeMap::new();
+        let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
+        while let Some(record) = reads.try_next().await? {
+            records.extend(record.map(|record| (record.file.name.clone(), record)));
+        }
+        Ok(records)
+    }
 
-    /// What is known of the drop.
-    async fn known(&self, drop: &DropPath) -> Result<Known, LedgerError>;
+    /// Reads the record of `file` from `blob`; `None` if the record is missing by now or is about another version.
+    async fn file_record(&self, file: FileVersion, blob: Blob) -> Result<Option<FileRecord>, LedgerError> {
+        let path = blob.path.clone();
+        let Some((_, bytes)) = self.read_blob(blob).await? else {
+            return Ok(None);
+        };
+        let record = json::parse_file(&path, &file.name, &bytes)?;
+        Ok((record.file == file).then_some(record))
+    }
 
-    /// Records how the drop ended, once that was announced. Fails with [`LedgerError::Overtaken`] where another run has
-    /// recorded another ending since `known`.
-    async fn end(&self, drop: &DropPath, ending: &Ending, known: &Known) -> Result<(), LedgerError>;
+    /// Reads the record of a drop. Returns an empty record if there is none.
+    pub async fn drop_record(&self, drop: &DropPath) -> Result<DropRecord, LedgerError> {
+        let path = self.drop_path(drop);
+        let Some((etag, bytes)) = self.read(&path).await? else {
+            return Ok(DropRecord::default());
+        };
+        let (ending, generation) = json::parse_drop(&path, &bytes)?;
+        Ok(DropRecord { ending, generation, version: Some(etag) })
+    }
 
-    /// Forgets how these files and the drop ended, so that the next run begins them at row 0. Fails with
-    /// [`LedgerError::InUse`] where a run works on one of them.
+    /// Records how the drop ended, after the sink has acknowledged the message about it. Overwrites only `previous`:
+    /// fails with [`LedgerError::Conflict`] if another run has recorded another ending since `previous` was read.
+    pub async fn record_ending(
+        &self,
+        drop: &DropPath,
+        ending: &Ending,
+        previous: &DropRecord,
+    ) -> Result<(), LedgerError> {
+        let condition = previous.version.clone().map_or(WriteIf::Absent, WriteIf::Matches);
+        let text = json::format_drop(Some(ending), previous.generation, OffsetDateTime::now_utc());
+        match self.store.write(&self.drop_path(drop), text.into(), condition).await {
+            Ok(_) => Ok(()),
+            // Either our own write succeeded and its response was lost, or another run has recorded the same ending.
+            Err(StoreError::Changed(_)) => match self.drop_record(drop).await?.ending {
+                Some(recorded) if recorded.agrees_with(ending) => Ok(()),
+                _ => Err(LedgerError::Conflict(drop.clone())),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Resets the records of the drop and of these files, so that the next run delivers them from row 0. Also replaces
+    /// records that cannot be parsed. Fails with [`LedgerError::InUse`] if a run works on one of the files.
     ///
-    /// Batches stay what they were, and so do ids; with `new_ids` the drop gets another generation, and `batch` as the limits
-    /// of its files: a receiver may have refused the old ones.
-    async fn reopen(
+    /// Files keep their batch limits, so messages keep their ids. With `new_ids`, the drop gets the next generation and
+    /// the files get `batch` as their limits, because the receiver may have rejected batches of the old size.
+    pub async fn reset(
         &self,
         drop: &DropPath,
         versions: &[FileVersion],
         batch: BatchLimits,
         new_ids: bool,
-    ) -> Result<(), LedgerError>;
-
-    /// Returns once the claims of all work that was dropped are given up, their last positions written. Before the process
-    /// ends, so that the next one need not wait for claims to lapse.
-    async fn settle(&self);
-}
-
-/// A file while it is worked on. Dropping it gives the claim up behind the scenes; the last checkpoint is written.
-#[async_trait]
-pub trait Work: Send {
-    /// Where the work begins, and how far it is.
-    fn record(&self) -> &FileRecord;
-
-    /// Every row before `next_row` was taken, `bad_rows` of them bad. Costs nothing: it is written from time to time, at
-    /// most once a second. Fails where the claim is lost.
-    async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError>;
-
-    /// Fails unless the file is still this run's: asked before anything is announced in its name.
-    async fn confirm(&mut self) -> Result<(), LedgerError>;
-
-    /// The file ends this way, and the claim with it; `message` says why it was given up.
-    async fn finish(&mut self, status: Status, message: Option<String>) -> Result<(), LedgerError>;
-
-    /// Gives the claim up, the last checkpoint written. What dropping does, for those who wait.
-    async fn release(&mut self) -> Result<(), LedgerError>;
-}
-
-/// Why the ledger has no answer. What is not known cannot be gone on from: all of these are tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The store did not answer.
-    #[error("the ledger did not answer")]
-    Store(#[from] StoreError),
-    /// A later vivadrop wrote the record. Deploy that one everywhere; until then the event is tried again.
-    #[error("`{path}` was written by a later vivadrop: it has version {version}, and this one knows version 1")]
-    Later {
-        /// The record.
-        path: BlobPath,
-        /// Its version.
-        version: u64,
-    },
-    /// The record is none: somebody changed it by hand. Mend or delete it; until then the event is tried again.
-    #[error("`{path}` is no record of the ledger ({why}): mend it, or delete it to begin afresh")]
-    Unreadable {
-        /// The record.
-        path: BlobPath,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The claim lapsed before it was renewed, and another run has the file, or may have it.
-    #[error("the claim on `{0}` is lost: it was not renewed in time")]
-    Lost(BlobPath),
-    /// Another run recorded another ending meanwhile: the drop changed. The event is tried again on what is there now.
-    #[error("`{0}` was concluded by another run meanwhile")]
-    Overtaken(DropPath),
-    /// A run works on it just now.
-    #[error("a run works on `{0}`")]
-    InUse(BlobPath),
-}
-
-impl LedgerError {
-    /// What the failure means: the ledger is never a reason to give up on a file.
-    pub fn verdict(&self) -> Verdict {
-        match self {
-            Self::Store(_)
-            | Self::Later { .. }
-            | Self::Unreadable { .. }
-            | Self::Lost(_)
-            | Self::Overtaken(_)
-            | Self::InUse(_) => Verdict::TryAgain,
+    ) -> Result<(), LedgerError> {
+        for file in versions {
+            self.reset_file(self.file_path(drop, &file.name), file, batch, new_ids).await?;
         }
+        self.reset_drop(&self.drop_path(drop), new_ids).await
     }
-}
 
-impl From<ReadWholeError> for LedgerError {
-    fn from(error: ReadWholeError) -> Self {
-        match error {
-            ReadWholeError::Store(error) => Self::Store(error),
-            ReadWholeError::TooLarge { path, size, .. } => {
-                Self::Unreadable { path, why: format!("it has {size} bytes") }
+    async fn reset_file(
+        &self,
+        path: BlobPath,
+        file: &FileVersion,
+        batch: BatchLimits,
+        new_ids: bool,
+    ) -> Result<(), LedgerError> {
+        let id = match self.store.lease(&path, LEASE).await {
+            Ok(Some(id)) => id,
+            Ok(None) => return Err(LedgerError::InUse(path)),
+            Err(StoreError::Missing(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let lease = RecordLease { store: Arc::clone(&self.store), path, id };
+        let (mut etag, bytes) = self.read(&lease.path).await?.ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
+        let batch = match json::parse_file(&lease.path, &file.name, &bytes) {
+            Ok(previous) if !new_ids => previous.batch,
+            _ => batch,
+        };
+        let record = FileRecord { attempts: 0, ..FileRecord::new(file.clone(), batch) };
+        let written = lease.write(&mut etag, &record).await;
+        lease.release().await;
+        written
+    }
+
+    async fn reset_drop(&self, path: &BlobPath, new_ids: bool) -> Result<(), LedgerError> {
+        let (condition, generation) = match self.read(path).await? {
+            Some((etag, bytes)) => {
+                let generation = json::parse_drop(path, &bytes).map_or(0, |(_, generation)| generation);
+                (WriteIf::Matches(etag), generation)
             }
+            None => (WriteIf::Absent, 0),
+        };
+        let text = json::format_drop(None, generation.wrapping_add(new_ids.into()), OffsetDateTime::now_utc());
+        self.store.write(path, text.into(), condition).await?;
+        Ok(())
+    }
+
+    /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Called before
+    /// the process exits, so that the next process need not wait for leases to lapse.
+    pub async fn flush(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    fn path(&self, drop: &DropPath, below: &str) -> BlobPath {
+        BlobPath::new(&*self.container, format!("drops/{drop}/{below}"))
+    }
+
+    fn drop_path(&self, drop: &DropPath) -> BlobPath {
+        self.path(drop, "drop.json")
+    }
+
+    fn file_path(&self, drop: &DropPath, name: &str) -> BlobPath {
+        self.path(drop, &format!("files/{name}.json"))
+    }
+
+    /// Reads a record and its version; `None` if it is missing.
+    async fn read(&self, path: &BlobPath) -> Result<Option<(ETag, Bytes)>, LedgerError> {
+        match self.store.find(path).await? {
+            Some(blob) => self.read_blob(blob).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the record in `blob`, or its newest version if it was overwritten since; `None` if it was deleted.
+    async fn read_blob(&self, mut blob: Blob) -> Result<Option<(ETag, Bytes)>, LedgerError> {
+        let mut attempt = 1;
+        loop {
+            match read_whole(&*self.store, &blob, MAX_RECORD_BYTES).await {
+                Ok(bytes) => return Ok(Some((blob.etag, bytes))),
+                Err(ReadWholeError::Store(StoreError::Changed(_) | StoreError::Missing(_)))
+                    if attempt < READ_ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+            }
+            match self.store.find(&blob.path).await? {
+                Some(newer) => blob = newer,
+                None => return Ok(None),
+            }
+            attempt += 1;
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,17 +1,39 @@
-//! The life of a drop.
+//! # The life of a drop
 //!
-//! A customer's pipeline lays encrypted files and their job metadata into the partner's storage account: a *drop*. The
-//! Functions host hears of each new blob and posts it to [`host`], which believes the address only where it is one of ours.
-//! [`drop`](mod@drop) finds the drop around the blob, reads what it says of itself, and believes that only where the tenant may
-//! write. A [`run`] does whatever is left to do there. [`keys`] come wrapped, with the drop or from the Viva Insights API,
-//! and are opened with the tenant's private key. [`deliver`] is the whole way of one file: the [`store`] gives bytes, the
-//! [`pipeline`] drives them through the [`stage`]s to rows, rows are cut to batches, and a [`sink`] takes each as a
-//! [`message`]. The [`ledger`] knows how far every file is. When all rows of the drop were taken, that is announced as
-//! well; what cannot be delivered is announced and set aside, and what did not answer is tried again: [`verdict`] is the
-//! one place where the two are told apart.
+//! A customer's pipeline copies encrypted files and their job metadata into the partner's storage account; together
+//! they are a *drop*. The Functions host posts an event for each new blob to [`host`], which ignores blobs outside the
+//! [watched containers](drop::containers). [`drop`](mod@drop) finds the drop that the blob belongs to, parses the job
+//! metadata, and checks that the tenant may write there. A [`run`] then does the remaining work on that drop. It claims
+//! one file after another in the [`ledger`], so that each file has one worker at a time. [`keys`] gets the wrapped keys
+//! from the drop or from the Viva Insights API and unwraps them with the tenant's private key. [`deliver`] processes
+//! one file: it reads the bytes from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows
+//! as [messages](message) to a [`sink`]. The ledger records the checkpoint, the row up to which the sink has
+//! acknowledged every row, so a later run resumes there. When every row of the drop is acknowledged, the run sends
+//! `drop.completed`. If an error stops a file or a drop, its [`verdict`] decides: a transient failure is retried, a
+//! permanent failure is set aside and reported as `drop.failed`. Events can get lost, so a [`sweep`](mod@sweep)
+//! regularly finds unfinished drops and runs them.
+//!
+//! # Modules
+//!
+//! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`](mod@sweep) (timer),
+//!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`]
+//! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`deliver`] (one file of
+//!   it), [`ledger`] (persistent state)
+//! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
+//!   batches), [`buffers`]
+//! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
+//!   material from the stack)
+//! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
+//! - Storage: [`store`] (Azure Blob Storage, or a folder)
+//! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
+//! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
+//!   drops), [`demo`]
+//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
 pub mod app;
 pub mod attributes;
+pub mod batch;
+pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -22,7 +44,9 @@ pub mod drop;
 pub mod error_chain;
 pub mod expected;
 pub mod host;
+mod http_response;
 pub mod identity;
+pub mod json;
 pub mod keys;
 pub mod ledger;
 pub mod loopback;

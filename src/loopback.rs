@@ -1,11 +1,11 @@
-//! Decides whether a URL stays on this machine: the one rule for where plain `http://` is allowed.
+//! Decides whether a URL stays on this machine. Plain `http://` is allowed only there.
 
 use url::{Host, Url};
 
 /// Whether the host of `url` is a loopback address (127.0.0.0/8 or `::1`) or exactly `localhost`.
 ///
-/// Secrets and rows may travel over plain `http://` there, because no other machine can listen in. No other name counts,
-/// not even one that resolves to a loopback address, because name resolution can change.
+/// Secrets and rows may be sent over plain `http://` there, because no other machine can read them. No other name is
+/// accepted, even if it resolves to a loopback address, because name resolution can change.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

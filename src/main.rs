@@ -1,4 +1,4 @@
-//! The `vivadrop` binary: arguments in, exit code out.
+//! The `vivadrop` binary: parses the arguments, runs the command, and returns its exit code.
 
 use std::{alloc::System, io, process::ExitCode};
 
@@ -6,16 +6,17 @@ use clap::Parser;
 use vivadrop::cli::{Arguments, run};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Zeroes what is freed. Our own types do that for keys; the libraries on a key's way (TLS, HTTP, JSON, RSA) do not.
+/// Zeroes memory when it is freed: types of vivadrop do that for keys, but the libraries that handle keys (TLS, HTTP, JSON,
+/// RSA) do not.
 ///
-/// The system's allocator below it will do, since buffers are used again: with mimalloc a million rows took as long, and
-/// 14 MiB more.
+/// Wraps the system allocator. Buffers are reused, so a faster allocator does not help: with mimalloc, a million rows took
+/// the same time and 14 MiB more memory.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let started = keep_memory_private().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let started = protect_memory().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let runtime = match started {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -24,20 +25,19 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(arguments));
-    // A thread that waits for a slow disk or socket is not waited for: what was to be said is said.
+    // The result has been printed; do not wait for threads that are blocked on a slow disk or socket.
     runtime.shutdown_background();
     code
 }
 
-/// Sees to it that memory, which has keys in it while a drop is worked on, is in no core dump, and that no other process
-/// of the same user reads it.
-fn keep_memory_private() -> io::Result<()> {
+/// Disables core dumps, and access to the memory by other processes of the same user, because the memory contains keys.
+fn protect_memory() -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     }
-    // A debug build lets its developer's debugger in, and the test that searches its memory.
+    // A debug build stays accessible for debuggers, and for the test that searches its memory for keys.
     #[cfg(all(target_os = "linux", not(debug_assertions)))]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};

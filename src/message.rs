@@ -1,10 +1,10 @@
-//! What is sent: the messages of a drop and that of a check, as JSON, with ids that stay the same however often they are sent.
+//! The messages that are sent to receivers: those about a drop, and the one that `vivadrop check` sends.
 //!
-//! The shapes are the contract with every receiver. Rows are spliced in as the bytes they were decoded to: they are not
-//! parsed again, so their digits cannot change on the way.
+//! `schema/messages.v1.json` is the contract with every receiver. A message's id depends on its content alone, however
+//! often it is sent. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
 
+mod rows_text;
 mod size;
-mod text;
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -15,24 +15,24 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 pub use self::{
-    size::{RowsSize, around_rows},
-    text::RowsText,
+    rows_text::RowsText,
+    size::{RowsSize, envelope_bytes},
 };
 use crate::{
     drop::{FileVersion, TenantId},
     verdict::Reason,
 };
 
-/// One message to the receiver.
+/// A message to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The `webhook-id`: the same for the same content, so that a receiver can drop doubles.
+    /// The id (`webhook-id` of a webhook): the same for the same content, so that receivers can deduplicate.
     pub id: MessageId,
     /// The JSON text.
     pub body: Bytes,
 }
 
-/// A message's id: `msg_` and 32 hexadecimal digits.
+/// The id of a message: `msg_` and 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(String);
@@ -49,8 +49,9 @@ impl MessageId {
         &self.0
     }
 
-    /// The id of what `parts` name. Parts are length-prefixed, so that no two lists of parts hash alike.
-    fn of(parts: &[&str]) -> Self {
+    /// The id for `parts`, their hash. Each part is prefixed with its length, so that different lists never hash the
+    /// same bytes.
+    fn hash(parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());
@@ -61,37 +62,37 @@ impl MessageId {
     }
 }
 
-/// What every message says of the drop.
+/// The description of a drop: `data.drop` of every message about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DropFacts {
-    /// `CopyActivityId`; null where the metadata cannot be read.
+    /// `CopyActivityId`; null if the metadata cannot be read.
     pub id: Option<String>,
-    /// Whose drop it is.
+    /// The tenant that the drop belongs to.
     pub tenant_id: TenantId,
-    /// `container/folder`.
+    /// The drop path, `container/folder`.
     pub path: String,
-    /// `TableName`, where the metadata has it.
+    /// `TableName`, if the metadata has it.
     pub table: Option<String>,
     /// `RequestStartDate`, as the metadata spells it.
     pub request_start_date: Option<String>,
     /// `RequestEndDate`, as the metadata spells it.
     pub request_end_date: Option<String>,
-    /// How often the drop was replayed with new ids: part of every id, and of nothing that is sent.
+    /// How often the drop was replayed with new ids: part of every message id, but not of the message.
     #[serde(skip)]
     pub generation: u32,
 }
 
-/// A row that could not be decoded, by its number within the file.
+/// A row that could not be decoded: an entry of `badRows`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadRow {
-    /// Its number within the file, from 0.
+    /// The number of the row within its file, from 0.
     pub row: u64,
-    /// Why: never what it holds.
+    /// Why the row could not be decoded. Contains nothing of its content.
     pub reason: String,
 }
 
-/// The JSON around the content of each message.
+/// The members that all messages have.
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     id: &'a MessageId,
@@ -101,7 +102,7 @@ struct Envelope<'a, T> {
 }
 
 impl Message {
-    /// `viva.insights.rows`: rows `range` of a file. `rows` is the text of the good ones, in order.
+    /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order.
     pub fn rows(
         drop: &DropFacts,
         file: &FileVersion,
@@ -121,7 +122,7 @@ impl Message {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             bad_rows: &'a [BadRow],
         }
-        let id = MessageId::of(&[
+        let id = MessageId::hash(&[
             "rows",
             &drop.path,
             &file.name,
@@ -131,15 +132,15 @@ impl Message {
             &drop.generation.to_string(),
         ]);
         let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
-        let mut head = envelope(&id, "viva.insights.rows", data);
+        let mut head = json(&id, "viva.insights.rows", data);
 
-        // The envelope ends in `}}`: the rows go in before that, as the last member of `data`.
+        // The JSON ends in `}}`: one brace closes `data`, whose last member `rows` becomes, and one the message.
         head.truncate(head.len() - 2);
         head.extend_from_slice(b",\"rows\":[");
-        Self { id, body: rows.between(&head, b"]}}") }
+        Self { id, body: rows.enclosed(&head, b"]}}") }
     }
 
-    /// `viva.insights.drop.completed`: every row of `files` was taken.
+    /// `viva.insights.drop.completed`: the sink has acknowledged every row of `files`.
     pub fn completed(drop: &DropFacts, files: &[FileVersion], rows: u64, bad_rows: u64) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -151,17 +152,17 @@ impl Message {
         }
         let id = ending_id("completed", drop, files);
         let data = Data { drop, files: files.len(), rows, bad_rows };
-        Self::whole(id, "viva.insights.drop.completed", data)
+        Self::new(id, "viva.insights.drop.completed", data)
     }
 
-    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the file versions it was
-    /// seen with; `file` is the one to blame, or `None` where the reason is the drop's. Where the whole would have more
-    /// than `largest` bytes, the failure's message ends early, in `…`.
+    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the file versions that
+    /// this applies to. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends
+    /// in `…`.
     pub fn failed(
         drop: &DropFacts,
         versions: &[FileVersion],
         failure: &Failure<'_>,
-        largest: Option<NonZeroUsize>,
+        max_bytes: Option<NonZeroUsize>,
     ) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -172,45 +173,46 @@ impl Message {
         }
         let ending = format!("failed {} {}", failure.reason, failure.file.unwrap_or_default());
         let id = ending_id(&ending, drop, versions);
-        let told = |failure: &Failure<'_>| Self::whole(id.clone(), "viva.insights.drop.failed", Data { drop, failure });
-        let whole = told(failure);
-        let too_much = largest.map_or(0, |largest| whole.body.len().saturating_sub(largest.get()));
-        if too_much == 0 {
-            return whole;
+        let with = |failure: &Failure<'_>| Self::new(id.clone(), "viva.insights.drop.failed", Data { drop, failure });
+        let message = with(failure);
+        let excess = max_bytes.map_or(0, |max| message.body.len().saturating_sub(max.get()));
+        if excess == 0 {
+            return message;
         }
-        told(&Failure { message: &size::shortened(failure.message, too_much), ..failure.clone() })
+        with(&Failure { message: &size::shortened(failure.message, excess), ..failure.clone() })
     }
 
-    /// `vivadrop.check`: asks whether the receiver takes messages, and is about no drop.
+    /// `vivadrop.check`: tests whether the receiver accepts messages. It concerns no drop, and each has a new id.
     pub fn check() -> Self {
         #[derive(Serialize)]
         struct Data {
             vivadrop: &'static str,
         }
-        let id = MessageId::of(&["check", &Uuid::new_v4().to_string()]);
-        Self::whole(id, "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
+        let id = MessageId::hash(&["check", &Uuid::new_v4().to_string()]);
+        Self::new(id, "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
     }
 
-    fn whole(id: MessageId, kind: &'static str, data: impl Serialize) -> Self {
-        let body = envelope(&id, kind, data).into();
+    fn new(id: MessageId, kind: &'static str, data: impl Serialize) -> Self {
+        let body = json(&id, kind, data).into();
         Self { id, body }
     }
 }
 
-/// What `drop.failed` says of the failure.
+/// Why a drop or a file was set aside: the members of `drop.failed` about it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure<'a> {
-    /// The file to blame, or `None` where the reason is the drop's.
+    /// The name of the file, or `None` if the reason applies to the whole drop.
     pub file: Option<&'a str>,
-    /// The reason, one word.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// The reason, for a person.
+    /// The reason, for people.
     pub message: &'a str,
-    /// How many rows were delivered before: of the file, or of the drop where no file is named.
+    /// How many rows were delivered before: of the file, or of the whole drop if `file` is `None`.
     pub rows_delivered: u64,
 }
 
+/// The id of an ending: the same for the same file versions, in any order.
 fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId {
     let mut files = files.to_vec();
     files.sort();
@@ -219,15 +221,16 @@ fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId
     for file in &files {
         parts.extend([file.name.as_str(), &file.etag.0]);
     }
-    MessageId::of(&parts)
+    MessageId::hash(&parts)
 }
 
-fn envelope(id: &MessageId, kind: &'static str, data: impl Serialize) -> Vec<u8> {
-    // Whole seconds: a message then has the same size whenever it is made.
-    let now = OffsetDateTime::now_utc();
-    let timestamp = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
-    // Strings, numbers and options alone: serialization cannot fail.
-    serde_json::to_vec(&Envelope { id, r#type: kind, timestamp, data }).unwrap_or_default()
+/// Serializes a message.
+fn json(id: &MessageId, kind: &'static str, data: impl Serialize) -> Vec<u8> {
+    // Whole seconds, so that the size of a message does not depend on when it is sent.
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).expect("0 is a valid number of nanoseconds");
+    let timestamp = now.format(&Rfc3339).expect("the current year has four digits");
+    serde_json::to_vec(&Envelope { id, r#type: kind, timestamp, data })
+        .expect("strings, numbers, booleans and lists of them can always be serialized")
 }
 
 #[cfg(test)]
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_spliced_in_digit_for_digit() {
+    fn rows_are_inserted_digit_for_digit() {
         let rows = br#"{"a":1.50},{"a":12345678901234567890.10}"#;
         let message = Message::rows(&facts(), &file("1"), 10..12, true, rows[..].into(), &[]);
         let text = std::str::from_utf8(&message.body).unwrap();
@@ -269,14 +272,14 @@ mod tests {
 
     #[test]
     fn a_batch_of_bad_rows_alone_has_an_empty_list_of_rows() {
-        let bad = [BadRow { row: 3, reason: "is no JSON object".into() }];
+        let bad = [BadRow { row: 3, reason: "is not a JSON object".into() }];
         let message = Message::rows(&facts(), &file("1"), 3..4, false, RowsText::default(), &bad);
         assert_eq!(data(&message)["rows"], json!([]));
-        assert_eq!(data(&message)["badRows"], json!([{"row": 3, "reason": "is no JSON object"}]));
+        assert_eq!(data(&message)["badRows"], json!([{"row": 3, "reason": "is not a JSON object"}]));
     }
 
     #[test]
-    fn an_id_is_the_same_for_the_same_rows_of_the_same_version_alone() {
+    fn an_id_depends_on_the_rows_and_the_file_version() {
         let id = |etag: &str, range| Message::rows(&facts(), &file(etag), range, true, RowsText::default(), &[]).id;
         assert_eq!(id("1", 0..500), id("1", 0..500));
         assert_ne!(id("1", 0..500), id("1", 0..501));
@@ -284,15 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn another_generation_has_other_ids_and_says_nothing_of_it() {
-        let again = DropFacts { generation: 1, ..facts() };
+    fn another_generation_changes_the_ids_and_nothing_else() {
+        let replayed = DropFacts { generation: 1, ..facts() };
         let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, RowsText::default(), &[]).id;
-        assert_ne!(id(&facts()), id(&again));
-        assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(again).unwrap());
+        assert_ne!(id(&facts()), id(&replayed));
+        assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(replayed).unwrap());
     }
 
     #[test]
-    fn an_ending_has_one_id_in_whatever_order_its_files_are_listed() {
+    fn the_id_of_an_ending_does_not_depend_on_the_order_of_its_files() {
         let (a, mut b) = (file("1"), file("2"));
         b.name = "part-1.json.gz".into();
         let id = |files: &[FileVersion]| Message::completed(&facts(), files, 7, 0).id;
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_its_file_or_says_null() {
+    fn the_file_of_a_failure_is_null_if_the_reason_applies_to_the_drop() {
         let failure = Failure { file: None, reason: Reason::Errors, message: "no consent", rows_delivered: 0 };
         let message = Message::failed(&facts(), &[], &failure, None);
         assert_eq!(data(&message)["file"], Value::Null);
@@ -310,23 +313,23 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_too_long_is_told_in_part_by_the_same_id() {
-        let failed = |text: &str, largest| {
+    fn a_failure_that_is_too_large_is_shortened_and_keeps_its_id() {
+        let failed = |text: &str, max_bytes| {
             let failure = Failure { file: None, reason: Reason::Errors, message: text, rows_delivered: 0 };
-            Message::failed(&facts(), &[], &failure, NonZeroUsize::new(largest))
+            Message::failed(&facts(), &[], &failure, NonZeroUsize::new(max_bytes))
         };
         let text = "\u{1}ü\"😀".repeat(300);
-        let whole = failed(&text, 0);
+        let full = failed(&text, 0);
         let empty = failed("", 0).body.len();
-        assert_eq!(failed(&text, whole.body.len()).body, whole.body);
-        for largest in [empty + 3, empty + 20, empty + 21, empty + 22, empty + 23, empty + 24, whole.body.len() - 1] {
-            let message = failed(&text, largest);
-            assert_eq!(message.id, whole.id);
-            let told = data(&message)["message"].as_str().unwrap().to_owned();
-            assert!(text.starts_with(told.strip_suffix('…').unwrap()), "{told}");
-            // No character is longer than the six bytes of an escape.
-            let left = largest - message.body.len();
-            assert!(left < 6, "{largest}: {left} bytes are left");
+        assert_eq!(failed(&text, full.body.len()).body, full.body);
+        for max in [empty + 3, empty + 20, empty + 21, empty + 22, empty + 23, empty + 24, full.body.len() - 1] {
+            let message = failed(&text, max);
+            assert_eq!(message.id, full.id);
+            let shortened = data(&message)["message"].as_str().unwrap().to_owned();
+            assert!(text.starts_with(shortened.strip_suffix('…').unwrap()), "{shortened}");
+            // The longest JSON of a character is an escape of six bytes.
+            let unused = max - message.body.len();
+            assert!(unused < 6, "{max}: {unused} bytes are unused");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Onboarding a customer: a key of their own, registered with the Viva Insights API, and a container to drop into.
+//! Onboards a customer: creates a key, registers it with the Viva Insights API, and creates a container for the drops.
 //!
-//! Each step looks before it acts, and what the service was told is on [`record`]. So a run that was cut off, wherever that
-//! was, is ended by the next one, and one that finds everything in place changes nothing.
+//! Each step checks whether it is already done, and [`record`] has what was registered. Therefore a run that was
+//! interrupted at any point is completed by the next one, and a run for a customer who is already onboarded changes
+//! nothing.
 
 pub mod expiry;
 pub mod record;
@@ -11,208 +12,211 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
 use self::{
-    expiry::{day, first_lapse},
-    record::{RecordError, Registered, Registration},
+    expiry::{date, first_expiry},
+    record::{RecordError, Registration, RegistrationDates},
 };
 use crate::{
     drop::TenantId,
     keys::{
         KeyError,
-        custody::{Expiry, KeyCustody, PublicKey},
+        key_store::{KeyExpiry, KeyStore, PublicKey},
         viva_api::{VivaApi, partner_key::PartnerApp},
     },
     store::{ETag, Store, StoreError},
 };
 
-/// The only size that the service takes.
-const BITS: usize = 2048;
+/// The only key length that the API accepts.
+const KEY_BITS: usize = 2048;
 
-/// All that onboarding works with.
+/// What onboarding works with.
 #[derive(Debug)]
 pub struct Onboarding {
-    /// Where the customer's container and the records are.
+    /// The storage of the customer's container and of the records.
     pub store: Arc<dyn Store>,
     /// `STATE_CONTAINER`.
     pub state_container: String,
-    /// Who makes keys.
-    pub custody: Arc<dyn KeyCustody>,
-    /// What keys are registered with.
+    /// Creates keys.
+    pub key_store: Arc<dyn KeyStore>,
+    /// The API with which keys are registered.
     pub api: VivaApi,
-    /// Where that is, as records name it.
-    pub api_address: String,
-    /// In whose name.
+    /// The API's origin, which is recorded.
+    pub api_origin: String,
+    /// The application for which keys are registered.
     pub partner: PartnerApp,
 }
 
-/// What is to be done.
+/// Whom to onboard, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
+pub struct OnboardRequest {
     /// The customer.
     pub tenant: TenantId,
-    /// How long a key that is made is of use.
+    /// Validity of a new key.
     pub expires_in: Duration,
-    /// Whether the key that is registered is followed by a new one.
+    /// Whether to replace a key that is registered.
     pub rotate: bool,
 }
 
-/// A customer who is in.
+/// An onboarded customer.
 #[derive(Debug)]
 pub struct Onboarded {
-    /// Their key.
+    /// The customer's key.
     pub key: PublicKey,
-    /// What is on record of it.
+    /// The record of its registration.
     pub registration: Registration,
-    /// Where they drop.
+    /// The container for the customer's drops.
     pub container: String,
 }
 
-/// Why a customer is not in yet.
+/// Why a customer is not onboarded. After the cause is fixed, another run completes the remaining steps.
 #[derive(Debug, thiserror::Error)]
 pub enum OnboardError {
-    /// The vault or the API refuses, or did not answer.
+    /// The key store or the API rejects the request, or did not answer.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The store did not answer. Running it again goes on where this run stopped.
-    #[error("the container or the record of the customer cannot be made")]
+    /// The store denies access or did not answer.
+    #[error("cannot create the customer's container or record")]
     Store(#[from] StoreError),
-    /// The record of the customer cannot be read.
+    /// The customer's record cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// Another customer has the same key, and the service refuses that. A new one must be made.
+    /// Another customer has the same key. The API would reject it, so a new key must be created.
     #[error(
-        "the key of {tenant} is also the key of {other}, and the service takes a key for one customer alone: `--rotate` makes a new one"
+        "the key of {tenant} is also the key of {other}, and the API accepts a key for one customer only: `--rotate` creates a new one"
     )]
-    Shared {
+    SharedKey {
         /// The customer.
         tenant: TenantId,
-        /// Who else has it.
+        /// The customer with the same key.
         other: TenantId,
     },
-    /// The key that is there cannot be registered as it is.
-    #[error("`{place}` {why}")]
-    Unfit {
-        /// Where the key is kept.
-        place: String,
-        /// What is wrong with it, and what to do.
+    /// The customer's key cannot be registered as it is.
+    #[error("`{location}` {why}")]
+    UnusableKey {
+        /// The URL or file of the key.
+        location: String,
+        /// What is wrong with it, and how to fix it.
         why: String,
     },
-    /// What was registered has lapsed.
-    #[error("{tenant}: {said}: `--rotate` makes and registers a new key")]
-    Lapsed {
+    /// The key or its registration has expired.
+    #[error("{tenant}: {why}: `--rotate` creates and registers a new key")]
+    Expired {
         /// The customer.
         tenant: TenantId,
-        /// What has lapsed when.
-        said: String,
+        /// What expired, and when.
+        why: String,
     },
 }
 
 impl OnboardError {
-    /// Whether running it again may help without anybody's doing.
-    pub fn may_pass(&self) -> bool {
+    /// Whether the failure may be transient: another run may succeed without a fix.
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Key(error) => matches!(error, KeyError::Unavailable { .. }),
             Self::Store(StoreError::Denied(_)) | Self::Record(RecordError::Store(StoreError::Denied(_))) => false,
             Self::Store(_) | Self::Record(RecordError::Store(_)) => true,
             Self::Record(RecordError::Unreadable { .. })
-            | Self::Shared { .. }
-            | Self::Unfit { .. }
-            | Self::Lapsed { .. } => false,
+            | Self::SharedKey { .. }
+            | Self::UnusableKey { .. }
+            | Self::Expired { .. } => false,
         }
     }
 }
 
 impl Onboarding {
-    /// Does what is left to do until the customer is in; tells `done` of each step, in words, as it is done. Nothing is told
-    /// where everything was in place.
-    pub async fn run(&self, order: &Order, mut done: impl FnMut(&str)) -> Result<Onboarded, OnboardError> {
-        let (tenant, now) = (order.tenant, OffsetDateTime::now_utc());
-        let (read, record) = record::read(&*self.store, &self.state_container, tenant).await?.unzip();
+    /// Performs the steps that are not done yet. Calls `done` after each step with its description.
+    pub async fn run(&self, request: &OnboardRequest, mut done: impl FnMut(&str)) -> Result<Onboarded, OnboardError> {
+        let (tenant, now) = (request.tenant, OffsetDateTime::now_utc());
+        let (etag, record) = record::read(&*self.store, &self.state_container, tenant).await?.unzip();
 
-        let (key, made) = match self.custody.current(tenant).await? {
-            Some(key) if !(order.rotate && is_registered(&key, record.as_ref())) => (key, None),
+        let (key, created_until) = match self.key_store.current(tenant).await? {
+            Some(key) if !(request.rotate && may_be_registered(&key, record.as_ref())) => (key, None),
             _ => {
-                let expires = now + order.expires_in;
-                let key = self.custody.create(tenant, expires).await?;
-                done("made a key");
+                let expires = now + request.expires_in;
+                let key = self.key_store.create(tenant, expires).await?;
+                done("created a key");
                 (key, Some(expires))
             }
         };
-        self.is_fit(tenant, &key, now)?;
-        let registration = match record.filter(|record| self.says_all(record, &key)) {
+        self.check_usable(tenant, &key, now)?;
+        let registration = match record.filter(|record| self.is_complete(record, &key)) {
             Some(record) => record,
             None => {
-                let registration = self.register(tenant, &key, made, read).await?;
-                done("registered it");
+                let registration = self.register(tenant, &key, created_until, etag).await?;
+                done("registered the key");
                 registration
             }
         };
-        if let Some(lapse) = first_lapse(key.expiry, Some(&registration)).filter(|lapse| lapse.at <= now) {
-            return Err(OnboardError::Lapsed { tenant, said: lapse.said(now) });
+        if let Some(expiry) = first_expiry(key.expiry, Some(&registration)).filter(|expiry| expiry.at <= now) {
+            return Err(OnboardError::Expired { tenant, why: expiry.sentence(now) });
         }
 
-        // One for each customer, named by the tenant: whoever holds a SAS for it can write into no other's.
+        // Each customer has a container of its own, named by the tenant id, because a SAS applies to a whole container.
         let container = tenant.to_string();
         if !self.store.has_container(&container).await? {
-            self.store.make_container(&container).await?;
-            done("made a container");
+            self.store.create_container(&container).await?;
+            done("created a container");
         }
         Ok(Onboarded { key, registration, container })
     }
 
-    /// Whether `record` says that this very key was registered here, and that the service answered.
-    fn says_all(&self, record: &Registration, key: &PublicKey) -> bool {
-        record.thumbprint == key.thumbprint() && record.api == self.api_address && record.registered.is_some()
+    /// Whether `record` states that `key` was registered with this API, and that the API answered.
+    fn is_complete(&self, record: &Registration, key: &PublicKey) -> bool {
+        record.thumbprint == key.thumbprint() && record.api == self.api_origin && record.registered.is_some()
     }
 
-    /// Whether the service and the customer's pipeline can use the key.
-    fn is_fit(&self, tenant: TenantId, key: &PublicKey, now: OffsetDateTime) -> Result<(), OnboardError> {
+    /// Returns an error if the API or the customer's pipeline cannot use the key.
+    fn check_usable(&self, tenant: TenantId, key: &PublicKey, now: OffsetDateTime) -> Result<(), OnboardError> {
         let why = match key.expiry {
-            _ if !key.enabled => "is disabled: enable it, or `--rotate` makes a new one".to_owned(),
-            _ if key.bits() != BITS => {
-                format!("is no RSA-{BITS} key, and the service takes no other: `--rotate` makes a new one")
+            _ if !key.enabled => "is disabled: enable it, or `--rotate` creates a new one".to_owned(),
+            _ if key.bits() != KEY_BITS => {
+                format!("is not an RSA-{KEY_BITS} key, and the API accepts no other: `--rotate` creates a new one")
             }
-            Expiry::At(at) if at <= now => format!("expired on {}: `--rotate` makes a new one", day(at)),
-            Expiry::Never => "has no expiry date, and a pipeline with such a key fails: set one with `az keyvault key \
-                              set-attributes --expires`, or `--rotate` makes a new key"
-                .to_owned(),
-            Expiry::At(_) | Expiry::NotKept => return Ok(()),
+            KeyExpiry::At(at) if at <= now => format!("expired on {}: `--rotate` creates a new one", date(at)),
+            KeyExpiry::Never => {
+                "has no expiry date, and a pipeline with such a key fails: set one with `az keyvault key \
+                                 set-attributes --expires`, or `--rotate` creates a new key"
+                    .to_owned()
+            }
+            KeyExpiry::At(_) | KeyExpiry::Unknown => return Ok(()),
         };
-        Err(OnboardError::Unfit { place: self.custody.place(tenant), why })
+        Err(OnboardError::UnusableKey { location: self.key_store.location(tenant), why })
     }
 
-    /// Registers the key. That it is about to be is on record before the service is told.
+    /// Registers the key. The record is written before the request, without the API's response, and completed after it:
+    /// an interrupted run thus leaves a record of a key that may be registered.
     async fn register(
         &self,
         tenant: TenantId,
         key: &PublicKey,
-        made_until: Option<OffsetDateTime>,
-        read: Option<ETag>,
+        created_until: Option<OffsetDateTime>,
+        etag: Option<ETag>,
     ) -> Result<Registration, OnboardError> {
-        let keys = self.custody.all().await?;
+        let keys = self.key_store.all().await?;
         let same = keys.iter().find(|(other, theirs)| *other != tenant && theirs.modulus == key.modulus);
         if let Some((other, _)) = same {
-            return Err(OnboardError::Shared { tenant, other: *other });
+            return Err(OnboardError::SharedKey { tenant, other: *other });
         }
         let expires = match key.expiry {
-            Expiry::At(at) => Some(at),
-            Expiry::Never | Expiry::NotKept => made_until,
+            KeyExpiry::At(at) => Some(at),
+            KeyExpiry::Never | KeyExpiry::Unknown => created_until,
         };
         let (store, state) = (&*self.store, &self.state_container);
         let mut registration =
-            Registration::begun(self.api_address.clone(), key.version.clone(), key.thumbprint(), expires);
-        let begun = record::write(store, state, tenant, &registration, read).await?;
-        let said = self.api.egress_partner_key(self.partner, tenant, key).await?;
-        registration.registered = Some(Registered {
-            created_date: said.created.unwrap_or_else(OffsetDateTime::now_utc),
-            expiration_date: said.expires,
+            Registration::new(self.api_origin.clone(), key.version.clone(), key.thumbprint(), expires);
+        let etag = record::write(store, state, tenant, &registration, etag).await?;
+        let response = self.api.egress_partner_key(self.partner, tenant, key).await?;
+        registration.registered = Some(RegistrationDates {
+            created_date: response.created.unwrap_or_else(OffsetDateTime::now_utc),
+            expiration_date: response.expires,
         });
-        record::write(store, state, tenant, &registration, Some(begun)).await?;
+        record::write(store, state, tenant, &registration, Some(etag)).await?;
         Ok(registration)
     }
 }
 
-/// Whether the service was told of the key, or may have been: only then is there anything to rotate. A newer key than the
-/// one on record is a rotation that was cut off.
-fn is_registered(key: &PublicKey, record: Option<&Registration>) -> bool {
+/// Whether the API may know the key, so that `--rotate` must replace it.
+///
+/// A current key other than the recorded one comes from a rotation that was interrupted: it only has to be registered.
+fn may_be_registered(key: &PublicKey, record: Option<&Registration>) -> bool {
     record.is_none_or(|record| record.thumbprint == key.thumbprint())
 }

@@ -1,49 +1,53 @@
-//! From the bytes of a file to its rows: the stages, joined by streams.
+//! From the bytes of a file to its rows: the stages, connected by streams.
 //!
-//! Bytes are pulled. A reader fetches ranges ahead, one thread decrypts, inflates and cuts lines, a crew of others decodes
-//! blocks; each waits when the next one has enough. So what one file has in memory does not depend on its size:
+//! Bytes are pulled. A reader fetches ranges ahead; one thread decrypts, decompresses and cuts lines; a worker pool
+//! decodes blocks. Each waits when the next one has enough work (back-pressure), so memory does not depend on the size
+//! of a file:
 //!
 //! ```text
-//!   range_bytes x (in_flight + 1)                      ReadWindow: ranges on their way or waiting, and being decrypted
-//! + 0.1 MiB                                            inflate's tables
-//! + 0.4 MiB x (2 x BLOCKS_AHEAD + 3 + 2 x decoders)    buffers of blocks and of their rows, used again until the file ends
-//! + message x (in_flight + 1)                          Limits: batches on their way, each a message; none with `decode`
+//!   range_bytes x (in_flight + 1)                      ReadWindow: ranges being fetched or read
+//! + 0.1 MiB                                            tables of inflate
+//! + 0.4 MiB x (2 x BLOCKS_AHEAD + 3 + 2 x decoders)    buffers of blocks and of their rows, reused until the file ends
+//! + message x (in_flight + 1)                          Limits: batches being delivered; none in `vivadrop decode`
 //! ```
 //!
-//! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines with the 32 KiB before them and room for more;
-//! where a line is longer than that, up to twice the line. A message is `BATCH_BYTES` of rows, or one row. That is 14 MiB with
-//! what is set by default on two cores, and some 8 MiB of messages.
+//! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and
+//! spare room; for a longer line, up to twice that line. A message is `BATCH_BYTES` of rows, or a single larger row.
+//! With the default settings on two cores, that is 14 MiB, and about 8 MiB of messages.
 
 mod unpack;
 mod worker_pool;
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use futures::{
-    StreamExt, future,
+    StreamExt,
     stream::{self, BoxStream},
 };
+use tokio::task::JoinHandle;
 
 use self::{
     unpack::{End, Unpacking},
-    worker_pool::worker_pool,
+    worker_pool::{OrderedResults, Panicked, worker_pool},
 };
 use crate::{
+    directory::Directory,
     keys::Keys,
     stage::{
         Damage,
         decode::{Decoder, RowRules, RowTooLong, Rows},
-        layout::{LayoutError, LayoutRules},
+        detect::LayoutError,
+        layout::LayoutRules,
     },
     store::{ByteStream, StoreError},
     verdict::{Reason, Verdict},
     wipe::with_stack_wiped,
 };
 
-/// How many blocks wait for a decoder, or for whoever takes their rows.
+/// How many blocks wait for a decoder, or decoded for the consumer of their rows.
 const BLOCKS_AHEAD: usize = 4;
 
-/// How a file is read: the settings that its bytes are taken by.
+/// How a file is decrypted and decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileRules {
     /// `FILE_LAYOUT`, `FILE_CIPHER`, `ALLOW_PLAINTEXT`.
@@ -52,37 +56,37 @@ pub struct FileRules {
     pub rows: RowRules,
 }
 
-/// Why there are no more rows.
+/// Why the rows of a file end early. Each text continues a sentence that begins with ``file `part-0.json.gz` ``.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
-    /// The store did not answer. The file is tried again from its checkpoint.
+    /// The store did not return the next bytes. The store's verdict applies to the file.
     #[error("cannot be read after byte {at}")]
     Read {
         /// How many bytes were read.
         at: u64,
-        /// What the store said.
+        /// Why the store failed.
         source: StoreError,
     },
-    /// No layout fits. The file is set aside.
+    /// No layout fits, or the key is missing. The file is set aside.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The bytes are not what was sent. The file is set aside.
+    /// The bytes cannot be decrypted or decompressed. The file is set aside.
     #[error("is damaged at or before byte {at}")]
     Damaged {
         /// How many bytes were read.
         at: u64,
-        /// What is wrong with them.
+        /// What is wrong with the bytes.
         source: Damage,
     },
     /// A line is too long. The file is set aside.
-    #[error("has a line of more than {longest} bytes (`MAX_ROW_BYTES`) at row {row}")]
+    #[error("has a line of more than {max_bytes} bytes (`MAX_ROW_BYTES`) at row {row}")]
     RowTooLong {
         /// The number of the row within the file.
         row: u64,
-        /// What is allowed.
-        longest: usize,
+        /// The maximum length of a line, in bytes.
+        max_bytes: usize,
     },
-    /// A worker thread panicked: a defect of vivadrop. The file is tried again; the log says where it happened.
+    /// A worker thread panicked: a defect of vivadrop. The file is retried; the log shows where the panic occurred.
     #[error("could not be decoded: a worker thread panicked, which is a defect of vivadrop")]
     Panicked,
 }
@@ -95,45 +99,63 @@ impl RowsError {
             Self::Layout(source) => source.verdict(),
             Self::Damaged { .. } => Verdict::SetAside(Reason::Damaged),
             Self::RowTooLong { .. } => Verdict::SetAside(Reason::RowTooLong),
-            Self::Panicked => Verdict::TryAgain,
+            Self::Panicked => Verdict::Retry,
         }
     }
 }
 
-/// The rows of a file from `first_row` on, block by block, in order. Row numbers within a block are the block's own.
+/// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`]
+/// count from the start of the block. With a `directory`, each row ends with the person that it finds there.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,
     keys: &Keys,
     rules: &FileRules,
+    directory: Option<Arc<Directory>>,
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
-    let decoder = Decoder::new(&rules.rows, keys.column.as_deref());
+    let mut decoder = Decoder::new(&rules.rows, keys.column.as_deref());
+    if let Some(directory) = directory {
+        decoder = decoder.joined_to(directory, &rules.rows);
+    }
     let decode = move |block| with_stack_wiped(|| decoder.rows(&block));
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
-    let (key, rules, longest) = (keys.file.clone(), rules.clone(), rules.rows.longest_row);
+    let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
     let mut unpacking = Unpacking::new(bytes, first_row, decoders);
-    let worker = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
+    let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
-    // The decoders end with the worker; how that ended is the last item.
-    let ended = stream::once(worker).filter_map(async |end| match end {
-        Ok(Ok(())) => None,
-        Ok(Err(End::Failed(error))) => Some(Err(error)),
-        // Whoever sees this wants them: so it was a neighbour that died, and the file is not at its end.
-        Ok(Err(End::Unwanted)) | Err(_) => Some(Err(RowsError::Panicked)),
-    });
-    stream::unfold(decoded, async |mut decoded| Some((decoded.next().await?, decoded)))
-        .scan(first_row, move |row, decoded| {
-            let rows = match decoded {
-                Ok(Ok(rows)) => {
-                    *row += rows.count();
-                    Ok(rows)
-                }
-                Ok(Err(RowTooLong { row: within })) => Err(RowsError::RowTooLong { row: *row + within, longest }),
-                Err(worker_pool::Panicked) => Err(RowsError::Panicked),
-            };
-            future::ready(Some(rows))
-        })
-        .chain(ended)
-        .boxed()
+    let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, unpacking: Some(unpacking) };
+    stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
+}
+
+/// The decoded rows of a file, and at their end the error of the unpacking thread, if it failed.
+struct RowsStream {
+    decoded: OrderedResults<Result<Rows, RowTooLong>>,
+    /// The number of the first row of the next block.
+    next_row: u64,
+    max_row_bytes: usize,
+    /// `None` once its result has been taken.
+    unpacking: Option<JoinHandle<Result<(), End>>>,
+}
+
+impl RowsStream {
+    async fn next(&mut self) -> Option<Result<Rows, RowsError>> {
+        match self.decoded.next().await {
+            Some(Ok(Ok(rows))) => {
+                self.next_row += rows.count();
+                Some(Ok(rows))
+            }
+            Some(Ok(Err(RowTooLong { row }))) => {
+                Some(Err(RowsError::RowTooLong { row: self.next_row + row, max_bytes: self.max_row_bytes }))
+            }
+            Some(Err(Panicked)) => Some(Err(RowsError::Panicked)),
+            // The results end after the unpacking thread, which submits the jobs.
+            None => match self.unpacking.take()?.await {
+                Ok(Ok(())) => None,
+                Ok(Err(End::Failed(error))) => Some(Err(error)),
+                // The thread panicked, or stopped although the consumer is still here: not the end of the file.
+                Ok(Err(End::ConsumerGone)) | Err(_) => Some(Err(RowsError::Panicked)),
+            },
+        }
+    }
 }

@@ -1,11 +1,14 @@
-//! One run over a drop: whose it is, its keys, its files in turn, and how it ends.
+//! One run of a drop: checks its tenant, gets its keys, delivers its files one after another, and ends the drop.
 //!
-//! An event, a command and a sweep all do the same: they name a drop, and a run does whatever is left to do there. So an
-//! event that comes twice, or too early, or not at all, changes when something happens and never what.
+//! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an
+//! event that arrives twice, early or never changes when the work is done, but not its result.
 //!
-//! A run looks, works, and looks again, until a look shows nothing that it has not tried: only then does it conclude. So of
-//! two runs that finish at the same time the later one sees everything; and a file that was overwritten while this run had
-//! it is not left to an event that was already answered because this run had it.
+//! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot
+//! shows no file that this run has not tried. Only then does it end the drop. Without the last snapshot, two cases
+//! would lose the end of a drop:
+//! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because
+//!   this run is alive;
+//! - two runs finish at the same time: the later one must see the files of both.
 
 mod admitted;
 mod conclude;
@@ -20,218 +23,212 @@ use crate::{
     drop::{
         DropPath, FileVersion,
         discover::{self, DropContents},
-        tenant::{Foreign, Tenants},
+        tenant::{Refusal, Tenants},
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
-    ledger::{Known, Ledger, LedgerError, Scope, Status},
+    ledger::{DropRecord, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ReadWindow, Store, StoreError},
-    telemetry::is_news,
+    telemetry::is_first_occurrence,
     tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
 };
 pub use admitted::{AdmittedDrop, read_metadata};
 
-/// All that a run needs, wired together once.
+/// Runs drops. Holds the parts that every run needs.
 #[derive(Debug)]
 pub struct Runner {
-    /// Where drops lie.
+    /// The storage account with the drops.
     pub store: Arc<dyn Store>,
-    /// What is known of drops.
-    pub ledger: Arc<dyn Ledger>,
-    /// Who may drop, and where.
+    /// The state of drops and files.
+    pub ledger: Ledger,
+    /// The tenants, and where each may write.
     pub tenants: Tenants,
     /// Where keys come from.
     pub keys: KeySource,
-    /// How the drops of each tenant are read, and where their rows go.
+    /// The sink, the file rules and the limits of each tenant.
     pub tenant_configs: TenantConfigs,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
 }
 
-/// How a run left the drop.
+/// The state of the drop at the end of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every row was taken, and that was announced.
+    /// The sink has acknowledged every row and the `drop.completed` message.
     Completed {
-        /// Rows delivered over all runs.
+        /// Rows delivered, over all runs.
         rows: u64,
         /// Rows that could not be decoded.
         bad_rows: u64,
     },
-    /// There are rows still to come, or another run works on them.
+    /// Rows are missing, or another run works on them.
     Open {
-        /// Rows of the drop that are in, bad ones counted.
+        /// Rows delivered so far, including bad rows.
         rows: u64,
-        /// How many there will be, where the metadata says so.
+        /// How many rows the drop will have, if the job metadata says so.
         of: Option<u64>,
     },
-    /// The drop, or a file of it, was set aside, by this run or an earlier one.
+    /// The drop, or one of its files, was set aside by this run or an earlier one.
     SetAside {
         /// Why.
         reason: Reason,
-        /// The same in words, where they are on record.
+        /// The reason in words, if it is recorded.
         message: Option<String>,
-        /// Whether nothing is left to be done, as there is while another run works on other files.
+        /// Whether nothing is left to do. False while another run works on other files.
         is_over: bool,
     },
-    /// There is no job metadata: not a drop, or not yet.
+    /// There is no job metadata: this is not a drop, or not yet.
     NoDrop,
-    /// It is not one of ours, or does not lie where it may.
-    Foreign(Foreign),
+    /// The drop is not one of our tenants', or lies where its tenant may not write.
+    Refused(Refusal),
 }
 
-/// Why a run ended before its work was done. The event is to be repeated.
+/// Why a run stopped early. The event is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The store did not answer.
-    #[error("the drop cannot be listed or read")]
+    #[error("cannot list or read the drop")]
     Store(#[from] StoreError),
     /// The API, the vault or the token service did not answer.
-    #[error("the keys of the drop cannot be had")]
+    #[error("cannot get the keys of the drop")]
     Keys(#[source] KeyError),
-    /// A file stopped.
-    #[error("file `{name}` stopped")]
+    /// The delivery of a file failed.
+    #[error("delivery of file `{name}` stopped")]
     File {
-        /// Which file.
+        /// The file.
         name: String,
         /// Why.
         source: FileError,
     },
-    /// How the drop or one of its files ended could not be announced.
-    #[error("{ending}, which could not be announced")]
-    Announce {
-        /// How it ended.
-        ending: String,
-        /// Why it could not.
+    /// The sink did not accept the message about the end of the drop or of a file.
+    #[error("{event}; the notification failed and will be retried")]
+    Notification {
+        /// What the sink was to be told.
+        event: String,
+        /// Why it was not.
         source: SinkError,
     },
-    /// The ledger did not answer.
+    /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// What stopped a run: either verdict.
+/// Why a run stopped before it could end the drop from its records: by verdict.
 enum Stopped {
-    TryAgain(RunError),
+    Retry(RunError),
     SetAside { reason: Reason, message: String },
 }
 
 impl<E: Into<RunError>> From<E> for Stopped {
     fn from(error: E) -> Self {
-        Self::TryAgain(error.into())
+        Self::Retry(error.into())
     }
 }
 
 impl From<KeyError> for Stopped {
     fn from(error: KeyError) -> Self {
         match error.verdict() {
-            Verdict::TryAgain => Self::TryAgain(RunError::Keys(error)),
+            Verdict::Retry => Self::Retry(RunError::Keys(error)),
             Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
         }
     }
 }
 
-/// The drop as it was at some instant.
-struct Look {
-    /// What was known of it before it was listed.
-    known: Known,
+/// A drop at one instant.
+struct Snapshot {
+    /// The ledger's record of the drop, read before the drop was listed.
+    record: DropRecord,
     contents: DropContents,
     admitted: AdmittedDrop,
-    /// The files, in the order of the listing.
+    /// The versions of `contents.files`, in the same order.
     versions: Vec<FileVersion>,
 }
 
-/// What a run remembers between looks.
+/// What a run keeps from one snapshot to the next.
 #[derive(Default)]
 struct Progress {
-    /// The files that it has worked on, or that others have.
+    /// The files that this run has claimed, or has left to another run.
     tried: BTreeSet<FileVersion>,
-    /// The keys that this version of the job metadata leads to.
+    /// The keys of the drop, with the version of the job metadata that they were requested for.
     keys: Option<(FileVersion, Keys)>,
 }
 
 impl Runner {
-    /// Does what is left to do in the drop at `path`, beginning with the blob `first` if it is one of its files.
+    /// Does the remaining work on the drop at `path`. Starts with the blob `first`, if it is one of the drop's files.
     pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>) -> Result<Outcome, RunError> {
         let mut progress = Progress::default();
         loop {
-            // Known before listed: an ending that another run records after that is noticed when this one records its own.
-            let known = self.ledger.known(path).await?;
-            let Some(contents) = discover::contents(&*self.store, path).await? else {
+            // The record is read before the listing: if another run records an ending later, recording ours fails.
+            let record = self.ledger.drop_record(path).await?;
+            let Some(contents) = discover::list_contents(&*self.store, path).await? else {
                 return Ok(Outcome::NoDrop);
             };
-            let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, known.generation).await? {
+            let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, record.generation).await? {
                 Ok(admitted) => admitted,
-                Err(foreign) => {
-                    let line = format!("refused `{path}`: {foreign}");
-                    if is_news(&line) {
-                        warn!(drop.path = %path, "{line}");
-                    } else {
-                        debug!(drop.path = %path, "{line}");
-                    }
-                    return Ok(Outcome::Foreign(foreign));
+                Err(refusal) => {
+                    log_refusal(path, &refusal);
+                    return Ok(Outcome::Refused(refusal));
                 }
             };
-            let look = Look { known, versions: versions_of(&contents), contents, admitted };
-            if let Some(outcome) = look.ended_before() {
+            let snapshot = Snapshot { record, versions: versions_of(&contents), contents, admitted };
+            if let Some(outcome) = snapshot.recorded_outcome() {
                 return Ok(outcome);
             }
-            match self.go_on(&look, first, &mut progress).await {
+            match self.process(&snapshot, first, &mut progress).await {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
-                Err(Stopped::TryAgain(error)) => return Err(error),
+                Err(Stopped::Retry(error)) => return Err(error),
                 Err(Stopped::SetAside { reason, message }) => {
-                    let scope = Scope::Metadata(look.admitted.metadata_version.clone());
-                    return self.fail_drop(&look, scope, reason, &message).await;
+                    let scope = Scope::Metadata(snapshot.admitted.metadata_version.clone());
+                    return self.set_drop_aside(&snapshot, scope, reason, &message).await;
                 }
             }
         }
     }
 
-    /// Starts the drop at `path` afresh, whatever came of it before, and does what there is to do. The same rows have the
-    /// same ids as before, unless new ones are asked for.
+    /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is
+    /// set.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
-        let Some(contents) = discover::contents(&*self.store, path).await? else {
+        let Some(contents) = discover::list_contents(&*self.store, path).await? else {
             return Ok(Outcome::NoDrop);
         };
-        let admitted = match AdmittedDrop::open(&*self.store, &self.tenants, &contents, 0).await? {
+        let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await? {
             Ok(admitted) => admitted,
-            Err(foreign) => return Ok(Outcome::Foreign(foreign)),
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let batch = self.tenant_configs.of(admitted.tenant).limits.batch;
-        self.ledger.reopen(path, &versions_of(&contents), batch, new_ids).await?;
+        self.ledger.reset(path, &versions_of(&contents), batch, new_ids).await?;
         self.run(path, None).await
     }
 
-    /// Works on the files that are left, or ends the drop where there are none.
-    async fn go_on(
+    /// Processes the files that are left, and returns `None`; or ends the drop if no file is left.
+    async fn process(
         &self,
-        look: &Look,
+        snapshot: &Snapshot,
         first: Option<&BlobPath>,
         progress: &mut Progress,
     ) -> Result<Option<Outcome>, Stopped> {
-        let metadata = look
-            .admitted
-            .metadata
-            .as_ref()
-            .map_err(|error| Stopped::SetAside { reason: Reason::Metadata, message: error.to_string() })?;
+        let metadata = match &snapshot.admitted.metadata {
+            Ok(metadata) => metadata,
+            Err(error) => return Err(Stopped::SetAside { reason: Reason::Metadata, message: error.to_string() }),
+        };
         if let Some(errors) = &metadata.errors {
             return Err(Stopped::SetAside { reason: Reason::Errors, message: errors.clone() });
         }
-        let records = self.ledger.files(&look.admitted.path, &look.versions).await?;
+        let records = self.ledger.file_records(&snapshot.admitted.path, &snapshot.versions).await?;
         let is_left = |file: &FileVersion| {
-            let is_running = records.get(&file.name).is_none_or(|record| record.status == Status::Running);
-            is_running && !progress.tried.contains(file)
+            let has_ended = records.get(&file.name).is_some_and(|record| record.status != Status::Running);
+            !has_ended && !progress.tried.contains(file)
         };
-        let files = look.contents.files.iter().zip(&look.versions);
-        let mut left: Vec<_> = files.filter(|(_, file)| is_left(file)).collect();
+        let files = snapshot.contents.files.iter().zip(&snapshot.versions);
+        let mut left: Vec<_> = files.filter(|(_, version)| is_left(version)).collect();
         if left.is_empty() {
-            return self.conclude(look, &records, metadata.rows_extracted).await.map(Some).map_err(Into::into);
+            return Ok(Some(self.conclude(snapshot, &records, metadata.rows_extracted).await?));
         }
         left.sort_by_key(|(blob, _)| Some(&blob.path) != first);
-        self.work(look, metadata, left, progress).await?;
+        self.process_files(snapshot, metadata, left, progress).await?;
         Ok(None)
     }
 }
@@ -239,4 +236,14 @@ impl Runner {
 fn versions_of(contents: &DropContents) -> Vec<FileVersion> {
     let version = |blob: &Blob| FileVersion { name: contents.relative(blob).to_owned(), etag: blob.etag.clone() };
     contents.files.iter().map(version).collect()
+}
+
+/// Logs a warning the first time only: every sweep finds the same drop again.
+fn log_refusal(path: &DropPath, refusal: &Refusal) {
+    let line = format!("refused `{path}`: {refusal}");
+    if is_first_occurrence(&line) {
+        warn!(drop.path = %path, "{line}");
+    } else {
+        debug!(drop.path = %path, "{line}");
+    }
 }

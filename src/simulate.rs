@@ -1,17 +1,20 @@
-//! Makes a drop as Microsoft would: rows of invented people, gzipped, encrypted, with the job metadata beside them.
+//! Simulates a drop: rows of people who do not exist, compressed, encrypted, and with job metadata, as Microsoft delivers
+//! them.
 //!
-//! Rows are made and deflated on all cores, a block at a time, and joined, encrypted and written in order. So a drop of
-//! any size takes a few MiB of memory a core, and no row is ever on the disk in the clear (unless the layout is
-//! `plain`). [`people`] invents who did what, [`rows`] and [`numbers`] spell it, [`blocks`] spreads the work, [`gzip`],
-//! [`seal`] and [`pack`] encode a file, [`secrets`] makes the keys, [`metadata`] is what a drop says of itself.
+//! Rows are generated and compressed on all cores in blocks, then concatenated, encrypted and written in order. So a drop of
+//! any size takes a few MiB of memory per core, and no row is written to the disk unencrypted (unless the layout is
+//! `plain`). [`people`] generates metrics, [`rows`] and [`numbers`] format them, [`blocks`] distributes the work,
+//! [`data_file`], [`gzip`] and [`encrypt`] encode a file, [`secrets`] generates keys, [`metadata`] and [`period`] are the
+//! job metadata.
 
 mod blocks;
+mod data_file;
 mod encrypt;
 mod gzip;
 mod metadata;
 mod numbers;
-mod pack;
 mod people;
+mod period;
 mod rows;
 mod secrets;
 
@@ -25,8 +28,9 @@ use std::{
 use uuid::Uuid;
 
 use crate::drop::TenantId;
-use metadata::{JobMetadata, Period};
-use pack::Packed;
+use data_file::DataFile;
+use metadata::JobMetadata;
+use period::Period;
 use rows::Rows;
 use secrets::{DropKeys, KeyDetails};
 
@@ -35,36 +39,36 @@ pub use crate::{
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
-/// What kind of drop to make. The default is 1,000 people for three months, the way that drops are expected to arrive.
+/// The properties of the drop. The default is 1,000 people for 13 weeks, in the layout that real drops are expected to have.
 #[derive(Debug, Clone)]
 pub struct SimulateOptions {
-    /// How many people there are. Each has one row a week.
+    /// The number of people. Each has one row per week.
     pub users: u64,
-    /// How many weeks the drop covers.
+    /// The number of weeks.
     pub weeks: u32,
-    /// Over how many files the rows are spread. There are never more files than rows.
+    /// The number of data files. Files without rows are not written.
     pub files: NonZeroUsize,
-    /// Whose drop it is; random when not given.
+    /// The tenant of the drop; random by default.
     pub tenant: Option<TenantId>,
-    /// The `CopyActivityId`, by which the keys are asked for; random when not given.
+    /// The `CopyActivityId`, which identifies the keys at the API; random by default.
     pub copy_activity_id: Option<Uuid>,
     /// The order of gzip and AES.
     pub layout: LayoutName,
-    /// How the files are encrypted.
+    /// The cipher mode of the files.
     pub file_cipher: Cipher,
-    /// How the `ObjectId` column is encrypted.
+    /// The cipher mode of the `ObjectId` column.
     pub column_cipher: Cipher,
-    /// How the keys are encrypted with the tenant's RSA key.
+    /// The RSA padding of the wrapped keys.
     pub key_wrap: Padding,
-    /// Whether the job metadata has the wrapped keys too, so that no API is needed.
+    /// Whether the job metadata contains the wrapped keys, so that no API is needed.
     pub keys_in_metadata: bool,
-    /// Whether metrics and `IsActive` are written as strings, as some drops have them.
+    /// Whether metrics and `IsActive` are written as strings, as in some real drops.
     pub string_metrics: bool,
-    /// Makes the same rows, for the same weeks, every time. Keys and ids are random all the same.
+    /// Generates the same rows for the same weeks every time. Keys and ids are random nevertheless.
     pub seed: Option<u64>,
-    /// The `TableName` of the job metadata, which later versions of it have.
+    /// The `TableName` of the job metadata, a member of its later versions.
     pub table_name: Option<String>,
-    /// The tenant's RSA-2048 key, in PEM (PKCS#8 or PKCS#1). A new one is made when not given, which takes a moment.
+    /// The tenant's RSA-2048 key in PEM (PKCS#8 or PKCS#1). By default, a key is generated, which takes up to some seconds.
     pub private_key: Option<PathBuf>,
 }
 
@@ -89,22 +93,22 @@ impl Default for SimulateOptions {
     }
 }
 
-/// What was made.
+/// A simulated drop on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Simulated {
-    /// The drop: the folder with the data files and `metadata` in it.
+    /// The folder of the drop, which contains the data files and `metadata`.
     pub drop: PathBuf,
-    /// The tenant's private key, readable by its owner alone.
+    /// The tenant's private key in PEM, readable by the owner only.
     pub private_key: PathBuf,
-    /// The keys, as `egressDecryptionKey` answers.
+    /// The wrapped keys, as a response of `egressDecryptionKey`.
     pub decryption_keys: PathBuf,
-    /// Whose drop it is.
+    /// The tenant.
     pub tenant: TenantId,
     /// The `CopyActivityId`.
     pub copy_activity_id: Uuid,
-    /// How many data files there are.
+    /// The number of data files.
     pub files: usize,
-    /// How many rows are in them.
+    /// The number of rows.
     pub rows: u64,
     /// The size of the rows' text, in bytes.
     pub text_bytes: u64,
@@ -112,34 +116,34 @@ pub struct Simulated {
     pub file_bytes: u64,
 }
 
-/// Why there is no drop. What was written before is left where it is, without job metadata: it is no drop.
+/// Why no drop was simulated. Files that were written before the error are kept; without job metadata they are not a drop.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
-    /// The folder has something in it, and nothing is overwritten.
-    #[error("`{0}` is not empty: name a new folder")]
+    /// The folder contains files, which are never overwritten.
+    #[error("`{0}` is not empty: give a new or empty folder")]
     NotEmpty(PathBuf),
-    /// So many people and weeks cannot be counted, or begin before the year 1.
+    /// The number of rows exceeds 64 bits, or the first week is before the year 1.
     #[error("{users} users for {weeks} weeks are too many")]
     TooMany {
-        /// How many people were asked for.
+        /// [`SimulateOptions::users`].
         users: u64,
-        /// How many weeks were asked for.
+        /// [`SimulateOptions::weeks`].
         weeks: u32,
     },
-    /// The file holds no private key that drops are encrypted for.
-    #[error("`{0}` is no RSA-2048 private key in PEM (PKCS#8 or PKCS#1)")]
-    NoPrivateKey(PathBuf),
-    /// A key could not be made or wrapped.
-    #[error("cannot make the keys")]
+    /// The file is not an RSA-2048 private key.
+    #[error("`{0}` is not an RSA-2048 private key in PEM (PKCS#8 or PKCS#1)")]
+    InvalidPrivateKey(PathBuf),
+    /// A key could not be generated or wrapped.
+    #[error("cannot generate or wrap the keys")]
     Keys(#[source] rsa::Error),
     /// A file could not be read or written.
     #[error("cannot {verb} `{path}`")]
     Io {
-        /// What was tried: `read` or `write`.
+        /// `read` or `write`.
         verb: &'static str,
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -150,17 +154,19 @@ impl SimulateError {
     }
 }
 
-/// Makes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, calling `progress` with the rows so far.
+/// Writes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, and calls `progress` with the number of rows so
+/// far.
 ///
-/// `out` is made when missing, and must be empty. The job metadata is written last: until then there is no drop.
+/// `out` is created if it is missing, and must be empty. The job metadata is written last, so that an incomplete folder is
+/// not a drop.
 pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -> Result<Simulated, SimulateError> {
-    let (total, period) = extent(options)?;
+    let (total, period) = rows_and_period(options)?;
     let private_key = secrets::private_key(options.private_key.as_deref())?;
     let keys = DropKeys::random();
     let details = secrets::wrap(&keys, &private_key, options.key_wrap).map_err(SimulateError::Keys)?;
 
-    claim(out)?;
-    let mut made = Simulated {
+    create_folders(out)?;
+    let mut simulated = Simulated {
         drop: out.join("drop"),
         private_key: out.join("private-key.pem"),
         decryption_keys: out.join("decryption-keys.json"),
@@ -171,25 +177,25 @@ pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -
         text_bytes: 0,
         file_bytes: 0,
     };
-    secrets::write_private_key(&private_key, &made.private_key)?;
-    write_json(&made.decryption_keys, &secrets::Answer::new(&details))?;
-    write_files(options, &Rows::new(options, &period, &keys), &keys, total, &mut made, progress)?;
-    write_metadata(options, &period, details, &made)?;
-    Ok(made)
+    secrets::write_private_key(&private_key, &simulated.private_key)?;
+    write_json(&simulated.decryption_keys, &secrets::Answer::new(&details))?;
+    write_files(options, &Rows::new(options, &period, &keys), &keys, total, &mut simulated, progress)?;
+    write_metadata(options, &period, details, &simulated)?;
+    Ok(simulated)
 }
 
-/// How many rows there will be, and which weeks they are of.
-fn extent(options: &SimulateOptions) -> Result<(u64, Period), SimulateError> {
+/// The number of rows, and their weeks.
+fn rows_and_period(options: &SimulateOptions) -> Result<(u64, Period), SimulateError> {
     let rows = options.users.checked_mul(options.weeks.into());
     rows.zip(Period::of(options.weeks, options.seed.is_some()))
         .ok_or(SimulateError::TooMany { users: options.users, weeks: options.weeks })
 }
 
-/// Makes the folder, unless somebody else's files are in it.
-fn claim(out: &Path) -> Result<(), SimulateError> {
+/// Creates `out` and `out/drop`. Fails if `out` is not empty.
+fn create_folders(out: &Path) -> Result<(), SimulateError> {
     fs::create_dir_all(out).map_err(SimulateError::writing(out))?;
-    let mut there = fs::read_dir(out).map_err(SimulateError::writing(out))?;
-    if there.next().is_some() {
+    let mut entries = fs::read_dir(out).map_err(SimulateError::writing(out))?;
+    if entries.next().is_some() {
         return Err(SimulateError::NotEmpty(out.into()));
     }
     fs::create_dir(out.join("drop")).map_err(SimulateError::writing(out))
@@ -200,33 +206,33 @@ fn write_files(
     rows: &Rows,
     keys: &DropKeys,
     total: u64,
-    made: &mut Simulated,
+    simulated: &mut Simulated,
     progress: &dyn Fn(u64),
 ) -> Result<(), SimulateError> {
     progress(0);
-    for (number, range) in shares(total, options.files).enumerate() {
-        let path = made.drop.join(format!("part-{number}.{}", extension(options.layout)));
+    for (number, range) in rows_of_files(total, options.files).enumerate() {
+        let path = simulated.drop.join(format!("part-{number}.{}", extension(options.layout)));
         let writing = || SimulateError::writing(&path);
-        let mut file = Packed::create(&path, options.layout, options.file_cipher, &keys.file).map_err(writing())?;
-        let written = blocks::each(rows, range, options.layout, |block| {
+        let mut file = DataFile::create(&path, options.layout, options.file_cipher, &keys.file).map_err(writing())?;
+        let written = blocks::for_each_block(rows, range, options.layout, |block| {
             file.push(&block.piece?)?;
-            made.rows += block.rows;
-            made.text_bytes += block.text_bytes;
-            progress(made.rows);
+            simulated.rows += block.rows;
+            simulated.text_bytes += block.text_bytes;
+            progress(simulated.rows);
             Ok(())
         });
-        made.file_bytes += written.and_then(|()| file.finish()).map_err(writing())?;
-        made.files += 1;
+        simulated.file_bytes += written.and_then(|()| file.finish()).map_err(writing())?;
+        simulated.files += 1;
     }
     Ok(())
 }
 
-/// Splits the rows over files, as evenly as possible. A file without rows would be encrypted nothing, so there is none.
-fn shares(total: u64, files: NonZeroUsize) -> impl Iterator<Item = Range<u64>> {
+/// The rows of each file, distributed as evenly as possible. No file is empty.
+fn rows_of_files(total: u64, files: NonZeroUsize) -> impl Iterator<Item = Range<u64>> {
     let files = (files.get() as u64).min(total);
     (0..files).map(move |file| {
-        let begin = |file: u64| file * (total / files) + file.min(total % files);
-        begin(file)..begin(file + 1)
+        let start = |file: u64| file * (total / files) + file.min(total % files);
+        start(file)..start(file + 1)
     })
 }
 
@@ -234,11 +240,11 @@ fn write_metadata(
     options: &SimulateOptions,
     period: &Period,
     details: Vec<KeyDetails>,
-    made: &Simulated,
+    simulated: &Simulated,
 ) -> Result<(), SimulateError> {
-    let folder = made.drop.join("metadata/JobMetadata");
+    let folder = simulated.drop.join("metadata/JobMetadata");
     fs::create_dir_all(&folder).map_err(SimulateError::writing(&folder))?;
-    let mut metadata = JobMetadata::new(made, period);
+    let mut metadata = JobMetadata::new(simulated, period);
     metadata.table_name = options.table_name.as_deref();
     metadata.decryption_key_details = options.keys_in_metadata.then_some(details);
     write_json(&folder.join("Metadata.json"), &metadata)
@@ -249,7 +255,7 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Simulate
     text.and_then(|text| fs::write(path, text)).map_err(SimulateError::writing(path))
 }
 
-/// What the names of data files of this layout end in.
+/// The file name extension of data files with this layout.
 fn extension(layout: LayoutName) -> &'static str {
     match layout {
         LayoutName::EncryptedGzip | LayoutName::GzipEncrypted => "json.gz",
@@ -262,11 +268,11 @@ mod tests {
     use super::*;
 
     fn split(total: u64, files: usize) -> Vec<Range<u64>> {
-        shares(total, NonZeroUsize::new(files).unwrap()).collect()
+        rows_of_files(total, NonZeroUsize::new(files).unwrap()).collect()
     }
 
     #[test]
-    fn rows_are_spread_evenly_and_no_file_is_empty() {
+    fn rows_are_distributed_evenly_and_no_file_is_empty() {
         assert_eq!(split(10, 3), [0..4, 4..7, 7..10]);
         assert_eq!(split(2, 5), [0..1, 1..2]);
         assert_eq!(split(0, 5), []);

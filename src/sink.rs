@@ -1,9 +1,9 @@
-//! Where batches go: the seam to the partner's webhook or queue.
+//! The destinations of messages: the partner's webhook, a storage queue, or standard output.
 //!
-//! A sink ships messages and knows nothing of rows. Keepers: [`webhook::Webhook`], [`queue::Queue`], [`stdout::Stdout`]
-//! and [`memory::Memory`]; `tests/sink_contract.rs` is this contract as code.
+//! A sink delivers whole messages and does not look into them. Implementations: [`webhook::Webhook`],
+//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`].
+//! The tests in `tests/sink_contract.rs` check the contract of [`Sink`]; each test runs against several sinks.
 
-pub mod memory;
 pub mod queue;
 pub mod stdout;
 pub mod vault_secret_webhook;
@@ -18,16 +18,16 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 
-/// Where messages go.
+/// The destination of messages.
 #[async_trait]
 pub trait Sink: fmt::Debug + Send + Sync + 'static {
-    /// Delivers `message`, returning once the destination has taken responsibility for it.
+    /// Delivers `message`; returns once the destination has taken responsibility for it.
     ///
-    /// Tries again by itself, with backoff, as long as that may help. May be called again with the same message after a
-    /// crash; its id is then the same. Several calls may be open at once.
+    /// Retries transient failures with backoff. May be called again with the same message after a crash; its id is then
+    /// the same. Several calls may be in progress at once.
     async fn deliver(&self, message: &Message) -> Result<(), SinkError>;
 
-    /// How many bytes of JSON a message may have at most, if the destination has a limit. Larger ones are refused.
+    /// The maximum size of a message in bytes of JSON; `None` if there is no limit. Larger messages are rejected.
     fn largest_message(&self) -> Option<NonZeroUsize> {
         None
     }
@@ -44,25 +44,25 @@ impl<S: Sink + ?Sized> Sink for Arc<S> {
     }
 }
 
-/// Why a message was not taken.
+/// Why a message was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The receiver answered that it will not take this message. The file is set aside.
-    #[error("the receiver refused the message `{id}`: {answer}")]
-    Refused {
-        /// The message's id.
+    /// The receiver will never accept this message. The file is set aside.
+    #[error("the receiver rejected the message `{id}`: {answer}")]
+    Rejected {
+        /// The id of the message.
         id: String,
-        /// What it answered, such as `HTTP 400 Bad Request`; never its body.
+        /// The receiver's answer, such as `HTTP 400 Bad Request`; never the body of the response.
         answer: String,
     },
-    /// The receiver did not take the message within `DELIVERY_PATIENCE`. The file is tried again from its checkpoint.
-    #[error("the receiver did not take the message `{id}` in {tries} tries: {answer}")]
+    /// The receiver did not acknowledge the message within `DELIVERY_PATIENCE`. The file is retried from its checkpoint.
+    #[error("the receiver did not acknowledge the message `{id}` in {tries} tries: {answer}")]
     Unavailable {
-        /// The message's id.
+        /// The id of the message.
         id: String,
-        /// How often it was tried.
+        /// The number of tries.
         tries: u32,
-        /// What came of the last try.
+        /// The result of the last try.
         answer: String,
     },
 }
@@ -71,8 +71,8 @@ impl SinkError {
     /// What the failure means for the file.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Refused { .. } => Verdict::SetAside(Reason::Refused),
-            Self::Unavailable { .. } => Verdict::TryAgain,
+            Self::Rejected { .. } => Verdict::SetAside(Reason::Refused),
+            Self::Unavailable { .. } => Verdict::Retry,
         }
     }
 }

@@ -1,55 +1,48 @@
-//! The arrows of the diagram, one file each: decrypt, gunzip, lines, decode, batch.
+//! The stages of the pipeline, one module each: from the bytes of a file to its rows.
 //!
-//! Each stage is a core that knows no I/O. What takes bytes has a `push` that hands on what they become, piece by piece, and
-//! a `finish` that says whether the end is one. Text is written to a [`window`], from which [`lines`] takes blocks.
-//! [`layout`] chooses the stages for a file, [`text`] joins them.
+//! ```text
+//!   bytes ──▶ RemoveLayers ──text──▶ LineBlocks ──blocks──▶ SkipRows ──blocks──▶ Decoder ──rows──▶
+//!             (Decrypt, Gunzip)
+//! ```
+//!
+//! A stage does no I/O; [`pipeline`](crate::pipeline) connects the stages. `RemoveLayers` appends one bounded piece of text per
+//! call to the window of `LineBlocks`, and returns the length of the piece; it is called again until that is 0. So blocks
+//! leave the window between two pieces, and a small input that expands a thousandfold does not fill the memory.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`layout`] | the layouts of a file: which of AES and gzip surround its rows, in which order |
+//! | [`detect`] | finds the layout of a file from its first bytes |
+//! | [`layers`] | removes AES and gzip, in the order of the layout |
+//! | [`decrypt`] | AES-256-CTR and AES-256-CBC; gzip is in the package [`inflate`] |
+//! | [`lines`] | splits text into blocks of whole lines |
+//! | [`skip`] | skips the rows that an earlier run delivered |
+//! | [`decode`], [`columns`] | decodes rows, decrypts columns, types metrics |
+//!
+//! [`batch`](crate::batch) then collects the rows into batches.
 
-pub mod batch;
-pub mod buffers;
 pub mod columns;
 pub mod decode;
 pub mod decrypt;
-pub mod gunzip;
-pub mod inflate;
+pub mod detect;
+pub mod layers;
 pub mod layout;
 pub mod lines;
 pub mod members;
 pub mod skip;
-pub mod text;
-pub mod window;
 
-/// Where a stage hands on pieces that are no text yet. An error stops the stage.
-pub type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
+pub use inflate::{PIECE_BYTES, Window};
 
-/// How many bytes a stage hands on at once, at most: small enough to stay in a core's cache until the next stage is done
-/// with them.
-pub const PIECE_BYTES: usize = 64 << 10;
-
-/// What is wrong with the bytes of a file.
+/// What is wrong with the bytes of a file. The file is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// AES-CBC makes whole blocks of 16 bytes.
+    /// The length of an AES-CBC ciphertext is not a multiple of 16 bytes.
     #[error("the ciphertext ends in the middle of an AES block")]
-    PartOfABlock,
-    /// The last block does not end as PKCS#7 demands (RFC 5652, section 6.3).
-    #[error("the padding behind the last byte is not PKCS#7")]
+    PartialAesBlock,
+    /// The last AES-CBC block does not end with PKCS#7 padding (RFC 5652, section 6.3).
+    #[error("the last AES block does not end with PKCS#7 padding")]
     Padding,
-    /// Something else stands where a gzip member should begin (RFC 1952, section 2.3).
-    #[error("there are bytes that are no gzip member where one should begin")]
-    NoMember,
-    /// The header of a gzip member has reserved flags set, or does not match its checksum.
-    #[error("the header of a gzip member is damaged")]
-    MemberHeader,
-    /// The compressed data is none (RFC 1951).
-    #[error("the compressed data is damaged")]
-    Deflate,
-    /// The text of a gzip member is not what was compressed.
-    #[error("a gzip member does not match its checksum")]
-    Checksum,
-    /// The text of a gzip member is shorter or longer than what was compressed.
-    #[error("a gzip member does not match its length")]
-    Length,
-    /// The file ends within a gzip member.
-    #[error("the gzip stream is cut short")]
-    CutShort,
+    /// The gzip stream is damaged or truncated.
+    #[error(transparent)]
+    Gzip(#[from] inflate::Error),
 }

@@ -1,13 +1,14 @@
-//! Where bytes come from: the seam to the storage account, and the reader that every file goes through.
+//! Access to the storage account: the [`Store`] trait, its implementations, and the reader that resumes after lost
+//! connections.
 //!
-//! Knows blobs, versions, ranges and leases, and nothing of what is in them. Keepers: [`azure::AzureStore`],
-//! [`local::LocalStore`] and, for tests, [`memory::MemoryStore`]; `tests/contract/` is this contract as code.
+//! This module handles blobs, versions, ranges and leases, and does not look into blobs. Implementations:
+//! [`azure::AzureStore`] and [`local::LocalStore`] (a folder). `tests/contract/`
+//! runs the contract of the trait against each of them.
 
 pub mod azure;
 mod blob_path;
-mod blob_url;
 pub mod local;
-pub mod memory;
+mod raw_url;
 mod reader;
 
 use std::{fmt, ops::Range, panic::resume_unwind, time::Duration};
@@ -19,11 +20,11 @@ use time::OffsetDateTime;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
-pub use self::blob_path::BlobPath;
+pub use self::blob_path::{BlobPath, is_safe_segment};
 pub use self::reader::{ReadWholeError, ReadWindow, read, read_whole};
 use crate::verdict::Verdict;
 
-/// The version of a blob, as the store names it, without quotes. Two versions of a blob never share one.
+/// The ETag of a blob version, without quotes. Two versions of a blob never have the same ETag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ETag(pub String);
 
@@ -33,52 +34,53 @@ impl fmt::Display for ETag {
     }
 }
 
-/// One version of a blob.
+/// One version of a blob: its properties, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
-    /// Where it lies.
+    /// Container and name.
     pub path: BlobPath,
-    /// Which version it is.
+    /// The ETag of this version.
     pub etag: ETag,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
     /// When this version was written.
     pub modified: OffsetDateTime,
 }
 
-/// Bytes of a blob, in order.
+/// The bytes of a blob, in order.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// When a write may happen.
+/// The condition of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteIf {
-    /// Whatever is there.
+    /// No condition: creates the blob or overwrites it.
     Always,
-    /// Only where no blob is yet.
+    /// Only if the blob does not exist.
     Absent,
-    /// Only over this version.
+    /// Only if the blob has this ETag.
     Matches(ETag),
-    /// Only over this version, and only while this lease is on the blob.
-    Held(ETag, LeaseId),
+    /// Only if the blob has this ETag and this lease is active.
+    Leased(ETag, LeaseId),
 }
 
 impl WriteIf {
-    /// The lease that must be on the blob; no other may be.
+    /// The lease that must be active on the blob; `None` if there must be no active lease.
     fn lease(&self) -> Option<&LeaseId> {
         match self {
-            Self::Held(_, lease) => Some(lease),
+            Self::Leased(_, lease) => Some(lease),
             Self::Always | Self::Absent | Self::Matches(_) => None,
         }
     }
 }
 
-/// A lease on a blob: as long as it lasts, nobody else writes the blob or leases it.
+/// The id of a lease. While a blob is leased, only the holder of the lease can write it, and nobody else can lease it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeaseId(String);
 
 impl LeaseId {
-    /// A new one. It is chosen on our side, so that asking again after a lost answer gives the same lease.
-    fn fresh() -> Self {
+    /// A new random id. The client chooses it, so that repeating a request after a lost response acquires the same
+    /// lease.
+    pub fn fresh() -> Self {
         Self(Uuid::new_v4().to_string())
     }
 }
@@ -92,73 +94,79 @@ impl fmt::Display for LeaseId {
 /// A storage account: containers of blobs.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Lists the blobs of `container` whose names begin with `prefix`, by name (by bytes). A container that does not exist
-    /// has none.
+    /// Lists the blobs of `container` whose names begin with `prefix`, sorted by name (by bytes). The list is empty if
+    /// the container does not exist.
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError>;
 
-    /// The current version of a blob, or `None` where there is no blob.
+    /// The current version of a blob; `None` if the blob does not exist.
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError>;
 
-    /// Reads `range` (in bytes, half open, within the blob's size) of exactly this version.
+    /// Reads `range` of exactly this version. `range` is half open, in bytes, and within the size of the blob.
     ///
-    /// Fails with [`StoreError::Changed`] when the blob has another version by now, at once or in the stream. The stream
-    /// may end early where a connection was lost without a word: [`read`] counts.
+    /// Fails with [`StoreError::Changed`], at once or in the stream, if the blob has another version by now. The stream
+    /// may end early without an error if the connection is lost, so the caller must count the bytes, as [`read`] does.
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
-    /// Writes a blob whole, making its container when that is missing; returns the new version.
-    /// Fails with [`StoreError::Changed`] when `condition` does not hold, and with [`StoreError::NotHeld`] where a lease
-    /// other than the given one, or none, is on the blob.
+    /// Writes a whole blob and returns the ETag of the new version. Creates the container if it is missing.
+    ///
+    /// Fails with [`StoreError::Changed`] if the ETag condition does not hold, and with [`StoreError::LeaseConflict`]
+    /// if the active lease is not the one that `condition` requires.
     async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
 
-    /// Deletes a blob, whatever its version. One that is not there is gone already; [`StoreError::NotHeld`] where a lease is
-    /// on it.
+    /// Deletes a blob, whatever its version. Succeeds if the blob does not exist; fails with
+    /// [`StoreError::LeaseConflict`] if it is leased.
     async fn delete(&self, path: &BlobPath) -> Result<(), StoreError>;
 
-    /// Whether there is such a container. Listing does not tell: one that is not there has no blobs either.
+    /// Whether the container exists. [`Store::list`] cannot tell: it returns an empty list for a missing container.
     async fn has_container(&self, container: &str) -> Result<bool, StoreError>;
 
-    /// Makes a container when it is missing.
-    async fn make_container(&self, container: &str) -> Result<(), StoreError>;
+    /// Creates a container if it is missing.
+    async fn create_container(&self, container: &str) -> Result<(), StoreError>;
 
-    /// Leases a blob for `time`, from 15 s to 60 s in whole seconds. `None` while somebody's lease is on it; a blob that is
-    /// not there is [`StoreError::Missing`]. The lease lapses by itself, also when this process is killed.
+    /// Leases a blob for `time`: 15 to 60 whole seconds.
+    ///
+    /// Returns `None` if the blob is already leased; fails with [`StoreError::Missing`] if it does not exist. The lease
+    /// lapses by itself, also if this process is killed.
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError>;
 
-    /// Begins the time of a lease anew. [`StoreError::NotHeld`] where it lapsed and another took it, or might have.
+    /// Restarts the time of a lease. Fails with [`StoreError::LeaseConflict`] if the lease lapsed and the blob was, or
+    /// may have been, leased again.
     async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError>;
 
-    /// Ends a lease before its time. [`StoreError::NotHeld`] where it is not on the blob any more.
+    /// Ends a lease early. Fails with [`StoreError::LeaseConflict`] if the lease is no longer active on the blob.
     async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError>;
 
-    /// The blob that `url` names, when it is one of this account's: host, port and account are compared, and the path is
-    /// decoded once. `None` for every other URL, and for one that steps up or aside.
-    fn blob_at(&self, url: &str) -> Option<BlobPath>;
+    /// The blob that `url` names, if it belongs to this account.
+    ///
+    /// Compares host, port and account name, and percent-decodes the path once. `None` for every other URL, and for a
+    /// path with an empty, `.` or `..` segment, a backslash or a control character.
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath>;
 }
 
-/// Why the store gave no bytes.
+/// Why a request to the store failed. Every failure is transient: the event is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no such blob. The event is tried again: it may have been overwritten or moved that instant.
+    /// The blob does not exist. It may have been moved or overwritten at that moment.
     #[error("there is no blob `{0}`")]
     Missing(BlobPath),
-    /// The blob has another version than the one that was asked for. The event is tried again with the new version.
-    #[error("`{0}` was overwritten meanwhile")]
+    /// The blob has another version than the requested one. The retry uses the new version.
+    #[error("`{0}` was overwritten in the meantime")]
     Changed(BlobPath),
-    /// Somebody else's lease is on the blob, or ours has lapsed. The event is tried again: whoever holds it goes on.
-    #[error("the lease on `{0}` is another's, or ours has lapsed")]
-    NotHeld(BlobPath),
-    /// The store does not let us. The event is tried again: a role assignment takes minutes to arrive.
+    /// Another worker holds the lease on the blob, or our lease lapsed. The holder of the lease continues the work.
+    #[error("another worker holds the lease on `{0}`, or our lease has lapsed")]
+    LeaseConflict(BlobPath),
+    /// Permission denied. The retry may succeed, because a role assignment takes minutes to apply.
     #[error(
         "the store denies access to `{0}`: grant Storage Blob Data Owner, or renew the SAS or key of the connection string \
          (a folder: give this user read and write permission)"
     )]
     Denied(BlobPath),
-    /// The store did not answer, or answered that it cannot now. The event is tried again.
+    /// The store did not respond, or reported a temporary failure.
     #[error("the store did not answer for `{path}`")]
     Unavailable {
-        /// What was asked for.
+        /// The requested blob, container or listing.
         path: BlobPath,
-        /// What happened, without query strings.
+        /// The cause, without query strings.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -168,21 +176,24 @@ impl StoreError {
         Self::Unavailable { path: path.clone(), source: source.into() }
     }
 
-    /// What the end of a task means for the blob it worked on. A panic goes on where it would have without the task;
-    /// otherwise the runtime is ending.
-    pub(crate) fn stopped(path: &BlobPath, end: JoinError) -> Self {
-        match end.try_into_panic() {
+    /// Converts the error of a task that worked on the blob at `path`.
+    ///
+    /// Resumes the panic if the task panicked. Otherwise the task was cancelled because the runtime is shutting down.
+    pub(crate) fn from_join_error(path: &BlobPath, error: JoinError) -> Self {
+        match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             Err(cancelled) => Self::unavailable(path, cancelled),
         }
     }
 
-    /// What the failure means: the store is never a reason to give up on a file.
+    /// The consequence of the failure: always a retry. A store failure is never a reason to give up on a file.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Missing(_) | Self::Changed(_) | Self::NotHeld(_) | Self::Denied(_) | Self::Unavailable { .. } => {
-                Verdict::TryAgain
-            }
+            Self::Missing(_)
+            | Self::Changed(_)
+            | Self::LeaseConflict(_)
+            | Self::Denied(_)
+            | Self::Unavailable { .. } => Verdict::Retry,
         }
     }
 }

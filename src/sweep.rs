@@ -1,11 +1,13 @@
-//! The sweep: looks for drops that no event brought to an end, and works on them.
+//! The sweep: finds the drops that no event has brought to an end, and runs them.
 //!
-//! Events get lost, and so do hosts. A sweep lists what lies in the drop containers, and runs every drop that is newer than
-//! the watermark. A run does what is left to do, so a drop that has ended, or that a living run works on, costs a look.
+//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop whose newest blob is newer
+//! than the watermark. A run does only the remaining work, so a drop that has ended, or that a live run works on, costs
+//! a few requests.
 //!
-//! The watermark stands before the oldest drop that has not ended, or else at the newest blob. All drops up to it have ended,
-//! or were open for too long, and are not looked at again, nor delivered again once the ledger has forgotten them; a drop
-//! that gets a new blob is as new as that blob. Whoever replays a drop sees to its end himself.
+//! The watermark is a point in time. It stays 15 minutes before the newest blob of each drop that has not ended. If all
+//! drops have ended, it rises to the newest blob, but not beyond 15 minutes ago. So the drops that a sweep skips have
+//! ended, or have been open for more than 30 days, and no drop is delivered again after the ledger has forgotten it. If
+//! somebody replays an old drop, sweeps do not continue the replay.
 
 mod watermark;
 
@@ -22,11 +24,11 @@ use crate::{
     store::{Blob, StoreError},
 };
 
-/// How long a drop may be open before it is no longer waited for: it must not keep the watermark down for ever.
-const OPEN_AT_MOST: Duration = Duration::days(30);
+/// The age at which a drop that has not ended no longer holds back the watermark.
+const MAX_OPEN: Duration = Duration::days(30);
 
-/// How far the watermark stays behind the present and behind what has not ended: what is listed in one moment need not be
-/// all that was written before it, and clocks differ, by less than this.
+/// How far the watermark stays below the present and below drops that have not ended. It must exceed clock differences,
+/// and the time that a listing may lag behind writes.
 const MARGIN: Duration = Duration::minutes(15);
 
 /// What a sweep found and did.
@@ -34,17 +36,17 @@ const MARGIN: Duration = Duration::minutes(15);
 pub struct Report {
     /// Drops newer than the watermark.
     pub drops: usize,
-    /// Those of them that are complete, by now or before.
+    /// Drops that are completed, by this sweep or before.
     pub completed: usize,
-    /// Those with rows still to come.
+    /// Drops with missing rows.
     pub open: usize,
-    /// Those that are set aside, or of which a file is.
+    /// Drops that are set aside, or that have a file that is.
     pub set_aside: usize,
-    /// Those that are none of ours.
+    /// Drops that are not ours.
     pub refused: usize,
-    /// Those that are to be tried again, and why.
+    /// Drops that will be retried, each with its error.
     pub failed: Vec<(DropPath, String)>,
-    /// Those that are left for the next sweep.
+    /// Drops that are left for the next sweep, because the time budget was used up.
     pub left: usize,
 }
 
@@ -52,97 +54,104 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { drops, completed, open, set_aside, refused, failed, left } = self;
         write!(f, "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} refused")?;
-        write!(f, ", {} to be tried again", failed.len())?;
+        write!(f, ", {} will be retried", failed.len())?;
         if *left > 0 { write!(f, ", {left} left for the next sweep") } else { Ok(()) }
     }
 }
 
-/// Why a sweep could not look around.
+/// Why a sweep stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// A drop container cannot be listed. The next sweep tries again.
-    #[error("the drops cannot be listed")]
+    /// A drop container cannot be listed. The next sweep lists it again.
+    #[error("cannot list the drops")]
     List(#[source] StoreError),
-    /// The watermark cannot be read or written. The next sweep begins where this one did.
-    #[error("the watermark cannot be kept")]
+    /// The watermark cannot be read or written. The next sweep starts at the same watermark as this one.
+    #[error("cannot read or write the watermark")]
     Watermark(#[source] StoreError),
 }
 
-/// Works on every drop of `containers` that is newer than the watermark, oldest first. No drop is begun once `budget` is
-/// used up: what is left is the next sweep's. The watermark is kept in `state_container`.
+/// Runs the drops of `containers` that are newer than the watermark in `state_container`, oldest first, then raises the
+/// watermark. Starts no run once the sweep has taken longer than `budget`: the drops that are left wait for the next
+/// sweep.
 pub async fn sweep(
     runner: &Runner,
     containers: &[String],
     state_container: &str,
     budget: std::time::Duration,
 ) -> Result<Report, SweepError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let now = OffsetDateTime::now_utc();
     let watermark = watermark::read(&*runner.store, state_container).await.map_err(SweepError::Watermark)?;
     let mut drops = Vec::new();
     for container in containers {
         let blobs = runner.store.list(container, "").await.map_err(SweepError::List)?;
-        drops.extend(newest_by_drop(&blobs).into_iter().filter(|(_, newest)| *newest > watermark));
+        drops.extend(newest_blob_by_drop(&blobs).into_iter().filter(|(_, newest)| *newest > watermark));
     }
     drops.sort_by_key(|(_, newest)| *newest);
 
     let mut report = Report { drops: drops.len(), left: drops.len(), ..Report::default() };
-    // As far as the watermark may rise. Never beyond what was listed: our clock may be ahead of the store's.
-    let mut settled = drops.last().map_or(watermark, |(_, newest)| *newest.min(&(now - MARGIN)));
+    // Never above the newest blob that was listed, because our clock may be ahead of the store's.
+    let mut new_watermark = drops.last().map_or(watermark, |(_, newest)| *newest.min(&(now - MARGIN)));
     for (path, newest) in drops {
-        if begun.elapsed() > budget {
-            settled = settled.min(newest - MARGIN);
+        if started.elapsed() > budget {
+            new_watermark = new_watermark.min(newest - MARGIN);
             break;
         }
         report.left -= 1;
         let outcome = runner.run(&path, None).await;
-        let is_abandoned = now - newest > OPEN_AT_MOST;
-        if !(report.count(path, outcome) || is_abandoned) {
-            settled = settled.min(newest - MARGIN);
+        let has_ended = report.count(path, outcome);
+        if !has_ended && now - newest <= MAX_OPEN {
+            new_watermark = new_watermark.min(newest - MARGIN);
         }
     }
-    if settled > watermark {
-        watermark::write(&*runner.store, state_container, settled).await.map_err(SweepError::Watermark)?;
+    if new_watermark > watermark {
+        watermark::write(&*runner.store, state_container, new_watermark).await.map_err(SweepError::Watermark)?;
     }
     info!(drops = report.drops, left = report.left, "{report}");
     Ok(report)
 }
 
 impl Report {
-    /// Counts how a drop was left; says whether it has ended.
+    /// Counts the outcome of a run; returns whether the drop has ended.
     fn count(&mut self, path: DropPath, outcome: Result<Outcome, RunError>) -> bool {
         match outcome {
-            Ok(Outcome::Completed { .. }) => self.completed += 1,
+            Ok(Outcome::Completed { .. }) => {
+                self.completed += 1;
+                true
+            }
             Ok(Outcome::SetAside { is_over, .. }) => {
                 self.set_aside += 1;
-                return is_over;
+                is_over
             }
-            Ok(Outcome::Foreign(_)) => self.refused += 1,
+            Ok(Outcome::Refused(_)) => {
+                self.refused += 1;
+                true
+            }
             Ok(Outcome::Open { .. } | Outcome::NoDrop) => {
                 self.open += 1;
-                return false;
+                false
             }
             Err(error) => {
                 let why = error_chain(&error);
-                error!(drop.path = %path, "`{path}` is to be tried again: {why}");
+                error!(drop.path = %path, "`{path}` will be retried: {why}");
                 self.failed.push((path, why));
-                return false;
+                false
             }
         }
-        true
     }
 }
 
-/// Each drop among `blobs`, with the time of its newest blob.
-fn newest_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
+/// Finds the drops among `blobs`; returns each with the time of its newest blob.
+fn newest_blob_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
     let mut drops = BTreeMap::new();
     for blob in blobs.iter().filter(|blob| blob.size > 0) {
-        if let Some(drop) = discover::described_by(&blob.path) {
+        if let Some(drop) = discover::drop_of_metadata(&blob.path) {
             drops.insert(drop, blob.modified);
         }
     }
     for blob in blobs {
-        // Of nested drops the outer one counts as new too: that costs a look, and misses nothing.
+        // A blob of a nested drop also counts for the outer drop. That may cost a run with nothing to do, but misses no
+        // drop.
         for (at, _) in blob.path.name.rmatch_indices('/') {
             let folder = DropPath::new(&blob.path.container, &blob.path.name[..at]);
             if let Some(newest) = drops.get_mut(&folder) {
@@ -168,7 +177,7 @@ mod tests {
 
     fn newest(blobs: &[Blob]) -> Vec<(String, i64)> {
         let minute = |time: OffsetDateTime| (time - OffsetDateTime::UNIX_EPOCH).whole_minutes();
-        newest_by_drop(blobs).into_iter().map(|(path, time)| (path.to_string(), minute(time))).collect()
+        newest_blob_by_drop(blobs).into_iter().map(|(path, time)| (path.to_string(), minute(time))).collect()
     }
 
     #[test]

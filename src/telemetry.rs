@@ -1,4 +1,4 @@
-//! Logs: JSON lines on stdout for the host, short lines on stderr for a person.
+//! Logging: JSON lines on stdout for the Functions host, short lines on stderr for a terminal.
 
 use std::{
     collections::HashSet,
@@ -10,59 +10,62 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::time::UtcTime};
 
-/// What is logged: our own story at info, libraries when they are worried.
-const FILTER: &str = "warn,vivadrop=info";
+/// The log levels without `RUST_LOG`: `info` for vivadrop, `warn` for libraries.
+const DEFAULT_FILTER: &str = "warn,vivadrop=info";
 
-/// Logs JSON lines to stdout. The host calls every line on stderr an error, so nothing ordinary goes there.
-pub fn for_the_host() {
+/// Logs JSON lines to stdout, because the host reports every line on stderr as an error.
+pub fn init_for_host() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let format = tracing_subscriber::fmt().json().flatten_event(true).with_timer(UtcTime::rfc_3339());
-    format.with_env_filter(filter()).with_target(false).init();
+    format.with_env_filter(filter).with_target(false).init();
     log_panics();
 }
 
-/// Logs to stderr, since stdout is for rows; warnings alone unless `RUST_LOG` asks for more.
-pub fn for_a_person() {
+/// Logs to stderr, because rows go to stdout; only warnings and errors unless `RUST_LOG` is set.
+pub fn init_for_terminal() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     let format = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
     format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
     log_panics();
 }
 
-fn filter() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER))
-}
-
-/// A panic is logged by its place alone: its message may quote what was being decoded.
+/// Logs only the location of a panic: its message may contain data that was being decoded.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        tracing::error!("a task panicked at {place}: a defect of vivadrop, please report it");
+        let location = match panic.location() {
+            Some(location) => location.to_string(),
+            None => "an unknown location".to_owned(),
+        };
+        tracing::error!("a task panicked at {location}: a defect of vivadrop, please report it");
     }));
 }
 
-/// How many lines are remembered: some 100 KiB.
-const MOST_NEWS: usize = 4096;
+/// The maximum number of remembered lines; they take about 100 KiB.
+const MAX_SEEN_LINES: usize = 4096;
 
-/// Whether `line` is said for the first time in this process. What every sweep comes across again is worth one warning; where
-/// there is more of it than is remembered, some of it is said again.
-pub(crate) fn is_news(line: &str) -> bool {
-    static NEWS: LazyLock<Mutex<News>> = LazyLock::new(Mutex::default);
-    NEWS.lock().unwrap_or_else(PoisonError::into_inner).is_new(line)
+/// Whether this is the first call with `line` in this process.
+///
+/// Every sweep finds the same conditions again, and each of them should be logged once. If there are more different lines
+/// than are remembered, some of them are logged again.
+pub(crate) fn is_first_occurrence(line: &str) -> bool {
+    static SEEN: LazyLock<Mutex<SeenLines>> = LazyLock::new(Mutex::default);
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line)
 }
 
-/// The lines that were said, by their hashes.
+/// The hashes of lines that were logged; bounded.
 #[derive(Default)]
-struct News {
+struct SeenLines {
     hasher: RandomState,
-    said: HashSet<u64>,
+    hashes: HashSet<u64>,
 }
 
-impl News {
-    fn is_new(&mut self, line: &str) -> bool {
-        if self.said.len() == MOST_NEWS {
-            self.said.clear();
+impl SeenLines {
+    /// Adds `line`; returns whether it is new. Forgets all lines when the set is full.
+    fn insert(&mut self, line: &str) -> bool {
+        if self.hashes.len() == MAX_SEEN_LINES {
+            self.hashes.clear();
         }
-        self.said.insert(self.hasher.hash_one(line))
+        self.hashes.insert(self.hasher.hash_one(line))
     }
 }
 
@@ -71,15 +74,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_is_no_news_and_is_not_remembered_without_bound() {
-        let mut news = News::default();
-        assert!(news.is_new("refused a"));
-        assert!(!news.is_new("refused a"));
-        assert!(news.is_new("refused b"));
-        for line in 0..2 * MOST_NEWS {
-            news.is_new(&line.to_string());
-            assert!(news.said.len() <= MOST_NEWS);
+    fn repeated_lines_are_recognized_and_their_number_is_bounded() {
+        let mut seen = SeenLines::default();
+        assert!(seen.insert("refused a"));
+        assert!(!seen.insert("refused a"));
+        assert!(seen.insert("refused b"));
+        for line in 0..2 * MAX_SEEN_LINES {
+            seen.insert(&line.to_string());
+            assert!(seen.hashes.len() <= MAX_SEEN_LINES);
         }
-        assert!(news.is_new("refused a"));
+        assert!(seen.insert("refused a"));
     }
 }

@@ -1,40 +1,40 @@
-//! What each tenant's rows become and where they go: the app's own terms, and those of tenants that differ.
+//! How the drops of each tenant are read and delivered: the app's configuration, and the tenants that override it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{deliver::Limits, drop::TenantId, pipeline::FileRules, sink::Sink};
 
-/// How the drops of a tenant are read, and where their rows go.
+/// How the drops of a tenant are read and delivered.
 #[derive(Debug)]
 pub struct TenantConfig {
-    /// Where batches go.
+    /// The destination of the messages.
     pub sink: Arc<dyn Sink>,
-    /// How files are read.
+    /// How files are decrypted and decoded.
     pub rules: FileRules,
-    /// What one file may take.
+    /// The bounds of the delivery of one file.
     pub limits: Limits,
 }
 
 impl TenantConfig {
-    /// These terms; batches end where the sink's messages have room for no more.
+    /// Combines the parts. Batches are limited to the size of the sink's messages.
     pub fn new(sink: Arc<dyn Sink>, rules: FileRules, limits: Limits) -> Self {
         let batch = limits.batch.within(sink.largest_message());
         Self { sink, rules, limits: Limits { batch, ..limits } }
     }
 }
 
-/// The terms of every tenant.
+/// The configuration of every tenant.
 #[derive(Debug)]
 pub struct TenantConfigs {
-    /// Those of tenants without any of their own.
-    pub common: TenantConfig,
-    /// Those of the others.
-    pub own: BTreeMap<TenantId, TenantConfig>,
+    /// The configuration of tenants without an override.
+    pub default: TenantConfig,
+    /// The configuration of the other tenants.
+    pub overrides: BTreeMap<TenantId, TenantConfig>,
 }
 
 impl TenantConfigs {
-    /// The terms that `tenant`'s drops are read and delivered by.
+    /// The configuration of `tenant`.
     pub fn of(&self, tenant: TenantId) -> &TenantConfig {
-        self.own.get(&tenant).unwrap_or(&self.common)
+        self.overrides.get(&tenant).unwrap_or(&self.default)
     }
 }

@@ -1,49 +1,51 @@
-//! What a failure means: *try again* or *set aside*.
+//! What a failure means: *retry* or *set aside*.
 //!
-//! Every error that can stop a file or a drop has a `verdict()`, an exhaustive match. The HTTP status for the host, the
-//! retry and the ledger all ask it, so that no two of them can disagree.
+//! Every error that can stop a file or a drop has a `verdict()` method, an exhaustive match. The HTTP status for the
+//! Functions host, the retries and the ledger all use it, so that they always agree.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a failure means for the file or drop it stopped.
+/// What a failure means for the file or drop that it stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Something did not answer. The host is told to repeat the event; nothing is lost by stopping here.
-    TryAgain,
-    /// Repeating cannot help. It is recorded and announced once, and the host is told that the event is done with.
+    /// The failure may be transient. The run stops here without losing anything, and the Functions host is asked to
+    /// send the event again.
+    Retry,
+    /// A retry cannot help. This is recorded and announced once, and the event is reported to the Functions host as
+    /// done.
     SetAside(Reason),
 }
 
-/// Why a drop, or one of its files, was set aside: the words of `drop.failed` and of the ledger.
+/// Why a drop or one of its files was set aside, as in `drop.failed` and in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The job metadata reports errors: Microsoft extracted no data.
     Errors,
-    /// The job metadata is missing or unreadable.
+    /// The job metadata is missing or cannot be read.
     Metadata,
-    /// The Viva Insights API or the vault refuses to give the keys.
+    /// The Viva Insights API or the vault has no keys for this drop.
     NoKey,
-    /// No layout fits the decrypted bytes, or a key does not unwrap.
+    /// No layout fits the decrypted bytes, or a key cannot be unwrapped.
     WrongKey,
-    /// The file is not encrypted, and that is not allowed.
+    /// The file is not encrypted, and `ALLOW_PLAINTEXT` is not set.
     Plaintext,
-    /// The bytes are not what was sent: a broken gzip stream, broken padding, a file cut short.
+    /// The bytes are damaged: an invalid gzip stream, invalid padding, or a truncated file.
     Damaged,
-    /// More rows than `BAD_ROWS_ALLOWED` are no JSON objects or have columns that cannot be decrypted.
+    /// More than `BAD_ROWS_ALLOWED` rows are not JSON objects or have a column that cannot be decrypted.
     BadRow,
     /// A line is longer than `MAX_ROW_BYTES`.
     RowTooLong,
-    /// The files hold more rows than `NumberOfRowsExtracted`.
+    /// The files have more rows than `NumberOfRowsExtracted`.
     RowCount,
-    /// The sink refused a batch.
+    /// The sink rejected a message, or a row is too large for its messages.
     Refused,
 }
 
 impl Reason {
-    /// The reason as messages and the ledger spell it.
+    /// The reason as it is written in messages and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Errors => "errors",
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_written_as_it_is_displayed() {
+    fn a_reason_is_displayed_as_it_is_serialized() {
         for reason in [Reason::Errors, Reason::NoKey, Reason::BadRow, Reason::RowTooLong, Reason::RowCount] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
         }

@@ -1,30 +1,31 @@
-//! What a computation leaves on the stack: copies of values that were moved, registers that were spilled. Types that zero
-//! themselves on drop, and an allocator that does, reach neither; what a deeper call left there is overwritten here.
+//! Overwrites the stack after a computation that used keys. Values that were moved and registers that were saved leave copies
+//! on the stack, which neither types that zero themselves on drop nor an allocator that zeroes freed memory can reach.
 
 use std::hint::black_box;
 
 use zeroize::Zeroize;
 
-/// How deep is overwritten, in bytes: more than the calls take that handle keys.
+/// How many bytes of the stack are overwritten: more than the computations with keys use.
 const DEPTH: usize = 64 << 10;
 
-/// Does `work`, then overwrites the stack that it used. What it returns holds no key itself, at most points to one.
+/// Does `work`, then overwrites the part of the stack that it used. The value that it returns must not contain a key; it may
+/// point to one.
 #[inline(never)]
 pub fn with_stack_wiped<T>(work: impl FnOnce() -> T) -> T {
-    let done = below(work);
+    let result = in_own_frame(work);
     overwrite();
-    done
+    result
 }
 
-/// In a frame of its own, so that nothing of it is in the caller's.
+/// Does `work` in a stack frame below the caller's, so that none of its values are in the caller's frame.
 #[inline(never)]
-fn below<T>(work: impl FnOnce() -> T) -> T {
+fn in_own_frame<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
 }
 
 #[inline(never)]
 fn overwrite() {
-    // By words: every store is volatile, and bytes would take eight times as long.
+    // Words, because each store is volatile: bytes would take eight times as long.
     let mut stack = [!0_u64; DEPTH / size_of::<u64>()];
     stack.zeroize();
     black_box(&stack);
@@ -35,8 +36,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_computed_comes_back() {
-        let text = with_stack_wiped(|| String::from("as it was"));
-        assert_eq!(with_stack_wiped(|| text.len()), 9);
+    fn the_result_of_the_work_is_returned() {
+        let text = with_stack_wiped(|| String::from("text"));
+        assert_eq!(with_stack_wiped(|| text.len()), 4);
     }
 }

@@ -1,6 +1,6 @@
-//! The command line as a person, or a script of theirs, uses it: exit codes, what is on stdout, what is on stderr.
+//! The command line as people and scripts use it: exit codes, stdout and stderr of the real binary.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
 mod support;
 

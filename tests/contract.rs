@@ -1,30 +1,31 @@
-//! The contracts of the seams, as code: each test is written once and run against every keeper.
+//! The contracts of the traits as code: each test is written once and runs against every implementation of
+//! [`vivadrop::store::Store`].
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
-/// Each of these tests, over a folder, in memory and over Azurite.
+/// Runs each of these tests against a folder, against memory and against Azurite.
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod local {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::store::Keeper::local()).await;
+                super::$name(crate::store::StoreFixture::local()).await;
             })*
         }
 
         mod memory {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(crate::store::Keeper::memory()).await;
+                super::$name(crate::store::StoreFixture::memory()).await;
             })*
         }
 
         mod azure {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::store::Keeper::azure()).await;
+                super::$name(crate::store::StoreFixture::azure()).await;
             })*
         }
     };

@@ -1,7 +1,7 @@
-//! What fuzzers look into, in every run of the tests: the seeds of `fuzz/corpus/`, and changed forms of each, keep the
-//! promises that `fuzz/src/` checks. `make fuzz` looks further.
+//! Runs the checks of the fuzzers in every test run: the seeds in `fuzz/corpus/`, and mutations of each, must not
+//! violate the properties in `fuzz/src/`. `make fuzz` searches longer.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
 
 use std::{
     collections::BTreeSet,
@@ -13,22 +13,22 @@ use std::{
 
 use fastrand::Rng;
 
-#[expect(unreachable_pub, reason = "to the fuzzers it is a library")]
+#[expect(unreachable_pub, reason = "the fuzzers use this module as a library")]
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
 
 use checks::{CHECKS, Check};
 
-/// How many changed forms of each seed are tried.
-const CHANGED_FORMS: u64 = 60;
+/// How many mutations of each seed are tried.
+const MUTATIONS: u64 = 60;
 
 #[test]
-fn seeds_and_changed_forms_of_them_keep_what_is_promised() {
-    let broken: Vec<String> = thread::scope(|scope| {
-        let checks = CHECKS.map(|(name, check)| scope.spawn(move || broken(name, check)));
+fn seeds_and_their_mutations_violate_no_property() {
+    let failures: Vec<String> = thread::scope(|scope| {
+        let checks = CHECKS.map(|(name, check)| scope.spawn(move || first_failure(name, check)));
         checks.into_iter().filter_map(|check| check.join().unwrap()).collect()
     });
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
@@ -40,54 +40,53 @@ fn every_check_has_a_target_and_seeds() {
     assert!(names.iter().all(|name| seeds(name).len() >= 2));
 }
 
-/// What a check says of the first bytes that break its promise, and where they are kept.
-fn broken(name: &str, check: Check) -> Option<String> {
+/// Runs a check until it fails; saves the bytes that made it fail, and returns a message that names their file.
+fn first_failure(name: &str, check: Check) -> Option<String> {
     let seeds = seeds(name);
-    let changed = |(seed, number): (&(PathBuf, Vec<u8>), u64)| {
-        let other = &seeds[number as usize % seeds.len()].1;
-        changed(&seed.1, other, &mut Rng::with_seed(number))
-    };
-    let forms = seeds.iter().flat_map(|seed| (0..CHANGED_FORMS).map(move |number| (seed, number))).map(changed);
-    let tried = seeds.iter().map(|(_, bytes)| bytes.clone()).chain(forms);
-    tried.into_iter().find(|bytes| catch_unwind(|| check(bytes)).is_err()).map(|bytes| {
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("breaks-{name}"));
-        fs::write(&kept, bytes).unwrap();
-        format!("`{name}` does not keep its promise for the bytes in {}: see the panic above", kept.display())
-    })
+    for seed in &seeds {
+        let mutations = (0..MUTATIONS).map(|number| {
+            let other = &seeds[number as usize % seeds.len()];
+            mutated(seed, other, &mut Rng::with_seed(number))
+        });
+        for bytes in std::iter::once(seed.clone()).chain(mutations) {
+            if catch_unwind(|| check(&bytes)).is_err() {
+                let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fails-{name}"));
+                fs::write(&file, bytes).unwrap();
+                return Some(format!("check `{name}` fails for the bytes in {}: see the panic above", file.display()));
+            }
+        }
+    }
+    None
 }
 
-/// The seeds of a check, by name. They have an extension; what a fuzzer adds to the folder has none.
-fn seeds(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = fs::read_dir(at("fuzz/corpus").join(name)).unwrap().map(|file| file.unwrap().path());
-    let mut seeds: Vec<_> = files
-        .filter(|path| path.extension().is_some())
-        .map(|path| {
-            let bytes = fs::read(&path).unwrap();
-            (path, bytes)
-        })
-        .collect();
-    seeds.sort();
-    seeds
+/// The seeds of a check, in the order of their file names. Seeds have a file extension; the files that a fuzzer adds to
+/// the folder have none.
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let files = fs::read_dir(path("fuzz/corpus").join(name)).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// `bytes` changed in a few places, as bytes go wrong and as somebody would who tries.
-fn changed(bytes: &[u8], other: &[u8], chance: &mut Rng) -> Vec<u8> {
-    const TELLING: &[u8] = b"\"\\{}[]:,\n\r 019.-eEut=/+\0\x1F\x8B\xEF\xBB\xBF\xFF";
+/// Changes `bytes` in a few places, as damage or an attacker would. May insert parts of `other`.
+fn mutated(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
+    /// Bytes that have a meaning in JSON, gzip, text or settings.
+    const SPECIAL: &[u8] = b"\"\\{}[]:,\n\r 019.-eEut=/+\0\x1F\x8B\xEF\xBB\xBF\xFF";
     let mut bytes = bytes.to_vec();
-    for _ in 0..chance.usize(1..=4) {
-        let at = chance.usize(0..=bytes.len());
-        let end = (at + chance.usize(0..24)).min(bytes.len());
-        match chance.u8(..8) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << chance.u8(..8),
-            1 if at < bytes.len() => bytes[at] = TELLING[chance.usize(..TELLING.len())],
-            2 => bytes.insert(at, TELLING[chance.usize(..TELLING.len())]),
-            3 => bytes.insert(at, chance.u8(..)),
+    for _ in 0..rng.usize(1..=4) {
+        let at = rng.usize(0..=bytes.len());
+        let end = (at + rng.usize(0..24)).min(bytes.len());
+        match rng.u8(..8) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << rng.u8(..8),
+            1 if at < bytes.len() => bytes[at] = SPECIAL[rng.usize(..SPECIAL.len())],
+            2 => bytes.insert(at, SPECIAL[rng.usize(..SPECIAL.len())]),
+            3 => bytes.insert(at, rng.u8(..)),
             4 => drop(bytes.drain(at..end)),
             5 => bytes.extend_from_within(at..end),
             6 => bytes.truncate(at),
             _ => {
-                let from = chance.usize(0..=other.len());
-                let to = (from + chance.usize(0..64)).min(other.len());
+                let from = rng.usize(0..=other.len());
+                let to = (from + rng.usize(0..64)).min(other.len());
                 bytes.splice(at..end, other[from..to].iter().copied());
             }
         }
@@ -96,10 +95,10 @@ fn changed(bytes: &[u8], other: &[u8], chance: &mut Rng) -> Vec<u8> {
 }
 
 fn names_in(folder: &str) -> BTreeSet<String> {
-    let files = fs::read_dir(at(folder)).unwrap();
+    let files = fs::read_dir(path(folder)).unwrap();
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn at(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+fn path(below: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
 }

@@ -1,5 +1,5 @@
-//! From wrapped keys to AES keys, with real private keys.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Unwraps keys with real private RSA keys, and manages keys in a folder of PEM files.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
@@ -22,11 +22,13 @@ use sha1::Sha1;
 use tempfile::TempDir;
 use vivadrop::{
     drop::TenantId,
+    json::first_object,
     keys::{
         KeyError, Keys, WrappedKey, WrappedKeys,
-        custody::{Expiry, KeyCustody},
-        details::{first_object, wrapped_keys},
-        unwrap::{KeyWrap, Padding, PemFile, PemFolder, PrivateKeys, unwrap_keys},
+        details::wrapped_keys,
+        key_store::{KeyExpiry, KeyStore},
+        pem::{PemFile, PemFolder},
+        unwrap::{KeyWrap, Padding, PrivateKeys, unwrap_keys},
     },
 };
 
@@ -60,7 +62,7 @@ fn wrap(padding: Padding, plain: &[u8]) -> WrappedKey {
     WrappedKey { value: value.unwrap(), iv: [7; 16] }
 }
 
-/// The File key alone.
+/// Wrapped keys with a File key only.
 fn file_key(wrapped: WrappedKey) -> WrappedKeys {
     WrappedKeys { file: Some(wrapped), ..WrappedKeys::default() }
 }
@@ -72,29 +74,29 @@ fn folder_with(name: &str, text: &str) -> TempDir {
     folder
 }
 
-/// Opens one File key with the private key file `text`.
-async fn open_with(text: &str) -> Result<Keys, KeyError> {
+/// Unwraps a File key with the private key in a file with this `text`.
+async fn unwrap_with(text: &str) -> Result<Keys, KeyError> {
     let folder = folder_with("key.pem", text);
     let file = PemFile::new(folder.path().join("key.pem"));
     unwrap_keys(&file, tenant(), KeyWrap::Auto, &file_key(wrap(Padding::Oaep, &KEY))).await
 }
 
-fn refused(keys: Result<Keys, KeyError>) -> String {
+fn no_key(keys: Result<Keys, KeyError>) -> String {
     match keys {
-        Err(KeyError::Refused(text)) => text,
+        Err(KeyError::NoKey(text)) => text,
         other => panic!("{other:?}"),
     }
 }
 
-fn wrong(keys: Result<Keys, KeyError>) -> String {
+fn wrong_key(keys: Result<Keys, KeyError>) -> String {
     match keys {
-        Err(KeyError::Wrong(text)) => text,
+        Err(KeyError::WrongKey(text)) => text,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn every_padding_is_found_by_trying() {
+async fn auto_tries_every_padding() {
     let folder = folder_with(&format!("{TENANT}.pem"), &pem());
     let private_keys = PemFolder::new(folder.path());
     let utf16 = |text: String| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
@@ -111,13 +113,13 @@ async fn every_padding_is_found_by_trying() {
 }
 
 #[tokio::test]
-async fn a_named_padding_is_the_only_one_tried() {
+async fn a_configured_padding_is_the_only_one_that_is_tried() {
     let folder = folder_with(&format!("{TENANT}.pem"), &pem());
     let wrapped = file_key(wrap(Padding::Oaep256, &KEY));
-    let open = |wrap| unwrap_keys_in(folder.path(), wrap, &wrapped);
-    assert!(open(KeyWrap::RsaOaep256).await.is_ok());
+    let unwrap = |wrap| unwrap_keys_in(folder.path(), wrap, &wrapped);
+    assert!(unwrap(KeyWrap::RsaOaep256).await.is_ok());
     assert_eq!(
-        wrong(open(KeyWrap::Rsa15).await),
+        wrong_key(unwrap(KeyWrap::Rsa15).await),
         "the File key does not unwrap to an AES-256 key with RSA1_5: wrong private key, or a damaged value"
     );
 }
@@ -127,13 +129,13 @@ async fn unwrap_keys_in(folder: &Path, wrap: KeyWrap, wrapped: &WrappedKeys) -> 
 }
 
 #[tokio::test]
-async fn a_column_key_that_is_there_and_does_not_unwrap_is_no_missing_consent() {
+async fn a_column_key_that_does_not_unwrap_is_an_error_and_not_a_missing_consent() {
     let folder = folder_with(&format!("{TENANT}.pem"), &pem());
     let mut damaged = wrap(Padding::Oaep, &KEY);
     damaged.value[100] ^= 1;
     for column in [damaged, wrap(Padding::Oaep, &KEY[..16])] {
         let wrapped = WrappedKeys { column: Some(column), ..file_key(wrap(Padding::Oaep, &KEY)) };
-        let text = wrong(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+        let text = wrong_key(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
         assert_eq!(
             text,
             "the Column key does not unwrap to an AES-256 key with RSA-OAEP, RSA-OAEP-256, RSA1_5: wrong private key, \
@@ -143,17 +145,17 @@ async fn a_column_key_that_is_there_and_does_not_unwrap_is_no_missing_consent() 
 }
 
 #[tokio::test]
-async fn without_wrapped_keys_no_private_key_is_needed() {
+async fn a_drop_without_wrapped_keys_needs_no_private_key() {
     let nowhere = PemFolder::new("/nowhere");
     let keys = unwrap_keys(&nowhere, tenant(), KeyWrap::Auto, &WrappedKeys::default()).await.unwrap();
     assert!(keys.file.is_none() && keys.column.is_none());
 }
 
 #[tokio::test]
-async fn a_new_customers_key_is_found_without_a_restart_in_any_case() {
+async fn a_new_customers_key_is_found_without_a_restart_whatever_the_case_of_its_file_name() {
     let folder = tempfile::tempdir().unwrap();
     let wrapped = file_key(wrap(Padding::Oaep, &KEY));
-    let text = refused(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+    let text = no_key(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
     assert!(text.contains(&format!("{TENANT}.pem")) && text.contains("vivadrop onboard"), "{text}");
 
     fs::write(folder.path().join("9F1C7FD3-1a33-4f2b-9d3c-0a8f6f2d7e10.PEM"), pem()).unwrap();
@@ -161,68 +163,69 @@ async fn a_new_customers_key_is_found_without_a_restart_in_any_case() {
 }
 
 #[tokio::test]
-async fn another_tenants_key_does_not_serve() {
+async fn another_tenants_key_is_not_used() {
     let folder = folder_with("00000000-0000-4000-8000-000000000000.pem", &pem());
     let wrapped = file_key(wrap(Padding::Oaep, &KEY));
-    refused(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
+    no_key(unwrap_keys_in(folder.path(), KeyWrap::Auto, &wrapped).await);
 }
 
 #[tokio::test]
-async fn pem_is_read_in_both_forms_with_any_line_ends_and_with_text_around_it() {
-    let older = PRIVATE_KEY.to_pkcs1_pem(LineEnding::LF).unwrap().to_string();
+async fn pkcs8_and_pkcs1_are_accepted_with_any_line_ends_and_surrounding_text() {
+    let pkcs1 = PRIVATE_KEY.to_pkcs1_pem(LineEnding::LF).unwrap().to_string();
     let one_line = pem().replace('\n', "").replace("KEY-----M", "KEY-----\nM");
     let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for text in [
         pem().replace('\n', "\r\n"),
-        older,
+        pkcs1,
         one_line,
         format!("Bag Attributes\n    friendlyName: {TENANT}\n{certificate}{}trailing", pem()),
     ] {
-        assert!(open_with(&text).await.is_ok(), "{text}");
+        assert!(unwrap_with(&text).await.is_ok(), "{text}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_usable_private_key_says_why() {
+async fn an_unusable_private_key_file_is_an_error_that_says_why() {
     let public = PRIVATE_KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
     let small = RsaPrivateKey::new(&mut OsRng, 1024).unwrap();
     let small = small.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
-    let body = pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let encrypted = pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let encrypted_pkcs1 =
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
     let junk = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     for (text, why) in [
-        ("", "is no PEM file"),
-        ("\u{0}\u{1}", "is no PEM file"),
-        ("-----BEGIN PRIVATE KEY-----\nAAAA", "is no PEM file"),
+        ("", "is not a PEM file"),
+        ("\u{0}\u{1}", "is not a PEM file"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA", "is not a PEM file"),
         (public.as_str(), "has a block `PUBLIC KEY`"),
-        (&body, "is encrypted with a password"),
-        (older, "is encrypted with a password"),
+        (&encrypted, "is encrypted with a password"),
+        (encrypted_pkcs1, "is encrypted with a password"),
         (junk, "is damaged"),
         (&pem().replacen("MII", "MIJ", 1), "is damaged"),
         (&small, "is an RSA key of 1024 bits"),
     ] {
-        let said = refused(open_with(text).await);
-        assert!(said.contains("key.pem` ") && said.contains(why), "{said}");
+        let error = no_key(unwrap_with(text).await);
+        assert!(error.contains("key.pem` ") && error.contains(why), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_refused() {
+async fn a_missing_file_is_reported_by_name() {
     let file = PemFile::new("/nowhere/key.pem");
     let keys = unwrap_keys(&file, tenant(), KeyWrap::Auto, &file_key(wrap(Padding::Oaep, &KEY))).await;
-    assert_eq!(refused(keys), "there is no private key `/nowhere/key.pem`");
+    assert_eq!(no_key(keys), "there is no private key `/nowhere/key.pem`");
 }
 
 #[test]
-fn wrapped_bytes_of_any_length_are_none_and_no_panic() {
+fn random_bytes_do_not_decrypt_and_do_not_panic() {
     let folder = folder_with("key.pem", &pem());
     let file = PemFile::new(folder.path().join("key.pem"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let modulus = PRIVATE_KEY.n().to_bytes_be();
-    let of_the_right_length = proptest::collection::vec(any::<u8>(), 256);
+    let as_long_as_the_modulus = proptest::collection::vec(any::<u8>(), 256);
     let bytes = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..600),
-        of_the_right_length,
+        as_long_as_the_modulus,
         Just(modulus),
         Just(vec![0; 256]),
         Just([vec![0; 255], vec![1]].concat()),
@@ -244,7 +247,7 @@ fn wrapped_bytes_of_any_length_are_none_and_no_panic() {
 }
 
 #[tokio::test]
-async fn unwrapping_may_move_between_threads() {
+async fn unwrapping_can_move_between_threads() {
     let folder = folder_with(&format!("{TENANT}.pem"), &pem());
     let keys = tokio::spawn(async move {
         let wrapped = file_key(wrap(Padding::Oaep, &KEY));
@@ -253,7 +256,7 @@ async fn unwrapping_may_move_between_threads() {
     assert!(keys.await.unwrap().is_ok());
 }
 
-/// The wrapped keys of a vector: a saved answer, the key details in the drop, or its job metadata.
+/// The wrapped keys of a test vector: in a saved API response, the drop's key details, or its job metadata.
 fn wrapped_in(case: &Path) -> Result<WrappedKeys, KeyError> {
     let metadata = case.join("drop/metadata");
     let candidates = [
@@ -268,8 +271,8 @@ fn wrapped_in(case: &Path) -> Result<WrappedKeys, KeyError> {
 }
 
 #[tokio::test]
-async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
-    let mut opened = 0;
+async fn the_test_vectors_unwrap_to_their_keys_or_are_rejected() {
+    let mut unwrapped = 0;
     for case in fs::read_dir(vectors()).unwrap().map(|entry| entry.unwrap().path()) {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let (Ok(secrets), true) = (fs::read(case.join("secrets.json")), case.join("private-key.pem").exists()) else {
@@ -280,13 +283,13 @@ async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
         let keys = unwrap_keys(&private_key, tenant(), KeyWrap::Auto, &wrapped).await;
         match name.as_str() {
             "refuse-wrong-private-key" | "refuse-short-key" => {
-                assert!(wrong(keys).starts_with("the File key "), "{name}")
+                assert!(wrong_key(keys).starts_with("the File key "), "{name}")
             }
-            "refuse-column-key-of-other-tenant" => assert!(wrong(keys).starts_with("the Column key "), "{name}"),
+            "refuse-column-key-of-other-tenant" => assert!(wrong_key(keys).starts_with("the Column key "), "{name}"),
             _ => {
                 let mut keys = keys.unwrap_or_else(|error| panic!("{name}: {error}"));
                 if name == "refuse-wrong-column-key" {
-                    // It unwraps; that the columns have another one is for their decryption to find.
+                    // It unwraps. Only decrypting the columns shows that it is the wrong key.
                     keys.column = None;
                 }
                 let secrets: Value = serde_json::from_slice(&secrets).unwrap();
@@ -294,31 +297,31 @@ async fn the_vectors_unwrap_to_their_keys_or_are_refused() {
                     let Some(key) = key else { continue };
                     let hex = key.key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
                     assert_eq!(secrets["keys"][number], hex, "{name}");
-                    opened += 1;
+                    unwrapped += 1;
                 }
             }
         }
     }
-    assert!(opened > 0, "no vector has keys");
+    assert!(unwrapped > 0, "no test vector has keys");
 }
 
 #[tokio::test]
-async fn a_folder_makes_keys_that_open_what_their_public_halves_wrap() {
+async fn a_folder_creates_keys_that_unwrap_what_their_public_keys_wrap() {
     let folder = tempfile::tempdir().unwrap();
-    // It need not be there yet.
+    // The folder need not exist.
     let keys = PemFolder::new(folder.path().join("keys"));
     assert_eq!(keys.current(tenant()).await.unwrap(), None);
     assert_eq!(keys.all().await.unwrap(), []);
 
     let expires = time::OffsetDateTime::now_utc() + time::Duration::days(365);
     let first = keys.create(tenant(), expires).await.unwrap();
-    assert_eq!((first.bits(), first.expiry), (2048, Expiry::NotKept));
+    assert_eq!((first.bits(), first.expiry), (2048, KeyExpiry::Unknown));
     let second = keys.create(tenant(), expires).await.unwrap();
     assert_ne!(first.modulus, second.modulus);
     assert_eq!(keys.current(tenant()).await.unwrap(), Some(second.clone()));
-    assert_eq!(keys.all().await.unwrap(), [(tenant(), second.clone())], "the newest of each tenant");
+    assert_eq!(keys.all().await.unwrap(), [(tenant(), second.clone())], "the current key of each tenant");
 
-    // A drop whose keys were wrapped before the second key was made is opened as well.
+    // The keys of a drop that were wrapped before the rotation still unwrap.
     for key in [&first, &second] {
         for padding in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
             let wrapped = key.wrap(padding, &KEY).unwrap();
@@ -336,22 +339,22 @@ async fn a_folder_makes_keys_that_open_what_their_public_halves_wrap() {
 }
 
 #[tokio::test]
-async fn of_keys_that_are_made_at_the_same_time_none_is_lost() {
+async fn keys_that_are_created_concurrently_all_stay_usable() {
     let folder = tempfile::tempdir().unwrap();
     let keys = PemFolder::new(folder.path());
-    let make = || async { keys.create(tenant(), time::OffsetDateTime::now_utc()).await.unwrap() };
-    let first = make().await;
-    let (second, third) = tokio::join!(make(), make());
+    let create = || async { keys.create(tenant(), time::OffsetDateTime::now_utc()).await.unwrap() };
+    let first = create().await;
+    let (second, third) = tokio::join!(create(), create());
     for key in [first, second, third] {
         let wrapped = key.wrap(Padding::Oaep, &KEY).unwrap();
         let plain = keys.decrypt(tenant(), None, Padding::Oaep, &wrapped).await.unwrap();
-        assert_eq!(*plain.expect("whoever made it may have registered it"), KEY);
+        assert_eq!(*plain.expect("each process may have registered the key it created"), KEY);
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_that_is_made_is_for_its_owner_alone() {
+async fn only_the_owner_can_read_a_new_key() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! What is left of keys once a run is over: nothing, in the memory of the process or anywhere that it writes.
+//! After a run, no key is left in the memory of the process, in the log or in the ledger.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -13,7 +13,8 @@ use vivadrop::{
     keys::{
         Keys,
         details::wrapped_keys,
-        unwrap::{KeyWrap, PemFile, unwrap_keys},
+        pem::PemFile,
+        unwrap::{KeyWrap, unwrap_keys},
     },
     simulate::SimulateOptions,
     stage::decrypt::Cipher,
@@ -21,20 +22,20 @@ use vivadrop::{
 
 use crate::support::{
     entra::Entra,
-    memory::{Needles, core_limit, found_in},
+    process_memory::{Needles, core_limit, found_in},
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     vault::KeyVault,
     vectors,
 };
 
 async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
-    let answer: Value = serde_json::from_slice(&fs::read(&drop.made.decryption_keys).unwrap()).unwrap();
-    let private_key = PemFile::new(&drop.made.private_key);
+    let answer: Value = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
+    let private_key = PemFile::new(&drop.simulated.private_key);
     unwrap_keys(&private_key, scene.tenant, KeyWrap::Auto, &wrapped_keys(&answer).unwrap()).await.unwrap()
 }
 
-/// Delivers drops by events; looks at the process in the middle of each and afterwards, and at all that it wrote.
-async fn leaves_no_key_behind(mut scene: Scene) {
+/// Delivers drops, and searches the memory of the process during and after each run, and everything that it wrote.
+async fn assert_keys_are_wiped(mut scene: Scene) {
     scene.set("RUST_LOG", "trace");
     scene.set("BATCH_ROWS", "50");
     scene.set("IN_FLIGHT", "1");
@@ -53,59 +54,59 @@ async fn leaves_no_key_behind(mut scene: Scene) {
         let drop = drop.await;
         let rows = scene.rows_of(&drop).await;
         let keys = keys_of(&scene, &drop).await;
-        let mut in_use = Needles::default();
-        in_use.add_key("the File key", &keys.file.as_ref().unwrap().key);
+        let mut key_in_use = Needles::default();
+        key_in_use.add_key("the File key", &keys.file.as_ref().unwrap().key);
         needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
         needles.add_key("the Column key", &keys.column.as_ref().unwrap().key);
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
 
-        scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(50)));
-        let (line, event) = (host.line(), scene.event(&drop, METADATA));
-        let posted = tokio::spawn(async move { line.trigger(&event).await });
+        scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(50)));
+        let (client, event) = (host.client(), scene.event(&drop, METADATA));
+        let posted = tokio::spawn(async move { client.trigger(&event).await });
         scene.wait_for(|received| received.drops.contains_key(&drop.path())).await;
-        // Who does not see a key while it is in use would not see it afterwards either.
-        assert_ne!(found_in(host.process(), &in_use), [""; 0], "a key in use is seen");
+        // Checks the search itself: it must find a key that is in use.
+        assert_ne!(found_in(host.process(), &key_in_use), [""; 0], "the search does not find a key that is in use");
 
-        scene.receiver.answer_always(Answer::Take);
+        scene.receiver.answer_always(Answer::Accept);
         let answers = posted.await.unwrap();
         assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
         assert_complete(&scene.receiver.received(), &drop, &rows);
         let found = found_in(host.process(), &needles);
-        assert!(found.is_empty(), "{cipher}: {} places:\n{}", found.len(), found.join("\n"));
+        assert!(found.is_empty(), "{cipher}: {} copies of keys:\n{}", found.len(), found.join("\n"));
     }
     for (name, bytes) in scene.state() {
         assert_eq!(needles.found_in(&bytes), [""; 0], "the ledger's `{name}`");
     }
     let log: String = host.stop().iter().map(ToString::to_string).collect();
-    assert!(log.contains("TRACE"), "everything was logged");
+    assert!(log.contains("TRACE"), "the log has level TRACE");
     assert_eq!(needles.found_in(log.as_bytes()), [""; 0], "the log");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_private_key_in_a_file_and_what_it_opens_are_gone_after_the_run() {
-    leaves_no_key_behind(Scene::in_a_folder().await).await;
+async fn no_key_of_a_pem_file_or_drop_is_left_in_memory_after_the_run() {
+    assert_keys_are_wiped(Scene::in_a_folder().await).await;
 }
 
-/// The API has the keys of one tenant's drop wrapped for another: they do not unwrap, and that is what is said.
+/// The private key in the folder does not fit the wrapped keys. The message about that must not contain a key.
 #[tokio::test]
-async fn a_refusal_shows_nothing_of_a_key() {
+async fn the_message_about_a_wrong_key_contains_no_key() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(10, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
     let mut needles = Needles::default();
     let keys = keys_of(&scene, &drop).await;
     needles.add_key("the File key", &keys.file.as_ref().unwrap().key);
     let host = scene.host().await;
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(needles.found_in(answer.said.as_bytes()), [""; 0], "{}", answer.said);
-    scene.secrets.check(&answer.said);
+    assert_eq!(needles.found_in(answer.log.as_bytes()), [""; 0], "{}", answer.log);
+    scene.secrets.check(&answer.log);
     assert_eq!(scene.receiver.received().drops[&drop.path()].failed[0].reason, "wrong-key");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_vault_opened_is_gone_after_the_run() {
+async fn no_key_that_a_vault_unwrapped_is_left_in_memory_after_the_run() {
     let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
     let vault = KeyVault::start(&entra).await;
     let pem = fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap();
@@ -113,5 +114,5 @@ async fn what_a_vault_opened_is_gone_after_the_run() {
     scene.set("PRIVATE_KEYS", vault.url().as_str());
     scene.settings.extend(entra.with_managed_identity());
     entra.add_secrets(&scene.secrets);
-    leaves_no_key_behind(scene).await;
+    assert_keys_are_wiped(scene).await;
 }

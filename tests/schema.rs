@@ -1,6 +1,6 @@
-//! `schema/messages.v1.json` says what is sent: every message matches it, and one with a wrong name does not.
+//! Every message matches `schema/messages.v1.json`, and the schema notices every wrong name and type.
 //!
-//! What the built binary sends in other tests is checked where they receive it.
+//! Other tests also validate each message that they receive from the built binary.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -14,7 +14,7 @@ use vivadrop::{
 
 use support::{
     message::{facts, file},
-    schema::{check, published, validator, what_is_wrong},
+    schema::{assert_valid, published, validator, violations},
 };
 
 const REASONS: [Reason; 10] = [
@@ -30,7 +30,7 @@ const REASONS: [Reason; 10] = [
     Reason::Refused,
 ];
 
-/// One message of each kind, with all that may be in it.
+/// One message of each type, with all optional members.
 fn messages() -> Vec<Value> {
     let file = file();
     let bad = [BadRow { row: 1, reason: "is not a JSON object".into() }];
@@ -42,77 +42,86 @@ fn messages() -> Vec<Value> {
         Message::failed(&facts(), &[], &failure, None),
         Message::check(),
     ];
-    messages.iter().inspect(|message| check(&message.body)).map(|m| serde_json::from_slice(&m.body).unwrap()).collect()
+    messages
+        .iter()
+        .inspect(|message| assert_valid(&message.body))
+        .map(|m| serde_json::from_slice(&m.body).unwrap())
+        .collect()
 }
 
-/// The places of all members of `value`, but for those of rows.
-fn places(value: &Value, at: &str, places: &mut Vec<String>) {
+/// Collects the JSON pointers of all members of `value`, except those in rows.
+fn pointers(value: &Value, at: &str, pointers: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
                 let at = format!("{at}/{name}");
                 if at != "/data/rows" {
-                    self::places(value, &at, places);
+                    self::pointers(value, &at, pointers);
                 }
-                places.push(at);
+                pointers.push(at);
             }
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(number, value)| self::places(value, &format!("{at}/{number}"), places));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(number, value)| self::pointers(value, &format!("{at}/{number}"), pointers));
         }
         _ => {}
     }
 }
 
 #[test]
-fn the_schema_is_one() {
+fn the_schema_is_a_valid_json_schema() {
     jsonschema::meta::validate(&published()).unwrap();
 }
 
 #[test]
-fn a_member_that_is_missing_or_has_another_name_is_noticed() {
+fn a_missing_or_renamed_member_is_invalid() {
     let validator = validator(&published());
     for message in messages() {
         validator.validate(&message).unwrap();
         let mut all = Vec::new();
-        places(&message, "", &mut all);
-        let is_of_a_drop = message["data"].get("drop").is_some();
-        assert!(all.len() > if is_of_a_drop { 12 } else { 4 }, "{all:?}");
-        // The list of bad rows may be absent: its own name is the one that only a closed schema notices.
-        for place in all.iter().filter(|place| *place != "/data/badRows" || message["data"].get("file").is_none()) {
-            let (parent, name) = place.rsplit_once('/').unwrap();
+        pointers(&message, "", &mut all);
+        let concerns_a_drop = message["data"].get("drop").is_some();
+        assert!(all.len() > if concerns_a_drop { 12 } else { 4 }, "{all:?}");
+        // `badRows` of a rows message is optional, so that only the schema without additional members notices its
+        // renaming.
+        for pointer in all.iter().filter(|pointer| *pointer != "/data/badRows" || message["data"].get("file").is_none())
+        {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
             let mut changed = message.clone();
             let members = changed.pointer_mut(parent).unwrap().as_object_mut().unwrap();
             let value = members.remove(name).unwrap();
             members.insert(format!("{name}s"), value);
-            assert!(!validator.is_valid(&changed), "{place}");
+            assert!(!validator.is_valid(&changed), "{pointer}");
         }
     }
 }
 
 #[test]
-fn a_value_of_another_kind_is_noticed() {
+fn a_value_of_another_type_is_invalid() {
     let validator = validator(&published());
     for message in messages() {
         let mut all = Vec::new();
-        places(&message, "", &mut all);
-        for place in all {
+        pointers(&message, "", &mut all);
+        for pointer in all {
             let mut changed = message.clone();
-            *changed.pointer_mut(&place).unwrap() = json!(-1.5);
-            assert!(!validator.is_valid(&changed), "{place}");
+            *changed.pointer_mut(&pointer).unwrap() = json!(-1.5);
+            assert!(!validator.is_valid(&changed), "{pointer}");
         }
     }
 }
 
 #[test]
-fn additions_are_passed_over_by_receivers_and_not_made_by_us() {
+fn receivers_accept_additional_members_and_this_version_sends_none() {
     let validator = validator(&published());
     for message in messages() {
         for parent in ["", "/data", "/data/drop"].into_iter().filter(|parent| message.pointer(parent).is_some()) {
             let mut changed = message.clone();
             changed.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert("new".into(), json!(1));
             validator.validate(&changed).unwrap();
-            assert!(!what_is_wrong(changed.to_string().as_bytes()).is_empty(), "{parent}");
+            assert!(!violations(changed.to_string().as_bytes()).is_empty(), "{parent}");
         }
     }
 }

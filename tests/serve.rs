@@ -1,6 +1,7 @@
-//! The handler as the Functions host runs it: the built binary, Azurite, a receiver, the Viva Insights API on loopback.
+//! Runs the built binary as the Functions host does, with Azurite, a receiver and a stub of the Viva Insights API on
+//! loopback.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 
@@ -8,18 +9,18 @@ mod support;
 mod arrival;
 #[path = "serve/failures.rs"]
 mod failures;
-#[path = "serve/guard.rs"]
-mod guard;
 #[path = "serve/ledger.rs"]
 mod ledger;
-#[path = "serve/posts.rs"]
-mod posts;
+#[path = "serve/notify_and_sweep.rs"]
+mod notify_and_sweep;
+#[path = "serve/payloads.rs"]
+mod payloads;
 #[path = "serve/process.rs"]
 mod process;
-#[path = "serve/pull.rs"]
-mod pull;
 #[path = "serve/queue.rs"]
 mod queue;
+#[path = "serve/refusals.rs"]
+mod refusals;
 #[path = "serve/storage.rs"]
 mod storage;
 #[path = "serve/tenants.rs"]

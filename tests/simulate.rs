@@ -1,5 +1,5 @@
-//! A simulated drop is what the partner's own tools would make of a real one: opened here with plain AES, gzip and RSA.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+//! Decrypts simulated drops with plain AES, gzip and RSA, independently of vivadrop's own decoder, and checks their contents.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     cell::RefCell,
@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vivadrop::simulate::{Cipher, LayoutName, Padding, SimulateError, SimulateOptions, Simulated, simulate};
 
+/// The columns in order. Written out again here, so that the test does not depend on the simulator's own table.
 const COLUMNS: [&str; 22] = [
     "ObjectId",
     "MetricDate",
@@ -53,12 +54,12 @@ const COLUMNS: [&str; 22] = [
     "IsActive",
 ];
 
-/// A key that all tests share, since making one takes a while: made by `simulate`, as for somebody who has none.
+/// A drop whose private key `simulate` generated. All tests use that key, because generating one is slow.
 static SHARED: LazyLock<(TempDir, Simulated)> = LazyLock::new(|| {
     let out = tempfile::tempdir().unwrap();
     let options = SimulateOptions { users: 1, ..SimulateOptions::default() };
-    let made = simulate(&options, out.path(), &|_| {}).unwrap();
-    (out, made)
+    let simulated = simulate(&options, out.path(), &|_| {}).unwrap();
+    (out, simulated)
 });
 
 fn options(users: u64) -> SimulateOptions {
@@ -70,48 +71,49 @@ fn options(users: u64) -> SimulateOptions {
     }
 }
 
-/// A simulated drop, opened.
-struct Opened {
-    made: Simulated,
+/// A simulated drop, decrypted.
+struct DecryptedDrop {
+    simulated: Simulated,
     metadata: Value,
-    /// The text of each file, by name, in order.
+    /// The name and text of each file, in order.
     texts: Vec<(String, String)>,
-    column: [u8; 48],
+    column_key: [u8; 48],
     column_cipher: Cipher,
 }
 
-fn open(options: &SimulateOptions) -> Opened {
+fn simulate_and_decrypt(options: &SimulateOptions) -> DecryptedDrop {
     let out = tempfile::tempdir().unwrap();
-    let made = simulate(options, out.path(), &|_| {}).unwrap();
-    let answer = json(&made.decryption_keys);
-    let [column, file] = ["Column", "File"].map(|kind| key(&answer, kind, &made.private_key, options.key_wrap));
-    let mut names: Vec<_> = files(&made.drop);
+    let simulated = simulate(options, out.path(), &|_| {}).unwrap();
+    let answer = json(&simulated.decryption_keys);
+    let [column_key, file_key] =
+        ["Column", "File"].map(|kind| key(&answer, kind, &simulated.private_key, options.key_wrap));
+    let mut names: Vec<_> = files(&simulated.drop);
     names.sort();
     let text = |name: String| {
-        let bytes = fs::read(made.drop.join(&name)).unwrap();
+        let bytes = fs::read(simulated.drop.join(&name)).unwrap();
         let text = match options.layout {
-            LayoutName::EncryptedGzip => gunzipped(&decrypted(bytes, &file, options.file_cipher)),
-            LayoutName::GzipEncrypted => decrypted(gunzipped(&bytes), &file, options.file_cipher),
-            LayoutName::Encrypted => decrypted(bytes, &file, options.file_cipher),
+            LayoutName::EncryptedGzip => gunzip(&decrypt(bytes, &file_key, options.file_cipher)),
+            LayoutName::GzipEncrypted => decrypt(gunzip(&bytes), &file_key, options.file_cipher),
+            LayoutName::Encrypted => decrypt(bytes, &file_key, options.file_cipher),
             LayoutName::Plain => bytes,
         };
         (name, String::from_utf8(text).unwrap())
     };
-    Opened {
+    DecryptedDrop {
         texts: names.into_iter().map(text).collect(),
-        metadata: json(&made.drop.join("metadata/JobMetadata/Metadata.json")),
-        column,
+        metadata: json(&simulated.drop.join("metadata/JobMetadata/Metadata.json")),
+        column_key,
         column_cipher: options.column_cipher,
-        made,
+        simulated,
     }
 }
 
-impl Opened {
+impl DecryptedDrop {
     fn text(&self) -> String {
         self.texts.iter().map(|(_, text)| text.as_str()).collect()
     }
 
-    /// The rows, their Object IDs decrypted.
+    /// The rows with decrypted Object IDs.
     fn rows(&self) -> Vec<Map<String, Value>> {
         let text = self.text();
         assert!(text.is_empty() || text.ends_with('\n'));
@@ -120,8 +122,8 @@ impl Opened {
 
     fn row(&self, line: &str) -> Map<String, Value> {
         let mut row: Map<String, Value> = serde_json::from_str(line).unwrap();
-        let sealed = STANDARD.decode(row["ObjectId"].as_str().unwrap()).unwrap();
-        let id = decrypted(sealed, &self.column, self.column_cipher);
+        let encrypted = STANDARD.decode(row["ObjectId"].as_str().unwrap()).unwrap();
+        let id = decrypt(encrypted, &self.column_key, self.column_cipher);
         row["ObjectId"] = String::from_utf8(id).unwrap().into();
         row
     }
@@ -137,7 +139,7 @@ fn files(folder: &Path) -> Vec<String> {
     files.map(|file| file.file_name().into_string().unwrap()).collect()
 }
 
-/// Key and IV, one behind the other.
+/// A key of 32 bytes, followed by its IV of 16 bytes.
 fn key(answer: &Value, kind: &str, private_key: &Path, wrap: Padding) -> [u8; 48] {
     let private_key = RsaPrivateKey::from_pkcs8_pem(&fs::read_to_string(private_key).unwrap()).unwrap();
     let details = answer["DecryptionKeys"].as_array().unwrap();
@@ -151,7 +153,7 @@ fn key(answer: &Value, kind: &str, private_key: &Path, wrap: Padding) -> [u8; 48
     [key.unwrap(), bytes("IV")].concat().try_into().unwrap()
 }
 
-fn decrypted(mut bytes: Vec<u8>, key_and_iv: &[u8; 48], cipher: Cipher) -> Vec<u8> {
+fn decrypt(mut bytes: Vec<u8>, key_and_iv: &[u8; 48], cipher: Cipher) -> Vec<u8> {
     let (key, iv) = key_and_iv.split_at(32);
     match cipher {
         Cipher::Ctr => ctr::Ctr128BE::<Aes256>::new_from_slices(key, iv).unwrap().apply_keystream(&mut bytes),
@@ -164,7 +166,7 @@ fn decrypted(mut bytes: Vec<u8>, key_and_iv: &[u8; 48], cipher: Cipher) -> Vec<u
     bytes
 }
 
-fn gunzipped(bytes: &[u8]) -> Vec<u8> {
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     MultiGzDecoder::new(bytes).read_to_end(&mut text).unwrap();
     text
@@ -175,11 +177,11 @@ fn number(row: &Map<String, Value>, column: &str) -> f64 {
 }
 
 #[test]
-fn there_is_a_row_of_22_columns_for_each_week_and_user() {
-    let drop = open(&options(30));
+fn each_user_has_a_row_of_22_columns_for_each_week() {
+    let drop = simulate_and_decrypt(&options(30));
     let rows = drop.rows();
     assert_eq!(rows.len(), 30 * 13);
-    assert_eq!(drop.made.rows, 30 * 13);
+    assert_eq!(drop.simulated.rows, 30 * 13);
     for line in drop.text().lines() {
         let names = line.split('"').filter(|piece| COLUMNS.contains(piece));
         assert!(names.eq(COLUMNS), "{line}");
@@ -192,8 +194,8 @@ fn there_is_a_row_of_22_columns_for_each_week_and_user() {
 }
 
 #[test]
-fn a_user_keeps_the_ids_and_no_two_users_share_them() {
-    let drop = open(&options(30));
+fn a_user_has_the_same_ids_in_all_weeks_and_no_two_users_share_one() {
+    let drop = simulate_and_decrypt(&options(30));
     let rows = drop.rows();
     let mut seen = std::collections::HashSet::new();
     for (user, row) in rows.iter().enumerate().take(30) {
@@ -212,8 +214,8 @@ fn a_user_keeps_the_ids_and_no_two_users_share_them() {
 }
 
 #[test]
-fn figures_fit_together() {
-    let drop = open(&options(400));
+fn metrics_are_consistent_with_each_other() {
+    let drop = simulate_and_decrypt(&options(400));
     let mut inactive = 0;
     for row in drop.rows() {
         let hours = |column: &str| number(&row, column);
@@ -236,74 +238,74 @@ fn figures_fit_together() {
 }
 
 #[test]
-fn rows_are_as_long_as_real_ones_and_get_five_times_smaller() {
-    let made = open(&options(1_000)).made;
-    let row = made.text_bytes as f64 / made.rows as f64;
-    let ratio = made.text_bytes as f64 / made.file_bytes as f64;
-    assert!((920.0..980.0).contains(&row), "{row} bytes a row");
+fn rows_have_the_size_and_compression_ratio_of_real_ones() {
+    let simulated = simulate_and_decrypt(&options(1_000)).simulated;
+    let row = simulated.text_bytes as f64 / simulated.rows as f64;
+    let ratio = simulated.text_bytes as f64 / simulated.file_bytes as f64;
+    assert!((920.0..980.0).contains(&row), "{row} bytes per row");
     assert!((4.8..5.2).contains(&ratio), "{ratio} to 1");
 }
 
 #[test]
-fn every_layout_holds_the_same_rows_with_every_cipher() {
-    let expected = open(&options(200)).rows();
+fn every_layout_contains_the_same_rows_with_every_cipher() {
+    let expected = simulate_and_decrypt(&options(200)).rows();
     for layout in [LayoutName::EncryptedGzip, LayoutName::GzipEncrypted, LayoutName::Encrypted, LayoutName::Plain] {
         for (file_cipher, column_cipher) in [(Cipher::Ctr, Cipher::Cbc), (Cipher::Cbc, Cipher::Ctr)] {
-            let drop = open(&SimulateOptions { layout, file_cipher, column_cipher, ..options(200) });
+            let drop = simulate_and_decrypt(&SimulateOptions { layout, file_cipher, column_cipher, ..options(200) });
             assert_eq!(drop.rows(), expected, "{layout} {file_cipher} {column_cipher}");
-            let zipped = matches!(layout, LayoutName::EncryptedGzip | LayoutName::GzipEncrypted);
-            assert_eq!(drop.texts[0].0, if zipped { "part-0.json.gz" } else { "part-0.json" });
+            let is_gzip = matches!(layout, LayoutName::EncryptedGzip | LayoutName::GzipEncrypted);
+            assert_eq!(drop.texts[0].0, if is_gzip { "part-0.json.gz" } else { "part-0.json" });
         }
     }
 }
 
 #[test]
-fn keys_can_be_wrapped_in_every_way() {
+fn keys_can_be_wrapped_with_every_padding() {
     for key_wrap in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
-        let drop = open(&SimulateOptions { key_wrap, ..options(2) });
+        let drop = simulate_and_decrypt(&SimulateOptions { key_wrap, ..options(2) });
         assert_eq!(drop.rows().len(), 26, "{key_wrap}");
     }
 }
 
 #[test]
-fn rows_go_on_from_file_to_file() {
-    let one = open(&options(100));
-    let three = open(&SimulateOptions { files: NonZeroUsize::new(3).unwrap(), ..options(100) });
+fn rows_continue_from_file_to_file() {
+    let one = simulate_and_decrypt(&options(100));
+    let three = simulate_and_decrypt(&SimulateOptions { files: NonZeroUsize::new(3).unwrap(), ..options(100) });
     let rows: Vec<_> = three.texts.iter().map(|(name, text)| (name.as_str(), text.lines().count())).collect();
     assert_eq!(rows, [("part-0.json.gz", 434), ("part-1.json.gz", 433), ("part-2.json.gz", 433)]);
     assert_eq!(three.rows(), one.rows());
-    assert_eq!(three.made.files, 3);
+    assert_eq!(three.simulated.files, 3);
 }
 
 #[test]
-fn without_users_there_is_metadata_and_no_file() {
-    let drop = open(&options(0));
+fn without_users_there_is_metadata_but_no_file() {
+    let drop = simulate_and_decrypt(&options(0));
     assert!(drop.texts.is_empty());
     assert_eq!(drop.metadata["NumberOfRowsExtracted"], 0);
-    assert_eq!((drop.made.files, drop.made.rows), (0, 0));
+    assert_eq!((drop.simulated.files, drop.simulated.rows), (0, 0));
 }
 
 #[test]
-fn the_same_seed_makes_the_same_rows() {
-    let rows = |seed| open(&SimulateOptions { seed, ..options(20) }).rows();
+fn the_same_seed_gives_the_same_rows() {
+    let rows = |seed| simulate_and_decrypt(&SimulateOptions { seed, ..options(20) }).rows();
     assert_eq!(rows(Some(1)), rows(Some(1)));
     assert_ne!(rows(Some(1)), rows(Some(2)));
     assert_ne!(rows(None), rows(None));
 }
 
 #[test]
-fn keys_are_new_every_time() {
-    let [one, other] = [(); 2].map(|()| open(&options(1)));
-    assert_ne!(one.column, other.column);
+fn keys_are_random_in_spite_of_a_seed() {
+    let [one, other] = [(); 2].map(|()| simulate_and_decrypt(&options(1)));
+    assert_ne!(one.column_key, other.column_key);
     assert_ne!(one.text(), other.text());
 }
 
 #[test]
-fn the_metadata_has_what_microsoft_documents() {
-    let drop = open(&SimulateOptions { table_name: Some("PersonReport_v1".into()), ..options(3) });
+fn the_metadata_has_the_members_that_microsoft_documents() {
+    let drop = simulate_and_decrypt(&SimulateOptions { table_name: Some("PersonReport_v1".into()), ..options(3) });
     let metadata = &drop.metadata;
-    assert_eq!(metadata["CopyActivityId"], drop.made.copy_activity_id.to_string());
-    assert_eq!(metadata["TenantId"], drop.made.tenant.to_string());
+    assert_eq!(metadata["CopyActivityId"], drop.simulated.copy_activity_id.to_string());
+    assert_eq!(metadata["TenantId"], drop.simulated.tenant.to_string());
     assert_eq!(metadata["NumberOfRowsExtracted"], 39);
     assert_eq!(metadata["Errors"], "");
     assert_eq!(metadata["RequestStartDate"], "2026-08-16T00:00:00Z");
@@ -317,27 +319,28 @@ fn the_metadata_has_what_microsoft_documents() {
 }
 
 #[test]
-fn the_tenant_and_the_request_can_be_named() {
+fn the_tenant_and_the_request_id_can_be_given() {
     let tenant = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap();
     let request = Uuid::from_u128(7);
-    let drop = open(&SimulateOptions { tenant: Some(tenant), copy_activity_id: Some(request), ..options(1) });
-    assert_eq!((drop.made.tenant, drop.made.copy_activity_id), (tenant, request));
+    let drop =
+        simulate_and_decrypt(&SimulateOptions { tenant: Some(tenant), copy_activity_id: Some(request), ..options(1) });
+    assert_eq!((drop.simulated.tenant, drop.simulated.copy_activity_id), (tenant, request));
     assert_eq!(drop.metadata["TenantId"], tenant.to_string());
 }
 
 #[test]
-fn keys_in_the_metadata_are_those_of_the_answer() {
+fn keys_in_the_metadata_equal_those_of_the_api_response() {
     let out = tempfile::tempdir().unwrap();
     let options = SimulateOptions { keys_in_metadata: true, ..options(1) };
-    let made = simulate(&options, out.path(), &|_| {}).unwrap();
-    let metadata = json(&made.drop.join("metadata/JobMetadata/Metadata.json"));
-    assert_eq!(metadata["DecryptionKeyDetails"], json(&made.decryption_keys)["DecryptionKeys"]);
+    let simulated = simulate(&options, out.path(), &|_| {}).unwrap();
+    let metadata = json(&simulated.drop.join("metadata/JobMetadata/Metadata.json"));
+    assert_eq!(metadata["DecryptionKeyDetails"], json(&simulated.decryption_keys)["DecryptionKeys"]);
 }
 
 #[test]
-fn metrics_as_strings_are_spelled_the_same() {
-    let numbers = open(&options(20));
-    let strings = open(&SimulateOptions { string_metrics: true, ..options(20) });
+fn metrics_as_strings_have_the_same_digits() {
+    let numbers = simulate_and_decrypt(&options(20));
+    let strings = simulate_and_decrypt(&SimulateOptions { string_metrics: true, ..options(20) });
     let unquoted = |row: &Map<String, Value>| {
         let unquoted = |(name, value): (&String, &Value)| match value.as_str() {
             Some(text) if COLUMNS[2..20].contains(&name.as_str()) || name == "IsActive" => {
@@ -354,10 +357,10 @@ fn metrics_as_strings_are_spelled_the_same() {
 }
 
 #[test]
-fn nothing_on_the_disk_is_in_the_clear() {
+fn no_row_is_written_to_the_disk_unencrypted() {
     let out = tempfile::tempdir().unwrap();
-    let made = simulate(&options(200), out.path(), &|_| {}).unwrap();
-    let bytes = fs::read(made.drop.join("part-0.json.gz")).unwrap();
+    let simulated = simulate(&options(200), out.path(), &|_| {}).unwrap();
+    let bytes = fs::read(simulated.drop.join("part-0.json.gz")).unwrap();
     assert!(!bytes.starts_with(&[0x1f, 0x8b]));
     assert!(memchr::memmem::find(&bytes, b"MetricDate").is_none());
     let mut there = files(out.path());
@@ -366,16 +369,16 @@ fn nothing_on_the_disk_is_in_the_clear() {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_left_alone() {
+fn a_folder_that_is_not_empty_is_not_changed() {
     let out = tempfile::tempdir().unwrap();
-    fs::write(out.path().join("mine"), "here before").unwrap();
+    fs::write(out.path().join("mine"), "written earlier").unwrap();
     let error = simulate(&options(1), out.path(), &|_| {}).unwrap_err();
     assert!(matches!(error, SimulateError::NotEmpty(_)), "{error}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn an_error_names_the_folder_that_cannot_be_created() {
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("file");
     fs::write(&file, "").unwrap();
@@ -384,7 +387,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_new_private_key_is_pkcs8_for_its_owner_alone() {
+fn a_new_private_key_is_pkcs8_and_readable_by_its_owner_only() {
     let path = &SHARED.1.private_key;
     RsaPrivateKey::from_pkcs8_pem(&fs::read_to_string(path).unwrap()).unwrap();
     #[cfg(unix)]
@@ -401,12 +404,12 @@ fn a_private_key_may_be_pkcs1() {
     let pem = RsaPrivateKey::from_pkcs8_pem(&shared).unwrap().to_pkcs1_pem(LineEnding::LF).unwrap();
     let path = folder.path().join("pkcs1.pem");
     fs::write(&path, pem).unwrap();
-    let drop = open(&SimulateOptions { private_key: Some(path), ..options(1) });
+    let drop = simulate_and_decrypt(&SimulateOptions { private_key: Some(path), ..options(1) });
     assert_eq!(drop.rows().len(), 13);
 }
 
 #[test]
-fn a_file_without_a_private_key_is_refused_before_anything_is_written() {
+fn an_invalid_private_key_is_rejected_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| -> PathBuf {
         let path = folder.path().join(name);
@@ -414,7 +417,7 @@ fn a_file_without_a_private_key_is_refused_before_anything_is_written() {
         path
     };
     let short = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
-    for path in [write("text", "no key"), write("short", &short.to_pkcs1_pem(LineEnding::LF).unwrap())] {
+    for path in [write("text", "not a key"), write("short", &short.to_pkcs1_pem(LineEnding::LF).unwrap())] {
         let options = SimulateOptions { private_key: Some(path.clone()), ..options(1) };
         let error = simulate(&options, &folder.path().join("out"), &|_| {}).unwrap_err();
         assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
@@ -423,14 +426,14 @@ fn a_file_without_a_private_key_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn more_rows_than_can_be_counted_are_refused() {
+fn more_rows_than_can_be_counted_are_rejected() {
     let out = tempfile::tempdir().unwrap();
     let error = simulate(&options(u64::MAX), out.path(), &|_| {}).unwrap_err();
     assert!(matches!(error, SimulateError::TooMany { .. }), "{error}");
 }
 
 #[test]
-fn progress_counts_up_to_all_rows() {
+fn progress_rises_from_zero_to_all_rows() {
     let seen = RefCell::new(Vec::new());
     let out = tempfile::tempdir().unwrap();
     simulate(&options(500), out.path(), &|rows| seen.borrow_mut().push(rows)).unwrap();

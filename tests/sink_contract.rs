@@ -1,5 +1,5 @@
-//! The contract of `vivadrop::sink::Sink`, written once and run against every sink.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+//! The contract of [`Sink`] as tests: each is written once and runs against every implementation.
+#![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
 mod support;
 
@@ -15,14 +15,16 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use testkit::receiver::{Answer, Options, Receiver};
-use tokio::task::spawn_blocking;
+use testkit::{
+    plan::Plan,
+    receiver::{Answer, Options, Receiver},
+};
+use tokio::{task::spawn_blocking, time::timeout};
 use vivadrop::{
     message::Message,
     retry::RetryBudget,
     sink::{
         Sink, SinkError,
-        memory::{Fate, Faulty, Memory},
         queue::{Queue, QueueConfig},
         stdout::Stdout,
         webhook::{Webhook, WebhookConfig},
@@ -33,33 +35,38 @@ use vivadrop::{
 
 use support::{
     azurite,
+    faults::{Fault, FaultySink},
     gateway::{self, Gateway},
-    message::{facts, of_rows},
-    queue::QueueEnd,
+    memory_sink::MemorySink,
+    message::{facts, rows_message},
+    queue::QueueConsumer,
 };
 
-const HIDDEN: &str = "0e8f6f2d-somebody";
+/// A row value that no error may contain.
+const ROW_VALUE: &str = "0e8f6f2d-somebody";
+
+/// The row after which the reader of standard output stops.
 const LAST_ROW: &str = r#"{"last":true}"#;
 
-/// A sink, and the other end of it.
+/// A sink and the destination that it delivers to.
 #[async_trait]
-trait Keeper: Send + Sync {
+trait Destination: Send + Sync {
     fn sink(&self) -> Arc<dyn Sink>;
 
-    /// The rows that arrived, by their text.
+    /// The JSON text of the rows that arrived.
     async fn rows(&self) -> BTreeSet<String>;
 
-    /// Makes the other end refuse what comes; false where it has no way to.
-    fn refuse(&self) -> bool;
+    /// Makes the destination reject messages permanently; returns false if it cannot.
+    fn reject(&self) -> bool;
 
-    /// Takes the other end away.
-    async fn go_down(&self);
+    /// Makes the destination unreachable.
+    async fn stop(&self);
 }
 
-/// Out of patience soon.
+/// A budget for retries that is used up quickly.
 const SHORT: RetryBudget = RetryBudget {
-    first: Duration::from_millis(1),
-    longest: Duration::from_millis(1),
+    first_wait: Duration::from_millis(1),
+    max_wait: Duration::from_millis(1),
     total: Duration::from_millis(50),
 };
 
@@ -73,14 +80,14 @@ impl OverHttp {
         let receiver = Receiver::start(Options::default()).await.unwrap();
         let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
         config.gzip = gzip;
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         let sink = Arc::new(Webhook::new(config).unwrap());
         Self { sink, receiver }
     }
 }
 
 #[async_trait]
-impl Keeper for OverHttp {
+impl Destination for OverHttp {
     fn sink(&self) -> Arc<dyn Sink> {
         Arc::<Webhook>::clone(&self.sink)
     }
@@ -90,54 +97,54 @@ impl Keeper for OverHttp {
         received.rows(&facts().path).into_iter().map(str::to_owned).collect()
     }
 
-    fn refuse(&self) -> bool {
+    fn reject(&self) -> bool {
         self.receiver.answer_always(Answer::status(400));
         true
     }
 
-    async fn go_down(&self) {
-        self.receiver.go_down().await;
+    async fn stop(&self) {
+        self.receiver.stop().await;
     }
 }
 
 struct OverQueue {
     sink: Arc<Queue>,
     gateway: Gateway,
-    end: QueueEnd,
+    end: QueueConsumer,
 }
 
 impl OverQueue {
     async fn new() -> Self {
         let (azurite, gateway) = (azurite::shared(), Gateway::before(azurite::shared()).await);
-        let end = QueueEnd::fresh(azurite);
+        let end = QueueConsumer::new(azurite);
         let account = Account::from_connection_string(&gateway.connection_string(azurite)).unwrap();
         let mut config = QueueConfig::new(&account, end.name.parse().unwrap()).unwrap();
-        config.patience = SHORT;
+        config.retry_budget = SHORT;
         Self { sink: Arc::new(Queue::new(config).unwrap()), gateway, end }
     }
 }
 
 #[async_trait]
-impl Keeper for OverQueue {
+impl Destination for OverQueue {
     fn sink(&self) -> Arc<dyn Sink> {
         Arc::<Queue>::clone(&self.sink)
     }
 
     async fn rows(&self) -> BTreeSet<String> {
-        self.end.take_all().await.iter().flat_map(|taken| rows_of(&taken.body)).collect()
+        self.end.receive_all().await.iter().flat_map(|message| rows_of(&message.body)).collect()
     }
 
-    fn refuse(&self) -> bool {
-        self.gateway.always(gateway::Fate::Answer(400, "InvalidInput", None));
+    fn reject(&self) -> bool {
+        self.gateway.answer_always(gateway::Behaviour::Status(400, "InvalidInput", None));
         true
     }
 
-    async fn go_down(&self) {
-        self.gateway.go_down().await;
+    async fn stop(&self) {
+        self.gateway.stop().await;
     }
 }
 
-/// Standard output, read by a thread until it comes upon [`LAST_ROW`].
+/// A pipe in place of standard output, read by a thread until [`LAST_ROW`].
 struct OverPipe {
     sink: Arc<Stdout>,
     reader: Mutex<Option<JoinHandle<BTreeSet<String>>>>,
@@ -154,7 +161,7 @@ impl OverPipe {
         Self { sink: Arc::new(Stdout::to(out)), reader: Mutex::new(Some(reader)) }
     }
 
-    /// Ends the reader, and so closes the pipe.
+    /// Ends the reader, which closes the pipe; returns the rows that it read.
     async fn read(&self) -> BTreeSet<String> {
         self.sink.deliver(&message(0..1, &[LAST_ROW])).await.unwrap();
         let reader = self.reader.lock().unwrap().take().unwrap();
@@ -163,7 +170,7 @@ impl OverPipe {
 }
 
 #[async_trait]
-impl Keeper for OverPipe {
+impl Destination for OverPipe {
     fn sink(&self) -> Arc<dyn Sink> {
         Arc::<Stdout>::clone(&self.sink)
     }
@@ -172,51 +179,45 @@ impl Keeper for OverPipe {
         self.read().await
     }
 
-    fn refuse(&self) -> bool {
+    fn reject(&self) -> bool {
         false
     }
 
-    async fn go_down(&self) {
+    async fn stop(&self) {
         self.read().await;
     }
 }
 
-struct InMemory {
-    sink: Arc<Faulty<Memory>>,
-    fate: Arc<Mutex<Fate>>,
-}
+struct InMemory(Arc<FaultySink<MemorySink>>);
 
 impl InMemory {
     fn new() -> Self {
-        let fate = Arc::new(Mutex::new(Fate::Through));
-        let now = Arc::clone(&fate);
-        let sink = Arc::new(Faulty::by(Memory::new(), move |_, _| *now.lock().unwrap()));
-        Self { sink, fate }
+        Self(Arc::new(FaultySink { inner: MemorySink::default(), plan: Plan::always(Fault::None) }))
     }
 }
 
 #[async_trait]
-impl Keeper for InMemory {
+impl Destination for InMemory {
     fn sink(&self) -> Arc<dyn Sink> {
-        Arc::<Faulty<Memory>>::clone(&self.sink)
+        Arc::<FaultySink<MemorySink>>::clone(&self.0)
     }
 
     async fn rows(&self) -> BTreeSet<String> {
-        let messages = self.sink.inner().messages();
+        let messages = self.0.inner.messages();
         messages.iter().flat_map(|message| rows_of(&message.body)).collect()
     }
 
-    fn refuse(&self) -> bool {
-        *self.fate.lock().unwrap() = Fate::Refused;
+    fn reject(&self) -> bool {
+        self.0.plan.set_always(Fault::Rejected);
         true
     }
 
-    async fn go_down(&self) {
-        *self.fate.lock().unwrap() = Fate::Unavailable;
+    async fn stop(&self) {
+        self.0.plan.set_always(Fault::Unavailable);
     }
 }
 
-async fn keepers() -> Vec<(&'static str, Box<dyn Keeper>)> {
+async fn destinations() -> Vec<(&'static str, Box<dyn Destination>)> {
     vec![
         ("webhook", Box::new(OverHttp::new(false).await)),
         ("webhook with gzip", Box::new(OverHttp::new(true).await)),
@@ -240,77 +241,106 @@ fn rows_of(body: &[u8]) -> Vec<String> {
 }
 
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
-    of_rows(range, &rows.join(","))
+    rows_message(range, &rows.join(","))
 }
 
-/// `row` with enough of it that a message is written in several pieces.
+/// A row that is so long that a message is written in several pieces.
 fn long_row(number: u64) -> String {
     format!(r#"{{"n":{number},"text":"{}"}}"#, "x".repeat(20_000))
 }
 
 #[tokio::test]
 async fn a_message_arrives_byte_for_byte() {
-    for (name, keeper) in keepers().await {
+    for (name, destination) in destinations().await {
         let rows = [r#"{"a":126.00418432003623,"b":1.50}"#, r#"{"ü":"\u00fc \\ 😀"}"#];
-        keeper.sink().deliver(&message(0..2, &rows)).await.unwrap();
-        assert_eq!(keeper.rows().await, rows.map(str::to_owned).into(), "{name}");
+        destination.sink().deliver(&message(0..2, &rows)).await.unwrap();
+        assert_eq!(destination.rows().await, rows.map(str::to_owned).into(), "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_delivered_at_once_arrive_whole() {
-    for (name, keeper) in keepers().await {
+async fn messages_delivered_concurrently_are_not_mixed() {
+    for (name, destination) in destinations().await {
         let rows: Vec<_> = (0..32).map(long_row).collect();
         let deliveries = rows.iter().zip(0..).map(|(row, number)| {
-            let (sink, message) = (keeper.sink(), message(number..number + 1, &[row]));
+            let (sink, message) = (destination.sink(), message(number..number + 1, &[row]));
             tokio::spawn(async move { sink.deliver(&message).await })
         });
         for delivery in join_all(deliveries).await {
             delivery.unwrap().unwrap();
         }
-        assert_eq!(keeper.rows().await, rows.into_iter().collect(), "{name}");
+        assert_eq!(destination.rows().await, rows.into_iter().collect(), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_message_may_be_delivered_again() {
-    for (name, keeper) in keepers().await {
+async fn the_same_message_may_be_delivered_again() {
+    for (name, destination) in destinations().await {
         let message = message(0..1, &[r#"{"a":1}"#]);
         for _ in 0..3 {
-            keeper.sink().deliver(&message).await.unwrap();
+            destination.sink().deliver(&message).await.unwrap();
         }
-        assert_eq!(keeper.rows().await, [r#"{"a":1}"#.to_owned()].into(), "{name}");
+        assert_eq!(destination.rows().await, [r#"{"a":1}"#.to_owned()].into(), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_sets_aside_and_says_which_message() {
-    for (name, keeper) in keepers().await {
-        let message = message(0..1, &[&format!(r#"{{"a":"{HIDDEN}"}}"#)]);
-        if !keeper.refuse() {
+async fn a_rejection_sets_aside_and_names_the_message() {
+    for (name, destination) in destinations().await {
+        let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
+        if !destination.reject() {
             continue;
         }
-        let error = keeper.sink().deliver(&message).await.unwrap_err();
+        let error = destination.sink().deliver(&message).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused), "{name}");
-        assert_says(&error, &message, name);
-        assert!(keeper.rows().await.is_empty(), "{name}");
+        assert_names_only(&error, &message, name);
+        assert!(destination.rows().await.is_empty(), "{name}");
     }
 }
 
 #[tokio::test]
-async fn another_end_that_is_gone_is_to_be_tried_again() {
-    for (name, keeper) in keepers().await {
-        let message = message(0..1, &[&format!(r#"{{"a":"{HIDDEN}"}}"#)]);
-        keeper.go_down().await;
-        let error = keeper.sink().deliver(&message).await.unwrap_err();
-        assert_eq!(error.verdict(), Verdict::TryAgain, "{name}");
-        assert_says(&error, &message, name);
+async fn an_unreachable_destination_is_retried_later() {
+    for (name, destination) in destinations().await {
+        let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
+        destination.stop().await;
+        let error = destination.sink().deliver(&message).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Retry, "{name}");
+        assert_names_only(&error, &message, name);
     }
 }
 
-/// An error names the message and nothing that is in it.
-fn assert_says(error: &SinkError, message: &Message, name: &str) {
+/// Checks that an error contains the message's id, and no row value.
+fn assert_names_only(error: &SinkError, message: &Message, name: &str) {
     let text = format!("{error} {error:?}");
     assert!(text.contains(message.id.as_str()), "{name}: {text}");
-    assert!(!text.contains(HIDDEN), "{name}: {text}");
+    assert!(!text.contains(ROW_VALUE), "{name}: {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn injected_faults_happen_before_or_after_the_call() {
+    let sink = FaultySink { inner: MemorySink::default(), plan: Plan::always(Fault::None) };
+    sink.plan.script([
+        Fault::Unavailable,
+        Fault::Rejected,
+        Fault::ResponseLost,
+        Fault::KilledBefore,
+        Fault::KilledAfter,
+    ]);
+    let message = message(0..1, &["{}"]);
+
+    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
+    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Rejected { .. })));
+    assert_eq!(sink.inner.messages().len(), 0);
+    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
+    assert_eq!(sink.inner.messages().len(), 1);
+    for delivered in [1, 2] {
+        assert!(
+            timeout(Duration::from_secs(3600), sink.deliver(&message)).await.is_err(),
+            "a killed process waits forever"
+        );
+        assert_eq!(sink.inner.messages().len(), delivered);
+    }
+    sink.deliver(&message).await.unwrap();
+    assert_eq!(sink.inner.messages().len(), 3);
+    assert_eq!(sink.inner.distinct(), [message]);
 }

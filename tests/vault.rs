@@ -1,16 +1,16 @@
-//! Private keys in a vault: in the process against a stub that speaks Key Vault's wire format, and end to end with the
-//! built binary and each way to a token.
+//! Azure identities and Key Vault: the vault's client against a stub of Key Vault's REST interface, and whole drops
+//! that the built binary delivers with each kind of identity.
 
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
 #[path = "vault/account.rs"]
 mod account;
-#[path = "vault/custody.rs"]
-mod custody;
 #[path = "vault/drops.rs"]
 mod drops;
+#[path = "vault/keys.rs"]
+mod keys;
 #[path = "vault/queue.rs"]
 mod queue;
 #[path = "vault/secrets.rs"]

@@ -1,4 +1,4 @@
-//! The test vectors through the built binary: what `decode` prints, and what becomes of each of them as a delivered drop.
+//! Runs the test vectors through the real binary: as drops that `decode` prints, and as drops that are delivered.
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
@@ -11,7 +11,7 @@ use testkit::{receiver::Received, viva_api::Behaviour};
 use vivadrop::drop::{DropPath, metadata::JobMetadata};
 
 use support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     host::Answer,
     host_payloads,
     json::{Json, differences},
@@ -19,27 +19,27 @@ use support::{
     vectors::{Case, cases, contents},
 };
 
-/// How many cases are tried at once.
-const AT_ONCE: usize = 4;
+/// How many cases run at once.
+const CONCURRENT_CASES: usize = 4;
 
-/// Tries all cases that `is_meant`; fails with everything that went wrong.
-async fn each<F: Future<Output = Result<(), String>>>(is_meant: fn(&Case) -> bool, attempt: impl Fn(Case) -> F) {
-    let cases: Vec<Case> = cases().into_iter().filter(is_meant).collect();
-    assert!(!cases.is_empty(), "there is no such case");
-    let attempts = cases.into_iter().map(|case| {
+/// Runs `test` for all cases that are `selected`; fails with the errors of all of them.
+async fn for_each_case<F: Future<Output = Result<(), String>>>(selected: fn(&Case) -> bool, test: impl Fn(Case) -> F) {
+    let cases: Vec<Case> = cases().into_iter().filter(selected).collect();
+    assert!(!cases.is_empty(), "no case is selected");
+    let tests = cases.into_iter().map(|case| {
         let heading = format!("{} ({})", case.name, case.about.why);
-        let attempt = attempt(case);
-        async move { attempt.await.err().map(|wrong| format!("{heading}: {wrong}")) }
+        let test = test(case);
+        async move { test.await.err().map(|error| format!("{heading}: {error}")) }
     });
-    let mut wrong: Vec<String> =
-        stream::iter(attempts).buffer_unordered(AT_ONCE).filter_map(async |w| w).collect().await;
-    wrong.sort();
-    assert!(wrong.is_empty(), "{} of the cases failed:\n{}", wrong.len(), wrong.join("\n"));
+    let mut errors: Vec<String> =
+        stream::iter(tests).buffer_unordered(CONCURRENT_CASES).filter_map(async |error| error).collect().await;
+    errors.sort();
+    assert!(errors.is_empty(), "{} cases failed:\n{}", errors.len(), errors.join("\n"));
 }
 
 #[tokio::test]
-async fn every_case_is_decoded_or_refused_as_it_says() {
-    each(|_| true, decode).await;
+async fn decode_prints_the_rows_of_each_case_or_fails_as_expected() {
+    for_each_case(|_| true, decode).await;
 }
 
 async fn decode(case: Case) -> Result<(), String> {
@@ -49,39 +49,39 @@ async fn decode(case: Case) -> Result<(), String> {
     if let Some(answer) = case.decryption_keys() {
         command.arg("--decryption-keys").arg(answer);
     }
-    let ended = end_of(&mut command).await;
-    let said = ended.stderr.trim();
-    if let Some(shown) = case.secrets().shown_in(said) {
+    let ended = output_of(&mut command).await;
+    let stderr = ended.stderr.trim();
+    if let Some(shown) = case.secrets().shown_in(stderr) {
         return Err(format!("shows {shown} on stderr"));
     }
     if ended.code != Some(case.about.exit) {
-        return Err(format!("exit code {:?}, expected {}: {said}", ended.code, case.about.exit));
+        return Err(format!("exit code {:?}, expected {}: {stderr}", ended.code, case.about.exit));
     }
     if !ended.stdout.is_empty() && !ended.stdout.ends_with('\n') {
-        return Err("the last row has no line end".into());
+        return Err("the last row has no line feed".into());
     }
     match case.about.exit {
         0 => differences(case.expected().lines(), ended.stdout.lines()).map_or(Ok(()), Err)?,
-        _ if said.is_empty() => return Err("refuses without a word".into()),
-        // A refusal may come after some rows, which are rows like any others.
+        _ if stderr.is_empty() => return Err("fails without a message".into()),
+        // Rows before the failure may have been printed. They must be rows too.
         _ if !ended.stdout.lines().all(|row| matches!(Json::parse(row), Ok(Json::Object(_)))) => {
-            return Err("prints what is no row".into());
+            return Err("prints a line that is not a row".into());
         }
         _ => {}
     }
-    if contents(&case.drop()) == before { Ok(()) } else { Err("leaves something behind in the drop".into()) }
+    if contents(&case.drop()) == before { Ok(()) } else { Err("changes the drop".into()) }
 }
 
 #[tokio::test]
-async fn every_good_case_is_delivered_as_it_is_decoded() {
-    // `--file` has nothing to match in a delivery.
-    each(|case| case.about.exit == 0 && case.name != "one-file", deliver_good).await;
+async fn each_valid_case_is_delivered_with_the_same_rows() {
+    // `one-file` is about the flag `--file`, which deliveries do not have.
+    for_each_case(|case| case.about.exit == 0 && case.name != "one-file", deliver_valid).await;
 }
 
-async fn deliver_good(case: Case) -> Result<(), String> {
+async fn deliver_valid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {
-        return Err(format!("the host is answered {}: {}", answer.status, answer.said));
+        return Err(format!("the response to the host is {}: {}", answer.status, answer.log));
     }
     let expected = case.expected();
     differences(expected.lines(), received.rows(&path)).map_or(Ok(()), Err)?;
@@ -92,26 +92,26 @@ async fn deliver_good(case: Case) -> Result<(), String> {
     let rows = expected.lines().count() as u64;
     match &drop.completed[..] {
         [completed] if (completed.rows, completed.rows_before) == (rows, rows) => Ok(()),
-        other => Err(format!("expected one drop.completed behind {rows} rows, found {other:?}")),
+        other => Err(format!("expected one drop.completed after {rows} rows, found {other:?}")),
     }
 }
 
 #[tokio::test]
-async fn every_refused_case_is_set_aside_for_its_reason() {
-    each(|case| case.about.exit != 0, deliver_refused).await;
+async fn each_invalid_case_is_set_aside_with_its_reason() {
+    for_each_case(|case| case.about.exit != 0, deliver_invalid).await;
 }
 
-/// What becomes of a refused case where it is delivered.
-enum Fate {
+/// The expected outcome of the delivery of an invalid case.
+enum Expected {
     /// `drop.failed` with this reason.
     SetAside(&'static str),
-    /// Rows are missing: they may still come.
+    /// The drop stays open, because the missing rows may still arrive.
     Open,
-    /// There is no drop.
+    /// There is no drop, because there is no metadata.
     NoDrop,
 }
 
-impl Fate {
+impl Expected {
     fn of(case: &Case) -> Self {
         match case.about.reason.as_deref().unwrap() {
             "no-metadata" => Self::NoDrop,
@@ -123,37 +123,40 @@ impl Fate {
             "damaged" => Self::SetAside("damaged"),
             "bad-rows" => Self::SetAside("bad-row"),
             "row-too-long" => Self::SetAside("row-too-long"),
-            other => panic!("`{}` is refused for an unknown reason: {other}", case.name),
+            other => panic!("`{}` has an unknown reason: {other}", case.name),
         }
     }
 }
 
-async fn deliver_refused(case: Case) -> Result<(), String> {
+async fn deliver_invalid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {
-        return Err(format!("the host is answered {}: {}", answer.status, answer.said));
+        return Err(format!("the response to the host is {}: {}", answer.status, answer.log));
     }
     let drop = received.drops.get(&path);
     let failed: Vec<_> = drop.into_iter().flat_map(|drop| &drop.failed).collect();
     if drop.is_some_and(|drop| !drop.completed.is_empty()) {
-        return Err("is completed".into());
+        return Err("the drop was completed".into());
     }
-    match (Fate::of(&case), &failed[..]) {
-        (Fate::NoDrop, []) if received.requests == 0 => Ok(()),
-        (Fate::Open, []) if drop.is_some_and(|drop| drop.row_count() > 0) => Ok(()),
-        (Fate::SetAside(reason), [failed]) if failed.reason == reason => {
+    match (Expected::of(&case), &failed[..]) {
+        (Expected::NoDrop, []) if received.requests == 0 => Ok(()),
+        (Expected::Open, []) if drop.is_some_and(|drop| drop.row_count() > 0) => Ok(()),
+        (Expected::SetAside(reason), [failed]) if failed.reason == reason => {
             let delivered = drop.map_or(0, |drop| drop.row_count());
             if failed.rows_delivered != delivered {
-                return Err(format!("says that {} rows were delivered, and {delivered} were", failed.rows_delivered));
+                return Err(format!(
+                    "`rowsDelivered` is {}, but {delivered} rows were delivered",
+                    failed.rows_delivered
+                ));
             }
-            case.secrets().shown_in(&failed.message).map_or(Ok(()), |shown| Err(format!("shows {shown}")))
+            case.secrets().shown_in(&failed.message).map_or(Ok(()), |shown| Err(format!("the message shows {shown}")))
         }
         (_, failed) => Err(format!("ended with {failed:?}")),
     }
 }
 
-/// Lays the case where its tenant may drop, and gives the host the event of its job metadata, or of its first file where
-/// there is none.
+/// Uploads the case as a drop of its tenant, and sends the event of its job metadata, or of its first file if it has no job
+/// metadata.
 async fn deliver(case: &Case) -> (Answer, Received, String) {
     let mut scene = Scene::in_a_folder().await;
     let blobs = contents(&case.drop());
@@ -167,10 +170,10 @@ async fn deliver(case: &Case) -> (Answer, Received, String) {
     for setting in case.about.flags.chunks(2) {
         scene.set(&setting[0].trim_start_matches("--").replace('-', "_").to_uppercase(), &setting[1]);
     }
-    scene.keep_private_key(scene.tenant, &case.private_key());
+    scene.add_private_key(scene.tenant, &case.private_key());
     if let Some(answer) = case.decryption_keys() {
-        // As it was saved: some answers are not even JSON.
-        scene.api.behave(Behaviour::Wrong { status: 200, body: fs::read_to_string(answer).unwrap() });
+        // The saved response as it is: some are not valid JSON.
+        scene.api.answer_always(Behaviour::Status { status: 200, body: fs::read_to_string(answer).unwrap() });
     }
     let path = DropPath::new("datasets", format!("run/VivaInsights/{}", scene.tenant));
     for (name, bytes) in &blobs {
@@ -182,7 +185,7 @@ async fn deliver(case: &Case) -> (Answer, Received, String) {
     let url = scene.address_of(&path.blob(first));
     let answer = host.post(&host_payloads::blob_trigger(&url, 1)).await;
     for line in host.stop() {
-        assert_eq!(case.secrets().shown_in(&line.to_string()), None, "{} shows it in its log", case.name);
+        assert_eq!(case.secrets().shown_in(&line.to_string()), None, "{}: the log shows a secret", case.name);
     }
     (answer, scene.receiver.received(), path.to_string())
 }

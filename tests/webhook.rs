@@ -1,5 +1,5 @@
-//! The webhook sink against a real HTTP receiver: what it sends, what it tries again, and what it gives up on.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+//! The webhook sink against a real HTTP receiver: its requests, its retries, and its permanent failures.
+#![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
 mod support;
 
@@ -18,16 +18,17 @@ use vivadrop::{
     verdict::{Reason, Verdict},
 };
 
-use support::message::of_rows;
+use support::message::rows_message;
 
-const MOMENT: Duration = Duration::from_millis(1);
+/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Waits that a test can wait for, for longer than any test takes.
-const BRISK: RetryBudget = RetryBudget { first: MOMENT, longest: Duration::from_millis(5), total: LONG };
+/// Short waits between retries, for longer than any test takes.
+const FAST_RETRIES: RetryBudget =
+    RetryBudget { first_wait: Duration::from_millis(1), max_wait: Duration::from_millis(5), total: LONG };
 
-/// The same, and out of it at once.
-const SHORT: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..BRISK };
+/// Short waits between retries, which end after 100 ms.
+const FEW_RETRIES: RetryBudget = RetryBudget { total: Duration::from_millis(100), ..FAST_RETRIES };
 
 async fn receiver() -> Receiver {
     Receiver::start(Options::default()).await.unwrap()
@@ -35,37 +36,39 @@ async fn receiver() -> Receiver {
 
 fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webhook {
     let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
-    config.patience = BRISK;
+    config.retry_budget = FAST_RETRIES;
     config.timeout = LONG;
     change(&mut config);
     Webhook::new(config).unwrap()
 }
 
-/// Rows `first..first + 2` of a drop.
+/// A message with the rows `first..first + 2`.
 fn message(first: u64) -> Message {
     let rows = format!(r#"{{"n":{first}}},{{"n":{}}}"#, first + 1);
-    of_rows(first..first + 2, &rows)
+    rows_message(first..first + 2, &rows)
 }
 
+/// The header `name` of the request `number`.
 fn header(received: &Received, number: usize, name: &str) -> Option<String> {
     let value = received.log[number].headers.get(name)?;
     Some(value.to_str().unwrap().to_owned())
 }
 
-fn answer_of(error: SinkError) -> (String, u32) {
+/// The last answer and the number of tries of an `Unavailable` error.
+fn unavailable(error: SinkError) -> (String, u32) {
     match error {
         SinkError::Unavailable { answer, tries, .. } => (answer, tries),
-        SinkError::Refused { answer, .. } => panic!("refused: {answer}"),
+        SinkError::Rejected { answer, .. } => panic!("rejected: {answer}"),
     }
 }
 
 #[tokio::test]
-async fn a_message_is_signed_json_with_its_id() {
+async fn a_message_is_sent_as_signed_json_with_its_id() {
     let receiver = receiver().await;
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
 
     let received = receiver.received();
-    assert_eq!((received.taken, received.bad_signatures), (1, 0));
+    assert_eq!((received.accepted, received.bad_signatures), (1, 0));
     assert_eq!(header(&received, 0, "webhook-id").unwrap(), message(0).id.as_str());
     assert_eq!(header(&received, 0, "content-type").unwrap(), "application/json");
     assert_eq!(header(&received, 0, "user-agent").unwrap(), concat!("vivadrop/", env!("CARGO_PKG_VERSION")));
@@ -74,7 +77,7 @@ async fn a_message_is_signed_json_with_its_id() {
 }
 
 #[tokio::test]
-async fn a_gzipped_message_is_signed_as_the_json_it_holds() {
+async fn the_signature_of_a_compressed_message_covers_its_json() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |config| config.gzip = true);
     receiver.answer_next(1, Answer::status(503));
@@ -87,17 +90,17 @@ async fn a_gzipped_message_is_signed_as_the_json_it_holds() {
 }
 
 #[tokio::test]
-async fn a_message_signed_with_another_secret_is_refused() {
+async fn a_message_signed_with_another_secret_is_rejected() {
     let (one, other) = (receiver().await, receiver().await);
     let config = WebhookConfig::new(one.url(), Some(other.secret())).unwrap();
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 401 Unauthorized"), "{error}");
     assert_eq!(one.received().bad_signatures, 1);
-    assert_eq!(one.received().taken, 0);
+    assert_eq!(one.received().accepted, 0);
 }
 
 #[tokio::test]
-async fn without_a_secret_a_message_on_loopback_is_not_signed() {
+async fn a_message_to_loopback_is_unsigned_if_there_is_no_secret() {
     let options = Options { signed: false, ..Options::default() };
     let receiver = Receiver::start(options).await.unwrap();
     let config = WebhookConfig::new(receiver.url(), None).unwrap();
@@ -109,7 +112,7 @@ async fn without_a_secret_a_message_on_loopback_is_not_signed() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_until_it_is_taken() {
+async fn a_transient_failure_is_retried_until_the_message_is_acknowledged() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     for (number, status) in [408, 425, 429, 500, 502, 503, 504].into_iter().enumerate() {
@@ -117,13 +120,13 @@ async fn what_may_pass_is_tried_until_it_is_taken() {
         webhook.deliver(&message(2 * number as u64)).await.unwrap();
     }
     assert_eq!(receiver.received().requests, 7 * 3);
-    assert_eq!(receiver.received().taken, 7);
+    assert_eq!(receiver.received().accepted, 7);
 }
 
 #[tokio::test]
-async fn every_try_has_the_same_id_and_a_fresh_timestamp() {
+async fn every_try_has_the_same_id_and_a_new_timestamp() {
     let receiver = receiver().await;
-    // Timestamps are in seconds: a wait of one makes the second try's another.
+    // Timestamps are in seconds: after a wait of one second, the second try has another timestamp.
     receiver.answer_next(1, Answer::retry_after(503, "1"));
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
 
@@ -134,9 +137,9 @@ async fn every_try_has_the_same_id_and_a_fresh_timestamp() {
 }
 
 #[tokio::test]
-async fn a_retry_after_is_honoured_as_a_date() {
+async fn a_retry_after_date_is_honoured() {
     let receiver = receiver().await;
-    // A date has whole seconds: this one is between one and two seconds away.
+    // A date has whole seconds, so this one is between one and two seconds away.
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
     receiver.answer_next(1, Answer::retry_after(429, date));
     let begun = Instant::now();
@@ -145,17 +148,17 @@ async fn a_retry_after_is_honoured_as_a_date() {
 }
 
 #[tokio::test]
-async fn a_retry_after_beyond_patience_ends_it_at_once() {
+async fn a_retry_after_beyond_the_retry_budget_is_not_waited_for() {
     let receiver = receiver().await;
     receiver.answer_always(Answer::retry_after(503, "60"));
     let begun = Instant::now();
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
-    assert_eq!(answer_of(error), ("HTTP 503 Service Unavailable".into(), 1));
+    assert_eq!(unavailable(error), ("HTTP 503 Service Unavailable".into(), 1));
     assert!(begun.elapsed() < LONG);
 }
 
 #[tokio::test]
-async fn what_cannot_pass_is_refused_at_once() {
+async fn a_permanent_failure_is_not_retried() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     for (status, answer) in [
@@ -176,97 +179,97 @@ async fn what_cannot_pass_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn redirects_are_not_followed() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Redirect(receiver.elsewhere()));
+    receiver.answer_always(Answer::Redirect(receiver.not_found_url()));
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
     assert!(error.to_string().ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"), "{error}");
-    assert_eq!(receiver.received().strays, 0);
+    assert_eq!(receiver.received().not_found, 0);
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_tried_again_and_drops_out_as_a_double() {
+async fn a_message_with_a_lost_response_is_retried_and_deduplicated() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::TakeAndCut);
+    receiver.answer_next(1, Answer::AcceptAndDisconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.taken, received.doubles), (1, 1));
+    assert_eq!((received.accepted, received.duplicates), (1, 1));
     assert_eq!(received.row_count(), 2);
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_tried_again() {
+async fn a_broken_connection_is_retried() {
     let receiver = receiver().await;
-    receiver.answer_next(3, Answer::Cut);
+    receiver.answer_next(3, Answer::Disconnect);
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     let received = receiver.received();
-    assert_eq!((received.requests, received.taken), (4, 1));
+    assert_eq!((received.requests, received.accepted), (4, 1));
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_is_given_up_on() {
+async fn a_response_that_does_not_come_times_out() {
     let receiver = receiver().await;
-    receiver.answer_always(Answer::Take.after(LONG));
+    receiver.answer_always(Answer::Accept.after(LONG));
     let webhook = webhook(&receiver, |config| {
         config.timeout = Duration::from_millis(200);
-        config.patience = SHORT;
+        config.retry_budget = FEW_RETRIES;
     });
     let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(answer_of(error), ("timed out after 0.2 s".into(), 1));
+    assert_eq!(unavailable(error), ("timed out after 0.2 s".into(), 1));
 }
 
 #[tokio::test]
-async fn a_slow_receiver_is_waited_for() {
+async fn a_slow_response_is_awaited() {
     let receiver = receiver().await;
-    receiver.answer_next(1, Answer::Take.after(Duration::from_millis(300)));
+    receiver.answer_next(1, Answer::Accept.after(Duration::from_millis(300)));
     webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
     assert_eq!(receiver.received().requests, 1);
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_down_is_tried_until_it_is_up() {
+async fn a_receiver_that_is_down_is_retried_until_it_is_up() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     webhook.deliver(&message(0)).await.unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let (delivered, ()) = tokio::join!(async { webhook.deliver(&message(2)).await }, async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        receiver.come_up().await.unwrap();
+        receiver.restart().await.unwrap();
     });
     delivered.unwrap();
-    assert_eq!(receiver.received().taken, 2);
+    assert_eq!(receiver.received().accepted, 2);
 }
 
 #[tokio::test]
-async fn out_of_patience_the_last_answer_is_told() {
+async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let receiver = receiver().await;
-    let webhook = webhook(&receiver, |config| config.patience = SHORT);
+    let webhook = webhook(&receiver, |config| config.retry_budget = FEW_RETRIES);
     receiver.answer_always(Answer::status(503));
     let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
-    let (answer, tries) = answer_of(error);
+    assert_eq!(error.verdict(), Verdict::Retry);
+    let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
 
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(answer_of(error).0, "connection refused");
+    assert_eq!(unavailable(error).0, "connection refused");
 }
 
 #[tokio::test]
-async fn a_tls_handshake_that_fails_is_an_outage() {
+async fn a_failed_tls_handshake_is_transient() {
     let receiver = receiver().await;
     let url = Url::parse(&receiver.url().as_str().replacen("http://", "https://", 1)).unwrap();
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
-    config.patience = SHORT;
+    config.retry_budget = FEW_RETRIES;
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::TryAgain);
-    let (answer, _) = answer_of(error);
+    assert_eq!(error.verdict(), Verdict::Retry);
+    let (answer, _) = unavailable(error);
     assert!(answer.contains("corrupt message"), "{answer}");
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     receiver.answer_next(3, Answer::status(503));
@@ -277,17 +280,17 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn what_is_shown_of_a_webhook_has_no_secret_and_no_query_string() {
+async fn debug_output_and_errors_contain_neither_secret_nor_query_string() {
     let receiver = receiver().await;
     let mut url = receiver.url();
     url.set_query(Some("code=hidden"));
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
-    config.patience = SHORT;
+    config.retry_budget = FEW_RETRIES;
     let webhook = Webhook::new(config).unwrap();
-    receiver.go_down().await;
+    receiver.stop().await;
     let error = webhook.deliver(&message(0)).await.unwrap_err();
 
     let secret = receiver.secret().expose_secret().trim_start_matches("whsec_");
-    let shown = format!("{webhook:?} {error} {error:?} {receiver:?}");
-    assert!(!shown.contains("hidden") && !shown.contains(secret), "{shown}");
+    let output = format!("{webhook:?} {error} {error:?} {receiver:?}");
+    assert!(!output.contains("hidden") && !output.contains(secret), "{output}");
 }

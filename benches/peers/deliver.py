@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a partner would write in a Python function: deliver.py FILE KEYS URL [SECRET] posts the rows of FILE to URL.
+"""Delivery as a partner might write it in Python: deliver.py FILE KEYS URL [SECRET] posts the rows of FILE to URL.
 
-FILE and KEYS are as rows.py reads them. Batches of 500 rows go out one after the other over one connection, signed where
-there is a secret. Nothing is tried again, and nothing is remembered.
+rows.py describes FILE and KEYS. Sends batches of 500 rows one after the other over one connection, signed if there is a
+secret. Does not retry and keeps no state.
 """
 import base64
 import hashlib

@@ -1,6 +1,6 @@
-// What a partner would write in a JavaScript function: node peer.mjs FILE KEYS -> rows on stdout.
+// Decoding as a partner might write it in JavaScript: node peer.mjs FILE KEYS prints the rows.
 //
-// FILE is AES-256-CTR over gzip over rows; KEYS is JSON with fileKey, fileIv, columnKey and columnIv, in hex.
+// FILE is AES-256-CTR of gzip of JSON lines; KEYS is a JSON file with fileKey, fileIv, columnKey and columnIv, in hex.
 import { createDecipheriv } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, readFileSync } from 'node:fs';

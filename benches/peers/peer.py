@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a partner would write in a Python function: peer.py FILE KEYS -> rows on stdout, as rows.py reads them."""
+"""Decoding as a partner might write it in Python: peer.py FILE KEYS prints the rows. rows.py describes FILE and KEYS."""
 import sys
 
 from rows import dumps, rows

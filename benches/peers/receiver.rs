@@ -1,8 +1,8 @@
-//! A receiver that costs next to nothing, for benches/sinks.py: it reads what is posted into one buffer, forgets it, and
-//! takes everything. A webhook is content with its 201, and so is a client of Azure's queues.
+//! A receiver for benches/sinks.py that needs very little CPU: it reads each request into one buffer, discards it, and answers
+//! 201, which the webhook sink and clients of Azure queues accept.
 //!
-//! `receiver [MILLISECONDS]` says its port, answers so much later, and at the end of its stdin says how many connections,
-//! messages and bytes there were. It needs no crate: `rustc -O --generation 2024 receiver.rs`.
+//! `receiver [MILLISECONDS]` prints its port and answers each request after that delay. When its stdin ends, it prints the
+//! numbers of connections, messages and bytes. Needs no crates: `rustc -O --edition 2024 receiver.rs`.
 
 use std::{
     env,
@@ -26,8 +26,8 @@ fn main() -> io::Result<()> {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             CONNECTIONS.fetch_add(1, Relaxed);
-            // One that breaks is the other side's business.
-            thread::spawn(move || take_all(stream, latency));
+            // The client notices and reports a broken connection.
+            thread::spawn(move || answer_all(stream, latency));
         }
     });
     io::copy(&mut io::stdin(), &mut io::sink())?;
@@ -36,7 +36,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Answers the requests of one connection, one after the other.
-fn take_all(mut stream: TcpStream, latency: Option<Duration>) -> io::Result<()> {
+fn answer_all(mut stream: TcpStream, latency: Option<Duration>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 256 << 10];
     let mut filled = 0;
@@ -49,7 +49,7 @@ fn take_all(mut stream: TcpStream, latency: Option<Duration>) -> io::Result<()> 
             continue;
         };
         let length = content_length(&buffer[..head]);
-        // Nothing is sent before its answer is there, so all that is behind the head is this body.
+        // The client sends no request before the last one is answered, so everything after the head is this body.
         let mut left = length.saturating_sub(filled - head - 4);
         while left > 0 {
             let most = left.min(buffer.len());

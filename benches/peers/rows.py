@@ -1,6 +1,6 @@
-"""The rows of a file as a partner would read them in Python: AES-256-CTR over gzip over JSON lines.
+"""Reads the rows of a file as a partner might in Python: AES-256-CTR of gzip of JSON lines.
 
-Needs: pip install cryptography; orjson is used where it is installed, as whoever cares for speed would.
+Needs: pip install cryptography. Uses orjson if it is installed, because it is faster.
 """
 import base64
 import json
@@ -21,7 +21,7 @@ except ImportError:
 
 
 def rows(file, keys):
-    """The rows of FILE, decoded. KEYS is a file of JSON with fileKey, fileIv, columnKey and columnIv, in hex."""
+    """Yields the decoded rows of FILE. KEYS is a JSON file with fileKey, fileIv, columnKey and columnIv, in hex."""
     keys = {name: bytes.fromhex(value) for name, value in json.load(open(keys)).items()}
 
     def decryptor(name):
@@ -33,11 +33,11 @@ def rows(file, keys):
         return row
 
     decrypt, gunzip, rest = decryptor("file"), zlib.decompressobj(31), b""
-    with open(file, "rb") as sealed:
-        while chunk := sealed.read(1 << 20):
+    with open(file, "rb") as encrypted:
+        while chunk := encrypted.read(1 << 20):
             *lines, rest = (rest + gunzip.decompress(decrypt.update(chunk))).split(b"\n")
             yield from map(decoded, lines)
     if rest:
         yield decoded(rest)
     if not gunzip.eof:
-        sys.exit("the gzip stream is cut short")
+        sys.exit("the gzip stream is truncated")

@@ -1,7 +1,7 @@
-//! Where the examples keep what they take: a file with a message a line.
+//! The storage of the examples: a file with one message per line.
 //!
-//! A line has the rows and the id that says whether they are there already, so that no crash can leave one without the
-//! other. A partner with a database does the same with a transaction: the id as a primary key, beside the rows.
+//! One line holds both the rows and the message id, so a crash cannot store one without the other. With a database, do the
+//! same in one transaction: insert the id as a primary key, together with the rows.
 
 use std::{
     collections::HashSet,
@@ -12,10 +12,10 @@ use std::{
 
 use serde::Deserialize;
 
-/// The file, and the ids in it.
+/// The file, and the ids of the messages in it.
 pub(crate) struct Journal {
     file: File,
-    /// Where the last whole line ends.
+    /// Length of the complete lines, in bytes.
     end: u64,
     ids: HashSet<String>,
 }
@@ -26,12 +26,12 @@ struct Message {
 }
 
 impl Journal {
-    /// Opens the file at `path`, or makes it. A line that a crash left unfinished is cut off: nobody was told that it is
-    /// kept.
+    /// Opens or creates the file at `path`. Discards an incomplete last line, which a crash can leave: its message was never
+    /// acknowledged.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         if let Some(folder) = path.canonicalize()?.parent() {
-            // The file's name must survive as well.
+            // The directory entry must survive a crash as well.
             File::open(folder)?.sync_all()?;
         }
         let mut text = Vec::new();
@@ -42,16 +42,16 @@ impl Journal {
         Ok(Self { file, end: text.len() as u64, ids })
     }
 
-    /// Keeps `message`, unless it is there already; says whether it was new. Once this returns, it survives a crash.
-    pub(crate) fn keep(&mut self, message: &[u8]) -> io::Result<bool> {
+    /// Appends `message`, unless its id is in the file; returns whether it was new. After the return it survives a crash.
+    pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<bool> {
         let Message { id } = serde_json::from_slice(message)?;
         if self.ids.contains(&id) {
             return Ok(false);
         }
-        // Between tokens a line end is as good as a space, and in a JSON string there is none.
+        // JSON strings contain no raw newlines; between tokens, a space is equivalent.
         let mut line: Vec<u8> = message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
         line.push(b'\n');
-        // What is left of a write that failed goes first.
+        // Removes the rest of a write that failed before.
         self.file.set_len(self.end)?;
         self.file.write_all(&line)?;
         self.file.sync_data()?;

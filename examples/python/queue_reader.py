@@ -1,10 +1,10 @@
-"""A reader of the queue that vivadrop delivers to: drops doubles by their id, keeps the rest in a database, and deletes a
-message from the queue once it is kept.
+"""Reads the queue to which vivadrop delivers: deduplicates messages by id, stores them in a database, and deletes each
+message from the queue after it has been stored.
 
     python3 queue_reader.py 'https://account.queue.core.windows.net/rows?sv=…&sig=…' messages.db
 
-Nothing but Python's own library: the service is four lines of REST. The SAS needs *read* and *process*. With a managed
-identity, `QueueClient` of the package azure-storage-queue does the same: receive_messages, keep, delete_message.
+It needs only Python's standard library, because the REST interface is small. The SAS needs the permissions *read* and
+*process*. With a managed identity, use `QueueClient` of the package azure-storage-queue: receive_messages, delete_message.
 """
 
 import base64
@@ -17,70 +17,71 @@ import xml.etree.ElementTree as ElementTree
 
 from store import Store
 
-# How long a message is hidden from other readers, in seconds. A reader that dies leaves what it had to the next one after
-# that; one that takes longer sees it again, which the ids make harmless.
-HIDDEN = 60
-# How long a reader waits that found nothing, or that the service did not answer.
-PAUSE = 1
+# Default visibility timeout: for how many seconds a received message is hidden from other readers. After that, another
+# reader receives the messages of a reader that crashed. If processing takes longer, a message is received again; its id
+# makes this harmless.
+VISIBILITY_TIMEOUT = 60
+# Pause in seconds after the queue was empty or the service did not respond.
+POLL_INTERVAL = 1
 
 
 class Queue:
     def __init__(self, url):
         self._url = urllib.parse.urlsplit(url)
 
-    def receive(self, hidden):
-        """The next messages, each as its id, its receipt and its text."""
-        query = {"numofmessages": 32, "visibilitytimeout": hidden}
-        messages = ElementTree.fromstring(self._ask("GET", "/messages", query))
+    def receive(self, visibility_timeout):
+        """The next messages, each with its id, its pop receipt and its text."""
+        query = {"numofmessages": 32, "visibilitytimeout": visibility_timeout}
+        messages = ElementTree.fromstring(self._request("GET", "/messages", query))
         names = ("MessageId", "PopReceipt", "MessageText")
         return [[message.findtext(name) for name in names] for message in messages]
 
     def delete(self, identity, receipt):
-        self._ask("DELETE", f"/messages/{identity}", {"popreceipt": receipt})
+        self._request("DELETE", f"/messages/{identity}", {"popreceipt": receipt})
 
-    def _ask(self, method, path, query):
+    def _request(self, method, path, query):
         query = f"{urllib.parse.urlencode(query)}&{self._url.query}"
         url = self._url._replace(path=self._url.path + path, query=query).geturl()
         request = urllib.request.Request(url, method=method, headers={"x-ms-version": "2021-12-02"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.read()
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.read()
 
 
-def take(queue, store, message):
-    """Keeps one message, and then deletes it. The other way round a crash between the two would lose it."""
+def handle(queue, store, message):
+    """Stores one message, then deletes it from the queue. In the opposite order, a crash in between would lose it."""
     identity, receipt, text = message
     try:
-        store.keep(base64.b64decode(text, validate=True))
+        store.insert(base64.b64decode(text, validate=True))
     except (ValueError, KeyError, TypeError) as error:
-        # Not one of vivadrop's. It is left to whoever put it there, and keeps nobody from what comes behind it.
-        print(f"passed over the message {identity}: {error!r}", file=sys.stderr)
+        # Not a message of vivadrop. It stays in the queue, and does not block the messages after it.
+        print(f"skipped the message {identity}: {error!r}", file=sys.stderr)
         return
     try:
         queue.delete(identity, receipt)
     except urllib.error.HTTPError as error:
-        # 404: it was visible again, and another reader has it now. To them it is a double.
+        # 404: the visibility timeout ended, and another reader has received the message. That reader finds its id stored.
         if error.code != 404:
             raise
 
 
-def main(url, path, hidden=HIDDEN):
+def main(url, path, visibility_timeout=VISIBILITY_TIMEOUT):
     queue, store = Queue(url), Store(path)
     while True:
         try:
-            messages = queue.receive(int(hidden))
+            messages = queue.receive(int(visibility_timeout))
             for message in messages:
-                take(queue, store, message)
+                handle(queue, store, message)
             if messages:
                 continue
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                sys.exit(f"the queue answers {error.code} {error.headers.get('x-ms-error-code', '')}")
+                sys.exit(f"the queue responded with {error.code} {error.headers.get('x-ms-error-code', '')}")
         except (OSError, urllib.error.URLError):
-            pass  # no answer: what was not deleted is seen again
-        time.sleep(PAUSE)
+            pass  # no response: messages that were not deleted are received again
+        time.sleep(POLL_INTERVAL)
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
-        sys.exit("usage: queue_reader.py QUEUE_URL DATABASE [SECONDS_HIDDEN]")
+        sys.exit("usage: queue_reader.py QUEUE_URL DATABASE [VISIBILITY_TIMEOUT_SECONDS]")
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Where the examples keep what they take: an SQLite database.
+"""The storage of the examples: an SQLite database.
 
-The id of a message is a primary key, written in the same transaction as its rows: a crash leaves both or neither, and a
-message that comes again changes nothing. Run by itself, it prints what was kept:
+The message id is a primary key, and is inserted in the same transaction as the rows. So a crash leaves both or neither,
+and a duplicate message changes nothing. As a program, it prints the stored rows:
 
     python3 store.py messages.db
 """
@@ -26,19 +26,19 @@ class Store:
     def __init__(self, path):
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False)
-        # A commit has to survive the machine, not just the process.
+        # A commit must survive a crash of the machine, not only of the process.
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(SCHEMA)
 
-    def keep(self, text):
-        """Keeps a message, unless it is there already; says whether it was new. Once this returns, it survives a crash."""
+    def insert(self, text):
+        """Inserts a message, unless its id exists; returns whether it was new. After the return it survives a crash."""
         message = json.loads(text)
         data = message["data"]
         if "drop" not in data:
-            # A check, or a type of a later version: there is nothing in it to keep.
+            # A check, or a message type of a later version: there is nothing to store.
             return False
         rows = data.pop("rows", []) if message["type"] == "viva.insights.rows" else []
-        # One transaction: committed at the end of the block, rolled back where anything in it fails.
+        # One transaction: committed at the end of the block, rolled back if a statement fails.
         with self._lock, self._database:
             new = self._database.execute(
                 "INSERT INTO messages VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -53,11 +53,11 @@ class Store:
             return True
 
     def rows(self):
-        """Every row that was kept, as JSON text."""
+        """Yields every stored row as JSON text."""
         query = "SELECT row FROM rows JOIN messages ON id = message_id ORDER BY drop_path, message_id, position"
         return (row for (row,) in self._database.execute(query))
 
 
 if __name__ == "__main__":
-    for kept in Store(sys.argv[1]).rows():
-        print(kept)
+    for stored in Store(sys.argv[1]).rows():
+        print(stored)

@@ -1,10 +1,10 @@
-"""A webhook for vivadrop's messages: checks signatures, drops doubles by their id, keeps the rest in a database.
+"""Receives the messages of vivadrop as a webhook: verifies signatures, deduplicates by id, stores messages in a database.
 
     WEBHOOK_SECRET=whsec_… python3 webhook_receiver.py 9000 messages.db
     DELIVER_TO=http://127.0.0.1:9000/ WEBHOOK_SECRET=whsec_… vivadrop deliver datasets/run/VivaInsights/tenant
 
-Nothing but Python's own library. Behind a proxy that speaks https it can be what DELIVER_TO names. With WEBHOOK_GZIP=true a
-body is to be unzipped before it is verified; this one takes it as it comes.
+It needs only Python's standard library. For production, run it behind an HTTPS proxy, and set DELIVER_TO to the URL of the
+proxy. With WEBHOOK_GZIP=true, a receiver must decompress the body before it verifies the signature. This example does not.
 """
 
 import base64
@@ -17,45 +17,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from store import Store
 
-# How far the sender's clock may be from ours, in seconds: an older message may be somebody else's copy.
+# Maximum age of a message in seconds, which limits replay attacks and allows for clock differences.
 TOLERANCE = 5 * 60
-# A batch has at most BATCH_BYTES of rows (1 MiB), or one row of MAX_ROW_BYTES, and what is said of them.
-LONGEST_MESSAGE = 4 << 20
+# Maximum body size: a batch has at most BATCH_BYTES of rows (1 MiB), or one row of MAX_ROW_BYTES, and metadata.
+MAX_BODY_BYTES = 4 << 20
 
 
 def is_signed(key, headers, body):
-    """Whether a message is signed as https://www.standardwebhooks.com says: over id, timestamp and the bytes as they came."""
+    """Whether the signature over id, timestamp and body is valid (https://www.standardwebhooks.com)."""
     identity, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > TOLERANCE:
         return False
     digest = hmac.digest(key, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256)
     expected = b"v1," + base64.b64encode(digest)
-    # There may be several, while the sender changes secrets.
+    # The header has several signatures while the sender rotates the secret.
     signatures = headers.get("webhook-signature", "").encode().split()
     return any([hmac.compare_digest(expected, signature) for signature in signatures])
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are used again
+    protocol_version = "HTTP/1.1"  # keeps connections open
     timeout = 60
 
     def do_POST(self):
         length = int(self.headers.get("content-length", 0))
-        if length > LONGEST_MESSAGE:
+        if length > MAX_BODY_BYTES:
             self.close_connection = True
-            return self.answer(413)
+            return self.respond(413)
         body = self.rfile.read(length)
         if not is_signed(self.server.key, self.headers, body):
-            # Final for vivadrop: it sets the file aside. While you change secrets, try both.
-            return self.answer(401)
+            # vivadrop does not retry after 401: it sets the file aside. While you rotate the secret, accept both secrets.
+            return self.respond(401)
         try:
-            # 2xx says that the message is ours, so it is said once the message is on disk.
-            self.answer(201 if self.server.store.keep(body) else 200)
+            # A 2xx response acknowledges the message, so it is sent only after the message is on disk.
+            self.respond(201 if self.server.store.insert(body) else 200)
         except Exception as error:
-            print(f"cannot keep a message: {type(error).__name__}", file=sys.stderr)
-            self.answer(503)  # it comes again, later
+            print(f"cannot store a message: {type(error).__name__}", file=sys.stderr)
+            self.respond(503)  # vivadrop retries later
 
-    def answer(self, status):
+    def respond(self, status):
         self.send_response(status)
         self.send_header("content-length", "0")
         self.end_headers()

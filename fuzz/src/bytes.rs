@@ -1,18 +1,19 @@
-//! What is drawn from the bytes that are checked: choices, and pieces.
+//! Derives choices and pieces from the bytes under test, so that a check does the same for the same bytes.
 
 use fastrand::Rng;
 
-/// Chance that is the same for the same bytes.
+/// A random generator that is seeded with the bytes.
 pub fn chance(bytes: &[u8]) -> Rng {
     Rng::with_seed(crc32fast::hash(bytes).into())
 }
 
-/// The same bytes in three ways: whole, each byte by itself, and cut anywhere.
+/// The same bytes in three ways: in one piece, in pieces of one byte, and in pieces of random lengths.
 pub fn in_pieces(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
-    [vec![bytes], bytes.chunks(1).collect(), cut_anywhere(bytes)]
+    [vec![bytes], bytes.chunks(1).collect(), in_random_pieces(bytes)]
 }
 
-fn cut_anywhere(mut bytes: &[u8]) -> Vec<&[u8]> {
+/// Pieces of 0 to 64 bytes.
+fn in_random_pieces(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut chance = chance(bytes);
     let mut pieces = Vec::new();
     while !bytes.is_empty() {

@@ -1,119 +1,125 @@
-//! Posts of the Functions host: the same in whatever pieces they arrive, the same however often the host wraps an event, and
-//! no address leads out of the containers that count.
+//! Fuzzes the payloads of the Functions host. The result must not depend on how a payload is split into pieces or how
+//! often an event is encoded, and no URL may lead out of the watched containers.
 
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 use vivadrop::{
-    config::DropContainer,
-    drop::DropPath,
+    drop::{
+        DropPath,
+        containers::{DropContainer, UrlTarget, WatchedContainers},
+    },
     host::{
-        event::{BlobUrl, Invocation, blob_urls},
-        guard::{Guard, Notice},
-        invocation::{Answer, Elide, LONGEST_STRING, Reduced},
+        event::{EventUrl, Invocation, parse_invocation},
+        payload::{MAX_STRING_BYTES, PayloadTrimmer, TrimmedPayload},
+        response::InvocationResponse,
     },
     store::{
         Store,
         azure::{Account, AzureStore},
-        memory::MemoryStore,
     },
 };
 
-use super::bytes::{chance, in_pieces};
+use super::{
+    bytes::{chance, in_pieces},
+    memory_store::MemoryStore,
+};
 
-/// Guards of the storage emulator's account, and of a store without an authority.
-static GUARDS: LazyLock<[Guard; 2]> = LazyLock::new(|| {
-    let account = Account::from_connection_string("UseDevelopmentStorage=true").expect("the emulator has an account");
-    let emulator = AzureStore::new(&account).expect("the emulator is a store");
-    let guard = |store: Arc<dyn Store>| Guard {
+/// The watched containers of the storage emulator's account, and of a store whose URLs have no authority.
+static WATCHED: LazyLock<[WatchedContainers; 2]> = LazyLock::new(|| {
+    let account =
+        Account::from_connection_string("UseDevelopmentStorage=true").expect("the connection string is valid");
+    let emulator = AzureStore::new(&account).expect("the account is valid");
+    let watched = |store: Arc<dyn Store>| WatchedContainers {
         store,
         drop_container: DropContainer::Named("datasets".into()),
         state_container: "vivadrop-state".into(),
-        tenants: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().expect("a tenant"),
+        tenants: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().expect("the tenant id is valid"),
     };
-    [guard(Arc::new(emulator)), guard(Arc::new(MemoryStore::default()))]
+    [watched(Arc::new(emulator)), watched(Arc::new(MemoryStore::default()))]
 });
 
-/// Takes the bytes as a post.
+/// Uses the bytes as a payload.
 pub fn check(bytes: &[u8]) {
     for pieces in in_pieces(bytes) {
-        assert_eq!(reduced(&pieces).json, bytes, "nothing is so long that it is left out");
+        assert_eq!(trim(&pieces).json, bytes, "no string is long enough to be omitted");
     }
-    // That takes long, so it is not done for all.
+    // This check is slow, so it runs for one input in eight.
     if chance(bytes).u8(..8) == 0 {
-        is_left_out_in_strings_alone(bytes);
+        check_omission(bytes);
     }
-    match reduced(&[bytes]).parse() {
-        Ok(post) => read(&post),
-        Err(error) => assert!(error.to_string().len() < 200, "an error that quotes what it read: {error}"),
+    match trim(&[bytes]).parse() {
+        Ok(payload) => check_payload(&payload),
+        Err(error) => assert!(error.to_string().len() < 200, "the error quotes its input: {error}"),
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        is_judged(&BlobUrl::new(text));
+        check_url(&EventUrl::new(text));
         if let Ok(path) = text.parse::<DropPath>() {
             assert_eq!(path.to_string().parse(), Ok(path.clone()));
-            assert!(path.segments().all(|segment| !matches!(segment, "" | "." | "..")), "{path} steps aside");
+            assert!(path.segments().all(|segment| !matches!(segment, "" | "." | "..")), "{path} has an unsafe segment");
         }
     }
 }
 
-fn reduced(pieces: &[&[u8]]) -> Reduced {
-    let mut elide = Elide::default();
-    pieces.iter().try_for_each(|piece| elide.push(piece)).expect("the post is not too large");
-    elide.finish()
+fn trim(pieces: &[&[u8]]) -> TrimmedPayload {
+    let mut trimmer = PayloadTrimmer::default();
+    pieces.iter().try_for_each(|piece| trimmer.push(piece)).expect("the payload is not too large");
+    trimmer.finish()
 }
 
-/// Whether a very long text behind `bytes` is left out exactly where they end within a string.
-fn is_left_out_in_strings_alone(bytes: &[u8]) {
+/// Checks that very long text after `bytes` is omitted if and only if `bytes` end within a string.
+fn check_omission(bytes: &[u8]) {
     let (mut in_string, mut escaped) = (false, false);
     for byte in bytes {
         in_string ^= *byte == b'"' && !escaped;
         escaped = in_string && *byte == b'\\' && !escaped;
     }
-    let long = [b'x'; LONGEST_STRING + 1];
+    let long = [b'x'; MAX_STRING_BYTES + 1];
     for mut pieces in in_pieces(bytes) {
         pieces.push(&long);
-        assert_eq!(reduced(&pieces).left_out, usize::from(in_string), "in {} pieces", pieces.len());
+        assert_eq!(trim(&pieces).omitted, usize::from(in_string), "in {} pieces", pieces.len());
     }
 }
 
-fn read(post: &Value) {
-    // A list of one event is nothing else, whereas an object may be.
-    if let Ok(events) = blob_urls("function", &Value::Array(vec![post.clone()])) {
-        is_the_same_wrapped(post, &events);
+fn check_payload(payload: &Value) {
+    // A list that contains an event can only be events; an object can also be the payload of another trigger.
+    if let Ok(events) = parse_invocation("function", &Value::Array(vec![payload.clone()])) {
+        check_encodings(payload, &events);
     }
-    match blob_urls("function", post) {
+    match parse_invocation("function", payload) {
         Ok(invocation) => {
-            assert!(!invocation.created.is_empty() || !invocation.ignored.is_empty(), "neither a blob nor why not");
-            invocation.created.iter().for_each(is_judged);
-            invocation.ignored.iter().for_each(|why| is_one_line(&why.to_string()));
+            assert!(!invocation.created.is_empty() || !invocation.ignored.is_empty(), "neither a blob nor a reason");
+            invocation.created.iter().for_each(check_url);
+            invocation.ignored.iter().for_each(|reason| check_one_line(&reason.to_string()));
         }
-        Err(no_blob) => is_one_line(&no_blob.to_string()),
+        Err(error) => check_one_line(&error.to_string()),
     }
 }
 
-/// Whether an event is read the same from wherever the host puts it.
-fn is_the_same_wrapped(post: &Value, events: &Invocation) {
-    let in_text = Value::String(post.to_string());
-    let in_text_again = Value::String(in_text.to_string());
-    for wrapped in [post.clone(), in_text, in_text_again] {
-        let in_data = json!({"Data": {"event": wrapped}, "Metadata": {"Uri": "memory:///datasets/not-the-events"}});
-        assert_eq!(blob_urls("function", &wrapped).as_ref(), Ok(events), "{wrapped}");
-        assert_eq!(blob_urls("function", &in_data).as_ref(), Ok(events), "{in_data}");
+/// Checks that an event is parsed in the same way in every encoding that the host uses.
+fn check_encodings(payload: &Value, events: &Invocation) {
+    let in_string = Value::String(payload.to_string());
+    let in_two_strings = Value::String(in_string.to_string());
+    for encoded in [payload.clone(), in_string, in_two_strings] {
+        let in_data = json!({"Data": {"event": encoded}, "Metadata": {"Uri": "memory:///datasets/not-the-events"}});
+        assert_eq!(parse_invocation("function", &encoded).as_ref(), Ok(events), "{encoded}");
+        assert_eq!(parse_invocation("function", &in_data).as_ref(), Ok(events), "{in_data}");
     }
 }
 
-fn is_one_line(text: &str) {
-    assert!(text.chars().count() < 1000 && !text.contains(char::is_control), "no line of a log: {text:?}");
-    let answer = serde_json::to_value(Answer::new(text)).expect("an answer is JSON");
-    assert!(answer.is_object(), "the host waits for an object");
+fn check_one_line(text: &str) {
+    assert!(text.chars().count() < 1000 && !text.contains(char::is_control), "not a single log line: {text:?}");
+    let response = serde_json::to_value(InvocationResponse::new(text)).expect("a response is JSON");
+    assert!(response.is_object(), "the host waits for an object");
 }
 
-fn is_judged(url: &BlobUrl) {
-    assert!(!url.to_string().contains(['?', '#']), "a query string is shown");
-    for guard in &*GUARDS {
-        if let Notice::Blob(blob) = guard.judge(url) {
-            assert_eq!(blob.container, "datasets", "a blob elsewhere");
-            assert!(blob.name.split('/').all(|segment| !matches!(segment, "" | "." | "..")), "{blob} steps aside");
+fn check_url(url: &EventUrl) {
+    assert!(!url.to_string().contains(['?', '#']), "the query string is shown");
+    for watched in &*WATCHED {
+        if let UrlTarget::Watched(blob) = watched.classify(url.as_str()) {
+            assert_eq!(blob.container, "datasets", "the blob is not in the watched container");
+            let is_safe = |segment| !matches!(segment, "" | "." | "..");
+            assert!(blob.name.split('/').all(is_safe), "{blob} has an unsafe segment");
         }
     }
 }

@@ -1,61 +1,66 @@
-//! Deflated data: what flate2 takes is taken, with the same text and the same end, and what it refuses is refused.
+//! Deflate data: our decoder accepts and rejects the same data as flate2, with the same text and the same end.
 
+use ::inflate::Error;
 use flate2::{Decompress, FlushDecompress, Status};
-use vivadrop::stage::Damage;
 
 use super::{
     bytes::in_pieces,
     stages::{self, Output},
 };
 
-/// Inflates bytes in pieces as flate2 does it.
+/// Decompresses the bytes, in one piece and in several, and compares the result with flate2.
 pub fn check(bytes: &[u8]) {
-    let expected = expected(bytes);
+    let expected = with_flate2(bytes);
     for pieces in in_pieces(bytes) {
         let found = stages::inflate(&pieces);
         if found.end != expected.end {
-            assert!(is_undecided(&found) && is_undecided(&expected), "{:?} is no {:?}", found.end, expected.end);
-            is_damaged_whatever_follows(bytes);
+            assert!(
+                !is_complete(&found) && !is_complete(&expected),
+                "ended as {:?}, with flate2 as {:?}",
+                found.end,
+                expected.end
+            );
+            check_that_more_bytes_are_an_error(bytes);
         }
-        let (one, other) = (&found.text, &expected.text);
-        if matches!(found.end, Ok(Some(_))) {
-            assert!(one == other, "another text in {} pieces", pieces.len());
+        if is_complete(&found) {
+            assert!(found.text == expected.text, "another text in {} pieces", pieces.len());
         } else {
-            // How much was handed on before the bytes ended, or were seen to be damaged, is not promised.
-            assert!(one.starts_with(other) || other.starts_with(one), "another text in {} pieces", pieces.len());
+            // It is not specified how much text is produced before an error, or before the input ends.
+            let is_prefix = found.text.starts_with(&expected.text) || expected.text.starts_with(&found.text);
+            assert!(is_prefix, "another text in {} pieces", pieces.len());
         }
     }
 }
 
-/// Whether more bytes could be asked for.
-fn is_undecided(output: &Output<Option<usize>>) -> bool {
-    !matches!(output.end, Ok(Some(_)))
+fn is_complete(output: &Output<Option<usize>, Error>) -> bool {
+    matches!(output.end, Ok(Some(_)))
 }
 
-/// Codes that are damaged may be seen to be before all of them are there, or only then.
-fn is_damaged_whatever_follows(bytes: &[u8]) {
+/// Checks that data which only one of the two decoders rejects is rejected by both if more bytes follow. One of them may see
+/// sooner than the other that the codes in a truncated header are invalid.
+fn check_that_more_bytes_are_an_error(bytes: &[u8]) {
     for byte in [0x00, 0x55, 0xFF] {
         let longer = [bytes, &[byte; 1000]].concat();
-        assert_eq!(expected(&longer).end, Err(Damage::Deflate), "before {byte:#x}");
-        assert_eq!(stages::inflate(&[&longer]).end, Err(Damage::Deflate), "before {byte:#x}");
+        assert_eq!(with_flate2(&longer).end, Err(Error::Deflate), "followed by {byte:#x}");
+        assert_eq!(stages::inflate(&[&longer]).end, Err(Error::Deflate), "followed by {byte:#x}");
     }
 }
 
-/// What flate2 makes of the same bytes.
-pub fn expected(bytes: &[u8]) -> Output<Option<usize>> {
+/// Decompresses the bytes with flate2. The end is the length of the data, or `None` if the data is not complete.
+pub fn with_flate2(bytes: &[u8]) -> Output<Option<usize>, Error> {
     let mut inflate = Decompress::new(false);
-    let (mut text, mut room) = (Vec::new(), vec![0; 1 << 16]);
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     let end = loop {
-        let (taken, given) = (inflate.total_in() as usize, inflate.total_out());
-        let Ok(status) = inflate.decompress(&bytes[taken..], &mut room, FlushDecompress::None) else {
-            break Err(Damage::Deflate);
+        let (used, written) = (inflate.total_in() as usize, inflate.total_out());
+        let Ok(status) = inflate.decompress(&bytes[used..], &mut buffer, FlushDecompress::None) else {
+            break Err(Error::Deflate);
         };
-        let given = (inflate.total_out() - given) as usize;
-        text.extend_from_slice(&room[..given]);
+        let written = (inflate.total_out() - written) as usize;
+        text.extend_from_slice(&buffer[..written]);
         if status == Status::StreamEnd {
             break Ok(Some(inflate.total_in() as usize));
         }
-        if given == 0 && inflate.total_in() as usize == taken {
+        if written == 0 && inflate.total_in() as usize == used {
             break Ok(None);
         }
     };

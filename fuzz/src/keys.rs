@@ -1,5 +1,5 @@
-//! Wrapped keys: an answer of `egressDecryptionKey`, or key details. What was read and is written as the API writes it is
-//! read again, and what unwraps is a key or said to be none, without its bytes.
+//! Wrapped keys, in a response of `egressDecryptionKey` or in key details. Parsed keys that are serialized as the API
+//! does are parsed to the same keys again. An unwrapped value is a key or an error, and errors do not quote bytes.
 
 use std::sync::LazyLock;
 
@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use vivadrop::{
     drop::TenantId,
+    json::first_object,
     keys::{
         KeyError, SecretBytes, WrappedKey, WrappedKeys,
-        details::{first_object, wrapped_keys},
+        details::wrapped_keys,
         unwrap::{KeyWrap, Padding, PrivateKeys, unwrap_keys},
     },
 };
@@ -18,40 +19,41 @@ use vivadrop::{
 const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 
 static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime without anything starts"));
+    LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime without drivers can always be built"));
 
-/// Reads the bytes as a document with wrapped keys.
+/// Checks the properties for the bytes of a document with wrapped keys.
 pub fn check(bytes: &[u8]) {
     let object = match first_object(bytes) {
         Ok(object) => object,
-        Err(error) => return says_little(&error),
+        Err(error) => return assert_quotes_nothing(&error),
     };
     let wrapped = match wrapped_keys(&object.into()) {
         Ok(wrapped) => wrapped,
-        Err(error) => return says_little(&error),
+        Err(error) => return assert_quotes_nothing(&error),
     };
-    let again = first_object(written(&wrapped).to_string().as_bytes()).expect("what was written is an object");
-    assert_eq!(wrapped_keys(&again.into()).expect("what was written has keys"), wrapped);
+    let serialized = serialize(&wrapped).to_string();
+    let parsed = first_object(serialized.as_bytes()).expect("the serialized keys are a JSON object");
+    assert_eq!(wrapped_keys(&parsed.into()).expect("the serialized keys are valid"), wrapped);
 
     let tenant: TenantId = TENANT.parse().expect("a tenant id");
-    match RUNTIME.block_on(unwrap_keys(&Unwrapped, tenant, KeyWrap::Auto, &wrapped)) {
+    match RUNTIME.block_on(unwrap_keys(&NoEncryption, tenant, KeyWrap::Auto, &wrapped)) {
         Ok(keys) => {
             assert_eq!(
                 (keys.file.is_some(), keys.column.is_some()),
                 (wrapped.file.is_some(), wrapped.column.is_some())
             );
         }
-        Err(error) => says_little(&error),
+        Err(error) => assert_quotes_nothing(&error),
     }
 }
 
-/// An error has no room for a value.
-fn says_little(error: &impl ToString) {
+/// Asserts that the error is too short to quote a value.
+fn assert_quotes_nothing(error: &impl ToString) {
     let text = error.to_string();
-    assert!(text.len() < 130 && text.is_ascii(), "an error that quotes what it read: {text}");
+    assert!(text.len() < 130 && text.is_ascii(), "the error quotes its input: {text}");
 }
 
-fn written(wrapped: &WrappedKeys) -> Value {
+fn serialize(wrapped: &WrappedKeys) -> Value {
     let key = |kind, key: &Option<WrappedKey>| {
         let WrappedKey { value, iv } = key.as_ref()?;
         Some(
@@ -62,12 +64,12 @@ fn written(wrapped: &WrappedKeys) -> Value {
     json!({"PublicKeyVersion": wrapped.public_key_version, "DecryptionKeys": keys})
 }
 
-/// Keys that were never wrapped: so any bytes come out of RSA.
+/// Returns the wrapped bytes as the decrypted value, so that any bytes are unwrapped.
 #[derive(Debug)]
-struct Unwrapped;
+struct NoEncryption;
 
 #[async_trait::async_trait]
-impl PrivateKeys for Unwrapped {
+impl PrivateKeys for NoEncryption {
     async fn decrypt(
         &self,
         _tenant: TenantId,

@@ -1,5 +1,5 @@
-//! Layouts: whatever a file begins with, one is found that the rules allow, or none; and a file of rows is found to be what
-//! it is made of, and read back.
+//! Layouts: detection finds a layout that the rules allow, or an error that explains why; a file of rows is detected as the
+//! layout that it was encoded with, and is read back.
 
 use std::io::Write;
 
@@ -12,7 +12,8 @@ use vivadrop::{
     keys::AesKey,
     stage::{
         decrypt::Cipher,
-        layout::{Layout, LayoutError, LayoutName, LayoutRules, detect},
+        detect::{LayoutError, detect_layout},
+        layout::{Layout, LayoutName, LayoutRules},
     },
 };
 
@@ -21,30 +22,19 @@ use super::{
     stages,
 };
 
-const LAYOUTS: [Layout; 8] = [
-    Layout::EncryptedGzip(Cipher::Ctr),
-    Layout::EncryptedGzip(Cipher::Cbc),
-    Layout::Encrypted(Cipher::Ctr),
-    Layout::Encrypted(Cipher::Cbc),
-    Layout::GzipEncrypted(Cipher::Ctr),
-    Layout::GzipEncrypted(Cipher::Cbc),
-    Layout::Plain,
-    Layout::PlainGzip,
-];
-
-/// From how many bytes of text on no other layout makes sense of a file by chance.
-const NO_CHANCE: usize = 64;
+/// A text of so many bytes does not fit a wrong layout by chance.
+const TOO_LONG_FOR_CHANCE: usize = 64;
 
 fn key() -> AesKey {
     AesKey { key: [1; 32], iv: [1; 16] }
 }
 
-/// Takes the bytes for the head of a file, and for the text of one.
+/// Uses the bytes as the head of a file, as a file, and as the text of a file.
 pub fn check(bytes: &[u8]) {
     let mut chance = chance(bytes);
-    is_allowed(bytes, chance.bool(), chance.bool(), &rules(&mut chance));
-    is_the_same_in_pieces(bytes, LAYOUTS[chance.usize(..LAYOUTS.len())]);
-    is_found_and_read_back(bytes, LAYOUTS[chance.usize(..LAYOUTS.len())]);
+    check_detected_layout(bytes, chance.bool(), chance.bool(), &rules(&mut chance));
+    check_pieces(bytes, Layout::ALL[chance.usize(..Layout::ALL.len())]);
+    check_round_trip(bytes, Layout::ALL[chance.usize(..Layout::ALL.len())]);
 }
 
 fn rules(chance: &mut fastrand::Rng) -> LayoutRules {
@@ -52,20 +42,22 @@ fn rules(chance: &mut fastrand::Rng) -> LayoutRules {
         [LayoutName::EncryptedGzip, LayoutName::GzipEncrypted, LayoutName::Encrypted, LayoutName::Plain].map(Some);
     let ciphers = Cipher::ALL.map(Some);
     LayoutRules {
-        // Mostly all of them.
+        // Two thirds of the rules allow all layouts, and two thirds both ciphers.
         layout: names.get(chance.usize(..12)).copied().flatten(),
         cipher: ciphers.get(chance.usize(..6)).copied().flatten(),
         allow_plaintext: chance.bool(),
     }
 }
 
-fn is_allowed(head: &[u8], is_whole: bool, has_key: bool, rules: &LayoutRules) {
+fn check_detected_layout(head: &[u8], is_whole_file: bool, has_key: bool, rules: &LayoutRules) {
     let key = has_key.then(key);
-    match detect(head, is_whole, key.as_ref(), rules) {
+    match detect_layout(head, is_whole_file, key.as_ref(), rules) {
         Ok(layout) => {
-            assert!(rules.layout.is_none_or(|name| name == name_of(layout)), "{layout} is not {rules:?}");
-            let is_tried = |cipher| rules.cipher.is_none_or(|only| only == cipher);
-            assert!(layout.cipher().map_or(rules.allow_plaintext, |cipher| has_key && is_tried(cipher)));
+            assert!(rules.layout.is_none_or(|name| name == name_of(layout)), "{layout} does not follow {rules:?}");
+            match layout.cipher() {
+                Some(cipher) => assert!(has_key && rules.cipher.is_none_or(|only| only == cipher)),
+                None => assert!(rules.allow_plaintext),
+            }
         }
         Err(LayoutError::Plaintext) => assert!(!rules.allow_plaintext),
         Err(LayoutError::NoKey) => assert!(!has_key),
@@ -83,36 +75,38 @@ fn name_of(layout: Layout) -> LayoutName {
     }
 }
 
-fn is_the_same_in_pieces(file: &[u8], layout: Layout) {
+/// Checks that the text of a file does not depend on the pieces in which it arrives.
+fn check_pieces(file: &[u8], layout: Layout) {
     let [whole, others @ ..] =
-        in_pieces(file).map(|pieces| stages::unlayer(layout, Some(&key()), &pieces).expect("there is a key"));
+        in_pieces(file).map(|pieces| stages::remove_layers(layout, Some(&key()), &pieces).expect("there is a key"));
     for other in others {
         assert_eq!(other.end, whole.end, "{layout}");
         assert!(whole.end.is_err() || other.text == whole.text, "another text of {layout}");
     }
 }
 
-fn is_found_and_read_back(text: &[u8], layout: Layout) {
-    let file = lay(layout, text);
+/// Checks that a file with this text is read back, and detected if its text is clearly that of rows.
+fn check_round_trip(text: &[u8], layout: Layout) {
+    let file = encode(layout, text);
     for pieces in in_pieces(&file) {
-        let read = stages::unlayer(layout, Some(&key()), &pieces).expect("there is a key");
+        let read = stages::remove_layers(layout, Some(&key()), &pieces).expect("there is a key");
         assert_eq!(read.end, Ok(()), "{layout}");
         assert!(read.text == text, "another text of {layout}");
     }
-    if is_surely_rows(text) {
+    if is_clearly_rows(text) {
         let anything = LayoutRules { allow_plaintext: true, ..LayoutRules::default() };
-        assert_eq!(detect(&file, true, Some(&key()), &anything), Ok(layout));
+        assert_eq!(detect_layout(&file, true, Some(&key()), &anything), Ok(layout));
     }
 }
 
-/// Whether nobody would doubt that this is the text of rows.
-fn is_surely_rows(text: &[u8]) -> bool {
+/// Whether no other layout can make more sense of a file with this text.
+fn is_clearly_rows(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
-    text.len() >= NO_CHANCE && text.starts_with(b"{\"") && text.iter().all(is_plain)
+    text.len() >= TOO_LONG_FOR_CHANCE && text.starts_with(b"{\"") && text.iter().all(is_plain)
 }
 
-/// The file of a layout with this text.
-fn lay(layout: Layout, text: &[u8]) -> Vec<u8> {
+/// A file of this layout with this text.
+fn encode(layout: Layout, text: &[u8]) -> Vec<u8> {
     match layout {
         Layout::EncryptedGzip(cipher) => encrypt(cipher, &gzip(text)),
         Layout::Encrypted(cipher) => encrypt(cipher, text),
@@ -136,6 +130,6 @@ fn encrypt(cipher: Cipher, text: &[u8]) -> Vec<u8> {
 
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text).expect("memory takes all");
-    encoder.finish().expect("memory takes all")
+    encoder.write_all(text).expect("a vector accepts all bytes");
+    encoder.finish().expect("a vector accepts all bytes")
 }

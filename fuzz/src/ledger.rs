@@ -1,37 +1,43 @@
-//! Records of the ledger: what one says, written again, is the same; what cannot be read is named, and may be begun afresh.
+//! Records of the ledger: a parsed record that is written again is the same; an error names the invalid record; a reset
+//! replaces it.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use vivadrop::{
+    batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    ledger::{Claim, Known, Ledger, LedgerError, Status, blobs::Blobs},
-    stage::batch::BatchLimits,
-    store::{BlobPath, ETag, Store, WriteIf, memory::MemoryStore},
+    ledger::{Claim, DropRecord, Ledger, LedgerError, Status},
+    store::{BlobPath, ETag, Store, WriteIf},
 };
+
+use super::memory_store::MemoryStore;
 
 /// The version of the file in the seeds.
 const ETAG: &str = "0x8DE2";
 
-/// Takes the bytes for the record of a drop, and for that of a file.
+/// Parses the bytes as the record of a drop, and as the record of a file.
 pub fn check(bytes: &[u8]) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime with a clock starts");
     runtime.block_on(async {
         let store = MemoryStore::default();
-        let ledger = Blobs::new(Arc::new(store.clone()), "vivadrop-state");
+        let ledger = Ledger::new(Arc::new(store.clone()), "vivadrop-state");
         for name in ["drop.json", "files/part-0.json.gz.json"] {
-            let path = BlobPath::new("vivadrop-state", format!("drops/{}/{name}", there()));
-            store.write(&path, Bytes::copy_from_slice(bytes), WriteIf::Always).await.expect("memory takes all");
+            let path = BlobPath::new("vivadrop-state", format!("drops/{}/{name}", drop_path()));
+            store
+                .write(&path, Bytes::copy_from_slice(bytes), WriteIf::Always)
+                .await
+                .expect("memory accepts all writes");
         }
-        of_a_drop(&ledger).await;
-        of_a_file(&ledger).await;
-        is_begun_afresh(&ledger).await;
-        ledger.settle().await;
+        check_drop_record(&ledger).await;
+        check_file_record(&ledger).await;
+        check_reset(&ledger).await;
+        ledger.flush().await;
     });
 }
 
-fn there() -> DropPath {
+fn drop_path() -> DropPath {
     DropPath::new("datasets", "run")
 }
 
@@ -43,66 +49,68 @@ fn batch() -> BatchLimits {
     BatchLimits { rows: NonZeroUsize::MIN, bytes: NonZeroUsize::MIN, message: None }
 }
 
-async fn of_a_drop(ledger: &Blobs) {
-    match ledger.known(&there()).await {
-        Ok(Known { ending: Some(ending), .. }) => {
-            let elsewhere = DropPath::new("datasets", "elsewhere");
-            ledger.end(&elsewhere, &ending, &Known::default()).await.expect("an ending can be written");
-            let again = ledger.known(&elsewhere).await.expect("what was written can be read");
-            assert_eq!(again.ending.as_ref(), Some(&ending));
-            assert!(again.ending.is_some_and(|again| again.agrees_with(&ending)), "does not agree with itself");
+async fn check_drop_record(ledger: &Ledger) {
+    match ledger.drop_record(&drop_path()).await {
+        Ok(DropRecord { ending: Some(ending), .. }) => {
+            let copy = DropPath::new("datasets", "copy");
+            ledger.record_ending(&copy, &ending, &DropRecord::default()).await.expect("a parsed ending can be written");
+            let copied = ledger.drop_record(&copy).await.expect("a written record can be read").ending;
+            assert_eq!(copied.as_ref(), Some(&ending));
+            assert!(
+                copied.is_some_and(|copied| copied.agrees_with(&ending)),
+                "the copy does not agree with the original"
+            );
         }
-        Ok(Known { ending: None, .. }) => {}
-        Err(error) => is_named(&error),
+        Ok(DropRecord { ending: None, .. }) => {}
+        Err(error) => assert_names_record(&error),
     }
 }
 
-async fn of_a_file(ledger: &Blobs) {
-    let record = match ledger.files(&there(), &[file()]).await {
+async fn check_file_record(ledger: &Ledger) {
+    let record = match ledger.file_records(&drop_path(), &[file()]).await {
         Ok(mut records) => records.remove(&file().name),
         Err(error) => {
-            is_named(&error);
-            let claim = ledger.try_claim(&there(), &file(), batch()).await;
-            return is_named(&claim.err().expect("what cannot be read cannot be claimed"));
+            assert_names_record(&error);
+            let claim = ledger.try_claim(&drop_path(), &file(), batch()).await;
+            return assert_names_record(&claim.err().expect("a file with an invalid record cannot be claimed"));
         }
     };
     if let Some(record) = &record {
         assert!(record.bad_rows <= record.next_row, "more bad rows than rows");
     }
-    match ledger.try_claim(&there(), &file(), batch()).await {
-        Ok(Some(Claim::Held(mut work))) => {
-            let mut found = work.record().clone();
+    match ledger.try_claim(&drop_path(), &file(), batch()).await {
+        Ok(Some(Claim::Acquired(mut claimed))) => {
+            let mut found = claimed.record().clone();
             if let Some(before) = record {
-                assert_eq!(before.status, Status::Running, "what has ended is not worked on");
+                assert_eq!(before.status, Status::Running, "a file that has ended cannot be claimed");
                 assert_eq!(found.attempts, before.attempts.saturating_add(1));
                 (found.attempts, found.updated) = (before.attempts, before.updated);
                 assert_eq!(found, before);
             } else {
-                assert_eq!((found.next_row, found.bad_rows), (0, 0), "another version does not go on");
+                assert_eq!((found.next_row, found.bad_rows), (0, 0), "another version starts at its first row");
             }
-            work.release().await.expect("memory takes all");
+            claimed.release().await.expect("memory accepts all writes");
         }
         Ok(Some(Claim::Ended(found))) => assert_eq!(Some(found), record),
-        Ok(Some(Claim::AnsweredByAnother) | None) => panic!("nobody else works on it"),
-        Err(error) => panic!("what can be read can be claimed: {error}"),
+        Ok(Some(Claim::HeldByLiveRun) | None) => panic!("no other run works on the file"),
+        Err(error) => panic!("a file with a valid record can be claimed: {error}"),
     }
-    let again = ledger.files(&there(), &[file()]).await.expect("what was written can be read");
-    assert!(again.contains_key(&file().name), "the record is gone");
+    let records = ledger.file_records(&drop_path(), &[file()]).await.expect("a written record can be read");
+    assert!(records.contains_key(&file().name), "the record is missing");
 }
 
-async fn is_begun_afresh(ledger: &Blobs) {
+async fn check_reset(ledger: &Ledger) {
     for new_ids in [false, true] {
-        ledger.reopen(&there(), &[file()], batch(), new_ids).await.expect("anything can be begun afresh");
+        ledger.reset(&drop_path(), &[file()], batch(), new_ids).await.expect("any record can be reset");
     }
-    let known = ledger.known(&there()).await.expect("what was written can be read");
-    assert!(known.ending.is_none(), "begun afresh, and has ended");
-    let records = ledger.files(&there(), &[file()]).await.expect("what was written can be read");
+    let record = ledger.drop_record(&drop_path()).await.expect("a written record can be read");
+    assert!(record.ending.is_none(), "a reset drop has an ending");
+    let records = ledger.file_records(&drop_path(), &[file()]).await.expect("a written record can be read");
     assert_eq!(records[&file().name].next_row, 0);
 }
 
-/// Whether an error says which record is meant.
-fn is_named(error: &LedgerError) {
+fn assert_names_record(error: &LedgerError) {
     let _verdict = error.verdict();
-    assert!(matches!(error, LedgerError::Unreadable { .. } | LedgerError::Later { .. }), "{error:?}");
+    assert!(matches!(error, LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. }), "{error:?}");
     assert!(error.to_string().contains("`vivadrop-state/drops/datasets/run/"), "{error}");
 }

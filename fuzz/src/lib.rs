@@ -1,11 +1,11 @@
-//! What every parser promises of any bytes at all, as functions that panic where a promise is broken.
+//! Properties that every parser has for arbitrary bytes, as functions that panic if the property is violated.
 //!
-//! The fuzzers in `targets/` call them with bytes made up by libFuzzer, which takes `make fuzz`; `tests/fuzz.rs` of the
-//! project calls them with the seeds in `corpus/` and changed forms of these, in every run of the tests. Bytes that break a
-//! promise become a seed once the parser is mended.
+//! `make fuzz` calls them from the fuzzers in `targets/`, with bytes from libFuzzer. `tests/fuzz.rs` calls them in
+//! every test run, with the seeds in `corpus/` and mutations of these. After a fix, the bytes that violated a property
+//! become a seed.
 //!
-//! A seed is a file as it would arrive. Whatever else a check needs to choose, such as where the bytes are cut into
-//! pieces, is drawn from the bytes themselves: see [`bytes`].
+//! A seed is a file as it would arrive. A check derives everything else that it needs, such as where to cut the bytes
+//! into pieces, from the bytes themselves: see [`bytes`].
 
 pub mod bytes;
 pub mod event;
@@ -15,16 +15,18 @@ pub mod keys;
 pub mod layout;
 pub mod ledger;
 pub mod lines;
+#[path = "../../tests/support/memory_store.rs"]
+mod memory_store;
 pub mod metadata;
 pub mod retry;
 pub mod rows;
 pub mod settings;
 pub mod stages;
 
-/// Checks what is promised of some bytes; panics where a promise is broken.
+/// Checks the properties of a parser for some bytes; panics if one is violated.
 pub type Check = fn(&[u8]);
 
-/// All checks, by the names of their targets and of the folders with their seeds.
+/// All checks, by the names of their fuzz targets and seed folders.
 pub const CHECKS: [(&str, Check); 11] = [
     ("event", event::check),
     ("gunzip", gunzip::check),

@@ -1,15 +1,15 @@
-//! Job metadata: what was read, written out and read again is the same, and what is not the first object does not count.
+//! Fuzzes job metadata. Parsing what was serialized must give the same values, and only the first object may count.
 
 use serde_json::{Map, Value};
 use vivadrop::drop::metadata::JobMetadata;
 
-/// Reads the bytes as job metadata.
+/// Parses the bytes as job metadata.
 pub fn check(bytes: &[u8]) {
     let parsed = match JobMetadata::parse(bytes) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _verdict = error.verdict();
-            assert!(error.to_string().len() < 200, "an error that quotes what it read: {error}");
+            assert!(error.to_string().len() < 200, "the error quotes its input: {error}");
             return;
         }
     };
@@ -19,18 +19,19 @@ pub fn check(bytes: &[u8]) {
     let errors = parsed.errors.as_deref().unwrap_or_default();
     assert!(!errors.contains(char::is_control), "more than one line: {errors:?}");
 
-    let behind = [bytes, b"\n{\"TenantId\":7}\xFF"].concat();
-    assert!(JobMetadata::parse(&behind).as_ref() == Ok(&parsed), "what is behind the first object counts");
+    let with_tail = [bytes, b"\n{\"TenantId\":7}\xFF"].concat();
+    assert!(JobMetadata::parse(&with_tail).as_ref() == Ok(&parsed), "data after the first object was not ignored");
     if !bytes.starts_with(b"\xEF\xBB\xBF") {
-        let marked = [b"\xEF\xBB\xBF", bytes].concat();
-        assert!(JobMetadata::parse(&marked).as_ref() == Ok(&parsed), "a byte-order mark counts");
+        let with_bom = [b"\xEF\xBB\xBF", bytes].concat();
+        assert!(JobMetadata::parse(&with_bom).as_ref() == Ok(&parsed), "the byte-order mark was not ignored");
     }
-    let again = JobMetadata::parse(written(&parsed).to_string().as_bytes());
-    assert_eq!(again.as_ref().map(facts), Ok(facts(&parsed)));
+    let again = JobMetadata::parse(serialize(&parsed).to_string().as_bytes());
+    assert_eq!(again.as_ref().map(summarize), Ok(summarize(&parsed)));
 }
 
-/// What is known of a drop. A figure of something else may lose its last digit when it is read, so that has names alone.
-fn facts(metadata: &JobMetadata) -> impl PartialEq + std::fmt::Debug {
+/// The values to compare. Of unknown members only the names are compared, because a number may lose its last digit when
+/// it is parsed.
+fn summarize(metadata: &JobMetadata) -> impl PartialEq + std::fmt::Debug {
     let texts = texts(metadata).map(|(_, text)| text.cloned());
     let rest: Vec<_> = metadata.rest.keys().cloned().collect();
     (texts, metadata.tenant_id, metadata.rows_extracted, metadata.decryption_key_details.is_some(), rest)
@@ -51,7 +52,7 @@ fn texts(metadata: &JobMetadata) -> [(&'static str, Option<&String>); 10] {
     ]
 }
 
-fn written(metadata: &JobMetadata) -> Value {
+fn serialize(metadata: &JobMetadata) -> Value {
     let mut members: Map<_, _> = metadata.rest.clone();
     let texts = texts(metadata).into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.clone().into())));
     members.extend(texts);

@@ -1,5 +1,5 @@
-//! Rows: a line is one exactly when serde_json takes it for an object, and what is decoded is what the reference says, with
-//! and without a key, typed or not, with all columns or some.
+//! Rows: a line is a row exactly if serde_json parses an object, and it is decoded as by the reference decoder: with
+//! and without a key, typed or verbatim, with all columns or some.
 
 mod reference;
 
@@ -17,14 +17,14 @@ use vivadrop::{
 use super::{bytes::in_pieces, lines::lines, stages};
 use reference::{Member, Row};
 
-/// How rows are decoded, and the decoder that does it.
-struct Way {
+/// A decoder and its rules.
+struct Case {
     rules: RowRules,
     key: Option<AesKey>,
     decoder: Decoder,
 }
 
-static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let all = RowRules::default;
     let verbatim = RowRules {
@@ -38,27 +38,27 @@ static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
         column_cipher: Some(Cipher::Cbc),
         ..all()
     };
-    let way = |rules: RowRules, key: Option<AesKey>| Way { decoder: Decoder::new(&rules, key.as_ref()), rules, key };
-    vec![way(all(), Some(key())), way(all(), None), way(verbatim, Some(key())), way(some, Some(key()))]
+    let case = |rules: RowRules, key: Option<AesKey>| Case { decoder: Decoder::new(&rules, key.as_ref()), rules, key };
+    vec![case(all(), Some(key())), case(all(), None), case(verbatim, Some(key())), case(some, Some(key()))]
 });
 
-/// The Column key of the seeds.
+/// The Column key that the seeds are encrypted with.
 fn key() -> AesKey {
     AesKey { key: [3; 32], iv: [9; 16] }
 }
 
-/// Decodes a text of rows in every way.
+/// Decodes the lines of a text with every decoder.
 pub fn check(text: &[u8]) {
     let lines: Vec<_> = lines(text).into_iter().filter(|line| !is_blank(line)).collect();
-    for way in &*WAYS {
-        let expected: Vec<_> = lines.iter().map(|line| reference::row(&way.rules, way.key.as_ref(), line)).collect();
+    for case in &*CASES {
+        let expected: Vec<_> = lines.iter().map(|line| reference::row(&case.rules, case.key.as_ref(), line)).collect();
         for pieces in in_pieces(text) {
-            let blocks = stages::blocks(way.rules.longest_row, &pieces);
+            let blocks = stages::blocks(case.rules.max_row_bytes, &pieces);
             let mut expected = expected.iter();
             for block in &blocks {
-                let rows = stages::rows(&way.decoder, block).expect("no line is too long");
+                let rows = stages::rows(&case.decoder, block).expect("lines must not be too long");
                 let count = rows.count() as usize;
-                same_rows(way, &rows, expected.by_ref().take(count));
+                assert_same_rows(case, &rows, expected.by_ref().take(count));
             }
             assert!(expected.next().is_none(), "rows are missing");
         }
@@ -67,7 +67,7 @@ pub fn check(text: &[u8]) {
 
 type Expected<'a> = Result<Row<'a>, vivadrop::stage::decode::BadRowReason>;
 
-fn same_rows<'a, 'b: 'a>(way: &Way, rows: &Rows, expected: impl Iterator<Item = &'a Expected<'b>>) {
+fn assert_same_rows<'a, 'b: 'a>(case: &Case, rows: &Rows, expected: impl Iterator<Item = &'a Expected<'b>>) {
     let (mut bad, mut start) = (rows.bad.iter(), 0);
     let mut ends = rows.ends.iter();
     for (number, expected) in expected.enumerate() {
@@ -75,24 +75,24 @@ fn same_rows<'a, 'b: 'a>(way: &Way, rows: &Rows, expected: impl Iterator<Item = 
             Err(reason) => assert_eq!(bad.next(), Some(&(number as u64, reason.clone()))),
             Ok(expected) => {
                 let &end = ends.next().expect("a row is missing");
-                same_row(way, &rows.text[start..end], expected);
+                assert_same_row(case, &rows.text[start..end], expected);
                 start = end;
             }
         }
     }
-    assert_eq!((bad.next(), ends.next(), start), (None, None, rows.text.len()), "more than there should be");
+    assert_eq!((bad.next(), ends.next(), start), (None, None, rows.text.len()), "there are more rows than expected");
 }
 
-fn same_row(way: &Way, found: &[u8], expected: &Row<'_>) {
-    let found = std::str::from_utf8(found).expect("a row is text");
-    match &way.rules.columns {
+fn assert_same_row(case: &Case, found: &[u8], expected: &Row<'_>) {
+    let found = std::str::from_utf8(found).expect("a row must be UTF-8");
+    match &case.rules.columns {
         None => assert_eq!(found, format!("{}\n", expected.text())),
         Some(columns) => {
-            let members = reference::members(found).expect("a row is an object");
-            let kept = |member: &&Member<'_>| member.spelled().is_some_and(|name| columns.contains(&name));
+            let members = reference::members(found).expect("a row must be an object");
+            let kept = |member: &&Member<'_>| member.unescaped_name().is_some_and(|name| columns.contains(&name));
             let expected = expected.members.iter().filter(kept);
-            let expected: Vec<_> = expected.map(|member| (member.name, member.now.as_ref())).collect();
-            let found: Vec<_> = members.iter().map(|member| (member.name, member.now.as_ref())).collect();
+            let expected: Vec<_> = expected.map(|member| (member.name, member.decoded.as_ref())).collect();
+            let found: Vec<_> = members.iter().map(|member| (member.name, member.decoded.as_ref())).collect();
             assert_eq!(found, expected);
         }
     }

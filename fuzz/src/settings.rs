@@ -1,13 +1,13 @@
-//! Settings: lines of `NAME=value`, `TENANTS` and its JSON among them. They are usable or said not to be, and no secret that
-//! was in its place is shown either way.
+//! Settings: lines of `NAME=value`, including `TENANTS` and its JSON form. Either they are valid or the problems are
+//! reported, and the output never contains a secret that is in its own setting.
 
 use vivadrop::{
     config::{Config, DecodeConfig, Settings},
     error_chain::error_chain,
 };
 
-/// What is set where the lines say nothing else.
-const SET: [(&str, &str); 8] = [
+/// The settings that the lines do not set.
+const DEFAULTS: [(&str, &str); 8] = [
     ("DropStorage", "file:///drops"),
     ("TENANTS", "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10"),
     ("PRIVATE_KEYS", "file:///keys"),
@@ -18,16 +18,16 @@ const SET: [(&str, &str); 8] = [
     ("PARTNER_APP_SECRET", APP_SECRET),
 ];
 
-/// The Standard Webhooks specification's own example.
+/// The example of the Standard Webhooks specification.
 const WEBHOOK_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const APP_SECRET: &str = "neither-shown-nor-said";
 
 /// Reads the bytes as settings.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut settings: Settings = SET.into_iter().collect();
+    let mut settings: Settings = DEFAULTS.into_iter().collect();
     for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
-        // That names a file of this machine.
+        // This value names a file on this machine.
         if name == "TENANTS" && value.trim().starts_with('@') {
             return;
         }
@@ -35,15 +35,15 @@ pub fn check(bytes: &[u8]) {
     }
     let config = Config::read(&settings).map(|config| format!("{config:?}"));
     let decode = DecodeConfig::read(&settings).map(|config| format!("{config:?}"));
-    for said in [config, decode] {
-        let said = said.unwrap_or_else(|not_usable| {
-            assert!(!not_usable.0.is_empty(), "not usable, and not why");
-            error_chain(&not_usable)
+    for result in [config, decode] {
+        let output = result.unwrap_or_else(|error| {
+            assert!(!error.0.is_empty(), "the settings are invalid, but no problem is reported");
+            error_chain(&error)
         });
         for secret in [WEBHOOK_SECRET, APP_SECRET] {
-            assert!(text.contains(secret) || !said.contains(secret), "a secret is shown: {said}");
+            assert!(text.contains(secret) || !output.contains(secret), "the output contains a secret: {output}");
         }
     }
-    // Settings have names to be shown by.
-    assert!(!format!("{settings:?}").contains(APP_SECRET) || text.contains(APP_SECRET), "a secret is shown");
+    // The debug output of settings has only their names.
+    assert!(!format!("{settings:?}").contains(APP_SECRET) || text.contains(APP_SECRET), "the output contains a secret");
 }

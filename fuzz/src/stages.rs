@@ -1,91 +1,133 @@
-//! The stages as the checks see them: pieces in, all that comes of them out. The one place that knows how they are called.
+//! Runs a stage on input that arrives in pieces, and collects its output. Only this module knows how stages are called.
 
+use inflate::{Error, Gunzip, Inflate, PIECE_BYTES, Window};
 use vivadrop::{
     keys::AesKey,
     stage::{
-        Damage, PIECE_BYTES,
+        Damage,
         decode::{Decoder, RowTooLong, Rows},
-        gunzip::Gunzip,
-        inflate::Inflate,
+        layers::RemoveLayers,
         layout::Layout,
         lines::{Block, LineBlocks},
-        text::Text,
-        window::Window,
     },
 };
 
-/// The text that a stage handed on, and how that ended.
+/// The text that a stage produced, and how it ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Output<T = ()> {
+pub struct Output<T, E> {
     pub text: Vec<u8>,
-    pub end: Result<T, Damage>,
+    pub end: Result<T, E>,
 }
 
-/// Keeps what a stage hands on, in pieces of a bounded size. Of what is in the window some is taken, some is left out.
-fn keep(text: &mut Vec<u8>) -> impl FnMut(&mut Window) -> Result<(), Damage> {
-    |window| {
-        let piece = window.piece();
-        assert!((1..=PIECE_BYTES).contains(&piece.len()), "a piece of {} bytes", piece.len());
-        text.extend_from_slice(piece);
+/// Collects text from a window, and checks what the window promises.
+#[derive(Default)]
+struct Collector {
+    text: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl Collector {
+    /// Collects a piece. Takes half of the window's text, and consumes the rest or leaves it there.
+    fn collect(&mut self, written: usize, window: &mut Window) {
+        assert!((1..=PIECE_BYTES).contains(&written), "a piece of {written} bytes");
         let waiting = window.text().len();
-        let block = window.take(waiting / 2);
-        assert!(text.ends_with(&[block.text(), window.text()].concat()), "what is taken is not what was written");
+        self.text.extend_from_slice(&window.text()[waiting - written..]);
+        let taken = window.take(waiting / 2, &mut self.spare);
+        let all = [&self.spare[taken], window.text()].concat();
+        assert!(self.text.ends_with(&all), "the window has other text than was appended");
         if waiting.is_multiple_of(3) {
-            window.skip(window.text().len());
+            window.consume(window.text().len());
         }
-        Ok(())
     }
 }
 
-/// Inflates; the end is how many bytes the data has, or `None` where it goes on.
-pub fn inflate(pieces: &[&[u8]]) -> Output<Option<usize>> {
-    let (mut text, mut taken) = (Vec::new(), 0);
+/// Decompresses deflate data. The end is the length of the data, or `None` if the data is not complete.
+pub fn inflate(pieces: &[&[u8]]) -> Output<Option<usize>, Error> {
+    let mut collector = Collector::default();
+    let end = inflate_to(&mut collector, pieces);
+    Output { text: collector.text, end }
+}
+
+fn inflate_to(collector: &mut Collector, pieces: &[&[u8]]) -> Result<Option<usize>, Error> {
     let (mut inflate, mut window) = (Inflate::new(), Window::new());
-    let mut push = |mut piece: &[u8]| {
-        let length = piece.len();
-        let is_end = inflate.push(&mut piece, &mut window, &mut keep(&mut text))?;
-        taken += length - piece.len();
-        if !is_end {
-            assert!(piece.is_empty(), "stopped before the bytes ended, and the data had not");
-            return Ok(None);
-        }
-        let ahead = std::iter::from_fn(|| inflate.byte_behind(&mut &[][..])).count();
-        Ok(Some(taken - ahead))
-    };
-    let end = pieces.iter().map(|piece| push(piece)).find(|end| !matches!(end, Ok(None)));
-    Output { end: end.unwrap_or(Ok(None)), text }
-}
-
-/// Undoes gzip.
-pub fn gunzip(pieces: &[&[u8]]) -> Output {
-    let mut text = Vec::new();
-    let (mut gunzip, mut window) = (Gunzip::new(), Window::new());
-    let end = pieces.iter().try_for_each(|piece| gunzip.push(piece, &mut window, &mut keep(&mut text)));
-    Output { end: end.and_then(|()| gunzip.finish()), text }
-}
-
-/// Undoes the layers of a file. `None` where they need a key and there is none.
-pub fn unlayer(layout: Layout, key: Option<&AesKey>, pieces: &[&[u8]]) -> Option<Output> {
-    let (mut text, mut window) = (Vec::new(), Window::new());
-    let mut layers = Text::new(layout, key)?;
-    let end = pieces.iter().try_for_each(|piece| layers.push(piece, &mut window, &mut keep(&mut text)));
-    let end = end.and_then(|()| layers.finish(&mut window, &mut keep(&mut text)));
-    Some(Output { end, text })
-}
-
-/// Cuts text into blocks of lines with at most `longest` bytes.
-pub fn blocks(longest: usize, pieces: &[&[u8]]) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
-    let mut keep = |block| {
-        blocks.push(block);
-        Ok::<_, Damage>(())
-    };
+    let mut used = 0;
     for piece in pieces {
-        let pushed = window.write(piece, &mut |window| lines.push(window, &mut keep));
-        assert_eq!(pushed, Ok(()), "nothing can fail here");
+        let mut input = *piece;
+        loop {
+            match inflate.push(&mut input, &mut window)? {
+                0 => break,
+                written => collector.collect(written, &mut window),
+            }
+        }
+        used += piece.len() - input.len();
+        if inflate.is_complete() {
+            let read_ahead = std::iter::from_fn(|| inflate.byte_after_end(&mut &[][..])).count();
+            return Ok(Some(used - read_ahead));
+        }
+        assert!(input.is_empty(), "stopped before the end of the input, although the data is not complete");
     }
-    blocks.extend(lines.finish(&mut window));
+    Ok(None)
+}
+
+/// Decompresses gzip.
+pub fn gunzip(pieces: &[&[u8]]) -> Output<(), Error> {
+    let mut collector = Collector::default();
+    let end = gunzip_to(&mut collector, pieces);
+    Output { text: collector.text, end }
+}
+
+fn gunzip_to(collector: &mut Collector, pieces: &[&[u8]]) -> Result<(), Error> {
+    let (mut gunzip, mut window) = (Gunzip::new(), Window::new());
+    for mut input in pieces.iter().copied() {
+        loop {
+            match gunzip.push(&mut input, &mut window)? {
+                0 => break,
+                written => collector.collect(written, &mut window),
+            }
+        }
+        assert!(input.is_empty(), "stopped before the end of the input");
+    }
+    gunzip.finish()
+}
+
+/// Removes the layers of a file. Returns `None` if the layout is encrypted and there is no key.
+pub fn remove_layers(layout: Layout, key: Option<&AesKey>, pieces: &[&[u8]]) -> Option<Output<(), Damage>> {
+    let mut collector = Collector::default();
+    let end = remove_layers_to(&mut collector, RemoveLayers::new(layout, key)?, pieces);
+    Some(Output { text: collector.text, end })
+}
+
+fn remove_layers_to(collector: &mut Collector, mut layers: RemoveLayers, pieces: &[&[u8]]) -> Result<(), Damage> {
+    let mut window = Window::new();
+    for mut input in pieces.iter().copied() {
+        loop {
+            match layers.push(&mut input, &mut window)? {
+                0 => break,
+                written => collector.collect(written, &mut window),
+            }
+        }
+        assert!(input.is_empty(), "stopped before the end of the input");
+    }
+    loop {
+        match layers.finish(&mut window)? {
+            0 => return Ok(()),
+            written => collector.collect(written, &mut window),
+        }
+    }
+}
+
+/// Splits text into blocks of lines with at most `max_line_bytes`.
+pub fn blocks(max_line_bytes: usize, pieces: &[&[u8]]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = LineBlocks::new(max_line_bytes);
+    for mut piece in pieces.iter().copied() {
+        while lines.window().write(&mut piece) > 0 {
+            while let Some(block) = lines.next_block() {
+                blocks.push(block);
+            }
+        }
+    }
+    blocks.extend(lines.finish());
     blocks
 }
 

@@ -1,6 +1,5 @@
 //! Weeks, months and the window of a survey cycle.
 
-use serde::{Serialize, Serializer};
 use time::{Date, Duration, Weekday};
 
 use super::decimal::Scale;
@@ -45,8 +44,7 @@ impl Window {
 }
 
 /// What the rows of a drop cover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
     /// All dates are Sundays.
     Week,
@@ -55,6 +53,14 @@ pub enum Period {
 }
 
 impl Period {
+    /// The period as messages spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+
     /// Whether rows of this period may have `date`.
     pub(super) fn may_have(self, date: Date) -> bool {
         match self {
@@ -114,12 +120,6 @@ pub(super) fn iso_date(text: &[u8]) -> Option<Date> {
     }
     let month = u8::try_from(number(&[*m1, *m2])?).ok()?.try_into().ok()?;
     Date::from_calendar_date(number(y)?.into(), month, u8::try_from(number(&[*d1, *d2])?).ok()?).ok()
-}
-
-/// Writes a date as `YYYY-MM-DD`.
-pub(super) fn serialize_date<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error> {
-    // `Date` displays years beyond 9999 with a sign; no cycle is that late.
-    serializer.collect_str(date)
 }
 
 #[cfg(test)]

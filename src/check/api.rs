@@ -1,23 +1,23 @@
-//! The Viva Insights API: a token for it, and whether it is let in.
+//! Tests access to the Viva Insights API: whether there is a token for it, and whether it accepts the token.
 
-use super::{Finding, State};
+use super::{Finding, Severity};
 use crate::keys::viva_api::VivaApi;
 
-/// Asks for a token and knocks.
-pub(super) async fn lets_us_in(api: &VivaApi) -> Vec<Finding> {
+/// Requests a token, and then sends a dummy request with it.
+pub(super) async fn grants_access(api: &VivaApi) -> Vec<Finding> {
     let token = match api.try_token().await {
-        Ok(true) => Finding::well("token", format!("asked for a token for {api}: got one")),
-        Ok(false) => Finding::well("token", format!("none is needed for {api}, which is on loopback")),
+        Ok(true) => Finding::ok("token", format!("requested a token for {api}: received one")),
+        Ok(false) => Finding::ok("token", format!("{api} is on loopback and needs no token")),
         Err(error) => {
-            let refused = Finding::of_key("token", &format!("asked for a token for {api}"), &error);
-            let text = format!("{api} was not asked: there is no token to ask with");
-            return vec![refused, Finding::new(State::Skipped, "api", text)];
+            let no_token = Finding::of_key_error("token", &format!("requested a token for {api}"), &error);
+            let text = format!("{api} was not probed, because there is no token");
+            return vec![no_token, Finding::new(Severity::Skipped, "api", text)];
         }
     };
-    let tried = "asked it for the keys of no drop";
-    let knocked = match api.knock().await {
-        Ok(()) => Finding::well("api", format!("{tried}: {api} refuses that as documented, and lets us in")),
-        Err(error) => Finding::of_key("api", tried, &error),
+    let test = "probed the API with a dummy request";
+    let probe = match api.probe().await {
+        Ok(()) => Finding::ok("api", format!("{test}: {api} grants access, and rejects the request as documented")),
+        Err(error) => Finding::of_key_error("api", test, &error),
     };
-    vec![token, knocked]
+    vec![token, probe]
 }

@@ -1,62 +1,63 @@
-//! What was found, as one line for a person.
+//! The result of one test, printed as one line.
 
 use std::fmt;
 
 use crate::{error_chain::error_chain, keys::KeyError, sink::SinkError, store::StoreError};
 
-/// What one look has found.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it comes to.
-    pub state: State,
-    /// What was looked at, in one word.
-    pub about: &'static str,
-    /// What was tried and what was found.
+    /// How severe it is.
+    pub severity: Severity,
+    /// What was tested, in one word.
+    pub subject: &'static str,
+    /// The test and its result.
     pub text: String,
-    /// What to do about it.
+    /// How to fix it.
     pub todo: Option<String>,
 }
 
-/// What a finding comes to.
+/// How severe a finding is, the least severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// As it should be.
-    Well,
-    /// Nothing is wrong, and there is something to know.
+pub enum Severity {
+    /// Works.
+    Ok,
+    /// Works, and there is something to know.
     Note,
-    /// Not looked at, since something else is wrong.
+    /// Not tested, because something else failed.
     Skipped,
-    /// It did not answer: trying again may help.
-    TryAgain,
-    /// Wrong until somebody mends it.
-    Mend,
+    /// Did not answer. A retry may help.
+    Retry,
+    /// Fails until a person fixes it.
+    Fix,
 }
 
-impl State {
-    /// The word for it; all are of a length to stand in a column.
+impl Severity {
+    /// The word that is printed: at most 5 characters, the width of its column.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Well => "ok",
+            Self::Ok => "ok",
             Self::Note => "note",
             Self::Skipped => "skip",
-            Self::TryAgain => "again",
-            Self::Mend => "mend",
+            Self::Retry => "retry",
+            Self::Fix => "fix",
         }
     }
 }
 
 impl Finding {
-    pub(super) fn new(state: State, about: &'static str, text: impl Into<String>) -> Self {
-        Self { state, about, text: text.into(), todo: None }
+    pub(super) fn new(severity: Severity, subject: &'static str, text: impl Into<String>) -> Self {
+        Self { severity, subject, text: text.into(), todo: None }
     }
 
-    pub(super) fn well(about: &'static str, text: impl Into<String>) -> Self {
-        Self::new(State::Well, about, text)
+    /// Something that works.
+    pub fn ok(subject: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Severity::Ok, subject, text)
     }
 
-    /// Something that a person must mend.
-    pub fn mend(about: &'static str, text: impl Into<String>) -> Self {
-        Self::new(State::Mend, about, text)
+    /// Something that a person must fix.
+    pub fn fix(subject: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Severity::Fix, subject, text)
     }
 
     #[must_use]
@@ -65,48 +66,51 @@ impl Finding {
         self
     }
 
-    /// What the store's failure at `tried` comes to.
-    pub(super) fn of_store(about: &'static str, tried: &str, error: &StoreError) -> Self {
-        let text = format!("{tried}: {}", error_chain(error));
+    /// The finding for an error of the store during `test`.
+    pub(super) fn of_store_error(subject: &'static str, test: &str, error: &StoreError) -> Self {
+        let text = format!("{test}: {}", error_chain(error));
         match error {
-            StoreError::Denied(_) => Self::mend(about, text),
+            StoreError::Denied(_) => Self::fix(subject, text),
             StoreError::Missing(_)
             | StoreError::Changed(_)
-            | StoreError::NotHeld(_)
-            | StoreError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
-                .todo("see that the account of DropStorage is up, and that its firewall lets this machine in"),
+            | StoreError::LeaseConflict(_)
+            | StoreError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
+                .todo("check that the account of DropStorage is available and that its firewall allows this machine"),
         }
     }
 
-    /// What a failure of the vault, the API or the token service comes to. What to do is in its own words.
-    pub(super) fn of_key(about: &'static str, tried: &str, error: &KeyError) -> Self {
-        let text = format!("{tried}: {}", error_chain(error));
+    /// The finding for an error of the vault, the API or the token service during `test`. Permanent errors say how to
+    /// fix them.
+    pub(super) fn of_key_error(subject: &'static str, test: &str, error: &KeyError) -> Self {
+        let text = format!("{test}: {}", error_chain(error));
         match error {
-            KeyError::Refused(_) | KeyError::Wrong(_) | KeyError::NoToken { .. } => Self::mend(about, text),
-            KeyError::Unavailable { .. } => Self::new(State::TryAgain, about, text)
-                .todo("see that it is up, and that this machine may connect to it"),
+            KeyError::NoKey(_) | KeyError::WrongKey(_) | KeyError::NoToken { .. } => Self::fix(subject, text),
+            KeyError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
+                .todo("check that it is available and that this machine can connect to it"),
         }
     }
 
-    /// What a message that was not taken comes to.
-    pub(super) fn of_sink(about: &'static str, tried: &str, error: &SinkError) -> Self {
-        let text = format!("{tried}: {}", error_chain(error));
+    /// The finding for a message that the sink did not accept.
+    pub(super) fn of_sink_error(subject: &'static str, test: &str, error: &SinkError) -> Self {
+        let text = format!("{test}: {}", error_chain(error));
         match error {
-            SinkError::Refused { .. } => Self::mend(about, text).todo(
-                "check DELIVER_TO and WEBHOOK_SECRET; the receiver should answer 2xx, also to types of message that it does \
-                 not know",
+            SinkError::Rejected { .. } => Self::fix(subject, text).todo(
+                "check DELIVER_TO and WEBHOOK_SECRET; the receiver must answer 2xx also to message types that it does not \
+                 know",
             ),
-            SinkError::Unavailable { .. } => {
-                Self::new(State::TryAgain, about, text).todo("see that what DELIVER_TO names is up and answers in time")
-            }
+            SinkError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
+                .todo("check that the destination in DELIVER_TO is available and answers in time"),
         }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { state, about, text, todo } = self;
-        write!(f, "{:<5}  {about:<8}  {text}", state.as_str())?;
-        todo.as_ref().map_or(Ok(()), |todo| write!(f, " -> {todo}"))
+        let Self { severity, subject, text, todo } = self;
+        write!(f, "{:<5}  {subject:<8}  {text}", severity.as_str())?;
+        match todo {
+            Some(todo) => write!(f, " -> {todo}"),
+            None => Ok(()),
+        }
     }
 }

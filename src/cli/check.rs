@@ -1,4 +1,4 @@
-//! `vivadrop check`: what was found of the settings and of all that they name, one line each.
+//! `vivadrop check`: tests the settings and everything that they name, and prints one line per finding.
 
 use std::{
     io::{IsTerminal, Write},
@@ -12,151 +12,137 @@ use futures::StreamExt;
 use super::CliError;
 use crate::{
     app::{self, App},
-    check::{CheckTargets, Finding, State},
-    config::{Config, DeliverTo, InvalidSettings, PrivateKeysIn, Settings, Storage},
+    check::{CheckTargets, Finding, Severity},
+    config::{Config, DeliverTo, InvalidSettings, Settings, Storage},
     drop::TenantId,
     error_chain::error_chain,
-    keys::{
-        custody::KeyCustody,
-        unwrap::{PemFolder, PrivateKeys},
-    },
+    keys::CallLimits,
     retry::RetryBudget,
     sink::Sink,
     tenant_config::TenantConfigs,
 };
 
-/// How long what does not answer is tried: a person is waiting.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for retries, and timeout for one try. Shorter than in a run, because a person is waiting.
+const RETRY_TIME: Duration = Duration::from_secs(10);
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn check() -> Result<(), CliError> {
     let mut report = Report::default();
     let targets = match Config::read(&Settings::from_env()) {
         Ok(config) => {
-            let text = "read: all are usable".into();
-            report.say(&Finding { state: State::Well, about: "settings", text, todo: None });
+            report.print(&Finding::ok("settings", "read all settings: they are valid"));
             targets(config)?
         }
         Err(InvalidSettings(complaints)) => {
-            complaints.into_iter().for_each(|complaint| report.say(&Finding::mend("settings", complaint)));
-            report.conclude();
-            return Err(CliError::Said(2));
+            for complaint in complaints {
+                report.print(&Finding::fix("settings", complaint));
+            }
+            report.print_summary();
+            return Err(CliError::Printed(2));
         }
     };
     let mut findings = pin!(targets.findings());
     while let Some(finding) = findings.next().await {
-        report.say(&finding);
+        report.print(&finding);
     }
-    report.conclude();
+    report.print_summary();
     match report.worst {
-        Some(State::Mend) => Err(CliError::Said(3)),
-        Some(State::TryAgain) => Err(CliError::Said(1)),
-        Some(State::Skipped | State::Note | State::Well) | None => Ok(()),
+        Some(Severity::Fix) => Err(CliError::Printed(3)),
+        Some(Severity::Retry) => Err(CliError::Printed(1)),
+        Some(Severity::Skipped | Severity::Note | Severity::Ok) | None => Ok(()),
     }
 }
 
-/// What the settings name.
+/// Builds the application, with short time limits, and takes from it what is tested.
 fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
-    hurry(&mut config.common.deliver_to);
-    config.tenant_overrides.values_mut().filter_map(|own| own.deliver_to.as_mut()).for_each(hurry);
-    let store_address = match &config.drop_storage {
+    shorten_retries(&mut config.common.deliver_to);
+    for own in config.tenant_overrides.values_mut() {
+        if let Some(deliver_to) = &mut own.deliver_to {
+            shorten_retries(deliver_to);
+        }
+    }
+    let store_url = match &config.drop_storage {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
-    let not_here = |error: app::AppError| CliError::TryAgain(error_chain(&error));
-    let (custody, private_keys) = keys(&config).map_err(not_here)?;
-    let App { runner, guard, .. } = app::wire(config).map_err(not_here)?;
+    let limits = CallLimits { retry: RetryBudget::lasting(RETRY_TIME), try_timeout: TRY_TIMEOUT };
+    let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    let App { runner, watched, key_store } = app;
     Ok(CheckTargets {
-        store_address,
-        drop_containers: guard.containers(),
-        state_container: guard.state_container,
+        store_url,
+        drop_containers: watched.names(),
+        state_container: watched.state_container,
         tenants: runner.tenants,
-        custody,
-        private_keys,
+        key_store,
         wrap: runner.keys.wrap,
-        api: runner.keys.api.with_limits(RetryBudget::lasting(PATIENCE), TRY_TIMEOUT),
-        sinks: sinks(runner.tenant_configs),
+        api: runner.keys.api,
+        sinks: distinct_sinks(runner.tenant_configs),
         store: runner.store,
     })
 }
 
-fn hurry(deliver_to: &mut DeliverTo) {
-    let patience = match deliver_to {
-        DeliverTo::Webhook(webhook, _) => &mut webhook.patience,
-        DeliverTo::Queue(queue) => &mut queue.patience,
+fn shorten_retries(deliver_to: &mut DeliverTo) {
+    let budget = match deliver_to {
+        DeliverTo::Webhook(webhook, _) => &mut webhook.retry_budget,
+        DeliverTo::Queue(queue) => &mut queue.retry_budget,
         DeliverTo::Stdout => return,
     };
-    *patience = RetryBudget::lasting(PATIENCE.min(patience.total));
+    *budget = RetryBudget::lasting(RETRY_TIME.min(budget.total));
 }
 
-/// Each sink once: that of everybody, and those that tenants have of their own.
-fn sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
-    let common = configs.common.sink;
-    let own = configs.own.into_iter().filter(|(_, own)| !Arc::ptr_eq(&own.sink, &common));
-    let own: Vec<_> = own.map(|(tenant, own)| (Some(tenant), own.sink)).collect();
-    std::iter::once((None, common)).chain(own).collect()
-}
-
-/// Who knows the public halves of the keys, and who the private ones.
-type KeyKeepers = (Arc<dyn KeyCustody>, Arc<dyn PrivateKeys>);
-
-/// Both halves of the keys. A vault that does not answer is not waited for as long as a run would.
-fn keys(config: &Config) -> Result<KeyKeepers, app::AppError> {
-    Ok(match &config.private_keys {
-        PrivateKeysIn::Vault(url) => {
-            let vault = app::vault(url, &config.identity)?;
-            let vault = Arc::new(vault.with_limits(RetryBudget::lasting(PATIENCE), TRY_TIMEOUT));
-            (Arc::clone(&vault) as Arc<dyn KeyCustody>, vault)
+/// Each sink once: the common one, then those of tenants with a sink of their own.
+fn distinct_sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
+    let common = configs.default.sink;
+    let mut sinks = vec![(None, Arc::clone(&common))];
+    for (tenant, own) in configs.overrides {
+        if !Arc::ptr_eq(&own.sink, &common) {
+            sinks.push((Some(tenant), own.sink));
         }
-        PrivateKeysIn::Folder(folder) => {
-            let folder = Arc::new(PemFolder::new(folder));
-            (Arc::clone(&folder) as Arc<dyn KeyCustody>, folder)
-        }
-    })
+    }
+    sinks
 }
 
-/// What has been said so far.
+/// Prints findings, and counts those that matter for the exit code.
 #[derive(Default)]
 struct Report {
-    worst: Option<State>,
-    to_mend: usize,
-    to_try_again: usize,
+    worst: Option<Severity>,
+    to_fix: usize,
+    to_retry: usize,
 }
 
 impl Report {
-    fn say(&mut self, finding: &Finding) {
-        self.worst = self.worst.max(Some(finding.state));
-        match finding.state {
-            State::Mend => self.to_mend += 1,
-            State::TryAgain => self.to_try_again += 1,
-            State::Well | State::Note | State::Skipped => {}
+    fn print(&mut self, finding: &Finding) {
+        self.worst = self.worst.max(Some(finding.severity));
+        match finding.severity {
+            Severity::Fix => self.to_fix += 1,
+            Severity::Retry => self.to_retry += 1,
+            Severity::Ok | Severity::Note | Severity::Skipped => {}
         }
         let line = finding.to_string();
-        let colour = match finding.state {
-            State::Well => "32",
-            State::Note | State::Skipped => "36",
-            State::TryAgain => "33",
-            State::Mend => "31",
-        };
-        let (word, rest) = line.split_at(finding.state.as_str().len());
-        if std::io::stdout().is_terminal() {
-            print(&format!("\u{1b}[{colour}m{word}\u{1b}[0m{rest}"));
-        } else {
-            print(&line);
+        if !std::io::stdout().is_terminal() {
+            return print_line(&line);
         }
+        let colour = match finding.severity {
+            Severity::Ok => "32",
+            Severity::Note | Severity::Skipped => "36",
+            Severity::Retry => "33",
+            Severity::Fix => "31",
+        };
+        let (word, rest) = line.split_at(finding.severity.as_str().len());
+        print_line(&format!("\u{1b}[{colour}m{word}\u{1b}[0m{rest}"));
     }
 
-    fn conclude(&self) {
-        match (self.to_mend, self.to_try_again) {
-            (0, 0) => print("all is well"),
-            (mend, 0) => print(&format!("{mend} to mend")),
-            (0, again) => print(&format!("{again} did not answer: try again")),
-            (mend, again) => print(&format!("{mend} to mend, and {again} did not answer")),
+    fn print_summary(&self) {
+        match (self.to_fix, self.to_retry) {
+            (0, 0) => print_line("all is well"),
+            (fix, 0) => print_line(&format!("{fix} to fix")),
+            (0, retry) => print_line(&format!("{retry} did not answer: retry later")),
+            (fix, retry) => print_line(&format!("{fix} to fix, and {retry} did not answer")),
         }
     }
 }
 
-/// Whether anybody reads on changes nothing: the exit code says how it ended.
-fn print(line: &str) {
-    let _unread = writeln!(std::io::stdout(), "{line}");
+/// Prints to stdout. A closed pipe is ignored, because the exit code has the result.
+fn print_line(line: &str) {
+    let _closed = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! `vivadrop deliver` and `vivadrop replay`: one drop, as an event would, or afresh.
+//! `vivadrop deliver` and `vivadrop replay`: deliver one drop.
 
 use clap::Args;
 
@@ -13,57 +13,64 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct DeliverArguments {
-    /// Where the drop lies: container/folder
+    /// Path of the drop: container/folder
     drop_path: DropPath,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArguments {
-    /// Where the drop lies: container/folder
+    /// Path of the drop: container/folder
     drop_path: DropPath,
-    /// Give the messages new ids, and batches of the sizes that are set now: a receiver that drops doubles takes them again
+    /// Give the messages new ids, so that receivers do not drop them as duplicates, and cut batches by the current settings
     #[arg(long)]
     new_ids: bool,
 }
 
+/// Delivers a drop as an event would.
 pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), CliError> {
-    work_on(&arguments.drop_path, async |runner, path| runner.run(path, None).await).await
+    run_drop(&arguments.drop_path, async |runner, path| runner.run(path, None).await).await
 }
 
+/// Delivers a drop again from its first row.
 pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), CliError> {
-    work_on(&arguments.drop_path, async |runner, path| runner.replay(path, arguments.new_ids).await).await
+    run_drop(&arguments.drop_path, async |runner, path| runner.replay(path, arguments.new_ids).await).await
 }
 
-async fn work_on(
+/// Calls `run` for the drop at `path`, and reports the outcome.
+async fn run_drop(
     path: &DropPath,
-    work: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
+    run: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
 ) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
-    let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
-    if !app.guard.covers(&path.container) {
-        return Err(CliError::Refused(format!("`{path}` is not in a container of DROP_CONTAINER")));
+    let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    if !app.watched.contains(&path.container) {
+        return Err(CliError::Permanent(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
-    let end = work(&app.runner, path).await;
-    app.runner.ledger.settle().await;
-    match end {
-        Ok(Outcome::Completed { rows, bad_rows }) => {
+    let result = run(&app.runner, path).await;
+    app.runner.ledger.flush().await;
+    let outcome = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
+    report(path, outcome)
+}
+
+fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
+    match outcome {
+        Outcome::Completed { rows, bad_rows } => {
             eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
             Ok(())
         }
-        Ok(Outcome::Open { rows, of }) => {
+        Outcome::Open { rows, of } => {
             let of = of.map_or_else(String::new, |of| format!(" of {of}"));
-            Err(CliError::TryAgain(format!(
-                "`{path}` is open: {rows} rows{of} are in, and there are files still to come"
+            Err(CliError::Transient(format!(
+                "`{path}` is open: {rows} rows{of} are delivered; the others are missing, or another run delivers them"
             )))
         }
-        Ok(Outcome::SetAside { reason, message, .. }) => {
+        Outcome::SetAside { reason, message, .. } => {
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
-            Err(CliError::Refused(format!(
-                "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` starts it afresh"
+            Err(CliError::Permanent(format!(
+                "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
             )))
         }
-        Ok(Outcome::NoDrop) => Err(CliError::Refused(format!("there is no job metadata below `{path}`: not a drop"))),
-        Ok(Outcome::Foreign(foreign)) => Err(CliError::Refused(foreign.to_string())),
-        Err(error) => Err(CliError::TryAgain(error_chain(&error))),
+        Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
+        Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),
     }
 }

@@ -1,4 +1,4 @@
-//! `vivadrop simulate`: an encrypted drop of believable rows, and its way into the configured store.
+//! `vivadrop simulate`: writes an encrypted drop of realistic rows, and uploads it on request.
 
 use std::{
     num::NonZeroUsize,
@@ -21,76 +21,76 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArguments {
-    /// How many users there are
+    /// Number of users
     #[arg(long, value_name = "N")]
     users: u64,
-    /// The folder to make: DIR/drop, DIR/private-key.pem, DIR/decryption-keys.json
+    /// New or empty folder for DIR/drop, DIR/private-key.pem and DIR/decryption-keys.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many weeks the drop covers; each user has a row a week
+    /// Number of weeks; each user has one row per week
     #[arg(long, value_name = "N", default_value_t = 13)]
     weeks: u32,
-    /// Over how many files the rows are spread
+    /// Number of data files
     #[arg(long, value_name = "N", default_value = "1")]
     files: NonZeroUsize,
-    /// The tenant whose drop it is; random if not given
+    /// Tenant id of the drop; random if not given
     #[arg(long, value_name = "ID")]
     tenant: Option<TenantId>,
-    /// The tenant's RSA-2048 key; a new one is made if not given
+    /// The tenant's RSA-2048 private key; generated if not given
     #[arg(long, value_name = "PEM")]
     private_key: Option<PathBuf>,
-    /// Put the wrapped keys into the drop's metadata as well, so that no Viva Insights API is needed
+    /// Write the wrapped keys into the job metadata as well, so that no Viva Insights API is needed
     #[arg(long)]
     keys_in_drop: bool,
-    /// How files are laid out: encrypted-gzip, gzip-encrypted, encrypted or plain
+    /// Layout of the data files: encrypted-gzip, gzip-encrypted, encrypted or plain
     #[arg(long, value_name = "LAYOUT", default_value = "encrypted-gzip")]
     file_layout: LayoutName,
-    /// How files are encrypted: ctr or cbc
+    /// Cipher mode of the data files: ctr or cbc
     #[arg(long, value_name = "CIPHER", default_value = "ctr")]
     file_cipher: Cipher,
-    /// How columns are encrypted: ctr or cbc
+    /// Cipher mode of encrypted columns: ctr or cbc
     #[arg(long, value_name = "CIPHER", default_value = "ctr")]
     column_cipher: Cipher,
-    /// How keys are wrapped: RSA-OAEP, RSA-OAEP-256 or RSA1_5
+    /// Padding of the wrapped keys: RSA-OAEP, RSA-OAEP-256 or RSA1_5
     #[arg(long, value_name = "PADDING", default_value = "RSA-OAEP")]
     key_wrap: Padding,
-    /// Write metrics as strings, as some drops have them
+    /// Write metrics as strings, as in some real drops
     #[arg(long)]
     string_metrics: bool,
-    /// Make the same rows every time
+    /// Generate the same rows every time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Upload the drop to DropStorage, and say where it lies
+    /// Upload the drop to DropStorage, and print its path
     #[arg(long)]
     upload: bool,
 }
 
 pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliError> {
     let upload = arguments.upload.then(|| UploadConfig::read(&Settings::from_env())).transpose()?;
-    let made = tokio::task::block_in_place(|| make(arguments)).map_err(|error| {
-        let said = error_chain(&error);
+    let simulated = tokio::task::block_in_place(|| run_simulation(arguments)).map_err(|error| {
+        let message = error_chain(&error);
         if matches!(error, SimulateError::Io { .. } | SimulateError::Keys(_)) {
-            CliError::TryAgain(said)
+            CliError::Transient(message)
         } else {
-            CliError::Usage(said)
+            CliError::Usage(message)
         }
     })?;
     eprintln!(
-        "{} rows of tenant {}, {} of text in {} of ciphertext: `{}`",
-        HumanCount(made.rows),
-        made.tenant,
-        HumanBytes(made.text_bytes),
-        HumanBytes(made.file_bytes),
-        made.drop.display()
+        "simulated {} rows of tenant {}, {} of text, {} after compression and encryption, in `{}`",
+        HumanCount(simulated.rows),
+        simulated.tenant,
+        HumanBytes(simulated.text_bytes),
+        HumanBytes(simulated.file_bytes),
+        simulated.drop.display()
     );
     if let Some(config) = upload {
-        let path = self::upload(&config, &made).await.map_err(CliError::TryAgain)?;
+        let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
         eprintln!("uploaded to `{path}`");
     }
     Ok(())
 }
 
-fn make(arguments: &SimulateArguments) -> Result<Simulated, SimulateError> {
+fn run_simulation(arguments: &SimulateArguments) -> Result<Simulated, SimulateError> {
     let options = SimulateOptions {
         users: arguments.users,
         weeks: arguments.weeks,
@@ -110,24 +110,24 @@ fn make(arguments: &SimulateArguments) -> Result<Simulated, SimulateError> {
     let progress = ProgressBar::new(rows);
     let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rows, {per_sec}");
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let made = simulate::simulate(&options, &arguments.out, &|rows| progress.set_position(rows));
+    let simulated = simulate::simulate(&options, &arguments.out, &|rows| progress.set_position(rows));
     progress.finish_and_clear();
-    made
+    simulated
 }
 
-/// Copies the drop to where a customer's pipeline would put it, the job metadata last.
-async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, String> {
+/// Uploads the drop to the path that a customer's pipeline would use, the job metadata last.
+async fn upload(config: &UploadConfig, simulated: &Simulated) -> Result<DropPath, String> {
     let store = app::store(&config.drop_storage).map_err(|error| error_chain(&error))?;
     let container = match &config.drop_container {
         DropContainer::Named(name) => name.clone(),
-        DropContainer::OfTenants => made.tenant.to_string(),
+        DropContainer::PerTenant => simulated.tenant.to_string(),
     };
-    let path = DropPath::new(container, format!("{}/VivaInsights/{}", made.copy_activity_id, made.tenant));
+    let path = DropPath::new(container, format!("{}/VivaInsights/{}", simulated.copy_activity_id, simulated.tenant));
     let mut names =
-        files_below(&made.drop).map_err(|error| format!("cannot list `{}`: {error}", made.drop.display()))?;
+        files_below(&simulated.drop).map_err(|error| format!("cannot list `{}`: {error}", simulated.drop.display()))?;
     names.sort_by_key(|name| name.starts_with("metadata/"));
     for name in names {
-        let file = made.drop.join(&name);
+        let file = simulated.drop.join(&name);
         let bytes =
             tokio::fs::read(&file).await.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
         let blob = path.blob(&name);
@@ -136,7 +136,7 @@ async fn upload(config: &UploadConfig, made: &Simulated) -> Result<DropPath, Str
     Ok(path)
 }
 
-/// The files below `folder`, by their names with `/`.
+/// The paths of all files below `folder`, relative to it and with `/` as separator.
 fn files_below(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     let mut folders = vec![(folder.to_owned(), String::new())];

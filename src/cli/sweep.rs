@@ -1,4 +1,4 @@
-//! `vivadrop sweep`: what the timer does, once, now.
+//! `vivadrop sweep`: one sweep, as the timer starts it.
 
 use super::CliError;
 use crate::{
@@ -9,18 +9,19 @@ use crate::{
     sweep,
 };
 
+/// Sweeps all containers, and warns of keys that expire soon.
 pub(super) async fn sweep() -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let deadline = config.deadline;
-    let app = app::wire(config).map_err(|error| CliError::TryAgain(error_chain(&error)))?;
-    let (containers, state) = (app.guard.containers(), &app.guard.state_container);
-    let swept = sweep::sweep(&app.runner, &containers, state, deadline).await;
-    app.runner.ledger.settle().await;
-    expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
-    let report = swept.map_err(|error| CliError::TryAgain(error_chain(&error)))?;
+    let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    let (containers, state) = (app.watched.names(), &app.watched.state_container);
+    let result = sweep::sweep(&app.runner, &containers, state, deadline).await;
+    app.runner.ledger.flush().await;
+    expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+    let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
     eprintln!("{report}");
-    for (path, why) in &report.failed {
-        eprintln!("`{path}`: {why}");
+    for (path, reason) in &report.failed {
+        eprintln!("`{path}`: {reason}");
     }
-    if report.failed.is_empty() { Ok(()) } else { Err(CliError::TryAgain("some drops are to be tried again".into())) }
+    if report.failed.is_empty() { Ok(()) } else { Err(CliError::Transient("some drops will be retried".into())) }
 }

@@ -1,54 +1,55 @@
-//! The settings of `onboard`: fewer than those of a run, and two that a run can do without.
+//! The settings of the command `onboard`.
+//!
+//! `onboard` needs fewer settings than a run, but always the partner's two ids, which a run with a managed identity does
+//! not need.
 
 use super::{
-    DropContainer, InvalidSettings, PrivateKeysIn, Settings, Storage, VivaApiConfig,
-    reader::Reader,
-    tenants::TenantList,
-    viva_api,
-    words::{ContainerName, Guid},
+    DropContainer, InvalidSettings, KeyStoreLocation, Settings, Storage, VivaApiConfig, parse::ContainerName,
+    reader::Reader, tenants::TenantList, viva_api,
 };
 use crate::{drop::tenant::Tenants, identity::Identity, keys::viva_api::partner_key::PartnerApp};
 
 /// The settings that `onboard` needs.
 #[derive(Debug)]
 pub struct OnboardConfig {
-    /// `DropStorage`: where the customer's container is made.
+    /// `DropStorage`: the account in which the customer's container is created.
     pub drop_storage: Storage,
     /// `DROP_CONTAINER`.
     pub drop_container: DropContainer,
-    /// `STATE_CONTAINER`: where registrations are recorded.
+    /// `STATE_CONTAINER`: the container in which registrations are recorded.
     pub state_container: String,
-    /// `PRIVATE_KEYS`: where the key is made.
-    pub private_keys: PrivateKeysIn,
-    /// Who asks for tokens.
+    /// `PRIVATE_KEYS`: the key store in which the customer's key is created.
+    pub private_keys: KeyStoreLocation,
+    /// The identity that accesses the key store and the storage account.
     pub identity: Identity,
-    /// The API that the key is registered with.
+    /// The API with which the key is registered.
     pub viva_api: VivaApiConfig,
-    /// `PARTNER_TENANT_ID` and `PARTNER_APP_ID`, also where the app's own identity asks for tokens.
+    /// `PARTNER_TENANT_ID` and `PARTNER_APP_ID`.
     pub partner: PartnerApp,
-    /// `TENANTS`, which may still be empty.
+    /// `TENANTS`; `None` if it is not set, as before the first customer.
     pub tenants: Option<Tenants>,
 }
 
 impl OnboardConfig {
-    /// Reads these settings; complains about all that are not usable.
+    /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let (drop_storage, drop_container) = (reader.storage("DropStorage"), reader.or("DROP_CONTAINER", "datasets"));
-        let state_container = reader.or("STATE_CONTAINER", "vivadrop-state");
-        let (private_keys, identity) = (reader.required("PRIVATE_KEYS"), reader.identity());
-        let (tenant_id, app_id) = (reader.required("PARTNER_TENANT_ID"), reader.required("PARTNER_APP_ID"));
-        // Both are required here, whatever else they go together with.
-        let viva_api = (reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some())
-            .then(|| viva_api(&reader))
-            .flatten();
+        let drop_storage = reader.storage("DropStorage");
+        let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
+        let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
+        let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
+        let tenant_id = reader.required("PARTNER_TENANT_ID");
+        let app_id = reader.required("PARTNER_APP_ID");
+        // If only one id is set, `required` has reported the other one, and `viva_api` would report it a second time.
+        let has_both_or_none = reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some();
+        let viva_api = if has_both_or_none { viva_api(&reader) } else { None };
         let tenants = match reader.get("TENANTS") {
             Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),
         };
         reader.finish(|| {
-            let (ContainerName(state_container), Guid(tenant_id), Guid(app_id)) =
-                (state_container?, tenant_id?, app_id?);
+            let ContainerName(state_container) = state_container?;
             Some(Self {
                 drop_storage: drop_storage?,
                 drop_container: drop_container?,
@@ -56,7 +57,7 @@ impl OnboardConfig {
                 private_keys: private_keys?,
                 identity: identity?,
                 viva_api: viva_api?,
-                partner: PartnerApp { app_id, tenant_id },
+                partner: PartnerApp { app_id: app_id?, tenant_id: tenant_id? },
                 tenants: tenants?,
             })
         })

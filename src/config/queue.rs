@@ -1,4 +1,4 @@
-//! The queue of `queue://<name>`: whose account it is in.
+//! The account and the address of the queue `queue://<name>`.
 
 use super::{Storage, reader::Reader};
 use crate::{
@@ -6,44 +6,50 @@ use crate::{
     store::azure::Account,
 };
 
-const NAME: &str = "SinkStorage";
-
 impl Reader<'_> {
-    /// The queue called `name`, in `SinkStorage` or else in the account of the drops.
+    /// The queue called `name` in the account of `SinkStorage`, or in that of `DropStorage` if no `SinkStorage…` is set.
     pub(super) fn queue(&self, name: QueueName, drop_storage: Option<&Storage>) -> Option<QueueConfig> {
-        let own = [NAME, "SinkStorage__blobServiceUri", "SinkStorage__queueServiceUri"];
-        let (setting, storage) = match own.iter().any(|setting| self.get(setting).is_some()) {
-            true => (NAME, self.sink_storage()?),
-            false => ("DropStorage", drop_storage?.clone()),
+        let sink_settings = ["SinkStorage", "SinkStorage__blobServiceUri", "SinkStorage__queueServiceUri"];
+        let has_sink_storage = sink_settings.iter().any(|setting| self.get(setting).is_some());
+        let (setting, storage) = if has_sink_storage {
+            ("SinkStorage", self.sink_storage()?)
+        } else {
+            ("DropStorage", drop_storage?.clone())
         };
         let Storage::Azure(account) = storage else {
-            let state = if setting == NAME { "is a folder" } else { "is not set, and DropStorage is a folder" };
-            self.complain(format!("{NAME} {state}: expected an account, since folders have no queues"));
+            let state = if has_sink_storage { "is a folder" } else { "is not set, and DropStorage is a folder" };
+            self.add_problem(format!(
+                "SinkStorage {state}: expected a storage account, because folders have no queues"
+            ));
             return None;
         };
         let config = QueueConfig::new(&account, name);
         if config.is_none() {
-            self.complain(format!(
-                "{setting} does not say where the queues are: expected QueueEndpoint=… in the connection string, or \
-                 {setting}__queueServiceUri beside {setting}__blobServiceUri"
+            self.add_problem(format!(
+                "{setting} has no queue endpoint: expected QueueEndpoint=… in the connection string, or \
+                 {setting}__queueServiceUri next to {setting}__blobServiceUri"
             ));
         }
         config
     }
 
+    /// `SinkStorage`, which may also be given by its queue endpoint alone.
     fn sink_storage(&self) -> Option<Storage> {
-        let [blob_uri, queue_uri] =
-            ["blobServiceUri", "queueServiceUri"].map(|what| self.get(&format!("{NAME}__{what}")));
-        match (self.get(NAME), blob_uri, queue_uri) {
+        let connection_string = self.get("SinkStorage");
+        let blob_uri = self.get("SinkStorage__blobServiceUri");
+        let queue_uri = self.get("SinkStorage__queueServiceUri");
+        match (connection_string, blob_uri, queue_uri) {
             (Some(_), None, Some(_)) => {
-                self.complain(format!("{NAME} and {NAME}__queueServiceUri are both set: expected one of them"));
+                self.add_problem(
+                    "SinkStorage and SinkStorage__queueServiceUri are both set: expected one of them".to_owned(),
+                );
                 None
             }
             (None, None, Some(uri)) => {
-                let identity = self.identity_at("SinkStorage__clientId")?;
-                self.account(NAME, Account::queues_with_identity(uri, &identity))
+                let identity = self.account_identity("SinkStorage__clientId")?;
+                self.account("SinkStorage", Account::queues_with_identity(uri, &identity))
             }
-            _ => self.storage(NAME),
+            _ => self.storage("SinkStorage"),
         }
     }
 }
@@ -52,9 +58,10 @@ impl Reader<'_> {
 mod tests {
     use crate::config::{Config, DeliverTo, Settings};
 
-    const BY_NAME: &str = "AccountName=acct;AccountKey=c2VjcmV0";
-    const WITHOUT_QUEUES: &str = "BlobEndpoint=https://blobs.contoso.com;SharedAccessSignature=sv=1&sig=hidden";
+    const WITH_ACCOUNT_NAME: &str = "AccountName=acct;AccountKey=c2VjcmV0";
+    const WITHOUT_QUEUE_ENDPOINT: &str = "BlobEndpoint=https://blobs.contoso.com;SharedAccessSignature=sv=1&sig=hidden";
 
+    /// The URL of the queue, or the problems.
     fn read(changes: &[(&str, &str)]) -> Result<String, Vec<String>> {
         let mut settings: Settings = [
             ("DropStorage", "UseDevelopmentStorage=true"),
@@ -74,34 +81,37 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_in_the_account_of_the_drops_or_in_one_of_its_own() {
-        let at = |changes: &[(&str, &str)]| read(changes).unwrap();
-        assert_eq!(at(&[]), "http://127.0.0.1:10001/devstoreaccount1/rows");
-        assert_eq!(at(&[("SinkStorage", BY_NAME)]), "https://acct.queue.core.windows.net/rows");
-        assert_eq!(at(&[("SinkStorage", BY_NAME), ("DropStorage", "file:///drops")]), at(&[("SinkStorage", BY_NAME)]));
+    fn a_queue_is_in_the_drop_account_unless_sink_storage_is_set() {
+        let url = |changes: &[(&str, &str)]| read(changes).unwrap();
+        assert_eq!(url(&[]), "http://127.0.0.1:10001/devstoreaccount1/rows");
+        assert_eq!(url(&[("SinkStorage", WITH_ACCOUNT_NAME)]), "https://acct.queue.core.windows.net/rows");
+        assert_eq!(
+            url(&[("SinkStorage", WITH_ACCOUNT_NAME), ("DropStorage", "file:///drops")]),
+            url(&[("SinkStorage", WITH_ACCOUNT_NAME)])
+        );
 
         let by_blob_uri = ("SinkStorage__blobServiceUri", "https://one.blob.core.windows.net");
         let by_queue_uri = ("SinkStorage__queueServiceUri", "https://two.queue.core.windows.net");
-        assert_eq!(at(&[by_blob_uri]), "https://one.queue.core.windows.net/rows");
-        assert_eq!(at(&[by_queue_uri]), "https://two.queue.core.windows.net/rows");
-        assert_eq!(at(&[by_blob_uri, by_queue_uri]), "https://two.queue.core.windows.net/rows");
+        assert_eq!(url(&[by_blob_uri]), "https://one.queue.core.windows.net/rows");
+        assert_eq!(url(&[by_queue_uri]), "https://two.queue.core.windows.net/rows");
+        assert_eq!(url(&[by_blob_uri, by_queue_uri]), "https://two.queue.core.windows.net/rows");
     }
 
     #[test]
-    fn an_account_without_queues_is_complained_about_by_the_setting_that_names_it() {
-        for (changes, complaint) in [
+    fn an_unusable_queue_account_is_reported_under_its_own_setting() {
+        for (changes, problem) in [
             (
                 vec![("DropStorage", "file:///drops")],
-                "SinkStorage is not set, and DropStorage is a folder: expected an account",
+                "SinkStorage is not set, and DropStorage is a folder: expected a storage account",
             ),
-            (vec![("SinkStorage", "file:///sink")], "SinkStorage is a folder: expected an account"),
+            (vec![("SinkStorage", "file:///sink")], "SinkStorage is a folder: expected a storage account"),
             (
-                vec![("DropStorage", WITHOUT_QUEUES)],
-                "DropStorage does not say where the queues are: expected QueueEndpoint=…",
+                vec![("DropStorage", WITHOUT_QUEUE_ENDPOINT)],
+                "DropStorage has no queue endpoint: expected QueueEndpoint=…",
             ),
             (
-                vec![("SinkStorage", WITHOUT_QUEUES)],
-                "SinkStorage does not say where the queues are: expected QueueEndpoint=…",
+                vec![("SinkStorage", WITHOUT_QUEUE_ENDPOINT)],
+                "SinkStorage has no queue endpoint: expected QueueEndpoint=…",
             ),
             (vec![("SinkStorage", "rows")], "SinkStorage is not usable: expected a connection string"),
             (
@@ -109,25 +119,28 @@ mod tests {
                 "SinkStorage is not usable: queueServiceUri",
             ),
             (
-                vec![("SinkStorage", BY_NAME), ("SinkStorage__blobServiceUri", "https://a.blob.core.windows.net")],
+                vec![
+                    ("SinkStorage", WITH_ACCOUNT_NAME),
+                    ("SinkStorage__blobServiceUri", "https://a.blob.core.windows.net"),
+                ],
                 "SinkStorage and SinkStorage__blobServiceUri are both set",
             ),
             (
                 vec![("DELIVER_TO", "queue://Rows")],
-                "DELIVER_TO is not usable: a queue's name has 3 to 63 small letters",
+                "DELIVER_TO is not usable: a queue name has 3 to 63 lowercase letters",
             ),
-            (vec![("DELIVER_TO", "queue://")], "DELIVER_TO is not usable: a queue's name"),
+            (vec![("DELIVER_TO", "queue://")], "DELIVER_TO is not usable: a queue name"),
         ] {
-            let complaints = read(&changes).unwrap_err();
-            assert_eq!(complaints.len(), 1, "{complaints:?}");
-            assert!(complaints[0].starts_with(complaint), "{complaints:?}");
-            assert!(!complaints[0].contains("hidden"), "{complaints:?}");
+            let problems = read(&changes).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(problem), "{problems:?}");
+            assert!(!problems[0].contains("hidden"), "{problems:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_with_the_drops_is_not_said_again_of_their_queue() {
-        let complaints = read(&[("DropStorage", "nothing"), ("DELIVERY_PATIENCE", "long")]).unwrap_err();
-        assert_eq!(complaints.len(), 2, "{complaints:?}");
+    fn a_problem_with_the_drop_account_is_not_repeated_for_its_queue() {
+        let problems = read(&[("DropStorage", "nothing"), ("DELIVERY_PATIENCE", "long")]).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading settings one by one, and complaining about them all at once.
+//! Reads single settings and collects the problems with them, so that all problems are reported together.
 
 use std::cell::RefCell;
 
@@ -7,213 +7,232 @@ use url::Url;
 
 use super::{
     InvalidSettings, Settings, Storage,
-    words::{Word, folder},
+    parse::{FromSetting, ParseError, folder},
 };
 use crate::{
     drop::TenantId,
     identity::{Application, Identity},
-    sink::{vault_secret_webhook::SecretReference, webhook::WebhookConfig},
+    sink::{
+        vault_secret_webhook::SecretReference,
+        webhook::{WebhookConfig, WebhookConfigError},
+    },
     store::azure::{Account, AccountError},
 };
 
-/// What would do for a storage account.
-const STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
+/// The accepted values of a storage account setting.
+const EXPECTED_STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
 
-/// Reads settings, and collects what is to be said of them.
+/// Reads settings and collects the problems with them.
+///
+/// A method that returns `None` has recorded at least one problem.
 pub(super) struct Reader<'s> {
     settings: &'s Settings,
-    complaints: RefCell<Vec<String>>,
+    problems: RefCell<Vec<String>>,
 }
 
 impl<'s> Reader<'s> {
     pub(super) fn new(settings: &'s Settings) -> Self {
-        Self { settings, complaints: RefCell::default() }
+        Self { settings, problems: RefCell::default() }
     }
 
-    /// The result, if nothing was wrong.
+    /// Calls `build` and returns its value if no problem was recorded; otherwise returns all problems.
     pub(super) fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, InvalidSettings> {
-        let complaints = self.complaints.into_inner();
+        let problems = self.problems.into_inner();
         match build() {
-            Some(config) if complaints.is_empty() => Ok(config),
-            _ => Err(InvalidSettings(complaints)),
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(InvalidSettings(problems)),
         }
     }
 
+    /// The text of a setting; `None` if it is not set.
     pub(super) fn get(&self, name: &str) -> Option<&'s str> {
         self.settings.get(name)
     }
 
-    /// Complains once, whatever number of parts read a setting.
-    pub(super) fn complain(&self, complaint: String) {
-        let mut all = self.complaints.borrow_mut();
-        if !all.contains(&complaint) {
-            all.push(complaint);
+    /// Records a problem, once, even if several parts of the configuration read the same setting.
+    pub(super) fn add_problem(&self, problem: String) {
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
         }
     }
 
-    /// Complaints about a tenant's own settings. What was said of the app's is not said again.
-    pub(super) fn complain_of(&self, tenant: TenantId, complaints: Vec<String>) {
-        let mut all = self.complaints.borrow_mut();
-        for complaint in complaints {
-            if !all.contains(&complaint) {
-                all.push(format!("TENANTS, {tenant}: {complaint}"));
+    /// Records the problems with the settings of one tenant, except those that are problems of the app's settings.
+    pub(super) fn add_tenant_problems(&self, tenant: TenantId, tenant_problems: Vec<String>) {
+        let mut problems = self.problems.borrow_mut();
+        for problem in tenant_problems {
+            if !problems.contains(&problem) {
+                problems.push(format!("TENANTS, {tenant}: {problem}"));
             }
         }
     }
 
-    /// Complains about a secret that is a Key Vault reference still: App Service hands the app what it refers to.
-    pub(super) fn must_be_resolved(&self, name: &str) {
-        if self.get(name).is_some_and(SecretReference::is_meant) {
-            self.complain(format!(
+    /// Records a problem if a secret is still a Key Vault reference: App Service replaces references by the secrets.
+    pub(super) fn require_resolved(&self, name: &str) {
+        if self.get(name).is_some_and(SecretReference::is_reference) {
+            self.add_problem(format!(
                 "{name} is a Key Vault reference that the platform did not resolve: check that the app's identity has the role \
-                 Key Vault Secrets User, and that the secret is there"
+                 Key Vault Secrets User, and that the secret exists"
             ));
         }
     }
 
-    /// A setting that must be there.
-    pub(super) fn required<T: Word>(&self, name: &str) -> Option<T> {
+    /// Reads a setting that has no default.
+    pub(super) fn required<T: FromSetting>(&self, name: &str) -> Option<T> {
         match self.get(name) {
-            Some(text) => self.word(name, text),
+            Some(text) => self.parse(name, text),
             None => {
-                self.complain(format!("{name} is not set: expected {}", T::EXPECTED));
+                self.add_problem(format!("{name} is not set: expected {}", T::EXPECTED));
                 None
             }
         }
     }
 
-    /// A setting with a default.
-    pub(super) fn or<T: Word>(&self, name: &str, default: &str) -> Option<T> {
-        self.word(name, self.get(name).unwrap_or(default))
+    /// Reads a setting; `default` applies if it is not set.
+    pub(super) fn or_default<T: FromSetting>(&self, name: &str, default: &str) -> Option<T> {
+        self.parse(name, self.get(name).unwrap_or(default))
     }
 
-    fn word<T: Word>(&self, name: &str, text: &str) -> Option<T> {
-        let complaint = match T::read(text) {
+    fn parse<T: FromSetting>(&self, name: &str, text: &str) -> Option<T> {
+        match T::from_setting(text) {
             Ok(value) => return Some(value),
-            Err(None) => format!("{}: expected {}", state(name, text), T::EXPECTED),
-            Err(Some(more)) => format!("{name} is not usable: {more} (expected {})", T::EXPECTED),
-        };
-        self.complain_once(complaint);
+            Err(ParseError::Unexpected) => {
+                self.add_problem(format!("{}: expected {}", describe(name, text), T::EXPECTED));
+            }
+            Err(ParseError::Because(reason)) => {
+                self.add_problem(format!("{name} is not usable: {reason} (expected {})", T::EXPECTED));
+            }
+        }
         None
     }
 
-    /// A setting that two parts read is complained about once.
-    fn complain_once(&self, complaint: String) {
-        if !self.complaints.borrow().contains(&complaint) {
-            self.complain(complaint);
-        }
-    }
-
-    /// Settings that are of use together alone: all of them, or none.
-    pub(super) fn together<const N: usize>(&self, names: [&str; N]) -> Option<Option<[&'s str; N]>> {
+    /// Reads settings that must be set together: `Some(None)` if none of them is set.
+    pub(super) fn all_or_none<const N: usize>(&self, names: [&str; N]) -> Option<Option<[&'s str; N]>> {
         let values = names.map(|name| self.get(name));
         if values.iter().all(Option::is_none) {
             return Some(None);
         }
-        let missing: Vec<_> =
-            names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
-        for name in &missing {
-            let others = names.iter().filter(|other| *other != name).copied().collect::<Vec<_>>().join(" and ");
-            self.complain_once(format!("{name} is not set: expected it together with {others}"));
+        for (name, value) in names.iter().zip(values) {
+            if value.is_none() {
+                let others: Vec<_> = names.iter().filter(|other| *other != name).copied().collect();
+                self.add_problem(format!("{name} is not set: expected it together with {}", others.join(" and ")));
+            }
         }
-        missing.is_empty().then(|| Some(values.map(Option::unwrap_or_default)))
+        if values.iter().any(Option::is_none) {
+            return None;
+        }
+        Some(Some(values.map(|value| value.expect("all values are set"))))
     }
 
-    /// A storage account: a connection string, the account's URIs for managed identity, or a folder.
+    /// Reads a storage account: a connection string, its endpoints for a managed identity, or a folder instead of it.
     pub(super) fn storage(&self, name: &str) -> Option<Storage> {
         let blob_uri = format!("{name}__blobServiceUri");
         let account = match (self.get(name), self.get(&blob_uri)) {
             (None, None) => {
-                self.complain(format!("{name} is not set: expected {STORAGE}; or {blob_uri} for managed identity"));
+                self.add_problem(format!(
+                    "{name} is not set: expected {EXPECTED_STORAGE}; or {blob_uri} for a managed identity"
+                ));
                 return None;
             }
             (Some(_), Some(_)) => {
-                self.complain(format!("{name} and {blob_uri} are both set: expected one of them"));
+                self.add_problem(format!("{name} and {blob_uri} are both set: expected one of them"));
                 return None;
             }
             (Some(text), None) if text.starts_with("file:") => {
                 let folder = folder(text);
                 if folder.is_none() {
-                    self.complain(format!("{}: expected file:///dir", state(name, text)));
+                    self.add_problem(format!("{}: expected file:///dir", describe(name, text)));
                 }
                 return folder.map(Storage::Local);
             }
             (Some(text), None) => Account::from_connection_string(text),
             (None, Some(uri)) => {
                 let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
-                Account::with_identity(uri, self.get(&queue_uri), &self.identity_at(&client_id)?)
+                Account::with_identity(uri, self.get(&queue_uri), &self.account_identity(&client_id)?)
             }
         };
         self.account(name, account)
     }
 
-    /// Who we are to an account. A client id next to it is a managed identity's, as the host reads it.
-    pub(super) fn identity_at(&self, client_id: &str) -> Option<Identity> {
-        let managed = self.get(client_id).map(|id| Identity::Managed(Some(id.to_owned())));
-        managed.or_else(|| self.identity())
+    /// The identity for one account: the managed identity that the setting `client_id` names, as for the Functions host,
+    /// or else [`Self::identity`].
+    pub(super) fn account_identity(&self, client_id: &str) -> Option<Identity> {
+        match self.get(client_id) {
+            Some(id) => Some(Identity::Managed(Some(id.to_owned()))),
+            None => self.identity(),
+        }
     }
 
-    /// The account, or a complaint that it is none.
+    /// The account; an error is recorded without the text of the setting, which may contain a key.
     pub(super) fn account(&self, name: &str, account: Result<Account, AccountError>) -> Option<Storage> {
-        // The text may hold a key: it is not shown.
-        account
-            .map(|account| Storage::Azure(Box::new(account)))
-            .map_err(|error| self.complain(format!("{name} is not usable: {error} (expected {STORAGE})")))
-            .ok()
+        match account {
+            Ok(account) => Some(Storage::Azure(Box::new(account))),
+            Err(error) => {
+                self.add_problem(format!("{name} is not usable: {error} (expected {EXPECTED_STORAGE})"));
+                None
+            }
+        }
     }
 
-    /// Who we are where no setting next to it says so: an application with a secret, the managed identity on Azure, and
-    /// elsewhere whoever is signed in.
+    /// The identity for everything that has no identity of its own: the application of `AZURE_CLIENT_SECRET`, on Azure
+    /// the managed identity, and elsewhere the signed-in developer.
     pub(super) fn identity(&self) -> Option<Identity> {
-        self.must_be_resolved("AZURE_CLIENT_SECRET");
+        self.require_resolved("AZURE_CLIENT_SECRET");
         if self.get("AZURE_CLIENT_SECRET").is_some() {
             let [tenant_id, app_id, app_secret] =
-                self.together(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
+                self.all_or_none(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
             return Some(Identity::Application(Application {
                 tenant_id: tenant_id.to_owned(),
                 app_id: app_id.to_owned(),
                 app_secret: app_secret.into(),
             }));
         }
-        // App Service sets the first on every app that has an identity; Cloud Shell and Azure ML the second.
+        if let Some(id) = self.get("AZURE_CLIENT_ID").or_else(|| self.get("DropStorage__clientId")) {
+            return Some(Identity::Managed(Some(id.to_owned())));
+        }
+        // App Service sets IDENTITY_ENDPOINT for an app that has an identity; Cloud Shell and Azure ML set MSI_ENDPOINT.
         let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
-        let client_id = self.get("AZURE_CLIENT_ID").or_else(|| self.get("DropStorage__clientId"));
-        Some(match client_id {
-            Some(id) => Identity::Managed(Some(id.to_owned())),
-            None if is_on_azure => Identity::Managed(None),
-            None => Identity::Developer,
-        })
+        Some(if is_on_azure { Identity::Managed(None) } else { Identity::Developer })
     }
 
-    /// The webhook, by its URL and the secret that goes with it.
+    /// The webhook at `url`, and the vault secret that `WEBHOOK_SECRET` refers to if it is a reference.
     pub(super) fn webhook(&self, url: Url) -> Option<(WebhookConfig, Option<SecretReference>)> {
-        let secret = self.get("WEBHOOK_SECRET");
-        let (config, reference) = match secret.filter(|text| SecretReference::is_meant(text)) {
-            None => (WebhookConfig::new(url, secret.map(SecretString::from).as_ref()), Some(None)),
-            Some(text) => {
+        match self.get("WEBHOOK_SECRET") {
+            Some(text) if SecretReference::is_reference(text) => {
                 let reference = text.parse::<SecretReference>();
-                let reference =
-                    reference.map_err(|error| self.complain(format!("WEBHOOK_SECRET is not usable: {error}")));
-                (WebhookConfig::to_be_signed(url), reference.ok().map(Some))
-            }
-        };
-        match config {
-            Ok(config) => Some((config, reference?)),
-            Err(error) => {
-                // Neither is shown: a URL may hold a password, and a secret is one.
-                error.url.inspect(|error| self.complain(format!("DELIVER_TO is not usable: {error}")));
-                if let Some(error) = error.secret {
-                    let state = if secret.is_some() { "is not usable" } else { "is not set" };
-                    self.complain(format!("WEBHOOK_SECRET {state}: {error}"));
+                if let Err(error) = &reference {
+                    self.add_problem(format!("WEBHOOK_SECRET is not usable: {error}"));
                 }
-                None
+                let config = self.webhook_config(WebhookConfig::without_secret(url))?;
+                Some((config, Some(reference.ok()?)))
+            }
+            secret => {
+                let secret = secret.map(SecretString::from);
+                let config = self.webhook_config(WebhookConfig::new(url, secret.as_ref()))?;
+                Some((config, None))
             }
         }
     }
+
+    /// The configuration; errors are recorded without the values: a URL may contain a password, and the secret is one.
+    fn webhook_config(&self, config: Result<WebhookConfig, WebhookConfigError>) -> Option<WebhookConfig> {
+        let error = match config {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        if let Some(error) = error.url {
+            self.add_problem(format!("DELIVER_TO is not usable: {error}"));
+        }
+        if let Some(error) = error.secret {
+            let state = if self.get("WEBHOOK_SECRET").is_some() { "is not usable" } else { "is not set" };
+            self.add_problem(format!("WEBHOOK_SECRET {state}: {error}"));
+        }
+        None
+    }
 }
 
-/// A setting's state as a complaint has it: with its value, unless that may hold a secret.
-fn state(name: &str, text: &str) -> String {
+/// The start of a problem text: the setting with its value, or without it if the value may contain a secret.
+fn describe(name: &str, text: &str) -> String {
     let may_be_secret = text.contains(['@', '?', ';']) || text.contains("whsec_") || text.chars().count() > 60;
     if may_be_secret { format!("{name} is not usable") } else { format!("{name} is `{text}`") }
 }

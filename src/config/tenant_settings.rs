@@ -1,48 +1,50 @@
-//! The terms: how files are read and where their rows go, for all tenants and for those that differ.
+//! The settings that may differ per tenant: how files are decoded, and where their rows are delivered.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{collections::BTreeMap, num::NonZeroUsize, thread::available_parallelism, time::Duration};
 
 use super::{
     InvalidSettings, Settings, Storage,
+    parse::{ColumnFilter, ColumnNames, Destination, RowValues},
     reader::Reader,
-    tenants::OF_THE_SINK,
-    words::{Choice, Columns, Destination, Names, RowValues, Span, Switch},
+    tenants::SINK_SETTINGS,
 };
 use crate::{
+    batch::BatchLimits,
     deliver::Limits,
     drop::TenantId,
     pipeline::FileRules,
     retry::RetryBudget,
     sink::{queue::QueueConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig},
-    stage::{batch::BatchLimits, decode::RowRules, layout::LayoutRules},
+    stage::{decode::RowRules, layout::LayoutRules},
 };
 
-/// How files are read and where their rows go.
+/// How files are decoded, and where their rows are delivered.
 #[derive(Debug)]
 pub struct TenantSettings {
-    /// How files are read.
+    /// How files are decoded.
     pub rules: FileRules,
-    /// What one file may take.
+    /// The bounds for one file.
     pub limits: Limits,
-    /// `DELIVER_TO`: where batches go.
+    /// `DELIVER_TO`: the sink.
     pub deliver_to: DeliverTo,
 }
 
-/// What differs for one tenant.
+/// The settings of one tenant that has settings of its own; settings that it does not override are those of the app.
 #[derive(Debug)]
 pub struct TenantOverrides {
-    /// How its files are read.
+    /// How its files are decoded.
     pub rules: FileRules,
-    /// What one of its files may take.
+    /// The bounds for one of its files.
     pub limits: Limits,
-    /// Where its batches go, if not where all others do.
+    /// Its own sink; `None` if it uses that of the app.
     pub deliver_to: Option<DeliverTo>,
 }
 
 /// `DELIVER_TO`.
 #[derive(Debug)]
 pub enum DeliverTo {
-    /// `https://…`, signed with the secret at this place, if it has none of its own.
+    /// `https://…`; signed with the referenced vault secret, or, without a reference, with the secret in the
+    /// configuration.
     Webhook(Box<WebhookConfig>, Option<SecretReference>),
     /// `queue://<name>`
     Queue(Box<QueueConfig>),
@@ -50,74 +52,93 @@ pub enum DeliverTo {
     Stdout,
 }
 
-/// The app's own terms.
+/// Reads the settings of the app, which apply to every tenant that does not override them.
 pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TenantSettings> {
     let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader, drop_storage));
     Some(TenantSettings { rules: rules?, limits: limits?, deliver_to: deliver_to? })
 }
 
-/// The terms of each tenant that has any of its own: its settings, over those of the app.
+/// Reads the settings of each tenant that overrides any of the app's `settings`.
 pub(super) fn tenant_overrides(
     reader: &Reader<'_>,
     settings: &Settings,
     drop_storage: Option<&Storage>,
-    own: &BTreeMap<TenantId, Settings>,
+    overrides: &BTreeMap<TenantId, Settings>,
 ) -> Option<BTreeMap<TenantId, TenantOverrides>> {
-    let overrides = |(&tenant, own): (&TenantId, &Settings)| {
-        let has_a_sink = OF_THE_SINK.iter().any(|name| own.get(name).is_some());
-        let mut merged = settings.clone();
-        if own.get("DELIVER_TO").is_some() {
-            // Who holds a secret can sign with it: what one receiver knows must not vouch for messages to another.
-            merged.0.remove("WEBHOOK_SECRET");
+    let mut all = BTreeMap::new();
+    let mut has_problems = false;
+    for (&tenant, own) in overrides {
+        if own.0.is_empty() {
+            continue;
         }
-        if own.0.keys().any(|name| name.starts_with("SinkStorage")) {
-            // One account is named by several settings: those of another one must not stand beside it.
-            merged.0.retain(|name, _| !name.starts_with("SinkStorage"));
+        match overrides_of_tenant(settings, drop_storage, own) {
+            Ok(overrides) => {
+                all.insert(tenant, overrides);
+            }
+            Err(InvalidSettings(problems)) => {
+                // The tenants after this one are still read: their problems are reported as well.
+                reader.add_tenant_problems(tenant, problems);
+                has_problems = true;
+            }
         }
-        merged.0.extend(own.0.clone());
-        let own = Reader::new(&merged);
-        let (rules, limits) = (file_rules(&own), limits(&own));
-        let deliver_to = if has_a_sink { deliver_to(&own, drop_storage).map(Some) } else { Some(None) };
-        let settings = own.finish(|| Some(TenantOverrides { rules: rules?, limits: limits?, deliver_to: deliver_to? }));
-        settings
-            .map(|settings| (tenant, settings))
-            .map_err(|InvalidSettings(complaints)| reader.complain_of(tenant, complaints))
-            .ok()
-    };
-    // All of them are looked at before one is missed.
-    own.iter().filter(|(_, own)| !own.0.is_empty()).map(overrides).collect::<Vec<_>>().into_iter().collect()
+    }
+    if has_problems { None } else { Some(all) }
 }
 
-/// How files are read.
+/// Reads the settings of a tenant: its `own` ones, and the app's `settings` for the others.
+fn overrides_of_tenant(
+    settings: &Settings,
+    drop_storage: Option<&Storage>,
+    own: &Settings,
+) -> Result<TenantOverrides, InvalidSettings> {
+    let mut merged = settings.clone();
+    if own.get("DELIVER_TO").is_some() {
+        // A receiver that knows a secret can sign with it, so two receivers must not share one.
+        merged.0.remove("WEBHOOK_SECRET");
+    }
+    if own.0.keys().any(|name| name.starts_with("SinkStorage")) {
+        // Several settings together describe one account; those of the app describe another account.
+        merged.0.retain(|name, _| !name.starts_with("SinkStorage"));
+    }
+    merged.0.extend(own.0.clone());
+
+    let reader = Reader::new(&merged);
+    let rules = file_rules(&reader);
+    let limits = limits(&reader);
+    let has_own_sink = SINK_SETTINGS.iter().any(|name| own.get(name).is_some());
+    let deliver_to = if has_own_sink { deliver_to(&reader, drop_storage).map(Some) } else { Some(None) };
+    reader.finish(|| Some(TenantOverrides { rules: rules?, limits: limits?, deliver_to: deliver_to? }))
+}
+
+/// Reads how files are decoded.
 pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
-    let layout = reader.or("FILE_LAYOUT", "auto");
-    let cipher = reader.or("FILE_CIPHER", "auto");
-    let allow_plaintext = reader.or("ALLOW_PLAINTEXT", "false");
-    let columns = reader.or("COLUMNS", "*");
-    let encrypted_columns = reader.or("ENCRYPTED_COLUMNS", "ObjectId");
-    let column_cipher = reader.or("COLUMN_CIPHER", "auto");
-    let row_values = reader.or("ROW_VALUES", "typed");
-    let longest_row = reader.or::<NonZeroUsize>("MAX_ROW_BYTES", "1048576");
-    let (Choice(layout), Choice(cipher), Choice(column_cipher)) = (layout?, cipher?, column_cipher?);
-    let (Switch(allow_plaintext), Names(encrypted_columns)) = (allow_plaintext?, encrypted_columns?);
-    let Columns(columns) = columns?;
+    let layout = reader.or_default("FILE_LAYOUT", "auto");
+    let cipher = reader.or_default("FILE_CIPHER", "auto");
+    let allow_plaintext = reader.or_default("ALLOW_PLAINTEXT", "false");
+    let columns = reader.or_default("COLUMNS", "*");
+    let encrypted_columns = reader.or_default("ENCRYPTED_COLUMNS", "ObjectId");
+    let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
+    let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
+    let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
+    let (ColumnFilter(columns), ColumnNames(encrypted_columns)) = (columns?, encrypted_columns?);
     Some(FileRules {
-        layout: LayoutRules { layout, cipher, allow_plaintext },
+        layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
         rows: RowRules {
             columns,
             encrypted_columns,
-            column_cipher,
-            typed: matches!(row_values?, RowValues::Typed),
-            longest_row: longest_row?.get(),
+            column_cipher: column_cipher?,
+            typed: row_values? == RowValues::Typed,
+            max_row_bytes: max_row_bytes?.get(),
         },
     })
 }
 
+/// Reads the bounds for one file. The size limit of a message is not a setting: each sink has its own.
 fn limits(reader: &Reader<'_>) -> Option<Limits> {
-    let rows = reader.or("BATCH_ROWS", "500");
-    let bytes = reader.or("BATCH_BYTES", "1048576");
-    let in_flight = reader.or("IN_FLIGHT", "8");
-    let bad_rows_allowed = reader.or("BAD_ROWS_ALLOWED", "0");
+    let rows = reader.or_default("BATCH_ROWS", "500");
+    let bytes = reader.or_default("BATCH_BYTES", "1048576");
+    let in_flight = reader.or_default("IN_FLIGHT", "8");
+    let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
     Some(Limits {
         batch: BatchLimits { rows: rows?, bytes: bytes?, message: None },
@@ -127,30 +148,30 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
     })
 }
 
-/// How many blocks are decoded at once.
+/// Reads the number of blocks of a file that are decoded in parallel; the default is the number of cores.
 pub(super) fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    reader.or("DECODERS", &cores.to_string())
+    let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    reader.or_default("DECODERS", &cores.to_string())
 }
 
 fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {
     let destination = reader.required("DELIVER_TO");
-    let gzip = reader.or("WEBHOOK_GZIP", "false");
-    let timeout = reader.or("WEBHOOK_TIMEOUT", "30s");
-    let patience = reader.or("DELIVERY_PATIENCE", "4m");
+    let gzip = reader.or_default("WEBHOOK_GZIP", "false");
+    let timeout = reader.or_default("WEBHOOK_TIMEOUT", "30s");
+    let retry_for: Option<Duration> = reader.or_default("DELIVERY_PATIENCE", "4m");
     match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
         Destination::Queue(name) => {
             let mut queue = reader.queue(name, drop_storage)?;
-            queue.patience = patience.map(|Span(patience)| RetryBudget::lasting(patience))?;
+            queue.retry_budget = RetryBudget::lasting(retry_for?);
             Some(DeliverTo::Queue(Box::new(queue)))
         }
         Destination::Webhook(url) => {
-            // URL and secret are checked whatever is wrong with the rest.
+            // This records the problems of URL and secret, so it comes before the first `?`.
             let (mut webhook, secret) = reader.webhook(url)?;
-            webhook.gzip = gzip.map(|Switch(gzip)| gzip)?;
-            webhook.timeout = timeout.map(|Span(timeout)| timeout)?;
-            webhook.patience = patience.map(|Span(patience)| RetryBudget::lasting(patience))?;
+            webhook.gzip = gzip?;
+            webhook.timeout = timeout?;
+            webhook.retry_budget = RetryBudget::lasting(retry_for?);
             Some(DeliverTo::Webhook(Box::new(webhook), secret))
         }
     }

@@ -1,7 +1,7 @@
-//! `TENANTS`: who may drop and where, and the settings that a tenant has of its own.
+//! `TENANTS`: which tenants may drop, where they may drop, and the settings that a tenant overrides.
 //!
-//! A comma list says where each may drop. JSON, in the setting itself or in a file that it names, says as well what differs
-//! for one of them, by the names that the settings have everywhere else:
+//! The short form is a comma-separated list of `tenantId` or `tenantId=container/prefix`. The JSON form, in the setting
+//! itself or in a file that it names, can also override settings, by the names that they have as app settings:
 //!
 //! ```json
 //! {"9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10": {
@@ -16,14 +16,17 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{Settings, words::Word};
+use super::{
+    Settings,
+    parse::{FromSetting, ParseError},
+};
 use crate::drop::{
     DropPath, TenantId,
-    tenant::{Tenants, place_of},
+    tenant::{InvalidTenants, Tenants, parse_prefix},
 };
 
-/// The settings that say where rows go. A tenant with one of them has a sink of its own.
-pub(super) const OF_THE_SINK: [&str; 9] = [
+/// The settings of a sink. A tenant that overrides one of them has a sink of its own.
+pub(super) const SINK_SETTINGS: [&str; 9] = [
     "DELIVER_TO",
     "WEBHOOK_SECRET",
     "WEBHOOK_GZIP",
@@ -35,8 +38,8 @@ pub(super) const OF_THE_SINK: [&str; 9] = [
     "SinkStorage__clientId",
 ];
 
-/// The other settings that a tenant may have of its own.
-const OF_FILES: [&str; 11] = [
+/// The other settings that a tenant may override.
+const FILE_SETTINGS: [&str; 11] = [
     "COLUMNS",
     "ENCRYPTED_COLUMNS",
     "COLUMN_CIPHER",
@@ -50,37 +53,39 @@ const OF_FILES: [&str; 11] = [
     "IN_FLIGHT",
 ];
 
-/// What `TENANTS` says.
+/// `TENANTS`, parsed.
 pub(super) struct TenantList {
+    /// Who may drop, and where.
     pub(super) tenants: Tenants,
-    /// What tenants have of their own.
-    pub(super) own: BTreeMap<TenantId, Settings>,
+    /// The settings that each tenant overrides; those of the short form override none.
+    pub(super) overrides: BTreeMap<TenantId, Settings>,
 }
 
-impl Word for TenantList {
-    const EXPECTED: &'static str =
-        "a comma list of tenantId or tenantId=container/prefix, or @ and the name of a JSON file of tenants";
+impl FromSetting for TenantList {
+    const EXPECTED: &'static str = "a comma-separated list of tenantId or tenantId=container/prefix, or a JSON object by \
+                                    tenantId, or @ and the path of a file with this JSON";
 
-    fn read(text: &str) -> Result<Self, Option<String>> {
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
         if let Some(file) = text.strip_prefix('@') {
-            let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read `{file}`: {error}"))?;
-            return from_json(&text).map_err(|why| Some(format!("`{file}`: {why}")));
+            let json = std::fs::read_to_string(file)
+                .map_err(|error| ParseError::Because(format!("cannot read `{file}`: {error}")))?;
+            return from_json(&json).map_err(|problem| ParseError::Because(format!("`{file}`: {problem}")));
         }
         if text.starts_with('{') {
-            return from_json(text).map_err(Some);
+            return from_json(text).map_err(ParseError::Because);
         }
-        let tenants = text.parse().map_err(|bad: crate::drop::tenant::BadTenants| bad.to_string())?;
-        Ok(Self { tenants, own: BTreeMap::new() })
+        let tenants = text.parse().map_err(|error: InvalidTenants| ParseError::Because(error.to_string()))?;
+        Ok(Self { tenants, overrides: BTreeMap::new() })
     }
 }
 
-/// The members of a JSON object in their order. A map would take the last of one name and say nothing.
+/// The members of a JSON object, in order and with duplicates. A map would keep only the last of two equal names.
 struct Members<T>(Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+        struct MembersVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
             type Value = Members<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,90 +100,101 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
                 Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Collect(PhantomData))
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
     }
 }
 
+/// Parses the JSON form; the error lists all problems and quotes no value, because it may be a secret.
 fn from_json(text: &str) -> Result<TenantList, String> {
-    // What the parser says of a value could be the secret that it stumbled over; where it stumbled is enough.
     let Members(entries) = serde_json::from_str::<Members<Members<Value>>>(text).map_err(|error| {
+        // The parser's own message may quote a value.
         let (line, column) = (error.line(), error.column());
-        format!("line {line}, column {column}: not JSON, or no object of objects by tenantId")
+        format!("line {line}, column {column}: not JSON, or not an object of objects by tenantId")
     })?;
-    let (mut places, mut own, mut bad) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut locations = Vec::new();
+    let mut overrides = BTreeMap::new();
+    let mut problems = Vec::new();
     for (name, Members(members)) in entries {
-        let mut complain = |why: String| bad.push(format!("`{name}`: {why}"));
         let tenant = match name.parse::<TenantId>() {
             Ok(tenant) => tenant,
-            Err(no_guid) => {
-                complain(no_guid.to_string());
+            Err(error) => {
+                problems.push(format!("`{name}`: {error}"));
                 continue;
             }
         };
         let mut entry = Entry::default();
-        for (name, value) in members {
-            entry.take(&name, value).unwrap_or_else(&mut complain);
+        for (member, value) in members {
+            if let Err(problem) = entry.add(&member, value) {
+                problems.push(format!("`{name}`: {problem}"));
+            }
         }
-        if own.insert(tenant, entry.settings).is_some() {
-            complain("is there twice".into());
+        if overrides.insert(tenant, entry.settings).is_some() {
+            problems.push(format!("`{name}`: appears twice"));
         }
-        places
-            .extend(if entry.places.is_empty() { vec![None] } else { entry.places }.into_iter().map(|at| (tenant, at)));
+        if entry.paths.is_empty() {
+            locations.push((tenant, None));
+        }
+        locations.extend(entry.paths.into_iter().map(|path| (tenant, Some(path))));
     }
-    if places.is_empty() && bad.is_empty() {
-        bad.push("names no tenant".into());
+    if locations.is_empty() && problems.is_empty() {
+        problems.push("contains no tenant".into());
     }
-    if bad.is_empty() { Ok(TenantList { tenants: Tenants::of(places), own }) } else { Err(bad.join("; ")) }
+    if problems.is_empty() {
+        Ok(TenantList { tenants: Tenants::new(locations), overrides })
+    } else {
+        Err(problems.join("; "))
+    }
 }
 
-/// One tenant's entry.
+/// The entry of one tenant.
 #[derive(Default)]
 struct Entry {
-    /// Where it may drop; anywhere with its id in the path when there is none.
-    places: Vec<Option<DropPath>>,
+    /// Where the tenant may drop. If empty: at any path with its id as container or folder.
+    paths: Vec<DropPath>,
+    /// The settings that the tenant overrides.
     settings: Settings,
 }
 
 impl Entry {
-    fn take(&mut self, name: &str, value: Value) -> Result<(), String> {
-        let no_text = || format!("`{name}` is neither text nor number nor true or false");
-        match name {
-            "path" if !self.places.is_empty() => return Err("`path` is there twice".into()),
-            "path" => {
-                let paths = if let Value::Array(paths) = value { paths } else { vec![value] };
-                if paths.is_empty() {
-                    return Err("`path` is an empty list: leave it out, or say where".into());
-                }
-                for path in paths {
-                    let path = place_of(path.as_str().ok_or("`path` is neither text nor a list of texts")?)?;
-                    self.places.push(Some(path));
-                }
-            }
-            _ if self.settings.get(name).is_some() => return Err(format!("`{name}` is there twice")),
-            _ if OF_THE_SINK.contains(&name) || OF_FILES.contains(&name) => {
-                let text = text(value).ok_or_else(no_text)?;
-                if text.trim().is_empty() {
-                    // Blank is not set, and what holds for all would take its place without a word.
-                    return Err(format!("`{name}` is blank: leave it out, or say what"));
-                }
-                self.settings.set(name, text);
-            }
-            _ => {
-                let names = OF_THE_SINK.into_iter().chain(OF_FILES).collect::<Vec<_>>().join(", ");
-                return Err(format!(
-                    "`{name}` is not a setting that a tenant may have of its own: expected path, {names}"
-                ));
-            }
+    /// Adds a member of the JSON object: `path` or a setting.
+    fn add(&mut self, name: &str, value: Value) -> Result<(), String> {
+        if name == "path" {
+            return self.add_paths(value);
         }
+        if !SINK_SETTINGS.contains(&name) && !FILE_SETTINGS.contains(&name) {
+            let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
+            return Err(format!("`{name}` is not a setting that a tenant can override: expected path, {names}"));
+        }
+        if self.settings.get(name).is_some() {
+            return Err(format!("`{name}` appears twice"));
+        }
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return Err(format!("`{name}` is not a string, a number, true or false"));
+            }
+        };
+        if text.trim().is_empty() {
+            // A blank setting counts as not set, so the app's value would silently apply.
+            return Err(format!("`{name}` is blank: remove it, or give it a value"));
+        }
+        self.settings.set(name, text);
         Ok(())
     }
-}
 
-/// A setting's text.
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    fn add_paths(&mut self, value: Value) -> Result<(), String> {
+        if !self.paths.is_empty() {
+            return Err("`path` appears twice".into());
+        }
+        let paths = if let Value::Array(paths) = value { paths } else { vec![value] };
+        if paths.is_empty() {
+            return Err("`path` is an empty list: remove it, or give a path".into());
+        }
+        for path in paths {
+            let text = path.as_str().ok_or("`path` is not a string or a list of strings")?;
+            self.paths.push(parse_prefix(text)?);
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,11 @@
 use super::*;
 use crate::identity::Application;
 
-/// The Standard Webhooks specification's own example.
+/// The example of the Standard Webhooks specification.
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const TENANT: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 
+/// The required settings, with these changes.
 fn settings(changes: &[(&str, &str)]) -> Settings {
     let mut settings: Settings = [
         ("DropStorage", "UseDevelopmentStorage=true"),
@@ -20,7 +21,8 @@ fn settings(changes: &[(&str, &str)]) -> Settings {
     settings
 }
 
-fn complaints(changes: &[(&str, &str)]) -> Vec<String> {
+/// The problems that [`Config::read`] reports.
+fn problems(changes: &[(&str, &str)]) -> Vec<String> {
     Config::read(&settings(changes)).unwrap_err().0
 }
 
@@ -37,7 +39,7 @@ fn the_required_settings_are_enough() {
 }
 
 #[test]
-fn everything_that_is_missing_is_said_at_once() {
+fn all_missing_settings_are_reported_together() {
     let report = Config::read(&Settings::default()).unwrap_err().to_string();
     let lines: Vec<_> = report.lines().collect();
     assert_eq!(lines[0], "4 settings are not usable");
@@ -47,7 +49,7 @@ fn everything_that_is_missing_is_said_at_once() {
 }
 
 #[test]
-fn each_complaint_names_the_setting_and_what_would_do() {
+fn each_problem_names_the_setting_and_the_accepted_values() {
     for (name, value) in [
         ("IN_FLIGHT", "many"),
         ("IN_FLIGHT", "0"),
@@ -78,31 +80,30 @@ fn each_complaint_names_the_setting_and_what_would_do() {
         ("DropStorage", "AccountName=x"),
         ("DropStorage", "file://host/dir"),
     ] {
-        let complaints = complaints(&[(name, value)]);
-        assert!(!complaints.is_empty(), "{name}={value}");
+        let problems = problems(&[(name, value)]);
+        assert!(!problems.is_empty(), "{name}={value}");
         let family = name.split('_').next().unwrap();
-        assert!(complaints.iter().any(|text| text.contains(family) && text.contains("expected ")), "{complaints:?}");
+        assert!(problems.iter().any(|text| text.contains(family) && text.contains("expected ")), "{problems:?}");
     }
 }
 
 #[test]
-fn a_webhook_off_loopback_needs_a_secret() {
-    let complaints = complaints(&[("DELIVER_TO", "https://example.com/rows")]);
-    assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not set: expected whsec_"), "{complaints:?}");
+fn a_webhook_off_loopback_requires_a_secret() {
+    let problems = problems(&[("DELIVER_TO", "https://example.com/rows")]);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("WEBHOOK_SECRET is not set: expected whsec_"), "{problems:?}");
 }
 
 #[test]
-fn what_is_wrong_with_a_webhook_is_said_whatever_else_is_wrong_with_it() {
-    let complaints =
-        complaints(&[("DELIVER_TO", "https://example.com"), ("WEBHOOK_GZIP", "maybe"), ("DEADLINE", "soon")]);
+fn all_problems_with_a_webhook_are_reported_together() {
+    let problems = problems(&[("DELIVER_TO", "https://example.com"), ("WEBHOOK_GZIP", "maybe"), ("DEADLINE", "soon")]);
     for name in ["WEBHOOK_SECRET", "WEBHOOK_GZIP", "DEADLINE"] {
-        assert!(complaints.iter().any(|complaint| complaint.starts_with(name)), "{complaints:?}");
+        assert!(problems.iter().any(|problem| problem.starts_with(name)), "{problems:?}");
     }
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_is_not_shown_either() {
+fn a_secret_in_the_wrong_setting_is_not_shown() {
     for (name, value) in [
         ("DELIVER_TO", "ftp://user:hunter2@example.com"),
         ("DELIVER_TO", "whsec_hunter2"),
@@ -110,13 +111,13 @@ fn a_secret_in_the_wrong_place_is_not_shown_either() {
         ("PRIVATE_KEYS", "https://user:hunter2@example.com"),
         ("DropStorage", "file://host/dir?sig=hunter2"),
     ] {
-        let complaints = complaints(&[(name, value)]);
-        assert!(!complaints.concat().contains("hunter2"), "{complaints:?}");
+        let problems = problems(&[(name, value)]);
+        assert!(!problems.concat().contains("hunter2"), "{problems:?}");
     }
 }
 
 #[test]
-fn no_secret_is_shown() {
+fn neither_problems_nor_debug_output_contain_secrets() {
     let changes = [
         ("DropStorage", "AccountName=x;AccountKey=c2VjcmV0LXNlY3JldA;BlobEndpoint=ftp://x"),
         ("DELIVER_TO", "https://user:c2VjcmV0LXNlY3JldA@example.com/?code=c2VjcmV0LXNlY3JldA"),
@@ -130,21 +131,21 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn a_blank_setting_is_not_set() {
+fn a_blank_setting_counts_as_not_set() {
     assert!(Config::read(&settings(&[("IN_FLIGHT", " "), ("PARTNER_APP_ID", "")])).is_ok());
-    assert!(complaints(&[("TENANTS", "  ")])[0].starts_with("TENANTS is not set"));
+    assert!(problems(&[("TENANTS", "  ")])[0].starts_with("TENANTS is not set"));
 }
 
 #[test]
-fn the_account_may_be_reached_by_managed_identity() {
+fn the_storage_account_may_be_accessed_with_a_managed_identity() {
     let mut settings = settings(&[("DropStorage__blobServiceUri", "https://acct.blob.core.windows.net")]);
-    assert!(Config::read(&settings).is_err(), "both forms at once say two things");
+    assert!(Config::read(&settings).is_err(), "both forms at once are ambiguous");
     settings.set("DropStorage", "");
     assert!(matches!(Config::read(&settings).unwrap().drop_storage, Storage::Azure(_)));
 }
 
 #[test]
-fn lengths_of_time_have_units() {
+fn durations_have_units() {
     for (text, seconds) in [("90s", 90.0), ("4m", 240.0), ("1h", 3600.0), ("250ms", 0.25)] {
         assert_eq!(Config::read(&settings(&[("DEADLINE", text)])).unwrap().deadline.as_secs_f64(), seconds);
     }
@@ -162,7 +163,7 @@ fn with_tenants(json: &str) -> Settings {
 }
 
 #[test]
-fn a_tenant_may_have_settings_of_its_own_over_those_of_the_app() {
+fn a_tenant_can_override_settings_of_the_app() {
     let json = format!(
         r#"{{"{TENANT}": {{"path": ["contoso/x", "contoso/y"], "BATCH_ROWS": 7, "COLUMNS": "a,b"}}, "{OTHER}": {{}}}}"#
     );
@@ -177,17 +178,17 @@ fn a_tenant_may_have_settings_of_its_own_over_those_of_the_app() {
 }
 
 #[test]
-fn a_tenants_own_webhook_does_not_share_the_secret_of_the_apps() {
+fn a_tenants_own_webhook_does_not_use_the_apps_secret() {
     let own = |more: &str| with_tenants(&format!(r#"{{"{TENANT}": {{"DELIVER_TO": "https://b.example"{more}}}}}"#));
-    let complaints = Config::read(&own("")).unwrap_err().0;
-    assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{complaints:?}");
+    let problems = Config::read(&own("")).unwrap_err().0;
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with(&format!("TENANTS, {TENANT}: WEBHOOK_SECRET is not set")), "{problems:?}");
     let config = Config::read(&own(&format!(r#","WEBHOOK_SECRET":"{SECRET}""#))).unwrap();
     assert!(matches!(config.tenant_overrides[&TENANT.parse().unwrap()].deliver_to, Some(DeliverTo::Webhook(_, None))));
 }
 
 #[test]
-fn a_secret_may_be_in_a_vault() {
+fn a_webhook_secret_may_be_a_vault_reference() {
     let read = |reference: &str| {
         let changes = [("DELIVER_TO", "https://a.example"), ("WEBHOOK_SECRET", reference)];
         Config::read(&settings(&changes)).map(|config| config.common.deliver_to)
@@ -195,24 +196,24 @@ fn a_secret_may_be_in_a_vault() {
     let reference = "@Microsoft.KeyVault(VaultName=kv;SecretName=hook)";
     let DeliverTo::Webhook(_, Some(secret)) = read(reference).unwrap() else { panic!("expected a reference") };
     assert_eq!(secret, reference.parse().unwrap());
-    let complaints = read("@Microsoft.KeyVault(VaultName=kv)").unwrap_err().0;
-    assert!(complaints[0].starts_with("WEBHOOK_SECRET is not usable: expected @Microsoft.KeyVault("), "{complaints:?}");
+    let problems = read("@Microsoft.KeyVault(VaultName=kv)").unwrap_err().0;
+    assert!(problems[0].starts_with("WEBHOOK_SECRET is not usable: expected @Microsoft.KeyVault("), "{problems:?}");
 }
 
 #[test]
-fn a_secret_that_the_platform_did_not_resolve_is_none() {
+fn a_vault_reference_that_the_platform_did_not_resolve_is_reported() {
     for name in ["PARTNER_APP_SECRET", "AZURE_CLIENT_SECRET"] {
         let unresolved = [(name, "@Microsoft.KeyVault(VaultName=kv;SecretName=app)")];
         let names =
             ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_ID"].map(|name| (name, TENANT));
-        let complaints = complaints(&[&names[..], &unresolved].concat());
-        assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].starts_with(&format!("{name} is a Key Vault reference that")), "{complaints:?}");
+        let problems = problems(&[&names[..], &unresolved].concat());
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with(&format!("{name} is a Key Vault reference that")), "{problems:?}");
     }
 }
 
 #[test]
-fn tenants_may_be_a_file() {
+fn tenants_may_be_in_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!(r#"{{"{TENANT}": {{"path": "contoso"}}}}"#)).unwrap();
     let config = Config::read(&with_tenants(&format!("@{}", file.path().display()))).unwrap();
@@ -222,37 +223,34 @@ fn tenants_may_be_a_file() {
 }
 
 #[test]
-fn everything_wrong_with_the_tenants_is_said_at_once_and_no_value_is_shown() {
+fn all_problems_with_tenants_are_reported_together_without_values() {
     let json = format!(
         r#"{{"contoso": {{}}, "{TENANT}": {{"COLOUR": "whsec_red", "BATCH_ROWS": null, "path": 7, "IN_FLIGHT": 1, "IN_FLIGHT": 2}}}}"#
     );
-    let complaint = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
+    let report = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
     for part in [
         "`contoso`: expected a GUID",
-        "`COLOUR` is not a setting that a tenant may have of its own: expected path, DELIVER_TO,",
-        "`BATCH_ROWS` is neither text nor number",
-        "`path` is neither text nor a list",
-        "`IN_FLIGHT` is there twice",
+        "`COLOUR` is not a setting that a tenant can override: expected path, DELIVER_TO,",
+        "`BATCH_ROWS` is not a string, a number, true or false",
+        "`path` is not a string or a list of strings",
+        "`IN_FLIGHT` appears twice",
     ] {
-        assert!(complaint.contains(part), "{part}: {complaint}");
+        assert!(report.contains(part), "{part}: {report}");
     }
-    assert!(!complaint.contains("red"));
-    let torn = Config::read(&with_tenants(r#"{"a": {"WEBHOOK_SECRET": "whsec_red"#)).unwrap_err().0.concat();
-    assert!(torn.contains("line 1, column") && !torn.contains("red"), "{torn}");
+    assert!(!report.contains("red"));
+    let truncated = Config::read(&with_tenants(r#"{"a": {"WEBHOOK_SECRET": "whsec_red"#)).unwrap_err().0.concat();
+    assert!(truncated.contains("line 1, column") && !truncated.contains("red"), "{truncated}");
 }
 
 #[test]
-fn a_tenants_blank_settings_do_not_fall_back_to_those_of_the_app() {
+fn a_blank_setting_of_a_tenant_is_a_problem() {
     let json = format!(r#"{{"{TENANT}": {{"path": [], "DELIVER_TO": " "}}}}"#);
-    let complaint = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
-    assert!(
-        complaint.contains("`path` is an empty list") && complaint.contains("`DELIVER_TO` is blank"),
-        "{complaint}"
-    );
+    let report = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
+    assert!(report.contains("`path` is an empty list") && report.contains("`DELIVER_TO` is blank"), "{report}");
 }
 
 #[test]
-fn a_tenants_own_queue_is_in_its_own_account() {
+fn a_tenant_can_have_a_queue_in_another_account() {
     let json = format!(
         r#"{{"{TENANT}": {{"DELIVER_TO": "queue://own", "SinkStorage__queueServiceUri": "https://own.queue.core.windows.net"}}}}"#
     );
@@ -266,21 +264,21 @@ fn a_tenants_own_queue_is_in_its_own_account() {
 }
 
 #[test]
-fn a_complaint_about_the_apps_settings_is_not_repeated_for_every_tenant() {
+fn a_problem_with_the_apps_settings_is_not_repeated_for_every_tenant() {
     let mut settings = with_tenants(&format!(r#"{{"{TENANT}": {{"IN_FLIGHT": 0}}, "{OTHER}": {{"IN_FLIGHT": 2}}}}"#));
     settings.set("BATCH_ROWS", "many");
-    let complaints = Config::read(&settings).unwrap_err().0;
-    assert_eq!(complaints.len(), 2, "{complaints:?}");
-    assert!(complaints[0].starts_with("BATCH_ROWS is `many`"));
-    assert!(complaints[1].starts_with(&format!("TENANTS, {TENANT}: IN_FLIGHT is `0`")), "{complaints:?}");
+    let problems = Config::read(&settings).unwrap_err().0;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("BATCH_ROWS is `many`"));
+    assert!(problems[1].starts_with(&format!("TENANTS, {TENANT}: IN_FLIGHT is `0`")), "{problems:?}");
 }
 
 #[test]
-fn a_columns_name_may_hold_commas_in_double_quotes() {
+fn a_column_name_in_double_quotes_may_contain_commas() {
     let columns =
         |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.common.rules.rows.columns);
     assert_eq!(columns("*"), Ok(None));
-    assert_eq!(columns("132"), Ok(None), "a shell's width of its terminal");
+    assert_eq!(columns("132"), Ok(None), "the width of a terminal");
     assert_eq!(columns(r#"a, "b, c" ,d"#), Ok(Some(vec!["a".into(), "b, c".into(), "d".into()])));
     for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
         assert!(columns(wrong).is_err(), "{wrong}");
@@ -288,19 +286,19 @@ fn a_columns_name_may_hold_commas_in_double_quotes() {
 }
 
 #[test]
-fn private_keys_are_in_a_vault_or_in_a_folder() {
+fn private_keys_are_in_a_vault_or_a_folder() {
     let read = |value| Config::read(&settings(&[("PRIVATE_KEYS", value)])).unwrap().private_keys;
-    assert_eq!(read("file:///keys"), PrivateKeysIn::Folder("/keys".into()));
+    assert_eq!(read("file:///keys"), KeyStoreLocation::Folder("/keys".into()));
     let vault = "https://kv.vault.azure.net";
-    assert_eq!(read(vault), PrivateKeysIn::Vault(vault.parse().unwrap()));
+    assert_eq!(read(vault), KeyStoreLocation::Vault(vault.parse().unwrap()));
     for value in ["http://kv.vault.azure.net", "https://kv.vault.azure.net/keys", "kv"] {
-        let complaints = complaints(&[("PRIVATE_KEYS", value)]);
-        assert!(complaints[0].contains("expected https://{vault}.vault.azure.net"), "{complaints:?}");
+        let problems = problems(&[("PRIVATE_KEYS", value)]);
+        assert!(problems[0].contains("expected https://{vault}.vault.azure.net"), "{problems:?}");
     }
 }
 
 #[test]
-fn who_we_are_is_found_by_one_rule() {
+fn the_identity_depends_on_the_settings_and_the_machine() {
     let identity = |changes: &[(&str, &str)]| Config::read(&settings(changes)).unwrap().identity;
     assert!(matches!(identity(&[]), Identity::Developer));
     assert!(matches!(identity(&[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi")]), Identity::Managed(None)));
@@ -310,39 +308,39 @@ fn who_we_are_is_found_by_one_rule() {
     }
     let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
     assert!(matches!(identity(&application), Identity::Application(Application { app_id, .. }) if app_id == "id"));
-    let complaints = complaints(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
-    assert_eq!(complaints.len(), 1);
-    assert!(complaints[0].starts_with("AZURE_CLIENT_ID is not set") && !complaints[0].contains("hunter2"));
+    let problems = problems(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("AZURE_CLIENT_ID is not set") && !problems[0].contains("hunter2"));
 }
 
 #[test]
-fn the_partners_ids_may_come_without_a_secret_and_never_alone() {
+fn the_partners_ids_may_be_set_without_a_secret_but_only_together() {
     let ids = [("PARTNER_TENANT_ID", TENANT), ("PARTNER_APP_ID", TENANT)];
-    assert!(Config::read(&settings(&ids)).unwrap().viva_api.partner.is_none(), "the app's own identity asks");
+    assert!(Config::read(&settings(&ids)).unwrap().viva_api.partner.is_none(), "the managed identity authenticates");
     for alone in ids {
-        let complaints = complaints(&[alone]);
-        assert_eq!(complaints.len(), 1, "{complaints:?}");
-        assert!(complaints[0].contains("expected it together with PARTNER_"), "{complaints:?}");
+        let problems = problems(&[alone]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("expected it together with PARTNER_"), "{problems:?}");
     }
-    assert_eq!(complaints(&[("PARTNER_APP_SECRET", "hunter2")]).len(), 2);
+    assert_eq!(problems(&[("PARTNER_APP_SECRET", "hunter2")]).len(), 2);
 }
 
 #[test]
-fn onboard_needs_less_than_a_run_and_the_partners_ids() {
-    let enough = [
+fn onboard_needs_fewer_settings_than_a_run_and_the_partners_ids() {
+    let required = [
         ("DropStorage", "UseDevelopmentStorage=true"),
         ("PRIVATE_KEYS", "file:///keys"),
         ("PARTNER_TENANT_ID", TENANT),
         ("PARTNER_APP_ID", TENANT),
     ];
-    let config = OnboardConfig::read(&enough.into_iter().collect()).unwrap();
+    let config = OnboardConfig::read(&required.into_iter().collect()).unwrap();
     assert!(config.tenants.is_none() && config.viva_api.partner.is_none());
-    for (left_out, _) in enough {
-        let rest: Settings = enough.into_iter().filter(|(name, _)| *name != left_out).collect();
-        let complaints = OnboardConfig::read(&rest).unwrap_err().0;
-        assert_eq!(complaints.len(), 1, "{complaints:?}");
-        assert!(complaints[0].starts_with(&format!("{left_out} is not set: expected ")), "{complaints:?}");
+    for (missing, _) in required {
+        let others: Settings = required.into_iter().filter(|(name, _)| *name != missing).collect();
+        let problems = OnboardConfig::read(&others).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("{missing} is not set: expected ")), "{problems:?}");
     }
-    let no_guid = enough.into_iter().chain([("PARTNER_APP_ID", "contoso"), ("TENANTS", "contoso")]).collect();
-    assert_eq!(OnboardConfig::read(&no_guid).unwrap_err().0.len(), 2);
+    let invalid_ids = required.into_iter().chain([("PARTNER_APP_ID", "contoso"), ("TENANTS", "contoso")]).collect();
+    assert_eq!(OnboardConfig::read(&invalid_ids).unwrap_err().0.len(), 2);
 }

@@ -1,6 +1,6 @@
-//! Which drop a blob belongs to, and what is in a drop.
+//! Finds the drop that a blob belongs to, and lists the contents of a drop.
 //!
-//! Knows the layout of a drop, names alone. What is in the blobs, and whose they are, is not decided here.
+//! Works on blob names and sizes only; it reads no blob and does not check the tenant.
 
 #[cfg(test)]
 mod tests;
@@ -9,109 +9,98 @@ use std::collections::HashSet;
 
 use tracing::warn;
 
-use super::{BlobPath, DropPath, is_plain_segment};
+use super::DropPath;
 use crate::{
     one_line::one_line,
-    store::{Blob, Store, StoreError},
-    telemetry::is_news,
+    store::{Blob, BlobPath, Store, StoreError, is_safe_segment},
+    telemetry::is_first_occurrence,
 };
 
-/// How many folders above a blob are looked into: one listing each.
-const DEEPEST: usize = 32;
+/// How many folders above a blob are searched for job metadata, with one listing each.
+const MAX_DEPTH: usize = 32;
 
-/// The job metadata, below the drop: a folder, or one blob with or without `.json`.
+/// The path of the job metadata below the drop: a folder, or one blob with or without `.json`.
 const JOB_METADATA: &str = "metadata/JobMetadata";
 
-/// The key details, below the drop.
+/// The path of the key details below the drop.
 const KEY_DETAILS: &str = "metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
 
-/// Finds the drop that `blob` belongs to: its nearest ancestor folder with job metadata in it.
+/// Finds the drop that `blob` belongs to: its nearest ancestor folder that contains job metadata.
 ///
-/// `None` where there is no such folder (yet), and for a name that steps up or aside. Asks the store once a folder,
-/// innermost first, and not at all for job metadata itself.
+/// `None` if there is no such folder (yet), or if a segment of the name is not [safe](is_safe_segment). Sends one
+/// listing request per folder, innermost first, and none if `blob` is job metadata itself.
 pub async fn find_drop(store: &dyn Store, blob: &BlobPath) -> Result<Option<DropPath>, StoreError> {
-    if !is_plain(&blob.name) {
+    if !is_safe_name(&blob.name) {
         return Ok(None);
     }
-    if let Some(drop) = described_by(blob) {
+    if let Some(drop) = drop_of_metadata(blob) {
         return Ok(Some(drop));
     }
-    for folder in ancestors(&blob.name).take(DEEPEST) {
+    for folder in ancestors(&blob.name).take(MAX_DEPTH) {
         let drop = DropPath::new(&blob.container, folder);
         let prefix = format!("{}{JOB_METADATA}", drop.prefix());
         let found = store.list(&blob.container, &prefix).await?;
-        if found.iter().any(|blob| describes(blob, folder)) {
+        if found.iter().any(|blob| is_job_metadata_of(blob, folder)) {
             return Ok(Some(drop));
         }
     }
     Ok(None)
 }
 
-/// The drop that `blob` is job metadata of, by its name.
-pub fn described_by(blob: &BlobPath) -> Option<DropPath> {
-    let folder = described_folder(&blob.name).filter(|_| is_plain(&blob.name))?;
+/// The drop whose job metadata `blob` is, judged by its name; `None` if it is not job metadata.
+pub fn drop_of_metadata(blob: &BlobPath) -> Option<DropPath> {
+    let folder = folder_of_metadata(&blob.name).filter(|_| is_safe_name(&blob.name))?;
     Some(DropPath::new(&blob.container, folder))
 }
 
-/// The name of `blob` below `drop`; `None` where it lies elsewhere.
+/// The name of `blob` below `drop`; `None` if the blob is not below it.
 pub fn relative<'a>(drop: &DropPath, blob: &'a BlobPath) -> Option<&'a str> {
     let name = blob.name.strip_prefix(&drop.prefix())?;
     (blob.container == drop.container && !name.is_empty()).then_some(name)
 }
 
-/// Lists what is in the drop at `path`; `None` where there is no job metadata (yet). One listing.
-pub async fn contents(store: &dyn Store, path: &DropPath) -> Result<Option<DropContents>, StoreError> {
+/// Lists the contents of the drop at `path`; `None` if there is no job metadata (yet).
+pub async fn list_contents(store: &dyn Store, path: &DropPath) -> Result<Option<DropContents>, StoreError> {
     let blobs = store.list(&path.container, &path.prefix()).await?;
-    Ok(DropContents::among(path, blobs))
+    Ok(DropContents::from_listing(path, blobs))
 }
 
-/// What is in a drop.
+/// The contents of a drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropContents {
-    /// Where it lies.
+    /// The path of the drop.
     pub path: DropPath,
     /// The job metadata.
     pub metadata: Blob,
-    /// Data Connect's key details, when present.
+    /// Data Connect's key details, if present.
     pub key_details: Option<Blob>,
-    /// The files, by path (by bytes).
+    /// The data files, sorted by path (by bytes).
     pub files: Vec<Blob>,
 }
 
 impl DropContents {
-    /// Picks the parts of the drop at `path` out of a listing; `None` where there is no job metadata among them.
+    /// Finds the parts of the drop at `path` in a listing; `None` if it contains no job metadata.
     ///
-    /// Empty blobs are passed over, all of them: a data file without rows has nothing to tell, an empty blob named like
-    /// job metadata is a folder of a hierarchical account or is still being written.
-    pub fn among(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
-        blobs.retain(|blob| {
-            let is_plain = relative(path, &blob.path).is_some_and(is_plain);
-            if blob.size > 0 && !is_plain {
-                let name = one_line(&blob.path.name, 200);
-                let line =
-                    format!("passed over `{name}`: its name has `\\`, a control character or a step aside in it");
-                if is_news(&format!("{path}: {line}")) {
-                    warn!(drop.path = %path, "{line}");
-                }
-            }
-            blob.size > 0 && is_plain
-        });
+    /// Ignores empty blobs: an empty data file has no rows, and an empty blob with the name of job metadata is a folder
+    /// of a hierarchical account or is still being written.
+    pub fn from_listing(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
+        blobs.retain(|blob| blob.size > 0 && has_safe_name(path, blob));
         blobs.sort_by(|a, b| a.path.name.cmp(&b.path.name));
 
         let name = |blob: &Blob| relative(path, &blob.path).unwrap_or_default().to_owned();
-        let nested: HashSet<String> = blobs
+        let nested_drops: HashSet<String> = blobs
             .iter()
-            .filter_map(|blob| described_folder(&name(blob)).map(str::to_owned))
+            .filter_map(|blob| folder_of_metadata(&name(blob)).map(str::to_owned))
             .filter(|folder| !folder.is_empty())
             .collect();
         Some(Self {
             path: path.clone(),
-            metadata: job_metadata(path, &blobs)?.clone(),
+            metadata: find_job_metadata(path, &blobs)?.clone(),
             key_details: blobs.iter().find(|blob| name(blob) == KEY_DETAILS).cloned(),
             files: blobs
                 .into_iter()
-                // Around a drop in a folder called `metadata` may lie another, whose job metadata is in its midst.
-                .filter(|blob| described_by(&blob.path).is_none() && is_data(&name(blob), &nested))
+                // In a folder called `metadata`, the job metadata of the enclosing drop lies inside this drop.
+                .filter(|blob| drop_of_metadata(&blob.path).is_none() && is_data(&name(blob), &nested_drops))
                 .collect(),
         })
     }
@@ -121,56 +110,71 @@ impl DropContents {
         relative(&self.path, &file.path).unwrap_or(&file.path.name)
     }
 
-    /// The file at `path`, when it is one of the drop's.
+    /// The file at `path`; `None` if it is not a file of this drop.
     pub fn file(&self, path: &BlobPath) -> Option<&Blob> {
         self.files.iter().find(|file| file.path == *path)
     }
 
-    /// The file called `name` below the drop.
+    /// The file whose name below the drop is `name`.
     pub fn file_named(&self, name: &str) -> Option<&Blob> {
         self.files.iter().find(|file| self.relative(file) == name)
     }
 }
 
-/// The job metadata of the drop at `path` among `blobs`, which are in order: the first of those in the folder, else the
-/// one blob.
-fn job_metadata<'a>(path: &DropPath, blobs: &'a [Blob]) -> Option<&'a Blob> {
-    let candidates = || blobs.iter().filter(|blob| describes(blob, &path.folder));
+/// Whether `blob` lies below the drop at `path` under a safe name. Logs a warning, once per blob, if it does not.
+fn has_safe_name(path: &DropPath, blob: &Blob) -> bool {
+    if relative(path, &blob.path).is_some_and(is_safe_name) {
+        return true;
+    }
+    let name = one_line(&blob.path.name, 200);
+    let line =
+        format!("ignored `{name}`: its name contains `\\`, a control character, or an empty, `.` or `..` segment");
+    if is_first_occurrence(&format!("{path}: {line}")) {
+        warn!(drop.path = %path, "{line}");
+    }
+    false
+}
+
+/// The job metadata of the drop at `path` in `blobs`, which are sorted: the first blob in the folder, or else the
+/// single blob.
+fn find_job_metadata<'a>(path: &DropPath, blobs: &'a [Blob]) -> Option<&'a Blob> {
+    let candidates = || blobs.iter().filter(|blob| is_job_metadata_of(blob, &path.folder));
     let folder = format!("{}{JOB_METADATA}/", path.prefix());
     candidates().find(|blob| blob.path.name.starts_with(&folder)).or_else(|| candidates().next())
 }
 
-/// Whether the blob called `name` below a drop is data: not metadata, not hidden, not of a drop of its own in a folder below.
-fn is_data(name: &str, nested: &HashSet<String>) -> bool {
+/// Whether the blob called `name` below a drop is a data file: not in `metadata`, not hidden, and not part of a nested
+/// drop.
+fn is_data(name: &str, nested_drops: &HashSet<String>) -> bool {
     !name.split('/').any(is_hidden)
         && name.split('/').next() != Some("metadata")
-        && !ancestors(name).any(|folder| nested.contains(folder))
+        && !ancestors(name).any(|folder| nested_drops.contains(folder))
 }
 
-/// Whether `blob` is job metadata of `folder`. An empty one does not say anything yet.
-fn describes(blob: &Blob, folder: &str) -> bool {
-    blob.size > 0 && described_folder(&blob.path.name) == Some(folder)
+/// Whether `blob` is job metadata of `folder`. An empty blob is not: its content has yet to be written.
+fn is_job_metadata_of(blob: &Blob, folder: &str) -> bool {
+    blob.size > 0 && folder_of_metadata(&blob.path.name) == Some(folder)
 }
 
-/// The folder that a blob called `name` is job metadata of.
-fn described_folder(name: &str) -> Option<&str> {
+/// The folder of the drop whose job metadata is the blob called `name`.
+fn folder_of_metadata(name: &str) -> Option<&str> {
     let (parent, last) = name.rsplit_once('/')?;
     if !is_hidden(last)
         && (last.ends_with(".json") || last.starts_with("part-"))
-        && let Some(folder) = above(parent, JOB_METADATA)
+        && let Some(folder) = strip_tail(parent, JOB_METADATA)
     {
         return Some(folder);
     }
-    above(name.strip_suffix(".json").unwrap_or(name), JOB_METADATA)
+    strip_tail(name.strip_suffix(".json").unwrap_or(name), JOB_METADATA)
 }
 
-/// The folder in which `path` is `tail`; empty for the container itself.
-fn above<'a>(path: &'a str, tail: &str) -> Option<&'a str> {
+/// The folder above `tail` in `path`, if `path` ends with `tail`; the empty string stands for the container.
+fn strip_tail<'a>(path: &'a str, tail: &str) -> Option<&'a str> {
     let folder = path.strip_suffix(tail)?;
     if folder.is_empty() { Some(folder) } else { folder.strip_suffix('/') }
 }
 
-/// The folders above the blob or folder `name`, innermost first; the last is empty, for the container itself.
+/// The folders above the blob or folder `name`, innermost first. The last one is the empty string, for the container.
 fn ancestors(name: &str) -> impl Iterator<Item = &str> {
     let parent = |name: &str| name.rfind('/').unwrap_or(0);
     std::iter::successors(Some(&name[..parent(name)]), move |folder| {
@@ -182,6 +186,6 @@ fn is_hidden(segment: &str) -> bool {
     segment.starts_with(['_', '.'])
 }
 
-fn is_plain(name: &str) -> bool {
-    name.split('/').all(is_plain_segment)
+fn is_safe_name(name: &str) -> bool {
+    name.split('/').all(is_safe_segment)
 }

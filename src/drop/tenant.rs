@@ -1,16 +1,18 @@
-//! Whose drop it is: `TENANTS`, and whether a drop lies where the tenant that it names may write.
+//! Tenant authorization: which tenants are configured (`TENANTS`), and where each may write.
 //!
-//! Knows paths alone. A customer can write anything into their own folder, so the job metadata's `TenantId` is a claim,
-//! and the place where the drop lies is what decides.
+//! Works on paths only. A customer can write any `TenantId` into the job metadata, so the path must confirm it.
+//!
+//! The *place* of an entry is where its tenant may write: the prefix of a long entry (`tenantId=container/prefix`), or
+//! everything at and below a container or folder named by the GUID of a short entry (`tenantId`).
 
 #[cfg(test)]
 mod tests;
 
 use std::str::FromStr;
 
-use super::{DropPath, TenantId};
+use super::{DropPath, InvalidDropPath, InvalidTenantId, TenantId};
 
-/// Who may drop, and where: the setting `TENANTS`.
+/// The tenants and the places where each may write: the setting `TENANTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenants(Vec<Entry>);
 
@@ -18,84 +20,84 @@ pub struct Tenants(Vec<Entry>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     tenant: TenantId,
-    /// Where the tenant may write; without it, wherever its GUID is the container or a folder.
-    place: Option<DropPath>,
+    /// The prefix of the paths where the tenant may write (long form). Without it (short form), the tenant may write
+    /// wherever its GUID is the container or a folder.
+    prefix: Option<DropPath>,
 }
 
 impl Entry {
-    /// How many segments of `path`, from the container on, lead to where this entry lets its tenant write; `None` where it
-    /// does not.
-    fn reach(&self, path: &DropPath) -> Option<usize> {
-        let Some(place) = &self.place else {
-            let own = |segment: &str| segment.parse() == Ok(self.tenant);
-            return Some(path.segments().position(own)? + 1);
+    /// The number of segments of `path`, counted from the container, that form the place of this entry; `None` if
+    /// `path` is not at or below that place.
+    fn depth_in(&self, path: &DropPath) -> Option<usize> {
+        let Some(prefix) = &self.prefix else {
+            let is_tenant = |segment: &str| segment.parse() == Ok(self.tenant);
+            return Some(path.segments().position(is_tenant)? + 1);
         };
-        let depth = place.segments().count();
-        path.segments().take(depth).eq(place.segments()).then_some(depth)
+        let depth = prefix.segments().count();
+        path.segments().take(depth).eq(prefix.segments()).then_some(depth)
     }
 }
 
 impl Tenants {
-    /// Each tenant with a place where it may write; without one, wherever its GUID is the container or a folder.
-    pub fn of(entries: impl IntoIterator<Item = (TenantId, Option<DropPath>)>) -> Self {
-        Self(entries.into_iter().map(|(tenant, place)| Entry { tenant, place }).collect())
+    /// Each tenant with the prefix where it may write. Without a prefix, the tenant may write wherever its GUID is the
+    /// container or a folder.
+    pub fn new(entries: impl IntoIterator<Item = (TenantId, Option<DropPath>)>) -> Self {
+        Self(entries.into_iter().map(|(tenant, prefix)| Entry { tenant, prefix }).collect())
     }
 
-    /// Decides whether a drop at `path` that names `claimed` as its tenant may be read as that tenant's.
+    /// Decides whether the drop at `path` belongs to the tenant `claimed` in its job metadata; returns that tenant.
     ///
-    /// With `tenantId=container/prefix` it may at and below that place. With `tenantId` alone it may where that GUID is
-    /// the container or a folder, unless another tenant's GUID or place comes before it: the outer folder decides, or
-    /// tenant A could make a folder named B inside its own and drop in B's name.
-    pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Foreign> {
+    /// `tenantId=container/prefix` admits the tenant at and below that prefix. `tenantId` alone admits it where its
+    /// GUID is the container or a folder, unless the GUID or prefix of another tenant is further out. The outermost
+    /// decides, because otherwise tenant A could create a folder named B inside its own folder and drop in the name of
+    /// B.
+    pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Refusal> {
         let Some(tenant) = claimed else {
-            return Err(Foreign::NoTenantId { path: path.clone() });
+            return Err(Refusal::NoTenantId { path: path.clone() });
         };
         if !self.0.iter().any(|entry| entry.tenant == tenant) {
-            let path = path.clone();
-            return Err(Foreign::UnknownTenant { tenant, path });
+            return Err(Refusal::UnknownTenant { tenant, path: path.clone() });
         }
-        if self.is_at_its_place(tenant, path) {
+        if self.is_below_own_prefix(tenant, path) {
             return Ok(tenant);
         }
-        let Some(own) = self.reach(tenant, path) else {
-            let path = path.clone();
-            return Err(Foreign::WrongPlace { tenant, path });
+        let Some(own_depth) = self.depth_in(tenant, path) else {
+            return Err(Refusal::WrongPlace { tenant, path: path.clone() });
         };
-        let outer = self.0.iter().find(|entry| {
-            let before = entry.reach(path).is_some_and(|reach| reach < own);
-            before && entry.tenant != tenant
-        });
-        match outer {
+        let is_further_out = |entry: &&Entry| entry.depth_in(path).is_some_and(|depth| depth < own_depth);
+        match self.0.iter().find(|entry| entry.tenant != tenant && is_further_out(entry)) {
             None => Ok(tenant),
-            Some(outer) => Err(Foreign::InsideAnothers { tenant, owner: outer.tenant, path: path.clone() }),
+            Some(outer) => Err(Refusal::InsideOtherTenant { tenant, owner: outer.tenant, path: path.clone() }),
         }
     }
 
-    /// Whether a drop at `path` may be `tenant`'s.
+    /// Whether `tenant` may write a drop at `path`.
     pub fn may_write(&self, tenant: TenantId, path: &DropPath) -> bool {
         self.admit(path, Some(tenant)).is_ok()
     }
 
-    /// Who may have written a drop at `path`, the outermost place first: whose drop it is when it does not say.
-    pub fn places(&self, path: &DropPath) -> Vec<TenantId> {
-        let mut writers: Vec<(usize, TenantId)> = Vec::new();
-        for tenant in self.0.iter().map(|entry| entry.tenant) {
-            let known = writers.iter().any(|(_, writer)| *writer == tenant);
-            if let (Some(reach), false, true) = (self.reach(tenant, path), known, self.may_write(tenant, path)) {
-                writers.push((reach, tenant));
+    /// The tenants that may write at `path`, the one with the outermost place first. The first one owns a drop whose
+    /// job metadata cannot be parsed.
+    pub fn possible_owners(&self, path: &DropPath) -> Vec<TenantId> {
+        let mut owners: Vec<(usize, TenantId)> = Vec::new();
+        for tenant in self.ids() {
+            if let Some(depth) = self.depth_in(tenant, path)
+                && self.may_write(tenant, path)
+            {
+                owners.push((depth, tenant));
             }
         }
-        writers.sort_by_key(|(reach, _)| *reach);
-        writers.into_iter().map(|(_, tenant)| tenant).collect()
+        owners.sort_by_key(|(depth, _)| *depth);
+        owners.into_iter().map(|(_, tenant)| tenant).collect()
     }
 
-    /// The containers that the entries name, each once: those of `tenantId=container/…`, and each GUID of the short form
-    /// in small letters, as container names are. What `DROP_CONTAINER=*` stands for.
+    /// The containers of `DROP_CONTAINER=*`, each once: those of the prefixes, and the GUID of each short entry in
+    /// lower case, because container names are lower case.
     pub fn containers(&self) -> Vec<String> {
         let mut containers = Vec::new();
         for entry in &self.0 {
-            let container = match &entry.place {
-                Some(place) => place.container.clone(),
+            let container = match &entry.prefix {
+                Some(prefix) => prefix.container.clone(),
                 None => entry.tenant.to_string(),
             };
             if !containers.contains(&container) {
@@ -105,34 +107,35 @@ impl Tenants {
         containers
     }
 
-    /// Whether the entries name the container `name`: see [`containers`](Self::containers).
+    /// Whether `name` is one of the containers of `DROP_CONTAINER=*`; a GUID matches in any case.
     pub fn covers_container(&self, name: &str) -> bool {
         let path = DropPath::new(name, "");
-        self.0.iter().any(|entry| match &entry.place {
-            Some(place) => place.container == name,
-            None => entry.reach(&path).is_some(),
+        self.0.iter().any(|entry| match &entry.prefix {
+            Some(prefix) => prefix.container == name,
+            None => entry.depth_in(&path).is_some(),
         })
     }
 
-    /// The places of tenants that lie in none of `containers`.
-    pub fn places_outside(&self, containers: &[String]) -> impl Iterator<Item = (TenantId, &DropPath)> {
-        let placed = self.0.iter().filter_map(|entry| Some((entry.tenant, entry.place.as_ref()?)));
-        placed.filter(|(_, place)| !containers.contains(&place.container))
+    /// The tenants' prefixes that lie in none of `containers`.
+    pub fn prefixes_outside(&self, containers: &[String]) -> impl Iterator<Item = (TenantId, &DropPath)> {
+        let with_prefix = self.0.iter().filter_map(|entry| Some((entry.tenant, entry.prefix.as_ref()?)));
+        with_prefix.filter(|(_, prefix)| !containers.contains(&prefix.container))
     }
 
-    /// Whose drops are believed somewhere in the container `name`, each once.
-    pub fn writers(&self, name: &str) -> Vec<TenantId> {
+    /// The tenants that may write somewhere in the container `name`, each once.
+    pub fn writers_in_container(&self, name: &str) -> Vec<TenantId> {
         let mut writers = self.ids();
         writers.retain(|tenant| {
             let own_folder = DropPath::new(name, tenant.to_string());
-            let is_placed =
-                self.entries_of(*tenant).any(|entry| entry.place.as_ref().is_some_and(|place| place.container == name));
-            is_placed || self.may_write(*tenant, &own_folder)
+            let has_prefix_there = self
+                .entries_of(*tenant)
+                .any(|entry| entry.prefix.as_ref().is_some_and(|prefix| prefix.container == name));
+            has_prefix_there || self.may_write(*tenant, &own_folder)
         });
         writers
     }
 
-    /// Every tenant, each once, in the order of the setting.
+    /// All tenants, each once, in the order of the setting.
     pub fn ids(&self) -> Vec<TenantId> {
         let mut ids = Vec::new();
         for entry in &self.0 {
@@ -143,13 +146,15 @@ impl Tenants {
         ids
     }
 
-    /// Whether an entry of the long form lets `tenant` write at `path`: the setting says so in as many words.
-    fn is_at_its_place(&self, tenant: TenantId, path: &DropPath) -> bool {
-        self.entries_of(tenant).any(|entry| entry.place.is_some() && entry.reach(path).is_some())
+    /// Whether a prefix of `tenant` contains `path`. The setting names that place explicitly, so it counts even inside
+    /// another tenant's place.
+    fn is_below_own_prefix(&self, tenant: TenantId, path: &DropPath) -> bool {
+        self.entries_of(tenant).any(|entry| entry.prefix.is_some() && entry.depth_in(path).is_some())
     }
 
-    fn reach(&self, tenant: TenantId, path: &DropPath) -> Option<usize> {
-        self.entries_of(tenant).filter_map(|entry| entry.reach(path)).min()
+    /// The depth of the outermost place of `tenant` that contains `path`.
+    fn depth_in(&self, tenant: TenantId, path: &DropPath) -> Option<usize> {
+        self.entries_of(tenant).filter_map(|entry| entry.depth_in(path)).min()
     }
 
     fn entries_of(&self, tenant: TenantId) -> impl Iterator<Item = &Entry> {
@@ -157,10 +162,9 @@ impl Tenants {
     }
 }
 
-/// Why a drop is refused before anything but its job metadata is read. It is logged, and the host is told that the event is
-/// done with.
+/// Why a drop is refused. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
+pub enum Refusal {
     /// The job metadata names no tenant.
     #[error("the job metadata of `{path}` has no TenantId")]
     NoTenantId {
@@ -170,74 +174,71 @@ pub enum Foreign {
     /// The job metadata names a tenant that is not in `TENANTS`.
     #[error("`{path}` names the tenant {tenant}, which is not in TENANTS")]
     UnknownTenant {
-        /// Who is named.
+        /// The named tenant.
         tenant: TenantId,
         /// The drop.
         path: DropPath,
     },
-    /// The job metadata names a tenant that may not write there.
-    #[error("`{path}` names the tenant {tenant}, which by TENANTS may not write there")]
+    /// The job metadata names a tenant that may not write at this path.
+    #[error("`{path}` names the tenant {tenant}, which may not write there according to TENANTS")]
     WrongPlace {
-        /// Who is named.
+        /// The named tenant.
         tenant: TenantId,
         /// The drop.
         path: DropPath,
     },
-    /// The drop lies in a folder named like the tenant, inside another tenant's place.
-    #[error("`{path}` names the tenant {tenant}, and lies inside a place of the tenant {owner}")]
-    InsideAnothers {
-        /// Who is named.
+    /// The drop lies in a folder named after the tenant, but inside the place of another tenant.
+    #[error("`{path}` names the tenant {tenant}, but lies inside a place of the tenant {owner}")]
+    InsideOtherTenant {
+        /// The named tenant.
         tenant: TenantId,
-        /// Whose place it is.
+        /// The tenant whose place contains the drop.
         owner: TenantId,
         /// The drop.
         path: DropPath,
     },
 }
 
-/// Entries of `TENANTS` are not usable; all of them are listed.
+/// All invalid entries of `TENANTS`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct BadTenants(pub Vec<String>);
+pub struct InvalidTenants(pub Vec<String>);
 
 impl FromStr for Tenants {
-    type Err = BadTenants;
+    type Err = InvalidTenants;
 
-    /// Reads a comma list of `tenantId`, `tenantId=container` and `tenantId=container/prefix`.
-    fn from_str(text: &str) -> Result<Self, BadTenants> {
+    /// Parses a comma-separated list of `tenantId`, `tenantId=container` and `tenantId=container/prefix`.
+    fn from_str(text: &str) -> Result<Self, InvalidTenants> {
         let mut entries = Vec::new();
-        let mut bad = Vec::new();
-        // A comma too many, such as one at the end, names nobody and harms nobody.
-        for written in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            match entry(written) {
+        let mut errors = Vec::new();
+        // Empty entries, such as after a trailing comma, are ignored.
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            match parse_entry(entry) {
                 Ok(entry) => entries.push(entry),
-                Err(why) => bad.push(format!("`{written}`: {why}")),
+                Err(error) => errors.push(format!("`{entry}`: {error}")),
             }
         }
-        match (entries.is_empty(), bad.is_empty()) {
-            (false, true) => Ok(Self(entries)),
-            (_, false) => Err(BadTenants(bad)),
-            (true, true) => {
-                Err(BadTenants(vec!["expected a comma list of `tenantId` or `tenantId=container/prefix`".into()]))
-            }
+        if entries.is_empty() && errors.is_empty() {
+            errors.push("expected a comma-separated list of `tenantId` or `tenantId=container/prefix`".into());
         }
+        if errors.is_empty() { Ok(Self(entries)) } else { Err(InvalidTenants(errors)) }
     }
 }
 
-fn entry(written: &str) -> Result<Entry, String> {
-    let (tenant, place) = match written.split_once('=') {
-        Some((tenant, place)) => (tenant.trim(), Some(place.trim())),
-        None => (written, None),
+fn parse_entry(text: &str) -> Result<Entry, String> {
+    let (tenant, prefix) = match text.split_once('=') {
+        Some((tenant, prefix)) => (tenant.trim(), Some(prefix.trim())),
+        None => (text, None),
     };
-    let tenant = tenant.parse().map_err(|no_guid| format!("{no_guid}"))?;
-    let place = place.map(place_of).transpose()?;
-    Ok(Entry { tenant, place })
+    let tenant = tenant.parse().map_err(|error: InvalidTenantId| error.to_string())?;
+    let prefix = prefix.map(parse_prefix).transpose()?;
+    Ok(Entry { tenant, prefix })
 }
 
-/// Reads a place: `container` or `container/prefix`.
-pub(crate) fn place_of(written: &str) -> Result<DropPath, String> {
-    if written.contains('*') {
-        return Err("a place covers all that is below it: write it without `*`".into());
+/// Parses the prefix of a tenant: `container` or `container/prefix`.
+pub(crate) fn parse_prefix(text: &str) -> Result<DropPath, String> {
+    if text.contains('*') {
+        return Err("a prefix covers everything below it: write it without `*`".into());
     }
-    written.parse().map_err(|no_path| format!("{no_path}"))
+    text.parse().map_err(|error: InvalidDropPath| error.to_string())
 }

@@ -1,114 +1,120 @@
-//! The blobs that a post is about, whichever trigger sent it.
+//! Finds the blob URLs in the payload of an invocation, whatever trigger sent it.
 //!
-//! Knows the shapes of the host's payloads, of Event Grid events and of CloudEvents. Whether an address is one of ours is
-//! [`Store::blob_at`](crate::store::Store::blob_at)'s to say: anybody may have written it.
+//! Understands the host's blobTrigger payload, Event Grid events and CloudEvents. The URLs are not trusted: anybody may
+//! have written them, so [`WatchedContainers`](crate::drop::containers::WatchedContainers) checks each one.
 //!
-//! The host wraps values as it likes: an object is sent as it is, bytes in Base64, and everything else as a string of JSON,
-//! sometimes of JSON in JSON. So every value is unwrapped until an event shows, or nothing.
+//! The host encodes values in several ways: an object is sent as it is, bytes as Base64, and everything else as JSON in
+//! a string, sometimes twice. Therefore each value is unwrapped until it is an event or cannot be unwrapped further.
 
-mod created;
+mod nested;
+mod storage_event;
 #[cfg(test)]
 mod tests;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-pub use created::{BlobUrl, Ignored};
 use serde_json::{Map, Value};
 
+use self::nested::{MAX_LAYERS, json_in, json_in_base64};
+pub use self::storage_event::{EventUrl, Ignored};
+use self::storage_event::{StorageEvents, is_event, parse_events};
 use crate::one_line::one_line;
 
-/// How often a value is unwrapped: twice is what the host does, and once more for a sender who did it as well.
-const LAYERS: usize = 4;
-
-/// What a post says.
+/// The blobs that an invocation is about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Invocation {
-    /// The blobs that were created, in the order of the post.
-    pub created: Vec<BlobUrl>,
-    /// Events that are not about a blob that was created, or about an empty one.
+    /// The blobs that were created, in the order of the payload.
+    pub created: Vec<EventUrl>,
+    /// The events that are ignored: those of other types, and those of empty files.
     pub ignored: Vec<Ignored>,
-    /// Whether a blob trigger sent the blob's content: `supportsDeferredBinding` did not take effect, and the host loads
-    /// every blob into its memory.
+    /// Whether a blobTrigger sent the content of the blob: `supportsDeferredBinding` is not in effect, and the host
+    /// loads every blob into its memory.
     pub deferred_binding_off: bool,
 }
 
-/// A post that names no blob.
+impl From<StorageEvents> for Invocation {
+    fn from(events: StorageEvents) -> Self {
+        Self { created: events.created, ignored: events.ignored, deferred_binding_off: false }
+    }
+}
+
+/// The payload names no blob. The invocation is answered 200, because repeating it would not help.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the post to `{function}` names no blob: expected a blob trigger's Metadata.Uri, an Event Grid event or a CloudEvent \
+    "the payload for `{function}` names no blob: expected a blobTrigger's Metadata.Uri, an Event Grid event or a CloudEvent \
      with data.url, found {found}"
 )]
-pub struct NoBlob {
-    /// The function that it was posted to.
+pub struct NoBlobUrl {
+    /// The name of the function.
     pub function: String,
-    /// What was there, without its content.
+    /// The names and kinds of the values found, without their content.
     pub found: String,
 }
 
-/// Reads the addresses of blobs out of a post to `function`.
+/// Finds the blob URLs in `payload`, which was posted to `function`.
 ///
-/// `Metadata.Uri` counts for blob triggers alone. The host copies the members of a queue message or of an http body into
-/// `Metadata`, so that their author could write a `Uri` there: where `Data` holds an event, the event counts, and where it
-/// holds anything else that is no blob, nothing does.
-pub fn blob_urls(function: &str, reduced: &Value) -> Result<Invocation, NoBlob> {
-    let no_blob = || NoBlob { function: one_line(function, 100), found: found(reduced) };
-    if let Some(events) = events_in(reduced, LAYERS) {
-        return created::read(&events).ok_or_else(no_blob);
+/// `Metadata.Uri` counts for blobTriggers only. The host copies the members of a queue message or an HTTP body into
+/// `Metadata`, so their author could have written a `Uri` there. If `Data` holds an event, that event counts; if it
+/// holds anything else that does not come from a blobTrigger, nothing counts.
+pub fn parse_invocation(function: &str, payload: &Value) -> Result<Invocation, NoBlobUrl> {
+    let no_blob_url = || NoBlobUrl { function: one_line(function, 100), found: describe(payload) };
+    if let Some(events) = find_events(payload, MAX_LAYERS) {
+        return parse_events(&events).map(Invocation::from).ok_or_else(no_blob_url);
     }
-    let values: Vec<Held> = match reduced.get("Data") {
-        Some(Value::Object(data)) => data.values().map(Held::of).collect(),
+    let bindings: Vec<BindingData> = match payload.get("Data") {
+        Some(Value::Object(data)) => data.values().map(BindingData::of).collect(),
         _ => Vec::new(),
     };
-    let metadata = Metadata::of(reduced);
-    if let Some(url) = metadata.blob_trigger(&values) {
+    if let Some(url) = Metadata::of(payload).blob_trigger_url(&bindings) {
         return Ok(Invocation {
-            created: vec![BlobUrl::new(&url)],
-            deferred_binding_off: values.iter().any(Held::is_content),
+            created: vec![EventUrl::new(&url)],
+            deferred_binding_off: bindings.iter().any(BindingData::is_content),
             ..Invocation::default()
         });
     }
-    let events: Vec<Value> = values.into_iter().flat_map(Held::into_events).collect();
-    created::read(&events).ok_or_else(no_blob)
+    let events: Vec<Value> = bindings.into_iter().flat_map(BindingData::into_events).collect();
+    parse_events(&events).map(Invocation::from).ok_or_else(no_blob_url)
 }
 
-/// What one binding of `Data` holds.
-enum Held {
-    /// Events, one way or another.
+/// The value of one binding in `Data`.
+enum BindingData {
+    /// Events, in any encoding except plain Base64.
     Events(Vec<Value>),
-    /// Base64 of events: an event as bytes, or a blob whose content is one.
+    /// Base64 of events: an event as bytes, or a blob whose content is an event.
     EventsAsBytes(Vec<Value>),
-    /// The content of a blob, as bytes.
+    /// The content of a blob as Base64.
     Content,
-    /// The descriptor of a blob; its name is lost on the way.
+    /// The descriptor of a blob. It does not contain the blob's name.
     Descriptor,
-    /// Nothing, or an object that we do not know: what a descriptor might become in a later version.
+    /// `null` or an unknown object, which may be the descriptor of a later version of the host.
     Unknown,
-    /// Something else, which somebody else wrote: a message, a request.
-    Foreign,
+    /// A value that somebody else wrote, such as a message or a request.
+    Other,
 }
 
-impl Held {
+impl BindingData {
     fn of(value: &Value) -> Self {
         if let Value::String(text) = value
-            && unwrapped(text).is_none()
+            && json_in(text).is_none()
         {
-            return match from_base64(text).and_then(|inner| events_in(&inner, LAYERS)) {
+            return match json_in_base64(text).and_then(|inner| find_events(&inner, MAX_LAYERS)) {
                 Some(events) => Self::EventsAsBytes(events),
                 None => Self::Content,
             };
         }
-        match (events_in(value, LAYERS), value) {
-            (Some(events), _) => Self::Events(events),
-            (None, Value::Null) => Self::Unknown,
-            (None, Value::Object(members)) => match request_body(members) {
-                Some(body) => events_in(body, LAYERS).map_or(Self::Foreign, Self::Events),
+        if let Some(events) = find_events(value, MAX_LAYERS) {
+            return Self::Events(events);
+        }
+        match value {
+            Value::Null => Self::Unknown,
+            Value::Object(members) => match request_body(members) {
+                Some(body) => find_events(body, MAX_LAYERS).map_or(Self::Other, Self::Events),
                 None if members.contains_key("Source") => Self::Descriptor,
                 None => Self::Unknown,
             },
-            (None, _) => Self::Foreign,
+            _ => Self::Other,
         }
     }
 
-    /// Whether this is what a blob trigger sends where deferred binding is off.
+    /// Whether this is what a blobTrigger sends without deferred binding.
     fn is_content(&self) -> bool {
         matches!(self, Self::Content | Self::EventsAsBytes(_))
     }
@@ -116,33 +122,33 @@ impl Held {
     fn into_events(self) -> Vec<Value> {
         match self {
             Self::Events(events) | Self::EventsAsBytes(events) => events,
-            Self::Content | Self::Descriptor | Self::Unknown | Self::Foreign => Vec::new(),
+            Self::Content | Self::Descriptor | Self::Unknown | Self::Other => Vec::new(),
         }
     }
 }
 
-/// The host's `Metadata`.
+/// The `Metadata` of the payload.
 struct Metadata<'a>(Option<&'a Map<String, Value>>);
 
 impl<'a> Metadata<'a> {
-    fn of(post: &'a Value) -> Self {
-        Self(post.get("Metadata").and_then(Value::as_object))
+    fn of(payload: &'a Value) -> Self {
+        Self(payload.get("Metadata").and_then(Value::as_object))
     }
 
-    /// `Uri`, where a blob trigger wrote it: `values` are what `Data` holds.
-    fn blob_trigger(&self, values: &[Held]) -> Option<String> {
+    /// The `Uri` that a blobTrigger wrote; `None` if another trigger may have written it, judged by its bindings.
+    fn blob_trigger_url(&self, bindings: &[BindingData]) -> Option<String> {
         let url = self.uri()?;
-        let from_a_queue = self.has("PopReceipt") || self.has("DequeueCount");
-        let may_be_a_blob = |held: &Held| match held {
-            Held::Content | Held::Descriptor => true,
-            // Which properties there are, and in which shape, depends on the version of the host's extension.
-            Held::Unknown | Held::EventsAsBytes(_) => self.has("Properties"),
-            Held::Events(_) | Held::Foreign => false,
+        let is_queue_message = self.has("PopReceipt") || self.has("DequeueCount");
+        let may_be_blob = |binding: &BindingData| match binding {
+            BindingData::Content | BindingData::Descriptor => true,
+            // The members of `Properties` and its shape depend on the version of the host's extension.
+            BindingData::Unknown | BindingData::EventsAsBytes(_) => self.has("Properties"),
+            BindingData::Events(_) | BindingData::Other => false,
         };
-        (!from_a_queue && values.iter().all(may_be_a_blob)).then_some(url)
+        (!is_queue_message && bindings.iter().all(may_be_blob)).then_some(url)
     }
 
-    /// `Uri` as text: a string of JSON by the host's rule, a plain one by its documentation.
+    /// `Uri` as plain text. The host sends it as JSON in a string; its documentation shows a plain string.
     fn uri(&self) -> Option<String> {
         let text = self.0?.get("Uri")?.as_str()?;
         let url = serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
@@ -154,52 +160,41 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The events in `value`: one, a list with one in it, or text with either in it.
-fn events_in(value: &Value, layers: usize) -> Option<Vec<Value>> {
+/// The events in `value`: a single event, a list that contains an event, or a string with up to `layers` encodings of
+/// either.
+fn find_events(value: &Value, layers: usize) -> Option<Vec<Value>> {
     match value {
-        Value::Object(_) if created::is_event(value) => Some(vec![value.clone()]),
-        Value::Array(list) if list.iter().any(created::is_event) => Some(list.clone()),
+        Value::Object(_) if is_event(value) => Some(vec![value.clone()]),
+        Value::Array(list) if list.iter().any(is_event) => Some(list.clone()),
         Value::String(text) if layers > 0 => {
-            let inner = unwrapped(text).or_else(|| from_base64(text))?;
-            events_in(&inner, layers - 1)
+            let inner = json_in(text).or_else(|| json_in_base64(text))?;
+            find_events(&inner, layers - 1)
         }
         _ => None,
     }
 }
 
-/// The string, list or object that `text` is the JSON of. Base64 can spell `null` and `1234`, so those are none.
-fn unwrapped(text: &str) -> Option<Value> {
-    let value = serde_json::from_str(text).ok()?;
-    matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_)).then_some(value)
-}
-
-fn from_base64(text: &str) -> Option<Value> {
-    serde_json::from_slice(&STANDARD.decode(text.trim()).ok()?).ok()
-}
-
-/// The body of an http request, where `members` are one.
+/// The body of an HTTP request; `None` if `members` are not those of a request.
 fn request_body(members: &Map<String, Value>) -> Option<&Value> {
     let is_request = members.contains_key("Method") && members.contains_key("Url");
     is_request.then(|| members.get("Body").unwrap_or(&Value::Null))
 }
 
-/// What a post is, for a person who looks for the reason: names and kinds, no content.
-fn found(post: &Value) -> String {
-    let Value::Object(members) = post else {
-        return kind(post).into();
+/// Names and kinds of the values in `payload`, for an error message that does not show their content.
+fn describe(payload: &Value) -> String {
+    let Value::Object(members) = payload else {
+        return kind(payload).into();
     };
-    let named = |prefix: &str, members: &Map<String, Value>| {
-        let named = members.iter().map(|(name, value)| format!("{prefix}{name} ({})", kind(value)));
-        named.collect::<Vec<_>>().join(", ")
+    let (prefix, members) = match members.get("Data") {
+        Some(Value::Object(data)) => ("Data.", data),
+        _ => ("", members),
     };
-    let list = match members.get("Data") {
-        Some(Value::Object(data)) => named("Data.", data),
-        _ => named("", members),
-    };
-    match list.as_str() {
-        "" => "an empty object".into(),
-        list => one_line(list, 200),
+    if members.is_empty() {
+        return "an empty object".into();
     }
+    let descriptions: Vec<String> =
+        members.iter().map(|(name, value)| format!("{prefix}{name} ({})", kind(value))).collect();
+    one_line(&descriptions.join(", "), 200)
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -207,8 +202,8 @@ fn kind(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(text) if text.is_empty() => "an empty text, or one too long to be kept",
-        Value::String(_) => "a text",
+        Value::String(text) if text.is_empty() => "a string that is empty or was too long to keep",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }

@@ -1,6 +1,6 @@
-//! The notification: a customer's pipeline says itself that a drop is there, instead of, or besides, an event.
+//! Notifications: a customer's pipeline announces a drop itself, in place of events or in addition to them.
 //!
-//! A Data Factory Web Activity posts `{"path":"container/folder"}` to `/api/notify`; the host checks the function key.
+//! A Data Factory Web Activity posts `{"path":"container/folder"}` to `/api/notify`. The host checks the function key.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 use tracing::{error, info};
 
-use super::{Handler, summary_of};
+use super::handler::{Handler, summarize};
 use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
@@ -22,50 +22,53 @@ use crate::{
 /// The name of the function, unless its folder was renamed.
 const FUNCTION: &str = "notify";
 
-/// The path in a notification: whatever is posted to `notify`, or any post with a `path` and nothing of an event.
+/// The `path` of a notification; `None` if the payload is not a notification.
 ///
-/// Where the host wraps the request instead of forwarding it, the notification is in `Data.req.Body`.
-pub(super) fn path_in(function: &str, post: &Value) -> Option<String> {
-    let wrapped = post["Data"]["req"]["Body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
-    let path = wrapped.as_ref().unwrap_or(post).get("path").and_then(Value::as_str);
+/// Every payload with a `path` is a notification, and so is every payload for the function `notify`, even without a
+/// `path`: the result is then an empty path. If the host wraps the request instead of forwarding it, the body is in
+/// `Data.req.Body`.
+pub(super) fn notification_path(function: &str, payload: &Value) -> Option<String> {
+    let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    let path = wrapped.as_ref().unwrap_or(payload).get("path").and_then(Value::as_str);
     match path {
         Some(path) => Some(path.to_owned()),
         None => (function == FUNCTION).then(String::new),
     }
 }
 
-/// Takes the drop at `path` on: 202 when there is one, 404 when not. The answer does not wait for the work; what a host
-/// that dies loses of it, the sweep finds.
+/// Starts a run of the drop at `path`: 202 if the drop exists, 404 if not.
+///
+/// The response does not wait for the run. If the process dies during the run, the next sweep finds the drop.
 pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     let Ok(drop) = path.parse::<DropPath>() else {
-        let why = r#"expected {"path":"container/folder"}, the folder that has metadata/JobMetadata in it"#;
-        return said(StatusCode::BAD_REQUEST, &one_line(&path, 200), why);
+        let message = r#"expected {"path":"container/folder"}: the folder that contains metadata/JobMetadata"#;
+        return respond(StatusCode::BAD_REQUEST, &one_line(&path, 200), message);
     };
-    let nothing = "there is no such drop: no job metadata in a container of DROP_CONTAINER";
-    if !handler.app.guard.covers(&drop.container) {
-        return said(StatusCode::NOT_FOUND, &path, nothing);
+    let no_such_drop = "there is no such drop: expected a folder with job metadata in a container of DROP_CONTAINER";
+    if !handler.app.watched.contains(&drop.container) {
+        return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     }
-    match discover::contents(&*handler.app.runner.store, &drop).await {
+    match discover::list_contents(&*handler.app.runner.store, &drop).await {
         Ok(Some(_)) => {}
-        Ok(None) => return said(StatusCode::NOT_FOUND, &path, nothing),
+        Ok(None) => return respond(StatusCode::NOT_FOUND, &path, no_such_drop),
         Err(error) => {
-            let why = error_chain(&error);
-            error!(drop.path = %drop, "cannot look for `{drop}`: {why}");
-            return said(StatusCode::INTERNAL_SERVER_ERROR, &path, &why);
+            let reason = error_chain(&error);
+            error!(drop.path = %drop, "cannot list `{drop}`: {reason}");
+            return respond(StatusCode::INTERNAL_SERVER_ERROR, &path, &reason);
         }
     }
-    info!(drop.path = %drop, "notified of `{drop}`");
-    let working = Arc::clone(&handler);
-    handler.runs.spawn(async move {
-        let work = async { Ok(summary_of(&drop, &working.app.runner.run(&drop, None).await?)) };
-        if let Err(why) = working.in_time(work).await {
-            error!(drop.path = %drop, "`{drop}` is to be tried again, by the next sweep: {why}");
+    info!(drop.path = %drop, "received a notification of `{drop}`");
+    let task_handler = Arc::clone(&handler);
+    handler.tasks.spawn(async move {
+        let work = async { Ok(summarize(&drop, &task_handler.app.runner.run(&drop, None).await?)) };
+        if let Err(reason) = task_handler.with_limits(work).await {
+            error!(drop.path = %drop, "`{drop}` will be retried by the next sweep: {reason}");
         }
     });
-    said(StatusCode::ACCEPTED, &path, "taken on")
+    respond(StatusCode::ACCEPTED, &path, "accepted")
 }
 
-fn said(status: StatusCode, path: &str, message: &str) -> Response {
+fn respond(status: StatusCode, path: &str, message: &str) -> Response {
     (status, Json(json!({"path": path, "message": message}))).into_response()
 }
 
@@ -74,17 +77,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notification_is_told_by_its_path_whatever_the_function_is_called() {
-        let post = json!({"path": "datasets/run"});
-        assert_eq!(path_in("notify", &post).as_deref(), Some("datasets/run"));
-        assert_eq!(path_in("renamed", &post).as_deref(), Some("datasets/run"));
-        assert_eq!(path_in("notify", &json!({})).as_deref(), Some(""));
-        assert_eq!(path_in("function", &json!({"Data": {"blob": "x"}})), None);
+    fn a_payload_with_a_path_is_a_notification_whatever_the_function_is_called() {
+        let payload = json!({"path": "datasets/run"});
+        assert_eq!(notification_path("notify", &payload).as_deref(), Some("datasets/run"));
+        assert_eq!(notification_path("renamed", &payload).as_deref(), Some("datasets/run"));
+        assert_eq!(notification_path("notify", &json!({})).as_deref(), Some(""));
+        assert_eq!(notification_path("function", &json!({"Data": {"blob": "x"}})), None);
     }
 
     #[test]
     fn a_notification_may_be_wrapped_by_the_host() {
-        let post = json!({"Data": {"req": {"Method": "POST", "Body": r#"{"path":"datasets/run"}"#}}, "Metadata": {}});
-        assert_eq!(path_in("notify", &post).as_deref(), Some("datasets/run"));
+        let request = json!({"Method": "POST", "Body": r#"{"path":"datasets/run"}"#});
+        let payload = json!({"Data": {"req": request}, "Metadata": {}});
+        assert_eq!(notification_path("notify", &payload).as_deref(), Some("datasets/run"));
     }
 }

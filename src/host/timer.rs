@@ -1,4 +1,4 @@
-//! The timer: each tick is a sweep.
+//! Timer ticks: each one starts a sweep.
 
 use std::sync::Arc;
 
@@ -6,39 +6,32 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use tracing::error;
 
-use super::Handler;
+use super::handler::Handler;
 use crate::{error_chain::error_chain, onboard::expiry, sweep::sweep};
 
-/// Whether a post is a tick of a timer: one of its bindings has the members that the host gives to timers alone.
-pub(super) fn is_tick(post: &Value) -> bool {
-    let bindings = post.get("Data").and_then(Value::as_object);
-    bindings
-        .is_some_and(|data| data.values().any(|held| held.get("IsPastDue").is_some() && held.get("Schedule").is_some()))
+/// Whether the payload is that of a timerTrigger: one of its bindings has members that only timers have.
+pub(super) fn is_tick(payload: &Value) -> bool {
+    let is_timer = |binding: &Value| binding.get("IsPastDue").is_some() && binding.get("Schedule").is_some();
+    payload.get("Data").and_then(Value::as_object).is_some_and(|data| data.values().any(is_timer))
 }
 
-/// Sweeps; says what was found, in one line. The timer comes again by itself, so a sweep that fails is no invocation to be
-/// repeated at once.
-pub(super) async fn sweep_now(handler: Arc<Handler>) -> (StatusCode, String) {
+/// Sweeps once. Returns the status of the response and a summary.
+pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let app = &handler.app;
-    let (containers, state) = (app.guard.containers(), &app.guard.state_container);
-    let sweeping = async {
-        let swept = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
-        expiry::warn_of(&*app.custody, &*app.runner.store, state, &app.runner.tenants.ids()).await;
-        Ok(swept)
+    let (containers, state) = (app.watched.names(), &app.watched.state_container);
+    let work = async {
+        let report = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
+        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+        Ok(report)
     };
-    match handler.in_time(sweeping).await {
-        Ok(Ok(report)) if report.failed.is_empty() => (StatusCode::OK, report.to_string()),
-        Ok(Ok(report)) => (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
-        Ok(Err(error)) => {
-            let why = error_chain(&error);
-            error!("the sweep stopped: {why}");
-            (StatusCode::INTERNAL_SERVER_ERROR, why)
-        }
-        Err(why) => {
-            error!("the sweep stopped: {why}");
-            (StatusCode::INTERNAL_SERVER_ERROR, why)
-        }
-    }
+    let reason = match handler.with_limits(work).await {
+        Ok(Ok(report)) if report.failed.is_empty() => return (StatusCode::OK, report.to_string()),
+        Ok(Ok(report)) => return (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
+        Ok(Err(error)) => error_chain(&error),
+        Err(reason) => reason,
+    };
+    error!("the sweep stopped: {reason}");
+    (StatusCode::INTERNAL_SERVER_ERROR, reason)
 }
 
 #[cfg(test)]
@@ -48,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_is_told_by_what_it_holds() {
+    fn a_tick_is_recognized_by_its_members() {
         let timer = json!({"Schedule": {"AdjustForDST": true}, "ScheduleStatus": null, "IsPastDue": false});
         assert!(is_tick(&json!({"Data": {"timer": timer}, "Metadata": {}})));
         assert!(!is_tick(&json!({"Data": {"blob": {"Version": "1.0"}}})));

@@ -1,9 +1,7 @@
-//! From wrapped keys to AES keys: RSA with the tenant's private key.
+//! Unwraps the File and Column key with the tenant's private RSA key.
 //!
-//! Knows which paddings are tried and what an AES-256 key looks like once it is out. Where the private key is kept is
-//! behind [`PrivateKeys`]: with [`PemFolder`] and [`PemFile`] it is a file.
-
-mod pem;
+//! Tries the paddings of `KEY_WRAP` and recognizes an AES-256 key in the unwrapped value. [`PrivateKeys`] abstracts
+//! from where the private key is stored.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,17 +9,17 @@ use async_trait::async_trait;
 use base64::Engine;
 use zeroize::Zeroizing;
 
-pub use self::pem::{PemFile, PemFolder};
 use super::{AesKey, KeyError, Keys, SecretBytes, WrappedKey, WrappedKeys, details::BASE64};
 use crate::{drop::TenantId, expected::Expected, wipe::with_stack_wiped};
 
-/// Keeps the private keys of tenants.
+/// Decrypts with the private RSA keys of tenants.
 #[async_trait]
 pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
-    /// Decrypts `wrapped` with the private key of `tenant`, of which `version` is meant when it is given.
+    /// Decrypts `wrapped` with the private key of `tenant`: with `version` if it is given, otherwise with the current
+    /// version.
     ///
-    /// `None` means that it does not unwrap with this padding. A tenant without a usable key is
-    /// [`KeyError::Refused`].
+    /// Returns `None` if `wrapped` does not decrypt with this padding. A tenant without a usable key is
+    /// [`KeyError::NoKey`].
     async fn decrypt(
         &self,
         tenant: TenantId,
@@ -30,19 +28,21 @@ pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError>;
 
-    /// The versions of the tenant's key before the current one that may still be used, the newest first: what a drop that
-    /// names no version may have been wrapped for, before the key was rotated. None where a version cannot be named.
-    async fn earlier(&self, _tenant: TenantId) -> Result<Vec<String>, KeyError> {
+    /// The enabled versions of the tenant's key before the current one, newest first.
+    ///
+    /// If a drop does not name a version, its keys may have been wrapped for any of these, because the key was rotated
+    /// since. Empty if [`Self::decrypt`] tries all versions itself.
+    async fn earlier_versions(&self, _tenant: TenantId) -> Result<Vec<String>, KeyError> {
         Ok(Vec::new())
     }
 }
 
-/// How a key was padded before RSA. Displayed by the name that Key Vault has for it.
+/// RSA padding of a wrapped key. Displayed with Key Vault's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
-    /// `RSA-OAEP`, which is over SHA-1.
+    /// `RSA-OAEP`: OAEP with SHA-1.
     Oaep,
-    /// `RSA-OAEP-256`, over SHA-256.
+    /// `RSA-OAEP-256`: OAEP with SHA-256.
     Oaep256,
     /// `RSA1_5`: PKCS#1 v1.5.
     Pkcs1v15,
@@ -69,10 +69,10 @@ impl FromStr for Padding {
     }
 }
 
-/// `KEY_WRAP`: which paddings are tried.
+/// `KEY_WRAP`: the paddings to try.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KeyWrap {
-    /// `auto`: all of them, in the order of [`Padding`].
+    /// `auto`: all paddings, in the order of [`Padding`].
     #[default]
     Auto,
     /// `RSA-OAEP`.
@@ -95,29 +95,24 @@ impl KeyWrap {
     }
 }
 
-/// The text is no `KEY_WRAP`.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5")]
-pub struct NoKeyWrap;
-
 impl FromStr for KeyWrap {
-    type Err = NoKeyWrap;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, NoKeyWrap> {
+    fn from_str(text: &str) -> Result<Self, Expected> {
         match text {
             "auto" => Ok(Self::Auto),
             "RSA-OAEP" => Ok(Self::RsaOaep),
             "RSA-OAEP-256" => Ok(Self::RsaOaep256),
             "RSA1_5" => Ok(Self::Rsa15),
-            _ => Err(NoKeyWrap),
+            _ => Err(Expected("auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5")),
         }
     }
 }
 
-/// Opens the wrapped keys of one drop of `tenant`.
+/// Unwraps the keys of one drop of `tenant`.
 ///
-/// A key that is there and does not open is [`KeyError::Wrong`], the Column key as well: a missing consent looks
-/// different.
+/// A key that is present but does not unwrap is [`KeyError::WrongKey`]. This includes the Column key: only an absent
+/// Column key means that the customer has not consented.
 pub async fn unwrap_keys(
     private_keys: &dyn PrivateKeys,
     tenant: TenantId,
@@ -125,13 +120,14 @@ pub async fn unwrap_keys(
     wrapped: &WrappedKeys,
 ) -> Result<Keys, KeyError> {
     let version = wrapped.public_key_version.as_deref();
-    let open = async |name, key: &Option<WrappedKey>| match key {
+    let unwrap = async |name, key: &Option<WrappedKey>| match key {
         Some(key) => unwrap_key(private_keys, tenant, version, wrap, name, key).await.map(Some),
         None => Ok(None),
     };
-    Ok(Keys { file: open("File", &wrapped.file).await?, column: open("Column", &wrapped.column).await? })
+    Ok(Keys { file: unwrap("File", &wrapped.file).await?, column: unwrap("Column", &wrapped.column).await? })
 }
 
+/// Unwraps one key with `version`, or with the current and then the earlier versions if the drop names none.
 async fn unwrap_key(
     private_keys: &dyn PrivateKeys,
     tenant: TenantId,
@@ -140,7 +136,7 @@ async fn unwrap_key(
     name: &str,
     wrapped: &WrappedKey,
 ) -> Result<Arc<AesKey>, KeyError> {
-    let open = async |version: Option<&str>| {
+    let try_paddings = async |version: Option<&str>| {
         for &padding in wrap.paddings() {
             let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
             if let Some(key) = plain.and_then(|plain| with_stack_wiped(|| aes_key(&plain, wrapped.iv))) {
@@ -149,54 +145,56 @@ async fn unwrap_key(
         }
         Ok::<_, KeyError>(None)
     };
-    if let Some(key) = open(version).await? {
+    if let Some(key) = try_paddings(version).await? {
         return Ok(key);
     }
     if version.is_none() {
-        for earlier in private_keys.earlier(tenant).await? {
-            if let Some(key) = open(Some(&earlier)).await? {
+        for earlier in private_keys.earlier_versions(tenant).await? {
+            if let Some(key) = try_paddings(Some(&earlier)).await? {
                 return Ok(key);
             }
         }
     }
-    // All failures read alike: whoever wraps keys for us learns nothing from how one of them fails.
+    // The message is the same for every cause, so that it cannot serve as a padding oracle for whoever wraps keys.
     let tried = wrap.paddings().iter().map(Padding::to_string).collect::<Vec<_>>().join(", ");
-    Err(KeyError::Wrong(format!(
+    Err(KeyError::WrongKey(format!(
         "the {name} key does not unwrap to an AES-256 key with {tried}: wrong private key, or a damaged value"
     )))
 }
 
-/// The length of 32 bytes in Base64, and the length of that in UTF-16.
-const TEXT: usize = 44;
-const WIDE_TEXT: usize = 2 * TEXT;
+/// Length of the Base64 of 32 bytes.
+const BASE64_LEN: usize = 44;
+/// Length of that Base64 in UTF-16.
+const UTF16_LEN: usize = 2 * BASE64_LEN;
 
-/// The key in `plain`: 32 bytes, or their Base64 as UTF-8 or UTF-16LE text.
+/// The AES key in `plain`, which is 32 bytes or their Base64 as UTF-8 or UTF-16LE text.
 fn aes_key(plain: &[u8], iv: [u8; 16]) -> Option<Arc<AesKey>> {
     let mut shared = Arc::new(AesKey { key: [0; 32], iv });
-    // Nobody else has it yet: it is filled where it stays.
-    let found = Arc::get_mut(&mut shared)?;
+    // The key is written in place, so that no copy is left elsewhere in memory. Nothing else shares the `Arc` yet.
+    let aes = Arc::get_mut(&mut shared)?;
     match plain.len() {
-        32 => found.key.copy_from_slice(plain),
-        TEXT => decode_into(found, plain)?,
-        WIDE_TEXT => {
-            let mut text = Zeroizing::new([0; TEXT]);
-            for (narrow, wide) in text.iter_mut().zip(plain.chunks_exact(2)) {
-                // Base64 is ASCII, whose other byte is zero; zero itself is no Base64.
-                *narrow = if wide[1] == 0 { wide[0] } else { 0 };
+        32 => aes.key.copy_from_slice(plain),
+        BASE64_LEN => decode_into(aes, plain)?,
+        UTF16_LEN => {
+            let mut text = Zeroizing::new([0; BASE64_LEN]);
+            for (byte, unit) in text.iter_mut().zip(plain.chunks_exact(2)) {
+                // Base64 is ASCII, so the high byte of each UTF-16 unit is zero. A zero byte is not Base64 and fails
+                // below.
+                *byte = if unit[1] == 0 { unit[0] } else { 0 };
             }
-            decode_into(found, &*text)?;
+            decode_into(aes, &*text)?;
         }
         _ => return None,
     }
     Some(shared)
 }
 
-/// Decodes Base64 of exactly one key, leaving no copy behind.
-fn decode_into(found: &mut AesKey, text: &[u8]) -> Option<()> {
-    let mut decoded = Zeroizing::new([0; TEXT]);
+/// Decodes the Base64 of one key into `aes`. Leaves no copy of the key in memory.
+fn decode_into(aes: &mut AesKey, text: &[u8]) -> Option<()> {
+    let mut decoded = Zeroizing::new([0; BASE64_LEN]);
     let length = BASE64.decode_slice(text, &mut *decoded).ok()?;
-    let key = decoded.get(..length).filter(|key| key.len() == found.key.len())?;
-    found.key.copy_from_slice(key);
+    let key = decoded.get(..length).filter(|key| key.len() == aes.key.len())?;
+    aes.key.copy_from_slice(key);
     Some(())
 }
 
@@ -210,41 +208,41 @@ mod tests {
     const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
 
     fn key_in(plain: &[u8]) -> Option<[u8; 32]> {
-        aes_key(plain, [7; 16]).map(|found| found.key)
+        aes_key(plain, [7; 16]).map(|aes| aes.key)
     }
 
-    fn wide(text: &str) -> Vec<u8> {
+    fn utf16(text: &str) -> Vec<u8> {
         text.encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
 
     #[test]
-    fn a_key_is_32_bytes_or_their_base64_in_either_width() {
+    fn a_key_is_32_bytes_or_their_base64_in_utf8_or_utf16() {
         let text = BASE64_STANDARD.encode(KEY);
         assert_eq!(key_in(&KEY), Some(KEY));
         assert_eq!(key_in(text.as_bytes()), Some(KEY));
-        assert_eq!(key_in(&wide(&text)), Some(KEY));
+        assert_eq!(key_in(&utf16(&text)), Some(KEY));
     }
 
     #[test]
-    fn keys_of_another_length_are_none() {
+    fn values_of_another_length_are_not_keys() {
         for length in [0, 16, 31, 33, 48] {
             let bytes = vec![b'A'; length];
             let text = BASE64_STANDARD.encode(&bytes);
             assert_eq!(key_in(&bytes), None);
             assert_eq!(key_in(text.as_bytes()), None, "{length}");
-            assert_eq!(key_in(&wide(&text)), None);
+            assert_eq!(key_in(&utf16(&text)), None);
         }
     }
 
     #[test]
-    fn wide_text_that_is_not_ascii_is_none() {
-        let mut text = wide(&BASE64_STANDARD.encode(KEY));
+    fn utf16_text_that_is_not_ascii_is_not_a_key() {
+        let mut text = utf16(&BASE64_STANDARD.encode(KEY));
         text[1] = 1;
         assert_eq!(key_in(&text), None);
     }
 
     #[test]
-    fn key_wrap_is_read_to_the_letter() {
+    fn key_wrap_is_parsed_case_sensitively() {
         for (text, wrap, padding) in [
             ("RSA-OAEP", KeyWrap::RsaOaep, Padding::Oaep),
             ("RSA-OAEP-256", KeyWrap::RsaOaep256, Padding::Oaep256),
@@ -255,12 +253,12 @@ mod tests {
             assert_eq!(padding.to_string(), text);
         }
         assert_eq!("auto".parse(), Ok(KeyWrap::Auto));
-        assert_eq!("rsa".parse::<KeyWrap>(), Err(NoKeyWrap));
+        assert_eq!("rsa".parse::<KeyWrap>(), Err(Expected("auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5")));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_key_or_none(plain in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn only_32_of_any_random_bytes_are_a_key(plain in proptest::collection::vec(any::<u8>(), 0..100)) {
             prop_assert_eq!(key_in(&plain).is_some(), plain.len() == 32);
         }
     }

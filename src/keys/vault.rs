@@ -1,12 +1,11 @@
-//! Private keys in Azure Key Vault, or in a managed HSM: they never leave it.
+//! Private keys in Azure Key Vault or a managed HSM, which decrypts with them. They never leave it.
 //!
-//! Knows how a tenant's key is named there, and which operations are asked for: `decrypt` for a wrapped key, and for
-//! [`onboarding`] public halves and new keys. [`failure`] knows what the vault's refusals mean, [`version`] what
-//! `PublicKeyVersion` may name. Nothing here depends on the `rsa` crate: RSA is the vault's.
+//! The key of a tenant is named by the tenant id. [`PrivateKeys`] is implemented here; the module `key_store` has the
+//! [`KeyStore`](super::key_store::KeyStore), `failure` classifies the vault's error responses, and `version` parses
+//! `PublicKeyVersion`. The `rsa` crate is not used here.
 
-mod custody;
 mod failure;
-mod onboarding;
+mod key_store;
 mod version;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
@@ -14,7 +13,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use azure_core::{
     credentials::TokenCredential,
-    http::{ClientOptions, RequestContent, RetryOptions, Transport},
+    http::{ClientOptions, RequestContent, Transport},
 };
 use azure_security_keyvault_keys::{
     KeyClient, KeyClientOptions,
@@ -31,140 +30,131 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::failure::of_secret;
-use self::failure::{Failure, Operation, Refusal};
-pub use self::onboarding::{NamedKey, VaultKey};
+pub(crate) use self::failure::secret_failure;
+use self::failure::{ErrorResponse, Failure, Operation};
 use super::{
-    KeyError, SecretBytes,
+    CallLimits, KeyError, SecretBytes,
     unwrap::{Padding, PrivateKeys},
 };
 use crate::{
     drop::TenantId,
+    identity::without_retries,
     loopback::is_loopback,
-    retry::{self, Attempt, GaveUp, RetryBudget},
+    retry::{self, Attempt, GaveUp},
     wipe::with_stack_wiped,
 };
 
-/// How long there are tries.
-const PATIENCE: RetryBudget = RetryBudget::lasting(Duration::from_secs(120));
+/// Timeout for connecting to the vault.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one try may take, the token's included.
-pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long one try may take to reach the vault.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// Base64url as the vault writes it, which is without padding.
+/// Base64url without padding, as the vault writes it; padding is accepted.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The keys of one vault.
+/// A client for the keys of one vault.
 pub struct Vault {
     client: KeyClient,
     url: Url,
-    patience: RetryBudget,
-    try_timeout: Duration,
+    limits: CallLimits,
 }
 
-/// Why a vault cannot be set up on this machine.
+/// Why the client of a vault cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub enum NotUsable {
-    /// TLS or the resolver does not start.
-    #[error("the HTTP client does not start")]
+pub enum InvalidVault {
+    /// TLS or the resolver cannot be initialized.
+    #[error("cannot create the HTTP client")]
     Http(#[source] reqwest::Error),
-    /// The identity cannot be set up, or the SDK does not take the address.
-    #[error("no token can be asked for")]
+    /// The credential cannot be created, or the SDK rejects the URL.
+    #[error("cannot request tokens for it")]
     Identity(#[source] azure_core::Error),
 }
 
 impl Vault {
-    /// The vault at `url`, an origin as [`vault_url`] reads it, for whoever `credential` is. Connects to nothing yet.
-    pub fn new(url: &Url, credential: Arc<dyn TokenCredential>) -> Result<Self, NotUsable> {
-        Self::over(http_client(url)?, url, credential)
+    /// A client for the vault at `url`, which has the form that [`vault_url`] accepts. Connects to nothing yet.
+    pub fn new(url: &Url, credential: Arc<dyn TokenCredential>) -> Result<Self, InvalidVault> {
+        Self::with_http_client(http_client(url)?, url, credential)
     }
 
-    /// The same, over an HTTP client of the caller's.
-    pub fn over(http: reqwest::Client, url: &Url, credential: Arc<dyn TokenCredential>) -> Result<Self, NotUsable> {
+    /// As [`Self::new`], with the caller's HTTP client.
+    pub fn with_http_client(
+        http: reqwest::Client,
+        url: &Url,
+        credential: Arc<dyn TokenCredential>,
+    ) -> Result<Self, InvalidVault> {
         let options = KeyClientOptions {
             client_options: client_options(http),
-            verify_challenge_resource: Some(has_a_domain(url)),
+            verify_challenge_resource: Some(verifies_challenge(url)),
             ..KeyClientOptions::default()
         };
-        let client = KeyClient::new(url.as_str(), credential, Some(options)).map_err(NotUsable::Identity)?;
-        Ok(Self { client, url: url.clone(), patience: PATIENCE, try_timeout: TRY_TIMEOUT })
+        let client = KeyClient::new(url.as_str(), credential, Some(options)).map_err(InvalidVault::Identity)?;
+        Ok(Self { client, url: url.clone(), limits: CallLimits::default() })
     }
 
-    /// With other limits than 30 s a try and 2 minutes in all.
+    /// Replaces the default limits.
     #[must_use]
-    pub fn with_limits(mut self, patience: RetryBudget, try_timeout: Duration) -> Self {
-        self.patience = patience;
-        self.try_timeout = try_timeout;
+    pub fn with_limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
         self
     }
 
-    /// Where it is.
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
-    /// Asks until there is an answer: what was asked for, or a refusal, of which only the caller knows what it means.
-    async fn ask<T: Send, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<Result<T, Refusal>, KeyError>
+    /// Calls the vault, with retries, until there is a result or an error response that is not transient.
+    ///
+    /// The caller interprets the error response, because its meaning depends on the operation.
+    async fn call<T: Send, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<Result<T, ErrorResponse>, KeyError>
     where
         F: Future<Output = azure_core::Result<T>> + Send,
     {
-        let answered = retry::tries(self.patience, |_| async {
-            let failure = match timeout(self.try_timeout, call()).await {
-                Ok(Ok(answer)) => return Attempt::Done(Ok(answer)),
+        let result = retry::retry(self.limits.retry, |_| async {
+            let failure = match timeout(self.limits.try_timeout, call()).await {
+                Ok(Ok(result)) => return Attempt::Done(Ok(result)),
                 Ok(Err(error)) => Failure::of(&error),
-                Err(elapsed) => Failure::silent(elapsed.to_string()),
+                Err(elapsed) => Failure::no_response(elapsed.to_string()),
             };
             match failure {
-                Failure::Refused(refusal) => Attempt::Done(Err(refusal)),
-                Failure::Unavailable { why, wait } => {
-                    Attempt::Again(KeyError::Unavailable { what: self.to_string(), source: why.into() }, wait)
-                }
-                Failure::NoToken(no_token) => no_token.attempt(self),
-                Failure::Unreadable => Attempt::Failed(KeyError::Refused(format!(
-                    "{self} does not answer as a Key Vault does: check PRIVATE_KEYS"
-                ))),
+                Failure::Rejected(response) => Attempt::Done(Err(response)),
+                Failure::Unavailable { why, retry_after } => Attempt::Transient(
+                    KeyError::Unavailable { what: self.to_string(), source: why.into() },
+                    retry_after,
+                ),
+                Failure::NoToken(error) => error.attempt(self),
+                Failure::NotAVault => Attempt::Permanent(self.not_a_vault()),
             }
         });
-        answered.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
+        result.await.map_err(|gave_up| match gave_up {
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
         })
     }
 
-    /// What a refusal that is nothing else means.
-    fn refused(&self, refusal: &Refusal, operation: Operation, tenant: Option<TenantId>) -> KeyError {
-        KeyError::Refused(refusal.told(self, operation, tenant))
+    fn rejected(&self, response: &ErrorResponse, operation: Operation, tenant: Option<TenantId>) -> KeyError {
+        KeyError::NoKey(response.explain(self, operation, tenant))
+    }
+
+    fn not_a_vault(&self) -> KeyError {
+        KeyError::NoKey(format!("{self} does not answer like a Key Vault: check PRIVATE_KEYS"))
     }
 }
 
-/// The HTTP client for the vault at `url`.
-pub(crate) fn http_client(url: &Url) -> Result<reqwest::Client, NotUsable> {
+/// An HTTP client for the vault at `url`.
+pub(crate) fn http_client(url: &Url) -> Result<reqwest::Client, InvalidVault> {
     let http = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        // An idle connection would keep its last answer in its buffer, and that may be a key.
+        // An idle connection would keep the last response, which may be a key, in its buffer.
         .pool_max_idle_per_host(0);
     let http = if is_loopback(url) { http.no_proxy() } else { http };
-    http.build().map_err(NotUsable::Http)
+    http.build().map_err(InvalidVault::Http)
 }
 
-/// How the SDK asks a vault.
+/// The SDK's options for a client of a vault.
 pub(crate) fn client_options(http: reqwest::Client) -> ClientOptions {
-    ClientOptions {
-        transport: Some(Transport::new(Arc::new(http))),
-        // One loop of tries is enough, and it is ours.
-        retry: RetryOptions::none(),
-        ..ClientOptions::default()
-    }
+    ClientOptions { transport: Some(Transport::new(Arc::new(http))), ..without_retries() }
 }
 
-/// Whether the vault is to ask for a token of its own domain, so that it gets no other's. Loopback has no domain.
-pub(crate) fn has_a_domain(url: &Url) -> bool {
+/// Whether the SDK must verify that the vault requests a token for the vault's own domain, so that no other service's
+/// token is sent to it. A vault on loopback has no domain to compare.
+pub(crate) fn verifies_challenge(url: &Url) -> bool {
     !is_loopback(url)
 }
 
@@ -178,43 +168,42 @@ impl PrivateKeys for Vault {
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError> {
         let name = tenant.to_string();
-        // Without a version the vault takes the current one.
-        let version = version::named(version, &self.url, tenant)?.unwrap_or_default();
+        // An empty version selects the current one.
+        let version = version::key_version(version, &self.url, tenant)?.unwrap_or_default();
         let parameters = KeyOperationParameters {
             algorithm: Some(algorithm(padding)),
             value: Some(wrapped.to_vec()),
             ..KeyOperationParameters::default()
         };
-        let parameters = RequestContent::try_from(parameters).map_err(|_| {
-            KeyError::Refused("the vault cannot be asked: the wrapped key is not to be put into JSON".to_owned())
-        })?;
-        match self.ask(|| self.client.decrypt(&name, &version, parameters.clone(), None)).await? {
-            Ok(answer) => with_stack_wiped(|| plain_in(answer.into_body().into())).map(Some).ok_or_else(|| {
-                KeyError::Refused(format!("{self} does not answer as a Key Vault does: check PRIVATE_KEYS"))
-            }),
-            // Whatever the vault has against the value: it does not unwrap with this padding.
-            Err(Refusal { status: 400, .. }) => Ok(None),
-            Err(refusal) => Err(self.refused(&refusal, Operation::Decrypt, Some(tenant))),
+        let parameters = RequestContent::try_from(parameters).expect("an algorithm's name and bytes serialize to JSON");
+        match self.call(|| self.client.decrypt(&name, &version, parameters.clone(), None)).await? {
+            Ok(response) => with_stack_wiped(|| decrypted_value(response.into_body().into()))
+                .map(Some)
+                .ok_or_else(|| self.not_a_vault()),
+            // The vault answers 400, with various codes, if the value does not decrypt with this padding.
+            Err(ErrorResponse { status: 400, .. }) => Ok(None),
+            Err(response) => Err(self.rejected(&response, Operation::Decrypt, Some(tenant))),
         }
     }
 
-    async fn earlier(&self, tenant: TenantId) -> Result<Vec<String>, KeyError> {
+    async fn earlier_versions(&self, tenant: TenantId) -> Result<Vec<String>, KeyError> {
         let mut versions = self.versions(tenant).await?;
         versions.pop();
         Ok(versions.into_iter().rev().filter(|key| key.enabled).map(|key| key.version).collect())
     }
 }
 
-/// What `decrypt` answers, as far as it is looked at.
+/// The members of the response to `decrypt` that are read.
 #[derive(Deserialize)]
-struct Plain<'a> {
+struct DecryptResponse<'a> {
     #[serde(borrow)]
     value: &'a str,
 }
 
-/// The decrypted value in an answer, which is zeroed. The SDK's own model leaves copies of it behind.
-fn plain_in(body: Bytes) -> Option<SecretBytes> {
-    let decoded = serde_json::from_slice::<Plain<'_>>(&body).ok().and_then(|Plain { value }| {
+/// The decrypted value in the response `body`, which is zeroed. The SDK's model type would leave copies of the value in
+/// memory.
+fn decrypted_value(body: Bytes) -> Option<SecretBytes> {
+    let decoded = serde_json::from_slice::<DecryptResponse<'_>>(&body).ok().and_then(|DecryptResponse { value }| {
         let mut plain = Zeroizing::new(vec![0; base64::decoded_len_estimate(value.len())]);
         let length = BASE64URL.decode_slice(value, &mut plain).ok()?;
         plain.truncate(length);
@@ -234,15 +223,16 @@ fn algorithm(padding: Padding) -> EncryptionAlgorithm {
     }
 }
 
-/// A vault's address: `https`, a host, and nothing behind it. Any host will do: there are vaults in every cloud, behind
-/// private names, and managed HSMs.
+/// Parses the URL of a vault: `https`, a host, and nothing after it.
+///
+/// Any host is accepted, because vaults exist in every Azure cloud, behind private names, and as managed HSMs.
 pub fn vault_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_bare = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
     (url.scheme() == "https" && url.has_host() && url.path() == "/" && is_bare).then_some(url)
 }
 
-/// What errors call it.
+/// The vault's name in error messages.
 impl fmt::Display for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the vault `{}`", self.url.origin().ascii_serialization())
@@ -260,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vault_may_be_in_any_cloud() {
+    fn a_vault_url_may_be_in_any_cloud() {
         for text in [
             "https://kv.vault.azure.net",
             "https://kv.vault.azure.net/",
@@ -274,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_a_vault_never_has_is_not_taken() {
+    fn a_url_with_more_than_scheme_and_host_is_rejected() {
         for text in [
             "http://kv.vault.azure.net",
             "http://localhost:8443",
@@ -290,8 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_base64url_with_or_without_padding() {
-        let plain = |text: &'static str| plain_in(Bytes::from_static(text.as_bytes())).map(|plain| plain.to_vec());
+    fn a_decrypted_value_is_base64url_with_or_without_padding() {
+        let plain =
+            |text: &'static str| decrypted_value(Bytes::from_static(text.as_bytes())).map(|plain| plain.to_vec());
         assert_eq!(plain(r#"{"kid":"https://v/keys/t/1","value":"-_8"}"#), Some(vec![0xfb, 0xff]));
         assert_eq!(plain(r#"{"value":"-_8="}"#), Some(vec![0xfb, 0xff]));
         for wrong in ["{}", "[]", r#"{"value":7}"#, r#"{"value":"+/8"}"#, "<html>"] {

@@ -1,50 +1,36 @@
-//! The Viva Insights API: asks Microsoft for the wrapped keys of one drop.
+//! A client for the Viva Insights API, which provides the wrapped keys of drops.
 //!
-//! Knows the wire format of `egressDecryptionKey` and which answers are final. [`partner_key`] registers a tenant's key,
-//! and [`token`] knows how we prove who we are.
+//! This module has the wire format of `egressDecryptionKey`; [`partner_key`] registers a tenant's public key, and
+//! `probe` tests access. `request` sends requests and decides which failures are transient, and [`token`]
+//! authenticates.
 
 pub mod partner_key;
 mod probe;
+mod request;
 pub mod token;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc};
 
-use azure_core::credentials::{Secret, TokenCredential};
-use reqwest::{Response, StatusCode, header::RETRY_AFTER, redirect};
+use azure_core::credentials::TokenCredential;
+use reqwest::{StatusCode, redirect};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use self::token::Token;
-use super::{
-    KeyError, WrappedKeys,
-    answer::{bounded, code_in, may_help_to_try_again},
-    details::{first_object, wrapped_keys},
+use self::{
+    request::{ErrorResponse, RequestError},
+    token::TokenSource,
 };
-use crate::{
-    drop::TenantId,
-    loopback::is_loopback,
-    retry::{self, Attempt, GaveUp, RetryBudget, retry_after},
-};
+use super::{CallLimits, KeyError, WrappedKeys, details::wrapped_keys};
+use crate::{drop::TenantId, loopback::is_loopback};
 
-/// How long there are tries.
-const PATIENCE: RetryBudget = RetryBudget::lasting(Duration::from_secs(120));
-
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The Viva Insights API at one address.
+/// A client for the Viva Insights API at one URL.
 pub struct VivaApi {
     client: reqwest::Client,
-    /// What endpoints are below of: `…/v1.0`.
+    /// The URL below which the endpoints are: `…/v1.0`.
     base: Url,
-    token: Option<Token>,
-    patience: RetryBudget,
-    try_timeout: Duration,
+    token: Option<TokenSource>,
+    limits: CallLimits,
 }
 
 impl fmt::Debug for VivaApi {
@@ -53,58 +39,39 @@ impl fmt::Debug for VivaApi {
     }
 }
 
-/// Why the API cannot be set up with these settings: the end of `VIVA_API_URL is …:`.
+/// Why the API's client cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub enum NotUsable {
-    /// Keys and tokens would travel in the clear, or the address has parts that an address of ours never has.
+pub enum InvalidVivaApi {
+    /// The URL would send keys and tokens unencrypted, or has parts that the API's URL never has.
     #[error("expected https://… without user, query and fragment (plain http:// on loopback only)")]
     Url,
-    /// A token is always for a scope.
+    /// A token is requested for a scope, so there must be one.
     #[error("VIVA_API_SCOPE is not set: expected the scope of the token for the API, such as https://…/.default")]
     NoScope,
-    /// `PARTNER_TENANT_ID`, `PARTNER_APP_ID` or `PARTNER_APP_SECRET` is no such thing, or there is no managed identity.
-    #[error("no token can be asked for")]
+    /// `PARTNER_TENANT_ID`, `PARTNER_APP_ID` or `PARTNER_APP_SECRET` is invalid, or there is no managed identity.
+    #[error("cannot request tokens for it")]
     Credential(#[source] azure_core::Error),
-    /// TLS or the resolver does not start.
-    #[error("the HTTP client does not start")]
+    /// TLS or the resolver cannot be initialized.
+    #[error("cannot create the HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
-/// What is asked.
+/// The request body of `egressDecryptionKey`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Question<'a> {
+struct KeyRequest<'a> {
     request_id: &'a str,
     scope_id: TenantId,
 }
 
-/// What came of one try that gave no keys, and how long the other side asks us to wait.
-struct ApiError {
-    error: KeyError,
-    wait: Option<Duration>,
-}
-
-/// An answer that is none of what was asked for.
-struct Refusal {
-    status: StatusCode,
-    /// The status, and the error code where the body has one.
-    answered: String,
-    wait: Option<Duration>,
-}
-
-impl From<KeyError> for ApiError {
-    fn from(error: KeyError) -> Self {
-        Self { error, wait: None }
-    }
-}
-
 impl VivaApi {
-    /// The API at `url`. With a `token`, it is asked for `scope` and sent along; see [`token::credential`].
-    pub fn new(url: &Url, token: Option<Arc<dyn TokenCredential>>, scope: String) -> Result<Self, NotUsable> {
+    /// A client for the API at `url`. If `token` is given, requests are authenticated with its token for `scope`; see
+    /// [`token::credential`].
+    pub fn new(url: &Url, token: Option<Arc<dyn TokenCredential>>, scope: String) -> Result<Self, InvalidVivaApi> {
         let local = is_loopback(url);
         let token = match token {
-            Some(_) if scope.trim().is_empty() => return Err(NotUsable::NoScope),
-            Some(credential) => Some(Token { credential, scope }),
+            Some(_) if scope.trim().is_empty() => return Err(InvalidVivaApi::NoScope),
+            Some(credential) => Some(TokenSource { credential, scope }),
             None => None,
         };
         let mut client = reqwest::Client::builder()
@@ -115,50 +82,34 @@ impl VivaApi {
             client = client.no_proxy();
         }
         Ok(Self {
-            client: client.build().map_err(NotUsable::Client)?,
-            base: base(url, local).ok_or(NotUsable::Url)?,
+            client: client.build().map_err(InvalidVivaApi::Client)?,
+            base: base_url(url, local).ok_or(InvalidVivaApi::Url)?,
             token,
-            patience: PATIENCE,
-            try_timeout: TRY_TIMEOUT,
+            limits: CallLimits::default(),
         })
     }
 
-    /// With other limits than 30 s a try and 2 minutes in all.
+    /// Replaces the default limits.
     #[must_use]
-    pub fn with_limits(mut self, patience: RetryBudget, try_timeout: Duration) -> Self {
-        self.patience = patience;
-        self.try_timeout = try_timeout;
+    pub fn with_limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
         self
     }
 
-    /// The wrapped keys of the drop that answers `request_id` (its `CopyActivityId`), made for `tenant`.
+    /// Requests the wrapped keys of the drop with this `request_id` (its `CopyActivityId`) of `tenant`, with retries.
     ///
-    /// Tries again by itself while that may help. A File key is always among what it returns.
+    /// The result always has a File key.
     pub async fn egress_decryption_key(&self, request_id: &str, tenant: TenantId) -> Result<WrappedKeys, KeyError> {
-        let question = Question { request_id, scope_id: tenant };
-        self.until_answered(|| self.ask(&question)).await
+        let request = KeyRequest { request_id, scope_id: tenant };
+        self.with_retries(|| self.request_keys(&request)).await
     }
 
-    /// Asks until there is an answer, or none is to be had by asking again.
-    async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Result<T, KeyError>
-    where
-        F: Future<Output = Result<T, ApiError>>,
-    {
-        let answered = retry::tries(self.patience, |_| async {
-            match ask().await {
-                Ok(answer) => Attempt::Done(answer),
-                Err(ApiError { error: error @ KeyError::Unavailable { .. }, wait }) => Attempt::Again(error, wait),
-                Err(ApiError { error, .. }) => Attempt::Failed(error),
-            }
-        });
-        answered.await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
-        })
-    }
-
-    async fn ask(&self, question: &Question<'_>) -> Result<WrappedKeys, ApiError> {
-        let answer = self.exchange(self.endpoint("egressDecryptionKey"), question).await?;
-        self.read(answer, question).await
+    async fn request_keys(&self, request: &KeyRequest<'_>) -> Result<WrappedKeys, RequestError> {
+        let response = self.post(self.endpoint("egressDecryptionKey"), request).await?;
+        match self.read(response).await? {
+            Ok(object) => Ok(self.keys_in(object, request)?),
+            Err(response) => Err(self.request_rejected(&response, request).into()),
+        }
     }
 
     fn endpoint(&self, name: &str) -> Url {
@@ -167,115 +118,46 @@ impl VivaApi {
         endpoint
     }
 
-    /// Posts `body` in our name; whatever is answered.
-    async fn exchange(&self, endpoint: Url, body: &(impl Serialize + Sync)) -> Result<Response, ApiError> {
-        let Some(token) = &self.token else {
-            return self.post(endpoint, body, None).await;
-        };
-        let secret = token.get(self.try_timeout).await?;
-        let answer = self.post(endpoint.clone(), body, Some(&secret)).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            // It may have lapsed on the way. The credential's cache cannot be told so: it renews by the clock.
-            let newer = token.get(self.try_timeout).await?;
-            if newer != secret {
-                return self.post(endpoint, body, Some(&newer)).await;
-            }
-        }
-        Ok(answer)
-    }
-
-    async fn post(
-        &self,
-        endpoint: Url,
-        body: &(impl Serialize + Sync),
-        token: Option<&Secret>,
-    ) -> Result<Response, ApiError> {
-        let mut request = self.client.post(endpoint).timeout(self.try_timeout).json(body);
-        if let Some(token) = token {
-            request = request.bearer_auth(token.secret());
-        }
-        request.send().await.map_err(|error| self.silent(error).into())
-    }
-
-    async fn read(&self, answer: Response, question: &Question<'_>) -> Result<WrappedKeys, ApiError> {
-        match self.content(answer).await? {
-            Ok(answer) => Ok(self.keys_in(answer, question)?),
-            Err(Refusal { status, answered, wait }) => {
-                Err(ApiError { error: self.refusal(status, &answered, question), wait })
-            }
-        }
-    }
-
-    /// What an answer holds: an object, or a refusal. A success without one is final: a gateway's page, or the wrong
-    /// address, stays what it is.
-    async fn content(&self, answer: Response) -> Result<Result<Map<String, Value>, Refusal>, ApiError> {
-        let status = answer.status();
-        let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let wait = asked.and_then(|value| retry_after(value, SystemTime::now()));
-        let body = bounded(answer).await;
-        if status.is_success() {
-            let body = body.map_err(|error| self.silent(error))?;
-            let body = body.ok_or_else(|| self.nonsense(&"is longer than 64 KiB"))?;
-            return Ok(Ok(first_object(&body).map_err(|no_object| self.nonsense(&no_object))?));
-        }
-        let code = body.ok().flatten().and_then(|body| code_in(&body));
-        let answered = match code {
-            Some(code) => format!("HTTP {status}, {code}"),
-            None => format!("HTTP {status}"),
-        };
-        Ok(Err(Refusal { status, answered, wait }))
-    }
-
-    fn nonsense(&self, what: &dyn fmt::Display) -> KeyError {
-        KeyError::Refused(format!("the answer of {self} {what}: check VIVA_API_URL"))
-    }
-
-    /// The keys in an answer.
-    fn keys_in(&self, answer: Map<String, Value>, question: &Question<'_>) -> Result<WrappedKeys, KeyError> {
-        let keys = wrapped_keys(&Value::Object(answer))?;
+    /// The keys in a response.
+    fn keys_in(&self, response: Map<String, Value>, request: &KeyRequest<'_>) -> Result<WrappedKeys, KeyError> {
+        let keys = wrapped_keys(&Value::Object(response))?;
         if keys.file.is_none() {
-            let request = question.request_id;
-            return Err(KeyError::Refused(format!("{self} has no File key for request `{request}`")));
+            let request = request.request_id;
+            return Err(KeyError::NoKey(format!("{self} has no File key for request `{request}`")));
         }
         Ok(keys)
     }
 
-    fn refusal(&self, status: StatusCode, answered: &str, question: &Question<'_>) -> KeyError {
-        let Question { request_id, scope_id } = question;
-        match status {
-            status if may_help_to_try_again(status.as_u16()) => {
-                KeyError::Unavailable { what: self.to_string(), source: answered.into() }
-            }
-            StatusCode::BAD_REQUEST => KeyError::Refused(format!(
-                "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({answered}): check CopyActivityId \
+    fn request_rejected(&self, response: &ErrorResponse, request: &KeyRequest<'_>) -> KeyError {
+        let KeyRequest { request_id, scope_id } = request;
+        let ErrorResponse { status, summary } = response;
+        KeyError::NoKey(match *status {
+            StatusCode::BAD_REQUEST => format!(
+                "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({summary}): check CopyActivityId \
                  and TenantId of the job metadata, and that the tenant's key is registered (`vivadrop onboard`)"
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::Refused(format!(
-                "{self} does not let us have the keys of tenant `{scope_id}` ({answered}): check PARTNER_TENANT_ID, \
+            ),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
+                "{self} denies access to the keys of tenant `{scope_id}` ({summary}): check PARTNER_TENANT_ID, \
                  PARTNER_APP_ID, PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the customer has consented to this app"
-            )),
-            _ => KeyError::Refused(format!("{self} answered with {answered}: check VIVA_API_URL")),
-        }
-    }
-
-    fn silent(&self, error: reqwest::Error) -> KeyError {
-        KeyError::Unavailable { what: self.to_string(), source: error.without_url().into() }
+            ),
+            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
+        })
     }
 }
 
-/// What errors call it.
+/// The API's name in error messages.
 impl fmt::Display for VivaApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the Viva Insights API at `{}`", self.base.origin().ascii_serialization())
     }
 }
 
-fn base(url: &Url, local: bool) -> Option<Url> {
-    let scheme_is_fine = url.scheme() == "https" || (url.scheme() == "http" && local);
-    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
+fn base_url(url: &Url, local: bool) -> Option<Url> {
+    let is_secure = url.scheme() == "https" || (url.scheme() == "http" && local);
+    let is_bare = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
     let mut base = url.clone();
     base.path_segments_mut().ok()?.pop_if_empty().push("v1.0");
-    (scheme_is_fine && is_plain).then_some(base)
+    (is_secure && is_bare).then_some(base)
 }
 
 #[cfg(test)]
@@ -287,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_below_the_given_address() {
+    fn endpoints_are_below_the_configured_url() {
         for address in ["https://api.example", "https://api.example/", "https://api.example:443"] {
             let api = VivaApi::new(&url(address), None, String::new()).unwrap();
             assert_eq!(api.endpoint("egressDecryptionKey").as_str(), "https://api.example/v1.0/egressDecryptionKey");
@@ -297,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_alone() {
+    fn plain_http_is_accepted_on_loopback_only() {
         for address in ["http://127.0.0.1", "http://127.8.9.1:1", "http://[::1]:7071", "http://LOCALHOST/"] {
             assert!(VivaApi::new(&url(address), None, String::new()).is_ok(), "{address}");
         }
         for address in ["http://api.example", "http://10.0.0.1", "http://localhost.api.example", "ftp://localhost"] {
-            let refused = VivaApi::new(&url(address), None, String::new());
-            assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
+            let rejected = VivaApi::new(&url(address), None, String::new());
+            assert!(matches!(rejected, Err(InvalidVivaApi::Url)), "{address}");
         }
     }
 
     #[test]
-    fn an_address_with_a_password_or_a_query_is_not_taken() {
+    fn a_url_with_user_or_query_is_rejected() {
         for address in ["https://me:secret@api.example", "https://me@api.example", "https://api.example/?sig=secret"] {
-            let refused = VivaApi::new(&url(address), None, String::new());
-            assert!(matches!(refused, Err(NotUsable::Url)), "{address}");
+            let rejected = VivaApi::new(&url(address), None, String::new());
+            assert!(matches!(rejected, Err(InvalidVivaApi::Url)), "{address}");
         }
     }
 }

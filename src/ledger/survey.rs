@@ -1,147 +1,69 @@
-//! What a whole ledger says, in numbers: for those who look after it.
+//! A summary of the whole ledger, for `vivadrop check`.
 
 use futures::{StreamExt, stream};
 
-use super::{
-    LedgerError, Status,
-    blobs::{Blobs, READS_AT_ONCE},
-    record,
-};
-use crate::store::{Blob, BlobPath, StoreError};
+use super::{CONCURRENT_READS, Ledger, LedgerError, Status, json};
+use crate::store::{BlobPath, StoreError};
 
-/// How many records are read at most, the newest first: a survey must not take longer the older a ledger gets.
-const MOST_RECORDS: usize = 10_000;
+/// How many records a survey reads, the newest first: it must not take longer as the ledger grows.
+const MAX_RECORDS: usize = 10_000;
 
-/// What a ledger says, in numbers.
+/// Counts of the records of a ledger.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// Drops that are complete.
+    /// Drops that are completed.
     pub completed: usize,
     /// Drops that were set aside.
     pub set_aside: usize,
-    /// Drops that were begun afresh and have not ended since.
-    pub reopened: usize,
+    /// Drops that were reset by a replay and have not ended since.
+    pub reset: usize,
     /// Files that were set aside.
     pub files_set_aside: usize,
-    /// Records that cannot be read, each with why.
+    /// An error message for each record that cannot be parsed.
     pub unreadable: Vec<String>,
     /// Older records, which were not read.
     pub unread: usize,
 }
 
-/// What one record says.
-enum Said {
-    Completed,
-    SetAside,
-    Reopened,
-    FileSetAside,
-    OfAFile,
-    Unreadable(String),
-    /// It went away meanwhile.
-    Nothing,
-}
-
-impl Blobs {
-    /// Reads the records, the newest first. Fails where the store does not answer.
+impl Ledger {
+    /// Reads and counts the newest records. Fails if the store does not answer.
     pub async fn survey(&self) -> Result<Survey, StoreError> {
-        let mut records = self.records().await?;
+        let mut records = self.store.list(&self.container, "drops/").await?;
         records.sort_by_key(|record| std::cmp::Reverse(record.modified));
-        let mut survey = Survey { unread: records.len().saturating_sub(MOST_RECORDS), ..Survey::default() };
-        records.truncate(MOST_RECORDS);
-        let reads: Vec<_> = records.into_iter().map(|record| self.said_by(record)).collect();
-        let mut said = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-        while let Some(said) = said.next().await {
-            match said? {
-                Said::Completed => survey.completed += 1,
-                Said::SetAside => survey.set_aside += 1,
-                Said::Reopened => survey.reopened += 1,
-                Said::FileSetAside => survey.files_set_aside += 1,
-                Said::Unreadable(why) => survey.unreadable.push(why),
-                Said::OfAFile | Said::Nothing => {}
+        let mut survey = Survey { unread: records.len().saturating_sub(MAX_RECORDS), ..Survey::default() };
+        records.truncate(MAX_RECORDS);
+        let reads = records.into_iter().map(async |record| {
+            let path = record.path.clone();
+            (path, self.read_blob(record).await)
+        });
+        let reads: Vec<_> = reads.collect();
+        let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
+        while let Some((path, record)) = reads.next().await {
+            match record {
+                Ok(Some((_, bytes))) => survey.count(&path, &bytes),
+                Ok(None) => {}
+                Err(LedgerError::Store(error)) => return Err(error),
+                Err(error) => survey.unreadable.push(error.to_string()),
             }
         }
         survey.unreadable.sort();
         Ok(survey)
     }
-
-    async fn said_by(&self, record: Blob) -> Result<Said, StoreError> {
-        let path = record.path.clone();
-        match self.read_found(record).await {
-            Ok(Some((_, bytes))) => Ok(said_in(&path, &bytes)),
-            Ok(None) => Ok(Said::Nothing),
-            Err(LedgerError::Store(error)) => Err(error),
-            Err(error) => Ok(Said::Unreadable(error.to_string())),
-        }
-    }
 }
 
-/// A record called `drop.json` in a folder `files` may be that of a drop, or that of a file called `drop`.
-fn said_in(path: &BlobPath, bytes: &[u8]) -> Said {
-    let of_a_drop = path.name.ends_with("/drop.json").then(|| record::drop(path, bytes));
-    let of_a_file = path.name.contains("/files/").then(|| record::file(path, &path.name, bytes));
-    match (of_a_drop, of_a_file) {
-        (Some(Ok((None, _))), _) => Said::Reopened,
-        (Some(Ok((Some(ending), _))), _) if ending.reason.is_some() => Said::SetAside,
-        (Some(Ok((Some(_), _))), _) => Said::Completed,
-        (_, Some(Ok(record))) if matches!(record.status, Status::SetAside(_)) => Said::FileSetAside,
-        (_, Some(Ok(_))) => Said::OfAFile,
-        (Some(Err(error)), _) | (None, Some(Err(error))) => Said::Unreadable(error.to_string()),
-        // Somebody else's blob.
-        (None, None) => Said::Nothing,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{
-        drop::{DropPath, FileVersion},
-        ledger::{Ending, FileRecord, Known, Ledger, Scope},
-        stage::batch::BatchLimits,
-        store::{ETag, Store, WriteIf, memory::MemoryStore},
-        verdict::Reason,
-    };
-
-    fn version(name: &str) -> FileVersion {
-        FileVersion { name: name.into(), etag: ETag("1".into()) }
-    }
-
-    async fn end(ledger: &Blobs, folder: &str, reason: Option<Reason>) {
-        let scope = Scope::Metadata(version("metadata/JobMetadata/Metadata.json"));
-        let ending = Ending { scope, reason, message: None, rows: 0, bad_rows: 0, announced: None };
-        ledger.end(&DropPath::new("datasets", folder), &ending, &Known::default()).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn every_record_is_counted_for_what_it_says() {
-        let store = Arc::new(MemoryStore::default());
-        let ledger = Blobs::new(Arc::clone(&store) as Arc<dyn Store>, "state");
-        assert_eq!(ledger.survey().await.unwrap(), Survey::default());
-
-        end(&ledger, "a", None).await;
-        end(&ledger, "b", Some(Reason::Errors)).await;
-        ledger.reopen(&DropPath::new("datasets", "c"), &[], limits(), false).await.unwrap();
-        let aside = FileRecord { status: Status::SetAside(Reason::Damaged), ..FileRecord::new(version("f"), limits()) };
-        let running = FileRecord::new(version("drop"), limits());
-        for (name, text) in [
-            ("drops/datasets/b/files/part-0.gz.json", record::of_file(&aside)),
-            ("drops/datasets/b/files/drop.json", record::of_file(&running)),
-            ("drops/datasets/d/drop.json", b"no record".to_vec()),
-            ("drops/datasets/d/files/x.json", br#"{"version":2}"#.to_vec()),
-            ("drops/letter", b"somebody else's".to_vec()),
-        ] {
-            store.write(&BlobPath::new("state", name), text.into(), WriteIf::Absent).await.unwrap();
+impl Survey {
+    fn count(&mut self, path: &BlobPath, bytes: &[u8]) {
+        // `files/drop.json` may be the record of a drop in a folder `files`, or of a file named `drop`. Blobs with
+        // other names are not records of the ledger.
+        let as_drop = path.name.ends_with("/drop.json").then(|| json::parse_drop(path, bytes));
+        let as_file = path.name.contains("/files/").then(|| json::parse_file(path, &path.name, bytes));
+        match (as_drop, as_file) {
+            (Some(Ok((Some(ending), _))), _) if ending.reason.is_some() => self.set_aside += 1,
+            (Some(Ok((Some(_), _))), _) => self.completed += 1,
+            (Some(Ok((None, _))), _) => self.reset += 1,
+            (_, Some(Ok(record))) if matches!(record.status, Status::SetAside(_)) => self.files_set_aside += 1,
+            (_, Some(Ok(_))) | (None, None) => {}
+            (Some(Err(error)), _) | (None, Some(Err(error))) => self.unreadable.push(error.to_string()),
         }
-        let survey = ledger.survey().await.unwrap();
-        assert_eq!((survey.completed, survey.set_aside, survey.reopened, survey.files_set_aside), (1, 1, 1, 1));
-        assert_eq!(survey.unreadable.len(), 2);
-        assert!(survey.unreadable[0].contains("state/drops/datasets/d/drop.json"), "{:?}", survey.unreadable);
-        assert!(survey.unreadable[1].contains("a later vivadrop"), "{:?}", survey.unreadable);
-    }
-
-    fn limits() -> BatchLimits {
-        BatchLimits { rows: 7.try_into().unwrap(), bytes: 100.try_into().unwrap(), message: None }
     }
 }

@@ -1,70 +1,106 @@
-//! How large a message is before it is made, to the byte, so that a batch can be cut to what a sink takes.
+//! The size of a message, computed before the message is built, so that a batch can be cut to the limit of a sink.
 
-use super::{BadRow, DropFacts, Message, RowsText};
+use super::{BadRow, DropFacts};
 use crate::drop::FileVersion;
 
-/// What goes around the entries of a list of bad rows.
-const AROUND_BAD_ROWS: usize = ",\"badRows\":[]".len();
+/// A rows message without the values that differ between files or batches. The id and the timestamp always have this
+/// size.
+const FIXED: &str = concat!(
+    r#"{"id":"msg_00000000000000000000000000000000","type":"viva.insights.rows","timestamp":"2026-11-22T00:00:00Z","#,
+    r#""data":{"drop":,"file":,"firstRow":,"endRow":,"identified":,"rows":[]}}"#,
+);
 
-/// How many bytes a message has around its rows: with all that is the same in every batch of a file, whatever its rows.
-pub fn around_rows(drop: &DropFacts, file: &FileVersion, identified: bool) -> usize {
-    Message::rows(drop, file, 0..0, identified, RowsText::default(), &[]).body.len() - RowsSize::of(0..0).bytes()
+/// The size in bytes of everything that is the same in all rows messages of a file.
+pub fn envelope_bytes(drop: &DropFacts, file: &FileVersion, identified: bool) -> usize {
+    FIXED.len() + json_bytes(drop) + json_bytes(&file.name) + json_bytes(&identified)
 }
 
-/// How many bytes of a message are its rows': their numbers, their text, and what is said of the bad ones.
+/// The parts of a rows message that differ between the batches of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct RowsSize {
-    numbers: usize,
-    text: usize,
-    bad: usize,
+    /// The number in `firstRow`.
+    pub first_row: u64,
+    /// The number in `endRow`.
+    pub end_row: u64,
+    /// The size in bytes of the text of the good rows, commas included.
+    pub text_bytes: usize,
+    /// The sum of the bad rows' [`BadRow::entry_bytes`].
+    pub bad_bytes: usize,
 }
 
 impl RowsSize {
-    /// The size of a batch that has these numbers and nothing in it yet.
-    pub fn of(range: std::ops::Range<u64>) -> Self {
-        Self { numbers: digits(range.start) + digits(range.end), text: 0, bad: 0 }
-    }
-
-    /// The same batch, with a text of so many bytes, commas counted.
-    #[must_use]
-    pub fn text(self, bytes: usize) -> Self {
-        Self { text: bytes, ..self }
-    }
-
-    /// The same batch, with bad rows whose [`entries`](BadRow::entry) have so many bytes.
-    #[must_use]
-    pub fn bad(self, entries: usize) -> Self {
-        // Each entry brings a comma, but for the first one.
-        let bad = if entries == 0 { 0 } else { AROUND_BAD_ROWS + entries - 1 };
-        Self { bad, ..self }
-    }
-
-    /// All of it.
+    /// The size in bytes of all these parts.
     pub fn bytes(self) -> usize {
-        self.numbers + self.text + self.bad
+        let bad_rows = match self.bad_bytes {
+            0 => 0,
+            // The first entry has no comma.
+            entries => ",\"badRows\":[]".len() + entries - 1,
+        };
+        digits(self.first_row) + digits(self.end_row) + self.text_bytes + bad_rows
     }
 }
 
 impl BadRow {
-    /// How many bytes it takes in a message's list, with a comma.
-    pub fn entry(&self) -> usize {
+    /// The size in bytes of this row's entry in `badRows`, with a comma.
+    pub fn entry_bytes(&self) -> usize {
         json_bytes(self) + 1
     }
 }
 
-/// The beginning of `text` and `…`, so that its JSON is shorter by `too_much` bytes or somewhat more.
-pub(super) fn shortened(text: &str, too_much: usize) -> String {
-    let room = json_bytes(text).saturating_sub(too_much + '…'.len_utf8());
+/// Shortens `text` to its beginning and `…`, so that its JSON has at least `excess` bytes less.
+pub(super) fn shortened(text: &str, excess: usize) -> String {
+    let room = json_bytes(text).saturating_sub(excess + '…'.len_utf8());
     let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let fitting = ends.partition_point(|&end| json_bytes(&text[..end]) <= room);
     format!("{}…", &text[..ends.get(fitting.saturating_sub(1)).copied().unwrap_or_default()])
 }
 
 fn json_bytes(value: &(impl serde::Serialize + ?Sized)) -> usize {
-    // Strings and numbers alone: serialization cannot fail.
-    serde_json::to_vec(value).unwrap_or_default().len()
+    serde_json::to_vec(value).expect("strings, numbers and booleans can always be serialized").len()
 }
 
 fn digits(number: u64) -> usize {
-    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+    number.checked_ilog10().unwrap_or_default() as usize + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        message::{Message, RowsText},
+        store::ETag,
+    };
+
+    #[test]
+    fn the_computed_size_is_that_of_the_message() {
+        let facts = |name: &str, value: Option<&str>| DropFacts {
+            id: value.map(str::to_owned),
+            tenant_id: "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap(),
+            path: format!("datasets/{name}"),
+            table: value.map(str::to_owned),
+            request_start_date: value.map(str::to_owned),
+            request_end_date: value.map(str::to_owned),
+            generation: 0,
+        };
+        let names = ["run", "Läufe \"1\"\\\n\u{1}"];
+        let texts = ["", "{}", "{\"a\":1},{\"ü\":[]}"];
+        for (name, value, identified) in [(names[0], None, true), (names[1], Some("2026-08-16"), false)] {
+            let (drop, file) = (facts(name, value), FileVersion { name: name.into(), etag: ETag("1".into()) });
+            let envelope = envelope_bytes(&drop, &file, identified);
+            for (first_row, end_row) in [(0, 1), (9, 10), (99, 1_000_001), (u64::MAX - 1, u64::MAX)] {
+                for text in texts {
+                    for count in 0..3 {
+                        let bad_row = |row| BadRow { row, reason: format!("`{name}` is not Base64") };
+                        let bad_rows: Vec<_> =
+                            (0..count).map(|number| bad_row(first_row.saturating_add(number * 10))).collect();
+                        let bad_bytes = bad_rows.iter().map(BadRow::entry_bytes).sum();
+                        let rows = RowsSize { first_row, end_row, text_bytes: text.len(), bad_bytes };
+                        let text = RowsText::from(text.as_bytes());
+                        let message = Message::rows(&drop, &file, first_row..end_row, identified, text, &bad_rows);
+                        assert_eq!(envelope + rows.bytes(), message.body.len(), "{message:?}");
+                    }
+                }
+            }
+        }
+    }
 }

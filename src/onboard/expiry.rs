@@ -1,123 +1,130 @@
-//! What of a tenant lapses soon: its key, or the registration of it.
+//! When a tenant's key or its registration expires, and warnings before that.
 
 use futures::{StreamExt, stream};
 use time::{Duration, OffsetDateTime, macros::format_description};
 use tracing::warn;
 
-use super::record::{self, RecordError};
+use super::record;
 use crate::{
     drop::TenantId,
     error_chain::error_chain,
-    keys::{
-        KeyError,
-        custody::{Expiry, KeyCustody},
-    },
+    keys::key_store::{KeyExpiry, KeyStore},
     store::Store,
 };
 
-/// How long before something lapses it is spoken of.
-pub const NOTICE: Duration = Duration::days(30);
+/// How long before an expiry warnings begin.
+pub const WARN_BEFORE: Duration = Duration::days(30);
 
-/// How many tenants are looked at at once, and how long all of that may take.
-const AT_ONCE: usize = 8;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Number of tenants that are checked concurrently.
+const CONCURRENT_TENANTS: usize = 8;
+/// Time limit for checking all tenants.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// When what of a tenant lapses first.
+/// The expiry of a tenant's key or of its registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lapse {
-    /// The key, or its registration.
+pub struct Expiry {
+    /// `key` or `registration`.
     pub what: &'static str,
-    /// When.
+    /// The time.
     pub at: OffsetDateTime,
 }
 
-impl Lapse {
-    /// Whether it is time to speak of it.
+impl Expiry {
+    /// Whether it is past, or less than [`WARN_BEFORE`] away.
     pub fn is_near(&self, now: OffsetDateTime) -> bool {
-        self.at - now <= NOTICE
+        self.at - now <= WARN_BEFORE
     }
 
-    /// What lapses when, as the end of a sentence about the tenant.
-    pub fn said(&self, now: OffsetDateTime) -> String {
+    /// A sentence about the tenant, such as `its key expires on 2027-01-31`.
+    pub fn sentence(&self, now: OffsetDateTime) -> String {
         let verb = if self.at <= now { "expired" } else { "expires" };
-        format!("its {} {verb} on {}", self.what, day(self.at))
+        format!("its {} {verb} on {}", self.what, date(self.at))
     }
 }
 
-/// A day, as people write it to each other.
-pub fn day(time: OffsetDateTime) -> String {
-    time.format(format_description!("[year]-[month]-[day]")).unwrap_or_default()
+/// The date as `YYYY-MM-DD`.
+pub fn date(time: OffsetDateTime) -> String {
+    time.format(format_description!("[year]-[month]-[day]")).expect("year, month and day can always be formatted")
 }
 
-/// Whichever comes first of the expiry of a key, and what was recorded of its registration.
-pub fn first_lapse(key: Expiry, record: Option<&record::Registration>) -> Option<Lapse> {
+/// The earlier of the expiry of a key and of its registration. A key store that does not record the key's expiry is
+/// completed from the registration's record.
+pub fn first_expiry(key: KeyExpiry, record: Option<&record::Registration>) -> Option<Expiry> {
     let key = match key {
-        Expiry::At(at) => Some(at),
-        Expiry::Never | Expiry::NotKept => record.and_then(|record| record.key_expires),
+        KeyExpiry::At(at) => Some(at),
+        KeyExpiry::Never | KeyExpiry::Unknown => record.and_then(|record| record.key_expires),
     };
     let registration = record.and_then(|record| record.registered?.expiration_date);
-    let lapses = [("key", key), ("registration", registration)];
-    let lapses = lapses.into_iter().filter_map(|(what, at)| Some(Lapse { what, at: at? }));
-    lapses.min_by_key(|lapse| lapse.at)
+    let expiries = [("key", key), ("registration", registration)];
+    let expiries = expiries.into_iter().filter_map(|(what, at)| Some(Expiry { what, at: at? }));
+    expiries.min_by_key(|expiry| expiry.at)
 }
 
-/// Logs a warning for each of `tenants` whose key or registration lapses within [`NOTICE`]. Never a reason to stop.
-pub async fn warn_of(custody: &dyn KeyCustody, store: &dyn Store, state_container: &str, tenants: &[TenantId]) {
-    let looks: Vec<_> = tenants.iter().map(|tenant| warn_of_one(custody, store, state_container, *tenant)).collect();
-    let all = stream::iter(looks).buffer_unordered(AT_ONCE).collect::<()>();
-    if tokio::time::timeout(PATIENCE, all).await.is_err() {
-        warn!("when the tenants' keys expire cannot be told within {} s", PATIENCE.as_secs());
+/// Logs a warning for each of `tenants` whose key or registration expires within [`WARN_BEFORE`].
+///
+/// Failures are logged as warnings too: they must not stop the sweep.
+pub async fn warn_of_expiring_keys(
+    key_store: &dyn KeyStore,
+    store: &dyn Store,
+    state_container: &str,
+    tenants: &[TenantId],
+) {
+    let checks: Vec<_> =
+        tenants.iter().map(|tenant| warn_if_expiring(key_store, store, state_container, *tenant)).collect();
+    let all = stream::iter(checks).buffer_unordered(CONCURRENT_TENANTS).collect::<()>();
+    if tokio::time::timeout(TIMEOUT, all).await.is_err() {
+        warn!("cannot tell within {} s when the tenants' keys expire", TIMEOUT.as_secs());
     }
 }
 
-async fn warn_of_one(custody: &dyn KeyCustody, store: &dyn Store, state_container: &str, tenant: TenantId) {
+async fn warn_if_expiring(key_store: &dyn KeyStore, store: &dyn Store, state_container: &str, tenant: TenantId) {
     let now = OffsetDateTime::now_utc();
-    match lapse_of(custody, store, state_container, tenant).await {
-        Ok(Some(lapse)) if lapse.is_near(now) => warn!(
+    match expiry_of(key_store, store, state_container, tenant).await {
+        Ok(Some(expiry)) if expiry.is_near(now) => warn!(
             tenant = %tenant,
-            "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` makes and registers a new one",
-            lapse.said(now)
+            "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` creates and registers a new key",
+            expiry.sentence(now)
         ),
         Ok(_) => {}
         Err(why) => warn!(tenant = %tenant, "cannot tell when the key of tenant {tenant} expires: {why}"),
     }
 }
 
-async fn lapse_of(
-    custody: &dyn KeyCustody,
+async fn expiry_of(
+    key_store: &dyn KeyStore,
     store: &dyn Store,
     state_container: &str,
     tenant: TenantId,
-) -> Result<Option<Lapse>, String> {
-    let key = custody.current(tenant).await.map_err(|error: KeyError| error_chain(&error))?;
-    let record =
-        record::read(store, state_container, tenant).await.map_err(|error: RecordError| error_chain(&error))?;
-    // A tenant without a key is spoken of where its drops are.
-    Ok(key.and_then(|key| first_lapse(key.expiry, record.as_ref().map(|(_, record)| record))))
+) -> Result<Option<Expiry>, String> {
+    let key = key_store.current(tenant).await.map_err(|error| error_chain(&error))?;
+    let record = record::read(store, state_container, tenant).await.map_err(|error| error_chain(&error))?;
+    // A tenant without a key gets no warning here: its drops report the missing key.
+    Ok(key.and_then(|key| first_expiry(key.expiry, record.as_ref().map(|(_, record)| record))))
 }
 
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
 
-    use super::{super::record::Registered, *};
+    use super::{super::record::RegistrationDates, *};
 
     #[test]
-    fn the_first_of_key_and_registration_counts() {
+    fn the_earlier_of_key_and_registration_counts() {
         let (early, late) = (datetime!(2027-01-01 00:00 UTC), datetime!(2027-06-01 00:00 UTC));
-        let mut record = record::Registration::begun(String::new(), String::new(), String::new(), Some(late));
-        assert_eq!(first_lapse(Expiry::Never, None), None);
-        assert_eq!(first_lapse(Expiry::NotKept, Some(&record)), Some(Lapse { what: "key", at: late }));
-        record.registered = Some(Registered { created_date: early, expiration_date: Some(early) });
-        assert_eq!(first_lapse(Expiry::At(late), Some(&record)), Some(Lapse { what: "registration", at: early }));
+        let mut record = record::Registration::new(String::new(), String::new(), String::new(), Some(late));
+        assert_eq!(first_expiry(KeyExpiry::Never, None), None);
+        assert_eq!(first_expiry(KeyExpiry::Unknown, Some(&record)), Some(Expiry { what: "key", at: late }));
+        record.registered = Some(RegistrationDates { created_date: early, expiration_date: Some(early) });
+        let registration = Expiry { what: "registration", at: early };
+        assert_eq!(first_expiry(KeyExpiry::At(late), Some(&record)), Some(registration));
     }
 
     #[test]
-    fn it_is_spoken_of_from_thirty_days_before() {
-        let lapse = Lapse { what: "key", at: datetime!(2027-01-31 00:00 UTC) };
-        assert!(!lapse.is_near(datetime!(2026-12-31 23:59 UTC)));
-        assert!(lapse.is_near(datetime!(2027-01-01 00:00 UTC)));
-        assert_eq!(lapse.said(datetime!(2027-01-01 00:00 UTC)), "its key expires on 2027-01-31");
-        assert_eq!(lapse.said(datetime!(2027-02-01 00:00 UTC)), "its key expired on 2027-01-31");
+    fn an_expiry_is_near_thirty_days_before() {
+        let expiry = Expiry { what: "key", at: datetime!(2027-01-31 00:00 UTC) };
+        assert!(!expiry.is_near(datetime!(2026-12-31 23:59 UTC)));
+        assert!(expiry.is_near(datetime!(2027-01-01 00:00 UTC)));
+        assert_eq!(expiry.sentence(datetime!(2027-01-01 00:00 UTC)), "its key expires on 2027-01-31");
+        assert_eq!(expiry.sentence(datetime!(2027-02-01 00:00 UTC)), "its key expired on 2027-01-31");
     }
 }

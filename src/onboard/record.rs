@@ -1,7 +1,7 @@
-//! What is known of a tenant's registration: `tenants/{tenantId}.json` in `STATE_CONTAINER`, for people as well.
+//! The record of a tenant's registration: `tenants/{tenantId}.json` in `STATE_CONTAINER`.
 //!
-//! It is written before the service is told, and again once the service answered: so a run that was cut off is told apart
-//! from one that came to its end.
+//! It is written before the API is called, and completed with the API's response. A record without a response therefore
+//! shows that onboarding was interrupted.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -11,52 +11,52 @@ use crate::{
     store::{BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 
-/// The version of the records that this vivadrop writes, and the only one that it reads.
+/// The version of the record format; no other is read.
 const VERSION: u64 = 1;
 
-/// The largest record that is read: it has some hundred bytes.
-const LARGEST: u64 = 64 << 10;
+/// Size limit for a record. A record has some hundred bytes.
+const MAX_RECORD_BYTES: u64 = 64 << 10;
 
-/// Which key of a tenant the service knows, or is about to be told.
+/// The key that is registered for a tenant, or is about to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registration {
     version: u64,
-    /// Where it is registered.
+    /// The API's origin.
     pub api: String,
-    /// Which version of the tenant's key.
+    /// The version of the tenant's key.
     pub key_version: String,
-    /// The SHA-256 of its modulus.
+    /// The SHA-256 of the key's modulus.
     pub thumbprint: String,
-    /// Until when the key is of use, as it was made.
+    /// When the key expires, as far as known when it was registered.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub key_expires: Option<OffsetDateTime>,
-    /// What the service answered; absent where it was asked and the answer was not recorded.
+    /// The API's response; absent until it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registered: Option<Registered>,
+    pub registered: Option<RegistrationDates>,
 }
 
-/// What the service said of a registration.
+/// The validity of a registration, as the API states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Registered {
-    /// Since when.
+pub struct RegistrationDates {
+    /// When it begins.
     #[serde(with = "time::serde::rfc3339")]
     pub created_date: OffsetDateTime,
-    /// Until when, where it said so.
+    /// When it ends, if the API states it.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub expiration_date: Option<OffsetDateTime>,
 }
 
-/// Why a record says nothing.
+/// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The store did not answer.
+    /// The store denies access or did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is no record, or a later vivadrop's.
+    /// The blob cannot be parsed, or a later version of vivadrop wrote it.
     #[error(
-        "`{path}` is no record of a registration that this vivadrop reads ({why}): mend it, or delete it and run onboard again"
+        "`{path}` is not a record of a registration that this version of vivadrop can read ({why}): fix it, or delete it and run onboard again"
     )]
     Unreadable {
         /// The record.
@@ -67,29 +67,29 @@ pub enum RecordError {
 }
 
 impl Registration {
-    /// One that the service has not answered yet.
-    pub fn begun(api: String, key_version: String, thumbprint: String, key_expires: Option<OffsetDateTime>) -> Self {
+    /// A registration without the API's response.
+    pub fn new(api: String, key_version: String, thumbprint: String, key_expires: Option<OffsetDateTime>) -> Self {
         Self { version: VERSION, api, key_version, thumbprint, key_expires, registered: None }
     }
 }
 
-/// Where the record of `tenant` lies.
-pub fn place(state_container: &str, tenant: TenantId) -> BlobPath {
+/// The path of the tenant's record.
+pub fn path(state_container: &str, tenant: TenantId) -> BlobPath {
     BlobPath::new(state_container, format!("tenants/{tenant}.json"))
 }
 
-/// What is recorded of `tenant`, with the version of the record.
+/// Reads the tenant's record, with the ETag of its blob. `None` if there is no record.
 pub async fn read(
     store: &dyn Store,
     state_container: &str,
     tenant: TenantId,
 ) -> Result<Option<(ETag, Registration)>, RecordError> {
-    let path = place(state_container, tenant);
+    let path = path(state_container, tenant);
     let Some(blob) = store.find(&path).await? else {
         return Ok(None);
     };
     let unreadable = |why: String| RecordError::Unreadable { path: path.clone(), why };
-    let bytes = match read_whole(store, &blob, LARGEST).await {
+    let bytes = match read_whole(store, &blob, MAX_RECORD_BYTES).await {
         Err(ReadWholeError::Store(error)) => return Err(error.into()),
         bytes => bytes.map_err(|error| unreadable(error.to_string()))?,
     };
@@ -100,16 +100,17 @@ pub async fn read(
     Ok(Some((blob.etag, record)))
 }
 
-/// Records `registration`, over the version of the record that was `read` alone.
+/// Writes the tenant's record; returns its new ETag. Fails if the record is not the one with the ETag `replaced`, or if
+/// `replaced` is `None` and a record exists.
 pub async fn write(
     store: &dyn Store,
     state_container: &str,
     tenant: TenantId,
     registration: &Registration,
-    read: Option<ETag>,
+    replaced: Option<ETag>,
 ) -> Result<ETag, StoreError> {
-    let mut text = serde_json::to_vec_pretty(registration).unwrap_or_default();
+    let mut text = serde_json::to_vec_pretty(registration).expect("strings and RFC 3339 dates serialize to JSON");
     text.push(b'\n');
-    let condition = read.map_or(WriteIf::Absent, WriteIf::Matches);
-    store.write(&place(state_container, tenant), text.into(), condition).await
+    let condition = replaced.map_or(WriteIf::Absent, WriteIf::Matches);
+    store.write(&path(state_container, tenant), text.into(), condition).await
 }

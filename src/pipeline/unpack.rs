@@ -1,4 +1,4 @@
-//! The thread that turns the bytes of one file into blocks of lines: it decrypts, inflates and cuts.
+//! The thread that decrypts and decompresses one file and cuts its text into blocks of lines.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -6,52 +6,59 @@ use tokio::runtime::Handle;
 
 use super::{
     FileRules, RowsError,
-    worker_pool::{Unwanted, WorkerPool},
+    worker_pool::{ConsumerGone, WorkerPool},
 };
 use crate::{
     keys::AesKey,
     stage::{
         Damage,
         decode::{RowTooLong, Rows},
-        layout::{self, HEAD_BYTES, LayoutError},
+        detect::{HEAD_BYTES, LayoutError, detect_layout},
+        layers::RemoveLayers,
         lines::{Block, LineBlocks},
         skip::SkipRows,
-        text::Text,
-        window::Window,
     },
     store::ByteStream,
 };
 
-/// The decoders.
+/// The worker pool that decodes blocks.
 pub(super) type Decoders = WorkerPool<Block, Result<Rows, RowTooLong>>;
 
-/// What the thread has of its file.
+/// The state of the thread.
 pub(super) struct Unpacking {
     bytes: ByteStream,
-    /// How many bytes were taken.
+    /// How many bytes have been read.
     at: u64,
     is_at_end: bool,
-    /// The first row that is wanted.
+    /// The first row to decode; rows before it are skipped.
     first_row: u64,
     decoders: Decoders,
 }
 
-/// Why the thread ends before the file does.
+/// Why the thread stops before the end of the file.
 pub(super) enum End {
+    /// The file cannot be read or unpacked.
     Failed(RowsError),
-    /// The rows are not wanted any more.
-    Unwanted,
+    /// The consumer of the rows is gone.
+    ConsumerGone,
 }
 
-/// The same, before it is known where the damage is.
+/// An [`End`], or an error whose position or limit is still to be added.
 enum Stop {
     End(End),
     Damaged(Damage),
+    RowTooLong(RowTooLong),
 }
 
 impl From<Damage> for Stop {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
+    }
+}
+
+impl From<RowTooLong> for Stop {
+    fn from(error: RowTooLong) -> Self {
+        Self::RowTooLong(error)
     }
 }
 
@@ -61,9 +68,9 @@ impl From<RowsError> for Stop {
     }
 }
 
-impl From<Unwanted> for Stop {
-    fn from(_: Unwanted) -> Self {
-        Self::End(End::Unwanted)
+impl From<ConsumerGone> for Stop {
+    fn from(_: ConsumerGone) -> Self {
+        Self::End(End::ConsumerGone)
     }
 }
 
@@ -72,40 +79,59 @@ impl Unpacking {
         Self { bytes, at: 0, is_at_end: false, first_row, decoders }
     }
 
-    /// Gives the decoders all blocks from the line of the first row on that is wanted.
+    /// Sends the decoders all blocks from the first row on.
     pub(super) fn run(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), End> {
         self.unpack(key, rules).map_err(|stop| match stop {
             Stop::Damaged(source) => End::Failed(RowsError::Damaged { at: self.at, source }),
+            Stop::RowTooLong(RowTooLong { row }) => {
+                End::Failed(RowsError::RowTooLong { row, max_bytes: rules.rows.max_row_bytes })
+            }
             Stop::End(end) => end,
         })
     }
 
+    /// Reads the file to its end.
     fn unpack(&mut self, key: Option<&AesKey>, rules: &FileRules) -> Result<(), Stop> {
-        let (head, is_whole) = self.head()?;
-        let layout = layout::detect(&head, is_whole, key, &rules.layout).map_err(RowsError::Layout)?;
-        let mut text = Text::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
-        let longest = rules.rows.longest_row;
-        let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
-        let mut past = SkipRows::new(self.first_row, longest);
-        let too_long = |RowTooLong { row }| RowsError::RowTooLong { row, longest };
+        let (head, is_whole_file) = self.head()?;
+        let layout = detect_layout(&head, is_whole_file, key, &rules.layout).map_err(RowsError::Layout)?;
+        let mut layers = RemoveLayers::new(layout, key).ok_or(RowsError::Layout(LayoutError::NoKey))?;
+        let mut lines = LineBlocks::new(rules.rows.max_row_bytes);
+        let mut skip = SkipRows::new(self.first_row, rules.rows.max_row_bytes);
+
         let mut bytes = Some(Bytes::from(head));
-        loop {
-            let decoders = &mut self.decoders;
-            let mut send = |block| match past.push(block).map_err(too_long)? {
-                Some(block) => Ok::<_, Stop>(decoders.push(block)?),
-                None => Ok(()),
-            };
-            let mut cut = |window: &mut Window| lines.push(window, &mut send);
-            let Some(chunk) = bytes else {
-                text.finish(&mut window, &mut cut)?;
-                return lines.finish(&mut window).map_or(Ok(()), send);
-            };
-            text.push(&chunk, &mut window, &mut cut)?;
+        while let Some(chunk) = bytes {
+            let mut input = &chunk[..];
+            while layers.push(&mut input, lines.window())? > 0 {
+                self.send_blocks(&mut lines, &mut skip)?;
+            }
             bytes = self.next()?;
         }
+        while layers.finish(lines.window())? > 0 {
+            self.send_blocks(&mut lines, &mut skip)?;
+        }
+        if let Some(block) = lines.finish() {
+            self.send(block, &mut skip)?;
+        }
+        Ok(())
     }
 
-    /// The first bytes of the file: all that detection looks at, and whether there are no more.
+    /// Sends the decoders the complete blocks.
+    fn send_blocks(&mut self, lines: &mut LineBlocks, skip: &mut SkipRows) -> Result<(), Stop> {
+        while let Some(block) = lines.next_block() {
+            self.send(block, skip)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the decoders a block without the rows to skip. Waits until the worker pool has a permit.
+    fn send(&mut self, block: Block, skip: &mut SkipRows) -> Result<(), Stop> {
+        if let Some(block) = skip.push(block)? {
+            self.decoders.push(block)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the bytes that layout detection needs. The second value is true if they are the whole file.
     fn head(&mut self) -> Result<(Vec<u8>, bool), Stop> {
         let mut head = Vec::new();
         while head.len() < HEAD_BYTES {
@@ -117,7 +143,7 @@ impl Unpacking {
         Ok((head, false))
     }
 
-    /// The next bytes of the file; waits for them as long as the rows are wanted.
+    /// Reads the next bytes of the file; `None` at its end. Stops waiting if the consumer is gone.
     fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if self.is_at_end {
             return Ok(None);
@@ -126,7 +152,7 @@ impl Unpacking {
         let next = Handle::current().block_on(async {
             tokio::select! {
                 biased;
-                () = decoders.unwanted() => Err(Unwanted),
+                () = decoders.consumer_gone() => Err(ConsumerGone),
                 next = stream.next() => Ok(next),
             }
         })?;

@@ -1,7 +1,9 @@
-//! Work that several threads do, handed on in the order in which it came. Knows nothing of what is done.
+//! A worker pool that runs jobs on several threads and yields their results in the order of the jobs. It knows nothing
+//! of what the jobs do.
 //!
-//! Every thread that wakes takes time from one that works, and here the one that gives the work out has the most to do. So
-//! few are woken: the next one only when work piles up, and whoever waits for what was done only once for each piece of it.
+//! Waking a thread takes time from the thread that wakes it, and the one that submits the jobs has the most work of
+//! all. So threads are rarely woken: another worker starts only when jobs pile up, and the consumer is woken once per
+//! result.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,174 +20,181 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
-/// Where work is given out.
+/// The submitting end of a worker pool.
 ///
-/// Its threads are of the blocking pool, which has hundreds: enough for the few files that a process has in hand. One stays until this is dropped and all work is done; others are called when work
-/// piles up, and leave when there is none.
-pub(super) struct WorkerPool<W, D> {
-    largest: usize,
-    /// How much work waits before another thread is called.
-    ahead: usize,
-    given: Arc<AtomicU64>,
+/// Workers run on tokio's blocking threads, of which there are hundreds: enough for the few files that a process works
+/// on at once. One worker stays until this is dropped and all jobs are done. More start when jobs pile up, and stop
+/// when no job waits.
+pub(super) struct WorkerPool<I, R> {
+    max_workers: usize,
+    /// The number of waiting jobs from which on another worker is started.
+    backlog: usize,
+    /// How many jobs have been submitted.
+    submitted: Arc<AtomicU64>,
     permits: Arc<Semaphore>,
-    queue: Arc<Queue<W>>,
-    done: mpsc::Sender<Done<D>>,
-    work: Arc<dyn Fn(W) -> D + Send + Sync>,
+    queue: Arc<Queue<I>>,
+    results: mpsc::Sender<JobResult<R>>,
+    run: Arc<dyn Fn(I) -> R + Send + Sync>,
 }
 
-/// Where what was done comes out, in order.
-pub(super) struct InOrder<D> {
+/// The results of a worker pool, in the order of the jobs.
+pub(super) struct OrderedResults<R> {
+    /// The number of the job whose result is next.
     next: u64,
-    /// How many pieces of work there were so far.
-    given: Arc<AtomicU64>,
+    /// How many jobs have been submitted.
+    submitted: Arc<AtomicU64>,
     permits: Arc<Semaphore>,
-    done: mpsc::Receiver<Done<D>>,
-    /// What was done before its turn.
-    early: BTreeMap<u64, Done<D>>,
+    results: mpsc::Receiver<JobResult<R>>,
+    /// Results of jobs after the next one, by the job's number.
+    early: BTreeMap<u64, JobResult<R>>,
 }
 
-/// The work panicked; or nobody came to do it, since the runtime ends.
+/// A job panicked, or no thread ran it because the runtime is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Panicked;
 
-/// Whoever waited for what is done has gone.
+/// The consumer has dropped its [`OrderedResults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unwanted;
+pub(super) struct ConsumerGone;
 
-/// A piece of work: its number, and its permit, which it has until it is handed on.
-struct Piece<W> {
+/// A submitted job. Its permit is released when the consumer takes the result.
+struct Job<I> {
     number: u64,
-    work: W,
+    input: I,
     permit: OwnedSemaphorePermit,
 }
 
-struct Done<D> {
+struct JobResult<R> {
     number: u64,
-    result: Result<D, Panicked>,
+    result: Result<R, Panicked>,
     _permit: OwnedSemaphorePermit,
 }
 
-struct Queue<W> {
-    waiting: Mutex<Waiting<W>>,
+struct Queue<I> {
+    state: Mutex<QueueState<I>>,
     changed: Condvar,
 }
 
-struct Waiting<W> {
-    pieces: VecDeque<Piece<W>>,
-    threads: usize,
-    /// Whether the one thread that there is has nothing to do.
+struct QueueState<I> {
+    jobs: VecDeque<Job<I>>,
+    workers: usize,
+    /// Whether the only worker waits for a job.
     is_idle: bool,
-    is_over: bool,
+    /// Whether no more jobs will be submitted.
+    is_closed: bool,
 }
 
-/// A crew of up to `largest` threads that do `work`. Besides what they do, up to `ahead` pieces of it wait to be done or to
-/// be handed on.
-pub(super) fn worker_pool<W: Send + 'static, D: Send + 'static>(
-    largest: NonZeroUsize,
-    ahead: usize,
-    work: impl Fn(W) -> D + Send + Sync + 'static,
-) -> (WorkerPool<W, D>, InOrder<D>) {
-    let room = ahead + largest.get();
-    let permits = Arc::new(Semaphore::new(room));
-    // As wide as there are permits, so that nobody who has one waits.
-    let (done, receiver) = mpsc::channel(room);
-    let waiting = Waiting { pieces: VecDeque::new(), threads: 0, is_idle: false, is_over: false };
-    let queue = Arc::new(Queue { waiting: Mutex::new(waiting), changed: Condvar::new() });
-    let given = Arc::new(AtomicU64::new(0));
-    let in_order = InOrder {
+/// Creates a pool of up to `max_workers` workers that call `run` for each job.
+///
+/// At most `backlog` jobs wait to be run or to be taken by the consumer, in addition to those that are running.
+pub(super) fn worker_pool<I: Send + 'static, R: Send + 'static>(
+    max_workers: NonZeroUsize,
+    backlog: usize,
+    run: impl Fn(I) -> R + Send + Sync + 'static,
+) -> (WorkerPool<I, R>, OrderedResults<R>) {
+    let max_jobs = backlog + max_workers.get();
+    let permits = Arc::new(Semaphore::new(max_jobs));
+    // As many places as permits, so that a worker never waits for the consumer.
+    let (results, receiver) = mpsc::channel(max_jobs);
+    let state = QueueState { jobs: VecDeque::new(), workers: 0, is_idle: false, is_closed: false };
+    let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+    let submitted = Arc::new(AtomicU64::new(0));
+    let ordered = OrderedResults {
         next: 0,
-        given: Arc::clone(&given),
+        submitted: Arc::clone(&submitted),
         permits: Arc::clone(&permits),
-        done: receiver,
+        results: receiver,
         early: BTreeMap::new(),
     };
-    let work = Arc::new(work);
-    (WorkerPool { largest: largest.get(), ahead, given, permits, queue, done, work }, in_order)
+    let (max_workers, run) = (max_workers.get(), Arc::new(run));
+    (WorkerPool { max_workers, backlog, submitted, permits, queue, results, run }, ordered)
 }
 
-impl<W: Send + 'static, D: Send + 'static> WorkerPool<W, D> {
-    /// Gives out the next piece of work; waits until there is a permit for it. Is called from the blocking pool.
-    pub(super) fn push(&mut self, work: W) -> Result<(), Unwanted> {
-        let permit = Handle::current().block_on(Arc::clone(&self.permits).acquire_owned()).map_err(|_| Unwanted)?;
-        let mut waiting = self.queue.waiting();
-        let number = self.given.fetch_add(1, Ordering::Relaxed);
-        waiting.pieces.push_back(Piece { number, work, permit });
-        let has_too_few = waiting.threads == 0 || waiting.pieces.len() >= self.ahead;
-        if waiting.is_idle {
+impl<I: Send + 'static, R: Send + 'static> WorkerPool<I, R> {
+    /// Submits a job; waits until there is a permit for it. Must be called on a blocking thread.
+    pub(super) fn push(&mut self, input: I) -> Result<(), ConsumerGone> {
+        let permit =
+            Handle::current().block_on(Arc::clone(&self.permits).acquire_owned()).map_err(|_closed| ConsumerGone)?;
+        let mut state = self.queue.lock();
+        let number = self.submitted.fetch_add(1, Ordering::Relaxed);
+        state.jobs.push_back(Job { number, input, permit });
+        let needs_worker = state.workers == 0 || state.jobs.len() >= self.backlog;
+        if state.is_idle {
             self.queue.changed.notify_one();
-        } else if has_too_few && waiting.threads < self.largest {
-            waiting.threads += 1;
-            let (queue, done, work) = (Arc::clone(&self.queue), self.done.clone(), Arc::clone(&self.work));
-            tokio::task::spawn_blocking(move || queue.do_all(&*work, &done));
+        } else if needs_worker && state.workers < self.max_workers {
+            state.workers += 1;
+            let (queue, results, run) = (Arc::clone(&self.queue), self.results.clone(), Arc::clone(&self.run));
+            tokio::task::spawn_blocking(move || queue.work(&*run, &results));
         }
         Ok(())
     }
 
-    /// Waits until nobody waits for what is done any more.
-    pub(super) async fn unwanted(&self) {
-        self.done.closed().await;
+    /// Waits until the consumer is gone.
+    pub(super) async fn consumer_gone(&self) {
+        self.results.closed().await;
     }
 }
 
-impl<W, D> Drop for WorkerPool<W, D> {
+impl<I, R> Drop for WorkerPool<I, R> {
     fn drop(&mut self) {
-        self.queue.waiting().is_over = true;
+        self.queue.lock().is_closed = true;
         self.queue.changed.notify_one();
     }
 }
 
-impl<W> Queue<W> {
-    /// Does pieces of work until there will be no more.
-    fn do_all<D>(&self, work: &dyn Fn(W) -> D, done: &mpsc::Sender<Done<D>>) {
-        while let Some(piece) = self.next() {
-            let result = catch_unwind(AssertUnwindSafe(|| work(piece.work))).map_err(|_| Panicked);
-            if done.blocking_send(Done { number: piece.number, result, _permit: piece.permit }).is_err() {
+impl<I> Queue<I> {
+    /// Runs jobs until this worker is no longer needed.
+    fn work<R>(&self, run: &dyn Fn(I) -> R, results: &mpsc::Sender<JobResult<R>>) {
+        while let Some(Job { number, input, permit }) = self.next() {
+            let result = catch_unwind(AssertUnwindSafe(|| run(input))).map_err(|_| Panicked);
+            if results.blocking_send(JobResult { number, result, _permit: permit }).is_err() {
                 return;
             }
         }
     }
 
-    /// The next piece of work; `None` when there will be no more, or not enough for this thread as well.
-    fn next(&self) -> Option<Piece<W>> {
-        let mut waiting = self.waiting();
-        if waiting.threads == 1 {
-            let has_none = |waiting: &mut Waiting<W>| {
-                waiting.is_idle = waiting.pieces.is_empty() && !waiting.is_over;
-                waiting.is_idle
+    /// The next job. The only worker waits for one until the queue is closed; other workers get `None` if no job waits.
+    fn next(&self) -> Option<Job<I>> {
+        let mut state = self.lock();
+        if state.workers == 1 {
+            let must_wait = |state: &mut QueueState<I>| {
+                state.is_idle = state.jobs.is_empty() && !state.is_closed;
+                state.is_idle
             };
-            waiting = self.changed.wait_while(waiting, has_none).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait_while(state, must_wait).unwrap_or_else(PoisonError::into_inner);
         }
-        let piece = waiting.pieces.pop_front();
-        waiting.threads -= usize::from(piece.is_none());
-        piece
+        let job = state.jobs.pop_front();
+        state.workers -= usize::from(job.is_none());
+        job
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState<I>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<D> InOrder<D> {
-    /// What was done next, or `None` when the crew has ended.
-    pub(super) async fn next(&mut self) -> Option<Result<D, Panicked>> {
+impl<R> OrderedResults<R> {
+    /// The result of the next job, or `None` after the last one.
+    pub(super) async fn next(&mut self) -> Option<Result<R, Panicked>> {
         loop {
-            if let Some(done) = self.early.remove(&self.next) {
+            if let Some(early) = self.early.remove(&self.next) {
                 self.next += 1;
-                return Some(done.result);
+                return Some(early.result);
             }
-            match self.done.recv().await {
-                Some(done) => {
-                    self.early.insert(done.number, done);
+            match self.results.recv().await {
+                Some(result) => {
+                    self.early.insert(result.number, result);
                 }
-                // What never came must not look like the end.
-                None if self.next < self.given.load(Ordering::Relaxed) => return Some(Err(Panicked)),
+                // A missing result is an error, not the end: otherwise a file would be reported complete with rows
+                // missing.
+                None if self.next < self.submitted.load(Ordering::Relaxed) => return Some(Err(Panicked)),
                 None => return None,
             }
         }
     }
 }
 
-impl<D> Drop for InOrder<D> {
+impl<R> Drop for OrderedResults<R> {
     fn drop(&mut self) {
         self.permits.close();
     }
@@ -199,77 +208,77 @@ mod tests {
 
     use super::*;
 
-    fn threads(count: usize) -> NonZeroUsize {
+    fn workers(count: usize) -> NonZeroUsize {
         NonZeroUsize::new(count).unwrap()
     }
 
     #[tokio::test]
-    async fn what_was_done_comes_out_in_order_whoever_was_quicker() {
+    async fn results_come_in_the_order_of_the_jobs() {
         for count in 1..5 {
-            // The first of every four takes longest.
-            let work = |number: u32| {
+            // The first of every four jobs takes longest.
+            let run = |number: u32| {
                 (number..number.next_multiple_of(4)).for_each(|_| thread::yield_now());
                 number
             };
-            let (mut worker_pool, mut done) = worker_pool(threads(count), 3, work);
-            let giving = spawn_blocking(move || (0..500).try_for_each(|number| worker_pool.push(number)));
+            let (mut pool, mut results) = worker_pool(workers(count), 3, run);
+            let submitting = spawn_blocking(move || (0..500).try_for_each(|number| pool.push(number)));
             for number in 0..500 {
-                assert_eq!(done.next().await, Some(Ok(number)), "{count} threads");
+                assert_eq!(results.next().await, Some(Ok(number)), "{count} workers");
             }
-            assert_eq!(done.next().await, None);
-            assert_eq!(giving.await.unwrap(), Ok(()));
+            assert_eq!(results.next().await, None);
+            assert_eq!(submitting.await.unwrap(), Ok(()));
         }
     }
 
     #[tokio::test]
-    async fn no_more_is_begun_than_there_is_room_for() {
-        let begun = Arc::new(AtomicUsize::new(0));
-        let (count, room) = (Arc::clone(&begun), 5);
-        let (mut worker_pool, mut done) = worker_pool(threads(2), 3, move |()| count.fetch_add(1, Ordering::SeqCst));
-        let giving = spawn_blocking(move || (0..50).try_for_each(|_| worker_pool.push(())));
+    async fn the_number_of_jobs_ahead_of_the_consumer_is_bounded() {
+        let started = Arc::new(AtomicUsize::new(0));
+        let (counter, max_jobs) = (Arc::clone(&started), 5);
+        let (mut pool, mut results) = worker_pool(workers(2), 3, move |()| counter.fetch_add(1, Ordering::SeqCst));
+        let submitting = spawn_blocking(move || (0..50).try_for_each(|_| pool.push(())));
         for taken in 1..=50 {
-            done.next().await.unwrap().unwrap();
-            assert!(begun.load(Ordering::SeqCst) <= taken + room);
+            results.next().await.unwrap().unwrap();
+            assert!(started.load(Ordering::SeqCst) <= taken + max_jobs);
         }
-        assert_eq!(giving.await.unwrap(), Ok(()));
+        assert_eq!(submitting.await.unwrap(), Ok(()));
     }
 
     #[tokio::test]
-    async fn work_that_panics_ends_in_its_turn_and_the_thread_goes_on() {
-        let work = |number: u32| {
+    async fn a_panic_fails_its_job_and_the_worker_goes_on() {
+        let run = |number: u32| {
             assert!(number != 1, "on purpose");
             number
         };
-        let (mut worker_pool, mut done) = worker_pool(threads(1), 4, work);
-        spawn_blocking(move || (0..3).try_for_each(|number| worker_pool.push(number))).await.unwrap().unwrap();
-        assert_eq!(done.next().await, Some(Ok(0)));
-        assert_eq!(done.next().await, Some(Err(Panicked)));
-        assert_eq!(done.next().await, Some(Ok(2)));
-        assert_eq!(done.next().await, None);
+        let (mut pool, mut results) = worker_pool(workers(1), 4, run);
+        spawn_blocking(move || (0..3).try_for_each(|number| pool.push(number))).await.unwrap().unwrap();
+        assert_eq!(results.next().await, Some(Ok(0)));
+        assert_eq!(results.next().await, Some(Err(Panicked)));
+        assert_eq!(results.next().await, Some(Ok(2)));
+        assert_eq!(results.next().await, None);
     }
 
     #[tokio::test]
-    async fn work_that_nobody_does_is_not_the_end() {
-        let (mut worker_pool, mut done) = worker_pool(threads(1), 4, |number: u32| number);
-        // As if a thread had been called that never came.
-        worker_pool.queue.waiting().threads = 1;
-        spawn_blocking(move || worker_pool.push(7)).await.unwrap().unwrap();
-        assert_eq!(done.next().await, Some(Err(Panicked)));
+    async fn a_job_that_no_worker_runs_is_an_error() {
+        let (mut pool, mut results) = worker_pool(workers(1), 4, |number: u32| number);
+        // As if a worker had been spawned that never started.
+        pool.queue.lock().workers = 1;
+        spawn_blocking(move || pool.push(7)).await.unwrap().unwrap();
+        assert_eq!(results.next().await, Some(Err(Panicked)));
     }
 
     #[tokio::test]
-    async fn whoever_gives_work_out_is_told_that_nobody_waits_while_there_is_none() {
-        let (worker_pool, done) = worker_pool::<(), ()>(threads(1), 1, |()| ());
-        let giving = tokio::spawn(async move { worker_pool.unwanted().await });
-        drop(done);
-        giving.await.unwrap();
+    async fn a_gone_consumer_is_noticed_without_submitting_a_job() {
+        let (pool, results) = worker_pool::<(), ()>(workers(1), 1, |()| ());
+        let waiting = tokio::spawn(async move { pool.consumer_gone().await });
+        drop(results);
+        waiting.await.unwrap();
     }
 
     #[tokio::test]
-    async fn work_is_refused_once_nobody_waits_for_it() {
-        let (mut worker_pool, done) = worker_pool(threads(2), 1, |()| ());
-        let giving = spawn_blocking(move || (0..9).try_for_each(|_| worker_pool.push(())));
-        drop(done);
-        assert_eq!(giving.await.unwrap(), Err(Unwanted));
+    async fn submitting_fails_once_the_consumer_is_gone() {
+        let (mut pool, results) = worker_pool(workers(2), 1, |()| ());
+        let submitting = spawn_blocking(move || (0..9).try_for_each(|_| pool.push(())));
+        drop(results);
+        assert_eq!(submitting.await.unwrap(), Err(ConsumerGone));
     }
 }

@@ -1,63 +1,68 @@
-//! What a drop says of itself, and whether that is believed.
+//! Admission of a drop: reads its job metadata, and checks that its tenant may write where it lies.
 
 use crate::{
     drop::{
         DropPath, FileVersion, TenantId,
         discover::DropContents,
         metadata::{JobMetadata, MetadataError},
-        tenant::{Foreign, Tenants},
+        tenant::{Refusal, Tenants},
     },
     message::DropFacts,
     store::{Blob, ReadWholeError, Store, StoreError, read_whole},
 };
 
-/// The largest job metadata that is read. Microsoft's have some hundred bytes.
-const LARGEST_METADATA: u64 = 1 << 20;
+/// The largest job metadata that is read, in bytes. Microsoft's has some hundred bytes.
+const MAX_METADATA_BYTES: u64 = 1 << 20;
 
-/// A drop that was admitted.
+/// A drop of one of our tenants, at a place where that tenant may write.
 #[derive(Debug)]
 pub struct AdmittedDrop {
-    /// Where it lies.
+    /// The drop path.
     pub path: DropPath,
-    /// Whose it is: the metadata's tenant, where TENANTS lets that one write there. Where the metadata cannot be read, the
-    /// tenant whose place it is.
+    /// The tenant: the one in the job metadata, if `TENANTS` lets it write there. If the metadata cannot be parsed, the
+    /// tenant that may write there.
     pub tenant: TenantId,
-    /// The job metadata, or why it cannot be read.
+    /// The job metadata, or why it cannot be parsed.
     pub metadata: Result<JobMetadata, MetadataError>,
     /// The version of the job metadata.
     pub metadata_version: FileVersion,
-    /// What messages say of the drop.
+    /// The description of the drop in messages.
     pub facts: DropFacts,
 }
 
 impl AdmittedDrop {
-    /// Reads the job metadata, and admits the drop or says why it is none of ours. `generation` is the ledger's.
-    pub async fn open(
+    /// Reads the job metadata, and admits or refuses the drop. `generation` comes from the ledger.
+    pub async fn admit(
         store: &dyn Store,
         tenants: &Tenants,
         contents: &DropContents,
         generation: u32,
-    ) -> Result<Result<Self, Foreign>, StoreError> {
+    ) -> Result<Result<Self, Refusal>, StoreError> {
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
             Ok(metadata) => metadata.tenant_id,
-            // What cannot be read claims nothing: the place alone tells whose it is.
-            Err(_) => tenants.places(&contents.path).first().copied(),
+            // Invalid metadata claims no tenant, so the tenant follows from the place alone.
+            Err(_) => tenants.possible_owners(&contents.path).first().copied(),
         };
         let tenant = match tenants.admit(&contents.path, claimed) {
             Ok(tenant) => tenant,
-            Err(foreign) => return Ok(Err(foreign)),
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let known = metadata.as_ref().ok();
-        let facts = DropFacts {
-            id: known.and_then(|metadata| metadata.copy_activity_id.clone()),
+        let mut facts = DropFacts {
+            id: None,
             tenant_id: tenant,
             path: contents.path.to_string(),
-            table: known.and_then(|metadata| metadata.table_name.clone()),
-            request_start_date: known.and_then(|metadata| metadata.request_start_date.clone()),
-            request_end_date: known.and_then(|metadata| metadata.request_end_date.clone()),
+            table: None,
+            request_start_date: None,
+            request_end_date: None,
             generation,
         };
+        if let Ok(metadata) = &metadata {
+            facts.id.clone_from(&metadata.copy_activity_id);
+            facts.table.clone_from(&metadata.table_name);
+            facts.request_start_date.clone_from(&metadata.request_start_date);
+            facts.request_end_date.clone_from(&metadata.request_end_date);
+        }
         let metadata_version = FileVersion {
             name: contents.relative(&contents.metadata).to_owned(),
             etag: contents.metadata.etag.clone(),
@@ -66,11 +71,11 @@ impl AdmittedDrop {
     }
 }
 
-/// Reads and parses job metadata. One that is too large to be read is none.
+/// Reads and parses job metadata. Metadata of more than 1 MiB is invalid, and is not read.
 pub async fn read_metadata(store: &dyn Store, blob: &Blob) -> Result<Result<JobMetadata, MetadataError>, StoreError> {
-    match read_whole(store, blob, LARGEST_METADATA).await {
+    match read_whole(store, blob, MAX_METADATA_BYTES).await {
         Ok(bytes) => Ok(JobMetadata::parse(&bytes)),
-        Err(ReadWholeError::TooLarge { .. }) => Ok(Err(MetadataError::TooLarge { limit: LARGEST_METADATA })),
+        Err(ReadWholeError::TooLarge { .. }) => Ok(Err(MetadataError::TooLarge { limit: MAX_METADATA_BYTES })),
         Err(ReadWholeError::Store(error)) => Err(error),
     }
 }

@@ -1,13 +1,14 @@
-//! How a drop ends: what is announced of it, and recorded.
+//! The end of a drop: decides it from the records of the files, notifies the sink, and records it.
 //!
-//! An ending is recorded once the receiver has taken it, and over what was known before the look that led to it. A crash
-//! between the two, or another run that comes to the same end, announces it again, by the same id.
+//! An ending is recorded after the sink has acknowledged the message about it, and only over the record that was read
+//! before the snapshot. If a run crashes in between, or if another run comes to the same ending, the message is sent
+//! again with the same id.
 
 use std::collections::BTreeMap;
 
 use tracing::{error, info, warn};
 
-use super::{Look, Outcome, RunError, Runner};
+use super::{Outcome, RunError, Runner, Snapshot};
 use crate::{
     drop::FileVersion,
     error_chain::error_chain,
@@ -17,10 +18,10 @@ use crate::{
     verdict::Reason,
 };
 
-impl Look {
-    /// How the drop ended in an earlier run, if what that ending was about has not changed.
-    pub(super) fn ended_before(&self) -> Option<Outcome> {
-        let ending = self.known.ending.as_ref()?;
+impl Snapshot {
+    /// The outcome that an earlier run has recorded, if the versions that it is about have not changed.
+    pub(super) fn recorded_outcome(&self) -> Option<Outcome> {
+        let ending = self.record.ending.as_ref()?;
         let is_current = match &ending.scope {
             Scope::Metadata(version) => *version == self.admitted.metadata_version,
             Scope::Files(version, files) => *version == self.admitted.metadata_version && *files == self.versions,
@@ -31,125 +32,124 @@ impl Look {
         })
     }
 
-    /// The job metadata and all files as they are now.
+    /// The current versions of the job metadata and of all files.
     fn scope(&self) -> Scope {
         Scope::Files(self.admitted.metadata_version.clone(), self.versions.clone())
     }
 }
 
-/// What the records of a drop's files add up to.
-struct Sum {
-    /// Rows that are in, bad ones counted.
+/// The row counts of all files of a drop.
+struct RowCounts {
+    /// Rows before the checkpoints, including bad rows.
     rows: u64,
     bad_rows: u64,
 }
 
-impl Sum {
+impl RowCounts {
     fn of(records: &BTreeMap<String, FileRecord>) -> Self {
         Self {
             rows: records.values().map(|record| record.next_row).sum(),
             bad_rows: records.values().map(|record| record.bad_rows).sum(),
         }
     }
+
+    fn delivered(&self) -> u64 {
+        self.rows - self.bad_rows
+    }
+
+    fn ending(
+        &self,
+        scope: Scope,
+        reason: Option<Reason>,
+        message: Option<String>,
+        notification: Option<MessageId>,
+    ) -> Ending {
+        Ending { scope, reason, message, rows: self.delivered(), bad_rows: self.bad_rows, notification }
+    }
 }
 
 impl Runner {
-    /// Ends the drop if nothing is missing any more.
+    /// Ends the drop if all of its files have ended and no row is missing. `expected` is `NumberOfRowsExtracted`.
     pub(super) async fn conclude(
         &self,
-        look: &Look,
+        snapshot: &Snapshot,
         records: &BTreeMap<String, FileRecord>,
         expected: Option<u64>,
     ) -> Result<Outcome, RunError> {
-        let sum = Sum::of(records);
+        let counts = RowCounts::of(records);
         let has_ended = |record: &FileRecord| record.status != Status::Running;
-        let is_over = records.len() == look.versions.len() && records.values().all(has_ended);
+        let is_over = records.len() == snapshot.versions.len() && records.values().all(has_ended);
         let set_aside = records.values().find_map(|record| match record.status {
-            Status::SetAside(reason) => Some((reason, record)),
+            Status::SetAside(reason) => Some((reason, record.message.clone())),
             Status::Running | Status::Done => None,
         });
-        if let Some((reason, record)) = set_aside {
+        if let Some((reason, message)) = set_aside {
             if is_over {
-                // The file had an announcement of its own.
-                self.record(look, look.scope(), Some((reason, record.message.as_deref())), &sum, None).await?;
+                // The sink was notified when the file was set aside.
+                let ending = counts.ending(snapshot.scope(), Some(reason), message.clone(), None);
+                self.ledger.record_ending(&snapshot.admitted.path, &ending, &snapshot.record).await?;
             }
-            return Ok(Outcome::SetAside { reason, message: record.message.clone(), is_over });
+            return Ok(Outcome::SetAside { reason, message, is_over });
         }
-        if let Some(expected) = expected.filter(|&expected| sum.rows > expected) {
-            let rows = sum.rows;
-            let message = format!("the files hold at least {rows} rows, and `NumberOfRowsExtracted` is {expected}");
-            return self.fail_drop(look, look.scope(), Reason::RowCount, &message).await;
+        if let Some(expected) = expected.filter(|&expected| counts.rows > expected) {
+            let rows = counts.rows;
+            let message = format!("the files have at least {rows} rows, but `NumberOfRowsExtracted` is {expected}");
+            return self.set_drop_aside(snapshot, snapshot.scope(), Reason::RowCount, &message).await;
         }
-        // Where nothing says how many rows there will be, no files yet are not all files.
-        let is_whole = expected.map_or(!look.versions.is_empty(), |expected| sum.rows == expected);
-        if is_over && is_whole {
-            self.complete(look, &sum).await
-        } else {
-            Ok(Outcome::Open { rows: sum.rows, of: expected })
+        // If the metadata does not say how many rows to expect, a drop needs at least one file to be complete.
+        let is_complete = expected.map_or(!snapshot.versions.is_empty(), |expected| counts.rows == expected);
+        if is_over && is_complete {
+            return self.complete(snapshot, &counts).await;
         }
+        let (path, rows) = (&snapshot.admitted.path, counts.rows);
+        let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
+        info!(drop.path = %path, rows, "`{path}` is open: {rows}{of} rows delivered, waiting for the rest");
+        Ok(Outcome::Open { rows, of: expected })
     }
 
-    async fn complete(&self, look: &Look, sum: &Sum) -> Result<Outcome, RunError> {
-        let (path, rows, bad_rows) = (&look.admitted.path, sum.rows - sum.bad_rows, sum.bad_rows);
-        let message = Message::completed(&look.admitted.facts, &look.versions, rows, bad_rows);
-        match self.tenant_configs.of(look.admitted.tenant).sink.deliver(&message).await {
+    async fn complete(&self, snapshot: &Snapshot, counts: &RowCounts) -> Result<Outcome, RunError> {
+        let (path, rows, bad_rows) = (&snapshot.admitted.path, counts.delivered(), counts.bad_rows);
+        let message = Message::completed(&snapshot.admitted.facts, &snapshot.versions, rows, bad_rows);
+        match self.tenant_configs.of(snapshot.admitted.tenant).sink.deliver(&message).await {
             Ok(()) => {}
-            Err(error @ SinkError::Refused { .. }) => {
-                return self.fail_drop(look, look.scope(), Reason::Refused, &error_chain(&error)).await;
+            Err(error @ SinkError::Rejected { .. }) => {
+                return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
             }
             Err(source @ SinkError::Unavailable { .. }) => {
-                return Err(RunError::Announce { ending: "every row was taken".into(), source });
+                return Err(RunError::Notification { event: "every row was delivered".into(), source });
             }
         }
-        self.record(look, look.scope(), None, sum, Some(message.id)).await?;
+        let ending = counts.ending(snapshot.scope(), None, None, Some(message.id));
+        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
         info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
         Ok(Outcome::Completed { rows, bad_rows })
     }
 
-    /// Sets the whole drop aside.
-    pub(super) async fn fail_drop(
+    /// Sets the whole drop aside: notifies the sink, then records the ending.
+    pub(super) async fn set_drop_aside(
         &self,
-        look: &Look,
+        snapshot: &Snapshot,
         scope: Scope,
         reason: Reason,
         message: &str,
     ) -> Result<Outcome, RunError> {
-        let path = &look.admitted.path;
-        let records = self.ledger.files(path, &look.versions).await?;
-        let sum = Sum::of(&records);
-        let rows_delivered = sum.rows - sum.bad_rows;
+        let path = &snapshot.admitted.path;
+        let counts = RowCounts::of(&self.ledger.file_records(path, &snapshot.versions).await?);
+        let rows_delivered = counts.delivered();
         let failure = Failure { file: None, reason, message, rows_delivered };
-        let sink = &self.tenant_configs.of(look.admitted.tenant).sink;
-        let announced = announce(&**sink, &look.admitted.facts, &scope.versions(), &failure).await?;
-        self.record(look, scope, Some((reason, Some(message))), &sum, Some(announced)).await?;
+        let sink = &self.tenant_configs.of(snapshot.admitted.tenant).sink;
+        let notification = notify_failed(&**sink, &snapshot.admitted.facts, &scope.versions(), &failure).await?;
+        let ending = counts.ending(scope, Some(reason), Some(message.to_owned()), Some(notification));
+        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
         error!(drop.path = %path, %reason, rows_delivered,
-            "set aside `{path}`: {message}; `vivadrop replay {path}` starts it afresh");
+            "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
         Ok(Outcome::SetAside { reason, message: Some(message.to_owned()), is_over: true })
-    }
-
-    async fn record(
-        &self,
-        look: &Look,
-        scope: Scope,
-        failure: Option<(Reason, Option<&str>)>,
-        sum: &Sum,
-        announced: Option<MessageId>,
-    ) -> Result<(), RunError> {
-        let ending = Ending {
-            scope,
-            reason: failure.map(|(reason, _)| reason),
-            message: failure.and_then(|(_, message)| message).map(str::to_owned),
-            rows: sum.rows - sum.bad_rows,
-            bad_rows: sum.bad_rows,
-            announced,
-        };
-        Ok(self.ledger.end(&look.admitted.path, &ending, &look.known).await?)
     }
 }
 
-/// Tells the receiver that something was set aside, and returns the message's id. One that refuses to hear it changes
-/// nothing.
-pub(super) async fn announce(
+/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects the message, the drop or file is
+/// set aside all the same.
+pub(super) async fn notify_failed(
     sink: &dyn Sink,
     drop: &DropFacts,
     versions: &[FileVersion],
@@ -158,12 +158,12 @@ pub(super) async fn announce(
     let failed = Message::failed(drop, versions, failure, sink.largest_message());
     match sink.deliver(&failed).await {
         Ok(()) => {}
-        Err(error @ SinkError::Refused { .. }) => {
-            warn!(drop.path = %drop.path, "`drop.failed` of `{}` was not taken: {}", drop.path, error_chain(&error));
+        Err(error @ SinkError::Rejected { .. }) => {
+            warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
         }
         Err(source @ SinkError::Unavailable { .. }) => {
-            let ending = format!("to be set aside ({}: {})", failure.reason, failure.message);
-            return Err(RunError::Announce { ending, source });
+            let event = format!("permanent failure ({}: {})", failure.reason, failure.message);
+            return Err(RunError::Notification { event, source });
         }
     }
     Ok(failed.id)

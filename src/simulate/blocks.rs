@@ -1,24 +1,22 @@
-//! Makes rows on all cores, a block at a time, and hands them on in order.
-//!
-//! Knows neither what rows look like nor where they go.
+//! Generates rows on all cores, block by block, and passes the blocks on in order.
 
 use std::{io, num::NonZeroUsize, ops::Range, sync::mpsc::sync_channel, thread};
 
-use super::{LayoutName, pack::Piece, rows::Rows};
+use super::{LayoutName, data_file::Piece, rows::Rows};
 
-/// How many rows are made at once: about 1 MB of text.
+/// The number of rows in a block: about 1 MB of text.
 const BLOCK_ROWS: u64 = 1_000;
 
-/// How many blocks of each thread wait for being written; another one is being made.
-const BLOCKS_WAITING: usize = 1;
+/// The number of finished blocks that each thread may buffer, in addition to the one that it works on.
+const BUFFERED_BLOCKS: usize = 1;
 
-/// Some rows, ready to be written.
+/// Consecutive rows, ready to be written.
 pub(super) struct Block {
-    /// How many there are.
+    /// The number of rows.
     pub(super) rows: u64,
-    /// The size of their text.
+    /// The size of their text, in bytes.
     pub(super) text_bytes: u64,
-    /// The text, encoded as far as it can be by itself.
+    /// Their text, encoded.
     pub(super) piece: io::Result<Piece>,
 }
 
@@ -26,12 +24,12 @@ impl Block {
     fn new(rows: &Rows, range: Range<u64>, layout: LayoutName) -> Self {
         let count = range.end - range.start;
         let text = rows.text(range);
-        Self { rows: count, text_bytes: text.len() as u64, piece: Piece::of(text, layout) }
+        Self { rows: count, text_bytes: text.len() as u64, piece: Piece::encode(text, layout) }
     }
 }
 
-/// Makes the rows of `range` on all cores, and hands them to `write` in order.
-pub(super) fn each(
+/// Generates the rows of `range` on all cores, and calls `write` with the blocks in order.
+pub(super) fn for_each_block(
     rows: &Rows,
     range: Range<u64>,
     layout: LayoutName,
@@ -39,29 +37,29 @@ pub(super) fn each(
 ) -> io::Result<()> {
     let blocks = || {
         let end = range.end;
-        let begins = (range.start..end).step_by(BLOCK_ROWS as usize);
-        begins.map(move |begin| begin..end.min(begin.saturating_add(BLOCK_ROWS)))
+        let starts = (range.start..end).step_by(BLOCK_ROWS as usize);
+        starts.map(move |start| start..end.min(start.saturating_add(BLOCK_ROWS)))
     };
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        let made: Vec<_> = (0..threads)
+        let receivers: Vec<_> = (0..threads)
             .map(|thread| {
-                let (sender, made) = sync_channel(BLOCKS_WAITING);
+                let (sender, receiver) = sync_channel(BUFFERED_BLOCKS);
                 let mut blocks = blocks().skip(thread).step_by(threads);
-                // A failed write drops `made`: sending fails then, and no more rows are made.
+                // If a write fails, the receivers are dropped; then `send` fails and the thread ends.
                 scope.spawn(move || blocks.try_for_each(|block| sender.send(Block::new(rows, block, layout))));
-                made
+                receiver
             })
             .collect();
-        // Each thread makes every n-th block: one from each in turn are all of them, in order.
-        made.iter().cycle().map_while(|made| made.recv().ok()).try_for_each(write)
+        // Each of n threads generates every n-th block, so taking one block from each in turn gives all blocks in order.
+        receivers.iter().cycle().map_while(|receiver| receiver.recv().ok()).try_for_each(write)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::{SimulateOptions, metadata::Period, secrets::DropKeys};
+    use crate::simulate::{SimulateOptions, period::Period, secrets::DropKeys};
 
     fn rows() -> Rows {
         let options = SimulateOptions { seed: Some(1), ..SimulateOptions::default() };
@@ -69,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn blocks_come_in_order_and_miss_no_row() {
+    fn blocks_are_in_order_and_contain_every_row() {
         let (rows, mut counts, mut bytes) = (rows(), Vec::new(), 0);
-        each(&rows, 500..4_321, LayoutName::Plain, |block| {
+        for_each_block(&rows, 500..4_321, LayoutName::Plain, |block| {
             counts.push(block.rows);
             bytes += block.text_bytes;
             Ok(())
@@ -82,8 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_ends_the_inventing_of_rows() {
-        let failed = each(&rows(), 0..u64::MAX, LayoutName::Plain, |_| Err(io::ErrorKind::StorageFull.into()));
+    fn a_failed_write_stops_the_generation_of_rows() {
+        let failed =
+            for_each_block(&rows(), 0..u64::MAX, LayoutName::Plain, |_| Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -1,4 +1,4 @@
-//! AES-256 over bytes that come in pieces. Knows modes and padding, and nothing of I/O.
+//! AES-256 encryption of bytes that arrive in pieces. Does no I/O.
 
 use aes::{
     Aes256,
@@ -10,13 +10,13 @@ use crate::keys::AesKey;
 
 const BLOCK: usize = 16;
 
-/// An encryption that goes on from piece to piece.
-pub(super) enum Seal {
+/// Encrypts one stream, piece by piece.
+pub(super) enum Encryptor {
     Ctr(Box<ctr::Ctr128BE<Aes256>>),
     Cbc(Box<cbc::Encryptor<Aes256>>),
 }
 
-impl Seal {
+impl Encryptor {
     pub(super) fn new(cipher: Cipher, key: &AesKey) -> Self {
         let (key, iv) = ((&key.key).into(), (&key.iv).into());
         match cipher {
@@ -25,7 +25,8 @@ impl Seal {
         }
     }
 
-    /// Encrypts what can be of the next bytes, in place; returns how many that is. The others belong to the next piece.
+    /// Encrypts the next bytes in place; returns how many are encrypted. The rest, less than a block, must begin the next
+    /// piece.
     pub(super) fn push(&mut self, bytes: &mut [u8]) -> usize {
         match self {
             Self::Ctr(ctr) => {
@@ -41,7 +42,7 @@ impl Seal {
         }
     }
 
-    /// Encrypts the last bytes, all of them; CBC adds its PKCS#7 padding.
+    /// Encrypts the last bytes. CBC adds PKCS#7 padding.
     pub(super) fn finish(mut self, bytes: &mut Vec<u8>) {
         if let Self::Cbc(_) = self {
             let missing = BLOCK - bytes.len() % BLOCK;

@@ -1,9 +1,9 @@
-//! Prints hours as the exporters of real drops do.
+//! Formats numbers as real drops do.
 
 use std::io::Write;
 
-/// Appends a number below 1,000 as .NET prints a `float` that must be read back: nine digits that count, fewer when the
-/// rest are zeros, and `.0` behind whole numbers.
+/// Appends a number below 1,000 as .NET formats a `float` for an exact round trip: nine significant digits without trailing
+/// zeros, and `.0` after whole numbers.
 pub(super) fn push_single(text: &mut Vec<u8>, number: f32) {
     if number == 0.0 {
         return text.extend_from_slice(b"0.0");
@@ -21,13 +21,12 @@ pub(super) fn push_single(text: &mut Vec<u8>, number: f32) {
     }
 }
 
-/// Appends a number with as many digits as it takes to read it back.
+/// Appends a number with the fewest digits that parse to the same number.
 pub(super) fn push_double(text: &mut Vec<u8>, number: f64) {
-    let written = write!(text, "{number:?}");
-    debug_assert!(written.is_ok(), "memory takes everything");
+    write!(text, "{number:?}").expect("writing to a Vec cannot fail");
 }
 
-/// How many decimals make nine digits that count.
+/// The number of decimals that gives nine significant digits.
 fn decimals_of(number: f64) -> u32 {
     let bounds = [100.0, 10.0, 1.0, 0.1, 0.01, 0.001];
     let above = bounds.iter().position(|bound| number >= *bound);
@@ -51,14 +50,14 @@ fn push_digits(text: &mut Vec<u8>, mut number: u64, width: u32) {
 mod tests {
     use super::*;
 
-    fn printed(number: f32) -> String {
+    fn format_single(number: f32) -> String {
         let mut text = Vec::new();
         push_single(&mut text, number);
         String::from_utf8(text).unwrap()
     }
 
     #[test]
-    fn numbers_have_nine_digits_that_count() {
+    fn numbers_have_nine_significant_digits() {
         for (number, text) in [
             (0.0, "0.0"),
             (7.0, "7.0"),
@@ -70,16 +69,16 @@ mod tests {
             (0.003_966_666, "0.00396666583"),
             (9.999_999_9, "10.0"),
         ] {
-            assert_eq!(printed(number), text);
+            assert_eq!(format_single(number), text);
         }
     }
 
     #[test]
-    fn a_printed_number_is_read_back_as_it_was() {
+    fn a_formatted_number_parses_to_the_same_number() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..10_000 {
             let number = (0.1 + rng.f32()) * 10_f32.powi(rng.i32(-3..3));
-            assert_eq!(printed(number).parse::<f32>().unwrap(), number);
+            assert_eq!(format_single(number).parse::<f32>().unwrap(), number);
         }
     }
 }

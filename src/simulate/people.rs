@@ -1,39 +1,58 @@
-//! Invented people and their weeks: who they are, and how many hours go where.
+//! Simulated people, and the metrics of their weeks.
 //!
-//! Everything about a person follows from the seed and the person's number, and everything about a week from those and
-//! the week's number. So no person is remembered, and rows can be made from any row on.
+//! A person is a function of the seed and the person's number; a week is a function of these and the week's number. So
+//! nothing is stored, and rows can be generated from any row on, in any order.
 
 use fastrand::Rng;
 use uuid::{Builder, Uuid};
 
-/// How many figures a week has.
-pub(super) const FIGURES: usize = 18;
+/// The metric columns, in the order of [`Hours`].
+pub(super) const METRICS: [&str; 18] = [
+    "AfterHoursCollaboration",
+    "AfterHoursCollaborationEmails",
+    "AfterHoursCollaborationInstantMessages",
+    "AfterHoursCollaborationMeetings",
+    "AfterHoursCollaborationScheduledCalls",
+    "AfterHoursCollaborationAdhocCalls",
+    "CollaborationHours",
+    "CollaborationHoursEmails",
+    "CollaborationHoursExternal",
+    "CollaborationHoursInstantMessages",
+    "CollaborationHoursMeetings",
+    "CollaborationHoursScheduledCalls",
+    "CollaborationHoursAdhocCalls",
+    "ConflictingMeetingHours",
+    "DirectManagerMeetingHours",
+    "OneOnOneMeetingHours",
+    "SkipLevelMeetingHours",
+    "TotalFocusHours",
+];
 
-/// The hours of a week, in the order of the columns.
-pub(super) type Hours = [f64; FIGURES];
+/// The hours of one week, in the order of [`METRICS`].
+pub(super) type Hours = [f64; METRICS.len()];
 
-/// Somebody with a license.
+/// A person with a Viva Insights license.
 pub(super) struct Person {
-    /// The Object ID in the directory.
+    /// The object id in the directory.
     pub(super) object_id: Uuid,
-    /// The id in the history of Viva Insights.
+    /// `PeopleHistoricalId`.
     pub(super) historical_id: Uuid,
-    /// How much of the weeks the person is at work: most of them nearly always, a few never.
+    /// The probability that the person works in a week: 0 for a few people, and near 1 for the others.
     presence: f64,
-    /// How much there is to do; 1 is typical.
+    /// The amount of work; 1 is typical.
     load: f64,
-    /// How much of the load is meetings; 1 is typical.
+    /// The share of meetings in the work; 1 is typical.
     meetings: f64,
-    /// Which part of the work is done after hours.
+    /// The fraction of the work that is done after hours.
     evenings: f64,
-    /// Which part of the work is done with people outside.
+    /// The fraction of the work that is done with people outside the company.
     outside: f64,
 }
 
 impl Person {
     /// The person with this number.
     pub(super) fn of(seed: u64, number: u64) -> Self {
-        let rng = &mut Rng::with_seed(mixed(seed, number));
+        let rng = &mut Rng::with_seed(mix(seed, number));
         Self {
             object_id: guid(rng),
             historical_id: guid(rng),
@@ -45,10 +64,10 @@ impl Person {
         }
     }
 
-    /// Whether the person is at work in a week, and the hours of it: nothing but zeros when not.
+    /// Whether the person works in a week, and the hours of that week: all zero if not.
     pub(super) fn week(&self, seed: u64, number: u64, week: u32) -> (bool, Hours) {
-        let rng = &mut Rng::with_seed(mixed(mixed(seed, number), u64::from(week) + 1));
-        if rng.f64() < self.presence { (true, self.hours(rng)) } else { (false, [0.0; FIGURES]) }
+        let rng = &mut Rng::with_seed(mix(mix(seed, number), u64::from(week) + 1));
+        if rng.f64() < self.presence { (true, self.hours(rng)) } else { (false, [0.0; METRICS.len()]) }
     }
 
     fn hours(&self, rng: &mut Rng) -> Hours {
@@ -58,7 +77,7 @@ impl Person {
         let meetings = minutes(around(rng, 9.5 * load * self.meetings, 0.35).min(50.0));
         let scheduled = minutes(meetings * within(rng, 0.1, 1.0));
         let adhoc = sometimes(rng, 0.95, |rng| minutes(around(rng, 1.3 * load, 0.8).min(15.0)));
-        // Somebody writes in a meeting: that time is counted once.
+        // The total is less than the sum, because time spent writing in a meeting counts once.
         let total = (emails + chats + meetings + adhoc) * within(rng, 0.85, 1.0);
 
         let evening = |rng: &mut Rng| around(rng, self.evenings, 0.4).min(0.6);
@@ -98,8 +117,8 @@ impl Person {
     }
 }
 
-/// Spreads numbers that are next to each other (the last step of SplitMix64), so that neighbours have nothing in common.
-fn mixed(seed: u64, number: u64) -> u64 {
+/// Combines seed and number with the last step of SplitMix64, so that adjacent numbers give unrelated results.
+fn mix(seed: u64, number: u64) -> u64 {
     let mut bits = seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -110,22 +129,23 @@ fn guid(rng: &mut Rng) -> Uuid {
     Builder::from_random_bytes(rng.u128(..).to_ne_bytes()).into_uuid()
 }
 
-/// A number about `typical`, rarely several times as much: hours of work are spread like that (log-normal, more or less).
+/// A random number with median `typical` and an approximately log-normal distribution, as hours of work have.
 fn around(rng: &mut Rng, typical: f64, spread: f64) -> f64 {
     let bell = rng.f64() + rng.f64() + rng.f64() + rng.f64() - 2.0;
     typical * (bell * spread * 1.73).exp()
 }
 
+/// A random number with a uniform distribution.
 fn within(rng: &mut Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * rng.f64()
 }
 
-/// Something that happens in some weeks only.
+/// `hours` with probability `chance`, otherwise 0.
 fn sometimes(rng: &mut Rng, chance: f64, hours: impl FnOnce(&mut Rng) -> f64) -> f64 {
     if rng.f64() < chance { hours(rng) } else { 0.0 }
 }
 
-/// Calendars know whole minutes.
+/// Rounds to whole minutes, as calendars do.
 fn minutes(hours: f64) -> f64 {
     (hours * 60.0).round() / 60.0
 }

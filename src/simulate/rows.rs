@@ -1,6 +1,5 @@
-//! The text of rows: one JSON object a line, by week and then by person, in the columns and the spelling of real drops.
-//!
-//! Knows what a row looks like and nothing of files.
+//! The text of rows: one JSON object per line, ordered by week and then by person, with the columns and number formats of
+//! real drops.
 
 use std::ops::Range;
 
@@ -9,43 +8,21 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     Cipher, SimulateOptions,
-    encrypt::Seal,
-    metadata::Period,
+    encrypt::Encryptor,
     numbers,
-    people::{FIGURES, Person},
+    people::{METRICS, Person},
+    period::Period,
     secrets::DropKeys,
 };
 use crate::keys::AesKey;
 
-/// The metric columns, in order.
-pub(super) const METRICS: [&str; FIGURES] = [
-    "AfterHoursCollaboration",
-    "AfterHoursCollaborationEmails",
-    "AfterHoursCollaborationInstantMessages",
-    "AfterHoursCollaborationMeetings",
-    "AfterHoursCollaborationScheduledCalls",
-    "AfterHoursCollaborationAdhocCalls",
-    "CollaborationHours",
-    "CollaborationHoursEmails",
-    "CollaborationHoursExternal",
-    "CollaborationHoursInstantMessages",
-    "CollaborationHoursMeetings",
-    "CollaborationHoursScheduledCalls",
-    "CollaborationHoursAdhocCalls",
-    "ConflictingMeetingHours",
-    "DirectManagerMeetingHours",
-    "OneOnOneMeetingHours",
-    "SkipLevelMeetingHours",
-    "TotalFocusHours",
-];
+/// The metrics that real drops give in double precision; the others are in single precision.
+const DOUBLES: [&str; 3] = ["AfterHoursCollaboration", "CollaborationHours", "CollaborationHoursExternal"];
 
-/// The metrics that are sums: in double precision, as later drops have metrics, while the others are in single precision.
-const SUMS: [&str; 3] = ["AfterHoursCollaboration", "CollaborationHours", "CollaborationHoursExternal"];
-
-/// Room for a row, so that the text of some is allocated once.
+/// More than the size of a row, in bytes, so that the text of several rows is allocated once.
 const ROW_BYTES: usize = 1_100;
 
-/// All rows of a drop, made when they are asked for.
+/// Generates any rows of a drop.
 pub(super) struct Rows {
     seed: u64,
     users: u64,
@@ -56,7 +33,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The rows that `options` describe.
+    /// The rows of a drop with `options`.
     pub(super) fn new(options: &SimulateOptions, period: &Period, keys: &DropKeys) -> Self {
         Self {
             seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
@@ -68,7 +45,7 @@ impl Rows {
         }
     }
 
-    /// The lines of `range`. Row `r` is of person `r % users` in week `r / users`.
+    /// The lines of the rows in `range`. Row `r` belongs to person `r % users` in week `r / users`.
     pub(super) fn text(&self, range: Range<u64>) -> Vec<u8> {
         let mut text = Vec::with_capacity(range.clone().count() * ROW_BYTES);
         for row in range {
@@ -78,19 +55,19 @@ impl Rows {
     }
 
     fn push_row(&self, text: &mut Vec<u8>, row: u64) {
-        // At most `weeks`, which is a u32.
+        // Less than `weeks`, which is a u32.
         let week = (row / self.users) as u32;
         let person = Person::of(self.seed, row % self.users);
         let (active, hours) = person.week(self.seed, row % self.users, week);
 
         text.extend_from_slice(br#"{"ObjectId":""#);
-        push_encrypted(text, person.object_id, Seal::new(self.cipher, &self.key));
+        push_encrypted(text, person.object_id, Encryptor::new(self.cipher, &self.key));
         text.extend_from_slice(br#"","MetricDate":""#);
         text.extend_from_slice(self.metric_dates[week as usize].as_bytes());
         text.extend_from_slice(b"\"");
         for (column, hours) in self.columns.metrics.iter().zip(hours) {
             text.extend_from_slice(column.before.as_bytes());
-            if column.is_sum {
+            if column.is_double {
                 numbers::push_double(text, hours);
             } else {
                 numbers::push_single(text, hours as f32);
@@ -104,49 +81,49 @@ impl Rows {
     }
 }
 
-/// What stands between the values, behind `MetricDate`.
+/// The text between the values, from the first metric on.
 struct Columns {
-    metrics: Vec<Metric>,
+    metrics: Vec<MetricColumn>,
     before_historical_id: String,
     before_active: String,
     end: String,
 }
 
-struct Metric {
+struct MetricColumn {
+    /// The text before the value.
     before: String,
-    is_sum: bool,
+    is_double: bool,
 }
 
 impl Columns {
     fn new(strings: bool) -> Self {
         let quote = if strings { "\"" } else { "" };
-        let metric = |(at, name): (usize, &&str)| {
-            let behind_metric = if at > 0 { quote } else { "" };
-            Metric { before: format!("{behind_metric},\"{name}\":{quote}"), is_sum: SUMS.contains(name) }
+        let metric = |(index, name): (usize, &&str)| {
+            let end_of_last = if index > 0 { quote } else { "" };
+            MetricColumn { before: format!("{end_of_last},\"{name}\":{quote}"), is_double: DOUBLES.contains(name) }
         };
         Self {
             metrics: METRICS.iter().enumerate().map(metric).collect(),
             before_historical_id: format!("{quote},\"PeopleHistoricalId\":\""),
-            // Real ids end in 0001-01-01T12:00:00Z, in Unix seconds.
+            // Real ids end with 0001-01-01T12:00:00Z in Unix seconds.
             before_active: format!("-62135553600\",\"IsActive\":{quote}"),
             end: format!("{quote}}}\n"),
         }
     }
 }
 
-/// Appends the Base64 of the encrypted text of `id`. Every value is encrypted from the IV on, so `seal` is a fresh one.
-fn push_encrypted(text: &mut Vec<u8>, id: Uuid, seal: Seal) {
+/// Appends the encrypted text of `id` in Base64. Every value is encrypted with the same IV, so `encryptor` must be new.
+fn push_encrypted(text: &mut Vec<u8>, id: Uuid, encryptor: Encryptor) {
     let mut bytes = Vec::with_capacity(Hyphenated::LENGTH + 16);
     push_guid(&mut bytes, id);
-    seal.finish(&mut bytes);
+    encryptor.finish(&mut bytes);
     push_base64(text, &bytes);
 }
 
 fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
     let begin = text.len();
     text.resize(begin + bytes.len().div_ceil(3) * 4, 0);
-    let written = STANDARD.encode_slice(bytes, &mut text[begin..]);
-    debug_assert!(written.is_ok(), "Base64 of {} bytes", bytes.len());
+    STANDARD.encode_slice(bytes, &mut text[begin..]).expect("the buffer has the size of the Base64");
 }
 
 fn push_guid(text: &mut Vec<u8>, id: Uuid) {
@@ -158,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_the_same_from_whichever_row_on_they_are_made() {
+    fn a_row_does_not_depend_on_the_range_it_is_generated_in() {
         let options = SimulateOptions { users: 30, seed: Some(1), ..SimulateOptions::default() };
         let rows = Rows::new(&options, &Period::of(13, true).unwrap(), &DropKeys::random());
         assert_eq!(rows.text(0..390), [rows.text(0..123), rows.text(123..390)].concat());

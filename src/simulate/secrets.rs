@@ -1,4 +1,5 @@
-//! The keys of a simulated drop: made here, wrapped for the tenant, written for `decode` and the API's stand-in.
+//! The keys of a simulated drop: generated, wrapped with the tenant's key, and written to files for `decode` and for a stub
+//! of the Viva Insights API.
 
 use std::{
     fs::{self, OpenOptions},
@@ -33,20 +34,20 @@ pub(super) struct DropKeys {
 }
 
 impl DropKeys {
-    /// Two keys from the system's randomness.
+    /// Two keys from the system's random number generator.
     pub(super) fn random() -> Self {
         Self { file: random_key(), column: random_key() }
     }
 }
 
 fn random_key() -> AesKey {
-    let mut made = AesKey { key: [0; 32], iv: [0; 16] };
-    OsRng.fill_bytes(&mut made.key);
-    OsRng.fill_bytes(&mut made.iv);
-    made
+    let mut generated = AesKey { key: [0; 32], iv: [0; 16] };
+    OsRng.fill_bytes(&mut generated.key);
+    OsRng.fill_bytes(&mut generated.iv);
+    generated
 }
 
-/// The tenant's private key: the one in the file, or a new one.
+/// Reads the tenant's private key, or generates one if no path is given.
 pub(super) fn private_key(path: Option<&Path>) -> Result<RsaPrivateKey, SimulateError> {
     let Some(path) = path else {
         return RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(SimulateError::Keys);
@@ -54,10 +55,10 @@ pub(super) fn private_key(path: Option<&Path>) -> Result<RsaPrivateKey, Simulate
     let pem = fs::read_to_string(path).map(Zeroizing::new);
     let pem = pem.map_err(|source| SimulateError::Io { verb: "read", path: path.into(), source })?;
     let key = RsaPrivateKey::from_pkcs8_pem(&pem).or_else(|_| RsaPrivateKey::from_pkcs1_pem(&pem));
-    key.ok().filter(|key| key.n().bits() == RSA_BITS).ok_or_else(|| SimulateError::NoPrivateKey(path.into()))
+    key.ok().filter(|key| key.n().bits() == RSA_BITS).ok_or_else(|| SimulateError::InvalidPrivateKey(path.into()))
 }
 
-/// Writes the private key as PKCS#8, for its owner alone.
+/// Writes the private key as PKCS#8. Only the owner can read the file.
 pub(super) fn write_private_key(key: &RsaPrivateKey, path: &Path) -> Result<(), SimulateError> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other);
     pem.and_then(|pem| create_secret(path)?.write_all(pem.as_bytes())).map_err(SimulateError::writing(path))
@@ -71,7 +72,7 @@ fn create_secret(path: &Path) -> io::Result<fs::File> {
     options.open(path)
 }
 
-/// A wrapped key, as the API and the job metadata have it.
+/// A wrapped key in the format of the API and of the job metadata.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct KeyDetails {
@@ -81,7 +82,7 @@ pub(super) struct KeyDetails {
     iv: String,
 }
 
-/// What `egressDecryptionKey` answers.
+/// The response of `egressDecryptionKey`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Answer<'a> {
@@ -94,11 +95,11 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Encrypts both keys with the public half of the tenant's key.
-pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, how: Padding) -> Result<Vec<KeyDetails>, rsa::Error> {
+/// Wraps both keys with the tenant's public key.
+pub(super) fn wrap(keys: &DropKeys, tenant: &RsaPrivateKey, padding: Padding) -> Result<Vec<KeyDetails>, rsa::Error> {
     let wrapped = |kind, key: &AesKey| -> Result<_, rsa::Error> {
         let public = tenant.as_ref();
-        let value = match how {
+        let value = match padding {
             Padding::Oaep => public.encrypt(&mut OsRng, Oaep::new::<Sha1>(), &key.key),
             Padding::Oaep256 => public.encrypt(&mut OsRng, Oaep::new::<Sha256>(), &key.key),
             Padding::Pkcs1v15 => public.encrypt(&mut OsRng, Pkcs1v15Encrypt, &key.key),

@@ -1,8 +1,7 @@
-//! An Azure Storage queue: one message of Base64 text for each of ours, through the official SDK.
+//! The sink for an Azure Storage queue: puts each message as Base64 text, through the official SDK.
 //!
-//! Knows how a queue is written to and nothing of rows. [`config`] says which queue, [`answer`] what the service's answers
-//! mean; this file sends. The SDK's own repetitions are switched off: what is tried again, and for how long, is the same
-//! as on a webhook.
+//! [`config`] has the address of the queue, [`answer`] classifies the service's answers, and this file sends. The SDK's
+//! retries are switched off: messages are retried with the same backoff as on a webhook.
 
 mod answer;
 mod config;
@@ -19,94 +18,95 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-pub use self::config::{BadQueueName, QueueConfig, QueueName};
+pub use self::config::{InvalidQueueName, QueueConfig, QueueName};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
     sink::{Sink, SinkError},
 };
 
-/// The most that a queue takes as one message: 64 KiB of text.
+/// The maximum size of a queue message: 64 KiB of text.
 /// <https://learn.microsoft.com/rest/api/storageservices/put-message>
 const LARGEST_TEXT: usize = 64 << 10;
 
-/// As many bytes of JSON: Base64 makes four characters of three bytes.
+/// The maximum size of a message in bytes of JSON: Base64 encodes three bytes as four characters.
 const LARGEST_MESSAGE: NonZeroUsize = NonZeroUsize::new(LARGEST_TEXT / 4 * 3).unwrap();
 
-/// How long one try may take, the making of the queue included.
-const TRY: Duration = Duration::from_secs(30);
+/// The timeout of one try, including the creation of the queue.
+const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time to live of a message that never expires. Without it, one that nobody fetches is gone after seven days.
-const FOREVER: i32 = -1;
+/// The time-to-live of a message that never expires. The service's default is seven days.
+const NEVER_EXPIRES: i32 = -1;
 
-/// The queue sink.
+/// The sink `queue://<name>`.
 pub struct Queue {
     client: QueueClient,
     name: QueueName,
-    patience: RetryBudget,
+    retry_budget: RetryBudget,
 }
 
-/// There is no client for the queue on this machine. Nothing is delivered.
+/// The client for the queue cannot be created. Nothing is delivered.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up the client of the queue")]
+#[error("cannot create the client for the queue")]
 pub struct InvalidClient(#[source] azure_core::Error);
 
-/// A message as the queue takes it.
+/// The body of a request that puts a message.
 type Content = RequestContent<QueueMessage, XmlFormat>;
 
 impl Queue {
-    /// Sets up the sink; connects to nothing yet.
+    /// Creates the sink; does not connect yet.
     pub fn new(config: QueueConfig) -> Result<Self, InvalidClient> {
         let mut options =
             QueueClientOptions { client_options: config.account.client_options(), ..QueueClientOptions::default() };
         options.client_options.retry = RetryOptions::none();
         let client = QueueClient::new(config.url, config.account.credential(), Some(options)).map_err(InvalidClient)?;
-        Ok(Self { client, name: config.name, patience: config.patience })
+        Ok(Self { client, name: config.name, retry_budget: config.retry_budget })
     }
 
-    /// One try.
+    /// Tries once to put the message.
     async fn attempt(&self, message: &Message, content: Content, number: u32) -> Attempt<(), String> {
-        let attempt = match timeout(TRY, self.send(content)).await {
+        let attempt = match timeout(TRY_TIMEOUT, self.send(content)).await {
             Ok(Ok(())) => return Attempt::Done(()),
-            Ok(Err(error)) => answer::of_failure(&error),
-            Err(_) => Attempt::Again(format!("no answer in {} s", TRY.as_secs()), None),
+            Ok(Err(error)) => answer::classify(&error),
+            Err(_) => Attempt::Transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()), None),
         };
-        if let Attempt::Again(answer, _) = &attempt {
-            self.log_try(&message.id, number, answer);
+        if let Attempt::Transient(answer, _) = &attempt {
+            self.log_failed_try(&message.id, number, answer);
         }
         attempt
     }
 
-    /// Sends a message; makes the queue where there is none, or no longer.
+    /// Puts a message; creates the queue if it does not exist.
     async fn send(&self, content: Content) -> azure_core::Result<()> {
         let put = || {
             let options = QueueClientSendMessageOptions {
-                message_time_to_live: Some(FOREVER),
+                message_time_to_live: Some(NEVER_EXPIRES),
                 ..QueueClientSendMessageOptions::default()
             };
             self.client.send_message(content.clone(), Some(options))
         };
         match put().await {
-            Err(error) if answer::lacks_queue(&error) => {}
-            sent => return sent.map(drop),
+            Err(error) if answer::is_queue_missing(&error) => {}
+            result => return result.map(drop),
         }
         match self.client.create(None).await {
-            Ok(_) => info!(queue = %self.name, "made the queue `{}`", self.name),
-            // Somebody else made it meanwhile, with metadata of its own.
-            Err(error) if answer::queue_is_there(&error) => {}
+            Ok(_) => info!(queue = %self.name, "created the queue `{}`", self.name),
+            // Another client created the queue in the meantime, with other metadata.
+            Err(error) if answer::has_queue_already(&error) => {}
             Err(error) => return Err(error),
         }
         put().await.map(drop)
     }
 
-    /// Says once that a message has to be tried again; how it ends is logged where its verdict is given.
-    fn log_try(&self, id: &MessageId, number: u32, answer: &str) {
+    /// Logs the first failed try of a message as a warning and further ones only for debugging. The final result is
+    /// logged where its verdict is decided.
+    fn log_failed_try(&self, id: &MessageId, number: u32, answer: &str) {
         let name = &self.name;
         if number == 1 {
-            let patience = self.patience.total.as_secs();
-            warn!(webhook.id = %id, queue = %name, answer, "the queue `{name}` did not take `{id}`, trying for up to {patience} s: {answer}");
+            let limit = self.retry_budget.total.as_secs();
+            warn!(webhook.id = %id, queue = %name, answer, "the queue `{name}` did not accept `{id}`, retrying for up to {limit} s: {answer}");
         } else {
-            debug!(webhook.id = %id, queue = %name, answer, number, "the queue `{name}` did not take `{id}` in try {number}: {answer}");
+            debug!(webhook.id = %id, queue = %name, answer, number, "the queue `{name}` did not accept `{id}` in try {number}: {answer}");
         }
     }
 }
@@ -114,18 +114,16 @@ impl Queue {
 #[async_trait]
 impl Sink for Queue {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let refused = |answer| SinkError::Refused { id: message.id.to_string(), answer };
+        let rejected = |answer| SinkError::Rejected { id: message.id.to_string(), answer };
         let bytes = message.body.len();
         if bytes > LARGEST_MESSAGE.get() {
-            return Err(refused(format!("it has {bytes} bytes, and a queue takes {LARGEST_MESSAGE}")));
+            return Err(rejected(format!("it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}")));
         }
         let content = Content::from(xml(&message.body).into_bytes());
-        let end = tries(self.patience, |number| self.attempt(message, content.clone(), number)).await;
-        end.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(answer) => refused(answer),
-            GaveUp::OutOfPatience(answer, tries) => {
-                SinkError::Unavailable { id: message.id.to_string(), tries, answer }
-            }
+        let result = retry(self.retry_budget, |number| self.attempt(message, content.clone(), number)).await;
+        result.map_err(|gave_up| match gave_up {
+            GaveUp::Permanent(answer) => rejected(answer),
+            GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id: message.id.to_string(), tries, answer },
         })
     }
 
@@ -134,10 +132,10 @@ impl Sink for Queue {
     }
 }
 
-/// A message in the service's XML.
+/// Encodes a message in the XML of the service.
 ///
-/// The SDK would look at each character for one that means something to XML, which takes longer than all else that is done
-/// to a message. Base64 has none.
+/// The SDK would check each character for XML escapes, which takes longer than all other work on a message. Base64 needs
+/// no escapes.
 fn xml(json: &[u8]) -> String {
     let mut xml = String::with_capacity(json.len().div_ceil(3) * 4 + 100);
     xml.push_str("<?xml version=\"1.0\" encoding=\"utf-8\"?><QueueMessage><MessageText>");
@@ -150,7 +148,7 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("url", &self.client.url().as_str())
-            .field("patience", &self.patience)
+            .field("retry_budget", &self.retry_budget)
             .finish_non_exhaustive()
     }
 }
@@ -160,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_written_as_the_sdk_would() {
+    fn the_xml_equals_that_of_the_sdk() {
         for length in 1..5 {
             let json = b"\xFB\xFF<&>"[..length].to_vec();
             let message = QueueMessage { message_text: Some(BASE64_STANDARD.encode(&json)) };

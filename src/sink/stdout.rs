@@ -1,4 +1,4 @@
-//! Standard output: one message a line, for pipes and for looking at what would be sent.
+//! The sink for standard output: one message per line, for pipes and for inspecting messages.
 
 use std::{
     fmt,
@@ -14,20 +14,20 @@ use crate::{
     sink::{Sink, SinkError},
 };
 
-/// The sink `stdout:`. A line is written whole, so that neither another message nor a log line gets between.
+/// The sink `stdout:`. Each line is one write, so that no other message and no log line is mixed into it.
 pub struct Stdout {
-    out: Arc<Mutex<dyn Write + Send>>,
+    writer: Arc<Mutex<dyn Write + Send>>,
 }
 
 impl Stdout {
-    /// The process's standard output.
+    /// Writes to the standard output of the process.
     pub fn new() -> Self {
         Self::to(io::stdout())
     }
 
-    /// Another place for the lines.
-    pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self { out: Arc::new(Mutex::new(out)) }
+    /// Writes to `writer` instead.
+    pub fn to(writer: impl Write + Send + 'static) -> Self {
+        Self { writer: Arc::new(Mutex::new(writer)) }
     }
 }
 
@@ -39,16 +39,16 @@ impl Default for Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    /// Fails with [`SinkError::Unavailable`] when nobody reads any more.
+    /// Fails with [`SinkError::Unavailable`] if the reader of the pipe is gone.
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        // Standard output locks itself for one write: text and line end are one.
+        // Standard output is locked for one write, so message and line end are written together.
         let line = [message.body.as_ref(), b"\n"].concat();
-        let out = Arc::clone(&self.out);
-        // On the blocking pool a line is finished even where nobody waits for it any more.
+        let writer = Arc::clone(&self.writer);
+        // A task on the blocking pool completes the line even if this future is dropped.
         let write = move || {
-            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-            out.write_all(&line)?;
-            out.flush()
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.write_all(&line)?;
+            writer.flush()
         };
         let written = spawn_blocking(write).await.map_err(io::Error::other).flatten();
         written.map_err(|error| SinkError::Unavailable {

@@ -1,7 +1,7 @@
-//! A webhook whose secret is in a vault: read there when the first message is to be sent, kept, and read again every hour.
+//! A webhook whose secret is in a Key Vault: read when the first message is sent, cached, and read again every hour.
 //!
-//! App settings that are Key Vault references reach the app resolved. Those in a file of tenants do not, nor any outside of
-//! Azure; they are read here, by the same notation.
+//! App Service replaces Key Vault references in app settings by the secrets, but not those in a file of tenants, and
+//! nothing replaces them outside Azure. This sink resolves them; the syntax is the same.
 //! <https://learn.microsoft.com/azure/app-service/app-service-key-vault-references>
 
 mod cached;
@@ -23,82 +23,88 @@ use self::cached::Cached;
 pub use self::reference::{InvalidReference, SecretReference};
 use super::{
     Sink, SinkError,
-    webhook::{InvalidClient, Webhook, WebhookConfig},
+    webhook::{Webhook, WebhookConfig},
 };
 use crate::{
-    keys::vault::{self, TRY_TIMEOUT},
+    keys::{
+        TRY_TIMEOUT,
+        vault::{self, InvalidVault},
+    },
     message::Message,
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
 };
 
-/// The webhook, once its secret is known.
+/// The sink `https://…` with a secret from a Key Vault.
 pub struct VaultSecretWebhook {
     client: SecretClient,
     reference: SecretReference,
     config: WebhookConfig,
-    webhook: Cached<Arc<Webhook>, Unread>,
+    webhook: Cached<Arc<Webhook>, UnreadableSecret>,
 }
 
-/// Why the secret is not known, and after how many tries.
+/// Why there is no usable secret, and after how many tries to read it.
 #[derive(Clone)]
-struct Unread {
-    why: String,
+struct UnreadableSecret {
+    message: String,
     tries: u32,
 }
 
 impl VaultSecretWebhook {
-    /// Sets up the sink; connects to nothing yet. `config` is that of the webhook without its secret.
+    /// Creates the sink; does not connect yet. `config` is the webhook's configuration without the secret.
     pub fn new(
         config: WebhookConfig,
         reference: SecretReference,
         credential: Arc<dyn TokenCredential>,
-    ) -> Result<Self, vault::NotUsable> {
+    ) -> Result<Self, InvalidVault> {
         let options = SecretClientOptions {
             client_options: vault::client_options(vault::http_client(&reference.vault)?),
-            verify_challenge_resource: Some(vault::has_a_domain(&reference.vault)),
+            verify_challenge_resource: Some(vault::verifies_challenge(&reference.vault)),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(reference.vault.as_str(), credential, Some(options));
-        Ok(Self { client: client.map_err(vault::NotUsable::Identity)?, reference, config, webhook: Cached::new() })
+        Ok(Self { client: client.map_err(InvalidVault::Identity)?, reference, config, webhook: Cached::new() })
     }
 
-    /// The webhook with the secret as it is in the vault now. Where there is one to go on with, the vault has one try.
-    async fn open(&self, has_one: bool) -> Result<Arc<Webhook>, Unread> {
-        let patience = if has_one { RetryBudget::lasting(Duration::ZERO) } else { self.config.patience };
-        let secret = tries(patience, |_| self.read()).await.map_err(|gave_up| match gave_up {
-            GaveUp::Failed(why) => Unread { why, tries: 1 },
-            GaveUp::OutOfPatience(why, tries) => Unread { why, tries },
-        });
-        let opened = secret.and_then(|secret| {
-            let unusable =
-                |why: &dyn fmt::Display| Unread { why: format!("{} is not usable: {why}", self.reference), tries: 1 };
-            let config = self.config.clone().signed_with(&secret).map_err(|why| unusable(&why))?;
-            Webhook::new(config).map(Arc::new).map_err(|why: InvalidClient| unusable(&why))
-        });
-        if let (true, Err(Unread { why, .. })) = (has_one, &opened) {
-            warn!("{why}; messages are signed with the one that was read before");
+    /// Reads the secret and creates a webhook with it. If `has_old_webhook`, the vault is tried only once, and an error is
+    /// logged here, because the caller continues with the old webhook.
+    async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, UnreadableSecret> {
+        let budget = if has_old_webhook { RetryBudget::lasting(Duration::ZERO) } else { self.config.retry_budget };
+        let webhook = match retry(budget, |_| self.read_secret()).await {
+            Ok(secret) => self.webhook_with(&secret).map_err(|message| UnreadableSecret { message, tries: 1 }),
+            Err(GaveUp::Permanent(message)) => Err(UnreadableSecret { message, tries: 1 }),
+            Err(GaveUp::BudgetSpent(message, tries)) => Err(UnreadableSecret { message, tries }),
+        };
+        if let (true, Err(UnreadableSecret { message, .. })) = (has_old_webhook, &webhook) {
+            warn!("{message}; messages are still signed with the secret that was read before");
         }
-        opened
+        webhook
     }
 
-    async fn read(&self) -> Attempt<SecretString, String> {
+    /// Creates the webhook with this secret.
+    fn webhook_with(&self, secret: &SecretString) -> Result<Arc<Webhook>, String> {
+        let not_usable = |error: &dyn fmt::Display| format!("{} is not usable: {error}", self.reference);
+        let config = self.config.clone().with_secret(secret).map_err(|error| not_usable(&error))?;
+        Webhook::new(config).map(Arc::new).map_err(|error| not_usable(&error))
+    }
+
+    /// Tries once to read the secret.
+    async fn read_secret(&self) -> Attempt<SecretString, String> {
         let reference = &self.reference;
         let options = SecretClientGetSecretOptions {
             secret_version: reference.version.clone(),
             ..SecretClientGetSecretOptions::default()
         };
-        let asked = self.client.get_secret(&reference.name, Some(options));
-        match timeout(TRY_TIMEOUT, asked).await {
+        let response = match timeout(TRY_TIMEOUT, self.client.get_secret(&reference.name, Some(options))).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return vault::secret_failure(&error, reference),
             Err(_) => {
-                Attempt::Again(format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs()), None)
+                let message = format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs());
+                return Attempt::Transient(message, None);
             }
-            Ok(Err(error)) => vault::of_secret(&error, reference),
-            Ok(Ok(answer)) => match answer.into_model() {
-                Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
-                Ok(_) | Err(_) => {
-                    Attempt::Failed(format!("{reference} cannot be read: the answer has no secret in it"))
-                }
-            },
+        };
+        match response.into_model() {
+            Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
+            Ok(_) | Err(_) => Attempt::Permanent(format!("{reference} cannot be read: the answer contains no secret")),
         }
     }
 }
@@ -106,10 +112,10 @@ impl VaultSecretWebhook {
 #[async_trait]
 impl Sink for VaultSecretWebhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        match self.webhook.get(|has_one| self.open(has_one)).await {
+        match self.webhook.get(|has_old_webhook| self.load(has_old_webhook)).await {
             Ok(webhook) => webhook.deliver(message).await,
-            // The message is none the worse for it: once the secret can be read it is delivered.
-            Err(Unread { why: answer, tries }) => {
+            // The message is not at fault: it is delivered once the secret can be read.
+            Err(UnreadableSecret { message: answer, tries }) => {
                 Err(SinkError::Unavailable { id: message.id.to_string(), tries, answer })
             }
         }

@@ -1,7 +1,6 @@
-//! The partner's webhook: one signed POST a message, as the Standard Webhooks specification has it.
+//! The sink for the partner's webhook: one signed POST request per message, by the Standard Webhooks specification.
 //!
-//! Knows HTTP and what its answers mean, and nothing of rows. [`config`] says which URLs and secrets are usable,
-//! [`answer`] what an answer means; this file sends.
+//! [`config`] validates URL and secret and signs, [`answer`] classifies the receiver's answers, and this file sends.
 
 mod answer;
 mod config;
@@ -22,47 +21,47 @@ pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError}
 use self::{answer::Timeouts, config::Signer};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, tries},
+    retry::{Attempt, GaveUp, RetryBudget, retry},
     sink::{Sink, SinkError},
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
 
-/// How long a connection may take to stand, unless the whole try has less.
-const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+/// The timeout for connecting, unless the timeout of the whole try is shorter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of an answer's body is read so that its connection can be used again, and for how long. A receiver that has
-/// more to say is hung up on.
-const LONGEST_BODY: usize = 64 * 1024;
-const LONGEST_READ: Duration = Duration::from_secs(2);
+/// How many bytes of a response body are read, and for how long, so that the connection can be reused. If the body is
+/// larger or slower, the connection is closed.
+const DRAINED_BYTES: usize = 64 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The webhook sink.
+/// The sink `https://…`.
 pub struct Webhook {
     client: Client,
     url: Url,
     signer: Option<Signer>,
     gzip: bool,
     timeouts: Timeouts,
-    patience: RetryBudget,
+    retry_budget: RetryBudget,
 }
 
-/// There is no HTTP client on this machine. Nothing is delivered.
+/// The HTTP client cannot be created. Nothing is delivered.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up the webhook's HTTP client: are the system's CA certificates installed?")]
+#[error("cannot create the HTTP client for the webhook: are the system's CA certificates installed?")]
 pub struct InvalidClient(#[source] reqwest::Error);
 
 impl Webhook {
-    /// Sets up the sink; connects to nothing yet.
+    /// Creates the sink; does not connect yet.
     ///
-    /// The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are honoured, but on loopback, where what is sent
-    /// may be unsigned and is not to leave the machine.
+    /// Uses the proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`), except on loopback: messages to loopback may be
+    /// unsigned and must not leave the machine.
     pub fn new(config: WebhookConfig) -> Result<Self, InvalidClient> {
-        let timeouts = Timeouts { connect: LONGEST_CONNECT.min(config.timeout), whole: config.timeout };
+        let timeouts = Timeouts { connect: CONNECT_TIMEOUT.min(config.timeout), whole: config.timeout };
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
-            // A connection that died without a word goes with the one try that finds out. With HTTP/2 every try shares
-            // it, and a timeout does not end it.
+            // With HTTP/1.1, a dead connection is closed with the one try that uses it. With HTTP/2 all tries would share
+            // it, and a timeout does not close it.
             .http1_only()
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.whole);
@@ -73,27 +72,27 @@ impl Webhook {
             signer: config.signer,
             gzip: config.gzip,
             timeouts,
-            patience: config.patience,
+            retry_budget: config.retry_budget,
         })
     }
 
-    /// One try, from timestamp to answer.
+    /// Tries once to deliver the message.
     async fn attempt(&self, message: &Message, body: Bytes, number: u32) -> Attempt<(), String> {
         let attempt = match self.request(message, body).send().await {
             Ok(response) => {
-                let attempt = answer::of_status(response.status(), response.headers());
-                read_to_end(response).await;
+                let attempt = answer::classify(response.status(), response.headers());
+                drain(response).await;
                 attempt
             }
-            Err(error) => Attempt::Again(answer::of_failure(&error, &self.timeouts), None),
+            Err(error) => Attempt::Transient(answer::describe_failure(&error, &self.timeouts), None),
         };
-        if let Attempt::Again(answer, _) = &attempt {
-            self.log_try(&message.id, number, answer);
+        if let Attempt::Transient(answer, _) = &attempt {
+            self.log_failed_try(&message.id, number, answer);
         }
         attempt
     }
 
-    /// The request for one try: signed afresh, since receivers refuse a timestamp older than five minutes.
+    /// The request for one try. Each try has a new timestamp, because receivers reject timestamps older than five minutes.
     fn request(&self, message: &Message, body: Bytes) -> RequestBuilder {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
         let mut request = self
@@ -112,14 +111,15 @@ impl Webhook {
         request.body(body)
     }
 
-    /// Says once that a message has to be tried again; how it ends is logged where its verdict is given.
-    fn log_try(&self, id: &MessageId, number: u32, answer: &str) {
-        let url = config::shown(&self.url);
+    /// Logs the first failed try of a message as a warning and further ones only for debugging. The final result is
+    /// logged where its verdict is decided.
+    fn log_failed_try(&self, id: &MessageId, number: u32, answer: &str) {
+        let url = config::without_query(&self.url);
         if number == 1 {
-            let patience = self.patience.total.as_secs();
-            warn!(webhook.id = %id, %url, answer, "the receiver did not take `{id}`, trying for up to {patience} s: {answer}");
+            let limit = self.retry_budget.total.as_secs();
+            warn!(webhook.id = %id, %url, answer, "the receiver did not accept `{id}`, retrying for up to {limit} s: {answer}");
         } else {
-            debug!(webhook.id = %id, %url, answer, number, "the receiver did not take `{id}` in try {number}: {answer}");
+            debug!(webhook.id = %id, %url, answer, number, "the receiver did not accept `{id}` in try {number}: {answer}");
         }
     }
 }
@@ -127,13 +127,13 @@ impl Webhook {
 #[async_trait]
 impl Sink for Webhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let body = if self.gzip { compressed(message).await? } else { message.body.clone() };
-        let end = tries(self.patience, |number| self.attempt(message, body.clone(), number)).await;
-        end.map_err(|gave_up| {
+        let body = if self.gzip { compress(message).await? } else { message.body.clone() };
+        let result = retry(self.retry_budget, |number| self.attempt(message, body.clone(), number)).await;
+        result.map_err(|gave_up| {
             let id = message.id.to_string();
             match gave_up {
-                GaveUp::Failed(answer) => SinkError::Refused { id, answer },
-                GaveUp::OutOfPatience(answer, tries) => SinkError::Unavailable { id, tries, answer },
+                GaveUp::Permanent(answer) => SinkError::Rejected { id, answer },
+                GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id, tries, answer },
             }
         })
     }
@@ -142,42 +142,42 @@ impl Sink for Webhook {
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
-            .field("url", &config::shown(&self.url))
+            .field("url", &config::without_query(&self.url))
             .field("signed", &self.signer.is_some())
             .field("gzip", &self.gzip)
             .field("timeout", &self.timeouts.whole)
-            .field("patience", &self.patience)
+            .field("retry_budget", &self.retry_budget)
             .finish_non_exhaustive()
     }
 }
 
-/// The message's text as gzip. The fastest level takes a third of the default's time, for a few more bytes.
-async fn compressed(message: &Message) -> Result<Bytes, SinkError> {
+/// Compresses the message with gzip. The fastest level takes a third of the time of the default and produces little more.
+async fn compress(message: &Message) -> Result<Bytes, SinkError> {
     let mut gzip = Vec::with_capacity(message.body.len() / 4);
     let mut encoder = GzipEncoder::with_quality(&message.body[..], Level::Fastest);
     match encoder.read_to_end(&mut gzip).await {
         Ok(_) => Ok(gzip.into()),
-        // There is nothing in memory that could fail; if it does, it is no fault of the message.
+        // Reading from memory does not fail. If it does, the message is not at fault, so it is retried.
         Err(error) => Err(SinkError::Unavailable {
             id: message.id.to_string(),
             tries: 0,
-            answer: format!("cannot be compressed: {error}"),
+            answer: format!("compressing it failed: {error}"),
         }),
     }
 }
 
-/// Reads what else the receiver says, and forgets it. The answer was given with the status, so nothing can fail here.
-async fn read_to_end(mut response: Response) {
-    let mut left = LONGEST_BODY;
+/// Reads and discards the response body, so that the connection can be reused. Errors are ignored: the status is known.
+async fn drain(mut response: Response) {
     let read = async {
+        let mut bytes = 0;
         while let Ok(Some(chunk)) = response.chunk().await {
-            let Some(rest) = left.checked_sub(chunk.len()) else {
+            bytes += chunk.len();
+            if bytes > DRAINED_BYTES {
                 break;
-            };
-            left = rest;
+            }
         }
     };
-    if tokio::time::timeout(LONGEST_READ, read).await.is_err() {
-        debug!("the receiver did not end its answer; its connection is closed");
+    if tokio::time::timeout(DRAIN_TIMEOUT, read).await.is_err() {
+        debug!("the receiver did not finish its response in time; the connection is closed");
     }
 }

@@ -1,12 +1,12 @@
-//! Which columns are metrics, by name.
+//! The names of the columns with metrics.
 //!
-//! Names from the partner integration page ("Supported metrics"), the v0 schema and sample, and the PersonReport_v1 schema
-//! of the Data Connect solutions, with the spellings of its sample.
+//! Sources: the partner integration page ("Supported metrics"), the v0 schema and sample, and the PersonReport_v1 schema
+//! of the Data Connect solutions, and the spellings in its sample.
 
-/// The column that is a boolean.
+/// The column whose values are booleans.
 pub const IS_ACTIVE: &str = "IsActive";
 
-/// The columns that are numbers.
+/// The columns whose values are numbers.
 #[rustfmt::skip]
 pub const METRICS: &[&str] = &[
     "AfterHoursCollaboration", "AfterHoursCollaborationEmails", "AfterHoursCollaborationInstantMessages",

@@ -1,17 +1,20 @@
-//! Lines decoded to rows. Knows JSON and columns, and nothing of where lines come from or rows go.
+//! Decodes lines to rows: checks the JSON, decrypts and converts column values, and omits columns.
 //!
-//! A row keeps the bytes it came in: only the values that must change are replaced, so that order, spelling and digits of
-//! everything else stay what they were.
+//! A row is copied byte for byte, except for the values that are replaced and the columns that are omitted. So
+//! everything else keeps its order, spelling and digits.
 
-use std::{borrow::Cow, collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use super::{
-    buffers::{Buffer, Buffers},
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
     lines::{Block, is_blank},
 };
-use crate::keys::AesKey;
+use crate::{
+    buffers::{Buffer, Buffers},
+    directory::Directory,
+    keys::AesKey,
+};
 
 mod column;
 pub(super) mod json;
@@ -20,19 +23,19 @@ mod names;
 use column::{ColumnKey, Scratch, is_guid};
 use names::{Names, Next};
 
-/// How rows are decoded: `COLUMNS`, `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES` and `MAX_ROW_BYTES`.
+/// How rows are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRules {
-    /// The columns that are kept, by their exact names; all of them where this is `None`.
+    /// `COLUMNS`: the exact names of the columns to keep; `None` keeps all.
     pub columns: Option<Vec<String>>,
-    /// The columns that are encrypted, by their exact names.
+    /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
     pub encrypted_columns: Vec<String>,
-    /// The one cipher to consider for them, or both.
+    /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it.
     pub column_cipher: Option<Cipher>,
-    /// Whether metrics in strings become numbers, and `IsActive` a boolean.
+    /// `ROW_VALUES`: whether strings in metric columns become numbers, and `IsActive` becomes a boolean.
     pub typed: bool,
-    /// The longest line, in bytes, its end not counted.
-    pub longest_row: usize,
+    /// `MAX_ROW_BYTES`: the maximum length of a line in bytes, without its line end.
+    pub max_row_bytes: usize,
 }
 
 impl Default for RowRules {
@@ -42,73 +45,106 @@ impl Default for RowRules {
             encrypted_columns: vec!["ObjectId".into()],
             column_cipher: None,
             typed: true,
-            longest_row: 1 << 20,
+            max_row_bytes: 1 << 20,
         }
     }
 }
 
-/// Decodes blocks of lines. One serves a whole file, from any number of threads.
+/// Decodes the blocks of one file. May be used by several threads at once.
 pub struct Decoder {
     columns: Columns,
     key: Option<ColumnKey>,
-    longest_row: usize,
+    max_row_bytes: usize,
     buffers: Buffers,
+    /// The directory whose people are joined to the rows.
+    directory: Option<Arc<Directory>>,
 }
 
-/// What is done with columns, by name.
+/// The member that the join adds, as the last one of a row. A row's own column of this name is omitted.
+const DIRECTORY: &str = "directory";
+
+/// The action for each column.
 struct Columns {
-    named: HashMap<Box<str>, Fate>,
-    /// What is done with those that have no name here.
-    others: Fate,
+    named: HashMap<Box<str>, Treatment>,
+    /// The action for columns that are not in `named`.
+    others: Action,
 }
 
 /// What is done with a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Keep,
-    /// Its strings are changed.
-    Change(Change),
-    /// It is left out, name and all.
-    LeaveOut,
+struct Treatment {
+    action: Action,
+    is_encrypted: bool,
+    /// Whether the join looks up the column's value.
+    is_join_key: bool,
 }
 
-/// What is done with the strings of a column.
+/// What to do with the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum Action {
+    Keep,
+    /// Convert strings; keep other values.
+    Convert(Conversion),
+    /// Omit the value and its name.
+    Omit,
+}
+
+/// What the strings of a column are converted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conversion {
     Decrypt,
     ToNumber,
     ToBoolean,
 }
 
-/// A column that a row has.
+/// A column of a row.
 #[derive(Debug, Clone, Copy)]
 struct Column<'a> {
-    /// Its name, where it has one of [`Columns::named`].
+    /// The name if it is one of [`Columns::named`], otherwise empty.
     name: &'a str,
-    fate: Fate,
+    treatment: Treatment,
+}
+
+impl Treatment {
+    fn of(action: Action) -> Self {
+        Self { action, is_encrypted: action == Action::Convert(Conversion::Decrypt), is_join_key: false }
+    }
 }
 
 impl Columns {
     fn new(rules: &RowRules) -> Self {
-        let mut named: HashMap<Box<str>, Fate> = HashMap::new();
+        let mut named: HashMap<Box<str>, Action> = HashMap::new();
         if rules.typed {
-            named.extend(METRICS.iter().map(|&name| (name.into(), Fate::Change(Change::ToNumber))));
-            named.insert(IS_ACTIVE.into(), Fate::Change(Change::ToBoolean));
+            named.extend(METRICS.iter().map(|&name| (name.into(), Action::Convert(Conversion::ToNumber))));
+            named.insert(IS_ACTIVE.into(), Action::Convert(Conversion::ToBoolean));
         }
-        named.extend(rules.encrypted_columns.iter().map(|name| (name.as_str().into(), Fate::Change(Change::Decrypt))));
+        let encrypted = rules.encrypted_columns.iter();
+        named.extend(encrypted.map(|name| (name.as_str().into(), Action::Convert(Conversion::Decrypt))));
         let Some(kept) = &rules.columns else {
-            return Self { named, others: Fate::Keep };
+            let named = named.into_iter().map(|(name, action)| (name, Treatment::of(action))).collect();
+            return Self { named, others: Action::Keep };
         };
-        let fate = |name: &str| named.get(name).copied().unwrap_or(Fate::Keep);
-        let named = kept.iter().map(|name| (name.as_str().into(), fate(name))).collect();
-        Self { named, others: Fate::LeaveOut }
+        let action = |name: &str| named.get(name).copied().unwrap_or(Action::Keep);
+        let named = kept.iter().map(|name| (name.as_str().into(), Treatment::of(action(name)))).collect();
+        Self { named, others: Action::Omit }
     }
 
-    /// The column called `name`, which is `None` where a row's name is no text.
+    /// Adds what a join needs: its key, which `rules` may hide, and no column with the name of the joined member.
+    fn join(&mut self, rules: &RowRules, key: &str) {
+        let hidden = Treatment {
+            is_encrypted: rules.encrypted_columns.iter().any(|name| name == key),
+            ..Treatment::of(self.others)
+        };
+        self.named.entry(key.into()).or_insert(hidden).is_join_key = true;
+        let own = self.named.entry(DIRECTORY.into()).or_insert(Treatment::of(Action::Omit));
+        own.action = Action::Omit;
+    }
+
+    /// Finds a column by its name; `None` is a name that is not text.
     fn find(&self, name: Option<&str>) -> Column<'_> {
         match name.and_then(|name| self.named.get_key_value(name)) {
-            Some((name, &fate)) => Column { name, fate },
-            None => Column { name: "", fate: self.others },
+            Some((name, &treatment)) => Column { name, treatment },
+            None => Column { name: "", treatment: Treatment::of(self.others) },
         }
     }
 }
@@ -116,25 +152,25 @@ impl Columns {
 /// The rows of one block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// The JSON text of the good ones, each followed by a line feed.
+    /// The JSON text of the good rows, each followed by a line feed.
     pub text: Buffer,
-    /// Where each good row ends in `text`, behind its line feed.
+    /// The end of each good row in `text`, after its line feed.
     pub ends: Vec<usize>,
-    /// The bad ones: their number within the block, and why.
+    /// The bad rows, in order: the number of the row within the block, and why it is bad.
     pub bad: Vec<(u64, BadRowReason)>,
 }
 
 impl Rows {
-    /// How many rows there are, good and bad.
+    /// The number of rows, good and bad.
     pub fn count(&self) -> u64 {
         (self.ends.len() + self.bad.len()) as u64
     }
 }
 
-/// Why a row could not be decoded. Never says what it holds.
+/// Why a row could not be decoded. Never contains anything of the row's content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRowReason {
-    /// The line is no JSON, or no object.
+    /// The line is not a JSON object.
     #[error("is not a JSON object")]
     NotAnObject,
     /// A value of an encrypted column is not Base64.
@@ -145,7 +181,7 @@ pub enum BadRowReason {
     Undecipherable(String),
 }
 
-/// A line is longer than `MAX_ROW_BYTES`; its number within the block.
+/// A line is longer than `MAX_ROW_BYTES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowTooLong {
     /// The number of the row within the block.
@@ -153,21 +189,36 @@ pub struct RowTooLong {
 }
 
 impl Decoder {
-    /// A decoder for files whose columns are encrypted with `key`; without one, encrypted values become null.
+    /// Creates a decoder that decrypts columns with `key`. Without a key, encrypted values become null.
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
         let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
-        Self { columns: Columns::new(rules), key, longest_row: rules.longest_row, buffers: Buffers::default() }
+        Self {
+            columns: Columns::new(rules),
+            key,
+            max_row_bytes: rules.max_row_bytes,
+            buffers: Buffers::default(),
+            directory: None,
+        }
     }
 
-    /// Decodes the lines of a block. Blank ones are no rows.
+    /// Adds to each row, as its last member, the person of `directory` that the row's key column names. Without a Column key
+    /// the member is null: the directory must not identify people who have not consented.
+    #[must_use]
+    pub fn joined_to(mut self, directory: Arc<Directory>, rules: &RowRules) -> Self {
+        self.columns.join(rules, directory.key_column());
+        self.directory = Some(directory);
+        self
+    }
+
+    /// Decodes the lines of a block. Blank lines are not rows.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
         let mut rows = Rows { text: self.buffers.take(block.text().len()), ..Rows::default() };
-        // Checked as a whole, which is quicker; line by line only when one of them is bad.
+        // UTF-8 is checked for the whole block at once, which is faster; only if that fails, line by line.
         let is_text = std::str::from_utf8(block.text()).is_ok();
         let mut names = Names::new(&self.columns);
         let mut scratch = Scratch::default();
         for line in block.lines() {
-            if line.len() > self.longest_row {
+            if line.len() > self.max_row_bytes {
                 return Err(RowTooLong { row: rows.count() });
             }
             if is_blank(line) {
@@ -175,8 +226,14 @@ impl Decoder {
             }
             let before = rows.text.len();
             let decoded = if is_text || std::str::from_utf8(line).is_ok() {
-                let mut row =
-                    Row { decoder: self, line: json::trimmed(line), copied: 0, has_members: false, bad: None };
+                let mut row = Row {
+                    decoder: self,
+                    line: json::trimmed(line),
+                    copied: 0,
+                    has_members: false,
+                    has_join_key: false,
+                    bad: None,
+                };
                 row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or(Err(BadRowReason::NotAnObject))
             } else {
                 Err(BadRowReason::NotAnObject)
@@ -196,37 +253,47 @@ impl Decoder {
     }
 }
 
-/// A row while it is copied from its line.
+/// A row that is being copied from its line.
 struct Row<'a> {
     decoder: &'a Decoder,
     line: &'a [u8],
-    /// How much of the line is copied, replaced or left out.
+    /// How many bytes of the line have been copied, replaced or omitted.
     copied: usize,
-    /// Whether a member before this one is kept.
+    /// Whether an earlier member was kept.
     has_members: bool,
+    /// Whether [`Scratch::join_key`] has the text of this row's key column.
+    has_join_key: bool,
+    /// Why the row is bad, if a value cannot be decrypted.
     bad: Option<BadRowReason>,
 }
 
 impl<'a> Row<'a> {
-    /// Decodes the line to the end of `out`, which may hold part of the row where it fails; `None` when it is no JSON object.
+    /// Decodes the line and appends the row to `out`, or a part of it on failure. Returns `None` if the line is not a
+    /// JSON object.
     fn decode(
         &mut self,
         names: &mut Names<'a>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Option<Result<(), BadRowReason>> {
-        // Where a member begins: behind the one before it.
+        // A member begins after the previous one.
         let mut begin = 0;
         let mut next = names.begin(self.line)?;
         while let Next::Value { at, column } = next {
-            let string = if self.line.get(at) == Some(&b'"') { Some(json::string(self.line, at + 1)?) } else { None };
-            let end = string.map_or_else(|| json::value(self.line, at), |(end, _)| Some(end))?;
-            if column.fate == Fate::LeaveOut {
-                self.leave_out(begin..end, out);
+            let string =
+                if self.line.get(at) == Some(&b'"') { Some(json::string_end(self.line, at + 1)?) } else { None };
+            let end = string.map_or_else(|| json::value_end(self.line, at), |(end, _)| Some(end))?;
+            let Treatment { action, is_encrypted, is_join_key } = column.treatment;
+            if is_join_key {
+                let text = string.and_then(|(_, has_escapes)| json::unescaped(&self.line[at..end], has_escapes));
+                self.has_join_key = self.read_join_key(column.name, is_encrypted, text.as_deref(), scratch);
+            }
+            if action == Action::Omit {
+                self.omit(begin..end, out);
             } else {
                 self.keep(begin);
-                if let (Fate::Change(change), Some((_, has_escapes))) = (column.fate, string) {
-                    self.change(column.name, change, at..end, has_escapes, scratch, out);
+                if let (Action::Convert(conversion), Some((_, has_escapes))) = (action, string) {
+                    self.convert(column.name, conversion, at..end, has_escapes, scratch, out);
                 }
             }
             begin = end;
@@ -236,40 +303,66 @@ impl<'a> Row<'a> {
             return None;
         }
         out.extend_from_slice(&self.line[self.copied..]);
+        if let Some(directory) = &self.decoder.directory {
+            // The row ends with its closing bracket.
+            out.pop();
+            out.extend_from_slice(if self.has_members { b",\"directory\":" } else { b"\"directory\":" });
+            directory.append(self.has_join_key.then_some(&scratch.join_key), out);
+            out.push(b'}');
+        }
         Some(self.bad.take().map_or(Ok(()), Err))
     }
 
-    /// Keeps a member that begins at `begin`, with a comma if others come before it.
+    /// Puts the text of the key column, decrypted if it is encrypted, into [`Scratch::join_key`]. Returns false if there is
+    /// none, or no Column key.
+    fn read_join_key(&self, name: &str, is_encrypted: bool, text: Option<&[u8]>, scratch: &mut Scratch) -> bool {
+        let (Some(text), Some(key)) = (text, &self.decoder.key) else {
+            return false;
+        };
+        scratch.join_key.clear();
+        if !is_encrypted || is_guid(text) {
+            scratch.join_key.extend_from_slice(text);
+            return true;
+        }
+        // If the column is kept, it is decrypted a second time: that costs less than to find its text in the row.
+        let is_decrypted = key.plaintext_of(name, text, scratch).is_ok();
+        let Scratch { plaintext, join_key, .. } = scratch;
+        join_key.extend_from_slice(plaintext);
+        is_decrypted
+    }
+
+    /// Keeps the member that begins at `begin`, with its comma unless it is the first one that is kept.
     fn keep(&mut self, begin: usize) {
         if !self.has_members && begin > 0 {
-            // All before it were left out, so what is not copied begins with its comma.
+            // All members before it were omitted, so the text that is not copied yet begins with its comma.
             let comma = self.line[begin..].iter().position(|&byte| byte == b',').unwrap_or_default();
             self.copied = begin + comma + 1;
         }
         self.has_members = true;
     }
 
-    /// Leaves out a member, with the comma before it; the bracket before the first one stays.
-    fn leave_out(&mut self, member: Range<usize>, out: &mut Vec<u8>) {
+    /// Omits a member with the comma before it; the opening bracket before the first member stays.
+    fn omit(&mut self, member: Range<usize>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.line[self.copied..member.start.max(1)]);
         self.copied = member.end;
     }
 
-    /// Changes a string of a column. What is wrong with it is kept: whether the line is JSON at all is said first.
-    fn change(
+    /// Converts a string. If it cannot be decrypted, `self.bad` keeps the reason, and the rest of the line is still
+    /// checked: that it is not JSON is the more important reason.
+    fn convert(
         &mut self,
         name: &str,
-        change: Change,
+        conversion: Conversion,
         string: Range<usize>,
         has_escapes: bool,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) {
-        // Half of a character is no number, no boolean and no Base64.
-        let text = json::text(&self.line[string.clone()], has_escapes).unwrap_or(Cow::Borrowed(b"\xFF"));
-        match change {
-            Change::Decrypt if is_guid(&text) => {}
-            Change::Decrypt => {
+        // Half of a surrogate pair becomes a byte that occurs in no number, boolean or Base64.
+        let text = json::unescaped(&self.line[string.clone()], has_escapes).unwrap_or(Cow::Borrowed(b"\xFF"));
+        match conversion {
+            Conversion::Decrypt if is_guid(&text) => {}
+            Conversion::Decrypt => {
                 self.replace(string, out);
                 let decrypted = match &self.decoder.key {
                     None => {
@@ -280,23 +373,23 @@ impl<'a> Row<'a> {
                 };
                 self.bad = self.bad.take().or(decrypted.err());
             }
-            Change::ToNumber => {
-                if json::number(&text, 0) == Some(text.len()) {
+            Conversion::ToNumber => {
+                if json::number_end(&text, 0) == Some(text.len()) {
                     self.replace(string, out);
                     out.extend_from_slice(&text);
                 }
             }
-            Change::ToBoolean => {
-                let words = [&b"true"[..], b"false"];
-                if let Some(word) = words.into_iter().find(|word| word.eq_ignore_ascii_case(&text)) {
+            Conversion::ToBoolean => {
+                let literals = [&b"true"[..], b"false"];
+                if let Some(literal) = literals.into_iter().find(|literal| literal.eq_ignore_ascii_case(&text)) {
                     self.replace(string, out);
-                    out.extend_from_slice(word);
+                    out.extend_from_slice(literal);
                 }
             }
         }
     }
 
-    /// Copies what stands before `string`, and leaves that itself to be replaced.
+    /// Copies the text before `string` and skips `string`; the caller appends the replacement.
     fn replace(&mut self, string: Range<usize>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.line[self.copied..string.start]);
         self.copied = string.end;

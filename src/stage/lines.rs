@@ -1,96 +1,127 @@
-//! Text cut into blocks of whole lines. Knows where lines end, and nothing about I/O or what a line says.
+//! Splits text into blocks of whole lines.
 
 use std::{fmt, ops::Range};
 
+use inflate::{PIECE_BYTES, Window};
 use memchr::{memchr, memrchr};
 
-use super::{buffers::Buffer, window::Window};
+use crate::buffers::{Buffer, Buffers};
 
-/// How much text a block holds at least, unless the text ends: enough to be worth sending to another thread, little enough
-/// that several fit into a core's cache.
+/// The least text of a block, except for the last one of a text: enough that sending a block to another thread pays off, and
+/// little enough that several blocks fit into a core's cache.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
-/// UTF-8's byte-order mark.
+/// The byte-order mark of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Some whole lines of text, each with its line end but perhaps the last.
+/// Whole lines of text. Each has its line end, except possibly the last line of the text.
 pub struct Block {
     buffer: Buffer,
-    /// Where the lines are in the buffer.
+    /// Where in the buffer the lines are.
     lines: Range<usize>,
 }
 
-/// Takes text from a window, in blocks of whole lines.
+/// Collects text in a window, and splits it into blocks of whole lines.
 ///
-/// A line longer than the limit is not waited for: the block ends with as much of it as shows that it is too long, and the
-/// text is not followed any further.
+/// A line that is longer than the limit is not collected: the block ends with so much of it that a reader sees that it is too
+/// long, and all text after it is dropped.
 pub struct LineBlocks {
-    /// Where the unfinished line starts in the text that is not taken yet.
+    window: Window,
+    buffers: Buffers,
+    /// Where in the window's text the unfinished line starts.
     line: usize,
-    longest: usize,
-    at_start: bool,
+    /// How much of the window's text was searched for line ends.
+    searched: usize,
+    max_line_bytes: usize,
+    /// Whether the text may still begin with a byte-order mark.
+    is_at_start: bool,
+    /// Whether there was a line that is too long.
     is_over: bool,
 }
 
 impl LineBlocks {
-    /// Begins at the start of a text whose lines have at most `longest` bytes, line ends not counted.
-    pub fn new(longest: usize) -> Self {
-        Self { line: 0, longest, at_start: true, is_over: false }
+    /// Starts at the beginning of a text whose lines have at most `max_line_bytes`, line ends not counted.
+    pub fn new(max_line_bytes: usize) -> Self {
+        Self {
+            // Room for a block and the piece that completes it.
+            window: Window::with_capacity(BLOCK_BYTES + PIECE_BYTES),
+            buffers: Buffers::default(),
+            line: 0,
+            searched: 0,
+            max_line_bytes,
+            is_at_start: true,
+            is_over: false,
+        }
     }
 
-    /// Looks at the piece that was written last; hands on the block that it completes.
-    pub fn push<E>(&mut self, window: &mut Window, next: &mut dyn FnMut(Block) -> Result<(), E>) -> Result<(), E> {
+    /// The window that text is to be appended to, piece by piece.
+    pub fn window(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
+    /// Takes the next block out of the window, or returns `None` if it needs more text. Call it after each piece of text, until
+    /// it returns `None`.
+    pub fn next_block(&mut self) -> Option<Block> {
         if self.is_over {
-            window.skip(window.text().len());
-            return Ok(());
+            self.window.consume(self.window.text().len());
+            return None;
         }
-        let (text, piece) = (window.text(), window.piece());
-        if let Some(end) = memrchr(b'\n', piece) {
-            self.line = text.len() - piece.len() + end + 1;
+        self.skip_byte_order_mark();
+        let text = self.window.text();
+        if let Some(end) = memrchr(b'\n', &text[self.searched..]) {
+            self.line = self.searched + end + 1;
         }
-        if self.at_start && text.len() >= BYTE_ORDER_MARK.len() {
-            self.at_start = false;
-            if text.starts_with(BYTE_ORDER_MARK) {
-                window.skip(BYTE_ORDER_MARK.len());
-                self.line = self.line.saturating_sub(BYTE_ORDER_MARK.len());
+        self.searched = text.len();
+        if self.line >= BLOCK_BYTES {
+            return Some(self.take(self.line));
+        }
+        // One byte more, because the line may turn out to end with CR LF, which does not count.
+        let unfinished = text.len() - self.line;
+        if unfinished > self.max_line_bytes.saturating_add(1) {
+            self.is_over = true;
+            return Some(self.take(text.len()));
+        }
+        None
+    }
+
+    /// Ends the text; returns its last lines, if there are any.
+    pub fn finish(mut self) -> Option<Block> {
+        let rest = self.window.text().len();
+        (rest > 0).then(|| self.take(rest))
+    }
+
+    fn skip_byte_order_mark(&mut self) {
+        if self.is_at_start && self.window.text().len() >= BYTE_ORDER_MARK.len() {
+            self.is_at_start = false;
+            if self.window.text().starts_with(BYTE_ORDER_MARK) {
+                self.window.consume(BYTE_ORDER_MARK.len());
+                self.searched = 0;
             }
         }
-        if self.line >= BLOCK_BYTES {
-            next(window.take(self.line))?;
-            self.line = 0;
-        }
-        // An unfinished line may yet turn out to end in CR LF, which does not count.
-        let unfinished = window.text().len() - self.line;
-        if unfinished > self.longest.saturating_add(1) {
-            self.is_over = true;
-            next(window.take(window.text().len()))?;
-        }
-        Ok(())
     }
 
-    /// Ends the text; returns the last lines, if there are any.
-    pub fn finish(self, window: &mut Window) -> Option<Block> {
-        let left = window.text().len();
-        (left > 0).then(|| window.take(left))
+    /// Takes the first `count` bytes of the window's text together with their buffer, so that they are not copied.
+    fn take(&mut self, count: usize) -> Block {
+        let mut buffer = self.buffers.take_uncleared();
+        let lines = self.window.take(count, &mut buffer);
+        self.line = 0;
+        self.searched = self.window.text().len();
+        Block { buffer, lines }
     }
 }
 
 impl Block {
-    pub(super) fn new(buffer: Buffer, lines: Range<usize>) -> Self {
-        Self { buffer, lines }
-    }
-
-    /// All of its lines, with their ends.
+    /// All lines, with their ends.
     pub fn text(&self) -> &[u8] {
         &self.buffer[self.lines.clone()]
     }
 
-    /// Leaves out the first `count` bytes.
+    /// Removes the first `count` bytes.
     pub fn skip(&mut self, count: usize) {
         self.lines.start += count;
     }
 
-    /// The lines of the block, without their ends (LF or CR LF); blank ones too.
+    /// The lines without their ends (LF or CR LF), blank lines included.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.text();
         std::iter::from_fn(move || {
@@ -109,18 +140,18 @@ impl<T: Into<Vec<u8>>> From<T> for Block {
     fn from(text: T) -> Self {
         let text = text.into();
         let lines = 0..text.len();
-        Self::new(text.into(), lines)
+        Self { buffer: text.into(), lines }
     }
 }
 
 impl fmt::Debug for Block {
-    /// How much there is, and nothing of what it says.
+    /// Prints the length, but not the text, which is confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.lines.len())
     }
 }
 
-/// Whether a line says nothing: only spaces and tabs, and perhaps a stray CR.
+/// Whether a line is blank: it has only spaces, tabs and CR.
 pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
@@ -130,19 +161,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stage::PIECE_BYTES;
 
-    fn blocks(text: &[u8], longest: usize, piece: usize) -> Vec<Block> {
+    /// The blocks of `text`, which arrives in pieces of `piece` bytes.
+    fn blocks(text: &[u8], max_line_bytes: usize, piece: usize) -> Vec<Block> {
         let mut blocks = Vec::new();
-        let (mut window, mut lines) = (Window::new(), LineBlocks::new(longest));
-        for bytes in text.chunks(piece) {
-            let mut keep = |block| {
-                blocks.push(block);
-                Ok::<_, ()>(())
-            };
-            window.write(bytes, &mut |window| lines.push(window, &mut keep)).unwrap();
+        let mut lines = LineBlocks::new(max_line_bytes);
+        for mut bytes in text.chunks(piece) {
+            while lines.window().write(&mut bytes) > 0 {
+                blocks.extend(std::iter::from_fn(|| lines.next_block()));
+            }
         }
-        blocks.extend(lines.finish(&mut window));
+        blocks.extend(lines.finish());
         blocks
     }
 
@@ -158,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_at_the_start_alone() {
+    fn a_byte_order_mark_is_skipped_only_at_the_start() {
         for piece in 1..5 {
             assert_eq!(lines(b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb\n", piece), [&b"a"[..], b"\xEF\xBB\xBFb"]);
         }
@@ -176,10 +205,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_not_collected() {
-        let longest = 1000;
+    fn an_endless_line_is_not_collected() {
         let text = vec![b'x'; 4_000_000];
-        let blocks = blocks(&text, longest, 4096);
+        let blocks = blocks(&text, 1000, 4096);
         assert_eq!(blocks.iter().map(|block| block.text().len()).collect::<Vec<_>>(), [4096]);
     }
 
@@ -193,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_line_may_be_followed_by_either_line_end() {
+    fn a_line_of_the_longest_length_may_have_either_line_end() {
         for end in ["\n", "\r\n", "\r", ""] {
             let text = format!("{}{end}", "x".repeat(100));
             let blocks = blocks(text.as_bytes(), 100, 1);
@@ -204,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_byte_is_lost_or_added(text in "[ab\r\n]{0,200}", piece in 1_usize..20) {
+        fn no_byte_of_the_lines_is_lost_or_added(text in "[ab\r\n]{0,200}", piece in 1_usize..20) {
             let mut expected: Vec<_> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
             if text.is_empty() || text.ends_with('\n') {
                 expected.pop();

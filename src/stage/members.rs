@@ -16,31 +16,35 @@ pub struct Member<'a> {
 /// The members of `row`, which is a JSON object as a [`Decoder`](super::decode::Decoder) writes it, in order. A name with half
 /// of a surrogate pair, which is no text, is skipped.
 pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
-    let mut at = json::behind(row, json::space(row, 0), b'{');
+    let mut at = json::after(row, json::space_end(row, 0), b'{');
     std::iter::from_fn(move || {
-        let start = json::space(row, at?);
+        let start = json::space_end(row, at?);
         let name = json::name(row, start)?;
         let value_end = end_of_value(row, name.value)?;
-        at = json::behind(row, json::space(row, value_end), b',');
-        let text = json::text(&row[start..name.end], name.has_escapes);
+        at = json::after(row, json::space_end(row, value_end), b',');
+        let text = json::unescaped(&row[start..name.end], name.has_escapes);
         Some(text.map(|text| Member { name: text, value: &row[name.value..value_end] }))
     })
     .flatten()
 }
 
 fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
-    if row.get(at) == Some(&b'"') { json::string(row, at + 1).map(|(end, _)| end) } else { json::value(row, at) }
+    if row.get(at) == Some(&b'"') {
+        json::string_end(row, at + 1).map(|(end, _)| end)
+    } else {
+        json::value_end(row, at)
+    }
 }
 
 /// What the JSON text `value` says if it is a string.
 pub fn string_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inner = value.strip_prefix(b"\"")?;
-    json::text(value, inner.contains(&b'\\'))
+    json::unescaped(value, inner.contains(&b'\\'))
 }
 
 /// Whether `text` is a JSON number.
 pub fn is_number(text: &[u8]) -> bool {
-    json::number(text, 0) == Some(text.len())
+    json::number_end(text, 0) == Some(text.len())
 }
 
 #[cfg(test)]

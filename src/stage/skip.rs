@@ -1,4 +1,5 @@
-//! Rows that an earlier run has delivered, read past: gzip cannot be entered in the middle. Knows lines, and decodes none.
+//! Skips the rows that an earlier run has delivered, without decoding them. They have to be read again, because gzip cannot be
+//! decompressed from the middle.
 
 use memchr::memchr;
 
@@ -7,22 +8,23 @@ use super::{
     lines::{Block, is_blank},
 };
 
-/// Leaves out the first rows of a text.
+/// Removes the first rows of a text.
 pub struct SkipRows {
     first_row: u64,
+    /// The number of the next row.
     row: u64,
-    longest: usize,
+    max_line_bytes: usize,
 }
 
 impl SkipRows {
-    /// Leaves out the rows before `first_row` of a text whose lines have at most `longest` bytes, line ends not counted.
-    pub fn new(first_row: u64, longest: usize) -> Self {
-        Self { first_row, row: 0, longest }
+    /// Skips the rows before `first_row` of a text whose lines have at most `max_line_bytes`, line ends not counted.
+    pub fn new(first_row: u64, max_line_bytes: usize) -> Self {
+        Self { first_row, row: 0, max_line_bytes }
     }
 
-    /// Takes the next block; returns what is to be decoded of it, if anything.
+    /// Skips rows of the next block; returns the rest of the block, if there is any.
     ///
-    /// A line that is too long ends the text here as it does for the decoder: what is behind it was not read.
+    /// A line that is too long is an error here, as it is for the decoder, because the text after it was not read.
     pub fn push(&mut self, mut block: Block) -> Result<Option<Block>, RowTooLong> {
         let text = block.text();
         let mut at = 0;
@@ -31,7 +33,7 @@ impl SkipRows {
             let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
             at = (at + line.len() + 1).min(text.len());
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.len() > self.longest {
+            if line.len() > self.max_line_bytes {
                 return Err(RowTooLong { row: self.row });
             }
             self.row += u64::from(!is_blank(line));
@@ -51,53 +53,58 @@ mod tests {
     use super::*;
     use crate::stage::decode::{Decoder, RowRules};
 
-    fn left_of(text: &str, first_row: u64, cuts: &[usize]) -> Result<String, RowTooLong> {
-        let mut past = SkipRows::new(first_row, 20);
-        let mut left = Vec::new();
+    /// The text that is left of `text`, which is cut into blocks with these numbers of lines.
+    fn rest_of(text: &str, first_row: u64, line_counts: &[usize]) -> Result<String, RowTooLong> {
+        let mut skip = SkipRows::new(first_row, 20);
+        let mut rest = Vec::new();
         let mut lines = text.split_inclusive('\n').peekable();
-        for count in cuts.iter().cycle() {
+        for count in line_counts.iter().cycle() {
             let block: String = lines.by_ref().take(*count).collect();
-            if let Some(block) = past.push(block.into())? {
-                left.extend_from_slice(block.text());
+            if let Some(block) = skip.push(block.into())? {
+                rest.extend_from_slice(block.text());
             }
             if lines.peek().is_none() {
                 break;
             }
         }
-        Ok(String::from_utf8(left).unwrap())
+        Ok(String::from_utf8(rest).unwrap())
     }
 
     #[test]
-    fn rows_that_were_delivered_before_are_left_out() {
+    fn rows_before_the_first_row_are_skipped() {
         let text = "\n{\"a\":1}\r\n \t\nbad\n{\"a\":2}";
         for (first_row, expected) in [(0, text), (1, " \t\nbad\n{\"a\":2}"), (2, "{\"a\":2}"), (3, ""), (9, "")] {
-            for cuts in [&[1][..], &[2], &[9]] {
-                assert_eq!(left_of(text, first_row, cuts).unwrap(), expected, "{first_row} {cuts:?}");
+            for line_counts in [&[1][..], &[2], &[9]] {
+                assert_eq!(
+                    rest_of(text, first_row, line_counts).unwrap(),
+                    expected,
+                    "from row {first_row}, {line_counts:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_one_among_rows_read_past_too() {
+    fn a_skipped_line_that_is_too_long_is_an_error() {
         let text = format!("{{}}\n\n{{}}\n{}", "x".repeat(21));
-        assert_eq!(left_of(&text, 9, &[2]), Err(RowTooLong { row: 2 }));
-        assert_eq!(left_of(&text[..text.len() - 1], 9, &[2]), Ok(String::new()));
+        assert_eq!(rest_of(&text, 9, &[2]), Err(RowTooLong { row: 2 }));
+        assert_eq!(rest_of(&text[..text.len() - 1], 9, &[2]), Ok(String::new()));
     }
 
     proptest! {
         #[test]
-        fn what_is_read_past_is_what_a_decoder_would_have_counted(
+        fn rows_are_counted_as_the_decoder_counts_them(
             text in "(\\{\\}|x| |\r|\n){0,60}",
             first_row in 0_u64..20,
-            cuts in prop::collection::vec(1_usize..5, 1..5),
+            line_counts in prop::collection::vec(1_usize..5, 1..5),
         ) {
             let decode = |text: &str| {
                 Decoder::new(&RowRules::default(), None).rows(&text.into()).unwrap().count()
             };
-            let Ok(left) = left_of(&text, first_row, &cuts) else {
+            let Ok(rest) = rest_of(&text, first_row, &line_counts) else {
                 return Ok(());
             };
-            prop_assert_eq!(decode(&left), decode(&text).saturating_sub(first_row));
+            prop_assert_eq!(decode(&rest), decode(&text).saturating_sub(first_row));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The reader that every file goes through: a blob in, its bytes in order out.
+//! Reads a whole blob in order: in parallel ranges, and across lost connections.
 //!
-//! Knows ranges, lost connections and patience; which store it reads from is the [`Store`]'s to know. Ranges are fetched
-//! by tasks of their own, so that a slow step behind the reader never leaves a connection standing half read.
+//! Works with any [`Store`]. Each range is fetched by a task of its own, so that a slow consumer never leaves a
+//! connection half read: a task reads its range to the end, and the result waits in memory.
 
 use std::{
     collections::VecDeque,
@@ -19,137 +19,143 @@ use futures::{
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Blob, ByteStream, Store, StoreError};
-use crate::retry::{Attempt, GaveUp, RetryBudget, tries};
+use super::{Blob, BlobPath, ByteStream, Store, StoreError};
+use crate::retry::{Attempt, GaveUp, RetryBudget, retry};
 
-/// How a blob is cut up for reading. A reader holds at most `range_bytes * in_flight` bytes.
+/// How a blob is read. A reader holds at most `range_bytes * in_flight` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadWindow {
-    /// Bytes of one range: what one request asks for.
+    /// Size of one range, in bytes. Each request asks for one range.
     pub range_bytes: NonZeroU64,
-    /// How many ranges are fetched at once.
+    /// The number of ranges that are fetched at once.
     pub in_flight: NonZeroUsize,
-    /// How long a range is tried without a single byte coming. Each byte renews it.
-    pub patience: RetryBudget,
+    /// How long a range is retried without receiving a byte. Each byte restarts the budget.
+    pub retry_budget: RetryBudget,
 }
 
 impl Default for ReadWindow {
-    /// Six ranges of 1 MiB, and a minute without progress.
+    /// Six ranges of 1 MiB, and one minute without progress.
     fn default() -> Self {
         Self {
             range_bytes: const { NonZeroU64::new(1 << 20).expect("1 MiB is not 0") },
             in_flight: const { NonZeroUsize::new(6).expect("6 is not 0") },
-            patience: RetryBudget::lasting(Duration::from_secs(60)),
+            retry_budget: RetryBudget::lasting(Duration::from_secs(60)),
         }
     }
 }
 
-/// Reads `blob` from its first byte to its last, pinned to its version.
+/// Reads this version of `blob` from the first byte to the last.
 ///
-/// A range whose connection is lost, or ends early, goes on at the byte after. [`StoreError::Unavailable`] comes once
-/// patience is out, every other error at once; the stream ends with it. Dropping the stream ends its requests.
+/// If the connection of a range is lost or ends early, reading resumes at the next missing byte. The stream fails with
+/// [`StoreError::Unavailable`] when the retry budget is used up, with every other error at once, and ends after an
+/// error. Dropping the stream aborts its requests.
 pub fn read(store: Arc<dyn Store>, blob: Blob, window: ReadWindow) -> ByteStream {
-    let reading = Reading { store, next: 0, blob: Arc::new(blob), window, open: VecDeque::new() };
-    try_unfold(reading, |mut reading| async move {
-        reading.open_ranges();
-        let Some(range) = reading.open.pop_front() else {
+    let reader = Reader { store, blob: Arc::new(blob), window, next: 0, fetches: VecDeque::new() };
+    try_unfold(reader, |mut reader| async move {
+        reader.start_fetches();
+        let Some(fetch) = reader.fetches.pop_front() else {
             return Ok(None);
         };
-        let bytes = range.await.unwrap_or_else(|end| Err(StoreError::stopped(&reading.blob.path, end)))?;
-        Ok(Some((bytes, reading)))
+        let bytes = fetch.await.unwrap_or_else(|error| Err(StoreError::from_join_error(&reader.blob.path, error)))?;
+        Ok(Some((bytes, reader)))
     })
     .boxed()
 }
 
-/// Why a blob is not in memory.
+/// Why a small blob could not be read into memory.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadWholeError {
-    /// It is larger than such a blob ever is: nobody's metadata, and not worth the memory.
+    /// The blob is larger than blobs of its kind can be.
     #[error("`{path}` has {size} bytes, more than the {limit} that such a blob may have")]
     TooLarge {
-        /// Which blob.
-        path: crate::store::BlobPath,
+        /// The blob.
+        path: BlobPath,
         /// Its size in bytes.
         size: u64,
-        /// How many bytes were allowed.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The store gave no bytes.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Reads a small `blob`, such as job metadata, of at most `limit` bytes, with the resumption and patience of [`read`].
+/// Reads a small blob, such as job metadata, of at most `limit` bytes. Resumes and retries like [`read`].
 pub async fn read_whole(store: &dyn Store, blob: &Blob, limit: u64) -> Result<Bytes, ReadWholeError> {
     if blob.size > limit {
         return Err(ReadWholeError::TooLarge { path: blob.path.clone(), size: blob.size, limit });
     }
-    Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().patience).await?)
+    Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().retry_budget).await?)
 }
 
-/// A blob that is being read: the ranges that are on their way, oldest first, and where the next one begins.
-struct Reading {
+/// The state of [`read`].
+struct Reader {
     store: Arc<dyn Store>,
     blob: Arc<Blob>,
     window: ReadWindow,
+    /// Where the next range begins.
     next: u64,
-    open: VecDeque<AbortOnDropHandle<Result<Bytes, StoreError>>>,
+    /// The tasks that fetch ranges, in the order of the ranges.
+    fetches: VecDeque<AbortOnDropHandle<Result<Bytes, StoreError>>>,
 }
 
-impl Reading {
-    fn open_ranges(&mut self) {
-        while self.open.len() < self.window.in_flight.get() && self.next < self.blob.size {
+impl Reader {
+    /// Starts fetching until as many ranges are in flight as the window allows.
+    fn start_fetches(&mut self) {
+        while self.fetches.len() < self.window.in_flight.get() && self.next < self.blob.size {
             let end = self.next.saturating_add(self.window.range_bytes.get()).min(self.blob.size);
             let (store, blob) = (Arc::clone(&self.store), Arc::clone(&self.blob));
-            let (range, patience) = (self.next..end, self.window.patience);
-            let task = tokio::spawn(async move { fetch(&*store, &blob, range, patience).await });
-            self.open.push_back(AbortOnDropHandle::new(task));
+            let (range, retry_budget) = (self.next..end, self.window.retry_budget);
+            let task = tokio::spawn(async move { fetch(&*store, &blob, range, retry_budget).await });
+            self.fetches.push_back(AbortOnDropHandle::new(task));
             self.next = end;
         }
     }
 }
 
-/// Fetches all of `range`, however many connections that takes.
-async fn fetch(store: &dyn Store, blob: &Blob, range: Range<u64>, patience: RetryBudget) -> Result<Bytes, StoreError> {
+/// Fetches all of `range`, over as many connections as it takes.
+async fn fetch(
+    store: &dyn Store,
+    blob: &Blob,
+    range: Range<u64>,
+    retry_budget: RetryBudget,
+) -> Result<Bytes, StoreError> {
     let length =
         usize::try_from(range.end - range.start).map_err(|error| StoreError::unavailable(&blob.path, error))?;
     let fetched = Mutex::new(BytesMut::new());
-    let mut have = 0;
-    while have < length {
-        // A new round for every connection that brought something: patience counts from the last byte.
-        have = tries(patience, async |_| go_on(store, blob, &range, &mut *fetched.lock().await).await).await.map_err(
-            |end| match end {
-                GaveUp::Failed(error) | GaveUp::OutOfPatience(error, _) => error,
-            },
-        )?;
+    let mut count = 0;
+    while count < length {
+        // Each round ends as soon as a connection has delivered bytes, so the retry budget counts from the last byte.
+        let round = retry(retry_budget, async |_| fetch_once(store, blob, &range, &mut *fetched.lock().await).await);
+        count = round.await.map_err(|gave_up| match gave_up {
+            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
+        })?;
     }
     Ok(fetched.into_inner().freeze())
 }
 
-/// Goes on at the byte after `fetched` for as long as one connection lasts; says how many bytes there are then.
-///
-/// The bytes are copied, but where they come as one piece: a slice of a connection's buffer would keep all of it alive.
-async fn go_on(
+/// Fetches the missing bytes of `range` over one connection; returns the number of bytes fetched so far.
+async fn fetch_once(
     store: &dyn Store,
     blob: &Blob,
     range: &Range<u64>,
     fetched: &mut BytesMut,
 ) -> Attempt<usize, StoreError> {
     let before = fetched.len();
-    let end = copy_rest(store, blob, range, fetched).await;
-    match end {
+    match fetch_rest(store, blob, range, fetched).await {
         Ok(()) => Attempt::Done(fetched.len()),
-        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Again(error, None),
+        Err(error @ StoreError::Unavailable { .. }) if fetched.len() == before => Attempt::Transient(error, None),
         Err(error @ StoreError::Unavailable { .. }) => {
             let at = range.start + fetched.len() as u64;
-            tracing::debug!(%error, "the connection was lost, going on at byte {at} of `{}`", blob.path);
+            tracing::debug!(%error, "lost the connection, resuming at byte {at} of `{}`", blob.path);
             Attempt::Done(fetched.len())
         }
-        Err(error) => Attempt::Failed(error),
+        Err(error) => Attempt::Permanent(error),
     }
 }
 
-async fn copy_rest(
+/// Appends the missing bytes of `range` to `fetched`. On failure `fetched` holds what arrived.
+async fn fetch_rest(
     store: &dyn Store,
     blob: &Blob,
     range: &Range<u64>,
@@ -159,11 +165,11 @@ async fn copy_rest(
     let mut bytes = store.read_range(blob, range.start + before as u64..range.end).await?;
     while let Some(chunk) = bytes.try_next().await? {
         if chunk.len() > length - fetched.len() {
-            // Whatever this connection sent, it was not the range.
+            // These bytes cannot be the requested range, so none of this connection's bytes are used.
             fetched.truncate(before);
-            return Err(StoreError::unavailable(&blob.path, "more bytes came than were asked for"));
+            return Err(StoreError::unavailable(&blob.path, "more bytes arrived than were requested"));
         }
-        keep(fetched, chunk, length);
+        append(fetched, chunk, length);
     }
     if fetched.len() < length {
         return Err(StoreError::unavailable(&blob.path, "the connection ended early"));
@@ -171,10 +177,12 @@ async fn copy_rest(
     Ok(())
 }
 
-/// Puts `chunk` behind what was fetched of `length` bytes.
-fn keep(fetched: &mut BytesMut, chunk: Bytes, length: usize) {
+/// Appends `chunk` to `fetched`, which will have `length` bytes in the end.
+///
+/// Copies the bytes, because a slice of a connection's buffer would keep the whole buffer alive. A chunk that is the
+/// whole range is not copied if nothing else references its buffer.
+fn append(fetched: &mut BytesMut, chunk: Bytes, length: usize) {
     if fetched.is_empty() && chunk.len() == length {
-        // All of it, which is not copied where nobody else has it.
         *fetched = chunk.into();
     } else {
         fetched.reserve(length - fetched.len());

@@ -1,4 +1,4 @@
-//! The watermark, in a blob that a person can read: `sweep.json`.
+//! The watermark of sweeps, in the blob `sweep.json` of the state container.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,36 +6,42 @@ use time::OffsetDateTime;
 
 use crate::store::{BlobPath, ReadWholeError, Store, StoreError, WriteIf, read_whole};
 
-/// The largest watermark that is read: it has a hundred bytes.
-const LARGEST: u64 = 4 << 10;
+/// The largest watermark record that is read, in bytes. A valid one has about a hundred.
+const MAX_BYTES: u64 = 4 << 10;
 
-/// What `sweep.json` says.
+/// The content of `sweep.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    /// The form of this record.
+    /// The version of the format.
     version: u32,
-    /// Every drop whose blobs are all older than this has ended.
+    /// Sweeps skip every drop whose newest blob is not newer than this.
     #[serde(with = "time::serde::rfc3339")]
     watermark: OffsetDateTime,
 }
 
-fn place(container: &str) -> BlobPath {
+fn path(container: &str) -> BlobPath {
     BlobPath::new(container, "sweep.json")
 }
 
-/// The watermark, or the beginning of time where there is none, or none that can be read: looking twice does no harm.
+/// Reads the watermark. It is 1970-01-01 if it is missing or cannot be parsed: a sweep may safely run all drops again.
 pub(super) async fn read(store: &dyn Store, container: &str) -> Result<OffsetDateTime, StoreError> {
-    let beginning = OffsetDateTime::UNIX_EPOCH;
-    let Some(blob) = store.find(&place(container)).await? else { return Ok(beginning) };
-    match read_whole(store, &blob, LARGEST).await {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).map_or(beginning, |record: Record| record.watermark)),
-        Err(ReadWholeError::TooLarge { .. }) => Ok(beginning),
+    let Some(blob) = store.find(&path(container)).await? else {
+        return Ok(OffsetDateTime::UNIX_EPOCH);
+    };
+    match read_whole(store, &blob, MAX_BYTES).await {
+        Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
+            Ok(record) => Ok(record.watermark),
+            Err(_) => Ok(OffsetDateTime::UNIX_EPOCH),
+        },
+        Err(ReadWholeError::TooLarge { .. }) => Ok(OffsetDateTime::UNIX_EPOCH),
         Err(ReadWholeError::Store(error)) => Err(error),
     }
 }
 
-/// Writes the watermark. Of two sweeps at the same time the later to write wins; the worst that comes of it is a second look.
+/// Writes the watermark. If two sweeps run at the same time, the last write wins; a lower watermark only costs runs
+/// with nothing to do.
 pub(super) async fn write(store: &dyn Store, container: &str, watermark: OffsetDateTime) -> Result<(), StoreError> {
-    let record = serde_json::to_vec_pretty(&Record { version: 1, watermark }).unwrap_or_default();
-    store.write(&place(container), Bytes::from(record), WriteIf::Always).await.map(drop)
+    let record = Record { version: 1, watermark };
+    let text = serde_json::to_vec_pretty(&record).expect("a watermark is between the years 0 and 9999");
+    store.write(&path(container), Bytes::from(text), WriteIf::Always).await.map(drop)
 }

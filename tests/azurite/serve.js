@@ -1,8 +1,8 @@
-// Azurite for the tests: does what it is told on stdin, and ends when stdin does, so that none outlives its test binary,
-// however that ended.
+// Runs Azurite for the tests. Reads commands from stdin and exits when stdin is closed, so that it never outlives the test
+// binary, however that ended.
 //
-//   pause   requests are taken and not answered
-//   resume  those that waited are answered, and all others again
+//   pause   accept requests, but answer none
+//   resume  answer the waiting requests, and all later ones
 
 const http = require("node:http");
 const readline = require("node:readline");
@@ -33,10 +33,10 @@ commands.on("line", (command) => {
   }
   console.log(`${command} done`);
 });
-// Nobody reads what it says at the end.
+// Nobody reads stdout once the test binary has ended.
 process.stdout.on("error", () => {});
 commands.on("close", () => {
-  // Azurite writes its data to disk when it is asked to end, once no connection is open. The timer is for when it cannot.
+  // On SIGTERM, Azurite waits until no connection is open and writes its data to disk. The timer ends it if that fails.
   if (!process.emit("SIGTERM", "SIGTERM")) {
     process.exit(0);
   }

@@ -1,4 +1,4 @@
-//! `vivadrop replay` and `vivadrop sweep`: drops that are looked at again.
+//! `vivadrop replay` and `vivadrop sweep`: drops that are processed again.
 
 use std::{
     fs::{self, File},
@@ -9,62 +9,66 @@ use std::{
 use testkit::receiver::Answer;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
-async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
-    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     scene.secrets.check(&ended.stdout);
     ended
 }
 
 #[tokio::test]
-async fn a_drop_that_is_delivered_again_is_not_sent_again_until_it_is_replayed() {
+async fn a_completed_drop_is_not_sent_again_until_it_is_replayed() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(40, 2).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     for _ in 0..2 {
         assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
     let before = scene.receiver.received();
-    assert_eq!((before.taken, before.doubles), (3, 0));
+    assert_eq!((before.accepted, before.duplicates), (3, 0));
 
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
     let replayed = scene.receiver.received();
-    assert_eq!((replayed.taken, replayed.doubles), (3, 3), "the same ids");
+    assert_eq!((replayed.accepted, replayed.duplicates), (3, 3), "the same ids");
 
     assert_eq!(run(&scene, &["replay", "--new-ids", &drop.path()]).await.code, Some(0));
-    assert_eq!(scene.receiver.received().taken, 6, "new ids");
-    // The new ids are the drop's from now on.
+    assert_eq!(scene.receiver.received().accepted, 6, "new ids");
+    // The drop keeps the new ids.
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
-    assert_eq!((scene.receiver.received().taken, scene.receiver.received().doubles), (6, 6));
+    assert_eq!((scene.receiver.received().accepted, scene.receiver.received().duplicates), (6, 6));
 }
 
 #[tokio::test]
-async fn a_replay_has_the_same_ids_whatever_the_batch_size_is_by_now() {
+async fn a_replay_has_the_same_ids_even_if_the_batch_size_has_changed() {
     let mut scene = Scene::in_a_folder().await;
     let drop = scene.drop(40, 1).await;
     scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
-    let taken = scene.receiver.received().taken;
+    let taken_before = scene.receiver.received().accepted;
     scene.set("BATCH_ROWS", "7");
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
-    assert_eq!(scene.receiver.received().taken, taken);
+    assert_eq!(scene.receiver.received().accepted, taken_before);
     assert_eq!(run(&scene, &["replay", "--new-ids", &drop.path()]).await.code, Some(0));
-    assert_eq!(scene.receiver.received().taken, taken + 6 + 1, "six batches of seven rows at most, and the ending");
+    assert_eq!(
+        scene.receiver.received().accepted,
+        taken_before + 6 + 1,
+        "six batches of at most seven rows, and the ending"
+    );
 }
 
 #[tokio::test]
-async fn what_was_set_aside_is_left_alone_until_it_is_replayed() {
+async fn a_drop_that_was_set_aside_is_not_processed_until_it_is_replayed() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(40, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     scene.receiver.answer_next(1, Answer::status(400));
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(3));
     let failed = scene.receiver.received();
@@ -81,11 +85,11 @@ async fn what_was_set_aside_is_left_alone_until_it_is_replayed() {
 }
 
 #[tokio::test]
-async fn a_sweep_brings_every_open_drop_to_its_end_and_says_what_it_found() {
+async fn a_sweep_processes_every_open_drop_and_prints_the_outcomes() {
     let scene = Scene::on_azurite().await;
     let (whole, open) = (scene.drop(20, 1).await, scene.drop(30, 2).await);
     let rows = scene.rows_of(&whole).await;
-    scene.lay(&whole).await;
+    scene.upload(&whole).await;
     scene.put(&open, METADATA).await;
     scene.put(&open, "part-0.json.gz").await;
 
@@ -99,14 +103,14 @@ async fn a_sweep_brings_every_open_drop_to_its_end_and_says_what_it_found() {
     let second = run(&scene, &["sweep"]).await;
     assert!(second.stderr.contains("2 completed, 0 open"), "{}", second.stderr);
     assert!(has_ended(&scene.receiver.received(), &open));
-    assert_eq!(scene.receiver.received().doubles, 0, "what was taken is not sent again");
+    assert_eq!(scene.receiver.received().duplicates, 0, "acknowledged messages are not sent again");
 }
 
 #[tokio::test]
-async fn the_newest_drop_is_not_delivered_again_once_the_ledger_has_forgotten_it() {
+async fn the_newest_drop_is_not_delivered_again_after_its_ledger_records_are_gone() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(20, 1).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let store = PathBuf::from(scene.settings["DropStorage"].strip_prefix("file://").unwrap());
     for name in drop.names() {
         let file = File::options().write(true).open(store.join(drop.path()).join(name)).unwrap();
@@ -123,30 +127,30 @@ async fn the_newest_drop_is_not_delivered_again_once_the_ledger_has_forgotten_it
 }
 
 #[tokio::test]
-async fn a_sweep_after_an_outage_of_the_receiver_finds_what_the_host_gave_up_on() {
+async fn a_sweep_delivers_a_drop_after_an_outage_of_the_receiver() {
     let mut scene = Scene::in_a_folder().await;
     scene.set("DELIVERY_PATIENCE", "1s");
     let drop = scene.drop(20, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.go_down().await;
+    scene.upload(&drop).await;
+    scene.receiver.stop().await;
     let ended = run(&scene, &["sweep"]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    scene.receiver.come_up().await.unwrap();
+    scene.receiver.restart().await.unwrap();
     assert_eq!(run(&scene, &["sweep"]).await.code, Some(0));
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn a_drop_that_a_record_cannot_be_read_of_is_mended_by_a_replay() {
+async fn a_replay_repairs_a_ledger_record_that_cannot_be_parsed() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(20, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
     let folder = scene.settings["DropStorage"].strip_prefix("file://").unwrap();
     let record = format!("{folder}/{}/drops/{}/drop.json", "vivadrop-state", drop.path());
-    fs::write(&record, "no record").unwrap();
+    fs::write(&record, "not a record").unwrap();
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("drop.json"), "{}", ended.stderr);

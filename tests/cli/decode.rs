@@ -1,4 +1,4 @@
-//! `vivadrop decode`.
+//! `vivadrop decode`: rows on stdout, everything else on stderr.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::support::{
-    command::{Ended, LONG, end_of, vivadrop},
+    command::{CommandOutput, LONG, output_of, vivadrop},
     json::differences,
     vectors::{Case, case},
 };
@@ -17,7 +17,7 @@ fn decode(case: &Case) -> Command {
     decode_folder(&case.drop(), case)
 }
 
-/// `decode` of a folder, with the keys of a case.
+/// The command `decode` for a folder, with the keys of a case.
 fn decode_folder(folder: &Path, case: &Case) -> Command {
     let mut command = vivadrop();
     command.arg("decode").arg(folder).arg("--private-key").arg(case.private_key());
@@ -27,110 +27,111 @@ fn decode_folder(folder: &Path, case: &Case) -> Command {
     command
 }
 
-fn exits(ended: &Ended, code: i32) -> &str {
+/// Checks the exit code; returns stderr.
+fn exits(ended: &CommandOutput, code: i32) -> &str {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     &ended.stderr
 }
 
 #[tokio::test]
-async fn rows_alone_are_on_stdout_and_the_summary_is_on_stderr() {
+async fn only_rows_are_on_stdout_and_the_summary_is_on_stderr() {
     let case = case("several-files");
-    let ended = end_of(&mut decode(&case)).await;
-    let said = exits(&ended, 0);
+    let ended = output_of(&mut decode(&case)).await;
+    let stderr = exits(&ended, 0);
     assert_eq!(differences(case.expected().lines(), ended.stdout.lines()), None);
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     let rows = ended.stdout.lines().count();
-    // The fourth is empty.
-    assert!(said.starts_with(&format!("{rows} rows of 3 files in ")), "{said}");
+    // The fourth file is empty.
+    assert!(stderr.starts_with(&format!("{rows} rows of 3 files in ")), "{stderr}");
 }
 
 #[tokio::test]
-async fn one_file_is_decoded_whatever_the_row_count() {
+async fn one_file_is_decoded_without_a_check_of_the_row_count() {
     let case = case("several-files");
-    let whole = end_of(&mut decode(&case)).await;
+    let whole = output_of(&mut decode(&case)).await;
     let mut rows = String::new();
     for number in 0..4 {
-        let ended = end_of(decode(&case).args(["--file", &format!("part-{number}.json.gz")])).await;
+        let ended = output_of(decode(&case).args(["--file", &format!("part-{number}.json.gz")])).await;
         assert!(exits(&ended, 0).contains("of 1 files"), "{}", ended.stderr);
         rows += &ended.stdout;
     }
     assert_eq!(rows, whole.stdout);
     for name in ["part-9.json.gz", "../drop/part-0.json.gz", "/etc/passwd", ""] {
-        let ended = end_of(decode(&case).args(["--file", name])).await;
+        let ended = output_of(decode(&case).args(["--file", name])).await;
         exits(&ended, 2);
         assert_eq!(ended.stdout, "");
     }
 }
 
 #[tokio::test]
-async fn flags_go_before_the_environment() {
+async fn flags_override_the_environment() {
     let case = case("plain-allowed");
     let setting = |value: &str| {
         let mut command = decode(&case);
         command.env("ALLOW_PLAINTEXT", value);
         command
     };
-    exits(&end_of(&mut decode(&case)).await, 3);
-    exits(&end_of(&mut setting("true")).await, 0);
-    exits(&end_of(setting("true").args(["--allow-plaintext", "false"])).await, 3);
-    exits(&end_of(setting("false").args(["--allow-plaintext", "true"])).await, 0);
+    exits(&output_of(&mut decode(&case)).await, 3);
+    exits(&output_of(&mut setting("true")).await, 0);
+    exits(&output_of(setting("true").args(["--allow-plaintext", "false"])).await, 3);
+    exits(&output_of(setting("false").args(["--allow-plaintext", "true"])).await, 0);
 }
 
 #[tokio::test]
-async fn settings_that_are_not_usable_are_named_together() {
+async fn all_problems_with_settings_are_reported_together() {
     let case = case("encrypted-ctr");
     let mut command = decode(&case);
     command.args(["--file-layout", "zip", "--max-row-bytes", "0"]).env("KEY_WRAP", "none");
-    let ended = end_of(&mut command).await;
-    let said = exits(&ended, 2);
+    let ended = output_of(&mut command).await;
+    let stderr = exits(&ended, 2);
     for part in ["3 settings", "FILE_LAYOUT is `zip`", "MAX_ROW_BYTES is `0`", "KEY_WRAP is `none`"] {
-        assert!(said.contains(part), "{said}");
+        assert!(stderr.contains(part), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn settings_of_other_commands_are_not_asked_for_and_do_not_matter() {
+async fn settings_of_other_commands_are_not_read() {
     let case = case("encrypted-ctr");
-    let ended = end_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;
+    let ended = output_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;
     exits(&ended, 0);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_call_is_usage() {
+async fn invalid_arguments_are_a_usage_error() {
     let case = case("encrypted-ctr");
     let nowhere = Path::new("/nowhere/at/all");
-    let ended = end_of(&mut decode_folder(nowhere, &case)).await;
+    let ended = output_of(&mut decode_folder(nowhere, &case)).await;
     assert!(exits(&ended, 2).contains("/nowhere/at/all"), "{}", ended.stderr);
 
-    exits(&end_of(vivadrop().arg("decode").arg(case.drop())).await, 2);
-    exits(&end_of(decode(&case).arg("--private-keys")).await, 2);
-    exits(&end_of(&mut vivadrop()).await, 2);
+    exits(&output_of(vivadrop().arg("decode").arg(case.drop())).await, 2);
+    exits(&output_of(decode(&case).arg("--private-keys")).await, 2);
+    exits(&output_of(&mut vivadrop()).await, 2);
     let mut command = vivadrop();
     command.arg("decode").arg(case.drop()).arg("--private-key").arg(case.private_key());
-    exits(&end_of(command.arg("--decryption-keys").arg(nowhere)).await, 2);
+    exits(&output_of(command.arg("--decryption-keys").arg(nowhere)).await, 2);
     let mut command = vivadrop();
     command.arg("decode").arg(case.drop()).arg("--private-key").arg(nowhere);
-    let ended = end_of(command.arg("--decryption-keys").arg(case.decryption_keys().unwrap())).await;
+    let ended = output_of(command.arg("--decryption-keys").arg(case.decryption_keys().unwrap())).await;
     assert!(ended.stderr.contains("/nowhere/at/all"), "{}", ended.stderr);
     assert_ne!(ended.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_file_in_the_place_of_the_folder_is_usage() {
+async fn a_file_instead_of_the_drop_folder_is_a_usage_error() {
     let case = case("encrypted-ctr");
     let file = case.drop().join("part-0.json");
-    let ended = end_of(&mut decode_folder(&file, &case)).await;
+    let ended = output_of(&mut decode_folder(&file, &case)).await;
     assert!(exits(&ended, 2).contains("expected the folder of a drop"), "{}", ended.stderr);
 }
 
 #[tokio::test]
-async fn help_and_version_are_answers_and_not_complaints() {
+async fn help_and_version_are_printed_on_stdout() {
     for (arguments, part) in [
         (&["--help"][..], "decode"),
         (&["decode", "--help"], "--private-key"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
-        let ended = end_of(vivadrop().args(arguments)).await;
+        let ended = output_of(vivadrop().args(arguments)).await;
         exits(&ended, 0);
         assert!(ended.stdout.contains(part), "{}", ended.stdout);
         assert_eq!(ended.stderr, "");
@@ -138,9 +139,9 @@ async fn help_and_version_are_answers_and_not_complaints() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_enough_is_not_a_failure_of_ours() {
+async fn a_closed_pipe_ends_the_command_with_one_line_on_stderr() {
     let case = case("several-files");
-    // Many times the file, so that no pipe holds all of its rows.
+    // Many copies of the file: their rows do not fit into the buffer of a pipe.
     let folder = tempfile::tempdir().unwrap();
     let metadata = folder.path().join("metadata/JobMetadata");
     fs::create_dir_all(&metadata).unwrap();
@@ -154,19 +155,19 @@ async fn a_reader_that_has_enough_is_not_a_failure_of_ours() {
     assert!(lines.next_line().await.unwrap().unwrap().starts_with('{'));
     drop(lines);
     let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(!said.contains("panicked"), "{said}");
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[tokio::test]
-async fn a_full_disk_behind_stdout_is_told() {
+async fn a_full_disk_behind_stdout_is_reported() {
     let case = case("several-files");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = decode(&case).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
     let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot write the rows"), "{said}");
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot write the rows"), "{stderr}");
 }

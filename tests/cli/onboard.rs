@@ -1,4 +1,4 @@
-//! `vivadrop onboard`: a customer is let in, once, whatever came in between.
+//! `vivadrop onboard`: onboards a customer, also after interruptions, and only once.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -16,7 +16,7 @@ use vivadrop::{
 
 use crate::support::{
     azurite::{self, Azurite},
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{Scene, assert_complete},
     vault::KeyVault,
@@ -26,20 +26,20 @@ use crate::support::{
 const PARTNER: &str = "5b0f3c1e-6f62-4f7f-8d0a-3f9c1b6f2a11";
 const APP: &str = "8d067740-790e-4e50-9e54-d2832fee24b8";
 
-/// A partner, and a customer who is not in yet.
+/// A partner, and a customer who is not onboarded yet.
 async fn partner(mut scene: Scene) -> (Scene, TenantId) {
     scene.set("PARTNER_TENANT_ID", PARTNER);
     scene.set("PARTNER_APP_ID", APP);
     (scene, TenantId(uuid::Uuid::new_v4()))
 }
 
-async fn run(scene: &Scene, arguments: &[&str]) -> Ended {
-    let ended = end_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     ended
 }
 
-async fn onboard(scene: &Scene, tenant: TenantId, more: &[&str]) -> Ended {
+async fn onboard(scene: &Scene, tenant: TenantId, more: &[&str]) -> CommandOutput {
     run(scene, &[&["onboard", "--tenant", &tenant.to_string()], more].concat()).await
 }
 
@@ -47,7 +47,7 @@ fn state(scene: &Scene) -> String {
     scene.settings.get("STATE_CONTAINER").cloned().unwrap_or_else(|| "vivadrop-state".into())
 }
 
-/// The record of the customer, if there is one.
+/// The record of the customer's registration, if there is one.
 async fn record(scene: &Scene, tenant: TenantId) -> Option<Value> {
     let path = BlobPath::new(state(scene), format!("tenants/{tenant}.json"));
     let blob = scene.store.find(&path).await.unwrap()?;
@@ -61,18 +61,18 @@ fn modulus(scene: &Scene, tenant: TenantId) -> Vec<u8> {
     RsaPrivateKey::from_pkcs8_pem(&pem).unwrap().n().to_bytes_be()
 }
 
-/// The line of `stdout` behind the one that ends in `(…; a secret):`.
-fn sas_url(ended: &Ended) -> Option<String> {
+/// The line of stdout after the one that ends in `(…; a secret):`.
+fn sas_url(ended: &CommandOutput) -> Option<String> {
     let mut lines = ended.stdout.lines().skip_while(|line| !line.contains("a secret"));
     lines.nth(1).map(|line| line.trim().to_owned())
 }
 
 #[tokio::test]
-async fn a_customer_is_let_in_and_running_it_again_changes_nothing() {
+async fn a_customer_is_onboarded_and_a_second_run_changes_nothing() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let (scene, tenant) = partner(scene).await;
         let first = onboard(&scene, tenant, &[]).await;
-        assert_eq!((first.code, &*first.stderr), (Some(0), "made a key\nregistered it\nmade a container\n"));
+        assert_eq!((first.code, &*first.stderr), (Some(0), "created a key\nregistered the key\ncreated a container\n"));
         let modulus = modulus(&scene, tenant);
         let mode = fs::metadata(scene.private_key(tenant)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -85,47 +85,47 @@ async fn a_customer_is_let_in_and_running_it_again_changes_nothing() {
             &format!("add to TENANTS: {tenant}={tenant}"),
             "set DROP_CONTAINER to `*`",
             &format!("https://login.microsoftonline.com/{tenant}/adminconsent?client_id={APP}"),
-            ", good until ",
+            ", valid until ",
         ] {
             assert!(first.stdout.contains(part), "{part}: {}", first.stdout);
         }
         let is_account = scene.settings["DropStorage"].contains("AccountKey");
-        assert_eq!(first.stdout.contains("let Event Grid send"), is_account, "{}", first.stdout);
-        assert!(!first.stdout.contains("sig="), "a secret is made when it is asked for: {}", first.stdout);
+        assert_eq!(first.stdout.contains("configure Event Grid"), is_account, "{}", first.stdout);
+        assert!(!first.stdout.contains("sig="), "a SAS is only created on request: {}", first.stdout);
 
-        let again = onboard(&scene, tenant, &[]).await;
-        assert_eq!((again.code, &*again.stderr), (Some(0), ""));
-        assert_eq!(again.stdout, first.stdout);
+        let second = onboard(&scene, tenant, &[]).await;
+        assert_eq!((second.code, &*second.stderr), (Some(0), ""));
+        assert_eq!(second.stdout, first.stdout);
         assert_eq!(scene.api.registrations(), 1);
     }
 }
 
 #[tokio::test]
-async fn who_is_let_in_can_drop_and_is_found_in_order() {
+async fn check_reports_nothing_to_fix_for_an_onboarded_customer() {
     let (mut scene, tenant) = partner(Scene::on_azurite().await).await;
     assert_eq!(onboard(&scene, tenant, &[]).await.code, Some(0));
     modulus(&scene, tenant);
     scene.set("TENANTS", &format!("{tenant}={tenant}"));
     scene.set("DROP_CONTAINER", "*");
-    let again = onboard(&scene, tenant, &[]).await;
-    assert!(again.stdout.contains("TENANTS lets them drop there already"), "{}", again.stdout);
-    assert!(!again.stdout.contains("set DROP_CONTAINER"), "{}", again.stdout);
+    let second = onboard(&scene, tenant, &[]).await;
+    assert!(second.stdout.contains("TENANTS already allows the customer's drops there"), "{}", second.stdout);
+    assert!(!second.stdout.contains("set DROP_CONTAINER"), "{}", second.stdout);
 
     let checked = run(&scene, &["check"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.stdout);
-    for part in ["unwraps what its public half encrypts", "lasts: it is registered until ", "all is well"] {
+    for part in ["unwraps what its public key wraps", ": it is registered until ", "all is well"] {
         assert!(checked.stdout.contains(part), "{part}: {}", checked.stdout);
     }
 }
 
 #[tokio::test]
-async fn a_sas_lets_its_holder_drop_and_do_nothing_else() {
+async fn a_sas_allows_creating_and_overwriting_blobs_and_nothing_else() {
     let (scene, tenant) = partner(Scene::on_azurite().await).await;
     let ended = onboard(&scene, tenant, &["--sas-days", "3"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let url = sas_url(&ended).unwrap();
-    let (place, query) = url.split_once('?').unwrap();
-    assert_eq!(place, format!("{}/{tenant}", azurite::shared().blob_endpoint()));
+    let (container_url, query) = url.split_once('?').unwrap();
+    assert_eq!(container_url, format!("{}/{tenant}", azurite::shared().blob_endpoint()));
 
     let endpoint = azurite::shared().blob_endpoint();
     let customer = format!("BlobEndpoint={endpoint};SharedAccessSignature={query}");
@@ -134,7 +134,7 @@ async fn a_sas_lets_its_holder_drop_and_do_nothing_else() {
     for condition in [WriteIf::Absent, WriteIf::Always] {
         customer.write(&path, "rows".into(), condition).await.unwrap();
     }
-    let denied = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Denied(_))), "{answer:?}");
+    let denied = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Denied(_))), "{result:?}");
     denied(customer.find(&path).await.map(drop));
     denied(customer.list(&tenant.to_string(), "").await.map(drop));
     denied(customer.delete(&path).await);
@@ -149,7 +149,7 @@ async fn a_sas_lets_its_holder_drop_and_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_sas_without_an_account_key_is_signed_for_our_identity() {
+async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
     let entra = Entra::start().await;
     let azurite = Azurite::with_tokens(&entra.certificate);
     let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
@@ -161,34 +161,34 @@ async fn a_sas_without_an_account_key_is_signed_for_our_identity() {
     let ended = onboard(&scene, tenant, &["--sas-days", "8"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("7 days at most"), "{}", ended.stderr);
-    assert_eq!(scene.api.registrations(), 0, "what cannot be done is said before anything is");
+    assert_eq!(scene.api.registrations(), 0, "an impossible validity is rejected before anything is changed");
 
     let ended = onboard(&scene, tenant, &["--sas-days", "7"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let url = SecretString::from(sas_url(&ended).unwrap());
-    let (place, query) = secrecy::ExposeSecret::expose_secret(&url).split_once('?').unwrap();
+    let (container_url, query) = secrecy::ExposeSecret::expose_secret(&url).split_once('?').unwrap();
     let client = entra.certificate.client();
-    let blob = format!("{place}/part-0?{query}");
+    let blob = format!("{container_url}/part-0?{query}");
     let put = client.put(&blob).header("x-ms-blob-type", "BlockBlob").body("rows").send().await.unwrap();
     assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
     assert_eq!(client.get(&blob).send().await.unwrap().status(), 403);
 }
 
 #[tokio::test]
-async fn a_new_key_follows_the_old_one_which_still_opens_what_is_under_way() {
+async fn a_rotation_keeps_the_previous_key_for_drops_in_progress() {
     let (scene, _) = partner(Scene::in_a_folder().await).await;
-    // The key that is there already is taken.
+    // An existing key is registered.
     let tenant = scene.tenant;
-    let taken = onboard(&scene, tenant, &[]).await;
-    assert_eq!(taken.stderr, "registered it\nmade a container\n");
+    let first = onboard(&scene, tenant, &[]).await;
+    assert_eq!(first.stderr, "registered the key\ncreated a container\n");
     let old = modulus(&scene, tenant);
     assert_eq!(scene.api.partner_keys()[&tenant.to_string()].modulus, old);
     let drop = scene.drop(10, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
     let rotated = onboard(&scene, tenant, &["--rotate", "--expires-in", "100d"]).await;
-    assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "made a key\nregistered it\n"));
+    assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "created a key\nregistered the key\n"));
     let new = modulus(&scene, tenant);
     assert_ne!(new, old);
     assert_eq!(scene.api.partner_keys()[&tenant.to_string()].modulus, new);
@@ -197,52 +197,52 @@ async fn a_new_key_follows_the_old_one_which_still_opens_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn what_was_cut_off_is_ended_by_the_next_run() {
+async fn an_interrupted_run_is_completed_by_the_next_one() {
     let (scene, tenant) = partner(Scene::in_a_folder().await).await;
-    scene.api.behave(Behaviour::Wrong { status: 403, body: String::new() });
-    let refused = onboard(&scene, tenant, &[]).await;
-    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
-    assert!(refused.stderr.contains("does not let us register keys (HTTP 403"), "{}", refused.stderr);
+    scene.api.answer_always(Behaviour::Status { status: 403, body: String::new() });
+    let denied = onboard(&scene, tenant, &[]).await;
+    assert_eq!(denied.code, Some(3), "{}", denied.stderr);
+    assert!(denied.stderr.contains("denies permission to register keys (HTTP 403"), "{}", denied.stderr);
     let key = modulus(&scene, tenant);
     assert_eq!(record(&scene, tenant).await.unwrap().get("registered"), None);
 
-    scene.api.behave(Behaviour::Well);
-    assert_eq!(onboard(&scene, tenant, &[]).await.stderr, "registered it\nmade a container\n");
+    scene.api.answer_always(Behaviour::Normal);
+    assert_eq!(onboard(&scene, tenant, &[]).await.stderr, "registered the key\ncreated a container\n");
     assert_eq!(modulus(&scene, tenant), key, "the same key");
-    let whole = record(&scene, tenant).await.unwrap();
-    assert_eq!(whole["api"].as_str().unwrap(), scene.api.url().as_str().trim_end_matches('/'));
+    let completed = record(&scene, tenant).await.unwrap();
+    assert_eq!(completed["api"].as_str().unwrap(), scene.api.url().as_str().trim_end_matches('/'));
 
-    // Cut off before anything was on record, before the container, or in the middle of a rotation.
+    // Interrupted before the record was written, and then in the middle of a rotation.
     let path = BlobPath::new(state(&scene), format!("tenants/{tenant}.json"));
     scene.store.delete(&path).await.unwrap();
-    assert_eq!(onboard(&scene, tenant, &[]).await.stderr, "registered it\n");
+    assert_eq!(onboard(&scene, tenant, &[]).await.stderr, "registered the key\n");
     let older = scene.private_key(tenant).with_file_name("older");
     fs::rename(scene.private_key(tenant), older).unwrap();
     fs::copy(vectors::case("encrypted-ctr").private_key(), scene.private_key(tenant)).unwrap();
     fs::remove_file(scene.private_key(scene.tenant)).unwrap();
-    assert_eq!(onboard(&scene, tenant, &["--rotate"]).await.stderr, "registered it\n", "no third key");
+    assert_eq!(onboard(&scene, tenant, &["--rotate"]).await.stderr, "registered the key\n", "no third key");
     assert_eq!(scene.api.partner_keys()[&tenant.to_string()].modulus, modulus(&scene, tenant));
 }
 
 #[tokio::test]
-async fn a_key_of_another_customer_is_not_registered() {
+async fn the_key_of_another_customer_is_not_registered() {
     let (scene, tenant) = partner(Scene::in_a_folder().await).await;
     fs::copy(scene.private_key(scene.tenant), scene.private_key(tenant)).unwrap();
     let ended = onboard(&scene, tenant, &[]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    let said = format!("the key of {tenant} is also the key of {}", scene.tenant);
-    assert!(ended.stderr.contains(&said) && ended.stderr.contains("--rotate"), "{}", ended.stderr);
-    assert_eq!(scene.api.requests(), 0, "the service was not asked");
+    let message = format!("the key of {tenant} is also the key of {}", scene.tenant);
+    assert!(ended.stderr.contains(&message) && ended.stderr.contains("--rotate"), "{}", ended.stderr);
+    assert_eq!(scene.api.requests(), 0, "nothing was sent to the API");
 
     let rotated = onboard(&scene, tenant, &["--rotate"]).await;
     assert_eq!((rotated.code, scene.api.registrations()), (Some(0), 1), "{}", rotated.stderr);
 }
 
 #[tokio::test]
-async fn the_service_may_refuse_what_we_could_not_know() {
+async fn the_apis_error_code_is_reported_and_its_message_is_not_quoted() {
     let (scene, tenant) = partner(Scene::in_a_folder().await).await;
     let body = r#"{"error":{"code":"DuplicateKey","message":"secret words"}}"#.to_owned();
-    scene.api.behave(Behaviour::Wrong { status: 400, body });
+    scene.api.answer_always(Behaviour::Status { status: 400, body });
     let ended = onboard(&scene, tenant, &[]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("(HTTP 400 Bad Request, DuplicateKey)"), "{}", ended.stderr);
@@ -250,9 +250,9 @@ async fn the_service_may_refuse_what_we_could_not_know() {
 }
 
 #[tokio::test]
-async fn all_settings_that_it_needs_are_asked_for_at_once() {
+async fn all_missing_settings_are_reported_at_once() {
     let tenant = uuid::Uuid::new_v4().to_string();
-    let ended = end_of(vivadrop().args(["onboard", "--tenant", &tenant]).env("PARTNER_APP_ID", "app")).await;
+    let ended = output_of(vivadrop().args(["onboard", "--tenant", &tenant]).env("PARTNER_APP_ID", "app")).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for part in
         ["DropStorage is not set", "PRIVATE_KEYS is not set", "PARTNER_TENANT_ID is not set", "PARTNER_APP_ID is"]
@@ -260,7 +260,7 @@ async fn all_settings_that_it_needs_are_asked_for_at_once() {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     assert!(ended.stderr.starts_with("4 settings are not usable"), "{}", ended.stderr);
-    let ended = end_of(vivadrop().args(["onboard", "--tenant", "contoso"])).await;
+    let ended = output_of(vivadrop().args(["onboard", "--tenant", "contoso"])).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
 }
 
@@ -278,10 +278,10 @@ async fn with_a_vault() -> (Scene, TenantId, Entra, KeyVault) {
 }
 
 #[tokio::test]
-async fn a_vault_makes_keys_with_an_expiry_date_which_is_spoken_of_in_time() {
+async fn check_and_sweep_warn_before_a_key_in_a_vault_expires() {
     let (scene, tenant, _entra, _vault) = with_a_vault().await;
     let first = onboard(&scene, tenant, &["--expires-in", "20d"]).await;
-    assert_eq!((first.code, &*first.stderr), (Some(0), "made a key\nregistered it\nmade a container\n"));
+    assert_eq!((first.code, &*first.stderr), (Some(0), "created a key\nregistered the key\ncreated a container\n"));
     assert_eq!(onboard(&scene, tenant, &[]).await.stdout, first.stdout);
     let old = scene.api.partner_keys();
 
@@ -294,7 +294,7 @@ async fn a_vault_makes_keys_with_an_expiry_date_which_is_spoken_of_in_time() {
     assert!(swept.stderr.contains("WARN") && swept.stderr.contains("its key expires on "), "{}", swept.stderr);
 
     let rotated = onboard(&scene, tenant, &["--rotate"]).await;
-    assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "made a key\nregistered it\n"));
+    assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "created a key\nregistered the key\n"));
     assert_ne!(scene.api.partner_keys(), old);
     let checked = run(&scene, &["check"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.stdout);
@@ -302,7 +302,7 @@ async fn a_vault_makes_keys_with_an_expiry_date_which_is_spoken_of_in_time() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_vault_that_cannot_be_used_is_told_before_the_service_is() {
+async fn an_unusable_key_in_a_vault_is_reported_before_anything_is_registered() {
     let (scene, tenant, _entra, vault) = with_a_vault().await;
     let pem = fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap();
     vault.import(tenant, RsaPrivateKey::from_pkcs8_pem(&pem).unwrap());
@@ -315,7 +315,7 @@ async fn a_key_of_a_vault_that_cannot_be_used_is_told_before_the_service_is() {
     vault.disable(tenant);
     let ended = onboard(&scene, tenant, &[]).await;
     assert!(ended.stderr.contains("is disabled"), "{}", ended.stderr);
-    assert!(run(&scene, &["check"]).await.stdout.contains("is disabled -> enable it"), "check says so too");
+    assert!(run(&scene, &["check"]).await.stdout.contains("is disabled -> enable it"), "check reports it too");
     assert_eq!(scene.api.registrations(), 0);
 
     let rotated = onboard(&scene, tenant, &["--rotate"]).await;

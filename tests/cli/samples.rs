@@ -1,21 +1,21 @@
-//! Microsoft's own sample rows, where they are at hand.
+//! Decodes Microsoft's sample files, if they are available.
 
 use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
 use crate::support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     vectors::case,
 };
 
-/// Names the folder with the sample files.
+/// The environment variable with the path of the folder that contains the sample files.
 const SAMPLES: &str = "VIVADROP_SAMPLES";
 
 #[tokio::test]
-async fn microsofts_samples_are_decoded_to_their_last_row() {
+async fn microsofts_samples_are_decoded_completely() {
     let Some(samples) = std::env::var_os(SAMPLES).map(PathBuf::from) else {
-        eprintln!("SKIPPED: {SAMPLES} does not name the folder with Microsoft's sample files");
+        eprintln!("SKIPPED: set {SAMPLES} to the folder with Microsoft's sample files");
         return;
     };
     for (name, rows) in [
@@ -32,11 +32,11 @@ async fn microsofts_samples_are_decoded_to_their_last_row() {
 
         let mut decode = vivadrop();
         decode.arg("decode").arg(drop.path()).args(["--allow-plaintext", "true", "--row-values", "verbatim"]);
-        let ended = end_of(decode.arg("--private-key").arg(case("encrypted-ctr").private_key())).await;
+        let ended = output_of(decode.arg("--private-key").arg(case("encrypted-ctr").private_key())).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
-        let given = fs::read_to_string(samples.join(name)).unwrap();
+        let expected = fs::read_to_string(samples.join(name)).unwrap();
         let value = |line: &str| serde_json::from_str::<Value>(line).unwrap();
-        assert!(given.lines().map(value).eq(ended.stdout.lines().map(value)), "{name}");
+        assert!(expected.lines().map(value).eq(ended.stdout.lines().map(value)), "{name}");
         assert_eq!(ended.stdout.lines().count(), rows);
     }
 }

@@ -1,16 +1,16 @@
-//! `vivadrop simulate`.
+//! Tests of `vivadrop simulate`.
 
 use std::{fs, path::Path};
 
 use tokio::process::Command;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     scene::Scene,
     vectors::{case, contents},
 };
 
-/// A small drop of the tenant of `scene`, with its key.
+/// A command that simulates a small drop of the tenant of `scene` with its private key.
 fn simulate(out: &Path, scene: &Scene) -> Command {
     let mut command = vivadrop();
     command.args(["simulate", "--users", "10", "--weeks", "2", "--files", "2", "--keys-in-drop", "--out"]).arg(out);
@@ -19,34 +19,35 @@ fn simulate(out: &Path, scene: &Scene) -> Command {
     command
 }
 
-async fn deliver(scene: &Scene, path: &str) -> Ended {
-    end_of(vivadrop().args(["deliver", path]).envs(&scene.settings)).await
+async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
+    output_of(vivadrop().args(["deliver", path]).envs(&scene.settings)).await
 }
 
 #[tokio::test]
-async fn what_is_simulated_can_be_decoded() {
+async fn a_simulated_drop_can_be_decoded() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("a/new one");
-    let ended = end_of(simulate(&out, &scene).args(["--file-layout", "gzip-encrypted", "--file-cipher", "cbc"])).await;
+    let ended =
+        output_of(simulate(&out, &scene).args(["--file-layout", "gzip-encrypted", "--file-cipher", "cbc"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("20 rows"), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
-    for keys_of_the_api in [false, true] {
+    for use_api_response in [false, true] {
         let mut decode = vivadrop();
         decode.arg("decode").arg(out.join("drop")).arg("--private-key").arg(out.join("private-key.pem"));
-        if keys_of_the_api {
+        if use_api_response {
             decode.arg("--decryption-keys").arg(out.join("decryption-keys.json"));
         }
-        let ended = end_of(&mut decode).await;
+        let ended = output_of(&mut decode).await;
         assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 20), "{}", ended.stderr);
     }
 }
 
 #[tokio::test]
-async fn what_is_uploaded_can_be_delivered() {
+async fn an_uploaded_drop_can_be_delivered() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let folder = tempfile::tempdir().unwrap();
-        let ended = end_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
+        let ended = output_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let (_, path) = ended.stderr.trim().rsplit_once("uploaded to `").unwrap();
         let path = path.trim_end_matches('`');
@@ -60,20 +61,20 @@ async fn what_is_uploaded_can_be_delivered() {
 }
 
 #[tokio::test]
-async fn nothing_is_overwritten() {
+async fn existing_files_are_not_overwritten() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
-    fs::write(folder.path().join("letter"), "mine").unwrap();
-    let ended = end_of(&mut simulate(folder.path(), &scene)).await;
+    fs::write(folder.path().join("notes"), "mine").unwrap();
+    let ended = output_of(&mut simulate(folder.path(), &scene)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("is not empty"), "{}", ended.stderr);
-    assert_eq!(contents(folder.path()).keys().collect::<Vec<_>>(), ["letter"]);
+    assert_eq!(contents(folder.path()).keys().collect::<Vec<_>>(), ["notes"]);
 }
 
 #[tokio::test]
-async fn an_upload_that_cannot_be_is_refused_before_anything_is_made() {
+async fn an_upload_without_storage_fails_before_anything_is_written() {
     let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
     let out = folder.path().join("out");
-    let ended = end_of(simulate(&out, &scene).arg("--upload")).await;
+    let ended = output_of(simulate(&out, &scene).arg("--upload")).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("DropStorage is not set"), "{}", ended.stderr);
     assert!(!out.exists());

@@ -1,4 +1,4 @@
-//! What only an Azure account does: signatures, outages, encodings.
+//! Behaviour of Azure accounts only: signatures, outages, content encodings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use vivadrop::store::{ReadWindow, StoreError, azure::Account, read};
 
 use crate::{
-    store::Keeper,
+    store::StoreFixture,
     support::azurite::{self, Azurite},
 };
 
@@ -18,72 +18,73 @@ fn shared_account() -> Account {
     Account::from_connection_string(&azurite::shared().connection_string()).unwrap()
 }
 
-fn with_signature(signature: &str) -> Keeper {
+fn with_sas(sas: &str) -> StoreFixture {
     let azurite = azurite::shared();
-    let text = format!("BlobEndpoint={};SharedAccessSignature={signature}", azurite.blob_endpoint());
-    Keeper::on(azurite, &text)
+    let text = format!("BlobEndpoint={};SharedAccessSignature={sas}", azurite.blob_endpoint());
+    StoreFixture::on(azurite, &text)
 }
 
 #[tokio::test]
-async fn a_sas_opens_it_as_a_key_does() {
-    let signature = shared_account().shared_access_signature().unwrap();
-    let keeper = with_signature(signature.expose_secret());
-    let blob = keeper.put("run/part-0", "rows").await;
-    assert_eq!(keeper.range(&blob, 0..4).await.unwrap(), "rows");
-    assert_eq!(keeper.names("run/").await, ["run/part-0"]);
+async fn a_sas_gives_the_same_access_as_an_account_key() {
+    let sas = shared_account().shared_access_signature().unwrap();
+    let fixture = with_sas(sas.expose_secret());
+    let blob = fixture.put("run/part-0", "rows").await;
+    assert_eq!(fixture.range(&blob, 0..4).await.unwrap(), "rows");
+    assert_eq!(fixture.names("run/").await, ["run/part-0"]);
 }
 
 #[tokio::test]
 async fn a_wrong_signature_is_denied() {
-    let signature = shared_account().shared_access_signature().unwrap();
-    let keeper = with_signature(&signature.expose_secret().replace("sp=rwdlacup", "sp=rwdlacupx"));
-    let error = keeper.store.find(&keeper.path("part-0")).await.unwrap_err();
+    let sas = shared_account().shared_access_signature().unwrap();
+    let fixture = with_sas(&sas.expose_secret().replace("sp=rwdlacup", "sp=rwdlacupx"));
+    let error = fixture.store.find(&fixture.path("part-0")).await.unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
-    let error = keeper.store.list(&keeper.container, "").await.unwrap_err();
+    let error = fixture.store.list(&fixture.container, "").await.unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn its_signature_opens_the_queue_service_too() {
+async fn the_sas_is_valid_for_the_queue_service() {
     let account = shared_account();
-    let signature = account.shared_access_signature().unwrap();
-    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().fresh_name("rows"));
+    let sas = account.shared_access_signature().unwrap();
+    let queue = format!("{}/{}", account.queue_endpoint().unwrap(), azurite::shared().unique_name("rows"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let made = http.put(format!("{queue}?{}", signature.expose_secret()));
-    assert_eq!(made.send().await.unwrap().status(), 201);
+    let created = http.put(format!("{queue}?{}", sas.expose_secret()));
+    assert_eq!(created.send().await.unwrap().status(), 201);
     let sent = http
-        .post(format!("{queue}/messages?messagettl=-1&{}", signature.expose_secret()))
+        .post(format!("{queue}/messages?messagettl=-1&{}", sas.expose_secret()))
         .body("<QueueMessage><MessageText>e30=</MessageText></QueueMessage>");
     assert_eq!(sent.send().await.unwrap().status(), 201);
 }
 
-/// Data Factory may mark what it compressed: the bytes of a drop are those that are stored.
+/// Data Factory may set `Content-Encoding` on files that it compressed. The store must return the bytes as they are
+/// stored.
 #[tokio::test]
-async fn a_content_encoding_is_left_alone() {
+async fn a_content_encoding_is_ignored() {
     let account = shared_account();
-    let keeper = Keeper::azure();
-    keeper.put("plain", "").await;
+    let fixture = StoreFixture::azure();
+    fixture.put("plain", "").await;
     let options =
         BlobServiceClientOptions { client_options: account.client_options(), ..BlobServiceClientOptions::default() };
     let client = BlobServiceClient::new(account.blob_endpoint().clone(), None, Some(options)).unwrap();
     let options =
         BlobClientUploadOptions { blob_content_encoding: Some("gzip".into()), ..BlobClientUploadOptions::default() };
     client
-        .blob_client(&keeper.container, "marked")
-        .upload(RequestContent::from(Bytes::from_static(b"no gzip at all").to_vec()), Some(options))
+        .blob_client(&fixture.container, "marked")
+        .upload(RequestContent::from(Bytes::from_static(b"not gzip").to_vec()), Some(options))
         .await
         .unwrap();
-    let blob = keeper.find("marked").await.unwrap();
-    assert_eq!(keeper.range(&blob, 0..blob.size).await.unwrap(), "no gzip at all");
+    let blob = fixture.find("marked").await.unwrap();
+    assert_eq!(fixture.range(&blob, 0..blob.size).await.unwrap(), "not gzip");
 }
 
 #[tokio::test]
-async fn one_that_is_down_is_unavailable_and_no_secret_is_told() {
+async fn an_account_that_is_down_is_unavailable_and_the_error_shows_no_secret() {
     let azurite = Azurite::start();
-    let keeper = Keeper::on(&azurite, &azurite.connection_string());
-    let blob = keeper.put("part-0", "rows").await;
+    let fixture = StoreFixture::on(&azurite, &azurite.connection_string());
+    let blob = fixture.put("part-0", "rows").await;
     azurite.stop();
-    let error = keeper.store.find(&blob.path).await.unwrap_err();
+    let error = fixture.store.find(&blob.path).await.unwrap_err();
     let StoreError::Unavailable { source, .. } = &error else {
         panic!("{error:?}");
     };
@@ -91,29 +92,29 @@ async fn one_that_is_down_is_unavailable_and_no_secret_is_told() {
     assert!(!format!("{error:?}").contains("sig"), "{error:?}");
 
     azurite.restart();
-    assert_eq!(keeper.find("part-0").await, Some(blob));
+    assert_eq!(fixture.find("part-0").await, Some(blob));
 }
 
 #[tokio::test]
-async fn one_that_stays_silent_is_unavailable_within_half_a_minute() {
+async fn a_silent_account_is_unavailable_within_half_a_minute() {
     let azurite = Azurite::start();
-    let keeper = Keeper::on(&azurite, &azurite.connection_string());
-    let blob = keeper.put("part-0", "rows").await;
+    let fixture = StoreFixture::on(&azurite, &azurite.connection_string());
+    let blob = fixture.put("part-0", "rows").await;
     azurite.pause();
     tokio::time::pause();
-    let begun = tokio::time::Instant::now();
-    let error = keeper.store.find(&blob.path).await.unwrap_err();
+    let start = tokio::time::Instant::now();
+    let error = fixture.store.find(&blob.path).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(31), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(31), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
-async fn a_read_goes_on_when_it_answers_again() {
+async fn a_read_resumes_once_the_account_answers_again() {
     let azurite = Azurite::start();
-    let keeper = Keeper::on(&azurite, &azurite.connection_string());
-    let blob = keeper.put("part-0", &"rows".repeat(1000)).await;
+    let fixture = StoreFixture::on(&azurite, &azurite.connection_string());
+    let blob = fixture.put("part-0", &"rows".repeat(1000)).await;
     let window = ReadWindow { range_bytes: 100.try_into().unwrap(), ..ReadWindow::default() };
-    let mut bytes = read(Arc::clone(&keeper.store), blob, window);
+    let mut bytes = read(Arc::clone(&fixture.store), blob, window);
     let mut text = bytes.try_next().await.unwrap().unwrap().to_vec();
     azurite.pause();
     let rest = tokio::spawn(async move { bytes.try_collect::<Vec<Bytes>>().await });

@@ -1,4 +1,4 @@
-//! The contract of [`Store`], over a folder, in memory and over Azurite.
+//! The contract of [`Store`], for a folder, memory and Azurite.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,36 +10,38 @@ use vivadrop::store::{
     Blob, BlobPath, ETag, ReadWindow, Store, StoreError, WriteIf,
     azure::{Account, AzureStore},
     local::LocalStore,
-    memory::MemoryStore,
     read, read_whole,
 };
 
-use crate::support::azurite::{self, Azurite};
+use crate::support::{
+    azurite::{self, Azurite},
+    memory_store::MemoryStore,
+};
 
-/// A keeper, and a container that nobody else uses.
-pub(crate) struct Keeper {
+/// A store with a container that no other test uses.
+pub(crate) struct StoreFixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) container: String,
-    /// The address of the container.
+    /// The URL of the container.
     url: String,
-    place: Place,
+    backend: Backend,
 }
 
-/// What a keeper keeps blobs in.
-enum Place {
+/// Where the blobs are stored.
+enum Backend {
     Folder(TempDir),
     Account(Account),
     Memory,
 }
 
-impl Keeper {
+impl StoreFixture {
     pub(crate) fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             store: Arc::new(LocalStore::new(folder.path()).unwrap()),
             container: "datasets".into(),
             url: format!("file://{}/datasets", folder.path().display()),
-            place: Place::Folder(folder),
+            backend: Backend::Folder(folder),
         }
     }
 
@@ -48,7 +50,7 @@ impl Keeper {
             store: Arc::new(MemoryStore::default()),
             container: "datasets".into(),
             url: "memory:///datasets".into(),
-            place: Place::Memory,
+            backend: Backend::Memory,
         }
     }
 
@@ -58,13 +60,13 @@ impl Keeper {
 
     pub(crate) fn on(azurite: &Azurite, connection_string: &str) -> Self {
         let account = Account::from_connection_string(connection_string).unwrap();
-        let container = azurite.fresh_name("datasets");
+        let container = azurite.unique_name("datasets");
         Self {
-            // Small pages, so that every listing of a few blobs takes several.
-            store: Arc::new(AzureStore::new(&account).unwrap().with_page(3.try_into().unwrap())),
+            // Small pages, so that listing a few blobs takes several requests.
+            store: Arc::new(AzureStore::new(&account).unwrap().with_page_size(3.try_into().unwrap())),
             url: format!("{}/{container}", azurite.blob_endpoint()),
             container,
-            place: Place::Account(account),
+            backend: Backend::Account(account),
         }
     }
 
@@ -72,28 +74,28 @@ impl Keeper {
         BlobPath::new(&self.container, name)
     }
 
-    /// Another process that uses the same place.
+    /// A second client of the same storage, as in another process.
     pub(crate) fn another(&self) -> Arc<dyn Store> {
-        match &self.place {
-            Place::Folder(folder) => Arc::new(LocalStore::new(folder.path()).unwrap()),
-            Place::Account(account) => Arc::new(AzureStore::new(account).unwrap()),
-            Place::Memory => Arc::clone(&self.store),
+        match &self.backend {
+            Backend::Folder(folder) => Arc::new(LocalStore::new(folder.path()).unwrap()),
+            Backend::Account(account) => Arc::new(AzureStore::new(account).unwrap()),
+            Backend::Memory => Arc::clone(&self.store),
         }
     }
 
-    /// What happens to the leases on `path` when they are not renewed, without the wait.
+    /// Lets the lease on `path` lapse without waiting.
     pub(crate) async fn lapse(&self, path: &BlobPath) {
-        match &self.place {
-            Place::Folder(folder) => std::fs::remove_dir_all(folder.path().join(".vivadrop-leases")).unwrap(),
-            Place::Account(account) => {
+        match &self.backend {
+            Backend::Folder(folder) => std::fs::remove_dir_all(folder.path().join(".vivadrop-leases")).unwrap(),
+            Backend::Account(account) => {
                 let client_options = account.client_options();
                 let options = BlobServiceClientOptions { client_options, ..BlobServiceClientOptions::default() };
                 let client = BlobServiceClient::new(account.blob_endpoint().clone(), None, Some(options)).unwrap();
-                let now =
+                let at_once =
                     BlobClientBreakLeaseOptions { break_period: Some(0), ..BlobClientBreakLeaseOptions::default() };
-                client.blob_client(&path.container, &path.name).break_lease(Some(now)).await.unwrap();
+                client.blob_client(&path.container, &path.name).break_lease(Some(at_once)).await.unwrap();
             }
-            Place::Memory => tokio::time::advance(Duration::from_secs(60)).await,
+            Backend::Memory => tokio::time::advance(Duration::from_secs(60)).await,
         }
     }
 
@@ -122,48 +124,49 @@ impl Keeper {
     }
 }
 
-async fn a_blob_is_read_as_it_was_written(keeper: Keeper) {
-    let etag = keeper.write("run/part-0", "rows", WriteIf::Always).await.unwrap();
-    let blob = keeper.find("run/part-0").await.unwrap();
-    assert_eq!(blob.path, keeper.path("run/part-0"));
+async fn a_blob_is_read_as_it_was_written(fixture: StoreFixture) {
+    let etag = fixture.write("run/part-0", "rows", WriteIf::Always).await.unwrap();
+    let blob = fixture.find("run/part-0").await.unwrap();
+    assert_eq!(blob.path, fixture.path("run/part-0"));
     assert_eq!((&blob.etag, blob.size), (&etag, 4));
     assert!(!etag.0.contains('"'));
     let age = time::OffsetDateTime::now_utc() - blob.modified;
     assert!(age.abs() < time::Duration::minutes(1), "{age}");
-    assert_eq!(read_whole(&*keeper.store, &blob, 4).await.unwrap(), "rows");
+    assert_eq!(read_whole(&*fixture.store, &blob, 4).await.unwrap(), "rows");
 }
 
-async fn what_is_not_there_is_none_and_no_error(keeper: Keeper) {
-    assert_eq!(keeper.names("").await, [""; 0]);
-    assert_eq!(keeper.find("run/part-0").await, None);
-    keeper.put("run/part-0", "rows").await;
-    assert_eq!(keeper.names("run/part-1").await, [""; 0]);
-    assert_eq!(keeper.find("run/part-1").await, None);
-    assert_eq!(keeper.find("run").await, None);
+async fn a_missing_blob_is_none_and_not_an_error(fixture: StoreFixture) {
+    assert_eq!(fixture.names("").await, [""; 0]);
+    assert_eq!(fixture.find("run/part-0").await, None);
+    fixture.put("run/part-0", "rows").await;
+    assert_eq!(fixture.names("run/part-1").await, [""; 0]);
+    assert_eq!(fixture.find("run/part-1").await, None);
+    assert_eq!(fixture.find("run").await, None);
 }
 
-async fn a_blob_that_went_away_cannot_be_read(keeper: Keeper) {
-    let mut blob = keeper.put("run/part-0", "rows").await;
-    blob.path = keeper.path("run/part-1");
-    let error = keeper.range(&blob, 0..4).await.unwrap_err();
-    // Azure looks for the blob first, Azurite at the condition. Either way the event is tried again.
+async fn a_deleted_blob_cannot_be_read(fixture: StoreFixture) {
+    let mut blob = fixture.put("run/part-0", "rows").await;
+    blob.path = fixture.path("run/part-1");
+    let error = fixture.range(&blob, 0..4).await.unwrap_err();
+    // Azure checks first whether the blob exists, Azurite checks the condition first. The event is retried in both
+    // cases.
     assert!(matches!(&error, StoreError::Missing(path) | StoreError::Changed(path) if *path == blob.path), "{error:?}");
 }
 
-async fn a_listing_is_whole_and_sorted_by_bytes(keeper: Keeper) {
+async fn a_listing_is_complete_and_sorted_by_bytes(fixture: StoreFixture) {
     let names = ["run/b", "run/B", "run/a-1", "run/a/1", "run/a0", "run/é", "run/z", "runner", "other/x"];
     for name in names {
-        keeper.put(name, name).await;
+        fixture.put(name, name).await;
     }
-    let listed = keeper.store.list(&keeper.container, "run/").await.unwrap();
+    let listed = fixture.store.list(&fixture.container, "run/").await.unwrap();
     let expected = ["run/B", "run/a-1", "run/a/1", "run/a0", "run/b", "run/z", "run/é"];
     assert_eq!(listed.iter().map(|blob| &*blob.path.name).collect::<Vec<_>>(), expected);
     for blob in &listed {
-        assert_eq!(Some(blob), keeper.find(&blob.path.name).await.as_ref());
+        assert_eq!(Some(blob), fixture.find(&blob.path.name).await.as_ref());
     }
 }
 
-async fn names_may_hold_any_character(keeper: Keeper) {
+async fn names_may_contain_any_character(fixture: StoreFixture) {
     let names = [
         "a b/c d",
         "a+b/c+d",
@@ -175,60 +178,60 @@ async fn names_may_hold_any_character(keeper: Keeper) {
         "..a/b../...",
     ];
     for name in names {
-        let blob = keeper.put(name, name).await;
-        assert_eq!(keeper.range(&blob, 0..blob.size).await.unwrap(), name);
-        assert_eq!(keeper.names(name).await, [name]);
+        let blob = fixture.put(name, name).await;
+        assert_eq!(fixture.range(&blob, 0..blob.size).await.unwrap(), name);
+        assert_eq!(fixture.names(name).await, [name]);
         let folder = name.rfind('/').map_or("", |end| &name[..=end]);
-        assert!(keeper.names(folder).await.contains(&name.to_owned()), "{folder}");
+        assert!(fixture.names(folder).await.contains(&name.to_owned()), "{folder}");
         let encoded = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
-        let url = format!("{}/{encoded}", keeper.url);
-        assert_eq!(keeper.store.blob_at(&url), Some(keeper.path(name)), "{url}");
+        let url = format!("{}/{encoded}", fixture.url);
+        assert_eq!(fixture.store.parse_blob_url(&url), Some(fixture.path(name)), "{url}");
     }
-    assert_eq!(keeper.names("").await.len(), names.len());
+    assert_eq!(fixture.names("").await.len(), names.len());
 }
 
-async fn a_name_that_steps_up_or_aside_is_no_blob(keeper: Keeper) {
-    keeper.put("a/b", "rows").await;
+async fn a_name_with_an_unsafe_segment_is_not_a_blob(fixture: StoreFixture) {
+    fixture.put("a/b", "rows").await;
     for name in ["", ".", "..", "../a/b", "a/../a/b", "a/./b", "x/../../a/b"] {
-        assert_eq!(keeper.find(name).await, None, "{name:?}");
-        let error = keeper.write(name, "rows", WriteIf::Always).await.unwrap_err();
+        assert_eq!(fixture.find(name).await, None, "{name:?}");
+        let error = fixture.write(name, "rows", WriteIf::Always).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{name:?}: {error:?}");
     }
     for container in ["", ".", "..", "a/b"] {
-        assert_eq!(keeper.store.list(container, "").await.unwrap(), [], "{container:?}");
+        assert_eq!(fixture.store.list(container, "").await.unwrap(), [], "{container:?}");
     }
 }
 
-async fn a_range_is_half_open(keeper: Keeper) {
-    let blob = keeper.put("part-0", "0123456789").await;
+async fn a_range_is_half_open(fixture: StoreFixture) {
+    let blob = fixture.put("part-0", "0123456789").await;
     for (range, expected) in [(0..10, "0123456789"), (0..1, "0"), (3..7, "3456"), (9..10, "9"), (5..5, ""), (0..0, "")]
     {
-        assert_eq!(keeper.range(&blob, range.clone()).await.unwrap(), expected, "{range:?}");
+        assert_eq!(fixture.range(&blob, range.clone()).await.unwrap(), expected, "{range:?}");
     }
 }
 
-async fn an_empty_blob_is_a_blob(keeper: Keeper) {
-    let blob = keeper.put("empty", "").await;
+async fn an_empty_blob_can_be_read(fixture: StoreFixture) {
+    let blob = fixture.put("empty", "").await;
     assert_eq!(blob.size, 0);
-    assert_eq!(keeper.names("").await, ["empty"]);
-    assert_eq!(read_whole(&*keeper.store, &blob, 0).await.unwrap(), "");
+    assert_eq!(fixture.names("").await, ["empty"]);
+    assert_eq!(read_whole(&*fixture.store, &blob, 0).await.unwrap(), "");
 }
 
-async fn a_read_is_pinned_to_its_version(keeper: Keeper) {
-    let old = keeper.put("part-0", "old!").await;
-    let new = keeper.put("part-0", "new!").await;
+async fn a_read_is_pinned_to_its_version(fixture: StoreFixture) {
+    let old = fixture.put("part-0", "old!").await;
+    let new = fixture.put("part-0", "new!").await;
     assert_ne!(old.etag, new.etag);
-    assert!(matches!(keeper.range(&old, 0..4).await, Err(StoreError::Changed(path)) if path == old.path));
-    assert_eq!(keeper.range(&new, 0..4).await.unwrap(), "new!");
+    assert!(matches!(fixture.range(&old, 0..4).await, Err(StoreError::Changed(path)) if path == old.path));
+    assert_eq!(fixture.range(&new, 0..4).await.unwrap(), "new!");
 }
 
-async fn a_blob_overwritten_between_two_ranges_ends_the_read(keeper: Keeper) {
-    let blob = keeper.put("part-0", &"a".repeat(100)).await;
+async fn overwriting_a_blob_between_two_ranges_ends_the_read(fixture: StoreFixture) {
+    let blob = fixture.put("part-0", &"a".repeat(100)).await;
     let window =
         ReadWindow { range_bytes: 10.try_into().unwrap(), in_flight: 2.try_into().unwrap(), ..ReadWindow::default() };
-    let mut bytes = read(Arc::clone(&keeper.store), blob.clone(), window);
+    let mut bytes = read(Arc::clone(&fixture.store), blob.clone(), window);
     assert_eq!(bytes.try_next().await.unwrap().unwrap(), "a".repeat(10));
-    keeper.put("part-0", &"b".repeat(100)).await;
+    fixture.put("part-0", &"b".repeat(100)).await;
     let end = loop {
         match bytes.try_next().await {
             Ok(Some(chunk)) => assert_eq!(chunk, "a".repeat(10)),
@@ -238,106 +241,106 @@ async fn a_blob_overwritten_between_two_ranges_ends_the_read(keeper: Keeper) {
     assert!(matches!(end, Err(StoreError::Changed(path)) if path == blob.path));
 }
 
-async fn a_large_blob_comes_whole_through_ranges_in_flight(keeper: Keeper) {
+async fn a_large_blob_is_read_completely_in_parallel_ranges(fixture: StoreFixture) {
     let bytes: Vec<u8> = (0..3_000_000u32).flat_map(|number| (number % 251).to_le_bytes()).collect();
-    let path = keeper.path("large");
-    keeper.store.write(&path, bytes.clone().into(), WriteIf::Absent).await.unwrap();
-    let blob = keeper.find("large").await.unwrap();
-    let chunks: Vec<Bytes> = read(Arc::clone(&keeper.store), blob, ReadWindow::default()).try_collect().await.unwrap();
+    let path = fixture.path("large");
+    fixture.store.write(&path, bytes.clone().into(), WriteIf::Absent).await.unwrap();
+    let blob = fixture.find("large").await.unwrap();
+    let chunks: Vec<Bytes> = read(Arc::clone(&fixture.store), blob, ReadWindow::default()).try_collect().await.unwrap();
     assert!(chunks.concat() == bytes);
 }
 
-async fn a_write_where_nothing_may_be_needs_nothing_there(keeper: Keeper) {
-    keeper.write("claim", "first", WriteIf::Absent).await.unwrap();
-    let error = keeper.write("claim", "second", WriteIf::Absent).await.unwrap_err();
-    assert!(matches!(error, StoreError::Changed(path) if path == keeper.path("claim")));
-    let blob = keeper.find("claim").await.unwrap();
-    assert_eq!(keeper.range(&blob, 0..5).await.unwrap(), "first");
+async fn a_write_if_absent_fails_if_the_blob_exists(fixture: StoreFixture) {
+    fixture.write("claim", "first", WriteIf::Absent).await.unwrap();
+    let error = fixture.write("claim", "second", WriteIf::Absent).await.unwrap_err();
+    assert!(matches!(error, StoreError::Changed(path) if path == fixture.path("claim")));
+    let blob = fixture.find("claim").await.unwrap();
+    assert_eq!(fixture.range(&blob, 0..5).await.unwrap(), "first");
 }
 
-async fn a_write_over_a_version_needs_that_version(keeper: Keeper) {
-    let old = keeper.write("state", "1", WriteIf::Always).await.unwrap();
-    let new = keeper.write("state", "2", WriteIf::Matches(old.clone())).await.unwrap();
-    let error = keeper.write("state", "3", WriteIf::Matches(old.clone())).await.unwrap_err();
+async fn a_write_if_matches_fails_for_another_version(fixture: StoreFixture) {
+    let old = fixture.write("state", "1", WriteIf::Always).await.unwrap();
+    let new = fixture.write("state", "2", WriteIf::Matches(old.clone())).await.unwrap();
+    let error = fixture.write("state", "3", WriteIf::Matches(old.clone())).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
-    assert_eq!(keeper.find("state").await.unwrap().etag, new);
-    let error = keeper.write("another", "1", WriteIf::Matches(old)).await.unwrap_err();
+    assert_eq!(fixture.find("state").await.unwrap().etag, new);
+    let error = fixture.write("another", "1", WriteIf::Matches(old)).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
-    assert_eq!(keeper.find("another").await, None);
+    assert_eq!(fixture.find("another").await, None);
 }
 
-async fn a_write_over_a_version_makes_no_container(keeper: Keeper) {
-    let error = keeper.write("state", "1", WriteIf::Matches(ETag("1".into()))).await.unwrap_err();
+async fn a_write_if_matches_creates_no_container(fixture: StoreFixture) {
+    let error = fixture.write("state", "1", WriteIf::Matches(ETag("1".into()))).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
 }
 
-async fn one_of_many_who_write_at_once_wins(keeper: Keeper) {
-    // The container is missing, so they race for that as well.
-    let writers = (0..10).map(|_| keeper.write("claim", "mine", WriteIf::Absent));
-    let first = winner(join_all(writers).await);
-    let writers = (0..10).map(|_| keeper.write("claim", "mine", WriteIf::Matches(first.clone())));
-    let second = winner(join_all(writers).await);
-    assert_eq!(keeper.find("claim").await.unwrap().etag, second);
+async fn one_of_several_concurrent_writes_succeeds(fixture: StoreFixture) {
+    // The container is missing, so the writes also compete to create it.
+    let writers = (0..10).map(|_| fixture.write("claim", "mine", WriteIf::Absent));
+    let first = successful_write(join_all(writers).await);
+    let writers = (0..10).map(|_| fixture.write("claim", "mine", WriteIf::Matches(first.clone())));
+    let second = successful_write(join_all(writers).await);
+    assert_eq!(fixture.find("claim").await.unwrap().etag, second);
 }
 
-fn winner(writes: Vec<Result<ETag, StoreError>>) -> ETag {
-    let (won, lost): (Vec<_>, Vec<_>) = writes.into_iter().partition(Result::is_ok);
-    assert!(lost.iter().all(|write| matches!(write, Err(StoreError::Changed(_)))), "{lost:?}");
-    let [Ok(etag)] = &won[..] else {
-        panic!("{} writers won", won.len());
+fn successful_write(writes: Vec<Result<ETag, StoreError>>) -> ETag {
+    let (succeeded, failed): (Vec<_>, Vec<_>) = writes.into_iter().partition(Result::is_ok);
+    assert!(failed.iter().all(|write| matches!(write, Err(StoreError::Changed(_)))), "{failed:?}");
+    let [Ok(etag)] = &succeeded[..] else {
+        panic!("{} writes succeeded", succeeded.len());
     };
     etag.clone()
 }
 
-async fn the_address_of_a_blob_names_it(keeper: Keeper) {
-    let named = |url: String| keeper.store.blob_at(&url);
-    assert_eq!(named(format!("{}/run/part-0", keeper.url)), Some(keeper.path("run/part-0")));
-    assert_eq!(named(format!("{}/run/../part-0", keeper.url)), None);
-    assert_eq!(named("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
+async fn the_url_of_a_blob_is_parsed(fixture: StoreFixture) {
+    let parse = |url: String| fixture.store.parse_blob_url(&url);
+    assert_eq!(parse(format!("{}/run/part-0", fixture.url)), Some(fixture.path("run/part-0")));
+    assert_eq!(parse(format!("{}/run/../part-0", fixture.url)), None);
+    assert_eq!(parse("https://acct.blob.core.windows.net/datasets/part-0".into()), None);
 }
 
-async fn what_is_deleted_is_gone_and_may_be_deleted_again(keeper: Keeper) {
-    let (gone, stays) = (keeper.put("run/part-0", "rows").await, keeper.put("run/part-1", "rows").await);
+async fn a_deleted_blob_is_missing_and_may_be_deleted_again(fixture: StoreFixture) {
+    let (deleted, other) = (fixture.put("run/part-0", "rows").await, fixture.put("run/part-1", "rows").await);
     for _ in 0..2 {
-        keeper.store.delete(&gone.path).await.unwrap();
+        fixture.store.delete(&deleted.path).await.unwrap();
     }
-    assert_eq!(keeper.names("").await, [&*stays.path.name]);
-    assert_eq!(keeper.find("run/part-0").await, None);
-    keeper.store.delete(&BlobPath::new("elsewhere", "part-0")).await.unwrap();
+    assert_eq!(fixture.names("").await, [&*other.path.name]);
+    assert_eq!(fixture.find("run/part-0").await, None);
+    fixture.store.delete(&BlobPath::new("elsewhere", "part-0")).await.unwrap();
 }
 
-async fn a_container_is_there_once_it_was_made_or_written_to(keeper: Keeper) {
-    assert!(!keeper.store.has_container(&keeper.container).await.unwrap());
+async fn a_container_exists_once_it_was_created_or_written_to(fixture: StoreFixture) {
+    assert!(!fixture.store.has_container(&fixture.container).await.unwrap());
     for _ in 0..2 {
-        keeper.store.make_container(&keeper.container).await.unwrap();
+        fixture.store.create_container(&fixture.container).await.unwrap();
     }
-    assert!(keeper.store.has_container(&keeper.container).await.unwrap());
-    assert_eq!(keeper.names("").await, [""; 0]);
-    let another = format!("{}-two", keeper.container);
-    keeper.store.write(&BlobPath::new(&another, "a"), Bytes::new(), WriteIf::Absent).await.unwrap();
-    assert!(keeper.store.has_container(&another).await.unwrap());
+    assert!(fixture.store.has_container(&fixture.container).await.unwrap());
+    assert_eq!(fixture.names("").await, [""; 0]);
+    let another = format!("{}-two", fixture.container);
+    fixture.store.write(&BlobPath::new(&another, "a"), Bytes::new(), WriteIf::Absent).await.unwrap();
+    assert!(fixture.store.has_container(&another).await.unwrap());
     for container in ["", ".", "..", "a/b"] {
-        assert!(!keeper.store.has_container(container).await.unwrap(), "{container:?}");
+        assert!(!fixture.store.has_container(container).await.unwrap(), "{container:?}");
     }
 }
 
 contract![
     a_blob_is_read_as_it_was_written,
-    what_is_not_there_is_none_and_no_error,
-    a_blob_that_went_away_cannot_be_read,
-    a_listing_is_whole_and_sorted_by_bytes,
-    names_may_hold_any_character,
-    a_name_that_steps_up_or_aside_is_no_blob,
+    a_missing_blob_is_none_and_not_an_error,
+    a_deleted_blob_cannot_be_read,
+    a_listing_is_complete_and_sorted_by_bytes,
+    names_may_contain_any_character,
+    a_name_with_an_unsafe_segment_is_not_a_blob,
     a_range_is_half_open,
-    an_empty_blob_is_a_blob,
+    an_empty_blob_can_be_read,
     a_read_is_pinned_to_its_version,
-    a_blob_overwritten_between_two_ranges_ends_the_read,
-    a_large_blob_comes_whole_through_ranges_in_flight,
-    a_write_where_nothing_may_be_needs_nothing_there,
-    a_write_over_a_version_needs_that_version,
-    a_write_over_a_version_makes_no_container,
-    one_of_many_who_write_at_once_wins,
-    the_address_of_a_blob_names_it,
-    what_is_deleted_is_gone_and_may_be_deleted_again,
-    a_container_is_there_once_it_was_made_or_written_to,
+    overwriting_a_blob_between_two_ranges_ends_the_read,
+    a_large_blob_is_read_completely_in_parallel_ranges,
+    a_write_if_absent_fails_if_the_blob_exists,
+    a_write_if_matches_fails_for_another_version,
+    a_write_if_matches_creates_no_container,
+    one_of_several_concurrent_writes_succeeds,
+    the_url_of_a_blob_is_parsed,
+    a_deleted_blob_is_missing_and_may_be_deleted_again,
+    a_container_exists_once_it_was_created_or_written_to,
 ];

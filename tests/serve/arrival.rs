@@ -1,4 +1,4 @@
-//! Events come in any order, twice, all at once, or not at all.
+//! Events arrive in any order, repeatedly, all at once, or not at all.
 
 use futures::future::join_all;
 use vivadrop::{
@@ -12,25 +12,25 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn files_that_come_after_their_metadata_are_delivered_as_they_come() {
+async fn files_after_their_metadata_are_delivered_as_they_arrive() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    let mut said = Vec::new();
+    let mut summaries = Vec::new();
     for name in [METADATA, "part-1.json.gz", "part-0.json.gz"] {
         scene.put(&drop, name).await;
         let answer = host.post(&scene.event(&drop, name)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
-        said.push(answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
+        summaries.push(answer.log);
     }
     let path = drop.path();
     let open = |rows| format!("`{path}` is open: {rows} of 40 rows");
-    assert_eq!(said, [open(0), open(20), format!("completed `{path}`: 40 rows")]);
+    assert_eq!(summaries, [open(0), open(20), format!("completed `{path}`: 40 rows")]);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn files_that_come_before_their_metadata_wait_for_it() {
+async fn files_before_their_metadata_wait_for_it() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
@@ -45,25 +45,25 @@ async fn files_that_come_before_their_metadata_wait_for_it() {
 }
 
 #[tokio::test]
-async fn one_event_brings_in_the_whole_drop() {
+async fn one_event_delivers_the_whole_drop() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
     for name in [METADATA, "part-1.json.gz"] {
         let drop = scene.drop(40, 2).await;
         let rows = scene.rows_of(&drop).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         assert_eq!(host.post(&scene.event(&drop, name)).await.status, 200);
         assert_complete(&scene.receiver.received(), &drop, &rows);
     }
 }
 
 #[tokio::test]
-async fn a_flood_of_events_is_one_delivery() {
+async fn many_events_of_a_drop_cause_one_delivery() {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "10");
     let (drop, host) = (scene.drop(200, 4).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let answers = join_all(events.iter().cycle().take(200).map(|event| host.trigger(event))).await;
     assert!(answers.iter().all(|answers| answers.len() == 1 && answers[0].status == 200));
@@ -72,15 +72,15 @@ async fn a_flood_of_events_is_one_delivery() {
     assert_complete(&received, &drop, &rows);
     let row_messages = received.log.iter().filter(|delivery| delivery.rows.is_some()).count();
     assert_eq!(row_messages, 20, "every batch is sent once");
-    assert!(scene.api.requests() <= 4, "the keys are asked for once a file at most");
+    assert!(scene.api.requests() <= 4, "the keys are requested at most once per file");
 }
 
 #[tokio::test]
-async fn drops_of_several_customers_at_once_are_not_mixed_up() {
+async fn drops_of_several_tenants_at_once_are_kept_apart() {
     let mut scene = Scene::on_azurite().await;
     let other = TenantId(uuid::Uuid::new_v4());
     scene.set("TENANTS", &format!("{}, {other}", scene.tenant));
-    scene.keep_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
     let drops = [
         scene.drop(30, 1).await,
         scene
@@ -89,7 +89,7 @@ async fn drops_of_several_customers_at_once_are_not_mixed_up() {
     ];
     let host = scene.host().await;
     for drop in &drops {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
     }
     let events = drops.iter().map(|drop| scene.event(drop, METADATA)).collect::<Vec<_>>();
     let answers = join_all(events.iter().map(|event| host.post(event))).await;
@@ -98,30 +98,30 @@ async fn drops_of_several_customers_at_once_are_not_mixed_up() {
         let received = scene.receiver.received();
         assert_complete(&received, drop, &scene.rows_of(drop).await);
         let received = &received.drops[&drop.path()];
-        assert_eq!(received.tenant_id, drop.made.tenant.to_string());
-        assert_eq!(received.id, Some(drop.made.copy_activity_id.to_string()));
+        assert_eq!(received.tenant_id, drop.simulated.tenant.to_string());
+        assert_eq!(received.id, Some(drop.simulated.copy_activity_id.to_string()));
     }
 }
 
 #[tokio::test]
-async fn a_container_may_be_a_drop_and_a_place_of_its_own() {
+async fn a_container_may_be_a_drop() {
     let mut scene = Scene::on_azurite().await;
     scene.set("DROP_CONTAINER", "*");
     scene.set("TENANTS", &format!("{}={}", scene.tenant, scene.container));
     let mut drop = scene.drop(10, 1).await;
     drop.path = DropPath::new(&scene.container, "");
     let (rows, host) = (scene.rows_of(&drop).await, scene.host().await);
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, "part-0.json.gz")).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn an_event_that_comes_again_much_later_changes_nothing() {
+async fn a_repeated_event_of_a_completed_drop_changes_nothing() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let first = host.post(&scene.event(&drop, METADATA)).await;
     let requests = scene.receiver.received().requests;
     for name in drop.names() {
@@ -133,11 +133,11 @@ async fn an_event_that_comes_again_much_later_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_overwritten_is_delivered_again_and_the_drop_completed_anew() {
+async fn an_overwritten_file_is_delivered_again_and_the_drop_completed_again() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(40, 2).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 
@@ -148,7 +148,7 @@ async fn a_file_that_is_overwritten_is_delivered_again_and_the_drop_completed_an
     assert_eq!((of_file("part-0.json.gz"), of_file("part-1.json.gz")), (1, 2));
     let completed: Vec<_> = received.drops[&drop.path()].completed.iter().map(|c| (c.files, c.rows)).collect();
     assert_eq!(completed, [(2, 40), (2, 40)]);
-    assert_eq!(received.doubles, 0, "another version has other ids");
+    assert_eq!(received.duplicates, 0, "the ids of a new version differ");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_file_may_have_any_name() {
     let rows = scene.rows_of(&drop).await;
     let name = "2026/a b/ü+&%41?#'.json.gz";
     scene.put(&drop, METADATA).await;
-    scene.write(&drop.path, name, std::fs::read(drop.made.drop.join("part-0.json.gz")).unwrap()).await;
+    scene.write(&drop.path, name, std::fs::read(drop.simulated.drop.join("part-0.json.gz")).unwrap()).await;
     assert_eq!(host.post(&scene.event(&drop, name)).await.status, 200);
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
@@ -166,13 +166,13 @@ async fn a_file_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn events_that_two_instances_get_are_one_delivery() {
+async fn events_that_reach_two_instances_cause_one_delivery() {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "10");
     let drop = scene.drop(200, 4).await;
     let hosts = [scene.host().await, scene.host().await];
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let posts = (0..20).map(|number| hosts[number % 2].trigger(&events[number % events.len()]));
     let answers = join_all(posts).await;

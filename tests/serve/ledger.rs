@@ -1,4 +1,4 @@
-//! What the handler remembers of drops, in the account, over its own end.
+//! The ledger in the storage account: what it holds, and what a restarted handler knows from it.
 
 use futures::future::join_all;
 use testkit::viva_api::Behaviour;
@@ -9,46 +9,46 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn what_has_ended_is_remembered_over_a_restart() {
+async fn a_restarted_handler_does_not_repeat_drops_that_have_ended() {
     let scene = Scene::on_azurite().await;
     let mut host = scene.host().await;
-    let (complete, refused) = (scene.drop(20, 2).await, scene.drop(20, 2).await);
+    let (complete, failed) = (scene.drop(20, 2).await, scene.drop(20, 2).await);
     let rows = scene.rows_of(&complete).await;
-    scene.rows_of(&refused).await;
-    scene.write(&refused.path, METADATA, "no metadata at all").await;
-    let mut first = Vec::new();
-    for drop in [&complete, &refused] {
+    scene.rows_of(&failed).await;
+    scene.write(&failed.path, METADATA, "not metadata").await;
+    let mut answers = Vec::new();
+    for drop in [&complete, &failed] {
         for name in ["part-0.json.gz", "part-1.json.gz"] {
             scene.put(drop, name).await;
         }
     }
     scene.put(&complete, METADATA).await;
-    for drop in [&complete, &refused] {
-        first.push(host.post(&scene.event(drop, METADATA)).await);
+    for drop in [&complete, &failed] {
+        answers.push(host.post(&scene.event(drop, METADATA)).await);
     }
     let before = scene.receiver.received();
     assert_complete(&before, &complete, &rows);
-    assert!(has_ended(&before, &refused));
+    assert!(has_ended(&before, &failed));
 
     host.kill_and_restart().await;
-    for (drop, first) in [&complete, &refused].into_iter().zip(first) {
-        assert_eq!(host.post(&scene.event(drop, METADATA)).await, first);
+    for (drop, answer) in [&complete, &failed].into_iter().zip(answers) {
+        assert_eq!(host.post(&scene.event(drop, METADATA)).await, answer);
     }
     assert_eq!(scene.receiver.received().requests, before.requests);
 }
 
 #[tokio::test]
-async fn the_state_in_the_account_shows_positions_and_nothing_secret() {
+async fn the_ledger_holds_positions_and_no_secrets() {
     let scene = Scene::on_azurite().await;
-    let (drop, refused, host) = (scene.drop(20, 2).await, scene.drop(5, 1).await, scene.host().await);
+    let (drop, damaged, host) = (scene.drop(20, 2).await, scene.drop(5, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.rows_of(&refused).await;
-    scene.lay(&drop).await;
-    scene.lay(&refused).await;
-    let mut cut = std::fs::read(refused.made.drop.join("part-0.json.gz")).unwrap();
-    cut.truncate(cut.len() - 9);
-    scene.write(&refused.path, "part-0.json.gz", cut).await;
-    for drop in [&drop, &refused] {
+    scene.rows_of(&damaged).await;
+    scene.upload(&drop).await;
+    scene.upload(&damaged).await;
+    let mut truncated = std::fs::read(damaged.simulated.drop.join("part-0.json.gz")).unwrap();
+    truncated.truncate(truncated.len() - 9);
+    scene.write(&damaged.path, "part-0.json.gz", truncated).await;
+    for drop in [&drop, &damaged] {
         assert_eq!(host.post(&scene.event(drop, METADATA)).await.status, 200);
     }
     assert_complete(&scene.receiver.received(), &drop, &rows);
@@ -68,11 +68,11 @@ async fn the_state_in_the_account_shows_positions_and_nothing_secret() {
 }
 
 #[tokio::test]
-async fn a_drop_that_many_events_set_aside_at_once_is_one_failure() {
+async fn concurrent_events_report_a_failed_drop_once() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(20, 4).await, scene.host().await);
-    scene.keep_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
-    scene.lay(&drop).await;
+    scene.add_private_key(scene.tenant, &vectors::case("refuse-wrong-private-key").private_key());
+    scene.upload(&drop).await;
     let events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     let answers = join_all(events.iter().cycle().take(40).map(|event| host.trigger(event))).await;
     assert!(answers.iter().all(|answers| answers.last().is_some_and(|answer| answer.status == 200)), "{answers:?}");
@@ -82,21 +82,21 @@ async fn a_drop_that_many_events_set_aside_at_once_is_one_failure() {
 }
 
 #[tokio::test]
-async fn keys_that_come_late_are_asked_for_again_by_the_next_run() {
+async fn a_restarted_handler_requests_the_keys_of_an_interrupted_run_again() {
     let scene = Scene::on_azurite().await;
     let (drop, mut host) = (scene.drop(20, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.api.behave(Behaviour::Down);
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
+    scene.upload(&drop).await;
+    scene.api.answer_always(Behaviour::Disconnect);
+    let (connection, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { connection.try_post(&event).await });
     while scene.api.requests() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
-    // The host gave up on this instance in the meantime.
+    // The instance is killed while it waits for the API.
     host.kill_and_restart().await;
-    assert_eq!(posted.await.unwrap(), None);
-    scene.api.behave(Behaviour::Well);
+    assert_eq!(posted.await.unwrap(), None, "a killed handler does not answer");
+    scene.api.answer_always(Behaviour::Normal);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);

@@ -1,4 +1,4 @@
-//! The process: how it starts, how it is stopped, what survives that.
+//! The process: start, stop, kill and restart.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -8,7 +8,7 @@ use std::{
 use testkit::receiver::Answer;
 
 use crate::support::{
-    command::{end_of, vivadrop},
+    command::{output_of, vivadrop},
     host::Settings,
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
@@ -19,52 +19,52 @@ async fn a_handler_that_is_killed_loses_no_row() {
     scene.set("BATCH_ROWS", "100");
     let (drop, mut host) = (scene.drop(20_000, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(30)));
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
-    let before = scene.wait_for(|received| received.taken > 50).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(30)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    let before = scene.wait_for(|received| received.accepted > 50).await;
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);
     assert!(!has_ended(&before, &drop));
 
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
 }
 
 #[tokio::test]
-async fn what_is_unfinished_at_the_deadline_is_tried_again() {
+async fn work_unfinished_at_the_deadline_is_retried() {
     let mut scene = Scene::on_azurite().await;
     scene.set("DEADLINE", "2s");
     scene.set("BATCH_ROWS", "5");
     scene.set("IN_FLIGHT", "1");
     let (drop, host) = (scene.drop(100, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(200)));
-    let begun = Instant::now();
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(200)));
+    let start = Instant::now();
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
-    assert!(answer.said.contains("DEADLINE"), "{}", answer.said);
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    assert!(answer.log.contains("DEADLINE"), "{}", answer.log);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     let answers = host.trigger(&scene.event(&drop, METADATA)).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
-    assert!(received.log.len() < 30, "it goes on where it stopped: {} messages", received.log.len());
+    assert!(received.log.len() < 30, "expected it to resume from its checkpoint: {} messages", received.log.len());
 }
 
 #[tokio::test]
-async fn all_settings_that_are_not_usable_are_named_before_a_port_is_bound() {
-    // The port is taken: who binds it complains about that.
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
+    // The port is in use, so binding it would be reported.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let settings = [
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", taken.local_addr().unwrap().port().to_string()),
+        ("FUNCTIONS_CUSTOMHANDLER_PORT", listener.local_addr().unwrap().port().to_string()),
         ("DropStorage", "AccountName=a;AccountKey=c2VjcmV0LWtleQ==;BlobEndpoint=ftp://a".into()),
         ("IN_FLIGHT", "many".into()),
         ("DEADLINE", "soon".into()),
@@ -74,7 +74,7 @@ async fn all_settings_that_are_not_usable_are_named_before_a_port_is_bound() {
         ("FILE_LAYOUT", "zip".into()),
     ];
     let settings: Settings = settings.map(|(name, value)| (name.into(), value)).into();
-    let ended = end_of(vivadrop().arg("serve").envs(&settings)).await;
+    let ended = output_of(vivadrop().arg("serve").envs(&settings)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for name in [
         "DropStorage",
@@ -98,8 +98,8 @@ async fn all_settings_that_are_not_usable_are_named_before_a_port_is_bound() {
 }
 
 #[tokio::test]
-async fn a_handler_without_any_setting_says_what_is_missing() {
-    let ended = end_of(vivadrop().arg("serve")).await;
+async fn missing_settings_are_reported() {
+    let ended = output_of(vivadrop().arg("serve")).await;
     assert_eq!(ended.code, Some(2));
     for name in ["FUNCTIONS_CUSTOMHANDLER_PORT", "DropStorage", "TENANTS", "PRIVATE_KEYS", "DELIVER_TO"] {
         assert!(ended.stderr.contains(&format!("{name} is not set")), "{name}: {}", ended.stderr);
@@ -107,36 +107,37 @@ async fn a_handler_without_any_setting_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_handler_whose_port_is_taken_ends_with_an_error() {
+async fn a_port_in_use_is_an_error() {
     let scene = Scene::in_a_folder().await;
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    let ended = end_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let ended =
+        output_of(vivadrop().arg("serve").envs(&scene.settings).env("FUNCTIONS_CUSTOMHANDLER_PORT", &port)).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&port), "{}", ended.stderr);
 }
 
 #[tokio::test]
-async fn a_handler_that_is_told_to_stop_and_has_nothing_to_do_stops() {
+async fn an_idle_handler_stops_at_once() {
     let scene = Scene::in_a_folder().await;
     let mut host = scene.host().await;
-    host.tell_to_stop();
+    host.terminate();
     assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));
 }
 
 #[tokio::test]
-async fn a_handler_that_is_told_to_stop_finishes_what_can_be_finished() {
+async fn a_stopping_handler_finishes_running_work() {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "5");
     scene.set("IN_FLIGHT", "1");
     let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(100)));
-    let (line, event) = (host.line(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.post_in_vain(&event).await });
-    scene.wait_for(|received| received.taken > 0).await;
-    host.tell_to_stop();
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    scene.wait_for(|received| received.accepted > 0).await;
+    host.terminate();
     assert_eq!(posted.await.unwrap().unwrap().status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
     assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));

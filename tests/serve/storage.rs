@@ -11,11 +11,11 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_pause_of_the_account_in_the_middle_of_a_file_is_waited_for() {
+async fn a_file_is_completed_after_the_account_pauses() {
     let azurite = Azurite::start();
     let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
     scene.set("IN_FLIGHT", "1");
-    // Not compressed, so that it is far longer than what is read ahead.
+    // Not compressed, so that the file is far larger than the read-ahead.
     let drop = scene.drop_like(SimulateOptions {
         users: 12_000,
         weeks: 1,
@@ -25,17 +25,17 @@ async fn a_pause_of_the_account_in_the_middle_of_a_file_is_waited_for() {
     });
     let (drop, host) = (drop.await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_millis(100)));
-    let line = host.line();
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
+    let line = host.client();
     let event = scene.event(&drop, METADATA);
     let posted = tokio::spawn(async move { line.trigger(&event).await });
-    scene.wait_for(|received| received.taken > 0).await;
+    scene.wait_for(|received| received.accepted > 0).await;
     azurite.pause();
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     let stalled = scene.receiver.wait_for(Duration::from_secs(3), |received| received.row_count() == 12_000).await;
-    assert!(stalled.is_err(), "the file was read before the pause");
+    assert!(stalled.is_err(), "the whole file was read before the pause");
     azurite.resume();
     let answers = posted.await.unwrap();
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
@@ -43,15 +43,15 @@ async fn a_pause_of_the_account_in_the_middle_of_a_file_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_gone_is_tried_again_by_the_host() {
+async fn an_unavailable_account_is_retried_by_the_host() {
     let azurite = Azurite::start();
     let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     azurite.stop();
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
+    assert_eq!(answer.status, 500, "{}", answer.log);
     azurite.restart();
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);

@@ -1,4 +1,4 @@
-//! Customers with terms of their own.
+//! Settings per tenant.
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -11,10 +11,10 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_customer_may_have_a_webhook_a_secret_columns_and_limits_of_its_own() {
+async fn a_tenant_may_have_its_own_webhook_secret_columns_and_limits() {
     let mut scene = Scene::on_azurite().await;
     let other = TenantId(uuid::Uuid::new_v4());
-    scene.keep_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
     let receiver = Receiver::start(Options::default()).await.unwrap();
     let own = json!({
         "DELIVER_TO": receiver.url().as_str(),
@@ -30,9 +30,9 @@ async fn a_customer_may_have_a_webhook_a_secret_columns_and_limits_of_its_own() 
     let (common, own) = (scene.drop(30, 1).await, scene.drop_like(options).await);
     let host = scene.host().await;
     for drop in [&common, &own] {
-        scene.lay(drop).await;
+        scene.upload(drop).await;
         let answer = host.post(&scene.event(drop, METADATA)).await;
-        assert_eq!(answer.status, 200, "{}", answer.said);
+        assert_eq!(answer.status, 200, "{}", answer.log);
     }
 
     assert_complete(&scene.receiver.received(), &common, &scene.rows_of(&common).await);
@@ -44,18 +44,18 @@ async fn a_customer_may_have_a_webhook_a_secret_columns_and_limits_of_its_own() 
     assert!(received.log.iter().filter_map(|delivery| delivery.rows).all(|(first, end)| end - first <= 4));
 }
 
-/// The columns that were asked for, of a row whose first ones they are.
+/// The columns `ObjectId` and `MetricDate` of a row.
 fn two_columns(row: &str) -> String {
     let row: Value = serde_json::from_str(row).unwrap();
     format!(r#"{{"ObjectId":{},"MetricDate":{}}}"#, row["ObjectId"], row["MetricDate"])
 }
 
 #[tokio::test]
-async fn a_customer_without_a_destination_of_its_own_shares_everybodys() {
+async fn a_tenant_without_its_own_destination_uses_the_common_one() {
     let mut scene = Scene::on_azurite().await;
     scene.set("TENANTS", &json!({scene.tenant.to_string(): {"IN_FLIGHT": 1}}).to_string());
     let (drop, host) = (scene.drop(30, 1).await, scene.host().await);
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &scene.rows_of(&drop).await);
 }

@@ -1,4 +1,4 @@
-//! A receiver that is late, wrong, deaf or gone.
+//! Receivers that are slow, fail, reject messages or are down.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::support::{
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
 
-/// A drop of 40 rows that goes out in batches of 5, its rows, and a host.
-async fn stage(change: impl FnOnce(&mut Scene)) -> (Scene, SimulatedDrop, Vec<String>, Host) {
+/// Sets up a drop of 40 rows that is delivered in batches of 5. Returns its rows and a host, too.
+async fn set_up(change: impl FnOnce(&mut Scene)) -> (Scene, SimulatedDrop, Vec<String>, Host) {
     let mut scene = Scene::on_azurite().await;
     scene.set("BATCH_ROWS", "5");
     scene.set("DELIVER_TO", &format!("{}?code=receivers-code", scene.receiver.url()));
@@ -19,28 +19,28 @@ async fn stage(change: impl FnOnce(&mut Scene)) -> (Scene, SimulatedDrop, Vec<St
     change(&mut scene);
     let (drop, host) = (scene.drop(40, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
     (scene, drop, rows, host)
 }
 
 #[tokio::test]
-async fn a_receiver_that_stumbles_gets_every_row() {
-    let (scene, drop, rows, host) = stage(|_| ()).await;
+async fn a_receiver_with_transient_failures_gets_every_row() {
+    let (scene, drop, rows, host) = set_up(|_| ()).await;
     scene.receiver.answer_next(2, Answer::status(503));
-    scene.receiver.answer_next(1, Answer::Take);
+    scene.receiver.answer_next(1, Answer::Accept);
     scene.receiver.answer_next(1, Answer::retry_after(429, "1"));
-    scene.receiver.answer_next(1, Answer::Cut);
-    scene.receiver.answer_next(1, Answer::TakeAndCut);
+    scene.receiver.answer_next(1, Answer::Disconnect);
+    scene.receiver.answer_next(1, Answer::AcceptAndDisconnect);
     scene.receiver.answer_next(1, Answer::status(500).after(Duration::from_millis(50)));
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
-    assert!(received.doubles <= 1, "the one that was taken without a word");
+    assert!(received.duplicates <= 1, "only the message whose response was lost may arrive twice");
 }
 
 #[tokio::test]
 async fn messages_may_be_gzipped() {
-    let (scene, drop, rows, host) = stage(|scene| scene.set("WEBHOOK_GZIP", "true")).await;
+    let (scene, drop, rows, host) = set_up(|scene| scene.set("WEBHOOK_GZIP", "true")).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
@@ -48,44 +48,48 @@ async fn messages_may_be_gzipped() {
 }
 
 #[tokio::test]
-async fn rows_that_the_receiver_refuses_are_set_aside() {
-    for refusal in ["400", "401", "404", "413", "301"] {
-        let (scene, drop, _, host) = stage(|_| ()).await;
-        let answer = Answer::status(refusal.parse().unwrap());
+async fn rows_that_the_receiver_rejects_are_set_aside() {
+    for status in ["400", "401", "404", "413", "301"] {
+        let (scene, drop, _, host) = set_up(|_| ()).await;
+        let answer = Answer::status(status.parse().unwrap());
         scene.receiver.answer_by(move |delivery| match delivery.rows {
             Some((15, _)) => answer.clone(),
-            _ => Answer::Take,
+            _ => Answer::Accept,
         });
         let first = host.post(&scene.event(&drop, METADATA)).await;
-        assert_eq!(first.status, 200, "{}", first.said);
+        assert_eq!(first.status, 200, "{}", first.log);
         let received = scene.receiver.received();
         let of_drop = &received.drops[&drop.path()];
-        let [failed] = &of_drop.failed[..] else { panic!("{refusal}: {:?}", of_drop.failed) };
+        let [failed] = &of_drop.failed[..] else { panic!("{status}: {:?}", of_drop.failed) };
         assert_eq!((failed.reason.as_str(), failed.file.as_deref()), ("refused", Some("part-0.json.gz")));
         assert_eq!(failed.rows_delivered, 15);
-        assert!(failed.message.contains(refusal), "{}", failed.message);
+        assert!(failed.message.contains(status), "{}", failed.message);
 
         assert_eq!(host.post(&scene.event(&drop, METADATA)).await, first);
-        assert_eq!(scene.receiver.received().requests, received.requests, "it is not sent again");
+        assert_eq!(
+            scene.receiver.received().requests,
+            received.requests,
+            "a drop that is set aside is not delivered again"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (scene, drop, _, host) = stage(|_| ()).await;
-    scene.receiver.answer_always(Answer::Redirect(scene.receiver.elsewhere()));
+    let (scene, drop, _, host) = set_up(|_| ()).await;
+    scene.receiver.answer_always(Answer::Redirect(scene.receiver.not_found_url()));
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     let received = scene.receiver.received();
-    assert_eq!((received.strays, received.taken), (0, 0));
+    assert_eq!((received.not_found, received.accepted), (0, 0));
 }
 
 #[tokio::test]
-async fn a_receiver_that_refuses_even_to_hear_of_it_changes_nothing() {
-    let (scene, drop, _, host) = stage(|_| ()).await;
+async fn a_receiver_that_also_rejects_the_failure_message_changes_nothing() {
+    let (scene, drop, _, host) = set_up(|_| ()).await;
     scene.receiver.answer_always(Answer::status(400));
     let answer = host.post(&scene.event(&drop, METADATA)).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.said.contains("refused"), "{}", answer.said);
+    assert!(answer.log.contains("refused"), "{}", answer.log);
     let requests = scene.receiver.received().requests;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await, answer);
     assert_eq!(scene.receiver.received().requests, requests);
@@ -94,53 +98,53 @@ async fn a_receiver_that_refuses_even_to_hear_of_it_changes_nothing() {
 }
 
 #[tokio::test]
-async fn rows_wait_for_a_receiver_that_is_gone_for_longer_than_patience() {
-    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "2s")).await;
-    scene.receiver.go_down().await;
+async fn rows_are_delivered_after_an_outage_longer_than_the_retry_budget() {
+    let (scene, drop, rows, host) = set_up(|scene| scene.set("DELIVERY_PATIENCE", "2s")).await;
+    scene.receiver.stop().await;
     let answer = host.post(&scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
-    scene.receiver.come_up().await.unwrap();
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    scene.receiver.restart().await.unwrap();
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn a_receiver_that_never_answers_is_not_waited_for() {
-    let brief = |scene: &mut Scene| {
+async fn a_receiver_that_never_answers_times_out() {
+    let short_limits = |scene: &mut Scene| {
         scene.set("WEBHOOK_TIMEOUT", "200ms");
         scene.set("DELIVERY_PATIENCE", "1s");
     };
-    let (scene, drop, rows, host) = stage(brief).await;
-    scene.receiver.answer_always(Answer::Take.after(Duration::from_secs(3600)));
+    let (scene, drop, rows, host) = set_up(short_limits).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_secs(3600)));
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn a_receiver_that_stops_in_the_middle_gets_the_rest_later() {
-    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
+async fn a_receiver_that_fails_midway_gets_the_rest_later() {
+    let (scene, drop, rows, host) = set_up(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
     scene.receiver.answer_by(|delivery| match delivery.rows {
-        Some((first, _)) if first < 20 => Answer::Take,
+        Some((first, _)) if first < 20 => Answer::Accept,
         _ => Answer::status(503),
     });
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
     let before = scene.receiver.received();
     assert_eq!(before.rows(&drop.path()).len(), 20);
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]
-async fn a_receiver_that_misses_the_ending_alone_gets_it_later() {
-    let (scene, drop, rows, host) = stage(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
-    scene.receiver.answer_by(|delivery| if delivery.rows.is_some() { Answer::Take } else { Answer::status(503) });
+async fn a_receiver_that_misses_only_the_ending_gets_it_later() {
+    let (scene, drop, rows, host) = set_up(|scene| scene.set("DELIVERY_PATIENCE", "1s")).await;
+    scene.receiver.answer_by(|delivery| if delivery.rows.is_some() { Answer::Accept } else { Answer::status(503) });
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
-    scene.receiver.answer_always(Answer::Take);
+    scene.receiver.answer_always(Answer::Accept);
     assert_eq!(host.post(&scene.event(&drop, "part-0.json.gz")).await.status, 200);
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
-    assert_eq!(received.doubles, 0, "no row is sent again");
+    assert_eq!(received.duplicates, 0, "no row is delivered again");
 }

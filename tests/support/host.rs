@@ -1,8 +1,8 @@
-//! A player of the Functions host's side: starts the handler as the host does, posts what the host posts, and holds the
-//! handler to what the host takes for granted.
+//! Plays the Functions host: starts the handler as the host does, posts what the host posts, and checks that every response
+//! has the form that the host requires.
 //!
-//! However a test ends, it looks at what the handler said: every line on stdout is JSON, stderr is empty (the host calls
-//! each line there an error), and nothing shows a secret.
+//! When a [`Host`] is dropped, it checks the handler's output: every line on stdout is a JSON object, stderr is empty
+//! (the host reports each of its lines as an error), and no line contains a secret.
 
 mod handler;
 
@@ -21,19 +21,19 @@ use serde_json::Value;
 use self::handler::Handler;
 use super::secrets::Secrets;
 
-/// How often the host asks a handler whether it listens.
+/// The interval at which the host checks whether the handler listens.
 const POLL: Duration = Duration::from_millis(25);
 
-/// How often the host gives an event to a handler before it gives the event up.
+/// How often the host posts an event before it gives up.
 const TRIES: usize = 5;
 
-/// The size of the chunks that a post comes in.
+/// The size of the chunks of a request body, in bytes.
 const CHUNK: usize = 16 << 10;
 
 /// App settings, by name.
 pub(crate) type Settings = BTreeMap<String, String>;
 
-/// A host with its handler.
+/// A Functions host with one running handler.
 pub(crate) struct Host {
     settings: Settings,
     secrets: Secrets,
@@ -41,23 +41,23 @@ pub(crate) struct Host {
     client: reqwest::Client,
 }
 
-/// The answer to one post.
+/// The handler's response to one request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// The one line of its `Logs`.
-    pub(crate) said: String,
+    /// The only line of its `Logs`.
+    pub(crate) log: String,
 }
 
 impl Answer {
-    /// Whether the host takes the event for done with.
+    /// Whether the host regards the event as handled.
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
 impl Host {
-    /// Starts `vivadrop serve` with `settings` alone, and waits until it listens.
+    /// Starts `vivadrop serve` with `settings` as its environment, and waits until it listens.
     pub(crate) async fn start(settings: Settings, secrets: Secrets) -> Self {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.user_agent("Azure-Functions-Host/4.1052.200.0").build().unwrap();
@@ -65,28 +65,28 @@ impl Host {
         Self { settings, secrets, handler, client }
     }
 
-    /// Kills the handler as the host does, without a warning, and starts it afresh.
+    /// Kills the handler with SIGKILL, as the host does, and starts a new one.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.handler.kill();
         self.handler.check(&self.secrets);
         self.handler = Handler::start(&self.settings, &self.client).await;
     }
 
-    /// Ends the handler; returns what it logged.
+    /// Kills the handler; returns its log lines.
     pub(crate) fn stop(mut self) -> Vec<Value> {
         self.handler.kill();
-        let lines = self.handler.said.lock();
+        let lines = self.handler.stdout.lock();
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// A way to post that outlives the handler.
-    pub(crate) fn line(&self) -> Line {
-        Line { url: self.url("/function"), client: self.client.clone() }
+    /// Posts to the handler from another task, also while the handler is being restarted.
+    pub(crate) fn client(&self) -> HostClient {
+        HostClient { url: self.url("/function"), client: self.client.clone() }
     }
 
-    /// [`Line::trigger`].
+    /// See [`HostClient::trigger`].
     pub(crate) async fn trigger(&self, event: &Value) -> Vec<Answer> {
-        self.line().trigger(event).await
+        self.client().trigger(event).await
     }
 
     /// Posts `event` once.
@@ -94,69 +94,69 @@ impl Host {
         self.post_bytes(event.to_string()).await
     }
 
-    /// Posts whatever it is, once.
+    /// Posts `body` once.
     pub(crate) async fn post_bytes(&self, body: impl Into<Bytes>) -> Answer {
-        self.line().post(in_chunks(body.into())).await.expect("the handler answers")
+        self.client().post(in_chunks(body.into())).await.expect("the handler answers")
     }
 
-    /// Posts these bytes, once, as they come.
+    /// Posts a body that is sent chunk by chunk, once.
     pub(crate) async fn post_stream(&self, chunks: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
-        self.line().post(chunks).await.expect("the handler answers")
+        self.client().post(chunks).await.expect("the handler answers")
     }
 
-    /// Forwards a request to an http function, as the host does; returns the status and what the handler answered, JSON.
+    /// Forwards a request to an HTTP function, as the host does; returns the status and the JSON response.
     pub(crate) async fn forward(&self, method: reqwest::Method, path: &str, body: &Value) -> (u16, Value) {
         let request = self.client.request(method, self.url(path)).json(body);
         let response = request.send().await.expect("the handler answers");
         (response.status().as_u16(), response.json().await.expect("the answer is JSON"))
     }
 
-    /// Asks anything; the answer is to be one that the host can read.
-    pub(crate) async fn ask(&self, method: reqwest::Method, path: &str) -> Answer {
+    /// Sends a request to any path. The response must have the form that the host requires.
+    pub(crate) async fn request(&self, method: reqwest::Method, path: &str) -> Answer {
         let request = self.client.request(method, self.url(path)).body("{}");
         read_answer(request.send().await.expect("the handler answers")).await
     }
 
-    /// Where the handler listens.
+    /// The handler's address.
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.handler.port).into()
     }
 
-    /// Where `path` is.
+    /// The URL of `path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address())
     }
 
-    /// Whether the handler is alive, and answers as it does to a ping.
+    /// Whether the handler's process runs and answers `GET /`.
     pub(crate) async fn is_alive(&mut self) -> bool {
         self.handler.child.try_wait().unwrap().is_none()
             && self.client.get(self.url("/")).send().await.is_ok_and(|answer| answer.status() == 200)
     }
 
-    /// The handler's process.
+    /// The handler's process id.
     pub(crate) fn process(&self) -> u32 {
         self.handler.child.id()
     }
 
-    /// SIGTERM.
-    pub(crate) fn tell_to_stop(&self) {
-        let told = Command::new("kill").arg(self.process().to_string()).status();
-        assert!(told.unwrap().success(), "there is nobody to tell");
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let killed = Command::new("kill").arg(self.process().to_string()).status();
+        assert!(killed.unwrap().success(), "the handler is not running");
     }
 
-    /// Waits for the handler to end by itself; returns its exit code.
-    pub(crate) async fn exit_code(&mut self, patience: Duration) -> Option<i32> {
-        let begun = Instant::now();
+    /// Waits up to `limit` until the handler exits by itself; returns its exit code.
+    pub(crate) async fn exit_code(&mut self, limit: Duration) -> Option<i32> {
+        let started = Instant::now();
         loop {
             if let Some(status) = self.handler.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(begun.elapsed() < patience, "the handler did not end within {patience:?}");
+            assert!(started.elapsed() < limit, "the handler did not exit within {limit:?}");
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// The most memory that the handler has had at once, in KiB.
+    /// The peak resident memory of the handler, in KiB.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -164,15 +164,15 @@ impl Host {
     }
 }
 
-/// What the host posts over. Clones post to the same handler.
+/// Posts events to one handler.
 #[derive(Clone)]
-pub(crate) struct Line {
+pub(crate) struct HostClient {
     url: String,
     client: reqwest::Client,
 }
 
-impl Line {
-    /// Gives `event` to the handler as the host does: five times at once, until the answer is a success. Returns all
+impl HostClient {
+    /// Posts `event` as the host does: up to five times without a delay, until the handler answers 2xx. Returns all
     /// answers.
     pub(crate) async fn trigger(&self, event: &Value) -> Vec<Answer> {
         let mut answers = Vec::new();
@@ -183,8 +183,8 @@ impl Line {
         answers
     }
 
-    /// Posts `event` once; `None` where the handler does not live to answer.
-    pub(crate) async fn post_in_vain(&self, event: &Value) -> Option<Answer> {
+    /// Posts `event` once; `None` if the handler ends before it answers.
+    pub(crate) async fn try_post(&self, event: &Value) -> Option<Answer> {
         self.post(in_chunks(event.to_string().into())).await.ok()
     }
 
@@ -196,7 +196,7 @@ impl Line {
             .header("X-Azure-Functions-InvocationId", "7f0e8a52-0d4c-4f0e-9d3c-0a8f6f2d7e10")
             .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
             .header("Content-Type", "application/json; charset=utf-8")
-            // Without a length: the host sends chunks.
+            // A stream has no `Content-Length`: the host uses chunked encoding.
             .body(reqwest::Body::wrap_stream(chunks.map(Ok::<_, std::io::Error>)));
         Ok(read_answer(request.send().await?).await)
     }
@@ -212,14 +212,14 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.handler.kill();
         if std::thread::panicking() {
-            eprintln!("the handler said:\n{}{}", self.handler.said.lock(), self.handler.complained.lock());
+            eprintln!("output of the handler:\n{}{}", self.handler.stdout.lock(), self.handler.stderr.lock());
         } else {
             self.handler.check(&self.secrets);
         }
     }
 }
 
-/// What the host insists on: JSON, as `application/json`, and an object. Anything else hangs or fails the invocation.
+/// Checks what the host requires: a JSON object with `application/json`. Anything else hangs or fails the invocation.
 async fn read_answer(response: reqwest::Response) -> Answer {
     let status = response.status().as_u16();
     let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
@@ -228,6 +228,6 @@ async fn read_answer(response: reqwest::Response) -> Answer {
     assert!(body.is_object(), "{body}");
     assert!(body["Outputs"].is_object(), "{body}");
     assert!(body["ReturnValue"].is_null(), "{body}");
-    let said = body["Logs"].as_array().and_then(|logs| logs.first()?.as_str());
-    Answer { status, said: said.expect("the logs are a list of strings").to_owned() }
+    let log = body["Logs"].as_array().and_then(|logs| logs.first()?.as_str());
+    Answer { status, log: log.expect("`Logs` is a list of strings").to_owned() }
 }

@@ -1,5 +1,5 @@
-//! What the Functions host posts for each trigger, and what Event Grid sends: shapes as they were observed, with everything
-//! that is in them.
+//! The request bodies that the Functions host posts for each trigger, and the events that Event Grid sends: complete, as they
+//! were observed.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub(crate) fn blob_trigger(url: &str, size: u64) -> Value {
     json!({"Data": {"blob": descriptor}, "Metadata": blob_metadata(url, size)})
 }
 
-/// A blobTrigger where deferred binding did not take effect: the blob's content in Base64.
+/// A blobTrigger without deferred binding: the blob's content in Base64.
 pub(crate) fn blob_trigger_with_content(url: &str, content: &[u8]) -> Value {
     let metadata = blob_metadata(url, content.len() as u64);
     json!({"Data": {"blob": STANDARD.encode(content)}, "Metadata": metadata})
@@ -27,7 +27,7 @@ fn blob_metadata(url: &str, size: u64) -> Value {
     })
 }
 
-/// `BlobProperties` as Storage.Blobs 5.3 serialises it: the ETag is lost on the way.
+/// `BlobProperties` as Storage.Blobs 5.3 serializes it: the ETag becomes an empty object.
 fn blob_properties(size: u64) -> Value {
     let mut properties: Value = serde_json::from_str(BLOB_PROPERTIES).expect("the properties are JSON");
     properties["ContentLength"] = size.into();
@@ -50,7 +50,7 @@ const BLOB_PROPERTIES: &str = r#"{
     "HasLegalHold": false
 }"#;
 
-/// An event of Event Grid's own schema: `data.api` is what wrote the blob, such as `PutBlockList`.
+/// An event in the Event Grid schema. `api` is the operation that wrote the blob, such as `PutBlockList`.
 pub(crate) fn event_grid_event(url: &str, api: &str) -> Value {
     json!({
         "topic": "/subscriptions/s/resourceGroups/r/providers/Microsoft.Storage/storageAccounts/acct",
@@ -86,13 +86,13 @@ pub(crate) fn event_grid_trigger(event: &Value) -> Value {
     json!({"Data": {"event": event}, "Metadata": {"data": event["data"], "sys": sys("OnEvent")}})
 }
 
-/// An eventGridTrigger of cardinality many: an array becomes a string.
+/// An eventGridTrigger of cardinality many. The host passes the array of events as a JSON string.
 pub(crate) fn event_grid_trigger_many(events: &[Value]) -> Value {
     json!({"Data": {"events": Value::from(events).to_string()}, "Metadata": {"sys": sys("OnEvents")}})
 }
 
-/// A queueTrigger. The members of a message that is a JSON object are copied into the metadata, where they can overwrite
-/// what the host puts there.
+/// A queueTrigger. If the message is a JSON object, the host copies its members into the metadata, where they can overwrite
+/// the host's own.
 pub(crate) fn queue_trigger(message: &str) -> Value {
     let mut metadata = json!({
         "DequeueCount": "1", "ExpirationTime": "2026-09-17T15:49:10+00:00",
@@ -103,7 +103,7 @@ pub(crate) fn queue_trigger(message: &str) -> Value {
     json!({"Data": {"item": in_json(message)}, "Metadata": metadata})
 }
 
-/// What the host does with text that is a JSON object: its members but for lists go into the metadata.
+/// Copies the members of a JSON object, except arrays, into the metadata, as the host does.
 fn copy_members(text: &str, metadata: &mut Value) {
     let Ok(Value::Object(members)) = serde_json::from_str(text) else {
         return;
@@ -116,7 +116,7 @@ fn copy_members(text: &str, metadata: &mut Value) {
     }
 }
 
-/// An httpTrigger where forwarding is off.
+/// An httpTrigger without forwarding of HTTP requests.
 pub(crate) fn http_trigger(body: &str) -> Value {
     let request = json!({
         "Url": "https://app.azurewebsites.net/api/replay?x=1", "Method": "POST", "Query": {"x": "1"},
@@ -140,7 +140,7 @@ pub(crate) fn timer_trigger() -> Value {
     json!({"Data": {"timer": timer}, "Metadata": {"sys": sys("sweep")}})
 }
 
-/// A value that the host puts into a string of JSON: what is no object, no bytes and no date.
+/// A string as the host passes it: as JSON text inside a JSON string. Objects, bytes and dates are passed differently.
 pub(crate) fn in_json(text: &str) -> Value {
     Value::from(text).to_string().into()
 }

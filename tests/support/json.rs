@@ -1,4 +1,4 @@
-//! JSON as something to compare: numbers keep their digits, objects their order, doubled names and all.
+//! Compares JSON exactly: digits of numbers, order of members, and repeated names count.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ pub(crate) enum Json {
     Object(Vec<(String, Self)>),
     List(Vec<Self>),
     Text(String),
-    /// A number, digit for digit; or `true`, `false`, `null`.
-    Word(String),
+    /// A number, `true`, `false` or `null`, as it is spelled.
+    Literal(String),
 }
 
 impl Json {
-    /// Reads one value; the error says where it stops being one.
+    /// Parses one value.
     pub(crate) fn parse(text: &str) -> serde_json::Result<Self> {
         Ok(match text.trim_start().bytes().next() {
             Some(b'{') => Self::Object(members(text)?),
@@ -24,21 +24,21 @@ impl Json {
                 Self::List(list.iter().map(|value| Self::parse(value.get())).collect::<Result<_, _>>()?)
             }
             Some(b'"') => Self::Text(serde_json::from_str(text)?),
-            _ => Self::Word(serde_json::from_str::<Box<RawValue>>(text)?.get().trim().to_owned()),
+            _ => Self::Literal(serde_json::from_str::<Box<RawValue>>(text)?.get().trim().to_owned()),
         })
     }
 
     fn names(&self) -> Vec<&str> {
         match self {
             Self::Object(members) => members.iter().map(|(name, _)| name.as_str()).collect(),
-            Self::List(_) | Self::Text(_) | Self::Word(_) => Vec::new(),
+            Self::List(_) | Self::Text(_) | Self::Literal(_) => Vec::new(),
         }
     }
 }
 
-/// What is wrong with the row `printed`, or `None` where it says what `expected` says.
-pub(crate) fn difference(expected: &str, printed: &str) -> Option<String> {
-    let expected = Json::parse(expected).expect("what is expected is JSON");
+/// Describes the first difference between two rows; `None` if they are equal.
+fn difference(expected: &str, printed: &str) -> Option<String> {
+    let expected = Json::parse(expected).expect("the expected row must be JSON");
     let Ok(printed) = Json::parse(printed) else {
         return Some("is not JSON".into());
     };
@@ -55,23 +55,23 @@ pub(crate) fn difference(expected: &str, printed: &str) -> Option<String> {
     Some(format!("has {:?} in `{}`, expected {:?}", printed.1, printed.0, expected.1))
 }
 
-/// What is wrong with the rows `printed`, or `None`.
+/// Describes the first difference between two lists of rows; `None` if they are equal.
 pub(crate) fn differences<'a>(
     expected: impl IntoIterator<Item = &'a str>,
     printed: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
     let (mut expected, mut printed) = (expected.into_iter(), printed.into_iter());
     for number in 0.. {
-        let wrong = match (expected.next(), printed.next()) {
+        let difference = match (expected.next(), printed.next()) {
             (None, None) => return None,
-            (Some(_), None) => Some(format!("there are {number} rows, and more are expected")),
-            (None, Some(_)) => Some(format!("there are more than the {number} rows that are expected")),
+            (Some(_), None) => Some(format!("there are only {number} rows")),
+            (None, Some(_)) => Some(format!("there are more than {number} rows")),
             (Some(expected), Some(printed)) => {
-                difference(expected, printed).map(|wrong| format!("row {number} {wrong}"))
+                difference(expected, printed).map(|difference| format!("row {number} {difference}"))
             }
         };
-        if wrong.is_some() {
-            return wrong;
+        if difference.is_some() {
+            return difference;
         }
     }
     None

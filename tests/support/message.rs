@@ -1,4 +1,4 @@
-//! Messages of a drop that nobody laid.
+//! Messages about a drop that does not exist.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use vivadrop::{
     store::ETag,
 };
 
-/// What messages say of it.
+/// The description of the drop.
 pub(crate) fn facts() -> DropFacts {
     DropFacts {
         id: Some("4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10".into()),
@@ -21,12 +21,12 @@ pub(crate) fn facts() -> DropFacts {
     }
 }
 
-/// Its file.
+/// The file of the drop.
 pub(crate) fn file() -> FileVersion {
     FileVersion { name: "part-0.json.gz".into(), etag: ETag("1".into()) }
 }
 
-/// The message of some of its rows: `rows` is their JSON text, joined by commas.
-pub(crate) fn of_rows(range: Range<u64>, rows: &str) -> Message {
+/// The message with the rows `range` of the file. `rows` is their JSON text, joined by commas.
+pub(crate) fn rows_message(range: Range<u64>, rows: &str) -> Message {
     Message::rows(&facts(), &file(), range, true, rows.as_bytes().into(), &[])
 }

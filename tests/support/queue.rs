@@ -1,4 +1,4 @@
-//! A queue as its consumer has it, by the service's REST interface.
+//! The consumer of a storage queue, through the service's REST interface.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -11,55 +11,56 @@ use vivadrop::store::azure::Account;
 
 use super::{azurite::Azurite, schema};
 
-/// How many messages the service hands out at once, at most.
-const MOST: usize = 32;
+/// The largest number of messages in one response of the service.
+const MAX_MESSAGES: usize = 32;
 
-/// The consumer's end of a queue.
-pub(crate) struct QueueEnd {
+/// Receives the messages of one queue.
+pub(crate) struct QueueConsumer {
     pub(crate) name: String,
     url: String,
     access: Access,
     client: reqwest::Client,
 }
 
-/// What opens a queue.
+/// How requests are authenticated.
 enum Access {
+    /// With a shared access signature of the account key.
     Key(Account),
-    /// A token of Microsoft Entra ID.
+    /// With a token of Microsoft Entra ID.
     Token(String),
 }
 
-/// A message as it lay in the queue.
+/// A message that was in the queue.
 #[derive(Debug, Clone)]
-pub(crate) struct Taken {
-    /// What the service says when it expires.
+pub(crate) struct QueueMessage {
+    /// The expiration time, as the service gives it.
     pub(crate) expires: String,
-    /// Its text.
+    /// The message text.
     pub(crate) base64: String,
-    /// The JSON in it.
+    /// The decoded text: JSON.
     pub(crate) body: Bytes,
 }
 
-impl Taken {
-    /// The JSON, parsed.
+impl QueueMessage {
+    /// The body, parsed.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
-impl QueueEnd {
-    /// A queue that nobody has made yet.
-    pub(crate) fn fresh(azurite: &Azurite) -> Self {
-        let name = azurite.fresh_name("rows");
+impl QueueConsumer {
+    /// A consumer of a queue with a new name, which does not exist yet.
+    pub(crate) fn new(azurite: &Azurite) -> Self {
+        let name = azurite.unique_name("rows");
         let url = format!("{}/{name}", azurite.queue_endpoint());
         let account = Account::from_connection_string(&azurite.connection_string()).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { name, url, access: Access::Key(account), client }
     }
 
-    /// The same in an account that takes tokens alone.
-    pub(crate) fn fresh_with_token(azurite: &Azurite, token: String, client: reqwest::Client) -> Self {
-        let name = azurite.fresh_name("rows");
+    /// Like [`Self::new`], in an account that accepts tokens only.
+    pub(crate) fn with_token(azurite: &Azurite, token: String, client: reqwest::Client) -> Self {
+        let name = azurite.unique_name("rows");
         let url = format!("{}/{name}", azurite.queue_endpoint());
         Self { name, url, access: Access::Token(token), client }
     }
@@ -69,25 +70,25 @@ impl QueueEnd {
         format!("queue://{}", self.name)
     }
 
-    /// Its address, with a signature that opens it for an hour.
+    /// The queue's URL with a shared access signature that is valid for an hour.
     pub(crate) fn signed_url(&self) -> String {
-        let Access::Key(account) = &self.access else { panic!("a token signs nothing") };
+        let Access::Key(account) = &self.access else { panic!("signing needs the account key") };
         format!("{}?{}", self.url, account.shared_access_signature().unwrap().expose_secret())
     }
 
-    /// Takes all messages out of the queue; one that is not there has none.
-    pub(crate) async fn take_all(&self) -> Vec<Taken> {
+    /// Receives all messages, and hides them from later calls. A missing queue has none.
+    pub(crate) async fn receive_all(&self) -> Vec<QueueMessage> {
         let mut all = Vec::new();
         loop {
-            // Nobody else reads: what is not seen for an hour is gone for the test.
-            let query = format!("numofmessages={MOST}&visibilitytimeout=3600");
-            let answer = self.ask(Method::GET, "/messages", &query).await;
+            // Hidden for an hour: longer than any test runs.
+            let query = format!("numofmessages={MAX_MESSAGES}&visibilitytimeout=3600");
+            let answer = self.request(Method::GET, "/messages", &query).await;
             if answer.status() == 404 {
                 return all;
             }
             assert_eq!(answer.status(), 200);
             let xml = answer.text().await.unwrap();
-            let messages = xml.split("<QueueMessage>").skip(1).map(taken);
+            let messages = xml.split("<QueueMessage>").skip(1).map(parse);
             let before = all.len();
             all.extend(messages);
             if all.len() == before {
@@ -96,14 +97,14 @@ impl QueueEnd {
         }
     }
 
-    /// How many messages are in it, hidden ones counted.
+    /// The approximate number of messages, including hidden ones.
     pub(crate) async fn count(&self) -> u64 {
-        let answer = self.ask(Method::GET, "", "comp=metadata").await;
+        let answer = self.request(Method::GET, "", "comp=metadata").await;
         answer.headers()["x-ms-approximate-messages-count"].to_str().unwrap().parse().unwrap()
     }
 
-    /// Posts `messages` to `receiver`, signed, as a consumer would that hands them on.
-    pub(crate) async fn hand_to(&self, receiver: &Receiver, messages: &[Taken]) {
+    /// Posts `messages` to `receiver` as signed webhooks.
+    pub(crate) async fn forward_to(&self, receiver: &Receiver, messages: &[QueueMessage]) {
         let signer = standardwebhooks::Webhook::new(receiver.secret().expose_secret()).unwrap();
         for message in messages {
             let id = message.json()["id"].as_str().unwrap().to_owned();
@@ -119,12 +120,12 @@ impl QueueEnd {
         }
     }
 
-    /// Deletes the queue, and what is in it.
+    /// Deletes the queue with its messages.
     pub(crate) async fn delete(&self) {
-        assert_eq!(self.ask(Method::DELETE, "", "").await.status(), 204);
+        assert_eq!(self.request(Method::DELETE, "", "").await.status(), 204);
     }
 
-    async fn ask(&self, method: Method, path: &str, query: &str) -> Response {
+    async fn request(&self, method: Method, path: &str, query: &str) -> Response {
         let url = format!("{}{path}?{query}", self.url);
         let request = match &self.access {
             Access::Key(account) => {
@@ -139,13 +140,13 @@ impl QueueEnd {
     }
 }
 
-fn taken(xml: &str) -> Taken {
+fn parse(xml: &str) -> QueueMessage {
     let value = |name: &str| {
-        let (_, behind) = xml.split_once(&format!("<{name}>")).unwrap();
-        behind.split_once('<').unwrap().0.to_owned()
+        let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
     };
     let base64 = value("MessageText");
     let body: Bytes = BASE64_STANDARD.decode(&base64).unwrap().into();
-    schema::check(&body);
-    Taken { expires: value("ExpirationTime"), base64, body }
+    schema::assert_valid(&body);
+    QueueMessage { expires: value("ExpirationTime"), base64, body }
 }

@@ -1,36 +1,37 @@
-//! The schema of the messages, as it is published, and closed: what this vivadrop sends has no member that is not in it.
+//! Validates messages with `schema/messages.v1.json`. Messages of this version must not have members that the schema
+//! lacks.
 
 use std::{fs, path::Path, sync::LazyLock};
 
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// The schema as receivers have it.
+/// The published schema, which allows additional members.
 pub(crate) fn published() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/messages.v1.json");
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Checks a message.
-pub(crate) fn check(message: &[u8]) {
-    let wrong = what_is_wrong(message);
-    assert!(wrong.is_empty(), "a message is not what the schema says: {wrong:?}");
+/// Asserts that a message matches the schema and has no additional members.
+pub(crate) fn assert_valid(message: &[u8]) {
+    let violations = violations(message);
+    assert!(violations.is_empty(), "a message does not match the schema: {violations:?}");
 }
 
-/// What of a message is not as the schema says, by place, without what stands there.
-pub(crate) fn what_is_wrong(message: &[u8]) -> Vec<String> {
+/// The positions in a message that do not match the schema, without the values there.
+pub(crate) fn violations(message: &[u8]) -> Vec<String> {
     static CLOSED: LazyLock<Validator> = LazyLock::new(|| validator(&closed(published())));
-    let message = serde_json::from_slice(message).expect("a message is JSON");
+    let message = serde_json::from_slice(message).expect("a message must be JSON");
     let errors = CLOSED.iter_errors(&message);
     errors.map(|error| format!("{} does not match {}", error.instance_path(), error.schema_path())).collect()
 }
 
-/// What validates by `schema`, formats included.
+/// Creates a validator for `schema` that checks formats, too.
 pub(crate) fn validator(schema: &Value) -> Validator {
     jsonschema::options().should_validate_formats(true).build(schema).unwrap()
 }
 
-/// The schema without room for additions, but in the rows, whose columns are the customer's.
+/// Forbids additional members everywhere except in rows, whose columns the customer chooses.
 fn closed(mut schema: Value) -> Value {
     match &mut schema {
         Value::Object(members) => {

@@ -1,5 +1,5 @@
-//! TLS for the stubs of services that are never asked over plain http: a certificate for loopback, made by the test, which
-//! the process under test is told to trust.
+//! TLS for the stubs of services that accept HTTPS only: a new self-signed certificate for loopback, which the process under
+//! test trusts through `SSL_CERT_FILE`.
 
 use std::{
     fs, io,
@@ -21,7 +21,7 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// A certificate for `localhost` and 127.0.0.1, which nobody trusts who was not told to.
+/// A self-signed certificate for `localhost` and 127.0.0.1.
 #[derive(Clone)]
 pub(crate) struct Certificate {
     folder: Arc<TempDir>,
@@ -41,22 +41,22 @@ impl Certificate {
         Self { folder: Arc::new(folder), acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    /// The certificate in PEM: for `SSL_CERT_FILE`.
+    /// The path of the certificate in PEM, for `SSL_CERT_FILE`.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
     }
 
-    /// Its private key in PEM.
+    /// The path of its private key in PEM.
     pub(crate) fn key_file(&self) -> PathBuf {
         self.folder.path().join("key.pem")
     }
 
-    /// A client that trusts it, and no proxy.
+    /// A client that trusts this certificate only, and uses no proxy.
     pub(crate) fn client(&self) -> reqwest::Client {
         client_trusting(&self.file())
     }
 
-    /// A door on a free port of loopback.
+    /// Listens on a free port of loopback.
     pub(crate) async fn listen(&self) -> TlsListener {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         TlsListener { listener, acceptor: self.acceptor.clone() }
@@ -69,7 +69,7 @@ fn client_trusting(certificate: &Path) -> reqwest::Client {
     client.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0).build().unwrap()
 }
 
-/// Takes connections whose handshake succeeds.
+/// Accepts connections whose TLS handshake succeeds.
 pub(crate) struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,

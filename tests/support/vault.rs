@@ -1,11 +1,11 @@
-//! Azure Key Vault on loopback, as far as keys and reading secrets go, by its REST reference:
-//! <https://learn.microsoft.com/rest/api/keyvault/keys/operation-groups>. It speaks TLS alone, asks for a token of
-//! Microsoft Entra ID before it says anything, and keeps real RSA keys.
+//! A stub of Azure Key Vault on loopback, for keys and for reading secrets. Follows the REST reference:
+//! <https://learn.microsoft.com/rest/api/keyvault/keys/operation-groups>. It speaks TLS only, requires a token of
+//! Microsoft Entra ID for every request, and performs the operations with real RSA keys.
 
 mod keys;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,113 +19,114 @@ use axum::{
 };
 use rsa::RsaPrivateKey;
 use serde_json::{Value, json};
+use testkit::plan::Plan;
 use tokio::task::JoinHandle;
 use url::Url;
 use vivadrop::drop::TenantId;
 
-use self::keys::Shelf;
+use self::keys::Keys;
 use super::entra::{Entra, Tokens};
 
-/// What a token is to be for.
+/// The resource that tokens must be issued for.
 pub(crate) const RESOURCE: &str = "https://vault.azure.net";
 
-/// How many keys or versions are on one page of a listing.
+/// The number of keys or versions on one page of a listing.
 const PAGE: usize = 2;
 
-/// A vault.
+/// A running vault. Dropping it closes the port.
 pub(crate) struct KeyVault {
     url: Url,
-    desk: Desk,
+    shared: Shared,
     server: JoinHandle<std::io::Result<()>>,
 }
 
-/// How the vault treats a request that brings a token.
+/// How the vault responds to a request that has a valid token.
 #[derive(Debug, Clone)]
 pub(crate) enum Behaviour {
     /// As documented.
-    Well,
+    Normal,
     /// With 429 and this `Retry-After`, in seconds.
-    Throttling(u64),
+    Throttled(u64),
     /// With this status.
-    Failing(u16),
+    Status(u16),
     /// With 403 and this inner code: `ForbiddenByRbac`, `ForbiddenByFirewall`.
-    Denying(&'static str),
+    Denied(&'static str),
 }
 
 #[derive(Clone)]
-struct Desk {
+struct Shared {
     url: Url,
     tokens: Tokens,
-    book: Arc<Mutex<Book>>,
+    plan: Arc<Plan<(), Behaviour>>,
+    state: Arc<Mutex<VaultState>>,
 }
 
 #[derive(Default)]
-struct Book {
-    shelf: Shelf,
+struct VaultState {
+    keys: Keys,
     secrets: BTreeMap<String, String>,
-    asked: Vec<String>,
-    next: VecDeque<Behaviour>,
-    lasting: Option<Behaviour>,
+    requests: Vec<String>,
 }
 
-impl Desk {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, VaultState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl KeyVault {
-    /// An empty vault, which trusts the tokens of `entra` and has its certificate.
+    /// Starts an empty vault that accepts the tokens of `entra` and uses its certificate.
     pub(crate) async fn start(entra: &Entra) -> Self {
-        let door = entra.certificate.listen().await;
-        let url: Url = format!("https://localhost:{}", door.local_addr().unwrap().port()).parse().unwrap();
-        let desk = Desk { url: url.clone(), tokens: entra.tokens(), book: Arc::default() };
-        let routes = Router::new().fallback(answer).with_state(desk.clone());
-        Self { url, desk, server: tokio::spawn(axum::serve(door, routes).into_future()) }
+        let listener = entra.certificate.listen().await;
+        let url: Url = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let plan = Arc::new(Plan::always(Behaviour::Normal));
+        let shared = Shared { url: url.clone(), tokens: entra.tokens(), plan, state: Arc::default() };
+        let routes = Router::new().fallback(handle).with_state(shared.clone());
+        Self { url, shared, server: tokio::spawn(axum::serve(listener, routes).into_future()) }
     }
 
-    /// Where it is: for `PRIVATE_KEYS`.
+    /// The vault's URL, for `PRIVATE_KEYS`.
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Imports the tenant's key, as a new version; returns the version.
+    /// Imports a new version of the tenant's key; returns the version's id.
     pub(crate) fn import(&self, tenant: TenantId, key: RsaPrivateKey) -> String {
-        self.desk.book().shelf.add(&tenant.to_string(), key, None)
+        self.shared.state().keys.add(&tenant.to_string(), key, None)
     }
 
-    /// Keeps `value` as the secret `name`, in one version, `1`.
-    pub(crate) fn keep_secret(&self, name: &str, value: &str) {
-        self.desk.book().secrets.insert(name.to_owned(), value.to_owned());
+    /// Adds the secret `name` with one version, `1`.
+    pub(crate) fn add_secret(&self, name: &str, value: &str) {
+        self.shared.state().secrets.insert(name.to_owned(), value.to_owned());
     }
 
     /// Disables all versions of the tenant's key.
     pub(crate) fn disable(&self, tenant: TenantId) {
-        self.desk.book().shelf.change(&tenant.to_string(), |version| version.enabled = false);
+        self.shared.state().keys.change(&tenant.to_string(), |version| version.enabled = false);
     }
 
-    /// Leaves the tenant's key these operations alone.
+    /// Permits only these operations with the tenant's key.
     pub(crate) fn permit(&self, tenant: TenantId, operations: &[&str]) {
         let operations: Vec<String> = operations.iter().map(|&operation| operation.to_owned()).collect();
-        self.desk.book().shelf.change(&tenant.to_string(), |version| version.operations.clone_from(&operations));
+        self.shared.state().keys.change(&tenant.to_string(), |version| version.operations.clone_from(&operations));
     }
 
-    /// Treats the next requests so, one after the other.
-    pub(crate) fn answer_next(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
-        self.desk.book().next.extend(behaviours);
+    /// Responds to the next requests like this, one after the other.
+    pub(crate) fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.shared.plan.script(behaviours);
     }
 
-    /// Treats every request so that has no treatment of its own.
+    /// Responds to every request like this from now on, and discards the script.
     pub(crate) fn answer_always(&self, behaviour: Behaviour) {
-        self.desk.book().lasting = Some(behaviour);
+        self.shared.plan.set_always(behaviour);
     }
 
-    /// What was asked of it with a token: `POST /keys/{name}/{version}/decrypt RSA-OAEP`.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.desk.book().asked.clone()
+    /// The requests with a valid token, such as `POST /keys/{name}/{version}/decrypt RSA-OAEP`.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.shared.state().requests.clone()
     }
 
-    /// Goes away: connections are refused from now on.
+    /// Closes the port.
     pub(crate) async fn stop(&mut self) {
         self.server.abort();
         _ = (&mut self.server).await;
@@ -138,13 +139,13 @@ impl Drop for KeyVault {
     }
 }
 
-/// An error as the service words it.
-struct Refusal(u16, &'static str, Option<&'static str>);
+/// An error response: status, code and inner code.
+struct VaultError(u16, &'static str, Option<&'static str>);
 
-impl IntoResponse for Refusal {
+impl IntoResponse for VaultError {
     fn into_response(self) -> Response {
         let Self(status, code, inner) = self;
-        let mut error = json!({"code": code, "message": "What happened, in words that may quote what was sent."});
+        let mut error = json!({"code": code, "message": "A message that may quote the request."});
         if let Some(inner) = inner {
             error["innererror"] = json!({"code": inner});
         }
@@ -152,53 +153,53 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn answer(State(desk): State<Desk>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    if !desk.tokens.are_for(&headers, RESOURCE) {
+async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if !shared.tokens.are_for(&headers, RESOURCE) {
         let challenge =
             format!(r#"Bearer authorization="https://login.microsoftonline.com/common", resource="{RESOURCE}""#);
-        return ([(header::WWW_AUTHENTICATE, challenge)], Refusal(401, "Unauthorized", None)).into_response();
+        return ([(header::WWW_AUTHENTICATE, challenge)], VaultError(401, "Unauthorized", None)).into_response();
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut book = desk.book();
+    let mut state = shared.state();
     let algorithm = body["alg"].as_str().unwrap_or_default();
-    book.asked.push(format!("{method} {} {algorithm}", uri.path()).trim_end().to_owned());
-    match book.next.pop_front().or_else(|| book.lasting.clone()).unwrap_or(Behaviour::Well) {
-        Behaviour::Well => {}
-        Behaviour::Throttling(seconds) => {
-            return ([(header::RETRY_AFTER, seconds.to_string())], Refusal(429, "Throttled", None)).into_response();
+    state.requests.push(format!("{method} {} {algorithm}", uri.path()).trim_end().to_owned());
+    match shared.plan.choose(&()) {
+        Behaviour::Normal => {}
+        Behaviour::Throttled(seconds) => {
+            return ([(header::RETRY_AFTER, seconds.to_string())], VaultError(429, "Throttled", None)).into_response();
         }
-        Behaviour::Failing(status) => return Refusal(status, "InternalServerError", None).into_response(),
-        Behaviour::Denying(inner) => return Refusal(403, "Forbidden", Some(inner)).into_response(),
+        Behaviour::Status(status) => return VaultError(status, "InternalServerError", None).into_response(),
+        Behaviour::Denied(inner) => return VaultError(403, "Forbidden", Some(inner)).into_response(),
     }
-    match route(&desk.url, &mut book, &method, &uri, &body) {
+    match route(&shared.url, &mut state, &method, &uri, &body) {
         Ok(answer) => Json(answer).into_response(),
-        Err(refusal) => refusal.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
-fn route(vault: &Url, book: &mut Book, method: &Method, uri: &Uri, body: &Value) -> Result<Value, Refusal> {
-    let Book { shelf, secrets, .. } = book;
+fn route(vault: &Url, state: &mut VaultState, method: &Method, uri: &Uri, body: &Value) -> Result<Value, VaultError> {
+    let VaultState { keys, secrets, .. } = state;
     let query = uri.query().unwrap_or_default();
     if !query.contains("api-version=") {
-        return Err(Refusal(400, "BadParameter", None));
+        return Err(VaultError(400, "BadParameter", None));
     }
     let segments: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
     match (method, &segments[..]) {
-        (&Method::GET, ["keys"]) => Ok(page(vault, uri, shelf.listed(vault))),
-        (&Method::GET, ["keys", name, "versions"]) => Ok(page(vault, uri, shelf.versions(vault, name)?)),
-        (&Method::GET, ["keys", name]) => shelf.bundle(vault, name, ""),
-        (&Method::GET, ["keys", name, version]) => shelf.bundle(vault, name, version),
-        (&Method::POST, ["keys", name, "create"]) => shelf.create(vault, name, body),
-        (&Method::POST, ["keys", name, version, operation]) => shelf.operate(vault, name, version, operation, body),
+        (&Method::GET, ["keys"]) => Ok(page(vault, uri, keys.listed(vault))),
+        (&Method::GET, ["keys", name, "versions"]) => Ok(page(vault, uri, keys.versions(vault, name)?)),
+        (&Method::GET, ["keys", name]) => keys.bundle(vault, name, ""),
+        (&Method::GET, ["keys", name, version]) => keys.bundle(vault, name, version),
+        (&Method::POST, ["keys", name, "create"]) => keys.create(vault, name, body),
+        (&Method::POST, ["keys", name, version, operation]) => keys.operate(vault, name, version, operation, body),
         (&Method::GET, ["secrets", name, "" | "1"] | ["secrets", name]) => {
-            let value = secrets.get(*name).ok_or(Refusal(404, "SecretNotFound", None))?;
+            let value = secrets.get(*name).ok_or(VaultError(404, "SecretNotFound", None))?;
             Ok(json!({"value": value, "id": format!("{vault}secrets/{name}/1"), "attributes": {"enabled": true}}))
         }
-        _ => Err(Refusal(404, "NotFound", None)),
+        _ => Err(VaultError(404, "NotFound", None)),
     }
 }
 
-/// One page of a listing, and where the next one is.
+/// One page of a listing, with the link to the next page.
 fn page(vault: &Url, uri: &Uri, items: Vec<Value>) -> Value {
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let skipped = query.into_iter().find_map(|(name, value)| (name == "$skiptoken").then(|| value.parse().ok())?);

@@ -1,4 +1,5 @@
-//! The test vectors: drops with what is to come of them, made by another implementation.
+//! The test vectors in `tests/vectors/`: encrypted drops with their expected rows or failure, created by another
+//! implementation.
 
 use std::{
     collections::BTreeMap,
@@ -10,44 +11,47 @@ use serde::Deserialize;
 
 use super::secrets::Secrets;
 
-/// One case.
+/// A test vector: a folder with a drop, its keys, and what is expected.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
     pub(crate) about: About,
 }
 
-/// `case.json`.
+/// The contents of `case.json`.
 #[derive(Deserialize)]
 pub(crate) struct About {
-    /// What it is there for.
+    /// What the case tests.
     pub(crate) why: String,
-    /// The flags of `decode`.
+    /// Further flags for `decode`.
     pub(crate) flags: Vec<String>,
     /// Where the wrapped keys are: `api` or `metadata`.
     pub(crate) keys: String,
-    /// The exit code of `decode`.
+    /// The expected exit code of `decode`.
     pub(crate) exit: i32,
-    /// Why it is refused.
+    /// Why the drop is invalid, if `exit` is not 0.
     pub(crate) reason: Option<String>,
 }
 
+/// The contents of `secrets.json`.
 #[derive(Deserialize)]
 struct SecretsOfCase {
+    /// AES keys, in hexadecimal.
     keys: Vec<String>,
+    /// Values from rows.
     texts: Vec<String>,
 }
 
-/// All cases, by name. There are some.
+/// All cases, sorted by name.
 pub(crate) fn cases() -> Vec<Case> {
     let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")).unwrap();
     let mut cases: Vec<Case> = folders.map(|folder| Case::read(folder.unwrap().path())).collect();
-    assert!(!cases.is_empty(), "there are no vectors");
+    assert!(!cases.is_empty(), "there are no test vectors");
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     cases
 }
 
-/// The case called `name`.
+/// The case with this name.
 pub(crate) fn case(name: &str) -> Case {
     Case::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name))
 }
@@ -67,12 +71,12 @@ impl Case {
         self.folder.join("private-key.pem")
     }
 
-    /// The saved answer of the API, where the keys come from there.
+    /// The saved response of the Viva Insights API, if the case takes its keys from there.
     pub(crate) fn decryption_keys(&self) -> Option<PathBuf> {
         (self.about.keys == "api").then(|| self.folder.join("decryption-keys.json"))
     }
 
-    /// The rows, as lines; none where it is refused.
+    /// The expected rows, one per line; empty if the drop is invalid.
     pub(crate) fn expected(&self) -> String {
         if self.about.exit == 0 {
             fs::read_to_string(self.folder.join("expected.ndjson")).unwrap()
@@ -81,7 +85,7 @@ impl Case {
         }
     }
 
-    /// What nothing may show of it.
+    /// The keys and values of the case, which no output except the rows may contain.
     pub(crate) fn secrets(&self) -> Secrets {
         let of_case: SecretsOfCase =
             serde_json::from_slice(&fs::read(self.folder.join("secrets.json")).unwrap()).unwrap();
@@ -96,7 +100,7 @@ impl Case {
     }
 }
 
-/// The files below `folder` by their names with `/`, and their bytes.
+/// The names of all files below `folder`, relative to it and with `/`, and their bytes.
 pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut contents = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! Whole drops with the built binary, the private key in the vault.
+//! Whole drops with the built binary; the private key is in a vault.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -6,7 +6,7 @@ use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
 use vivadrop::simulate::SimulateOptions;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     host::Settings,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// A partner whose customers' keys are in a vault.
-struct Custody {
+struct VaultScene {
     scene: Scene,
     entra: Entra,
     vault: KeyVault,
@@ -23,7 +23,7 @@ struct Custody {
     version: String,
 }
 
-impl Custody {
+impl VaultScene {
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
@@ -35,22 +35,22 @@ impl Custody {
     }
 
     async fn with(identity: impl Fn(&Entra) -> Settings) -> Self {
-        let mut custody = Self::new().await;
-        custody.scene.settings.extend(identity(&custody.entra));
-        custody
+        let mut partner = Self::new().await;
+        partner.scene.settings.extend(identity(&partner.entra));
+        partner
     }
 
-    /// Lays a drop, and delivers it.
-    async fn deliver(&self) -> (SimulatedDrop, Ended) {
+    /// Uploads a drop, and delivers it.
+    async fn deliver(&self) -> (SimulatedDrop, CommandOutput) {
         let drop = self.scene.drop(20, 2).await;
-        self.scene.lay(&drop).await;
+        self.scene.upload(&drop).await;
         let ended = self.deliver_again(&drop).await;
         (drop, ended)
     }
 
-    async fn deliver_again(&self, drop: &SimulatedDrop) -> Ended {
+    async fn deliver_again(&self, drop: &SimulatedDrop) -> CommandOutput {
         let mut command = vivadrop();
-        let ended = end_of(command.arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
+        let ended = output_of(command.arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         self.scene.secrets.check(&ended.stdout);
         ended
@@ -65,159 +65,160 @@ impl Custody {
 }
 
 #[tokio::test]
-async fn an_app_with_a_client_secret_delivers_and_asks_the_vault_once_for_each_key() {
-    let custody = Custody::with(Entra::with_secret).await;
-    custody.delivers_all().await;
-    assert_eq!(custody.entra.asked(), ["secret"]);
-    let decrypted = format!("POST /keys/{}//decrypt RSA-OAEP", custody.scene.tenant);
-    assert_eq!(custody.vault.asked(), [decrypted.as_str(); 2]);
+async fn an_app_with_a_client_secret_delivers_with_one_request_to_the_vault_per_key() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    partner.delivers_all().await;
+    assert_eq!(partner.entra.token_requests(), ["secret"]);
+    let request = format!("POST /keys/{}//decrypt RSA-OAEP", partner.scene.tenant);
+    assert_eq!(partner.vault.requests(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
 async fn an_app_with_a_managed_identity_delivers() {
-    let custody = Custody::with(Entra::with_managed_identity).await;
-    custody.delivers_all().await;
-    assert_eq!(custody.entra.asked(), ["managed"]);
+    let partner = VaultScene::with(Entra::with_managed_identity).await;
+    partner.delivers_all().await;
+    assert_eq!(partner.entra.token_requests(), ["managed"]);
 }
 
 #[tokio::test]
 async fn an_app_with_a_user_assigned_identity_delivers() {
-    let mut custody = Custody::with(Entra::with_managed_identity).await;
-    let identity = custody.entra.user_assigned();
-    custody.scene.set("AZURE_CLIENT_ID", &identity);
-    custody.delivers_all().await;
-    assert_eq!(custody.entra.asked(), [format!("managed {identity}")]);
+    let mut partner = VaultScene::with(Entra::with_managed_identity).await;
+    let identity = partner.entra.user_assigned();
+    partner.scene.set("AZURE_CLIENT_ID", &identity);
+    partner.delivers_all().await;
+    assert_eq!(partner.entra.token_requests(), [format!("managed {identity}")]);
 }
 
 #[tokio::test]
-async fn a_developer_who_is_signed_in_delivers_and_one_who_is_not_is_told_so() {
-    let mut custody = Custody::new().await;
-    custody.scene.set("SSL_CERT_FILE", &custody.entra.certificate.file().display().to_string());
-    custody.scene.set("PATH", "/nowhere:/usr/bin:/bin");
-    let (_, ended) = custody.deliver().await;
+async fn a_signed_in_developer_delivers_and_a_signed_out_one_is_told_to_sign_in() {
+    let mut partner = VaultScene::new().await;
+    partner.scene.set("SSL_CERT_FILE", &partner.entra.certificate.file().display().to_string());
+    partner.scene.set("PATH", "/nowhere:/usr/bin:/bin");
+    let (_, ended) = partner.deliver().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("`az login`"), "{}", ended.stderr);
-    assert_eq!(custody.scene.receiver.received().requests, 0, "no drop is set aside for that");
+    assert_eq!(partner.scene.receiver.received().requests, 0, "the drop is not set aside");
 
     let folder = tempfile::tempdir().unwrap();
-    let token = custody.entra.tokens().issue(RESOURCE);
-    let said = format!(r#"{{"accessToken":"{token}","expires_on":4070908800,"tokenType":"Bearer"}}"#);
-    fs::write(folder.path().join("az"), format!("#!/bin/sh\necho '{said}'\n")).unwrap();
+    let token = partner.entra.tokens().issue(RESOURCE);
+    let token = format!(r#"{{"accessToken":"{token}","expires_on":4070908800,"tokenType":"Bearer"}}"#);
+    fs::write(folder.path().join("az"), format!("#!/bin/sh\necho '{token}'\n")).unwrap();
     fs::set_permissions(folder.path().join("az"), fs::Permissions::from_mode(0o755)).unwrap();
-    custody.scene.set("PATH", &format!("{}:/usr/bin:/bin", folder.path().display()));
-    custody.delivers_all().await;
+    partner.scene.set("PATH", &format!("{}:/usr/bin:/bin", folder.path().display()));
+    partner.delivers_all().await;
 }
 
 #[tokio::test]
-async fn a_drop_that_was_under_way_when_its_key_was_rotated_is_opened_with_the_key_before() {
-    let custody = Custody::with(Entra::with_secret).await;
+async fn a_drop_from_before_a_rotation_is_decrypted_with_the_previous_version() {
+    let partner = VaultScene::with(Entra::with_secret).await;
     let newer = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
-    let newest = custody.vault.import(custody.scene.tenant, newer);
-    custody.delivers_all().await;
-    let asked = custody.vault.asked();
-    let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", custody.scene.tenant, custody.version);
+    let newest = partner.vault.import(partner.scene.tenant, newer);
+    partner.delivers_all().await;
+    let requests = partner.vault.requests();
+    let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
     let by_name = format!("{newest}/decrypt");
-    assert!(asked.contains(&earlier) && !asked.iter().any(|asked| asked.contains(&by_name)), "{asked:?}");
+    assert!(requests.contains(&earlier) && !requests.iter().any(|request| request.contains(&by_name)), "{requests:?}");
 }
 
 #[tokio::test]
-async fn the_version_of_the_metadata_goes_with_the_keys_of_the_api_too() {
-    let custody = Custody::with(Entra::with_secret).await;
-    custody.vault.import(custody.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
-    let drop = custody.scene.drop(20, 2).await;
-    let place = drop.made.drop.join(METADATA);
-    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
-    metadata["PublicKeyVersion"] = custody.version.as_str().into();
-    fs::write(place, metadata.to_string()).unwrap();
-    custody.scene.lay(&drop).await;
-    assert_eq!(custody.deliver_again(&drop).await.code, Some(0));
-    let decrypted = format!("POST /keys/{}/{}/decrypt RSA-OAEP", custody.scene.tenant, custody.version);
-    assert_eq!(custody.vault.asked(), [decrypted.as_str(); 2]);
+async fn the_public_key_version_of_the_metadata_also_applies_to_keys_from_the_api() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    partner.vault.import(partner.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
+    let drop = partner.scene.drop(20, 2).await;
+    let path = drop.simulated.drop.join(METADATA);
+    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    metadata["PublicKeyVersion"] = partner.version.as_str().into();
+    fs::write(path, metadata.to_string()).unwrap();
+    partner.scene.upload(&drop).await;
+    assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
+    let request = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
+    assert_eq!(partner.vault.requests(), [request.as_str(); 2]);
 }
 
 #[tokio::test]
-async fn the_version_that_the_metadata_names_is_the_one_that_unwraps() {
-    let custody = Custody::with(Entra::with_secret).await;
-    let drop = custody.scene.drop_like(SimulateOptions { users: 10, weeks: 1, ..SimulateOptions::default() }).await;
-    let metadata = fs::read_to_string(drop.made.drop.join(METADATA)).unwrap();
+async fn the_public_key_version_of_the_metadata_applies_to_keys_in_the_metadata() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    let drop = partner.scene.drop_like(SimulateOptions { users: 10, weeks: 1, ..SimulateOptions::default() }).await;
+    let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
     let mut metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let answer = fs::read_to_string(&drop.made.decryption_keys).unwrap();
-    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-    metadata["DecryptionKeyDetails"] = answer["DecryptionKeys"].clone();
-    metadata["PublicKeyVersion"] = custody.version.as_str().into();
-    fs::write(drop.made.drop.join(METADATA), metadata.to_string()).unwrap();
-    custody.scene.lay(&drop).await;
+    let response = fs::read_to_string(&drop.simulated.decryption_keys).unwrap();
+    let response: serde_json::Value = serde_json::from_str(&response).unwrap();
+    metadata["DecryptionKeyDetails"] = response["DecryptionKeys"].clone();
+    metadata["PublicKeyVersion"] = partner.version.as_str().into();
+    fs::write(drop.simulated.drop.join(METADATA), metadata.to_string()).unwrap();
+    partner.scene.upload(&drop).await;
 
-    let ended = custody.deliver_again(&drop).await;
+    let ended = partner.deliver_again(&drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let asked = custody.vault.asked();
-    assert!(asked.iter().all(|asked| asked.contains(&format!("/{}/decrypt", custody.version))), "{asked:?}");
+    let requests = partner.vault.requests();
+    assert!(requests.iter().all(|request| request.contains(&format!("/{}/decrypt", partner.version))), "{requests:?}");
 }
 
 #[tokio::test]
-async fn an_app_without_the_role_sets_the_drop_aside_and_its_log_names_the_role() {
-    let custody = Custody::with(Entra::with_managed_identity).await;
-    custody.vault.answer_always(Behaviour::Denying("ForbiddenByRbac"));
-    let drop = custody.scene.drop(10, 1).await;
-    custody.scene.lay(&drop).await;
-    let host = custody.scene.host().await;
-    let answers = host.trigger(&custody.scene.event(&drop, METADATA)).await;
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200]);
+async fn a_missing_role_sets_the_drop_aside_and_the_log_names_the_role() {
+    let partner = VaultScene::with(Entra::with_managed_identity).await;
+    partner.vault.answer_always(Behaviour::Denied("ForbiddenByRbac"));
+    let drop = partner.scene.drop(10, 1).await;
+    partner.scene.upload(&drop).await;
+    let host = partner.scene.host().await;
+    let responses = host.trigger(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
     let log = host.stop();
-    let told = |line: &&serde_json::Value| line.to_string().contains("the role Key Vault Crypto User on the vault");
-    assert_eq!(log.iter().filter(told).count(), 1, "{log:?}");
+    let names_role =
+        |line: &&serde_json::Value| line.to_string().contains("the role Key Vault Crypto User on the vault");
+    assert_eq!(log.iter().filter(names_role).count(), 1, "{log:?}");
 
-    let failed = &custody.scene.receiver.received().drops[&drop.path()].failed;
+    let failed = &partner.scene.receiver.received().drops[&drop.path()].failed;
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].reason, "no-key");
 }
 
 #[tokio::test]
-async fn a_vault_that_throttles_for_a_while_only_delays_the_drop() {
-    let custody = Custody::with(Entra::with_secret).await;
-    custody.vault.answer_next([Behaviour::Throttling(1), Behaviour::Failing(503)]);
-    custody.delivers_all().await;
-    assert_eq!(custody.vault.asked().len(), 4);
+async fn a_throttling_vault_only_delays_the_drop() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    partner.vault.script([Behaviour::Throttled(1), Behaviour::Status(503)]);
+    partner.delivers_all().await;
+    assert_eq!(partner.vault.requests().len(), 4);
 }
 
 #[tokio::test]
-async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_goes_on_once_it_is_mended() {
-    let mut custody = Custody::with(Entra::with_secret).await;
-    let right = custody.scene.settings["AZURE_CLIENT_SECRET"].clone();
-    custody.scene.set("AZURE_CLIENT_SECRET", "an-old-one");
-    let (drop, ended) = custody.deliver().await;
+async fn a_wrong_client_secret_sets_nothing_aside_and_the_sweep_delivers_once_it_is_fixed() {
+    let mut partner = VaultScene::with(Entra::with_secret).await;
+    let right = partner.scene.settings["AZURE_CLIENT_SECRET"].clone();
+    partner.scene.set("AZURE_CLIENT_SECRET", "an-old-one");
+    let (drop, ended) = partner.deliver().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("AADSTS7000215): renew AZURE_CLIENT_SECRET"), "{}", ended.stderr);
-    let host = custody.scene.host().await;
-    let answer = host.post(&custody.scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
-    let told =
+    let host = partner.scene.host().await;
+    let response = host.post(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(response.status, 500, "{}", response.log);
+    let names_fix =
         |line: &&serde_json::Value| line["level"] == "ERROR" && line.to_string().contains("renew AZURE_CLIENT_SECRET");
-    assert_eq!(host.stop().iter().filter(told).count(), 1);
-    assert_eq!(custody.scene.receiver.received().requests, 0, "no drop is set aside for that");
+    assert_eq!(host.stop().iter().filter(names_fix).count(), 1);
+    assert_eq!(partner.scene.receiver.received().requests, 0, "the drop is not set aside");
 
-    custody.scene.set("AZURE_CLIENT_SECRET", &right);
-    let swept = end_of(vivadrop().arg("sweep").envs(&custody.scene.settings)).await;
+    partner.scene.set("AZURE_CLIENT_SECRET", &right);
+    let swept = output_of(vivadrop().arg("sweep").envs(&partner.scene.settings)).await;
     assert_eq!(swept.code, Some(0), "{}", swept.stderr);
-    assert_complete(&custody.scene.receiver.received(), &drop, &custody.scene.rows_of(&drop).await);
+    assert_complete(&partner.scene.receiver.received(), &drop, &partner.scene.rows_of(&drop).await);
 }
 
 #[tokio::test]
-async fn a_vault_or_token_service_that_stays_away_is_worth_another_try() {
-    let mut custody = Custody::with(Entra::with_secret).await;
-    // Longer than there is patience, so that there is no waiting for it.
-    custody.vault.answer_always(Behaviour::Throttling(300));
-    let (drop, ended) = custody.deliver().await;
+async fn a_vault_or_token_service_that_does_not_answer_is_retried() {
+    let mut partner = VaultScene::with(Entra::with_secret).await;
+    // Longer than the retry budget, so that the client gives up at once.
+    partner.vault.answer_always(Behaviour::Throttled(300));
+    let (drop, ended) = partner.deliver().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    let origin = custody.vault.url().as_str().trim_end_matches('/').to_owned();
+    let origin = partner.vault.url().as_str().trim_end_matches('/').to_owned();
     assert!(ended.stderr.contains(&format!("the vault `{origin}` did not answer")), "{}", ended.stderr);
 
-    custody.vault.answer_always(Behaviour::Well);
-    custody.scene.set("DEADLINE", "3s");
-    custody.entra.fail(Some(503));
-    let host = custody.scene.host().await;
-    let answer = host.post(&custody.scene.event(&drop, METADATA)).await;
-    assert_eq!(answer.status, 500, "{}", answer.said);
-    custody.entra.fail(None);
-    assert_eq!(custody.deliver_again(&drop).await.code, Some(0));
+    partner.vault.answer_always(Behaviour::Normal);
+    partner.scene.set("DEADLINE", "3s");
+    partner.entra.fail(Some(503));
+    let host = partner.scene.host().await;
+    let response = host.post(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(response.status, 500, "{}", response.log);
+    partner.entra.fail(None);
+    assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
 }

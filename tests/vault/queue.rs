@@ -1,25 +1,25 @@
-//! A queue in an account that takes tokens of Microsoft Entra ID alone.
+//! A queue in an account that accepts only tokens of Microsoft Entra ID.
 
 use crate::support::{
     azurite::Azurite,
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
-    queue::QueueEnd,
+    queue::QueueConsumer,
     scene::{Scene, SimulatedDrop, assert_complete},
 };
 
-async fn deliver(scene: &Scene, drop: &SimulatedDrop) -> Ended {
-    let ended = end_of(vivadrop().arg("deliver").arg(drop.path()).envs(&scene.settings)).await;
+async fn deliver(scene: &Scene, drop: &SimulatedDrop) -> CommandOutput {
+    let ended = output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     ended
 }
 
 #[tokio::test]
-async fn rows_go_to_a_queue_by_managed_identity_once_there_is_a_token() {
+async fn rows_are_delivered_to_a_queue_with_a_managed_identity_once_there_is_a_token() {
     let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
     let azurite = Azurite::with_tokens(&entra.certificate);
     let token = entra.tokens().issue("https://storage.azure.com");
-    let end = QueueEnd::fresh_with_token(&azurite, token, entra.certificate.client());
+    let end = QueueConsumer::with_token(&azurite, token, entra.certificate.client());
     scene.settings.extend(entra.with_managed_identity());
     entra.add_secrets(&scene.secrets);
     scene.set("DELIVER_TO", &end.deliver_to());
@@ -29,7 +29,7 @@ async fn rows_go_to_a_queue_by_managed_identity_once_there_is_a_token() {
     scene.set("SinkStorage__clientId", &identity);
     let drop = scene.drop(2_000, 1).await;
     let rows = scene.rows_of(&drop).await;
-    scene.lay(&drop).await;
+    scene.upload(&drop).await;
 
     entra.fail(Some(400));
     let ended = deliver(&scene, &drop).await;
@@ -39,10 +39,10 @@ async fn rows_go_to_a_queue_by_managed_identity_once_there_is_a_token() {
     scene.set("DELIVERY_PATIENCE", "1m");
     let ended = deliver(&scene, &drop).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let messages = end.take_all().await;
+    let messages = end.receive_all().await;
     assert!(messages.len() > 30, "{} messages", messages.len());
-    let asked = entra.asked();
-    assert!(asked.iter().all(|asked| *asked == format!("managed {identity}")), "{asked:?}");
-    end.hand_to(&scene.receiver, &messages).await;
+    let identities = entra.token_requests();
+    assert!(identities.iter().all(|used| *used == format!("managed {identity}")), "{identities:?}");
+    end.forward_to(&scene.receiver, &messages).await;
     assert_complete(&scene.receiver.received(), &drop, &rows);
 }

@@ -1,43 +1,43 @@
-//! The webhook's secret in the vault.
+//! A webhook whose secret is in a vault.
 
 use secrecy::ExposeSecret;
 
 use crate::support::{
-    command::{Ended, end_of, vivadrop},
+    command::{CommandOutput, output_of, vivadrop},
     entra::Entra,
     scene::{Scene, SimulatedDrop, assert_complete},
     vault::{Behaviour, KeyVault},
 };
 
-/// A partner whose private keys are in a folder, and whose webhook's secret is in a vault.
-struct VaultSecretWebhook {
+/// A partner whose private keys are in a folder and whose webhook secret is in a vault.
+struct SecretScene {
     scene: Scene,
     vault: KeyVault,
     drop: SimulatedDrop,
     _entra: Entra,
 }
 
-impl VaultSecretWebhook {
+impl SecretScene {
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
-        vault.keep_secret("hook", scene.receiver.secret().expose_secret());
+        vault.add_secret("hook", scene.receiver.secret().expose_secret());
         scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hook)", vault.url()));
         scene.set("DELIVERY_PATIENCE", "2s");
         scene.settings.extend(entra.with_managed_identity());
         let drop = scene.drop(20, 2).await;
-        scene.lay(&drop).await;
+        scene.upload(&drop).await;
         Self { scene, vault, drop, _entra: entra }
     }
 
-    async fn deliver(&self) -> Ended {
+    async fn deliver(&self) -> CommandOutput {
         let mut command = vivadrop();
-        let ended = end_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
+        let ended = output_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
         ended
     }
 
-    async fn is_delivered(&self) {
+    async fn delivers_all(&self) {
         let ended = self.deliver().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         assert_complete(&self.scene.receiver.received(), &self.drop, &self.scene.rows_of(&self.drop).await);
@@ -45,42 +45,39 @@ impl VaultSecretWebhook {
 }
 
 #[tokio::test]
-async fn the_secret_is_read_once_and_signs_every_message() {
-    let vault_secret_webhook = VaultSecretWebhook::new().await;
-    vault_secret_webhook.vault.answer_next([Behaviour::Throttling(0), Behaviour::Failing(503)]);
-    vault_secret_webhook.is_delivered().await;
-    assert_eq!(vault_secret_webhook.vault.asked(), ["GET /secrets/hook/"; 3]);
+async fn the_secret_is_read_once_per_run_and_signs_every_message() {
+    let partner = SecretScene::new().await;
+    partner.vault.script([Behaviour::Throttled(0), Behaviour::Status(503)]);
+    partner.delivers_all().await;
+    assert_eq!(partner.vault.requests(), ["GET /secrets/hook/"; 3]);
 }
 
 #[tokio::test]
-async fn nothing_is_set_aside_because_the_secret_cannot_be_read() {
-    let mut vault_secret_webhook = VaultSecretWebhook::new().await;
-    let fails = async |says: &[&str]| {
-        let ended = vault_secret_webhook.deliver().await;
+async fn an_unreadable_secret_sets_nothing_aside() {
+    let mut partner = SecretScene::new().await;
+    let fails = async |parts: &[&str]| {
+        let ended = partner.deliver().await;
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-        for words in says {
-            assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+        for part in parts {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
-        assert_eq!(vault_secret_webhook.scene.receiver.received().requests, 0);
+        assert_eq!(partner.scene.receiver.received().requests, 0);
     };
     let secret = "the secret `hook` in the vault `https://localhost:";
-    vault_secret_webhook.vault.answer_next([Behaviour::Denying("ForbiddenByRbac")]);
-    fails(&[secret, "grant its identity the role Key Vault Secrets User"]).await;
-    vault_secret_webhook.vault.keep_secret("hook", "hunter2");
+    partner.vault.script([Behaviour::Denied("ForbiddenByRbac")]);
+    fails(&[secret, "grant the app's identity the role Key Vault Secrets User"]).await;
+    partner.vault.add_secret("hook", "hunter2");
     fails(&[secret, "is not usable: expected whsec_"]).await;
-    vault_secret_webhook.vault.keep_secret("hook", vault_secret_webhook.scene.receiver.secret().expose_secret());
-    vault_secret_webhook.is_delivered().await;
-    vault_secret_webhook.scene.set(
-        "WEBHOOK_SECRET",
-        &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", vault_secret_webhook.vault.url()),
-    );
-    let other = vault_secret_webhook.scene.drop(20, 2).await;
-    vault_secret_webhook.scene.lay(&other).await;
-    vault_secret_webhook.drop = other;
-    let ended = vault_secret_webhook.deliver().await;
+    partner.vault.add_secret("hook", partner.scene.receiver.secret().expose_secret());
+    partner.delivers_all().await;
+    partner.scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", partner.vault.url()));
+    let other = partner.scene.drop(20, 2).await;
+    partner.scene.upload(&other).await;
+    partner.drop = other;
+    let ended = partner.deliver().await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stderr.contains("there is none of that name and version (HTTP 404, SecretNotFound)"),
+        ended.stderr.contains("there is no secret of that name and version (HTTP 404, SecretNotFound)"),
         "{}",
         ended.stderr
     );

@@ -1,18 +1,18 @@
-//! The partner's receiver: takes the webhooks of `vivadrop demo` and of the tests.
+//! A stub of the partner's webhook receiver, for `vivadrop demo` and the tests.
 //!
-//! A real HTTP server on loopback that does what a receiver should: it checks signatures, undoes gzip, drops doubles by
-//! their id and puts rows back in order. [`Answer`] makes it slow, wrong or absent, at run time.
+//! A real HTTP server on loopback that does what a receiver must do: it verifies signatures, undoes gzip, deduplicates
+//! messages by id, and sorts rows by number. An [`Answer`] makes it slow, failing or unreachable while it runs.
 
 mod answer;
-mod desk;
-mod line;
-mod parcel;
+mod connection;
+mod handler;
+mod message;
 mod received;
 
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,12 +27,13 @@ pub use self::{
     answer::Answer,
     received::{Completed, Delivery, Failed, Received, ReceivedDrop, ReceivedFile},
 };
-use self::{answer::Orders, desk::Desk, line::Lines};
+use self::{connection::ConnectionListener, handler::ReceiverState};
+use crate::plan::Plan;
 
-/// What kind of receiver it is.
+/// How a receiver is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Whether rows and a log of every delivery are kept, for tests; else counts and the first row alone.
+    /// Whether to keep all rows and a log of every message. Otherwise counts and the first row of each file are kept.
     pub keep_rows: bool,
     /// Whether messages must be signed.
     pub signed: bool,
@@ -44,152 +45,145 @@ impl Default for Options {
     }
 }
 
-/// A receiver, listening. It stops, and hangs up on everyone, when it is dropped.
+/// A running receiver. Dropping it closes the port and all connections.
 pub struct Receiver {
     address: SocketAddr,
     secret: SecretString,
-    desk: Arc<Desk>,
-    listening: tokio::sync::Mutex<Option<Listening>>,
+    state: Arc<ReceiverState>,
+    server: tokio::sync::Mutex<Option<Server>>,
 }
 
-/// The open port; hangs up on drop.
-struct Listening {
+/// The task that serves the port. Dropping it closes the port and all connections.
+struct Server {
     task: JoinHandle<()>,
-    hang_up: DropGuard,
+    close_all: DropGuard,
 }
 
-/// What was waited for did not come.
+/// The receiver did not receive what was expected in time.
 #[derive(Debug, thiserror::Error)]
-#[error("what was waited for did not come within {waited:?}; so far: {so_far}")]
-pub struct NotYet {
-    /// How long was waited.
+#[error("the expected messages did not arrive within {waited:?}; received so far: {so_far}")]
+pub struct WaitTimeout {
+    /// The time limit.
     pub waited: Duration,
-    /// What had come by then, in counts.
+    /// What had been received by then, in counts.
     pub so_far: String,
 }
 
 impl Receiver {
-    /// Listens on a free port of loopback, with a secret of its own.
+    /// Listens on a free port of loopback, with a new signing secret.
     pub async fn start(options: Options) -> io::Result<Self> {
         let random = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
         let secret = SecretString::from(format!("whsec_{}", BASE64_STANDARD.encode(random)));
         let verifier = standardwebhooks::Webhook::new(secret.expose_secret()).map_err(io::Error::other)?;
-        let desk = Arc::new(Desk {
+        let state = Arc::new(ReceiverState {
             verifier: options.signed.then_some(verifier),
             keep_rows: options.keep_rows,
-            orders: Mutex::default(),
+            plan: Plan::always(Answer::Accept),
             received: watch::Sender::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let listening = Listening::new(listener, &desk);
-        Ok(Self { address, secret, desk, listening: tokio::sync::Mutex::new(Some(listening)) })
+        let server = Server::start(listener, &state);
+        Ok(Self { address, secret, state, server: tokio::sync::Mutex::new(Some(server)) })
     }
 
-    /// Where to post: `DELIVER_TO`.
+    /// The webhook's URL, for `DELIVER_TO`.
     pub fn url(&self) -> Url {
-        self.at(desk::PATH)
+        self.at(handler::PATH)
     }
 
-    /// Another place on this server, which takes nothing and counts [`Received::strays`].
-    pub fn elsewhere(&self) -> Url {
-        self.at("/elsewhere")
+    /// A URL of this server that answers 404. Requests to it are counted in [`Received::not_found`].
+    pub fn not_found_url(&self) -> Url {
+        self.at("/not-found")
     }
 
-    /// What messages are to be signed with: `WEBHOOK_SECRET`.
+    /// The signing secret, for `WEBHOOK_SECRET`.
     pub fn secret(&self) -> &SecretString {
         &self.secret
     }
 
-    /// Answers the next `times` messages like this; what was said before for the next ones comes first.
+    /// Answers the next `times` messages with `answer`, after those that are already scripted.
     pub fn answer_next(&self, times: usize, answer: Answer) {
-        self.with_orders(|orders| orders.next(times, answer));
+        self.state.plan.next(times, answer);
     }
 
-    /// Answers every message like this from now on, instead of what was said before.
+    /// Answers every message with `answer` from now on, and discards the script.
     pub fn answer_always(&self, answer: Answer) {
-        self.answer_by(move |_| answer.clone());
+        self.state.plan.set_always(answer);
     }
 
-    /// Answers every message as `judge` says from now on, instead of what was said before.
-    pub fn answer_by(&self, judge: impl Fn(&Delivery) -> Answer + Send + Sync + 'static) {
-        self.with_orders(|orders| orders.always(judge));
+    /// Answers every message with what `rule` returns from now on, and discards the script.
+    pub fn answer_by(&self, rule: impl FnMut(&Delivery) -> Answer + Send + 'static) {
+        self.state.plan.set_rule(rule);
     }
 
-    /// Closes the port and every connection. Returns once nothing listens any more.
-    pub async fn go_down(&self) {
-        if let Some(listening) = self.listening.lock().await.take() {
-            listening.close().await;
+    /// Closes the port and every connection. Returns once the port is closed.
+    pub async fn stop(&self) {
+        if let Some(server) = self.server.lock().await.take() {
+            server.stop().await;
         }
     }
 
-    /// Listens again, on the same port.
-    pub async fn come_up(&self) -> io::Result<()> {
-        let mut listening = self.listening.lock().await;
-        if listening.is_none() {
+    /// Listens again on the same port.
+    pub async fn restart(&self) -> io::Result<()> {
+        let mut server = self.server.lock().await;
+        if server.is_none() {
             let listener = TcpListener::bind(self.address).await?;
-            *listening = Some(Listening::new(listener, &self.desk));
+            *server = Some(Server::start(listener, &self.state));
         }
         Ok(())
     }
 
-    /// What has come by now.
+    /// A copy of what has been received so far.
     pub fn received(&self) -> Received {
-        self.desk.received.borrow().clone()
+        self.state.received.borrow().clone()
     }
 
-    /// Waits until what has come is as `expected`.
+    /// Waits up to `limit` until `expected` is true of what has been received.
     pub async fn wait_for(
         &self,
-        patience: Duration,
+        limit: Duration,
         expected: impl FnMut(&Received) -> bool,
-    ) -> Result<Received, NotYet> {
-        let mut received = self.desk.received.subscribe();
-        match tokio::time::timeout(patience, received.wait_for(expected)).await {
+    ) -> Result<Received, WaitTimeout> {
+        let mut received = self.state.received.subscribe();
+        match tokio::time::timeout(limit, received.wait_for(expected)).await {
             Ok(Ok(received)) => Ok(received.clone()),
-            // The sender is ours, so it is the time that ran out.
-            Ok(Err(_)) | Err(_) => Err(NotYet { waited: patience, so_far: self.received().to_string() }),
+            // `Ok(Err(_))` cannot happen: it means that the sender was dropped, but `self` owns it.
+            Ok(Err(_)) | Err(_) => Err(WaitTimeout { waited: limit, so_far: self.received().to_string() }),
         }
     }
 
     fn at(&self, path: &str) -> Url {
         let text = format!("http://{}{path}", self.address);
-        Url::parse(&text).expect("an address and a path make a URL")
-    }
-
-    fn with_orders(&self, give: impl FnOnce(&mut Orders)) {
-        give(&mut self.desk.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        Url::parse(&text).expect("an address and a path form a URL")
     }
 }
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Receiver({}, {})", self.address, *self.desk.received.borrow())
+        write!(f, "Receiver({}, {})", self.address, *self.state.received.borrow())
     }
 }
 
-impl Listening {
-    fn new(listener: TcpListener, desk: &Arc<Desk>) -> Self {
-        let hang_up = CancellationToken::new();
-        let counting = Arc::clone(desk);
-        let lines = Lines::new(listener, hang_up.clone(), move || {
-            counting.note(|received| received.connections += 1);
+impl Server {
+    fn start(listener: TcpListener, state: &Arc<ReceiverState>) -> Self {
+        let close_all = CancellationToken::new();
+        let counter = Arc::clone(state);
+        let connections = ConnectionListener::new(listener, close_all.clone(), move || {
+            counter.update(|received| received.connections += 1);
         });
-        let routes = desk::routes(desk);
-        let served = hang_up.clone().run_until_cancelled_owned(async move {
-            // Never ends by itself.
-            axum::serve(lines, routes).await
-        });
-        let task = tokio::spawn(async move {
-            drop(served.await);
-        });
-        Self { task, hang_up: hang_up.drop_guard() }
+        let routes = handler::routes(state);
+        // `axum::serve` never ends by itself.
+        let serving =
+            close_all.clone().run_until_cancelled_owned(async move { axum::serve(connections, routes).await });
+        let task = tokio::spawn(async move { drop(serving.await) });
+        Self { task, close_all: close_all.drop_guard() }
     }
 
-    async fn close(self) {
-        drop(self.hang_up);
+    async fn stop(self) {
+        drop(self.close_all);
         if let Err(error) = self.task.await {
-            tracing::error!("the receiver's task ended badly: {error}");
+            tracing::error!("the receiver's task failed: {error}");
         }
     }
 }
@@ -211,14 +205,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_signed_is_not_taken() {
+    async fn an_unsigned_message_is_rejected() {
         let receiver = receiver().await;
         assert_eq!(status(client().post(receiver.url()).body("{}")).await, 401);
         assert_eq!(receiver.received().bad_signatures, 1);
     }
 
     #[tokio::test]
-    async fn what_is_no_message_is_malformed() {
+    async fn a_request_that_is_not_a_message_is_malformed() {
         let options = Options { signed: false, ..Options::default() };
         let receiver = Receiver::start(options).await.unwrap();
         let post = || client().post(receiver.url());
@@ -229,13 +223,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_receiver_is_gone_once_it_is_dropped_or_down_and_up_again_on_the_same_port() {
+    async fn a_receiver_restarts_on_the_same_port_and_stops_when_it_is_dropped() {
         let receiver = receiver().await;
-        let (url, client) = (receiver.elsewhere(), client());
+        let (url, client) = (receiver.not_found_url(), client());
         assert_eq!(status(client.get(url.clone())).await, 404);
-        receiver.go_down().await;
+        receiver.stop().await;
         assert!(client.get(url.clone()).send().await.is_err());
-        receiver.come_up().await.unwrap();
+        receiver.restart().await.unwrap();
         assert_eq!(status(client.get(url.clone())).await, 404);
         drop(receiver);
         tokio::task::yield_now().await;
@@ -243,15 +237,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_ends_with_what_was_waited_for_or_says_what_came_instead() {
+    async fn waiting_returns_what_was_received_or_times_out_with_the_counts_so_far() {
         let receiver = receiver().await;
-        let (client, long) = (client(), Duration::from_secs(20));
+        let (client, limit) = (client(), Duration::from_secs(20));
         let (waited, _) = tokio::join!(
-            receiver.wait_for(long, |received| received.strays == 1),
-            status(client.get(receiver.elsewhere()))
+            receiver.wait_for(limit, |received| received.not_found == 1),
+            status(client.get(receiver.not_found_url()))
         );
-        assert_eq!(waited.unwrap().strays, 1);
-        let late = receiver.wait_for(Duration::ZERO, |received| received.taken > 0).await;
-        assert!(late.unwrap_err().to_string().contains("0 messages taken"));
+        assert_eq!(waited.unwrap().not_found, 1);
+        let late = receiver.wait_for(Duration::ZERO, |received| received.accepted > 0).await;
+        assert!(late.unwrap_err().to_string().contains("0 messages accepted"));
     }
 }

@@ -1,12 +1,15 @@
-//! The Viva Insights API as far as its page documents it: `POST /v1.0/egressDecryptionKey` and `/v1.0/egressPartnerKey`.
+//! A stub of the Viva Insights API: `POST /v1.0/egressDecryptionKey` and `POST /v1.0/egressPartnerKey`.
 //!
-//! Holds answers by request and tenant, and remembers what it was asked. It closes each connection behind its answer, so
-//! that a connection is a request and being down takes effect at once.
+//! Follows Microsoft's documentation of the two operations. It returns the keys that it was given, by request and tenant,
+//! and records what it was asked. It closes each connection after one response, so that every request is a new connection
+//! and a change of [`Behaviour`] applies to the next request.
 
+mod connection;
+mod decryption_key;
 mod partner_key;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     fmt, io,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,65 +18,60 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{ConnectInfo, State, connect_info::Connected},
     http::{
         HeaderMap, StatusCode,
         header::{AUTHORIZATION, CONNECTION, RETRY_AFTER},
     },
     response::{IntoResponse, Response},
     routing::post,
-    serve::{IncomingStream, Listener},
 };
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::sleep,
-};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use url::Url;
 use uuid::Uuid;
 
-/// A stand-in for the Viva Insights API, on loopback, for as long as this lives.
+use crate::plan::Plan;
+
+/// A running stub, on a free port of loopback. It stops when it is dropped.
 pub struct VivaApiStub {
     url: Url,
-    desk: Desk,
+    shared: Arc<Shared>,
     server: JoinHandle<io::Result<()>>,
 }
 
 /// How the stub treats a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
-    /// As documented.
-    Well,
-    /// As documented, after a while.
+    /// Responds as documented.
+    Normal,
+    /// Responds as documented, after this time.
     Slow(Duration),
-    /// With this status and body, whatever was asked.
-    Wrong {
+    /// Responds with this status and body to every request.
+    Status {
         /// The HTTP status.
         status: u16,
-        /// The body, as it is.
+        /// The response body.
         body: String,
     },
-    /// With 429 and this `Retry-After`.
-    Throttling {
+    /// Responds with 429 and this `Retry-After`.
+    Throttled {
         /// Seconds, or an HTTP date.
         retry_after: String,
     },
-    /// Drops the connection without a word.
-    Down,
+    /// Closes the connection without a response.
+    Disconnect,
 }
 
-/// The ids of one request, as they were sent.
+/// The ids of a request to `egressDecryptionKey`, as they were sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct KeyRequest {
     /// `requestId`.
     pub request_id: String,
     /// `scopeId`.
     pub scope_id: String,
 }
 
-/// The key of a customer, as the stub was told it.
+/// A customer's public key, as it was registered with `egressPartnerKey`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredKey {
     /// `partnerAppId`.
@@ -84,103 +82,102 @@ pub struct RegisteredKey {
     pub modulus: Vec<u8>,
 }
 
-/// What the stub holds, and what it was told.
-#[derive(Default)]
-struct Book {
-    answers: HashMap<(String, String), Value>,
-    token: Option<String>,
-    asked: Vec<Asked>,
-    partner_keys: BTreeMap<String, RegisteredKey>,
-    registrations: usize,
-    connections: usize,
-    next: VecDeque<Behaviour>,
-    lasting: Option<Behaviour>,
+/// What the stub and its requests share.
+struct Shared {
+    plan: Plan<(), Behaviour>,
+    state: Mutex<State>,
 }
 
-impl Book {
-    fn lets_in(&self, headers: &HeaderMap) -> bool {
+#[derive(Default)]
+struct State {
+    /// The response to `egressDecryptionKey`, by `requestId` and `scopeId` in lower case.
+    keys: HashMap<(String, String), Value>,
+    /// The bearer token that requests must send; `None` accepts any request.
+    token: Option<String>,
+    key_requests: Vec<KeyRequest>,
+    partner_keys: BTreeMap<String, RegisteredKey>,
+    registrations: usize,
+    requests: usize,
+}
+
+impl State {
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
         let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let demanded = self.token.as_deref();
-        demanded.is_none() || sent.and_then(|value| value.strip_prefix("Bearer ")) == demanded
+        let required = self.token.as_deref();
+        required.is_none() || sent.and_then(|value| value.strip_prefix("Bearer ")) == required
     }
 }
 
-#[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Book>>);
-
-impl Desk {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl VivaApiStub {
-    /// Starts one that has `answers`: the keys of a request (a `CopyActivityId`) of a tenant, as the API prints them.
-    pub async fn start(answers: impl IntoIterator<Item = (String, Uuid, Value)>) -> io::Result<Self> {
+    /// Starts a stub that has the wrapped keys `keys`: `CopyActivityId`, tenant, and the API's response for them.
+    pub async fn start(keys: impl IntoIterator<Item = (String, Uuid, Value)>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = Url::parse(&format!("http://{}", listener.local_addr()?)).map_err(io::Error::other)?;
-        let desk = Desk::default();
-        let door = Door { listener, desk: desk.clone() };
+        let shared = Arc::new(Shared { plan: Plan::always(Behaviour::Normal), state: Mutex::default() });
         let routes = Router::new()
-            .route("/v1.0/egressDecryptionKey", post(egress_decryption_key))
+            .route("/v1.0/egressDecryptionKey", post(decryption_key::egress_decryption_key))
             .route("/v1.0/egressPartnerKey", post(partner_key::egress_partner_key))
-            .with_state(desk.clone())
+            .with_state(Arc::clone(&shared))
             .into_make_service_with_connect_info::<Behaviour>();
-        let server = tokio::spawn(axum::serve(door, routes).into_future());
-        let stub = Self { url, desk, server };
-        for (request_id, tenant, keys) in answers {
-            stub.hold(&request_id, tenant, keys);
+        let connections = connection::PlannedListener { listener, shared: Arc::clone(&shared) };
+        let server = tokio::spawn(axum::serve(connections, routes).into_future());
+        let stub = Self { url, shared, server };
+        for (request_id, tenant, response) in keys {
+            stub.add_keys(&request_id, tenant, response);
         }
         Ok(stub)
     }
 
-    /// Where it listens.
+    /// The base URL, for `VIVA_API_URL`.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Holds `keys` for one request of one tenant from now on, instead of what it had for it.
-    pub fn hold(&self, request_id: &str, tenant: Uuid, keys: Value) {
-        let question = (request_id.to_ascii_lowercase(), tenant.to_string());
-        self.desk.book().answers.insert(question, keys);
+    /// Adds the keys of one request of one tenant, or replaces them.
+    pub fn add_keys(&self, request_id: &str, tenant: Uuid, response: Value) {
+        let ids = (request_id.to_ascii_lowercase(), tenant.to_string());
+        self.shared.state().keys.insert(ids, response);
     }
 
-    /// Answers 401 from now on to whoever does not send this bearer token.
-    pub fn demand_token(&self, token: &str) {
-        self.desk.book().token = Some(token.to_owned());
+    /// Responds with 401 to every request without this bearer token from now on.
+    pub fn require_token(&self, token: &str) {
+        self.shared.state().token = Some(token.to_owned());
     }
 
-    /// Behaves like this until told otherwise; what is left of [`behave_for`](Self::behave_for) is forgotten.
-    pub fn behave(&self, behaviour: Behaviour) {
-        let mut book = self.desk.book();
-        book.next.clear();
-        book.lasting = Some(behaviour);
+    /// Treats every request like this from now on, and discards the script.
+    pub fn answer_always(&self, behaviour: Behaviour) {
+        self.shared.plan.set_always(behaviour);
     }
 
-    /// Behaves like this for the next `requests` requests, behind those it was told before.
-    pub fn behave_for(&self, requests: usize, behaviour: Behaviour) {
-        let more = std::iter::repeat_n(behaviour, requests);
-        self.desk.book().next.extend(more);
+    /// Treats the next `requests` requests like this, after those that are already scripted.
+    pub fn answer_next(&self, requests: usize, behaviour: Behaviour) {
+        self.shared.plan.next(requests, behaviour);
     }
 
-    /// What it was asked, in order, wrongly or not; requests that it dropped unread are not among it.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.desk.book().asked.clone()
+    /// The requests to `egressDecryptionKey` in order, including rejected ones, without those closed unread.
+    pub fn key_requests(&self) -> Vec<KeyRequest> {
+        self.shared.state().key_requests.clone()
     }
 
     /// The key that was registered last for each customer, by `scopeId`.
     pub fn partner_keys(&self) -> BTreeMap<String, RegisteredKey> {
-        self.desk.book().partner_keys.clone()
+        self.shared.state().partner_keys.clone()
     }
 
-    /// How many registrations it answered with 200.
+    /// The number of registrations that were answered with 200.
     pub fn registrations(&self) -> usize {
-        self.desk.book().registrations
+        self.shared.state().registrations
     }
 
-    /// How many requests reached it, those that it dropped included.
+    /// The number of requests, including those whose connection was closed unread.
     pub fn requests(&self) -> usize {
-        self.desk.book().connections
+        self.shared.state().requests
     }
 }
 
@@ -196,96 +193,35 @@ impl fmt::Debug for VivaApiStub {
     }
 }
 
-/// Lets connections in, or not.
-struct Door {
-    listener: TcpListener,
-    desk: Desk,
-}
-
-impl Listener for Door {
-    type Io = TcpStream;
-    type Addr = Behaviour;
-
-    async fn accept(&mut self) -> (TcpStream, Behaviour) {
-        loop {
-            let (stream, _) = Listener::accept(&mut self.listener).await;
-            let behaviour = {
-                let mut book = self.desk.book();
-                book.connections += 1;
-                book.next.pop_front().or_else(|| book.lasting.clone()).unwrap_or(Behaviour::Well)
-            };
-            if behaviour != Behaviour::Down {
-                return (stream, behaviour);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Behaviour> {
-        Ok(Behaviour::Well)
-    }
-}
-
-/// A connection is one request: how that is treated is decided when it is let in.
-impl Connected<IncomingStream<'_, Door>> for Behaviour {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        stream.remote_addr().clone()
-    }
-}
-
-async fn egress_decryption_key(
-    State(desk): State<Desk>,
-    ConnectInfo(behaviour): ConnectInfo<Behaviour>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let question = question(&body);
-    if let Some(asked) = &question {
-        desk.book().asked.push(asked.clone());
-    }
-    treated(behaviour, || answer(&desk, &headers, question)).await
-}
-
-/// The answer as it is to be, or as the stub was told to behave.
-async fn treated(behaviour: Behaviour, answer: impl FnOnce() -> Response) -> Response {
+/// The response that `behaviour` asks for; `normal` is the documented one.
+async fn respond(behaviour: Behaviour, normal: impl FnOnce() -> Response) -> Response {
     let response = match behaviour {
-        Behaviour::Wrong { status, body } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Behaviour::Status { status, body } => {
+            let status = StatusCode::from_u16(status).expect("a test gives a valid HTTP status");
             (status, body).into_response()
         }
-        Behaviour::Throttling { retry_after } => {
+        Behaviour::Throttled { retry_after } => {
             (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, retry_after)]).into_response()
         }
         Behaviour::Slow(delay) => {
             sleep(delay).await;
-            answer()
+            normal()
         }
-        Behaviour::Well | Behaviour::Down => answer(),
+        // The listener has already closed the connection for `Disconnect`.
+        Behaviour::Normal | Behaviour::Disconnect => normal(),
     };
     ([(CONNECTION, "close")], response).into_response()
 }
 
-/// As documented: 200 with keys, or 400 for a value that is missing or invalid.
-fn answer(desk: &Desk, headers: &HeaderMap, question: Option<Asked>) -> Response {
-    let book = desk.book();
-    if !book.lets_in(headers) {
-        return refusal(StatusCode::UNAUTHORIZED, "Unauthorized", "The token is missing or invalid.");
-    }
-    let keys = question.and_then(|Asked { request_id, scope_id }| {
-        let question = (request_id.to_ascii_lowercase(), scope_id.to_ascii_lowercase());
-        book.answers.get(&question).cloned()
-    });
-    match keys {
-        Some(keys) => Json(keys).into_response(),
-        None => refusal(StatusCode::BAD_REQUEST, "BadRequest", "A value is missing or invalid."),
-    }
-}
-
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+/// An error in the API's format.
+fn error_response(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 
-fn question(body: &[u8]) -> Option<Asked> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let field = |name| body[name].as_str().map(str::to_owned);
-    Some(Asked { request_id: field("requestId")?, scope_id: field("scopeId")? })
+fn unauthorized() -> Response {
+    error_response(StatusCode::UNAUTHORIZED, "Unauthorized", "The token is missing or invalid.")
+}
+
+fn bad_request() -> Response {
+    error_response(StatusCode::BAD_REQUEST, "BadRequest", "A value is missing or invalid.")
 }

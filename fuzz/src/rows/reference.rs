@@ -1,4 +1,4 @@
-//! A row decoded with serde_json and nothing of the decoder: slower, and plainly right.
+//! The reference decoder: decodes a row with serde_json and no code of the real decoder. Slower and obviously correct.
 
 use std::{borrow::Cow, fmt, ops::Range};
 
@@ -29,7 +29,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A row as it should come out, with all its columns.
+/// A decoded row, with all its columns.
 pub(super) struct Row<'a> {
     line: &'a str,
     pub(super) members: Vec<Member<'a>>,
@@ -37,62 +37,63 @@ pub(super) struct Row<'a> {
 
 /// A member of a row.
 pub(super) struct Member<'a> {
-    /// As it is spelled.
+    /// The name as it is spelled in the JSON.
     pub(super) name: &'a str,
-    /// As it was spelled, and is to be.
-    was: &'a str,
-    pub(super) now: Cow<'a, str>,
+    /// The value as it is spelled in the line.
+    value: &'a str,
+    /// The value as it should be after decoding.
+    pub(super) decoded: Cow<'a, str>,
 }
 
-/// What `line` should become.
+/// Decodes a line.
 pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) -> Result<Row<'a>, BadRowReason> {
     let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?;
     let line = line.trim_matches([' ', '\t', '\r', '\n']);
     let mut members = members(line).map_err(|_| BadRowReason::NotAnObject)?;
     for member in &mut members {
-        let Some(name) = member.spelled().filter(|_| member.was.starts_with('"')) else { continue };
+        let Some(name) = member.unescaped_name().filter(|_| member.value.starts_with('"')) else { continue };
         if rules.columns.as_ref().is_some_and(|columns| !columns.contains(&name)) {
             continue;
         }
-        // Half a character is neither Base64 nor a number nor a boolean.
-        let text = text_of(member.was).unwrap_or_else(|| "\u{FFFD}".into());
+        // Half of a surrogate pair is neither Base64 nor a number nor a boolean.
+        let text = text_of(member.value).unwrap_or_else(|| "\u{FFFD}".into());
         if rules.encrypted_columns.contains(&name) {
             if !is_guid(&text) {
-                member.now = key.map_or(Ok("null".into()), |key| decrypted(rules, key, &name, &text))?.into();
+                member.decoded = key.map_or(Ok("null".into()), |key| decrypted(rules, key, &name, &text))?.into();
             }
         } else if rules.typed && METRICS.contains(&&*name) && is_number(&text) {
-            member.now = text.into();
+            member.decoded = text.into();
         } else if rules.typed && name == IS_ACTIVE && matches!(&*text.to_ascii_lowercase(), "true" | "false") {
-            member.now = text.to_ascii_lowercase().into();
+            member.decoded = text.to_ascii_lowercase().into();
         }
     }
     Ok(Row { line, members })
 }
 
 impl Row<'_> {
-    /// The line, with what changed in it.
+    /// The line with the decoded values.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let mut copied = 0;
         for member in &self.members {
-            let Range { start, end } = place_of(member.was, self.line);
+            let Range { start, end } = position_of(member.value, self.line);
             text += &self.line[copied..start];
-            text += &member.now;
+            text += &member.decoded;
             copied = end;
         }
         text + &self.line[copied..]
     }
 }
 
-/// Where `part` is in `whole`, which it was borrowed from: the difference of their addresses.
-fn place_of(part: &str, whole: &str) -> Range<usize> {
+/// The position of `part` in `whole`, which it was borrowed from: the difference of their addresses.
+fn position_of(part: &str, whole: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
 impl Member<'_> {
-    /// The name that is meant, if it is text.
-    pub(super) fn spelled(&self) -> Option<String> {
+    /// The name with escapes undone; `None` if it is not text.
+    pub(super) fn unescaped_name(&self) -> Option<String> {
         text_of(self.name)
     }
 }
@@ -102,8 +103,8 @@ fn text_of(json: &str) -> Option<String> {
 }
 
 fn is_number(text: &str) -> bool {
-    let is_begun = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    is_begun && serde_json::from_str::<&RawValue>(text).is_ok_and(|number| number.get() == text)
+    let begins_like_a_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    begins_like_a_number && serde_json::from_str::<&RawValue>(text).is_ok_and(|number| number.get() == text)
 }
 
 fn is_guid(text: &str) -> bool {
@@ -112,27 +113,29 @@ fn is_guid(text: &str) -> bool {
         && digits.concat().bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// The JSON string of what was encrypted.
+/// Decrypts the Base64 `text`; returns a JSON string.
 fn decrypted(rules: &RowRules, key: &AesKey, name: &str, text: &str) -> Result<String, BadRowReason> {
-    let sealed = BASE64.decode(text).map_err(|_| BadRowReason::NotBase64(name.into()))?;
+    let ciphertext = BASE64.decode(text).map_err(|_| BadRowReason::NotBase64(name.into()))?;
     let ciphers = rules.column_cipher.map_or(vec![Cipher::Cbc, Cipher::Ctr], |cipher| vec![cipher]);
-    let opened = ciphers.into_iter().find_map(|cipher| String::from_utf8(open(cipher, key, &sealed)?).ok());
-    let opened = opened.ok_or_else(|| BadRowReason::Undecipherable(name.into()))?;
-    Ok(serde_json::Value::from(opened).to_string())
+    let plaintext = ciphers.into_iter().find_map(|cipher| String::from_utf8(decrypt(cipher, key, &ciphertext)?).ok());
+    let plaintext = plaintext.ok_or_else(|| BadRowReason::Undecipherable(name.into()))?;
+    Ok(serde_json::Value::from(plaintext).to_string())
 }
 
-fn open(cipher: Cipher, AesKey { key, iv }: &AesKey, sealed: &[u8]) -> Option<Vec<u8>> {
+fn decrypt(cipher: Cipher, AesKey { key, iv }: &AesKey, ciphertext: &[u8]) -> Option<Vec<u8>> {
     match cipher {
         Cipher::Ctr => {
-            let mut bytes = sealed.to_vec();
+            let mut bytes = ciphertext.to_vec();
             ctr::Ctr128BE::<Aes256>::new(key.into(), iv.into()).apply_keystream(&mut bytes);
             Some(bytes)
         }
-        Cipher::Cbc => cbc::Decryptor::<Aes256>::new(key.into(), iv.into()).decrypt_padded_vec::<Pkcs7>(sealed).ok(),
+        Cipher::Cbc => {
+            cbc::Decryptor::<Aes256>::new(key.into(), iv.into()).decrypt_padded_vec::<Pkcs7>(ciphertext).ok()
+        }
     }
 }
 
-/// The members of a JSON object, those of one name as well.
+/// All members of a JSON object, including those with the same name.
 pub(super) fn members(object: &str) -> serde_json::Result<Vec<Member<'_>>> {
     serde_json::from_str::<Members<'_>>(object).map(|members| members.0)
 }
@@ -157,8 +160,8 @@ impl<'de> Visitor<'de> for Collect {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
         let mut members = Vec::new();
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let (name, was) = (name.get(), value.get());
-            members.push(Member { name, was, now: was.into() });
+            let (name, value) = (name.get(), value.get());
+            members.push(Member { name, value, decoded: value.into() });
         }
         Ok(Members(members))
     }

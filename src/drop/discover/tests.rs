@@ -1,4 +1,4 @@
-//! Drops as Data Factory lays them, and as somebody might.
+//! Drops in the layout of Data Factory, and in unusual layouts.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -10,16 +10,16 @@ use time::OffsetDateTime;
 use super::*;
 use crate::store::{ByteStream, ETag, LeaseId, WriteIf};
 
-/// Blobs by name, of one container called `datasets`; remembers what was asked for.
+/// A read-only store with the container `datasets`. Records the prefixes of all listings.
 #[derive(Debug, Default)]
-struct Shelf {
+struct ListingStore {
     blobs: Vec<Blob>,
     listed: Mutex<Vec<String>>,
 }
 
-impl Shelf {
-    /// Every name one byte long, but for names that end in `=0`: those are empty.
-    fn of(names: &[&str]) -> Self {
+impl ListingStore {
+    /// Blobs of one byte with these names. A name that ends in `=0` is an empty blob without that suffix.
+    fn with(names: &[&str]) -> Self {
         let blobs = names.iter().map(|name| {
             let (name, size) = name.strip_suffix("=0").map_or((*name, 1), |name| (name, 0));
             blob(name, size)
@@ -32,9 +32,9 @@ impl Shelf {
         found.map(|drop| drop.to_string())
     }
 
-    /// The names of the job metadata and the files of the drop in `folder`.
-    async fn in_drop(&self, folder: &str) -> Option<(String, Vec<String>)> {
-        let drop = contents(self, &DropPath::new("datasets", folder)).await.unwrap()?;
+    /// The names of the job metadata and of the files of the drop in `folder`.
+    async fn contents(&self, folder: &str) -> Option<(String, Vec<String>)> {
+        let drop = list_contents(self, &DropPath::new("datasets", folder)).await.unwrap()?;
         let files = drop.files.iter().map(|file| drop.relative(file).to_owned()).collect();
         Some((drop.relative(&drop.metadata).to_owned(), files))
     }
@@ -45,11 +45,11 @@ fn blob(name: &str, size: u64) -> Blob {
 }
 
 #[async_trait]
-impl Store for Shelf {
+impl Store for ListingStore {
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
         self.listed.lock().unwrap().push(prefix.to_owned());
-        let is_meant = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
-        Ok(self.blobs.iter().filter(is_meant).cloned().collect())
+        let matches = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
+        Ok(self.blobs.iter().filter(matches).cloned().collect())
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -72,7 +72,7 @@ impl Store for Shelf {
         Ok(self.blobs.iter().any(|blob| blob.path.container == container))
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         Err(StoreError::Denied(BlobPath::new(container, "")))
     }
 
@@ -88,7 +88,7 @@ impl Store for Shelf {
         Err(StoreError::Denied(path.clone()))
     }
 
-    fn blob_at(&self, _: &str) -> Option<BlobPath> {
+    fn parse_blob_url(&self, _: &str) -> Option<BlobPath> {
         None
     }
 }
@@ -103,72 +103,76 @@ const RUN: [&str; 5] = [
 
 #[tokio::test]
 async fn a_blob_belongs_to_its_nearest_ancestor_with_job_metadata() {
-    let shelf = Shelf::of(&RUN);
+    let store = ListingStore::with(&RUN);
     let insights = Some("datasets/run/VivaInsights/t".to_string());
     for name in [RUN[0], RUN[1], RUN[2], "run/VivaInsights/t/metadata/UserMetadata/x.json"] {
-        assert_eq!(shelf.drop_of(name).await, insights, "{name}");
+        assert_eq!(store.drop_of(name).await, insights, "{name}");
     }
-    assert_eq!(shelf.drop_of(RUN[4]).await.as_deref(), Some("datasets/run/AADUser/t"));
-    assert_eq!(shelf.drop_of("run/VivaInsights/part-0.json.gz").await, None);
-    assert_eq!(shelf.drop_of("run/VivaInsights/tt/part-0.json.gz").await, None);
+    assert_eq!(store.drop_of(RUN[4]).await.as_deref(), Some("datasets/run/AADUser/t"));
+    assert_eq!(store.drop_of("run/VivaInsights/part-0.json.gz").await, None);
+    assert_eq!(store.drop_of("run/VivaInsights/tt/part-0.json.gz").await, None);
 }
 
 #[tokio::test]
-async fn a_drop_holds_its_files_and_nobody_elses() {
-    let shelf = Shelf::of(&RUN);
-    let (metadata, files) = shelf.in_drop("run/VivaInsights/t").await.unwrap();
+async fn a_drop_contains_only_its_own_files() {
+    let store = ListingStore::with(&RUN);
+    let (metadata, files) = store.contents("run/VivaInsights/t").await.unwrap();
     assert_eq!(metadata, "metadata/JobMetadata/Metadata.json");
     assert_eq!(files, ["more/part-1.json.gz", "part-0.json.gz"]);
-    assert_eq!(shelf.in_drop("run/VivaInsights").await, None);
-    assert_eq!(*shelf.listed.lock().unwrap(), ["run/VivaInsights/t/", "run/VivaInsights/"]);
+    assert_eq!(store.contents("run/VivaInsights").await, None);
+    assert_eq!(*store.listed.lock().unwrap(), ["run/VivaInsights/t/", "run/VivaInsights/"]);
 }
 
 #[tokio::test]
-async fn a_neighbour_whose_name_begins_alike_is_another_drop() {
-    let shelf = Shelf::of(&[
+async fn a_folder_whose_name_begins_with_the_same_letters_is_another_drop() {
+    let store = ListingStore::with(&[
         "a/metadata/JobMetadata/Metadata.json",
         "a/part-0",
         "ab/metadata/JobMetadata/Metadata.json",
         "ab/part-1",
     ]);
-    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["part-0"]);
-    assert_eq!(shelf.drop_of("ab/part-1").await.as_deref(), Some("datasets/ab"));
+    assert_eq!(store.contents("a").await.unwrap().1, ["part-0"]);
+    assert_eq!(store.drop_of("ab/part-1").await.as_deref(), Some("datasets/ab"));
 }
 
 #[tokio::test]
-async fn a_drop_below_a_drop_is_its_own() {
-    let shelf = Shelf::of(&[
+async fn a_nested_drop_is_separate() {
+    let store = ListingStore::with(&[
         "a/metadata/JobMetadata/Metadata.json",
         "a/part-0",
         "a/b/metadata/JobMetadata.json",
         "a/b/c/part-1",
         "a/bc/part-2",
     ]);
-    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["bc/part-2", "part-0"]);
-    assert_eq!(shelf.in_drop("a/b").await.unwrap().1, ["c/part-1"]);
-    assert_eq!(shelf.drop_of("a/b/c/part-1").await.as_deref(), Some("datasets/a/b"));
+    assert_eq!(store.contents("a").await.unwrap().1, ["bc/part-2", "part-0"]);
+    assert_eq!(store.contents("a/b").await.unwrap().1, ["c/part-1"]);
+    assert_eq!(store.drop_of("a/b/c/part-1").await.as_deref(), Some("datasets/a/b"));
 }
 
 #[tokio::test]
-async fn a_drop_may_lie_in_a_folder_called_metadata() {
-    let shelf =
-        Shelf::of(&["a/metadata/JobMetadata", "a/metadata/metadata/JobMetadata", "a/metadata/part-0", "a/part-1"]);
-    assert_eq!(shelf.in_drop("a").await.unwrap().1, ["part-1"]);
-    assert_eq!(shelf.in_drop("a/metadata").await.unwrap().1, ["part-0"]);
-    assert_eq!(shelf.drop_of("a/metadata/JobMetadata").await.as_deref(), Some("datasets/a"));
+async fn a_drop_may_be_in_a_folder_called_metadata() {
+    let store = ListingStore::with(&[
+        "a/metadata/JobMetadata",
+        "a/metadata/metadata/JobMetadata",
+        "a/metadata/part-0",
+        "a/part-1",
+    ]);
+    assert_eq!(store.contents("a").await.unwrap().1, ["part-1"]);
+    assert_eq!(store.contents("a/metadata").await.unwrap().1, ["part-0"]);
+    assert_eq!(store.drop_of("a/metadata/JobMetadata").await.as_deref(), Some("datasets/a"));
 }
 
 #[tokio::test]
 async fn a_container_can_be_a_drop() {
-    let shelf = Shelf::of(&["metadata/JobMetadata/Metadata.json", "part-0", "x/part-1"]);
-    assert_eq!(shelf.in_drop("").await.unwrap().1, ["part-0", "x/part-1"]);
+    let store = ListingStore::with(&["metadata/JobMetadata/Metadata.json", "part-0", "x/part-1"]);
+    assert_eq!(store.contents("").await.unwrap().1, ["part-0", "x/part-1"]);
     for name in ["part-0", "x/part-1", "metadata/JobMetadata/Metadata.json"] {
-        assert_eq!(shelf.drop_of(name).await.as_deref(), Some("datasets"), "{name}");
+        assert_eq!(store.drop_of(name).await.as_deref(), Some("datasets"), "{name}");
     }
 }
 
 #[tokio::test]
-async fn job_metadata_comes_in_three_forms_and_the_folder_counts_first() {
+async fn job_metadata_has_three_forms_and_the_folder_comes_first() {
     for (names, metadata) in [
         (
             &[
@@ -182,17 +186,17 @@ async fn job_metadata_comes_in_three_forms_and_the_folder_counts_first() {
         (&["d/metadata/JobMetadata.json", "d/metadata/JobMetadata"], "metadata/JobMetadata"),
         (&["d/metadata/JobMetadata.json"], "metadata/JobMetadata.json"),
     ] {
-        let shelf = Shelf::of(names);
-        assert_eq!(shelf.in_drop("d").await.unwrap().0, metadata);
+        let store = ListingStore::with(names);
+        assert_eq!(store.contents("d").await.unwrap().0, metadata);
         for name in names {
-            assert_eq!(shelf.drop_of(name).await.as_deref(), Some("datasets/d"), "{name}");
+            assert_eq!(store.drop_of(name).await.as_deref(), Some("datasets/d"), "{name}");
         }
     }
 }
 
 #[tokio::test]
 async fn job_metadata_may_be_a_part_file_beside_a_success_marker() {
-    let shelf = Shelf::of(&[
+    let store = ListingStore::with(&[
         "d/metadata/JobMetadata/.Metadata.json.crc",
         "d/metadata/JobMetadata/._hidden.json",
         "d/metadata/JobMetadata/_SUCCESS",
@@ -202,14 +206,14 @@ async fn job_metadata_may_be_a_part_file_beside_a_success_marker() {
         "d/metadata/JobMetadata/part-00000-4b1d",
         "d/part-0",
     ]);
-    let (metadata, files) = shelf.in_drop("d").await.unwrap();
+    let (metadata, files) = store.contents("d").await.unwrap();
     assert_eq!(metadata, "metadata/JobMetadata/part-00000-4b1d");
     assert_eq!(files, ["part-0"]);
 }
 
 #[tokio::test]
-async fn what_only_looks_like_job_metadata_makes_no_drop() {
-    let shelf = Shelf::of(&[
+async fn similar_names_are_not_job_metadata() {
+    let store = ListingStore::with(&[
         "d/metadata/JobMetadata/.Metadata.json",
         "d/metadata/JobMetadata/_SUCCESS",
         "d/metadata/JobMetadata/Metadata.json.crc",
@@ -218,20 +222,20 @@ async fn what_only_looks_like_job_metadata_makes_no_drop() {
         "d/Metadata/jobmetadata/Metadata.json",
         "d/part-0",
     ]);
-    assert_eq!(shelf.drop_of("d/part-0").await, None);
-    assert_eq!(shelf.in_drop("d").await, None);
+    assert_eq!(store.drop_of("d/part-0").await, None);
+    assert_eq!(store.contents("d").await, None);
 }
 
 #[tokio::test]
-async fn empty_job_metadata_is_not_there_yet() {
-    let shelf = Shelf::of(&["d/metadata/JobMetadata=0", "d/metadata/JobMetadata/Metadata.json=0", "d/part-0"]);
-    assert_eq!(shelf.drop_of("d/part-0").await, None);
-    assert_eq!(shelf.in_drop("d").await, None);
+async fn empty_job_metadata_is_ignored() {
+    let store = ListingStore::with(&["d/metadata/JobMetadata=0", "d/metadata/JobMetadata/Metadata.json=0", "d/part-0"]);
+    assert_eq!(store.drop_of("d/part-0").await, None);
+    assert_eq!(store.contents("d").await, None);
 }
 
 #[tokio::test]
-async fn hidden_empty_and_crooked_names_are_no_files() {
-    let shelf = Shelf::of(&[
+async fn hidden_empty_and_unsafe_blobs_are_not_files() {
+    let store = ListingStore::with(&[
         "d/metadata/JobMetadata/Metadata.json",
         "d/metadata/UserMetadata/part-0.json.gz",
         "d/metadata",
@@ -247,16 +251,16 @@ async fn hidden_empty_and_crooked_names_are_no_files() {
         "d/metadatas/part-5",
         "d/part-0.json.gz",
     ]);
-    assert_eq!(shelf.in_drop("d").await.unwrap().1, ["metadatas/part-5", "part-0.json.gz"]);
+    assert_eq!(store.contents("d").await.unwrap().1, ["metadatas/part-5", "part-0.json.gz"]);
     for name in ["d/x/../part-3", "d//part-4", "d/x/", "/part", "", "d/../metadata/JobMetadata.json"] {
-        assert_eq!(shelf.drop_of(name).await, None, "{name}");
+        assert_eq!(store.drop_of(name).await, None, "{name}");
     }
-    assert!(shelf.listed.lock().unwrap().iter().all(|prefix| prefix == "d/"));
+    assert!(store.listed.lock().unwrap().iter().all(|prefix| prefix == "d/"));
 }
 
 #[tokio::test]
-async fn files_are_in_the_order_of_their_bytes() {
-    let shelf = Shelf::of(&[
+async fn files_are_sorted_by_bytes() {
+    let store = ListingStore::with(&[
         "d/metadata/JobMetadata.json",
         "d/part-10",
         "d/part-2",
@@ -267,44 +271,44 @@ async fn files_are_in_the_order_of_their_bytes() {
         "d/\u{10ffff}",
         "d/\u{ff5e}",
     ]);
-    let files = shelf.in_drop("d").await.unwrap().1;
+    let files = store.contents("d").await.unwrap().1;
     assert_eq!(files, ["Z", "part-/1", "part-10", "part-2", "part/1", "ä", "\u{ff5e}", "\u{10ffff}"]);
 }
 
 #[tokio::test]
-async fn key_details_are_found_beside_the_data() {
+async fn key_details_are_found() {
     let details = "d/metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
-    let shelf = Shelf::of(&["d/metadata/JobMetadata.json", details, "d/part-0"]);
-    let drop = contents(&shelf, &DropPath::new("datasets", "d")).await.unwrap().unwrap();
+    let store = ListingStore::with(&["d/metadata/JobMetadata.json", details, "d/part-0"]);
+    let drop = list_contents(&store, &DropPath::new("datasets", "d")).await.unwrap().unwrap();
     assert_eq!(drop.key_details.map(|blob| blob.path.name).as_deref(), Some(details));
     assert_eq!(drop.files.len(), 1);
-    assert_eq!(shelf.drop_of(details).await.as_deref(), Some("datasets/d"));
+    assert_eq!(store.drop_of(details).await.as_deref(), Some("datasets/d"));
 }
 
 #[tokio::test]
-async fn the_store_is_asked_once_a_folder_and_not_for_job_metadata() {
-    let shelf = Shelf::of(&RUN);
-    shelf.drop_of("run/VivaInsights/t/metadata/JobMetadata/part-7").await;
-    assert_eq!(shelf.listed.lock().unwrap().len(), 0);
-    shelf.drop_of(RUN[2]).await;
+async fn each_folder_takes_one_listing_and_job_metadata_takes_none() {
+    let store = ListingStore::with(&RUN);
+    store.drop_of("run/VivaInsights/t/metadata/JobMetadata/part-7").await;
+    assert_eq!(store.listed.lock().unwrap().len(), 0);
+    store.drop_of(RUN[2]).await;
     assert_eq!(
-        *shelf.listed.lock().unwrap(),
+        *store.listed.lock().unwrap(),
         ["run/VivaInsights/t/more/metadata/JobMetadata", "run/VivaInsights/t/metadata/JobMetadata"]
     );
 }
 
 #[tokio::test]
-async fn a_blob_in_endless_folders_does_not_ask_endlessly() {
-    let shelf = Shelf::of(&["metadata/JobMetadata.json"]);
-    assert_eq!(shelf.drop_of(&format!("{}part-0", "x/".repeat(100))).await, None);
-    assert_eq!(shelf.listed.lock().unwrap().len(), DEEPEST);
+async fn the_number_of_listings_for_a_deep_blob_is_bounded() {
+    let store = ListingStore::with(&["metadata/JobMetadata.json"]);
+    assert_eq!(store.drop_of(&format!("{}part-0", "x/".repeat(100))).await, None);
+    assert_eq!(store.listed.lock().unwrap().len(), MAX_DEPTH);
 }
 
 #[tokio::test]
-async fn a_file_is_known_by_its_path_and_by_its_name() {
-    let shelf = Shelf::of(&RUN);
+async fn a_file_is_found_by_path_and_by_name() {
+    let store = ListingStore::with(&RUN);
     let path = DropPath::new("datasets", "run/VivaInsights/t");
-    let drop = contents(&shelf, &path).await.unwrap().unwrap();
+    let drop = list_contents(&store, &path).await.unwrap().unwrap();
     let file = drop.file(&BlobPath::new("datasets", RUN[2])).unwrap();
     assert_eq!(drop.relative(file), "more/part-1.json.gz");
     assert_eq!(drop.file_named("more/part-1.json.gz"), Some(file));
@@ -313,7 +317,7 @@ async fn a_file_is_known_by_its_path_and_by_its_name() {
     assert_eq!(relative(&path, &BlobPath::new("datasets", RUN[4])), None);
 }
 
-/// Names made of the words that matter, so that drops nest, hide and collide often.
+/// Names built from significant segments, so that nested drops, hidden files and collisions are frequent.
 fn names() -> impl Strategy<Value = Vec<String>> {
     let word = prop::sample::select(vec![
         "a",
@@ -332,25 +336,25 @@ fn names() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    /// Two ways to the same answer: what a drop lists is what, asked one by one, belongs to it.
+    /// `list_contents` returns exactly the files that `find_drop` assigns to the drop.
     #[test]
     fn a_drop_lists_the_files_that_belong_to_it(names in names()) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let shelf = Shelf::of(&names);
+        let store = ListingStore::with(&names);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut drops: Vec<_> = shelf.blobs.iter().filter_map(|blob| described_by(&blob.path)).collect();
+            let mut drops: Vec<_> = store.blobs.iter().filter_map(|blob| drop_of_metadata(&blob.path)).collect();
             drops.dedup();
             for path in drops {
-                let drop = contents(&shelf, &path).await.unwrap().unwrap();
-                prop_assert_eq!(described_by(&drop.metadata.path), Some(path.clone()));
+                let drop = list_contents(&store, &path).await.unwrap().unwrap();
+                prop_assert_eq!(drop_of_metadata(&drop.metadata.path), Some(path.clone()));
                 for file in &drop.files {
-                    prop_assert_eq!(find_drop(&shelf, &file.path).await.unwrap(), Some(path.clone()));
+                    prop_assert_eq!(find_drop(&store, &file.path).await.unwrap(), Some(path.clone()));
                 }
-                for blob in &shelf.blobs {
+                for blob in &store.blobs {
                     let name = relative(&path, &blob.path).unwrap_or("metadata");
                     let is_data = !name.starts_with("metadata") && !name.split('/').any(is_hidden);
-                    if is_data && find_drop(&shelf, &blob.path).await.unwrap().as_ref() == Some(&path) {
+                    if is_data && find_drop(&store, &blob.path).await.unwrap().as_ref() == Some(&path) {
                         prop_assert!(drop.file(&blob.path).is_some(), "{}", blob.path);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Job metadata as it was seen, and as it might be.
+//! Parsing of job metadata: observed spellings, and malformed input.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,14 +9,14 @@ fn parsed(text: &str) -> JobMetadata {
     JobMetadata::parse(text.as_bytes()).unwrap()
 }
 
-fn refusal(text: &str) -> String {
+fn rejection(text: &str) -> String {
     let error = JobMetadata::parse(text.as_bytes()).unwrap_err();
     assert_eq!(error.verdict(), Verdict::SetAside(Reason::Metadata));
     error.to_string()
 }
 
 #[test]
-fn the_first_revision_of_the_page_is_read() {
+fn the_documented_metadata_is_parsed() {
     let metadata = parsed(
         r#"{"CopyActivityId": "3667110a-dbcd-4e2e-a5c7-9a7839964a4d", "JobSubmissionTime": "2026-11-16T01:00:04Z",
             "JobCompletionTime": "2026-11-16T01:42:31Z", "RequestStartDate": "2026-08-16T00:00:00Z",
@@ -40,7 +40,7 @@ fn the_first_revision_of_the_page_is_read() {
 }
 
 #[test]
-fn what_later_versions_add_is_read_or_kept() {
+fn members_of_later_versions_are_parsed_or_kept() {
     let metadata = parsed(
         r#"{"TableName": "PersonReport_v1", "PublicKeyVersion": 2, "OfficeGeo": "EUR",
             "DecryptionKeyDetails": [{"DecryptionKeyType": "File"}]}"#,
@@ -52,20 +52,20 @@ fn what_later_versions_add_is_read_or_kept() {
 }
 
 #[test]
-fn names_are_matched_without_case_and_the_first_of_two_counts() {
+fn names_match_in_any_case_and_the_first_of_two_counts() {
     let metadata = parsed(r#"{"tableNAME": "a", "TableName": "b", "tablename": "c", "x": 1, "x": 2}"#);
     assert_eq!(metadata.table_name.as_deref(), Some("a"));
     assert_eq!(metadata.rest, *json!({"x": 1}).as_object().unwrap());
 }
 
 #[test]
-fn a_byte_order_mark_line_breaks_and_further_objects_are_fine() {
-    let text = "\u{feff}\r\n{\r\n  \"TableName\": \"a\"\r\n}\r\n{\"TableName\": \"b\"}\nwhat is behind does not count";
+fn a_byte_order_mark_line_breaks_and_further_objects_are_accepted() {
+    let text = "\u{feff}\r\n{\r\n  \"TableName\": \"a\"\r\n}\r\n{\"TableName\": \"b\"}\nthe rest is ignored";
     assert_eq!(parsed(text).table_name.as_deref(), Some("a"));
 }
 
 #[test]
-fn the_row_count_is_a_number_however_it_is_written() {
+fn the_row_count_may_be_a_number_or_a_number_in_a_string() {
     for (text, rows) in [("6", 6), ("6.0", 6), ("6e3", 6000), ("\"6\"", 6), ("\" 6 \"", 6), ("\"6.0\"", 6), ("0", 0)] {
         let metadata = parsed(&format!(r#"{{"NumberOfRowsExtracted": {text}}}"#));
         assert_eq!(metadata.rows_extracted, Some(rows), "{text}");
@@ -75,23 +75,23 @@ fn the_row_count_is_a_number_however_it_is_written() {
 }
 
 #[test]
-fn a_row_count_that_is_none_is_refused_by_name() {
+fn an_invalid_row_count_is_rejected_by_name() {
     for text in ["-1", "\"-1\"", "6.5", "\"many\"", "\"\"", "true", "[6]", "1e300", "\"NaN\""] {
-        let refusal = refusal(&format!(r#"{{"NumberOfRowsExtracted": {text}}}"#));
-        assert!(refusal.starts_with("`NumberOfRowsExtracted` of the job metadata is not usable"), "{refusal}");
-        assert!(!refusal.contains("many"), "{refusal}");
+        let error = rejection(&format!(r#"{{"NumberOfRowsExtracted": {text}}}"#));
+        assert!(error.starts_with("`NumberOfRowsExtracted` of the job metadata is not usable"), "{error}");
+        assert!(!error.contains("many"), "{error}");
     }
 }
 
 #[test]
-fn blank_errors_are_none() {
+fn blank_errors_are_ignored() {
     for blank in ["null", r#""""#, r#""  \r\n ""#, r#""\u0000\u007f""#, "[]"] {
         assert_eq!(parsed(&format!(r#"{{"Errors": {blank}}}"#)).errors, None, "{blank}");
     }
 }
 
 #[test]
-fn errors_are_shown_in_one_line_whatever_they_are() {
+fn errors_of_any_type_are_shown_in_one_line() {
     for (errors, shown) in [
         (r#""no\nconsent""#, "no consent"),
         (r#"["one", "two"]"#, "one; two"),
@@ -107,29 +107,29 @@ fn errors_are_shown_in_one_line_whatever_they_are() {
 }
 
 #[test]
-fn an_id_that_is_no_guid_is_refused_and_a_blank_one_is_absent() {
-    let refused = refusal(r#"{"TenantId": "contoso"}"#);
-    assert_eq!(refused, "`TenantId` of the job metadata is not usable: expected a GUID, found another text");
-    assert!(refusal(r#"{"CopyActivityId": 7}"#).contains("`CopyActivityId`"));
-    assert!(refusal(r#"{"CopyActivityId": "3667110adbcd4e2ea5c79a7839964a4d"}"#).contains("`CopyActivityId`"));
+fn an_id_that_is_not_a_guid_is_rejected_and_a_blank_one_is_absent() {
+    let error = rejection(r#"{"TenantId": "contoso"}"#);
+    assert_eq!(error, "`TenantId` of the job metadata is not usable: expected a GUID, found another string");
+    assert!(rejection(r#"{"CopyActivityId": 7}"#).contains("`CopyActivityId`"));
+    assert!(rejection(r#"{"CopyActivityId": "3667110adbcd4e2ea5c79a7839964a4d"}"#).contains("`CopyActivityId`"));
     assert_eq!(parsed(r#"{"TenantId": " ", "CopyActivityId": null}"#), JobMetadata::default());
 }
 
 #[test]
-fn a_text_too_long_for_every_message_is_refused() {
+fn a_text_too_long_for_messages_is_rejected() {
     let text = json!({"TableName": "x".repeat(1_001)}).to_string();
-    assert!(refusal(&text).contains("at most 1,000 characters"));
+    assert!(rejection(&text).contains("at most 1,000 characters"));
 }
 
 #[test]
-fn what_is_no_object_is_refused_with_its_place_and_without_its_content() {
+fn invalid_json_is_rejected_with_its_position_and_without_its_content() {
     for text in ["", "  ", "[{}]", "\"secret\"", "crc secret"] {
-        assert_eq!(refusal(text), "the job metadata does not begin with a JSON object");
+        assert_eq!(rejection(text), "the job metadata does not begin with a JSON object");
     }
-    assert_eq!(refusal("{\"a\": 1,\n \"b\": secret}"), "the job metadata is no JSON from line 2, column 7 on");
-    assert!(refusal("{\"Errors\": \"cut").contains("line 1"));
-    let no_text = JobMetadata::parse(b"{\"TableName\": \"\xff\"}");
-    assert!(matches!(no_text, Err(MetadataError::NoJson { line: 1, .. })), "{no_text:?}");
+    assert_eq!(rejection("{\"a\": 1,\n \"b\": secret}"), "the job metadata is not valid JSON: line 2, column 7");
+    assert!(rejection("{\"Errors\": \"cut").contains("line 1"));
+    let not_utf8 = JobMetadata::parse(b"{\"TableName\": \"\xff\"}");
+    assert!(matches!(not_utf8, Err(MetadataError::InvalidJson { line: 1, .. })), "{not_utf8:?}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn key_details_and_unknown_values_are_not_printed() {
 
 proptest! {
     #[test]
-    fn whatever_the_bytes_there_is_an_answer(bytes in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>()) {
+    fn any_bytes_are_parsed_or_rejected_without_a_panic(bytes in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>()) {
         let mut text = br#"{"TenantId":"0cf29e4e-641d-4478-8b66-a40ccb72faf9","Errors":["a"],"NumberOfRowsExtracted":" 7 "}"#.to_vec();
         let at = at.index(text.len());
         text.splice(at..at, bytes.iter().copied());

@@ -1,4 +1,4 @@
-//! Who may drop where, and who may not although they say so.
+//! Which tenants are admitted at which paths.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn may_write(setting: &str, tenant: &str, at: &str) -> bool {
 }
 
 #[test]
-fn the_short_form_covers_the_guid_as_container_and_as_folder_in_any_case() {
+fn the_short_form_admits_the_guid_as_container_or_folder_in_any_case() {
     for at in [
         A.to_string(),
         format!("{A}/run"),
@@ -41,7 +41,7 @@ fn the_short_form_covers_the_guid_as_container_and_as_folder_in_any_case() {
 }
 
 #[test]
-fn the_long_form_covers_its_place_and_all_below_it() {
+fn the_long_form_admits_its_prefix_and_everything_below_it() {
     let setting = format!("{A}=datasets/a");
     assert!(may_write(&setting, A, "datasets/a"));
     assert!(may_write(&setting, A, "datasets/a/run/VivaInsights"));
@@ -51,7 +51,7 @@ fn the_long_form_covers_its_place_and_all_below_it() {
 }
 
 #[test]
-fn the_long_form_may_be_a_container_alone() {
+fn the_long_form_may_name_only_a_container() {
     let setting = format!("{A}=customer-a");
     assert!(may_write(&setting, A, "customer-a"));
     assert!(may_write(&setting, A, "customer-a/run"));
@@ -60,7 +60,7 @@ fn the_long_form_may_be_a_container_alone() {
 }
 
 #[test]
-fn a_tenant_may_have_several_places() {
+fn a_tenant_may_have_several_prefixes() {
     let setting = format!("{A}=one, {A}=two/a ,{A}");
     for at in ["one/run".to_string(), "two/a/run".into(), format!("three/{A}")] {
         assert!(may_write(&setting, A, &at), "{at}");
@@ -70,67 +70,67 @@ fn a_tenant_may_have_several_places() {
 }
 
 #[test]
-fn a_drop_that_names_another_tenant_than_its_place_is_refused() {
+fn a_drop_in_another_tenants_folder_is_refused() {
     let tenants = tenants(&format!("{A},{B}"));
     let at = path(&format!("datasets/run/VivaInsights/{A}"));
-    let refused = tenants.admit(&at, Some(id(B)));
-    assert_eq!(refused, Err(Foreign::WrongPlace { tenant: id(B), path: at }));
+    let result = tenants.admit(&at, Some(id(B)));
+    assert_eq!(result, Err(Refusal::WrongPlace { tenant: id(B), path: at }));
 }
 
 #[test]
-fn a_tenant_that_is_not_configured_is_refused_wherever_it_drops() {
+fn a_tenant_that_is_not_configured_is_refused_everywhere() {
     let at = path(&format!("datasets/{A}/{C}"));
-    let refused = tenants(&format!("{A},{B}")).admit(&at, Some(id(C)));
-    assert_eq!(refused, Err(Foreign::UnknownTenant { tenant: id(C), path: at }));
+    let result = tenants(&format!("{A},{B}")).admit(&at, Some(id(C)));
+    assert_eq!(result, Err(Refusal::UnknownTenant { tenant: id(C), path: at }));
 }
 
 #[test]
-fn a_drop_that_names_no_tenant_is_refused() {
+fn a_drop_without_a_tenant_id_is_refused() {
     let at = path(&format!("datasets/{A}"));
-    let refused = tenants(A).admit(&at, None).unwrap_err();
-    assert_eq!(refused.to_string(), format!("the job metadata of `datasets/{A}` has no TenantId"));
+    let result = tenants(A).admit(&at, None).unwrap_err();
+    assert_eq!(result.to_string(), format!("the job metadata of `datasets/{A}` has no TenantId"));
 }
 
 #[test]
-fn a_folder_named_like_another_tenant_does_not_drop_in_its_name() {
+fn a_tenant_cannot_drop_in_the_name_of_another_by_naming_a_folder_after_it() {
     let tenants = tenants(&format!("{A},{B}"));
     for at in [format!("{A}/{B}"), format!("datasets/{A}/run/{B}/x")] {
         let at = path(&at);
-        let refused = tenants.admit(&at, Some(id(B)));
+        let result = tenants.admit(&at, Some(id(B)));
         let (tenant, owner) = (id(B), id(A));
-        assert_eq!(refused, Err(Foreign::InsideAnothers { tenant, owner, path: at.clone() }));
+        assert_eq!(result, Err(Refusal::InsideOtherTenant { tenant, owner, path: at.clone() }));
         assert_eq!(tenants.admit(&at, Some(id(A))), Ok(id(A)));
-        assert_eq!(tenants.places(&at), [id(A)]);
+        assert_eq!(tenants.possible_owners(&at), [id(A)]);
     }
     assert!(tenants.may_write(id(A), &path(&format!("{A}/{B}/{A}"))));
 }
 
 #[test]
-fn nor_does_one_inside_a_place_of_the_long_form() {
+fn a_folder_named_after_a_tenant_inside_another_tenants_prefix_is_refused() {
     let tenants = tenants(&format!("{A}=customer-a,{B}"));
     let at = path(&format!("customer-a/{B}"));
-    assert!(matches!(tenants.admit(&at, Some(id(B))), Err(Foreign::InsideAnothers { .. })));
-    assert_eq!(tenants.places(&at), [id(A)]);
+    assert!(matches!(tenants.admit(&at, Some(id(B))), Err(Refusal::InsideOtherTenant { .. })));
+    assert_eq!(tenants.possible_owners(&at), [id(A)]);
 }
 
 #[test]
-fn a_place_in_as_many_words_counts_wherever_it_lies() {
+fn an_explicit_prefix_counts_even_inside_another_tenants_folder() {
     let setting = format!("{A},{B}=datasets/{A}/for-b");
     let at = format!("datasets/{A}/for-b/run");
     assert!(may_write(&setting, B, &at));
-    assert_eq!(tenants(&setting).places(&path(&at)), [id(A), id(B)]);
+    assert_eq!(tenants(&setting).possible_owners(&path(&at)), [id(A), id(B)]);
 }
 
 #[test]
-fn tenants_that_share_a_place_are_told_apart_by_what_the_drop_says() {
+fn tenants_that_share_a_prefix_are_distinguished_by_the_job_metadata() {
     let setting = format!("{A}=datasets,{B}=datasets");
     assert!(may_write(&setting, A, "datasets/run") && may_write(&setting, B, "datasets/run"));
-    assert_eq!(tenants(&setting).places(&path("datasets/run")), [id(A), id(B)]);
-    assert_eq!(tenants(&setting).places(&path("other")), []);
+    assert_eq!(tenants(&setting).possible_owners(&path("datasets/run")), [id(A), id(B)]);
+    assert_eq!(tenants(&setting).possible_owners(&path("other")), []);
 }
 
 #[test]
-fn the_containers_are_those_of_places_and_the_guids_of_the_short_form() {
+fn the_containers_are_those_of_prefixes_and_the_guids_of_short_entries() {
     let upper = B.to_uppercase();
     let tenants = tenants(&format!("{A}=customer-a/x,{upper},{A}=customer-a/y"));
     assert_eq!(tenants.containers(), ["customer-a".to_string(), B.to_string()]);
@@ -143,36 +143,36 @@ fn the_containers_are_those_of_places_and_the_guids_of_the_short_form() {
 }
 
 #[test]
-fn spaces_around_entries_and_a_comma_at_the_end_are_fine() {
+fn spaces_around_entries_and_a_trailing_comma_are_ignored() {
     assert_eq!(tenants(&format!(" {A} , {B} = datasets/b/ ,")), tenants(&format!("{A},{B}=datasets/b")));
 }
 
 #[test]
-fn every_bad_entry_is_reported() {
+fn every_invalid_entry_is_reported() {
     let setting = format!("contoso, {A}, {B}=, {B}=a//b, {B}=a/../b, {B}=datasets/*, =datasets, {A}x");
-    let BadTenants(bad) = setting.parse::<Tenants>().unwrap_err();
-    assert_eq!(bad.len(), 7, "{bad:#?}");
-    assert!(bad[0].starts_with("`contoso`: expected a GUID"), "{}", bad[0]);
-    assert!(bad[2].starts_with(&format!("`{B}=a//b`: expected `container/folder`")), "{}", bad[2]);
-    assert!(bad[4].contains("without `*`"), "{}", bad[4]);
+    let InvalidTenants(errors) = setting.parse::<Tenants>().unwrap_err();
+    assert_eq!(errors.len(), 7, "{errors:#?}");
+    assert!(errors[0].starts_with("`contoso`: expected a GUID"), "{}", errors[0]);
+    assert!(errors[2].starts_with(&format!("`{B}=a//b`: expected `container/folder`")), "{}", errors[2]);
+    assert!(errors[4].contains("without `*`"), "{}", errors[4]);
 }
 
 #[test]
-fn a_setting_that_names_nobody_is_an_error() {
+fn a_setting_without_entries_is_an_error() {
     for setting in ["", " ", ",", " , "] {
-        let bad = setting.parse::<Tenants>().unwrap_err().to_string();
-        assert!(bad.starts_with("expected a comma list"), "{bad}");
+        let error = setting.parse::<Tenants>().unwrap_err().to_string();
+        assert!(error.starts_with("expected a comma-separated list"), "{error}");
     }
 }
 
 proptest! {
-    /// Of tenants in the short form, one path belongs to one at most, and whoever is admitted may have written there.
+    /// With short entries only, a path has at most one owner, and only the owner is admitted there.
     #[test]
-    fn a_path_has_one_owner_and_nobody_else_is_admitted(folders in prop::collection::vec(prop::sample::select(vec![A, B, C, "run", "VivaInsights"]), 1..6)) {
+    fn a_path_has_at_most_one_owner_and_only_the_owner_is_admitted(folders in prop::collection::vec(prop::sample::select(vec![A, B, C, "run", "VivaInsights"]), 1..6)) {
         let tenants = tenants(&format!("{A},{B},{C}"));
         let at = path(&folders.join("/"));
         let owner: Option<TenantId> = folders.iter().find_map(|folder| folder.parse().ok());
-        prop_assert_eq!(tenants.places(&at), owner.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(tenants.possible_owners(&at), owner.into_iter().collect::<Vec<_>>());
         for tenant in [A, B, C].map(id) {
             prop_assert_eq!(tenants.admit(&at, Some(tenant)).is_ok(), owner == Some(tenant));
         }
@@ -180,10 +180,10 @@ proptest! {
 }
 
 #[test]
-fn a_container_has_the_writers_whose_drops_would_be_believed_there() {
+fn the_writers_in_a_container_are_the_tenants_admitted_somewhere_in_it() {
     let (a, b): (TenantId, TenantId) = (A.parse().unwrap(), B.parse().unwrap());
-    let writers = |text: &str, container: &str| text.parse::<Tenants>().unwrap().writers(container);
-    // The short form is believed in a container of everybody's, and never in another tenant's.
+    let writers = |text: &str, container: &str| text.parse::<Tenants>().unwrap().writers_in_container(container);
+    // A short entry is admitted in a shared container, but never in a container that is another tenant's GUID.
     assert_eq!(writers(&format!("{A},{B}"), "datasets"), [a, b]);
     assert_eq!(writers(&format!("{A},{B}"), A), [a]);
     assert_eq!(writers(&format!("{A}={A},{B}={B}"), A), [a]);

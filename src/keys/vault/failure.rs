@@ -1,4 +1,5 @@
-//! What the vault's failures mean. Its own words are left out, but for the codes that its documentation lists.
+//! Classifies the vault's failures and explains how to fix them. Of the vault's own text only documented error codes
+//! are repeated.
 
 use std::{
     fmt,
@@ -10,109 +11,111 @@ use azure_core::{error::ErrorKind, http::headers};
 use super::Vault;
 use crate::{
     drop::TenantId,
-    identity::{NoToken, network_cause},
-    keys::{
-        KeyError,
-        answer::{code_in, inner_code_in, may_help_to_try_again},
-    },
+    http_response::{error_code, inner_error_code, is_transient},
+    identity::{TokenError, network_cause},
+    keys::KeyError,
     retry::{Attempt, retry_after},
 };
 
-/// What came of a try that gave no answer to use.
+/// Why one try has no result.
 pub(super) enum Failure {
-    /// The vault refuses: asking again cannot help.
-    Refused(Refusal),
-    /// It did not answer, or cannot now.
+    /// The vault rejects the request; a retry cannot succeed.
+    Rejected(ErrorResponse),
+    /// The vault did not answer, or reports a transient failure.
     Unavailable {
-        /// What happened.
+        /// The cause.
         why: String,
-        /// How long it asks us to wait.
-        wait: Option<Duration>,
+        /// The server's `Retry-After`.
+        retry_after: Option<Duration>,
     },
-    /// It was not asked: there is no token.
-    NoToken(NoToken),
-    /// What answers is no vault, or asks for a token of another domain.
-    Unreadable,
+    /// The request was not sent, because there is no token.
+    NoToken(TokenError),
+    /// The server is not a vault, or requests a token for another domain.
+    NotAVault,
 }
 
 impl Failure {
+    /// Classifies an error of the SDK.
     pub(super) fn of(error: &azure_core::Error) -> Self {
         match error.kind() {
             ErrorKind::HttpResponse { status, raw_response, .. } => {
                 let body = raw_response.as_deref().map(|response| response.body().as_ref());
-                let refusal = Refusal {
+                let response = ErrorResponse {
                     status: u16::from(*status),
-                    code: body.and_then(code_in),
-                    inner: body.and_then(inner_code_in),
+                    code: body.and_then(error_code),
+                    inner: body.and_then(inner_error_code),
                 };
-                if !may_help_to_try_again(refusal.status) {
-                    return Self::Refused(refusal);
+                if !is_transient(response.status) {
+                    return Self::Rejected(response);
                 }
                 let headers = raw_response.as_deref().map(|response| response.headers());
-                let asked = headers.and_then(|headers| headers.get_optional_str(&headers::RETRY_AFTER));
-                let wait = asked.and_then(|value| retry_after(value, SystemTime::now()));
-                Self::Unavailable { why: refusal.answered(), wait }
+                let header = headers.and_then(|headers| headers.get_optional_str(&headers::RETRY_AFTER));
+                let retry_after = header.and_then(|value| retry_after(value, SystemTime::now()));
+                Self::Unavailable { why: response.summary(), retry_after }
             }
-            ErrorKind::Credential => Self::NoToken(NoToken::of(error)),
+            ErrorKind::Credential => Self::NoToken(TokenError::of(error)),
             ErrorKind::Io | ErrorKind::Connection => {
-                Self::silent(network_cause(error).unwrap_or_else(|| "the connection broke".to_owned()))
+                Self::no_response(network_cause(error).unwrap_or_else(|| "the connection broke".to_owned()))
             }
-            _ => Self::Unreadable,
+            _ => Self::NotAVault,
         }
     }
 
-    /// It did not answer.
-    pub(super) fn silent(why: String) -> Self {
-        Self::Unavailable { why, wait: None }
+    /// There was no response within the time limit, or the connection failed.
+    pub(super) fn no_response(why: String) -> Self {
+        Self::Unavailable { why, retry_after: None }
     }
 }
 
-/// What to do where the vault cannot be asked for want of a token.
-const TO_MEND: &str = "renew AZURE_CLIENT_SECRET if it has expired, and check AZURE_TENANT_ID and AZURE_CLIENT_ID; without them \
-                       it is the app's managed identity, and on your own machine `az login`";
+/// How to fix a missing token for the vault.
+const FIX_TOKEN: &str = "renew AZURE_CLIENT_SECRET if it has expired, and check AZURE_TENANT_ID and AZURE_CLIENT_ID; without \
+                         them the app's managed identity requests tokens, or on your own machine the user of `az login`";
 
-impl NoToken {
-    /// What it means that the vault could not be asked.
+impl TokenError {
+    /// Whether to retry a call for which there was no token.
     pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
         match self {
-            Self::Unavailable { why, wait } => {
+            Self::Unavailable { why, retry_after } => {
                 let what = "the token service".to_owned();
-                Attempt::Again(KeyError::Unavailable { what, source: why.into() }, wait)
+                Attempt::Transient(KeyError::Unavailable { what, source: why.into() }, retry_after)
             }
-            Self::Refused(_) | Self::NobodySignedIn => {
+            Self::Rejected(_) | Self::NotSignedIn => {
                 let (what, why) = (vault.to_string(), self.to_string());
-                Attempt::Failed(KeyError::NoToken { what, why, todo: TO_MEND })
+                Attempt::Permanent(KeyError::NoToken { what, why, todo: FIX_TOKEN })
             }
         }
     }
 }
 
-/// What it means that `secret`, which is something like ``the secret `x` ``, cannot be read.
-pub(crate) fn of_secret<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
-    let told = |why: &str| format!("{secret} cannot be read: {why}");
+/// Whether to retry reading a secret from a vault, and why it failed. `secret` names it, such as ``the secret `x` ``.
+pub(crate) fn secret_failure<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
+    let unreadable = |why: &str| format!("{secret} cannot be read: {why}");
     match Failure::of(error) {
-        Failure::Unavailable { why, wait } => Attempt::Again(told(&why), wait),
-        Failure::NoToken(ref why @ NoToken::Unavailable { wait, .. }) => Attempt::Again(told(&why.to_string()), wait),
-        Failure::NoToken(why) => Attempt::Failed(told(&format!("{why}: {TO_MEND}"))),
-        Failure::Unreadable => Attempt::Failed(told("what answers is no vault")),
-        Failure::Refused(refusal) => {
-            let answered = refusal.answered();
-            Attempt::Failed(told(&match (refusal.status, refusal.inner.as_deref()) {
-                (404, _) => format!("there is none of that name and version ({answered})"),
-                (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => {
-                    format!(
-                        "the vault's firewall does not let this machine in ({answered}): allow the app's network there"
-                    )
+        Failure::Unavailable { why, retry_after } => Attempt::Transient(unreadable(&why), retry_after),
+        Failure::NoToken(ref error @ TokenError::Unavailable { retry_after, .. }) => {
+            Attempt::Transient(unreadable(&error.to_string()), retry_after)
+        }
+        Failure::NoToken(error) => Attempt::Permanent(unreadable(&format!("{error}: {FIX_TOKEN}"))),
+        Failure::NotAVault => Attempt::Permanent(unreadable("the server is not a vault")),
+        Failure::Rejected(response) => {
+            let answered = response.summary();
+            let why = match (response.status, response.inner.as_deref()) {
+                (404, _) => format!("there is no secret of that name and version ({answered})"),
+                (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => format!(
+                    "the vault's firewall denies access to this machine ({answered}): allow the app's network there"
+                ),
+                (403, Some("SecretDisabled")) => format!("it is disabled ({answered}): enable it in the vault"),
+                (403, _) => {
+                    format!("permission denied ({answered}): grant the app's identity the role Key Vault Secrets User")
                 }
-                (403, Some("SecretDisabled")) => format!("it is disabled ({answered}): enable it there"),
-                (403, _) => format!("the app may not ({answered}): grant its identity the role Key Vault Secrets User"),
                 _ => answered,
-            }))
+            };
+            Attempt::Permanent(unreadable(&why))
         }
     }
 }
 
-/// What is asked of the vault.
+/// An operation on a vault's keys.
 #[derive(Clone, Copy)]
 pub(super) enum Operation {
     Decrypt,
@@ -126,12 +129,12 @@ impl Operation {
         match self {
             Self::Decrypt => "decrypt with",
             Self::Read => "read",
-            Self::Create => "make",
+            Self::Create => "create",
             Self::List => "list",
         }
     }
 
-    /// The least of the built-in roles that may do it.
+    /// The built-in role with the fewest permissions that allows the operation.
     fn role(self) -> &'static str {
         match self {
             Self::Decrypt | Self::Read | Self::List => "Key Vault Crypto User",
@@ -140,47 +143,50 @@ impl Operation {
     }
 }
 
-/// An answer that is no success, and stays none.
+/// An error response that is not transient.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     pub(super) status: u16,
-    /// The code of the error, and the one inside it, which says why: `Forbidden`, `ForbiddenByRbac`.
+    /// The error code, such as `Forbidden`.
     pub(super) code: Option<String>,
+    /// The code of the inner error, which is more precise, such as `ForbiddenByRbac`.
     pub(super) inner: Option<String>,
 }
 
-impl Refusal {
-    fn answered(&self) -> String {
+impl ErrorResponse {
+    /// The status and the most precise code.
+    fn summary(&self) -> String {
         match self.inner.as_ref().or(self.code.as_ref()) {
             Some(code) => format!("HTTP {}, {code}", self.status),
             None => format!("HTTP {}", self.status),
         }
     }
 
-    /// What was refused, why as far as the codes tell, and what to do.
-    pub(super) fn told(&self, vault: &Vault, operation: Operation, tenant: Option<TenantId>) -> String {
-        let answered = self.answered();
+    /// What was rejected, the reason as far as the codes tell, and how to fix it.
+    pub(super) fn explain(&self, vault: &Vault, operation: Operation, tenant: Option<TenantId>) -> String {
+        let answered = self.summary();
         let (verb, role) = (operation.verb(), operation.role());
         let key = tenant.map_or_else(|| "the keys".to_owned(), |tenant| format!("the key `{tenant}`"));
         match (self.status, self.inner.as_deref()) {
             (404, _) => format!(
-                "{vault} has no such key as `{}`, or not the version that the drop names ({answered}): \
-                 `vivadrop onboard` makes a tenant's key",
+                "{vault} has no key `{}`, or not the version that the drop names ({answered}): `vivadrop onboard` creates \
+                 a tenant's key",
                 tenant.map_or_else(String::new, |tenant| tenant.to_string())
             ),
             (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => format!(
-                "the firewall of {vault} does not let this machine in ({answered}): allow the app's network there, or give \
-                 it a private endpoint"
+                "the firewall of {vault} denies access to this machine ({answered}): allow the app's network there, or \
+                 give the vault a private endpoint"
             ),
-            (403, Some("KeyDisabled")) => format!("{key} in {vault} is disabled ({answered}): enable it there"),
-            (403, Some("KeyNotYetValid" | "KeyExpired")) => {
-                format!("{key} in {vault} is outside its dates ({answered}): set its activation and expiry dates there")
-            }
+            (403, Some("KeyDisabled")) => format!("{key} in {vault} is disabled ({answered}): enable it in the vault"),
+            (403, Some("KeyNotYetValid" | "KeyExpired")) => format!(
+                "{key} in {vault} is outside its dates ({answered}): set its activation and expiry dates in the vault"
+            ),
             (403, Some("KeyOperationForbidden")) => format!(
-                "{key} in {vault} is not for that ({answered}): add decrypt and unwrapKey to its permitted operations"
+                "{key} in {vault} does not permit this operation ({answered}): add decrypt and unwrapKey to its permitted \
+                 operations"
             ),
             (401 | 403, _) => format!(
-                "{vault} does not let us {verb} {key} ({answered}): give the identity of this app the role {role} on the \
+                "{vault} denies permission to {verb} {key} ({answered}): grant the app's identity the role {role} on the \
                  vault"
             ),
             _ => format!("{vault} does not {verb} {key} ({answered}): check PRIVATE_KEYS"),

@@ -1,41 +1,42 @@
-//! What the `PublicKeyVersion` of a drop names. It is the customer's text: it chooses a version of the tenant's own key and
-//! nothing else.
+//! Parses the `PublicKeyVersion` of a drop. The customer controls this text, so it can only select a version of the
+//! tenant's own key.
 
 use url::Url;
 
 use crate::{drop::TenantId, keys::KeyError};
 
-/// The version that `given` names: as it is, or at the end of the full identifier of this tenant's key in this vault.
+/// The key version in `given`, which is a version or the full identifier of this tenant's key in this vault.
 ///
-/// The versions of a vault are 32 hexadecimal digits. What is none is a number of somebody else's books, and the key is
-/// tried as it is now. An identifier of another key is refused: whoever wrapped with that one did not mean ours.
-pub(super) fn named(given: Option<&str>, vault: &Url, tenant: TenantId) -> Result<Option<String>, KeyError> {
+/// Returns `None` for any other text, so that the current version is used: a vault's versions are 32 hexadecimal
+/// digits, and customers also number their keys in their own way. The identifier of another key is an error, because
+/// the drop's keys were wrapped with a key that is not ours.
+pub(super) fn key_version(given: Option<&str>, vault: &Url, tenant: TenantId) -> Result<Option<String>, KeyError> {
     let Some(given) = given.map(str::trim) else {
         return Ok(None);
     };
     let version = match Url::parse(given) {
         Ok(identifier) if identifier.has_host() => in_identifier(&identifier, vault, tenant).ok_or_else(|| {
-            KeyError::Refused(format!(
-                "the drop's PublicKeyVersion names a key that is not `{tenant}` in the vault of PRIVATE_KEYS: compare the \
-                 key that the customer's pipeline was set up with"
+            KeyError::NoKey(format!(
+                "the drop's PublicKeyVersion names a key other than `{tenant}` in the vault of PRIVATE_KEYS: check which                  key the customer's pipeline uses"
             ))
         })?,
         _ => given.to_owned(),
     };
     let version = is_version(&version).then(|| version.to_ascii_lowercase());
     if version.is_none() {
-        tracing::debug!("the drop's PublicKeyVersion is no version of a vault's key: the current one is tried");
+        tracing::debug!("the drop's PublicKeyVersion is not a version of a vault's key: using the current version");
     }
     Ok(version)
 }
 
-/// The last part of `https://{vault}/keys/{tenant}/{version}`; empty where it names no version.
+/// The version in `https://{vault}/keys/{tenant}/{version}`; empty if the identifier has no version, and `None` if it
+/// is the identifier of another key.
 fn in_identifier(identifier: &Url, vault: &Url, tenant: TenantId) -> Option<String> {
     let mut segments = identifier.path_segments()?.filter(|segment| !segment.is_empty());
-    let is_here = identifier.origin() == vault.origin() && segments.next()?.eq_ignore_ascii_case("keys");
-    let is_the_tenants = segments.next()?.eq_ignore_ascii_case(&tenant.to_string());
+    let is_in_vault = identifier.origin() == vault.origin() && segments.next()?.eq_ignore_ascii_case("keys");
+    let is_tenants_key = segments.next()?.eq_ignore_ascii_case(&tenant.to_string());
     let version = segments.next().unwrap_or_default().to_owned();
-    (is_here && is_the_tenants && segments.next().is_none()).then_some(version)
+    (is_in_vault && is_tenants_key && segments.next().is_none()).then_some(version)
 }
 
 fn is_version(text: &str) -> bool {
@@ -51,11 +52,11 @@ mod tests {
 
     fn version(given: &str) -> Result<Option<String>, KeyError> {
         let vault = "https://kv.vault.azure.net".parse().unwrap();
-        named(Some(given), &vault, TENANT.parse().unwrap())
+        key_version(Some(given), &vault, TENANT.parse().unwrap())
     }
 
     #[test]
-    fn a_version_is_32_digits_or_the_end_of_an_identifier() {
+    fn a_version_is_32_digits_or_the_last_segment_of_a_key_identifier() {
         for given in [
             VERSION.to_owned(),
             format!(" {} ", VERSION.to_uppercase()),
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_of_a_vault_leaves_the_current_one() {
+    fn any_other_text_selects_the_current_version() {
         let short = format!("https://kv.vault.azure.net/keys/{TENANT}");
         let climbing = format!("../../secrets/{VERSION}");
         for given in ["1", "v2", "", "7f1c1ff0-a1c8-4f3c-8a3b-6a4f0c5d9e21", "../../secrets/x", &short, &climbing] {
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identifier_of_another_key_or_vault_is_refused() {
+    fn the_identifier_of_another_key_or_vault_is_an_error() {
         for given in [
             format!("https://other.vault.azure.net/keys/{TENANT}/{VERSION}"),
             format!("https://kv.vault.azure.net.evil.example/keys/{TENANT}/{VERSION}"),
@@ -86,7 +87,7 @@ mod tests {
             format!("https://kv.vault.azure.net/secrets/{TENANT}/{VERSION}"),
             format!("https://kv.vault.azure.net/keys/{TENANT}/{VERSION}/decrypt"),
         ] {
-            let Err(KeyError::Refused(text)) = version(&given) else { panic!("{given}") };
+            let Err(KeyError::NoKey(text)) = version(&given) else { panic!("{given}") };
             assert!(text.contains(TENANT) && !text.contains("evil"), "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! `egressPartnerKey`: tells Microsoft with which public key the decryption keys of a tenant are to be wrapped.
+//! `egressPartnerKey`: registers a tenant's public key, with which Microsoft then wraps the keys of the tenant's drops.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -6,22 +6,22 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{ApiError, KeyError, Refusal, StatusCode, VivaApi, may_help_to_try_again};
-use crate::{drop::TenantId, keys::custody::PublicKey};
+use super::{ErrorResponse, KeyError, RequestError, StatusCode, VivaApi};
+use crate::{drop::TenantId, keys::key_store::PublicKey};
 
-/// The partner, as the API knows it.
+/// The partner's application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartnerApp {
-    /// `PARTNER_APP_ID`: the application.
+    /// `PARTNER_APP_ID`: the application's id.
     pub app_id: Uuid,
-    /// `PARTNER_TENANT_ID`: the tenant it is registered in.
+    /// `PARTNER_TENANT_ID`: the tenant in which it is registered.
     pub tenant_id: Uuid,
 }
 
-/// What is sent.
+/// The request body.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PartnerKey {
+struct PartnerKeyRequest {
     partner_app_id: Uuid,
     tenant_id: Uuid,
     rsa_key: RsaKey,
@@ -36,9 +36,9 @@ struct RsaKey {
     n: String,
 }
 
-/// What the API says of a registration. The members that its page documents; none of them is promised.
+/// The response to a registration. The API documents these members but does not guarantee them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acknowledged {
+pub struct PartnerKeyResponse {
     /// `createdDate`.
     pub created: Option<OffsetDateTime>,
     /// `expirationDate`.
@@ -46,58 +46,55 @@ pub struct Acknowledged {
 }
 
 impl VivaApi {
-    /// Registers the public half of the key of `tenant`. Tries again by itself while that may help.
+    /// Registers the public key of `tenant`, with retries.
     pub async fn egress_partner_key(
         &self,
         partner: PartnerApp,
         tenant: TenantId,
         key: &PublicKey,
-    ) -> Result<Acknowledged, KeyError> {
+    ) -> Result<PartnerKeyResponse, KeyError> {
         let [e, n] = [&key.exponent, &key.modulus].map(|bytes| BASE64_STANDARD.encode(bytes));
-        let body = PartnerKey {
+        let request = PartnerKeyRequest {
             partner_app_id: partner.app_id,
             tenant_id: partner.tenant_id,
             rsa_key: RsaKey { kty: "RSA", e, n },
             encryption_algorithm: "RSA2048",
             scope_id: tenant,
         };
-        self.until_answered(|| self.register(&body)).await
+        self.with_retries(|| self.register(&request)).await
     }
 
-    async fn register(&self, body: &PartnerKey) -> Result<Acknowledged, ApiError> {
-        let answer = self.exchange(self.endpoint("egressPartnerKey"), body).await?;
-        match self.content(answer).await? {
-            Ok(answer) => Ok(acknowledged(&answer)),
-            Err(refusal) => Err(self.not_registered(body.scope_id, &refusal)),
+    async fn register(&self, request: &PartnerKeyRequest) -> Result<PartnerKeyResponse, RequestError> {
+        let response = self.post(self.endpoint("egressPartnerKey"), request).await?;
+        match self.read(response).await? {
+            Ok(object) => Ok(parse_response(&object)),
+            Err(response) => Err(self.registration_rejected(&response, request.scope_id).into()),
         }
     }
 
-    fn not_registered(&self, tenant: TenantId, refusal: &Refusal) -> ApiError {
-        let Refusal { status, answered, wait } = refusal;
-        let error = match *status {
-            status if may_help_to_try_again(status.as_u16()) => {
-                KeyError::Unavailable { what: self.to_string(), source: answered.clone().into() }
-            }
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => KeyError::Refused(format!(
-                "{self} does not register the key of tenant {tenant} ({answered}): check PARTNER_APP_ID, PARTNER_TENANT_ID \
-                 and the tenant's id; a key that is another customer's is refused as well, and `--rotate` makes a new one"
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::Refused(format!(
-                "{self} does not let us register keys ({answered}): check PARTNER_TENANT_ID, PARTNER_APP_ID, \
+    fn registration_rejected(&self, response: &ErrorResponse, tenant: TenantId) -> KeyError {
+        let ErrorResponse { status, summary } = response;
+        KeyError::NoKey(match *status {
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => format!(
+                "{self} rejects the key of tenant {tenant} ({summary}): check PARTNER_APP_ID, PARTNER_TENANT_ID and the \
+                 tenant's id; a key that is registered for another customer is also rejected, and `--rotate` creates a \
+                 new one"
+            ),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
+                "{self} denies permission to register keys ({summary}): check PARTNER_TENANT_ID, PARTNER_APP_ID, \
                  PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
-            )),
-            _ => KeyError::Refused(format!("{self} answered with {answered}: check VIVA_API_URL")),
-        };
-        ApiError { error, wait: *wait }
+            ),
+            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
+        })
     }
 }
 
-fn acknowledged(answer: &Map<String, Value>) -> Acknowledged {
+fn parse_response(object: &Map<String, Value>) -> PartnerKeyResponse {
     let date = |name: &str| {
-        let (_, value) = answer.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        let (_, value) = object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
         OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()
     };
-    Acknowledged { created: date("createdDate"), expires: date("expirationDate") }
+    PartnerKeyResponse { created: date("createdDate"), expires: date("expirationDate") }
 }
 
 #[cfg(test)]
@@ -108,13 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dates_of_the_documented_answer_are_read() {
-        let answer = json!({"scopeId": {"id": "2b13482-357g-dh58-6j34-d2832fee24b8"},
+    fn the_dates_of_the_documented_response_are_parsed() {
+        let response = json!({"scopeId": {"id": "2b13482-357g-dh58-6j34-d2832fee24b8"},
             "createdDate": "2022-04-25T17:44:10.1935639Z", "encryptionAlgorithm": "RSA2048",
             "expirationDate": "2023-04-25T17:44:10.1935639Z"});
-        let read = acknowledged(answer.as_object().unwrap());
-        assert_eq!(read.expires, Some(datetime!(2023-04-25 17:44:10.193_563_9 UTC)));
-        let none = acknowledged(json!({"createdDate": 7}).as_object().unwrap());
-        assert_eq!(none, Acknowledged { created: None, expires: None });
+        let parsed = parse_response(response.as_object().unwrap());
+        assert_eq!(parsed.expires, Some(datetime!(2023-04-25 17:44:10.193_563_9 UTC)));
+        let none = parse_response(json!({"createdDate": 7}).as_object().unwrap());
+        assert_eq!(none, PartnerKeyResponse { created: None, expires: None });
     }
 }

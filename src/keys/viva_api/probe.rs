@@ -1,46 +1,43 @@
-//! Whether the API lets us in, asked without asking for anything.
+//! Tests access to the API without requesting keys.
 
 use serde::Serialize;
 
-use super::{ApiError, VivaApi, may_help_to_try_again};
-use crate::keys::KeyError;
+use super::{RequestError, VivaApi};
+use crate::{http_response::is_transient, keys::KeyError};
 
-/// What the API is asked: keys for no drop of no tenant. A request without a value makes no key and changes nothing; it is
-/// documented to be answered with 400.
+/// A request for the keys of no drop and no tenant. The API documents 400 as the response, and changes nothing.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NoQuestion {
+struct DummyRequest {
     request_id: &'static str,
     scope_id: uuid::Uuid,
 }
 
 impl VivaApi {
-    /// Asks for a token, where one is needed; says whether it is.
+    /// Requests a token. Returns `false` if the API needs none.
     pub async fn try_token(&self) -> Result<bool, KeyError> {
         let Some(token) = &self.token else {
             return Ok(false);
         };
-        token.get(self.try_timeout).await.map(|_| true).map_err(|trouble| trouble.error)
+        token.get(self.limits.try_timeout).await.map(|_| true).map_err(|failed| failed.error)
     }
 
-    /// Asks for the keys of no drop. That being refused as a bad request shows that the API is there and lets us in.
-    pub async fn knock(&self) -> Result<(), KeyError> {
-        let question = NoQuestion { request_id: "", scope_id: uuid::Uuid::nil() };
+    /// Sends a dummy request. The response 400 shows that the API is reachable and accepts our token.
+    pub async fn probe(&self) -> Result<(), KeyError> {
+        let request = DummyRequest { request_id: "", scope_id: uuid::Uuid::nil() };
         let endpoint = self.endpoint("egressDecryptionKey");
-        let answer = self.exchange(endpoint, &question).await.map_err(|ApiError { error, .. }| error)?;
-        let status = answer.status();
+        let response = self.post(endpoint, &request).await.map_err(|RequestError { error, .. }| error)?;
+        let status = response.status();
         match status.as_u16() {
             400 => Ok(()),
-            401 | 403 => Err(KeyError::Refused(format!(
-                "{self} does not let the token in (HTTP {status}): check PARTNER_TENANT_ID, PARTNER_APP_ID, \
-                 PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
+            401 | 403 => Err(KeyError::NoKey(format!(
+                "{self} rejects the token (HTTP {status}): check PARTNER_TENANT_ID, PARTNER_APP_ID, PARTNER_APP_SECRET \
+                 and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
             ))),
-            code if may_help_to_try_again(code) => {
+            code if is_transient(code) => {
                 Err(KeyError::Unavailable { what: self.to_string(), source: format!("HTTP {status}").into() })
             }
-            _ => Err(KeyError::Refused(format!(
-                "{self} answers HTTP {status} where 400 is documented: check VIVA_API_URL"
-            ))),
+            _ => Err(KeyError::NoKey(format!("{self} answered HTTP {status}, expected 400: check VIVA_API_URL"))),
         }
     }
 }

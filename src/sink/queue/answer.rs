@@ -1,4 +1,4 @@
-//! What the service's answers mean: refused, or try again.
+//! Classifies the answers of the queue service as permanent or transient failures.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,44 +13,45 @@ use crate::{
     store::azure::{error_code, innermost},
 };
 
-/// Whether the queue is what is missing.
-pub(super) fn lacks_queue(error: &Error) -> bool {
+/// Whether the queue does not exist.
+pub(super) fn is_queue_missing(error: &Error) -> bool {
     error.http_status() == Some(StatusCode::NotFound) && error_code(error) == Some("QueueNotFound")
 }
 
-/// Whether somebody else made the queue meanwhile.
-pub(super) fn queue_is_there(error: &Error) -> bool {
+/// Whether the queue cannot be created because it exists already.
+pub(super) fn has_queue_already(error: &Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error) == Some("QueueAlreadyExists")
 }
 
-/// What a failure means, and what is said of it: a status and the service's code for it, never what it wrote.
-pub(super) fn of_failure(error: &Error) -> Attempt<(), String> {
+/// Classifies a failed try. The text has the status and the service's error code, never the body of the response.
+pub(super) fn classify(error: &Error) -> Attempt<(), String> {
     let Some(status) = error.http_status() else {
-        // A connection or a token that was not to be had: another try may always help.
-        return Attempt::Again(innermost(error), None);
+        // Without a status, there was no connection or no token. Both are transient.
+        return Attempt::Transient(innermost(error), None);
     };
-    // Where the service gives no code the SDK has the status in its place.
+    // If the service sends no error code, the SDK puts the status there.
     let code = error_code(error).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic()));
     let answer = format!("HTTP {} {}", u16::from(status), code.unwrap_or_default());
     let answer = answer.trim_end().to_owned();
     match status {
-        // Says nothing of the message, and passes: a role counts only some minutes after it was given, a firewall or a
-        // key is put right, and no drop need be replayed for it.
+        // Denied access is transient: roles take some minutes to apply, and firewalls and keys get fixed. Setting drops
+        // aside would mean that somebody has to replay them.
         StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Again(format!("{answer} (may the app make the queue and add messages to it?)"), None)
+            Attempt::Transient(format!("{answer} (check that the app may create the queue and add messages)"), None)
         }
-        _ if may_pass(status, code) => Attempt::Again(answer, asked(error)),
-        _ => Attempt::Failed(answer),
+        _ if is_transient(status, code) => Attempt::Transient(answer, requested_wait(error)),
+        _ => Attempt::Permanent(answer),
     }
 }
 
-/// Throttling, outages, and what ends once Azure has finished something.
-fn may_pass(status: StatusCode, code: Option<&str>) -> bool {
+/// Whether a retry may help: after throttling, an outage, or while Azure creates or deletes the queue.
+fn is_transient(status: StatusCode, code: Option<&str>) -> bool {
     let is_changing = matches!(code, Some("QueueNotFound" | "QueueBeingDeleted" | "QueueDisabled"));
     matches!(u16::from(status), 408 | 425 | 429 | 500..) || is_changing
 }
 
-fn asked(error: &Error) -> Option<Duration> {
+/// The wait that the service requests with `Retry-After`.
+fn requested_wait(error: &Error) -> Option<Duration> {
     let ErrorKind::HttpResponse { raw_response: Some(response), .. } = error.kind() else {
         return None;
     };
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_by_itself_is_tried_again_as_late_as_it_asks() {
+    fn a_transient_failure_is_retried_after_the_requested_wait() {
         for (status, code) in [
             (408, "RequestTimeout"),
             (429, "TooManyRequests"),
@@ -85,35 +86,38 @@ mod tests {
             (404, "QueueNotFound"),
             (409, "QueueBeingDeleted"),
         ] {
-            let attempt = of_failure(&failure(status, code));
-            let Attempt::Again(answer, asked) = attempt else { panic!("{attempt:?}") };
-            assert_eq!((answer, asked), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
+            let attempt = classify(&failure(status, code));
+            let Attempt::Transient(answer, wait) = attempt else { panic!("{attempt:?}") };
+            assert_eq!((answer, wait), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
         }
     }
 
     #[test]
-    fn an_app_that_is_not_let_in_yet_tries_again() {
+    fn denied_access_is_retried() {
         for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
-            let attempt = of_failure(&failure(status, code));
-            let Attempt::Again(answer, _) = attempt else { panic!("{attempt:?}") };
-            assert_eq!(answer, format!("HTTP {status} {code} (may the app make the queue and add messages to it?)"));
+            let attempt = classify(&failure(status, code));
+            let Attempt::Transient(answer, _) = attempt else { panic!("{attempt:?}") };
+            assert_eq!(
+                answer,
+                format!("HTTP {status} {code} (check that the app may create the queue and add messages)")
+            );
         }
     }
 
     #[test]
-    fn anything_else_is_final() {
+    fn any_other_answer_is_permanent() {
         for (status, code) in
             [(302, ""), (400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")]
         {
-            let attempt = of_failure(&failure(status, code));
-            let Attempt::Failed(answer) = attempt else { panic!("{attempt:?}") };
+            let attempt = classify(&failure(status, code));
+            let Attempt::Permanent(answer) = attempt else { panic!("{attempt:?}") };
             assert_eq!(answer, format!("HTTP {status} {code}").trim_end());
         }
     }
 
     #[test]
-    fn a_connection_that_breaks_is_tried_again() {
+    fn a_broken_connection_is_retried() {
         let error = Error::with_error(ErrorKind::Io, std::io::Error::other("connection reset"), "https://a?sig=secret");
-        assert!(matches!(of_failure(&error), Attempt::Again(answer, None) if answer == "connection reset"));
+        assert!(matches!(classify(&error), Attempt::Transient(answer, None) if answer == "connection reset"));
     }
 }

@@ -1,4 +1,4 @@
-//! `@Microsoft.KeyVault(…)`: where a secret is, in the notation of App Service.
+//! References to Key Vault secrets, `@Microsoft.KeyVault(…)`, in the syntax of App Service.
 
 use std::{fmt, str::FromStr};
 
@@ -6,62 +6,69 @@ use url::Url;
 
 use crate::keys::vault::vault_url;
 
-/// Where a secret is.
+/// A reference to a secret in a Key Vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretReference {
     pub(super) vault: Url,
     pub(super) name: String,
-    /// The current one where this is `None`.
+    /// `None` refers to the current version.
     pub(super) version: Option<String>,
 }
 
-/// The text begins like a reference and is none.
+/// The text is not a valid reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected @Microsoft.KeyVault(SecretUri=https://{{vault}}.vault.azure.net/secrets/{{name}}) or \
-     @Microsoft.KeyVault(VaultName={{vault}};SecretName={{name}}), with a version or without"
+     @Microsoft.KeyVault(VaultName={{vault}};SecretName={{name}}), each with an optional version"
 )]
 pub struct InvalidReference;
 
 impl SecretReference {
-    /// Whether the text is meant as a reference.
-    pub fn is_meant(text: &str) -> bool {
+    /// Whether the text is a reference, valid or not, and not a secret.
+    pub fn is_reference(text: &str) -> bool {
         text.starts_with("@Microsoft.KeyVault")
     }
 
-    fn by_uri(text: &str) -> Option<Self> {
+    /// Parses the value of `SecretUri=`: `https://{vault}.vault.azure.net/secrets/{name}[/{version}]`.
+    fn from_uri(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         let vault = vault_url(&url.origin().ascii_serialization())?;
-        let mut segments = url.path().trim_end_matches('/').split('/').skip(1);
-        let (secrets, name, version) = (segments.next()?, segments.next()?, segments.next());
-        let is_whole = segments.next().is_none() && url.query().or(url.fragment()).is_none();
-        let has_user = !url.username().is_empty() || url.password().is_some();
-        (secrets == "secrets" && is_whole && !has_user).then_some(())?;
-        Self::of(vault, name, version)
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        if has_credentials || url.query().is_some() || url.fragment().is_some() {
+            return None;
+        }
+        let segments: Vec<&str> = url.path().trim_end_matches('/').split('/').skip(1).collect();
+        match segments[..] {
+            ["secrets", name] => Self::new(vault, name, None),
+            ["secrets", name, version] => Self::new(vault, name, Some(version)),
+            _ => None,
+        }
     }
 
-    fn by_names(parts: &str) -> Option<Self> {
+    /// Parses `VaultName={vault};SecretName={name}[;SecretVersion={version}]`.
+    fn from_names(text: &str) -> Option<Self> {
         let (mut vault, mut name, mut version) = (None, None, None);
-        for part in parts.split(';').filter(|part| !part.trim().is_empty()) {
+        for part in text.split(';').filter(|part| !part.trim().is_empty()) {
             let (key, value) = part.split_once('=')?;
-            let place = match key.trim() {
+            let field = match key.trim() {
                 "VaultName" => &mut vault,
                 "SecretName" => &mut name,
                 "SecretVersion" => &mut version,
                 _ => return None,
             };
-            if place.replace(value.trim()).is_some() {
+            let is_duplicate = field.replace(value.trim()).is_some();
+            if is_duplicate {
                 return None;
             }
         }
         let vault = vault.filter(|vault| is_name(vault))?;
-        Self::of(vault_url(&format!("https://{vault}.vault.azure.net"))?, name?, version)
+        Self::new(vault_url(&format!("https://{vault}.vault.azure.net"))?, name?, version)
     }
 
-    fn of(vault: Url, name: &str, version: Option<&str>) -> Option<Self> {
+    fn new(vault: Url, name: &str, version: Option<&str>) -> Option<Self> {
         let version = version.filter(|version| !version.is_empty());
-        let is_named = is_name(name) && version.is_none_or(is_name);
-        is_named.then(|| Self { vault, name: name.to_owned(), version: version.map(ToOwned::to_owned) })
+        let is_valid = is_name(name) && version.is_none_or(is_name);
+        is_valid.then(|| Self { vault, name: name.to_owned(), version: version.map(ToOwned::to_owned) })
     }
 }
 
@@ -71,20 +78,20 @@ impl FromStr for SecretReference {
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let inner = text.trim().strip_prefix("@Microsoft.KeyVault(").and_then(|text| text.strip_suffix(')'));
         let inner = inner.ok_or(InvalidReference)?.trim();
-        match inner.strip_prefix("SecretUri=") {
-            Some(uri) => Self::by_uri(uri.trim()),
-            None => Self::by_names(inner),
-        }
-        .ok_or(InvalidReference)
+        let reference = match inner.strip_prefix("SecretUri=") {
+            Some(uri) => Self::from_uri(uri.trim()),
+            None => Self::from_names(inner),
+        };
+        reference.ok_or(InvalidReference)
     }
 }
 
-/// What the names of vaults, secrets and versions are made of.
+/// Whether the text can be the name of a vault or a secret, or a version.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 127 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// What errors call it.
+/// How errors name the secret.
 impl fmt::Display for SecretReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the secret `{}` in the vault `{}`", self.name, self.vault.origin().ascii_serialization())
@@ -95,13 +102,14 @@ impl fmt::Display for SecretReference {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<(String, String, Option<String>)> {
-        let read = text.parse::<SecretReference>().ok()?;
-        Some((read.vault.into(), read.name, read.version))
+    /// The vault, the name and the version that a reference parses to.
+    fn parse(text: &str) -> Option<(String, String, Option<String>)> {
+        let reference = text.parse::<SecretReference>().ok()?;
+        Some((reference.vault.into(), reference.name, reference.version))
     }
 
     #[test]
-    fn a_reference_is_read_in_both_notations() {
+    fn both_forms_of_a_reference_are_parsed() {
         let vault = "https://kv.vault.azure.net/".to_owned();
         for (text, version) in [
             ("@Microsoft.KeyVault(SecretUri=https://kv.vault.azure.net/secrets/hook)", None),
@@ -110,12 +118,12 @@ mod tests {
             ("@Microsoft.KeyVault(VaultName=kv;SecretName=hook)", None),
             ("@Microsoft.KeyVault(VaultName=kv; SecretName=hook; SecretVersion=ab12)", Some("ab12".to_owned())),
         ] {
-            assert_eq!(read(text), Some((vault.clone(), "hook".to_owned(), version)), "{text}");
+            assert_eq!(parse(text), Some((vault.clone(), "hook".to_owned(), version)), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_reference_is_not_guessed_at() {
+    fn invalid_references_are_not_parsed() {
         for text in [
             "@Microsoft.KeyVault()",
             "@Microsoft.KeyVault(SecretUri=https://kv.vault.azure.net/secrets/hook",
@@ -129,7 +137,7 @@ mod tests {
             "@Microsoft.KeyVault(VaultName=kv;SecretName=a;SecretName=b)",
             "@Microsoft.KeyVault(VaultName=kv;SecretName=hook;Colour=red)",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an answer means: taken, refused, or try again.
+//! Classifies the receiver's answers: acknowledged, permanent failure or transient failure.
 
 use std::{
     error::Error,
@@ -13,14 +13,14 @@ use reqwest::{
 
 use crate::retry::{Attempt, retry_after};
 
-/// How long a try may take.
+/// The timeouts of one try.
 pub(super) struct Timeouts {
     pub(super) connect: Duration,
     pub(super) whole: Duration,
 }
 
-/// What a status means, and what is said of it.
-pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Attempt<(), String> {
+/// Classifies a response by its status, with a text such as `HTTP 404 Not Found`.
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), String> {
     if status.is_success() {
         return Attempt::Done(());
     }
@@ -29,33 +29,35 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Attempt<(), 
         None => format!("HTTP {}", status.as_str()),
     };
     if status.is_redirection() {
-        Attempt::Failed(format!("{answer} (redirects are not followed)"))
-    } else if may_pass(status) {
-        Attempt::Again(answer, asked(headers))
+        Attempt::Permanent(format!("{answer} (redirects are not followed)"))
+    } else if is_transient(status) {
+        Attempt::Transient(answer, requested_wait(headers))
     } else {
-        Attempt::Failed(answer)
+        Attempt::Permanent(answer)
     }
 }
 
-fn may_pass(status: StatusCode) -> bool {
+/// Whether a retry may help.
+fn is_transient(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// What is said of a try that had no answer, without the URL. Trying again may always help: a name, a route or a
-/// certificate that is wrong now is put right without our doing.
-pub(super) fn of_failure(error: &reqwest::Error, timeouts: &Timeouts) -> String {
+/// Describes a try that got no response, without the URL, which may contain a secret.
+///
+/// Such failures are always transient: host names, routes and certificates get fixed without a change on our side.
+pub(super) fn describe_failure(error: &reqwest::Error, timeouts: &Timeouts) -> String {
     if error.is_timeout() && error.is_connect() {
-        format!("no connection within {}", in_seconds(timeouts.connect))
+        format!("no connection within {} s", timeouts.connect.as_secs_f64())
     } else if error.is_timeout() {
-        format!("timed out after {}", in_seconds(timeouts.whole))
+        format!("timed out after {} s", timeouts.whole.as_secs_f64())
     } else {
-        cause(error)
+        innermost_cause(error)
     }
 }
 
-/// The innermost error of the chain, where what happened is: `connection refused`.
-fn cause(error: &reqwest::Error) -> String {
+/// The innermost error of the chain, which is the most specific one: `connection refused`.
+fn innermost_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -72,18 +74,14 @@ fn cause(error: &reqwest::Error) -> String {
         };
     }
     match cause.downcast_ref::<reqwest::Error>() {
-        // An error without a source has only its own text, and that ends with the URL.
+        // The text of reqwest's own errors ends with the URL.
         Some(_) => "the request could not be sent".into(),
         None => cause.to_string(),
     }
 }
 
-fn in_seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs_f64())
-}
-
-/// How long the receiver asks to be left alone.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
+/// The wait that the receiver requests with `Retry-After`.
+fn requested_wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
@@ -91,32 +89,29 @@ fn asked(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn meaning(status: u16) -> &'static str {
-        match of_status(StatusCode::from_u16(status).unwrap(), &HeaderMap::new()) {
-            Attempt::Done(()) => "taken",
-            Attempt::Again(..) => "again",
-            Attempt::Failed(_) => "refused",
-        }
+    fn classify_status(status: u16) -> Attempt<(), String> {
+        classify(StatusCode::from_u16(status).unwrap(), &HeaderMap::new())
     }
 
     #[test]
-    fn a_status_means_taken_again_or_refused() {
+    fn a_status_is_an_acknowledgement_or_a_transient_or_permanent_failure() {
         for status in [200, 201, 202, 204, 299] {
-            assert_eq!(meaning(status), "taken", "{status}");
+            assert!(matches!(classify_status(status), Attempt::Done(())), "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 504, 529, 599] {
-            assert_eq!(meaning(status), "again", "{status}");
+            assert!(matches!(classify_status(status), Attempt::Transient(..)), "{status}");
         }
         for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 410, 413, 422, 451] {
-            assert_eq!(meaning(status), "refused", "{status}");
+            assert!(matches!(classify_status(status), Attempt::Permanent(_)), "{status}");
         }
     }
 
     #[test]
-    fn an_answer_is_a_status_with_its_reason() {
-        let answer = |status| of_status(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
-        assert!(matches!(answer(404), Attempt::Failed(text) if text == "HTTP 404 Not Found"));
-        assert!(matches!(answer(529), Attempt::Again(text, None) if text == "HTTP 529"));
-        assert!(matches!(answer(302), Attempt::Failed(text) if text == "HTTP 302 Found (redirects are not followed)"));
+    fn an_answer_is_described_by_its_status_and_reason_phrase() {
+        assert!(matches!(classify_status(404), Attempt::Permanent(text) if text == "HTTP 404 Not Found"));
+        assert!(matches!(classify_status(529), Attempt::Transient(text, None) if text == "HTTP 529"));
+        assert!(
+            matches!(classify_status(302), Attempt::Permanent(text) if text == "HTTP 302 Found (redirects are not followed)")
+        );
     }
 }

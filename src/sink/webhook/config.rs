@@ -1,4 +1,4 @@
-//! Which URLs and secrets are usable, and what a settings report says of the others.
+//! Validates the URL and the secret of a webhook, and signs messages.
 
 use std::{fmt, time::Duration};
 
@@ -11,109 +11,104 @@ use zeroize::Zeroizing;
 
 use crate::{loopback::is_loopback, retry::RetryBudget};
 
-/// What a secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "whsec_";
 
-/// What Standard Webhooks asks of a secret's length, in bytes.
+/// The length of a secret in bytes, by the Standard Webhooks specification.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Where and how messages are posted.
+/// The configuration of the webhook sink.
 ///
-/// URL and secret are checked on the way in; the public fields may be anything.
+/// URL and secret are validated; the public fields may have any value.
 #[derive(Clone)]
 pub struct WebhookConfig {
     pub(super) url: Url,
     pub(super) signer: Option<Signer>,
-    /// Whether bodies are gzipped (`WEBHOOK_GZIP`).
+    /// Whether request bodies are compressed (`WEBHOOK_GZIP`).
     pub gzip: bool,
-    /// How long one try may take (`WEBHOOK_TIMEOUT`).
+    /// The timeout of one request (`WEBHOOK_TIMEOUT`).
     pub timeout: Duration,
-    /// How long a message is tried (`DELIVERY_PATIENCE`), and with what waits.
-    pub patience: RetryBudget,
+    /// How long a message is retried (`DELIVERY_PATIENCE`).
+    pub retry_budget: RetryBudget,
 }
 
-/// What is wrong with the settings of a webhook, each under its own name.
+/// The problems with the settings of a webhook, by setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfigError {
-    /// What is wrong with `DELIVER_TO`.
+    /// The problem with `DELIVER_TO`.
     pub url: Option<UrlError>,
-    /// What is wrong with `WEBHOOK_SECRET`.
+    /// The problem with `WEBHOOK_SECRET`.
     pub secret: Option<SecretError>,
 }
 
-/// What is wrong with the URL: the text of a settings report.
+/// Why the URL of a webhook is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Neither https, nor http on loopback.
-    #[error("expected https://…; plain http:// is for loopback alone (127.0.0.0/8, ::1, localhost)")]
+    /// The scheme is neither `https`, nor `http` on loopback.
+    #[error("expected https://…, or http://… on loopback (127.0.0.0/8, ::1, localhost)")]
     Scheme,
-    /// It has a user name or a password in it.
-    #[error("expected a URL without a user name or password: the signature tells the receiver who sent a message")]
+    /// The URL contains a user name or a password.
+    #[error("expected a URL without user name and password: the signature authenticates the sender")]
     UserInfo,
 }
 
-/// What is wrong with the secret: the text of a settings report.
+/// Why the secret of a webhook is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// There is none, and the receiver is another machine.
-    #[error("expected whsec_ and the Base64 of 24 to 64 bytes: a webhook off loopback is signed")]
+    /// There is no secret, and the receiver is not on loopback.
+    #[error("expected whsec_ and the Base64 of 24 to 64 bytes: messages that leave this machine must be signed")]
     Missing,
-    /// It is no `whsec_` and Base64.
+    /// The text is not `whsec_` followed by Base64.
     #[error("expected whsec_ and the Base64 of 24 to 64 bytes")]
     Encoding,
-    /// It is shorter or longer than the specification asks for.
+    /// The secret is shorter or longer than the specification allows.
     #[error("expected whsec_ and the Base64 of 24 to 64 bytes, found {bytes} bytes")]
     Length {
-        /// How long it is.
+        /// The length of the secret.
         bytes: usize,
     },
 }
 
 impl WebhookConfig {
-    /// Checks URL and secret, both before the first complaint. The rest is as design has it: no gzip, 30 s a try,
-    /// 4 minutes of patience.
+    /// Validates URL and secret; the error has the problems of both. Sets the defaults of the other settings: no
+    /// compression, 30 s per request, retries for 4 minutes.
     pub fn new(url: Url, secret: Option<&SecretString>) -> Result<Self, WebhookConfigError> {
         let signer = match secret {
             Some(secret) => Signer::new(secret).map(Some),
             None if is_loopback(&url) => Ok(None),
             None => Err(SecretError::Missing),
         };
-        match (check(&url), signer) {
-            (Ok(()), Ok(signer)) => Ok(Self::of(url, signer)),
+        match (validate_url(&url), signer) {
+            (Ok(()), Ok(signer)) => Ok(Self::with_defaults(url, signer)),
             (url, signer) => Err(WebhookConfigError { url: url.err(), secret: signer.err() }),
         }
     }
 
-    /// The same without a secret, for one that is known later: see [`Self::signed_with`].
-    pub fn to_be_signed(url: Url) -> Result<Self, WebhookConfigError> {
-        match check(&url) {
-            Ok(()) => Ok(Self::of(url, None)),
+    /// Validates the URL, for a webhook whose secret is read later and then set with [`Self::with_secret`].
+    pub fn without_secret(url: Url) -> Result<Self, WebhookConfigError> {
+        match validate_url(&url) {
+            Ok(()) => Ok(Self::with_defaults(url, None)),
             Err(error) => Err(WebhookConfigError { url: Some(error), secret: None }),
         }
     }
 
-    /// The same, signed.
-    pub fn signed_with(self, secret: &SecretString) -> Result<Self, SecretError> {
+    /// The same configuration with this secret, which is validated.
+    pub fn with_secret(self, secret: &SecretString) -> Result<Self, SecretError> {
         Ok(Self { signer: Some(Signer::new(secret)?), ..self })
     }
 
-    fn of(url: Url, signer: Option<Signer>) -> Self {
+    fn with_defaults(url: Url, signer: Option<Signer>) -> Self {
         Self {
             url,
             signer,
             gzip: false,
             timeout: Duration::from_secs(30),
-            patience: RetryBudget::lasting(Duration::from_secs(4 * 60)),
+            retry_budget: RetryBudget::lasting(Duration::from_secs(4 * 60)),
         }
     }
 
-    /// The URL as logs have it: without its query string.
-    pub fn shown_url(&self) -> String {
-        shown(&self.url)
-    }
-
-    /// Whether the receiver is this machine.
-    pub fn is_loopback(&self) -> bool {
+    /// Whether the receiver is on loopback.
+    pub(super) fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
     }
 }
@@ -121,11 +116,11 @@ impl WebhookConfig {
 impl fmt::Debug for WebhookConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookConfig")
-            .field("url", &self.shown_url())
+            .field("url", &without_query(&self.url))
             .field("signed", &self.signer.is_some())
             .field("gzip", &self.gzip)
             .field("timeout", &self.timeout)
-            .field("patience", &self.patience)
+            .field("retry_budget", &self.retry_budget)
             .finish()
     }
 }
@@ -133,20 +128,20 @@ impl fmt::Debug for WebhookConfig {
 impl fmt::Display for WebhookConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.url, &self.secret) {
-            (Some(url), Some(secret)) => write!(f, "the webhook's URL: {url}; its secret: {secret}"),
-            (Some(url), None) => write!(f, "the webhook's URL: {url}"),
-            (None, Some(secret)) => write!(f, "the webhook's secret: {secret}"),
-            (None, None) => f.write_str("the webhook is usable"),
+            (Some(url), Some(secret)) => write!(f, "webhook URL: {url}; webhook secret: {secret}"),
+            (Some(url), None) => write!(f, "webhook URL: {url}"),
+            (None, Some(secret)) => write!(f, "webhook secret: {secret}"),
+            (None, None) => f.write_str("no problem with the webhook"),
         }
     }
 }
 
 impl std::error::Error for WebhookConfigError {}
 
-/// Signs messages: HMAC-SHA256 by the Standard Webhooks specification.
+/// Signs messages with HMAC-SHA256, by the Standard Webhooks specification.
 ///
-/// The `standardwebhooks` crate copies every body and hashes it without the processor's own instructions; on bodies of a
-/// MiB this takes about a tenth of its time. The receivers of the tests verify with the crate.
+/// Takes about a tenth of the time of the `standardwebhooks` crate on bodies of 1 MiB, because that crate copies every
+/// body and hashes it without the SHA instructions of the processor. The receivers in the tests verify with the crate.
 #[derive(Clone)]
 pub(super) struct Signer(Hmac<Sha256>);
 
@@ -158,10 +153,10 @@ impl Signer {
         if !SECRET_BYTES.contains(&key.len()) {
             return Err(SecretError::Length { bytes: key.len() });
         }
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| SecretError::Encoding)
+        Ok(Self(Hmac::new_from_slice(&key).expect("HMAC accepts keys of any length")))
     }
 
-    /// The `webhook-signature`: over id, timestamp and body, joined by full stops.
+    /// The value of `webhook-signature`: the signature of id, timestamp and body, joined by full stops.
     pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut hmac = self.0.clone();
         hmac.update(format!("{id}.{timestamp}.").as_bytes());
@@ -170,7 +165,7 @@ impl Signer {
     }
 }
 
-fn check(url: &Url) -> Result<(), UrlError> {
+fn validate_url(url: &Url) -> Result<(), UrlError> {
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(url) => {}
@@ -182,8 +177,8 @@ fn check(url: &Url) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// A URL without what may be secret in it.
-pub(super) fn shown(url: &Url) -> String {
+/// The URL without query string and fragment, which may contain secrets.
+pub(super) fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -210,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_alone() {
+    fn plain_http_is_accepted_on_loopback_only() {
         for url in [
             "https://partner.example/hook?code=1",
             "https://10.0.0.1/",
@@ -235,20 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn a_url_holds_no_credentials() {
+    fn a_url_with_credentials_is_invalid() {
         for url in ["https://me@partner.example/", "https://:word@partner.example/"] {
             assert_eq!(url_error(url), Some(UrlError::UserInfo), "{url}");
         }
     }
 
     #[test]
-    fn a_secret_is_whsec_and_base64_of_24_to_64_bytes() {
-        let of = |bytes: usize| format!("whsec_{}", BASE64_STANDARD.encode(vec![7; bytes]));
+    fn a_secret_is_whsec_and_the_base64_of_24_to_64_bytes() {
+        let secret_of = |bytes: usize| format!("whsec_{}", BASE64_STANDARD.encode(vec![7; bytes]));
         for bytes in [24, 32, 64] {
-            assert_eq!(secret_error(&of(bytes)), None, "{bytes}");
+            assert_eq!(secret_error(&secret_of(bytes)), None, "{bytes}");
         }
         for bytes in [0, 23, 65] {
-            assert_eq!(secret_error(&of(bytes)), Some(SecretError::Length { bytes }));
+            assert_eq!(secret_error(&secret_of(bytes)), Some(SecretError::Length { bytes }));
         }
         for text in ["", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_not base64", "whsec_C2FVs"] {
             assert_eq!(secret_error(text), Some(SecretError::Encoding), "{text:?}");
@@ -256,24 +251,24 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_off_loopback_has_a_secret() {
+    fn a_webhook_off_loopback_requires_a_secret() {
         let missing = config("https://partner.example/", None).unwrap_err();
         assert_eq!(missing.secret, Some(SecretError::Missing));
         assert!(config("http://127.0.0.1/", None).is_ok());
     }
 
     #[test]
-    fn url_and_secret_are_complained_of_together() {
+    fn problems_with_url_and_secret_are_reported_together() {
         let error = config("http://partner.example/", Some("whsec_tooshort")).unwrap_err();
         assert_eq!(error.url, Some(UrlError::Scheme));
         assert_eq!(error.secret, Some(SecretError::Length { bytes: 6 }));
     }
 
     #[test]
-    fn neither_the_secret_nor_a_query_string_is_shown() {
+    fn debug_output_contains_neither_the_secret_nor_the_query_string() {
         let config = config("https://partner.example/hook?code=hidden#hidden", Some(SECRET)).unwrap();
-        let shown = format!("{config:?}");
-        assert!(shown.contains("https://partner.example/hook"), "{shown}");
-        assert!(!shown.contains("hidden") && !shown.contains("C2FV"), "{shown}");
+        let debug = format!("{config:?}");
+        assert!(debug.contains("https://partner.example/hook"), "{debug}");
+        assert!(!debug.contains("hidden") && !debug.contains("C2FV"), "{debug}");
     }
 }

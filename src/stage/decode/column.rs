@@ -1,4 +1,4 @@
-//! One value of an encrypted column: Base64 of AES-256-CTR or CBC.
+//! Decrypts single values of encrypted columns: Base64 of AES-256-CTR or CBC.
 
 use aes::{
     Aes256,
@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use super::{BadRowReason, json};
 use crate::{
     keys::AesKey,
-    stage::decrypt::{BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    stage::decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
     wipe::with_stack_wiped,
 };
 
-/// Padded standard Base64. The unused bits of the last digit are not looked at, as most encoders' readers do not.
+/// Padded standard Base64. Ignores the unused bits of the last digit, as most decoders do.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -26,23 +26,25 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// How much of the keystream is kept. Values are mostly GUIDs of 36 characters.
+/// How much of the keystream is cached. Most values are GUIDs of 36 characters.
 const KEYSTREAM_BYTES: usize = 256;
 
-/// The Column key, ready for many short values.
+/// The Column key, prepared for many short values.
 pub(super) struct ColumnKey {
-    iv: [u8; BLOCK_BYTES],
+    iv: [u8; AES_BLOCK_BYTES],
     aes: Box<Aes256>,
-    /// Every value is encrypted with the same IV, so in counter mode one keystream serves them all.
+    /// The start of the keystream of counter mode. All values have the same IV, and so the same keystream.
     keystream: Box<Zeroizing<[u8; KEYSTREAM_BYTES]>>,
     ciphers: &'static [Cipher],
 }
 
-/// Room for one value at a time.
+/// Buffers for one value, reused from value to value.
 #[derive(Default)]
 pub(super) struct Scratch {
-    sealed: Vec<u8>,
-    plain: Vec<u8>,
+    ciphertext: Vec<u8>,
+    pub(super) plaintext: Vec<u8>,
+    /// The text by which a row finds its person in a directory.
+    pub(super) join_key: Vec<u8>,
 }
 
 impl ColumnKey {
@@ -56,13 +58,13 @@ impl ColumnKey {
         let ciphers = match cipher {
             Some(Cipher::Ctr) => &[Cipher::Ctr][..],
             Some(Cipher::Cbc) => &[Cipher::Cbc],
-            // CBC's padding is a proof; that bytes are text after CTR is less of one.
+            // CBC first: valid padding is stronger evidence than valid UTF-8 after CTR.
             None => &[Cipher::Cbc, Cipher::Ctr],
         };
         Self { iv: key.iv, aes, keystream, ciphers }
     }
 
-    /// Writes the text of `value`, of the column `name`, as a JSON string.
+    /// Decrypts `value` of the column `name` and appends the text to `out` as a JSON string.
     pub(super) fn decrypt(
         &self,
         name: &str,
@@ -70,66 +72,71 @@ impl ColumnKey {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<(), BadRowReason> {
-        scratch.sealed.clear();
-        BASE64.decode_vec(value, &mut scratch.sealed).map_err(|_| BadRowReason::NotBase64(name.into()))?;
-        let Scratch { sealed, plain } = scratch;
+        self.plaintext_of(name, value, scratch)?;
+        write_string(out, &scratch.plaintext);
+        Ok(())
+    }
+
+    /// Decrypts `value`, of the column `name`, into [`Scratch::plaintext`].
+    pub(super) fn plaintext_of(&self, name: &str, value: &[u8], scratch: &mut Scratch) -> Result<(), BadRowReason> {
+        scratch.ciphertext.clear();
+        BASE64.decode_vec(value, &mut scratch.ciphertext).map_err(|_| BadRowReason::NotBase64(name.into()))?;
+        let Scratch { ciphertext, plaintext, .. } = scratch;
         let is_text = self.ciphers.iter().any(|cipher| {
-            plain.clear();
+            plaintext.clear();
             let is_decrypted = match cipher {
-                Cipher::Ctr => self.ctr(sealed, plain),
-                Cipher::Cbc => self.cbc(sealed, plain),
+                Cipher::Ctr => self.ctr(ciphertext, plaintext),
+                Cipher::Cbc => self.cbc(ciphertext, plaintext),
             };
-            is_decrypted && std::str::from_utf8(plain).is_ok()
+            is_decrypted && std::str::from_utf8(plaintext).is_ok()
         });
         if !is_text {
             return Err(BadRowReason::Undecipherable(name.into()));
         }
-        write_string(out, plain);
         Ok(())
     }
 
-    fn ctr(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
-        plain.extend_from_slice(sealed);
-        if sealed.len() <= KEYSTREAM_BYTES {
-            plain.iter_mut().zip(&**self.keystream).for_each(|(byte, key)| *byte ^= key);
+    fn ctr(&self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> bool {
+        plaintext.extend_from_slice(ciphertext);
+        if ciphertext.len() <= KEYSTREAM_BYTES {
+            plaintext.iter_mut().zip(&**self.keystream).for_each(|(byte, key)| *byte ^= key);
         } else {
-            ctr(&self.aes, &self.iv).apply_keystream(plain);
+            ctr(&self.aes, &self.iv).apply_keystream(plaintext);
         }
         true
     }
 
-    /// Says whether the padding is one.
-    fn cbc(&self, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
-        if sealed.is_empty() || !sealed.len().is_multiple_of(BLOCK_BYTES) {
+    /// Returns false if the length or the padding is invalid.
+    fn cbc(&self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> bool {
+        if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(AES_BLOCK_BYTES) {
             return false;
         }
-        plain.extend_from_slice(sealed);
+        plaintext.extend_from_slice(ciphertext);
         let mut cbc = cbc::Decryptor::inner_iv_init(&*self.aes, (&self.iv).into());
-        decrypt_blocks(&mut cbc, plain);
-        let Some(length) = unpad(plain).map(<[u8]>::len) else { return false };
-        plain.truncate(length);
+        decrypt_blocks(&mut cbc, plaintext);
+        let Some(length) = unpad(plaintext).map(<[u8]>::len) else { return false };
+        plaintext.truncate(length);
         true
     }
 }
 
-/// Counter mode from its start, with a key that stays where it is.
-fn ctr<'a>(aes: &'a Aes256, iv: &[u8; BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
+/// Counter mode from its start. Borrows the key instead of copying it.
+fn ctr<'a>(aes: &'a Aes256, iv: &[u8; AES_BLOCK_BYTES]) -> ctr::Ctr128BE<&'a Aes256> {
     ctr::Ctr128BE::from_core(ctr::CtrCore::inner_iv_init(aes, iv.into()))
 }
 
-/// Writes `text`, which is UTF-8, as a JSON string.
+/// Writes `text`, which must be UTF-8, as a JSON string.
 fn write_string(out: &mut Vec<u8>, text: &[u8]) {
-    if json::plain(text, 0) == text.len() {
+    if json::plain_end(text, 0) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');
     } else {
-        // Writing a string to memory cannot fail.
-        let _infallible = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+        serde_json::to_writer(out, &String::from_utf8_lossy(text)).expect("a string can always be written to memory");
     }
 }
 
-/// Whether `text` is a GUID in its hyphenated form: an identity that is not encrypted.
+/// Whether `text` is a GUID with hyphens: an id that is not encrypted.
 pub(super) fn is_guid(text: &[u8]) -> bool {
     text.len() == 36
         && text.iter().enumerate().all(|(at, byte)| match at {

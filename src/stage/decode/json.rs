@@ -1,41 +1,44 @@
-//! JSON checked to the letter (RFC 8259) without making anything of it: each function says where a piece of it ends.
+//! A JSON scanner (RFC 8259): each function checks one piece of JSON and returns where it ends, without building any
+//! value.
 //!
-//! Nothing here recurses, whatever the nesting. That the bytes are UTF-8 is for the caller to know.
+//! Nothing here recurses, however deep the nesting. The caller guarantees that the bytes are UTF-8. `None` means that
+//! the JSON is invalid.
 
 use std::borrow::Cow;
 
-/// Where a string ends, behind its quote, and whether it has escapes. `from` is behind the quote that opens it.
-pub(in crate::stage) fn string(json: &[u8], from: usize) -> Option<(usize, bool)> {
+/// The end of a string (after its closing quote), and whether the string has escapes. `from` is after the opening
+/// quote.
+pub(in crate::stage) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut has_escapes = false;
     loop {
-        at = plain(json, at);
+        at = plain_end(json, at);
         match json.get(at)? {
             b'"' => return Some((at + 1, has_escapes)),
             b'\\' => {
                 has_escapes = true;
-                at = escape(json, at + 1)?;
+                at = escape_end(json, at + 1)?;
             }
             _control => return None,
         }
     }
 }
 
-/// What a string says, from quote to quote, or `None` when it is no text: an escape can be half of a character
-/// (`\ud800` alone).
-pub(in crate::stage) fn text(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
+/// The content of `string`, which includes its quotes, with escapes undone. `None` if the content is not text: an
+/// escape can be half of a surrogate pair (`\ud800` alone).
+pub(in crate::stage) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
     if has_escapes {
         return serde_json::from_slice::<String>(string).ok().map(|text| text.into_bytes().into());
     }
     Some(string.strip_prefix(b"\"")?.strip_suffix(b"\"")?.into())
 }
 
-/// Where a number ends, if there is one (section 6).
-pub(in crate::stage) fn number(json: &[u8], from: usize) -> Option<usize> {
+/// The end of a number (section 6).
+pub(in crate::stage) fn number_end(json: &[u8], from: usize) -> Option<usize> {
     let start = from + usize::from(json.get(from)? == &b'-');
-    let (point, end) = decimal(json, start);
+    let (point, end) = decimal_end(json, start);
     let has_leading_zero = json.get(start) == Some(&b'0') && point > start + 1;
-    // Digits before the point and behind it.
+    // There must be digits before the point and after it.
     if point == start || has_leading_zero || end == point + 1 {
         return None;
     }
@@ -43,78 +46,78 @@ pub(in crate::stage) fn number(json: &[u8], from: usize) -> Option<usize> {
         return Some(end);
     }
     let digits_from = end + 1 + usize::from(matches!(json.get(end + 1), Some(b'+' | b'-')));
-    let end = digits(json, digits_from);
+    let end = digits_end(json, digits_from);
     (end > digits_from).then_some(end)
 }
 
-/// Where the digits from `from` on end, and where those end behind a point, if one follows.
-fn decimal(json: &[u8], from: usize) -> (usize, usize) {
-    // Both are in one window nearly always. A loop over digits ends where no processor foresees it.
+/// The end of the digits from `from` on, and the end of the fraction, if a point follows those digits.
+fn decimal_end(json: &[u8], from: usize) -> (usize, usize) {
+    // Most numbers fit into one window. A loop over digits would end unpredictably for the processor.
     if let Some(window) = window(json, from) {
-        let ends = ends(window, not_digits);
-        let point = first(ends);
+        let marks = marks(window, not_digits);
+        let point = first(marks);
         if window.get(point) == Some(&b'.') {
-            let end = first(ends & (ends - 1));
-            return (from + point, if end < WINDOW { from + end } else { digits(json, from + WINDOW) });
+            let end = first(marks & (marks - 1));
+            return (from + point, if end < WINDOW { from + end } else { digits_end(json, from + WINDOW) });
         }
     }
-    let point = digits(json, from);
-    (point, if json.get(point) == Some(&b'.') { digits(json, point + 1) } else { point })
+    let point = digits_end(json, from);
+    (point, if json.get(point) == Some(&b'.') { digits_end(json, point + 1) } else { point })
 }
 
-/// Where any value ends that is no string.
-pub(in crate::stage) fn value(json: &[u8], from: usize) -> Option<usize> {
+/// The end of any value except a string.
+pub(in crate::stage) fn value_end(json: &[u8], from: usize) -> Option<usize> {
     match json.get(from)? {
-        b'{' | b'[' => nested(json, from),
-        b't' => word(json, from, b"true"),
-        b'f' => word(json, from, b"false"),
-        b'n' => word(json, from, b"null"),
-        _ => number(json, from),
+        b'{' | b'[' => container_end(json, from),
+        b't' => literal_end(json, from, b"true"),
+        b'f' => literal_end(json, from, b"false"),
+        b'n' => literal_end(json, from, b"null"),
+        _ => number_end(json, from),
     }
 }
 
-/// `json` without the whitespace around it.
+/// `json` without whitespace at its start and end.
 pub(in crate::stage) fn trimmed(json: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let end = json.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last + 1);
-    &json[space(json, 0).min(end)..end]
+    &json[space_end(json, 0).min(end)..end]
 }
 
-/// Where whitespace ends.
-pub(in crate::stage) fn space(json: &[u8], mut at: usize) -> usize {
+/// The end of the whitespace at `at`, if there is any.
+pub(in crate::stage) fn space_end(json: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = json.get(at) {
         at += 1;
     }
     at
 }
 
-/// The name that begins at `from`, if one does.
+/// The name of a member, and the colon after it.
 pub(in crate::stage) fn name(json: &[u8], from: usize) -> Option<Name> {
-    let (end, has_escapes) = string(json, behind(json, from, b'"')?)?;
-    let value = space(json, behind(json, space(json, end), b':')?);
+    let (end, has_escapes) = string_end(json, after(json, from, b'"')?)?;
+    let value = space_end(json, after(json, space_end(json, end), b':')?);
     Some(Name { end, has_escapes, value })
 }
 
-/// Where a name and what is behind it are.
+/// The positions of a name and of its value.
 pub(in crate::stage) struct Name {
-    /// Behind its last quote.
+    /// The position after the closing quote.
     pub(in crate::stage) end: usize,
     pub(in crate::stage) has_escapes: bool,
-    /// Where its value begins.
+    /// The position of the value.
     pub(in crate::stage) value: usize,
 }
 
-/// Where an object or an array ends, or a value that is none of them.
-fn nested(json: &[u8], from: usize) -> Option<usize> {
-    // The brackets that are to come.
+/// The end of an object or an array.
+fn container_end(json: &[u8], from: usize) -> Option<usize> {
+    // The closing brackets of the containers that are open.
     let mut open = Vec::new();
     let mut at = from;
     loop {
         at = match json.get(at)? {
             bracket @ (b'{' | b'[') => {
-                // In ASCII a bracket is closed by the one after next.
+                // In ASCII, a closing bracket is two after its opening bracket.
                 let closing = bracket + 2;
-                at = space(json, at + 1);
+                at = space_end(json, at + 1);
                 if json.get(at) != Some(&closing) {
                     open.push(closing);
                     at = element(json, at, closing)?;
@@ -122,14 +125,14 @@ fn nested(json: &[u8], from: usize) -> Option<usize> {
                 }
                 at + 1
             }
-            b'"' => string(json, at + 1)?.0,
-            _ => value(json, at)?,
+            b'"' => string_end(json, at + 1)?.0,
+            _ => value_end(json, at)?,
         };
         loop {
             let Some(&closing) = open.last() else { return Some(at) };
-            at = space(json, at);
+            at = space_end(json, at);
             if json.get(at) != Some(&closing) {
-                at = element(json, space(json, behind(json, at, b',')?), closing)?;
+                at = element(json, space_end(json, after(json, at, b',')?), closing)?;
                 break;
             }
             open.pop();
@@ -138,22 +141,22 @@ fn nested(json: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Where the next value begins of what ends in `closing`: behind its name, in an object.
+/// The position of the next value in the container that ends with `closing`: in an object, it follows a name.
 fn element(json: &[u8], from: usize, closing: u8) -> Option<usize> {
     if closing == b'}' { Some(name(json, from)?.value) } else { Some(from) }
 }
 
-/// The place behind `byte`, if it is there.
-pub(in crate::stage) fn behind(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+/// The position after `byte`, if `byte` is at `at`.
+pub(in crate::stage) fn after(json: &[u8], at: usize, byte: u8) -> Option<usize> {
     (json.get(at) == Some(&byte)).then_some(at + 1)
 }
 
-fn word(json: &[u8], from: usize, word: &[u8]) -> Option<usize> {
-    json.get(from..)?.starts_with(word).then_some(from + word.len())
+fn literal_end(json: &[u8], from: usize, literal: &[u8]) -> Option<usize> {
+    json.get(from..)?.starts_with(literal).then_some(from + literal.len())
 }
 
-/// Where an escape ends. `from` is behind its backslash.
-fn escape(json: &[u8], from: usize) -> Option<usize> {
+/// The end of an escape. `from` is after its backslash.
+fn escape_end(json: &[u8], from: usize) -> Option<usize> {
     match json.get(from)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(from + 1),
         b'u' => json.get(from + 1..from + 5)?.iter().all(u8::is_ascii_hexdigit).then_some(from + 5),
@@ -161,65 +164,65 @@ fn escape(json: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Where digits end.
-fn digits(json: &[u8], from: usize) -> usize {
-    run(json, from, not_digits)
+/// The end of the digits from `from` on.
+fn digits_end(json: &[u8], from: usize) -> usize {
+    run_end(json, from, not_digits)
 }
 
-/// Where the bytes of a string end that stand for themselves: at a quote, a backslash or a control character.
-pub(in crate::stage) fn plain(json: &[u8], from: usize) -> usize {
-    run(json, from, not_plain)
+/// The end of the characters of a string that stand for themselves: the next quote, backslash or control character.
+pub(in crate::stage) fn plain_end(json: &[u8], from: usize) -> usize {
+    run_end(json, from, not_plain)
 }
 
-/// How many bytes are looked at together.
+/// How many bytes are examined at once.
 const WINDOW: usize = 16;
 
 fn window(json: &[u8], at: usize) -> Option<&[u8; WINDOW]> {
     json.get(at..)?.first_chunk()
 }
 
-/// Where a run of bytes ends. `marks` marks those that are not in it.
-fn run(json: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
+/// The end of a run of bytes: the position of the first byte that `mark` marks.
+fn run_end(json: &[u8], mut at: usize, mark: impl Fn(u64) -> u64) -> usize {
     while let Some(window) = window(json, at) {
-        let length = first(ends(window, &marks));
+        let length = first(marks(window, &mark));
         at += length;
         if length < WINDOW {
             return at;
         }
     }
-    let is_in_run = |byte: &u8| marks(u64::from(*byte)) & 0x80 == 0;
+    let is_in_run = |byte: &u8| mark(u64::from(*byte)) & 0x80 == 0;
     at + json.get(at..).map_or(0, |rest| rest.iter().take_while(|byte| is_in_run(byte)).count())
 }
 
-/// The marks of both halves of a window, the highest bit of each byte.
-fn ends(window: &[u8; WINDOW], marks: impl Fn(u64) -> u64) -> u128 {
+/// The marks of both halves of a window: the highest bit of each marked byte.
+fn marks(window: &[u8; WINDOW], mark: impl Fn(u64) -> u64) -> u128 {
     let [low, high] = [0, 8].map(|at| {
         let mut half = [0; 8];
         half.copy_from_slice(&window[at..at + 8]);
-        marks(u64::from_le_bytes(half)) & each(0x80)
+        mark(u64::from_le_bytes(half)) & each(0x80)
     });
     u128::from(high) << 64 | u128::from(low)
 }
 
-/// Which byte is the first with a mark.
+/// The position of the first marked byte.
 fn first(marks: u128) -> usize {
     marks.trailing_zeros() as usize / 8
 }
 
-/// Every byte of a word set to `byte`.
+/// A word with every byte set to `byte`.
 const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Sets the highest bit of every byte that is no digit.
+/// Sets the highest bit of every byte that is not a digit.
 fn not_digits(word: u64) -> u64 {
     let digits = word ^ each(b'0');
-    // Anything above 9 gets its highest bit, or has it.
+    // The sum sets the highest bit of every byte above 9 that does not have it yet.
     ((digits & each(0x7F)) + each(0x80 - 10)) | digits
 }
 
-/// Sets the highest bit of the first byte that is a quote, a backslash or a control character; of those behind it no
-/// more than of the others is promised, since what is subtracted may be borrowed from them.
+/// Sets the highest bit of the first byte that is a quote, a backslash or a control character. The bits of the bytes
+/// after it are undefined, because the subtraction may carry a borrow into them.
 fn not_plain(word: u64) -> u64 {
     let is_zero = |word: u64| word.wrapping_sub(each(1)) & !word;
     let is_control = word.wrapping_sub(each(b' ')) & !word;

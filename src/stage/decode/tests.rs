@@ -13,7 +13,7 @@ fn key() -> AesKey {
     AesKey { key: [3; 32], iv: [9; 16] }
 }
 
-fn seal(cipher: Cipher, text: &str) -> String {
+fn encrypt(cipher: Cipher, text: &str) -> String {
     let (key, iv) = (key().key.into(), key().iv.into());
     BASE64_STANDARD.encode(match cipher {
         Cipher::Ctr => {
@@ -25,68 +25,68 @@ fn seal(cipher: Cipher, text: &str) -> String {
     })
 }
 
-fn rows_by(rules: &RowRules, key: Option<&AesKey>, text: &str) -> Rows {
+fn rows_with(rules: &RowRules, key: Option<&AesKey>, text: &str) -> Rows {
     Decoder::new(rules, key).rows(&text.into()).unwrap()
 }
 
 fn decoded(text: &str) -> String {
-    String::from_utf8(rows_by(&RowRules::default(), Some(&key()), text).text.to_vec()).unwrap()
+    String::from_utf8(rows_with(&RowRules::default(), Some(&key()), text).text.to_vec()).unwrap()
 }
 
 #[test]
-fn a_row_keeps_its_order_its_spelling_and_its_digits() {
+fn a_row_keeps_its_order_spelling_and_digits() {
     let row = r#"{ "b" : [1, {"x":"\u00e9"}],"a":-0.10e+5,"big":12345678901234567890.10,"a":null,"t":{}}"#;
     assert_eq!(decoded(row), format!("{row}\n"));
 }
 
 #[test]
-fn an_encrypted_column_is_decrypted_in_either_cipher() {
+fn an_encrypted_column_is_decrypted_with_either_cipher() {
     for cipher in Cipher::ALL {
-        let row = format!(r#"{{"a":1,"ObjectId":"{}","b":2}}"#, seal(cipher, GUID));
+        let row = format!(r#"{{"a":1,"ObjectId":"{}","b":2}}"#, encrypt(cipher, GUID));
         assert_eq!(decoded(&row), format!("{{\"a\":1,\"ObjectId\":\"{GUID}\",\"b\":2}}\n"));
     }
 }
 
 #[test]
-fn a_long_value_is_decrypted_behind_the_kept_keystream() {
+fn a_value_longer_than_the_cached_keystream_is_decrypted() {
     let text = "é".repeat(1000);
-    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Ctr, &text));
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, encrypt(Cipher::Ctr, &text));
     assert_eq!(decoded(&row), format!("{{\"ObjectId\":\"{text}\"}}\n"));
 }
 
 #[test]
-fn json_escapes_in_names_and_values_are_undone_before_they_are_read() {
-    let sealed = seal(Cipher::Ctr, GUID).replace('+', "\\u002B").replace('/', "\\/");
-    let row = format!(r#"{{"Object\u0049d":"{sealed}","Collaboration\u0048ours":"\u0031.50"}}"#);
+fn json_escapes_in_names_and_values_are_undone() {
+    let encrypted = encrypt(Cipher::Ctr, GUID).replace('+', "\\u002B").replace('/', "\\/");
+    let row = format!(r#"{{"Object\u0049d":"{encrypted}","Collaboration\u0048ours":"\u0031.50"}}"#);
     assert_eq!(decoded(&row), format!("{{\"Object\\u0049d\":\"{GUID}\",\"Collaboration\\u0048ours\":1.50}}\n"));
 }
 
 #[test]
-fn a_decrypted_text_is_escaped_again() {
-    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Cbc, "a\"b\\c\n"));
+fn decrypted_text_is_escaped() {
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, encrypt(Cipher::Cbc, "a\"b\\c\n"));
     assert_eq!(decoded(&row), "{\"ObjectId\":\"a\\\"b\\\\c\\n\"}\n");
 }
 
 #[test]
-fn half_a_character_in_an_encrypted_column_does_not_get_past_it() {
+fn half_a_surrogate_pair_in_an_encrypted_column_is_a_bad_row() {
     for text in ["\\ud800", "\\udc00AAAA"] {
         let row = format!(r#"{{"ObjectId":"{text}"}}"#);
-        let with_key = rows_by(&RowRules::default(), Some(&key()), &row);
+        let with_key = rows_with(&RowRules::default(), Some(&key()), &row);
         assert_eq!(with_key.bad, [(0, BadRowReason::NotBase64("ObjectId".into()))]);
-        assert_eq!(rows_by(&RowRules::default(), None, &row).text[..], *b"{\"ObjectId\":null}\n");
+        assert_eq!(rows_with(&RowRules::default(), None, &row).text[..], *b"{\"ObjectId\":null}\n");
         let elsewhere = format!(r#"{{"Meetings":"{text}","Other":"{text}"}}"#);
         assert_eq!(decoded(&elsewhere), format!("{elsewhere}\n"));
     }
 }
 
 #[test]
-fn white_space_around_a_row_is_jsons_own() {
+fn only_json_whitespace_may_surround_a_row() {
     assert_eq!(decoded(" \t{\"a\": 1}\t \r\n"), "{\"a\": 1}\n");
-    assert_eq!(rows_by(&RowRules::default(), None, "\u{c}{\"a\":1}\n{\"a\":1}\u{b}\n").bad.len(), 2);
+    assert_eq!(rows_with(&RowRules::default(), None, "\u{c}{\"a\":1}\n{\"a\":1}\u{b}\n").bad.len(), 2);
 }
 
 #[test]
-fn a_guid_or_anything_but_a_string_passes() {
+fn guids_and_values_that_are_not_strings_pass_unchanged() {
     for value in [format!("\"{GUID}\""), "null".into(), "7".into(), "[\"x\"]".into()] {
         let row = format!(r#"{{"ObjectId":{value}}}"#);
         assert_eq!(decoded(&row), format!("{row}\n"));
@@ -95,16 +95,16 @@ fn a_guid_or_anything_but_a_string_passes() {
 
 #[test]
 fn without_a_column_key_encrypted_values_become_null() {
-    let row = format!(r#"{{"ObjectId":"{}","a":1}}"#, seal(Cipher::Ctr, GUID));
-    let rows = rows_by(&RowRules::default(), None, &row);
+    let row = format!(r#"{{"ObjectId":"{}","a":1}}"#, encrypt(Cipher::Ctr, GUID));
+    let rows = rows_with(&RowRules::default(), None, &row);
     assert_eq!(rows.text[..], *b"{\"ObjectId\":null,\"a\":1}\n");
 }
 
 #[test]
-fn a_named_cipher_is_the_only_one_that_is_tried() {
+fn a_configured_cipher_is_the_only_one_tried() {
     let rules = RowRules { column_cipher: Some(Cipher::Cbc), ..RowRules::default() };
-    let row = format!(r#"{{"ObjectId":"{}"}}"#, seal(Cipher::Ctr, GUID));
-    assert_eq!(rows_by(&rules, Some(&key()), &row).bad, [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
+    let row = format!(r#"{{"ObjectId":"{}"}}"#, encrypt(Cipher::Ctr, GUID));
+    assert_eq!(rows_with(&rules, Some(&key()), &row).bad, [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn metrics_in_strings_become_numbers_digit_for_digit() {
 }
 
 #[test]
-fn what_is_no_json_number_stays_a_string() {
+fn a_string_that_is_not_a_json_number_stays_a_string() {
     for text in ["NaN", "", " 1", "1 ", "01", "1.", ".5", "+1", "1e", "0x1", "1,5", "∞", "--1"] {
         let row = format!(r#"{{"CollaborationHours":"{text}"}}"#);
         assert_eq!(decoded(&row), format!("{row}\n"));
@@ -124,17 +124,17 @@ fn what_is_no_json_number_stays_a_string() {
 }
 
 #[test]
-fn is_active_becomes_a_boolean_in_any_case() {
+fn is_active_becomes_a_boolean_in_upper_or_lower_case() {
     assert_eq!(decoded(r#"{"IsActive":"True","x":"true"}"#), "{\"IsActive\":true,\"x\":\"true\"}\n");
     assert_eq!(decoded(r#"{"IsActive":"FALSE"}"#), "{\"IsActive\":false}\n");
     assert_eq!(decoded(r#"{"IsActive":"yes"}"#), "{\"IsActive\":\"yes\"}\n");
 }
 
 #[test]
-fn verbatim_rows_are_decrypted_and_otherwise_left_alone() {
+fn verbatim_rows_are_decrypted_and_not_converted() {
     let rules = RowRules { typed: false, ..RowRules::default() };
-    let row = format!(r#"{{"ObjectId":"{}","Meetings":"7","IsActive":"true"}}"#, seal(Cipher::Ctr, GUID));
-    let rows = rows_by(&rules, Some(&key()), &row);
+    let row = format!(r#"{{"ObjectId":"{}","Meetings":"7","IsActive":"true"}}"#, encrypt(Cipher::Ctr, GUID));
+    let rows = rows_with(&rules, Some(&key()), &row);
     assert_eq!(
         rows.text[..],
         *format!("{{\"ObjectId\":\"{GUID}\",\"Meetings\":\"7\",\"IsActive\":\"true\"}}\n").as_bytes()
@@ -142,10 +142,10 @@ fn verbatim_rows_are_decrypted_and_otherwise_left_alone() {
 }
 
 #[test]
-fn an_encrypted_column_may_have_a_metrics_name() {
+fn an_encrypted_column_may_have_the_name_of_a_metric() {
     let rules = RowRules { encrypted_columns: vec!["Meetings".into()], ..RowRules::default() };
-    let row = format!(r#"{{"Meetings":"{}"}}"#, seal(Cipher::Ctr, "7"));
-    assert_eq!(rows_by(&rules, Some(&key()), &row).text[..], *b"{\"Meetings\":\"7\"}\n");
+    let row = format!(r#"{{"Meetings":"{}"}}"#, encrypt(Cipher::Ctr, "7"));
+    assert_eq!(rows_with(&rules, Some(&key()), &row).text[..], *b"{\"Meetings\":\"7\"}\n");
 }
 
 fn with_columns(columns: &[&str]) -> RowRules {
@@ -153,7 +153,7 @@ fn with_columns(columns: &[&str]) -> RowRules {
 }
 
 #[test]
-fn columns_that_are_not_asked_for_are_left_out_wherever_they_stand() {
+fn columns_that_are_not_configured_are_omitted() {
     let row = r#"{ "a": 1, "b" : [2,{"c":3}] ,"c":"4" }"#;
     for (columns, kept) in [
         (&["a", "b", "c"][..], row),
@@ -163,21 +163,21 @@ fn columns_that_are_not_asked_for_are_left_out_wherever_they_stand() {
         (&["c", "a"], r#"{ "a": 1 ,"c":"4" }"#),
         (&["A"], "{ }"),
     ] {
-        let rows = rows_by(&with_columns(columns), None, &format!("{row}\n{row}\n"));
+        let rows = rows_with(&with_columns(columns), None, &format!("{row}\n{row}\n"));
         assert_eq!(String::from_utf8(rows.text.to_vec()).unwrap(), format!("{kept}\n{kept}\n"), "{columns:?}");
     }
 }
 
 #[test]
-fn a_column_that_is_left_out_cannot_make_a_row_bad_and_one_that_is_no_json_can() {
-    let rows = rows_by(&with_columns(&["a"]), Some(&key()), "{\"ObjectId\":\"no base64!\",\"a\":1}\n{\"b\":01}\n");
+fn an_omitted_column_need_not_decrypt_but_must_be_json() {
+    let rows = rows_with(&with_columns(&["a"]), Some(&key()), "{\"ObjectId\":\"no base64!\",\"a\":1}\n{\"b\":01}\n");
     assert_eq!(rows.text[..], *b"{\"a\":1}\n");
     assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
 }
 
 #[test]
-fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
-    let rows = rows_by(&RowRules::default(), None, "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}");
+fn bad_rows_are_counted_and_blank_lines_are_not() {
+    let rows = rows_with(&RowRules::default(), None, "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}");
     assert_eq!(rows.text[..], *b"{\"a\":1}\n{\"a\":2}\n{\"b\":3}\n");
     let bad: Vec<_> = rows.bad.iter().map(|(row, _)| *row).collect();
     assert_eq!(bad, [1, 3, 4]);
@@ -185,7 +185,7 @@ fn blank_lines_are_no_rows_and_bad_ones_are_counted() {
 }
 
 #[test]
-fn a_line_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_not() {
+fn a_line_that_is_not_utf8_is_a_bad_row() {
     let text = b"{\"a\":\"\xC3\xA9\"}\n{\"a\":\"\xFF\"}\n{}\n".to_vec();
     let rows = Decoder::new(&RowRules::default(), None).rows(&text.into()).unwrap();
     assert_eq!(rows.text[..], *"{\"a\":\"é\"}\n{}\n".as_bytes());
@@ -193,18 +193,18 @@ fn a_line_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn an_encrypted_value_that_is_no_base64_or_no_text_is_a_bad_row() {
+fn an_encrypted_value_that_is_not_base64_or_not_text_is_a_bad_row() {
     let not_text = BASE64_STANDARD.encode(key().iv.iter().map(|byte| byte ^ 0xFF).collect::<Vec<_>>());
     let text = format!("{{\"ObjectId\":\"no base64!\"}}\n{{\"ObjectId\":\"{not_text}\"}}\n");
-    let rows = rows_by(&RowRules::default(), Some(&key()), &text);
+    let rows = rows_with(&RowRules::default(), Some(&key()), &text);
     assert_eq!(rows.bad[0].1, BadRowReason::NotBase64("ObjectId".into()));
     assert_eq!(rows.bad[1].1, BadRowReason::Undecipherable("ObjectId".into()));
     assert!(rows.text.is_empty());
 }
 
 #[test]
-fn a_line_over_the_limit_stops_the_block_and_is_named() {
-    let rules = RowRules { longest_row: 9, ..RowRules::default() };
+fn a_line_over_the_limit_stops_the_block() {
+    let rules = RowRules { max_row_bytes: 9, ..RowRules::default() };
     let decoder = Decoder::new(&rules, None);
     assert!(decoder.rows(&b"\n{\"a\":123}\r\n".to_vec().into()).is_ok());
     assert_eq!(decoder.rows(&b"\n{\"a\":123}\n{\"a\":1234}\n".to_vec().into()), Err(RowTooLong { row: 1 }));
@@ -214,7 +214,7 @@ fn a_line_over_the_limit_stops_the_block_and_is_named() {
 fn deep_nesting_does_not_overflow_the_stack() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     assert_eq!(decoded(&deep).len(), deep.len() + 1);
-    assert_eq!(rows_by(&RowRules::default(), None, &"{\"a\":".repeat(100_000)).bad.len(), 1);
+    assert_eq!(rows_with(&RowRules::default(), None, &"{\"a\":".repeat(100_000)).bad.len(), 1);
 }
 
 /// Any JSON value, at most a few levels deep.
@@ -236,7 +236,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// JSON as it may be spelled, in pieces: all that a reader could stumble over.
+/// JSON text in every kind of spelling: whitespace, escapes, exponents.
 fn any_value() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
         6 => r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?",
@@ -269,7 +269,7 @@ fn space() -> impl Strategy<Value = String> {
     prop_oneof![4 => Just(String::new()), 1 => "[ \t]{1,2}"]
 }
 
-/// The members of every row, as they are spelled.
+/// The members of every row as raw JSON.
 fn members(rows: &Rows) -> Vec<Vec<(String, String)>> {
     let raw = |raw: &RawValue| raw.get().to_owned();
     let lines = rows.text.split_inclusive(|&byte| byte == b'\n');
@@ -281,7 +281,7 @@ fn members(rows: &Rows) -> Vec<Vec<(String, String)>> {
         .collect()
 }
 
-/// An object with all its members, those of one name as well.
+/// All members of an object, including those with the same name.
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
@@ -306,12 +306,15 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A row with columns that are changed and others.
+/// A row with converted columns and others.
 fn any_row() -> impl Strategy<Value = Vec<u8>> {
-    let sealed =
-        prop::sample::select(vec![seal(Cipher::Ctr, GUID), seal(Cipher::Cbc, GUID), seal(Cipher::Ctr, "\"é\n\u{1}")]);
+    let encrypted = prop::sample::select(vec![
+        encrypt(Cipher::Ctr, GUID),
+        encrypt(Cipher::Cbc, GUID),
+        encrypt(Cipher::Ctr, "\"é\n\u{1}"),
+    ]);
     let pair = prop_oneof![
-        (Just("\"ObjectId\"".to_owned()), prop_oneof![sealed.prop_map(|text| format!("\"{text}\"")), any_value()]),
+        (Just("\"ObjectId\"".to_owned()), prop_oneof![encrypted.prop_map(|text| format!("\"{text}\"")), any_value()]),
         (Just("\"Meetings\"".to_owned()), prop_oneof![r#""-?[0-9]{1,3}(\.[0-9]{1,9})?""#, any_value()]),
         (Just("\"IsAct\\u0069ve\"".to_owned()), prop_oneof![r#""([tT]rue|FALSE|yes)""#, any_value()]),
         (string(), any_value()),
@@ -320,33 +323,37 @@ fn any_row() -> impl Strategy<Value = Vec<u8>> {
     (prop::collection::vec((space(), pair, space()), 0..7), space()).prop_map(|(pairs, space)| {
         let pairs: Vec<_> = pairs
             .iter()
-            .map(|(before, (name, value), behind)| format!("{before}{name}{behind}:{before}{value}{behind}"))
+            .map(|(before, (name, value), after)| format!("{before}{name}{after}:{before}{value}{after}"))
             .collect();
         format!("{space}{{{}}}{space}", pairs.join(",")).into_bytes()
     })
 }
 
+/// A change at one position of a line.
 #[derive(Debug, Clone)]
-enum Changed {
-    To(u8),
-    With(u8),
-    Without(usize),
-    Cut,
-    Twice,
+enum Mutation {
+    Replace(u8),
+    Insert(u8),
+    Remove(usize),
+    Truncate,
+    RepeatRest,
 }
 
-fn changed() -> impl Strategy<Value = Changed> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     let byte = || prop_oneof![3 => prop::sample::select(br#"{}[]",:\ 0-.eEu+tn"#.to_vec()), 1 => any::<u8>()];
     prop_oneof![
-        byte().prop_map(Changed::To),
-        byte().prop_map(Changed::With),
-        (1_usize..20).prop_map(Changed::Without),
-        Just(Changed::Cut),
-        Just(Changed::Twice),
+        byte().prop_map(Mutation::Replace),
+        byte().prop_map(Mutation::Insert),
+        (1_usize..20).prop_map(Mutation::Remove),
+        Just(Mutation::Truncate),
+        Just(Mutation::RepeatRest),
     ]
 }
 
-fn same_as_reference<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone, has_key: bool) -> Result<(), TestCaseError> {
+fn check_against_reference<'a>(
+    lines: impl Iterator<Item = &'a [u8]> + Clone,
+    has_key: bool,
+) -> Result<(), TestCaseError> {
     let decoder = Decoder::new(&RowRules::default(), has_key.then(key).as_ref());
     let text: Vec<u8> = lines.clone().flat_map(|line| [line, b"\n"].concat()).collect();
     let rows = decoder.rows(&text.clone().into()).unwrap();
@@ -365,58 +372,58 @@ fn same_as_reference<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone, has_key:
 
 proptest! {
     #[test]
-    fn rows_without_named_columns_pass_byte_for_byte(value in json()) {
+    fn rows_without_special_columns_pass_byte_for_byte(value in json()) {
         let line = serde_json::json!({ "any": value }).to_string();
         prop_assert_eq!(decoded(&line), format!("{line}\n"));
     }
 
     #[test]
-    fn a_line_is_a_row_just_when_serde_json_reads_an_object(line in r#"[\{\}\[\]",:0-9a-z\\ .\-]{0,24}"#) {
+    fn a_line_is_a_row_exactly_if_serde_json_parses_an_object(line in r#"[\{\}\[\]",:0-9a-z\\ .\-]{0,24}"#) {
         let is_object = serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(&line).is_ok();
-        let rows = rows_by(&RowRules::default(), None, &line);
+        let rows = rows_with(&RowRules::default(), None, &line);
         prop_assert_eq!(rows.ends.len() == 1, is_object, "{}", line);
     }
 
     #[test]
-    fn a_number_is_what_serde_json_takes_for_one(text in r"-{0,2}[0-9]{0,20}\.?[0-9]{0,20}[eE]?[+-]?[0-9]{0,2}") {
+    fn numbers_are_those_of_serde_json(text in r"-{0,2}[0-9]{0,20}\.?[0-9]{0,20}[eE]?[+-]?[0-9]{0,2}") {
         let is_number = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok();
-        prop_assert_eq!(json::number(text.as_bytes(), 0) == Some(text.len()), is_number, "{}", text);
+        prop_assert_eq!(json::number_end(text.as_bytes(), 0) == Some(text.len()), is_number, "{}", text);
     }
 
     #[test]
-    fn rows_are_what_serde_json_makes_of_them(
+    fn decoded_rows_are_those_of_the_reference(
         rows in prop::collection::vec(any_row(), 1..5),
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
         has_key in any::<bool>(),
     ) {
         let lines = order.iter().map(|row| row.get(&rows).as_slice());
-        same_as_reference(lines, has_key)?;
+        check_against_reference(lines, has_key)?;
     }
 
     #[test]
-    fn rows_that_were_changed_are_what_serde_json_makes_of_them(
+    fn mutated_rows_are_decoded_like_those_of_the_reference(
         row in any_row(),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), changed()), 1..12),
+        mutations in prop::collection::vec((any::<prop::sample::Index>(), mutation()), 1..12),
     ) {
-        // Each changed row comes behind one that was not, so that its names are foreseen.
+        // Each mutated row follows the original row, so that its names are predicted.
         let mut lines = Vec::new();
-        for (at, change) in changes {
+        for (at, mutation) in mutations {
             let mut line = row.clone();
             let at = at.index(line.len() + 1);
-            match change {
-                Changed::To(byte) if at < line.len() => line[at] = byte,
-                Changed::To(byte) | Changed::With(byte) => line.insert(at, byte),
-                Changed::Without(count) => { line.drain(at..(at + count).min(line.len())); }
-                Changed::Cut => line.truncate(at),
-                Changed::Twice => line.extend_from_within(at..),
+            match mutation {
+                Mutation::Replace(byte) if at < line.len() => line[at] = byte,
+                Mutation::Replace(byte) | Mutation::Insert(byte) => line.insert(at, byte),
+                Mutation::Remove(count) => { line.drain(at..(at + count).min(line.len())); }
+                Mutation::Truncate => line.truncate(at),
+                Mutation::RepeatRest => line.extend_from_within(at..),
             }
             lines.extend([row.clone(), line]);
         }
-        same_as_reference(lines.iter().map(Vec::as_slice), true)?;
+        check_against_reference(lines.iter().map(Vec::as_slice), true)?;
     }
 
     #[test]
-    fn rows_of_some_columns_are_all_rows_without_the_others(
+    fn omitting_columns_changes_nothing_else(
         rows in prop::collection::vec(any_row(), 1..5),
         order in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
         columns in prop::sample::subsequence(vec!["ObjectId", "Meetings", "IsActive", "", "a"], 0..5),
@@ -424,8 +431,8 @@ proptest! {
         let text: Vec<u8> = order.iter().flat_map(|row| [row.get(&rows).as_slice(), b"\n"].concat()).collect();
         let text = String::from_utf8(text).unwrap();
         // Without a key no value makes a row bad.
-        let all = rows_by(&RowRules::default(), None, &text);
-        let some = rows_by(&with_columns(&columns), None, &text);
+        let all = rows_with(&RowRules::default(), None, &text);
+        let some = rows_with(&with_columns(&columns), None, &text);
         let is_kept = |(name, _): &(String, String)| {
             serde_json::from_str::<String>(name).is_ok_and(|name| columns.contains(&name.as_str()))
         };
@@ -436,11 +443,11 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_an_encrypted_column_comes_back(text in any::<String>(), cbc in any::<bool>()) {
+    fn any_text_of_an_encrypted_column_is_decrypted(text in any::<String>(), cbc in any::<bool>()) {
         let cipher = if cbc { Cipher::Cbc } else { Cipher::Ctr };
         let rules = RowRules { column_cipher: Some(cipher), ..RowRules::default() };
-        let line = format!(r#"{{"ObjectId":"{}"}}"#, seal(cipher, &text));
-        let rows = rows_by(&rules, Some(&key()), &line);
+        let line = format!(r#"{{"ObjectId":"{}"}}"#, encrypt(cipher, &text));
+        let rows = rows_with(&rules, Some(&key()), &line);
         let row: HashMap<String, String> = serde_json::from_slice(&rows.text).unwrap();
         prop_assert!(row["ObjectId"] == text);
     }

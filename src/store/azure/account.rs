@@ -1,7 +1,8 @@
-//! A storage account: where its services are, and what opens them.
+//! A storage account: the endpoints of its services, and the credential for them.
 //!
-//! Knows connection strings and identities; the blob store and a queue sink are built on the same account. What
-//! opens it is put on a request on its way out (the SDK's logs redact it), and is in no error and no Debug output.
+//! The credential is an account key, a SAS or an identity. The blob store and the queue sink share an [`Account`]. Key
+//! and SAS are added to each request just before it is sent (the SDK's logs redact them), and never appear in an error
+//! or in `Debug` output.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,182 +19,159 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
+    account_error::AccountError,
     connection_string::ConnectionString,
-    endpoint::{endpoints, https, sibling},
+    endpoint::{endpoints, parse_https_endpoint, sibling},
     signature::AccountKey,
 };
 use crate::{identity::Identity, loopback::is_loopback};
 
-/// How long one try may take to reach the account.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long one try may hear nothing, before the answer or in the middle of it.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Time limit for connecting, per try.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time without a byte, before or within a response, per try.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The account of every emulator, and its key: published at <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
+/// The well-known account and key of every emulator:
+/// <https://learn.microsoft.com/azure/storage/common/storage-use-azurite>.
 const DEVELOPMENT: &str = "AccountName=devstoreaccount1;\
     AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;\
     BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1";
 
-/// A storage account and the right to use it.
+/// A storage account and a credential for it.
 #[derive(Clone)]
 pub struct Account {
     pub(super) blob: Url,
     queue: Option<Url>,
-    pub(super) access: Access,
+    pub(super) credential: Credential,
     http: reqwest::Client,
 }
 
-/// What opens an account.
+/// The credential for an account.
 #[derive(Clone)]
-pub(super) enum Access {
-    Key(Arc<AccountKey>),
-    Signature(SecretString),
+pub(super) enum Credential {
+    AccountKey(Arc<AccountKey>),
+    Sas(SecretString),
     Identity(Arc<dyn TokenCredential>),
-}
-
-/// Why a text names no storage account. Says what is wrong, never what the text is.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountError {
-    /// Not one known `Name=value`.
-    #[error("expected a connection string, such as AccountName=…;AccountKey=… or UseDevelopmentStorage=true")]
-    NoConnectionString,
-    /// Something cannot be left out.
-    #[error("the connection string has no {0}")]
-    Lacks(&'static str),
-    /// One of the two has to go.
-    #[error("the connection string has {0} twice")]
-    Twice(&'static str),
-    /// One of the two has to go.
-    #[error("the connection string has both {0} and {1}: keep one")]
-    Both(&'static str, &'static str),
-    /// A value has not the form it should have.
-    #[error("{name} is not usable: expected {expected}")]
-    Unusable {
-        /// Which value.
-        name: &'static str,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// The identity cannot be set up on this machine.
-    #[error("the identity is not usable")]
-    Identity(#[source] azure_core::Error),
-    /// TLS cannot be set up on this machine.
-    #[error("cannot set up HTTPS")]
-    Http(#[source] reqwest::Error),
 }
 
 impl Account {
     /// The account of a connection string: with an account key, with a SAS, or `UseDevelopmentStorage=true`.
     pub fn from_connection_string(text: &str) -> Result<Self, AccountError> {
-        let given = ConnectionString::parse(text)?;
-        if given.get("DevelopmentStorageProxyUri").is_some() {
-            return Err(AccountError::Unusable {
+        let connection = ConnectionString::parse(text)?;
+        if connection.get("DevelopmentStorageProxyUri").is_some() {
+            return Err(AccountError::InvalidValue {
                 name: "DevelopmentStorageProxyUri",
                 expected: "the emulator's address as BlobEndpoint",
             });
         }
-        match given.get("UseDevelopmentStorage") {
+        match connection.get("UseDevelopmentStorage") {
             Some(value) if value.eq_ignore_ascii_case("true") => return Self::from_connection_string(DEVELOPMENT),
             Some(_) => {
-                return Err(AccountError::Unusable { name: "UseDevelopmentStorage", expected: "true, or nothing" });
+                return Err(AccountError::InvalidValue { name: "UseDevelopmentStorage", expected: "true, or nothing" });
             }
             None => {}
         }
-        let access = match (given.get("AccountKey"), given.get("SharedAccessSignature")) {
-            (Some(_), Some(_)) => return Err(AccountError::Both("AccountKey", "SharedAccessSignature")),
-            (Some(key), None) => account_key(&given, key)?,
-            (None, Some(token)) => shared_access_signature(token)?,
-            (None, None) => return Err(AccountError::Lacks("AccountKey and no SharedAccessSignature")),
+        let credential = match (connection.get("AccountKey"), connection.get("SharedAccessSignature")) {
+            (Some(_), Some(_)) => return Err(AccountError::Conflict("AccountKey", "SharedAccessSignature")),
+            (Some(key), None) => parse_account_key(&connection, key)?,
+            (None, Some(token)) => parse_sas(token)?,
+            (None, None) => return Err(AccountError::Missing("AccountKey and no SharedAccessSignature")),
         };
-        let (blob, queue) = endpoints(&given)?;
+        let (blob, queue) = endpoints(&connection)?;
         let http = http_client(is_loopback(&blob))?;
-        Ok(Self { blob, queue, access, http })
+        Ok(Self { blob, queue, credential, http })
     }
 
-    /// The account at `blob_service_uri`, by `identity`. Both URIs are `https`; the queue service's is derived from the blob
-    /// service's where it is not given.
+    /// The account at `blob_service_uri`, opened by `identity`. Both URIs must be `https`. If `queue_service_uri` is
+    /// not given, it is derived from `blob_service_uri`.
     pub fn with_identity(
         blob_service_uri: &str,
         queue_service_uri: Option<&str>,
         identity: &Identity,
     ) -> Result<Self, AccountError> {
-        let blob = https("blobServiceUri", blob_service_uri)?;
+        let blob = parse_https_endpoint("blobServiceUri", blob_service_uri)?;
         let queue = match queue_service_uri {
-            Some(uri) => Some(https("queueServiceUri", uri)?),
+            Some(uri) => Some(parse_https_endpoint("queueServiceUri", uri)?),
             None => sibling(&blob, "queue"),
         };
-        Self::by_identity(blob, queue, identity)
+        Self::from_identity(blob, queue, identity)
     }
 
-    /// The queues at `queue_service_uri`, by `identity`. Nothing is known of the account's blobs.
+    /// The account whose queue service is at `queue_service_uri`, opened by `identity`. It is used for queues only,
+    /// because its blob endpoint is unknown.
     pub fn queues_with_identity(queue_service_uri: &str, identity: &Identity) -> Result<Self, AccountError> {
-        let queue = https("queueServiceUri", queue_service_uri)?;
-        Self::by_identity(queue.clone(), Some(queue), identity)
+        let queue = parse_https_endpoint("queueServiceUri", queue_service_uri)?;
+        Self::from_identity(queue.clone(), Some(queue), identity)
     }
 
-    fn by_identity(blob: Url, queue: Option<Url>, identity: &Identity) -> Result<Self, AccountError> {
+    fn from_identity(blob: Url, queue: Option<Url>, identity: &Identity) -> Result<Self, AccountError> {
         let http = http_client(is_loopback(&blob))?;
         let identity = identity.credential(client_options(&http, None)).map_err(AccountError::Identity)?;
-        Ok(Self { blob, queue, access: Access::Identity(identity), http })
+        Ok(Self { blob, queue, credential: Credential::Identity(identity), http })
     }
 
-    /// Where the blob service is: no slash at the end, no query.
+    /// The endpoint of the blob service, without a query string and without a slash at the end.
     pub fn blob_endpoint(&self) -> &Url {
         &self.blob
     }
 
-    /// Where the queue service is, when that is known.
+    /// The endpoint of the queue service, if it is known.
     pub fn queue_endpoint(&self) -> Option<&Url> {
         self.queue.as_ref()
     }
 
-    /// What the constructor of an SDK client takes as its credential: the identity's, or nothing where
-    /// [`Self::client_options`] signs.
+    /// The credential to pass to the constructor of an SDK client. `None` for an account key or SAS, because
+    /// [`Self::client_options`] signs the requests.
     pub fn credential(&self) -> Option<Arc<dyn TokenCredential>> {
-        match &self.access {
-            Access::Identity(identity) => Some(Arc::clone(identity)),
-            Access::Key(_) | Access::Signature(_) => None,
+        match &self.credential {
+            Credential::Identity(identity) => Some(Arc::clone(identity)),
+            Credential::AccountKey(_) | Credential::Sas(_) => None,
         }
     }
 
-    /// What every SDK client of this account is built with: bounded tries, nothing decompressed, requests signed.
+    /// The options for every SDK client of this account: bounded retries, no decompression, signed requests.
     pub fn client_options(&self) -> ClientOptions {
         client_options(&self.http, Some(self.clone()))
     }
 
-    /// The query string that opens the account now: its SAS, or one that its key signs. `None` for an identity.
+    /// The query string that authorizes a request now: the configured SAS, or a new one signed with the account key.
+    /// `None` for an identity.
     pub fn shared_access_signature(&self) -> Option<SecretString> {
-        match &self.access {
-            Access::Key(key) => {
+        match &self.credential {
+            Credential::AccountKey(key) => {
                 let protocol = if self.blob.scheme() == "http" { "https,http" } else { "https" };
-                Some(key.sign(protocol, OffsetDateTime::now_utc()))
+                Some(key.sign_account_sas(protocol, OffsetDateTime::now_utc()))
             }
-            Access::Signature(signature) => Some(signature.clone()),
-            Access::Identity(_) => None,
+            Credential::Sas(sas) => Some(sas.clone()),
+            Credential::Identity(_) => None,
         }
     }
 }
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let access = match &self.access {
-            Access::Key(_) => "account key",
-            Access::Signature(_) => "SAS",
-            Access::Identity(_) => "identity",
+        let credential = match &self.credential {
+            Credential::AccountKey(_) => "account key",
+            Credential::Sas(_) => "SAS",
+            Credential::Identity(_) => "identity",
         };
-        f.debug_struct("Account").field("blob", &self.blob.as_str()).field("access", &access).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("blob", &self.blob.as_str())
+            .field("credential", &credential)
+            .finish_non_exhaustive()
     }
 }
 
-/// Puts the SAS on the URL of a request, once a call: an account key signs anew each time, so none ever runs out.
+/// Appends the SAS to the URL of a request, once per call. With an account key each call is signed anew, so a signature
+/// never expires before the request is sent.
 #[async_trait]
 impl Policy for Account {
     async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        if let Some(signature) = self.shared_access_signature() {
+        if let Some(sas) = self.shared_access_signature() {
             let url = request.url_mut();
             let query = match url.query() {
-                Some(query) if !query.is_empty() => format!("{query}&{}", signature.expose_secret()),
-                _ => signature.expose_secret().to_owned(),
+                Some(query) if !query.is_empty() => format!("{query}&{}", sas.expose_secret()),
+                _ => sas.expose_secret().to_owned(),
             };
             url.set_query(Some(&query));
         }
@@ -215,11 +193,12 @@ fn client_options(http: &reqwest::Client, signing: Option<Account>) -> ClientOpt
     }
 }
 
-/// A drop's bytes are counted and decrypted as they are stored, so a `Content-Encoding` is left alone.
+/// A client that does not decompress: ranges count stored bytes, and decryption needs them, so a blob's
+/// `Content-Encoding` is ignored. Redirects are not followed, and a proxy is not used on loopback.
 fn http_client(loopback: bool) -> Result<reqwest::Client, AccountError> {
     let client = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .no_gzip()
         .no_deflate()
@@ -229,23 +208,23 @@ fn http_client(loopback: bool) -> Result<reqwest::Client, AccountError> {
     client.build().map_err(AccountError::Http)
 }
 
-fn account_key(given: &ConnectionString<'_>, key: &str) -> Result<Access, AccountError> {
-    let name = given.get("AccountName").ok_or(AccountError::Lacks("AccountName"))?;
+fn parse_account_key(connection: &ConnectionString<'_>, key: &str) -> Result<Credential, AccountError> {
+    let name = connection.get("AccountName").ok_or(AccountError::Missing("AccountName"))?;
     let key = AccountKey::new(name.to_owned(), key)
-        .ok_or(AccountError::Unusable { name: "AccountKey", expected: "Base64, as the portal shows it" })?;
-    Ok(Access::Key(Arc::new(key)))
+        .ok_or(AccountError::InvalidValue { name: "AccountKey", expected: "Base64, as the portal shows it" })?;
+    Ok(Credential::AccountKey(Arc::new(key)))
 }
 
-fn shared_access_signature(token: &str) -> Result<Access, AccountError> {
+fn parse_sas(token: &str) -> Result<Credential, AccountError> {
     let token = token.strip_prefix('?').unwrap_or(token);
-    let is_signed = token.split('&').any(|pair| pair.starts_with("sig="));
-    if !is_signed || token.contains(|c: char| !c.is_ascii_graphic() || c == '#') {
-        return Err(AccountError::Unusable {
+    let has_signature = token.split('&').any(|pair| pair.starts_with("sig="));
+    if !has_signature || token.contains(|c: char| !c.is_ascii_graphic() || c == '#') {
+        return Err(AccountError::InvalidValue {
             name: "SharedAccessSignature",
             expected: "sv=…&sig=…, as the portal shows it",
         });
     }
-    Ok(Access::Signature(token.to_owned().into()))
+    Ok(Credential::Sas(token.to_owned().into()))
 }
 
 #[cfg(test)]

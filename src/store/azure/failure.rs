@@ -1,16 +1,15 @@
-//! What the SDK's errors mean for a blob.
+//! Converts the SDK's errors to [`StoreError`]s.
 //!
-//! They carry request URLs, and with a SAS those are secrets; some carry what the service said of a signature. Only a
-//! status, the service's error code and the innermost cause come out of here.
+//! An SDK error contains the request URL, which is a secret if it has a SAS, and may quote the service's text about a
+//! signature. Only the HTTP status, the service's error code and the innermost cause are passed on.
 
 use std::error::Error;
 
 use azure_core::{error::ErrorKind, http::StatusCode};
 
-use super::super::StoreError;
-use crate::store::BlobPath;
+use crate::store::{BlobPath, StoreError};
 
-/// Why the service gave no usable answer.
+/// The cause of a failed request.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Cause(pub(super) String);
@@ -19,9 +18,9 @@ pub(super) fn store_error(path: &BlobPath, error: &azure_core::Error) -> StoreEr
     let code = error_code(error).unwrap_or_default();
     match error.http_status() {
         Some(StatusCode::NotFound) => StoreError::Missing(path.clone()),
-        // A lease that somebody holds, or that lapsed, answers 412 as well, and is no new version.
+        // 412 also means that another lease is active, or that ours lapsed. The version is unchanged then.
         Some(StatusCode::PreconditionFailed | StatusCode::Conflict) if code.starts_with("Lease") => {
-            StoreError::NotHeld(path.clone())
+            StoreError::LeaseConflict(path.clone())
         }
         Some(StatusCode::PreconditionFailed) => StoreError::Changed(path.clone()),
         Some(StatusCode::Conflict) if code == "BlobAlreadyExists" => StoreError::Changed(path.clone()),
@@ -34,22 +33,22 @@ pub(super) fn store_error(path: &BlobPath, error: &azure_core::Error) -> StoreEr
     }
 }
 
-/// Whether the service says that the container, and not the blob, is what is missing.
-pub(super) fn lacks_container(error: &azure_core::Error) -> bool {
+/// Whether the container is missing, and not the blob.
+pub(super) fn is_container_missing(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::NotFound) && error_code(error) == Some("ContainerNotFound")
 }
 
-/// Whether somebody else made the container meanwhile.
-pub(super) fn container_is_there(error: &azure_core::Error) -> bool {
+/// Whether the container already exists, for example because another request has just created it.
+pub(super) fn is_container_present(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error) == Some("ContainerAlreadyExists")
 }
 
-/// Whether the service says that a lease is on the blob, or is being broken.
+/// Whether the blob is leased, or its lease is being broken.
 pub(super) fn is_leased(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error).is_some_and(|code| code.starts_with("Lease"))
 }
 
-/// What the service calls the failure, such as `ServerBusy`.
+/// The error code of the service, such as `ServerBusy`.
 pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     match error.kind() {
         ErrorKind::HttpResponse { error_code, .. } => error_code.as_deref(),
@@ -57,7 +56,8 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     }
 }
 
-/// The innermost cause says it best (`Connection refused`), and is below the layer that adds URLs.
+/// The first line of the innermost cause, without query strings. It is the most specific one (`Connection refused`),
+/// and lies below the layer that adds URLs.
 pub(crate) fn innermost(error: &azure_core::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
@@ -68,14 +68,14 @@ pub(crate) fn innermost(error: &azure_core::Error) -> String {
 
 fn without_query(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.split_once('?') {
-        Some((before, behind)) if before.contains("://") => format!("{before}{}", closing(behind)),
+        Some((url, query)) if url.contains("://") => format!("{url}{}", closing_punctuation(query)),
         _ => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The punctuation behind a URL.
-fn closing(text: &str) -> &str {
+/// The punctuation that follows a query string.
+fn closing_punctuation(text: &str) -> &str {
     text.trim_start_matches(|c: char| !matches!(c, ')' | '"' | '`'))
 }
 
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_means_what_the_service_documents() {
+    fn status_and_error_code_determine_the_error() {
         assert!(matches!(http(404, "BlobNotFound"), StoreError::Missing(_)));
         assert!(matches!(http(412, "ConditionNotMet"), StoreError::Changed(_)));
         assert!(matches!(http(409, "BlobAlreadyExists"), StoreError::Changed(_)));
@@ -98,7 +98,7 @@ mod tests {
         assert!(matches!(http(403, "AuthenticationFailed"), StoreError::Denied(_)));
         for (status, code) in [(412, "LeaseIdMissing"), (412, "LeaseLost"), (409, "LeaseIdMismatchWithLeaseOperation")]
         {
-            assert!(matches!(http(status, code), StoreError::NotHeld(_)), "{code}");
+            assert!(matches!(http(status, code), StoreError::LeaseConflict(_)), "{code}");
         }
         for (status, code) in [(409, "ContainerBeingDeleted"), (503, "ServerBusy")] {
             let error = http(status, code);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_cause_is_told_without_query_strings() {
+    fn the_innermost_cause_is_shown_without_query_strings() {
         let refused = std::io::Error::other("error for url (https://h/c/b?sv=1&sig=s3cret): is it up?");
         let error = azure_core::Error::with_error(ErrorKind::Io, refused, "failed");
         assert_eq!(innermost(&error), "error for url (https://h/c/b): is it up?");

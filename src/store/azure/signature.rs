@@ -1,9 +1,10 @@
-//! What an account key signs, so that the key itself goes on no wire: the account SAS that opens the account to us, and
-//! the service SAS that opens a container to a customer.
+//! Signs SAS query strings: an account SAS for our own requests, and a service SAS for a customer's container.
 //!
-//! `azure_storage_blob` takes a URL or an Entra credential, no account key, and `azure_storage_sas` signs with a user
-//! delegation key alone, and by a version of the text that no emulator checks yet. The text to sign is documented at
-//! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and beside it for a service SAS.
+//! Requests carry a SAS instead of the account key, so the key itself is never sent. The SDK cannot do this:
+//! `azure_storage_blob` accepts a URL or an Entra credential but no account key, and `azure_storage_sas` signs only
+//! with a user delegation key, in a version that no emulator supports yet. Microsoft documents the string to sign at
+//! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and for a service SAS at
+//! <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
@@ -12,54 +13,58 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 use time::{Duration, OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-/// What the text to sign looks like depends on this. Every account takes it.
+/// The service version. It determines the string to sign. Every account supports this one.
 const VERSION: &str = "2021-12-02";
 /// Read, write, delete, list, add, create, update, process: of blobs and their leases, and of queue messages.
 const PERMISSIONS: &str = "rwdlacup";
 const SERVICES: &str = "bq";
 const RESOURCE_TYPES: &str = "sco";
-/// Clocks differ: Microsoft's advice.
-const BEGUN: Duration = Duration::minutes(15);
-/// Signed anew for every request, so this only has to outlive one.
-const LASTS: Duration = Duration::hours(1);
-const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+/// A SAS starts this long before now, because clocks differ: Microsoft's recommendation.
+pub(super) const CLOCK_SKEW: Duration = Duration::minutes(15);
+/// Lifetime of an account SAS. Every request is signed anew, so it only has to outlive one request.
+const ACCOUNT_SAS_LIFETIME: Duration = Duration::hours(1);
+/// What the string to sign of a container's service SAS ends with: resource type `c`, then no snapshot, no encryption
+/// scope and none of the five response headers.
+const CONTAINER_SAS_TAIL: &str = "c\n\n\n\n\n\n\n";
+const TIME_FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
-/// Name and key of an account.
+/// The name and the key of an account.
 pub(super) struct AccountKey {
     pub(super) account: String,
     key: SecretSlice<u8>,
 }
 
 impl AccountKey {
-    /// `None` when `key` is not the Base64 of at least one byte.
+    /// `None` if `key` is not the Base64 of at least one byte.
     pub(super) fn new(account: String, key: &str) -> Option<Self> {
         let key = STANDARD.decode(key).ok().filter(|key| !key.is_empty())?;
         Some(Self { account, key: key.into() })
     }
 
-    /// A query string that opens the account for the hour to come, over `protocol` (`https`, or `https,http`).
-    pub(super) fn sign(&self, protocol: &str, now: OffsetDateTime) -> SecretString {
-        let [start, expiry] = [now - BEGUN, now + LASTS].map(timestamp);
+    /// The query string of an account SAS for the next hour. `protocol` is `https` or `https,http`.
+    pub(super) fn sign_account_sas(&self, protocol: &str, now: OffsetDateTime) -> SecretString {
+        let [start, expiry] = [now - CLOCK_SKEW, now + ACCOUNT_SAS_LIFETIME].map(timestamp);
         let account = &self.account;
-        // The two empty lines are the IP range and the encryption scope: any.
+        // The two empty fields are the IP range and the encryption scope.
         let text = format!(
             "{account}\n{PERMISSIONS}\n{SERVICES}\n{RESOURCE_TYPES}\n{start}\n{expiry}\n\n{protocol}\n{VERSION}\n\n"
         );
         let signature = STANDARD.encode(self.hmac(&text));
-        let [start, expiry, protocol, signature] = [&start, &expiry, protocol, &signature]
-            .map(|value| utf8_percent_encode(value, NON_ALPHANUMERIC).to_string());
+        let [start, expiry, protocol, signature] = [&start, &expiry, protocol, &signature].map(percent_encode);
         let query = format!(
             "sv={VERSION}&ss={SERVICES}&srt={RESOURCE_TYPES}&sp={PERMISSIONS}&st={start}&se={expiry}&spr={protocol}&sig={signature}"
         );
         query.into()
     }
 
-    /// A query string that lets its holder create and write blobs in `container` until `expires`.
-    pub(super) fn sign_drop(&self, container: &str, protocol: &str, expires: OffsetDateTime) -> SecretString {
+    /// The query string of a service SAS that permits creating and writing blobs in `container` until `expires`.
+    pub(super) fn sign_container_sas(&self, container: &str, protocol: &str, expires: OffsetDateTime) -> SecretString {
         let (account, expiry) = (&self.account, timestamp(expires));
-        // The first empty line is the start: it holds at once. Those before the protocol are a policy and an IP range.
-        let text = format!("cw\n\n{expiry}\n/blob/{account}/{container}\n\n\n{protocol}\n{VERSION}\n{REST}");
-        drop_query(&expiry, protocol, "", &self.hmac(&text))
+        // The first empty field is the start: the SAS is valid immediately. The two before the protocol are the access
+        // policy and the IP range.
+        let text =
+            format!("cw\n\n{expiry}\n/blob/{account}/{container}\n\n\n{protocol}\n{VERSION}\n{CONTAINER_SAS_TAIL}");
+        container_query(&expiry, protocol, "", &self.hmac(&text))
     }
 
     fn hmac(&self, text: &str) -> [u8; 32] {
@@ -67,12 +72,8 @@ impl AccountKey {
     }
 }
 
-/// What a service SAS of a container ends in: that it is a container, and nothing of a snapshot, an encryption scope and five
-/// headers of answers.
-const REST: &str = "c\n\n\n\n\n\n\n";
-
-/// A key that the account gave to our identity, to sign with.
-pub(super) struct DelegationKey {
+/// A user delegation key: the account issues it to our identity for signing.
+pub(super) struct UserDelegationKey {
     pub(super) object: String,
     pub(super) tenant: String,
     pub(super) start: OffsetDateTime,
@@ -82,35 +83,35 @@ pub(super) struct DelegationKey {
     pub(super) key: SecretSlice<u8>,
 }
 
-impl DelegationKey {
-    /// As [`AccountKey::sign_drop`], for an account that is called `account`.
-    pub(super) fn sign_drop(&self, account: &str, container: &str, expires: OffsetDateTime) -> SecretString {
+impl UserDelegationKey {
+    /// Like [`AccountKey::sign_container_sas`], for the account with the name `account`.
+    pub(super) fn sign_container_sas(&self, account: &str, container: &str, expires: OffsetDateTime) -> SecretString {
         let Self { object, tenant, service, version, .. } = self;
         let [expiry, key_start, key_expiry] = [expires, self.start, self.expiry].map(timestamp);
-        // The four empty lines are two agents, a correlation id and an IP range.
+        // The four empty fields are two agents' object ids, a correlation id and the IP range.
         let text = format!(
             "cw\n\n{expiry}\n/blob/{account}/{container}\n{object}\n{tenant}\n{key_start}\n{key_expiry}\n{service}\n{version}\n\
-             \n\n\n\nhttps\n{VERSION}\n{REST}"
+             \n\n\n\nhttps\n{VERSION}\n{CONTAINER_SAS_TAIL}"
         );
-        let key = [object, tenant, &key_start, &key_expiry, service, version].map(|value| encoded(value));
+        let key = [object, tenant, &key_start, &key_expiry, service, version].map(|value| percent_encode(value));
         let [object, tenant, start, end, service, version] = key;
         let key = format!("&skoid={object}&sktid={tenant}&skt={start}&ske={end}&sks={service}&skv={version}");
-        drop_query(&expiry, "https", &key, &hmac(self.key.expose_secret(), &text))
+        container_query(&expiry, "https", &key, &hmac(self.key.expose_secret(), &text))
     }
 }
 
-fn drop_query(expiry: &str, protocol: &str, key: &str, signature: &[u8]) -> SecretString {
-    let [expiry, protocol, signature] = [expiry, protocol, &STANDARD.encode(signature)].map(encoded);
+fn container_query(expiry: &str, protocol: &str, key: &str, signature: &[u8]) -> SecretString {
+    let [expiry, protocol, signature] = [expiry, protocol, &STANDARD.encode(signature)].map(percent_encode);
     format!("sv={VERSION}&sr=c&sp=cw&se={expiry}&spr={protocol}{key}&sig={signature}").into()
 }
 
-fn encoded(value: &str) -> String {
+fn percent_encode(value: &str) -> String {
     utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
 fn hmac(key: &[u8], text: &str) -> [u8; 32] {
     Hmac::<Sha256>::new_from_slice(key)
-        .expect("HMAC takes keys of any length")
+        .expect("HMAC accepts keys of any length")
         .chain_update(text)
         .finalize()
         .into_bytes()
@@ -118,7 +119,7 @@ fn hmac(key: &[u8], text: &str) -> [u8; 32] {
 }
 
 fn timestamp(time: OffsetDateTime) -> String {
-    time.to_offset(time::UtcOffset::UTC).format(TIME).expect("years of four digits have this form")
+    time.to_offset(time::UtcOffset::UTC).format(TIME_FORMAT).expect("a date with a four-digit year can be formatted")
 }
 
 #[cfg(test)]
@@ -127,11 +128,12 @@ mod tests {
 
     use super::*;
 
-    /// The expected signature comes from another implementation (Python's `hmac` over the text in Microsoft's page).
+    /// The expected signature was computed independently: with Python's `hmac`, from the string that Microsoft
+    /// documents.
     #[test]
-    fn an_account_key_is_signed_as_microsoft_documents_it() {
+    fn an_account_sas_is_signed_as_microsoft_documents_it() {
         let key = AccountKey::new("acct".into(), &STANDARD.encode("not a secret")).unwrap();
-        let query = key.sign("https", datetime!(2026-11-22 01:00:00 UTC));
+        let query = key.sign_account_sas("https", datetime!(2026-11-22 01:00:00 UTC));
         assert_eq!(
             query.expose_secret(),
             "sv=2021-12-02&ss=bq&srt=sco&sp=rwdlacup&st=2026%2D11%2D22T00%3A45%3A00Z&se=2026%2D11%2D22T02%3A00%3A00Z\
@@ -139,17 +141,17 @@ mod tests {
         );
     }
 
-    /// As above.
+    /// The expected signatures were computed in the same way.
     #[test]
-    fn a_customers_sas_is_signed_as_microsoft_documents_it() {
+    fn a_container_sas_is_signed_as_microsoft_documents_it() {
         let expires = datetime!(2026-11-22 02:00:00 UTC);
         let key = AccountKey::new("acct".into(), &STANDARD.encode("not a secret")).unwrap();
         assert_eq!(
-            key.sign_drop("customer", "https", expires).expose_secret(),
+            key.sign_container_sas("customer", "https", expires).expose_secret(),
             "sv=2021-12-02&sr=c&sp=cw&se=2026%2D11%2D22T02%3A00%3A00Z&spr=https\
              &sig=HvoBq90mhIrFinN%2FwvDHOLnCRUFWewbOPwny3YZfGCs%3D"
         );
-        let key = DelegationKey {
+        let key = UserDelegationKey {
             object: "o-1".into(),
             tenant: "t-1".into(),
             start: datetime!(2026-11-22 00:45:00 UTC),
@@ -159,7 +161,7 @@ mod tests {
             key: b"not a secret".to_vec().into(),
         };
         assert_eq!(
-            key.sign_drop("acct", "customer", expires).expose_secret(),
+            key.sign_container_sas("acct", "customer", expires).expose_secret(),
             "sv=2021-12-02&sr=c&sp=cw&se=2026%2D11%2D22T02%3A00%3A00Z&spr=https&skoid=o%2D1&sktid=t%2D1\
              &skt=2026%2D11%2D22T00%3A45%3A00Z&ske=2026%2D11%2D22T02%3A00%3A00Z&sks=b&skv=2025%2D01%2D05\
              &sig=zgxbYuUhq9uNJJmHCx1RCBDSe0ZZ9Uj5yRfld5bRtVA%3D"
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_base64_is_none() {
+    fn a_key_that_is_not_base64_is_rejected() {
         for key in ["", "not a key", "YQ"] {
             assert!(AccountKey::new("acct".into(), key).is_none(), "{key:?}");
         }

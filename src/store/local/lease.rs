@@ -1,8 +1,8 @@
-//! Leases on files: a note each, in a folder of the store's own.
+//! Leases on the blobs of a folder: one record file per lease, in a folder of the store's own.
 //!
-//! A lease lasts until the time that its note says, and no longer than the process that keeps the note locked: the system
-//! unlocks it when a process is killed. Whoever calls these functions holds the lock of the folder, so that nothing here
-//! happens at the same time as anything else.
+//! A lease is active until the time in its record, and only while the process that wrote the record keeps the file
+//! locked. The system unlocks the file if that process is killed. The caller must hold the lock of the store during
+//! each of these functions, so that they never run concurrently.
 
 use std::{
     collections::HashMap,
@@ -17,17 +17,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{BlobPath, LeaseId, OWN};
+use super::file::OWN_PREFIX;
+use crate::store::{BlobPath, LeaseId};
 
-/// The notes that this process keeps locked.
+/// The leases of this process, with their locked record files.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    locked: Mutex<HashMap<LeaseId, File>>,
+    files: Mutex<HashMap<LeaseId, File>>,
 }
 
-/// What a note says.
+/// The record of a lease.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+struct Record {
     blob: String,
     lease: String,
     seconds: u64,
@@ -35,75 +36,82 @@ struct Note {
     until: OffsetDateTime,
 }
 
-/// The lease that is on a blob at `now`, if there is one.
-pub(super) fn on_blob(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<LeaseId>> {
-    Ok(living(root, path, now)?.map(|note| LeaseId(note.lease)))
+/// The lease that is active on a blob at `now`.
+pub(super) fn active_lease(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<LeaseId>> {
+    Ok(active_record(root, path, now)?.map(|record| LeaseId(record.lease)))
 }
 
 impl Leases {
-    /// Leases a blob, unless somebody has.
-    pub(super) fn take(
+    /// Leases a blob; `None` if it is already leased.
+    pub(super) fn acquire(
         &self,
         root: &Path,
         path: &BlobPath,
         time: Duration,
         now: OffsetDateTime,
     ) -> io::Result<Option<LeaseId>> {
-        if on_blob(root, path, now)?.is_some() {
+        if active_lease(root, path, now)?.is_some() {
             return Ok(None);
         }
-        let place = place(root, path);
-        fs::create_dir_all(place.parent().unwrap_or(root))?;
-        // Somebody whose lease ran out may still keep the old note locked: the new one is another file.
-        remove(&place)?;
-        let mut file = File::options().create_new(true).read(true).write(true).open(&place)?;
+        let record_path = record_path(root, path);
+        fs::create_dir_all(record_path.parent().unwrap_or(root))?;
+        // The holder of a lease that lapsed may still have the old record locked, so the new record is a new file.
+        remove_if_present(&record_path)?;
+        let mut file = File::options().create_new(true).read(true).write(true).open(&record_path)?;
         file.lock()?;
         let lease = LeaseId::fresh();
         let (blob, seconds) = (path.to_string(), time.as_secs());
-        write(&mut file, &Note { blob, lease: lease.0.clone(), seconds, until: now + time })?;
-        self.locked().insert(lease.clone(), file);
+        write_record(&mut file, &Record { blob, lease: lease.0.clone(), seconds, until: now + time })?;
+        self.files().insert(lease.clone(), file);
         Ok(Some(lease))
     }
 
-    /// Begins the time of a lease anew; `false` where it is not on the blob any more.
+    /// Restarts the time of a lease; `false` if it is no longer active.
     pub(super) fn renew(&self, root: &Path, path: &BlobPath, lease: &LeaseId, now: OffsetDateTime) -> io::Result<bool> {
-        let mut locked = self.locked();
-        let Some(note) = living(root, path, now)?.filter(|note| note.lease == lease.0) else {
-            locked.remove(lease);
+        let mut files = self.files();
+        let Some(record) = active_record(root, path, now)?.filter(|record| record.lease == lease.0) else {
+            files.remove(lease);
             return Ok(false);
         };
-        let Some(file) = locked.get_mut(lease) else {
+        let Some(file) = files.get_mut(lease) else {
             return Ok(false);
         };
-        let until = now + Duration::from_secs(note.seconds);
-        write(file, &Note { until, ..note })?;
+        let until = now + Duration::from_secs(record.seconds);
+        write_record(file, &Record { until, ..record })?;
         Ok(true)
     }
 
-    /// Ends a lease; `false` where it was not on the blob any more.
-    pub(super) fn end(&self, root: &Path, path: &BlobPath, lease: &LeaseId, now: OffsetDateTime) -> io::Result<bool> {
-        let is_ours = on_blob(root, path, now)?.as_ref() == Some(lease);
-        if is_ours {
-            remove(&place(root, path))?;
+    /// Ends a lease; `false` if it was no longer active.
+    pub(super) fn release(
+        &self,
+        root: &Path,
+        path: &BlobPath,
+        lease: &LeaseId,
+        now: OffsetDateTime,
+    ) -> io::Result<bool> {
+        let is_active = active_lease(root, path, now)?.as_ref() == Some(lease);
+        if is_active {
+            remove_if_present(&record_path(root, path))?;
         }
-        self.locked().remove(lease);
-        Ok(is_ours)
+        self.files().remove(lease);
+        Ok(is_active)
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<LeaseId, File>> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn files(&self) -> MutexGuard<'_, HashMap<LeaseId, File>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A blob's name may hold what a file's cannot, and be longer: the note has the name's hash.
-fn place(root: &Path, path: &BlobPath) -> PathBuf {
-    let digits: String = Sha256::digest(path.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
-    root.join(format!("{OWN}leases")).join(format!("{digits}.json"))
+/// The record file of a blob's lease. It is named by a hash, because a blob name may be longer than a file name, or
+/// contain characters that a file name cannot.
+fn record_path(root: &Path, path: &BlobPath) -> PathBuf {
+    let digest: String = Sha256::digest(path.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    root.join(format!("{OWN_PREFIX}leases")).join(format!("{digest}.json"))
 }
 
-/// The note on a blob, if its time is not out and the process that wrote it lives.
-fn living(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<Note>> {
-    let mut file = match File::open(place(root, path)) {
+/// The record on a blob, if its time has not passed and the process that wrote it is alive.
+fn active_record(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<Record>> {
+    let mut file = match File::open(record_path(root, path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -114,18 +122,18 @@ fn living(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Optio
     };
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    // What cannot be read was being written when its writer was killed.
-    let note: Option<Note> = serde_json::from_str(&text).ok();
-    Ok(note.filter(|note| is_locked && now < note.until))
+    // A record that cannot be parsed was incomplete when its writer was killed.
+    let record: Option<Record> = serde_json::from_str(&text).ok();
+    Ok(record.filter(|record| is_locked && now < record.until))
 }
 
-fn write(file: &mut File, note: &Note) -> io::Result<()> {
+fn write_record(file: &mut File, record: &Record) -> io::Result<()> {
     file.rewind()?;
     file.set_len(0)?;
-    file.write_all(&serde_json::to_vec(note)?)
+    file.write_all(&serde_json::to_vec(record)?)
 }
 
-fn remove(file: &Path) -> io::Result<()> {
+fn remove_if_present(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
@@ -143,18 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_lapses_when_it_is_not_renewed() {
+    fn a_lease_lapses_if_it_is_not_renewed() {
         let root = tempfile::tempdir().unwrap();
         let (first, second) = (Leases::default(), Leases::default());
-        let begun = OffsetDateTime::now_utc();
-        let lease = first.take(root.path(), &path(), TIME, begun).unwrap().unwrap();
-        let at = |seconds| begun + Duration::from_secs(seconds);
+        let start = OffsetDateTime::now_utc();
+        let lease = first.acquire(root.path(), &path(), TIME, start).unwrap().unwrap();
+        let at = |seconds| start + Duration::from_secs(seconds);
         assert!(first.renew(root.path(), &path(), &lease, at(10)).unwrap());
-        assert_eq!(second.take(root.path(), &path(), TIME, at(24)).unwrap(), None);
-        let other = second.take(root.path(), &path(), TIME, at(25)).unwrap().unwrap();
+        assert_eq!(second.acquire(root.path(), &path(), TIME, at(24)).unwrap(), None);
+        let other = second.acquire(root.path(), &path(), TIME, at(25)).unwrap().unwrap();
         assert!(!first.renew(root.path(), &path(), &lease, at(26)).unwrap());
-        assert!(!first.end(root.path(), &path(), &lease, at(26)).unwrap());
-        assert_eq!(on_blob(root.path(), &path(), at(26)).unwrap(), Some(other));
+        assert!(!first.release(root.path(), &path(), &lease, at(26)).unwrap());
+        assert_eq!(active_lease(root.path(), &path(), at(26)).unwrap(), Some(other));
     }
 
     #[test]
@@ -162,20 +170,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let killed = Leases::default();
         let now = OffsetDateTime::now_utc();
-        assert!(killed.take(root.path(), &path(), TIME, now).unwrap().is_some());
-        assert!(on_blob(root.path(), &path(), now).unwrap().is_some());
-        // Its files are closed, as the system closes those of a process.
+        assert!(killed.acquire(root.path(), &path(), TIME, now).unwrap().is_some());
+        assert!(active_lease(root.path(), &path(), now).unwrap().is_some());
+        // This closes its files, as the system does when a process is killed.
         std::mem::drop(killed);
-        assert_eq!(on_blob(root.path(), &path(), now).unwrap(), None);
+        assert_eq!(active_lease(root.path(), &path(), now).unwrap(), None);
     }
 
     #[test]
-    fn a_note_that_was_half_written_is_none() {
+    fn an_incomplete_record_is_ignored() {
         let root = tempfile::tempdir().unwrap();
-        let place = place(root.path(), &path());
-        fs::create_dir_all(place.parent().unwrap()).unwrap();
-        fs::write(&place, "{\"blob\":").unwrap();
+        let record_path = record_path(root.path(), &path());
+        fs::create_dir_all(record_path.parent().unwrap()).unwrap();
+        fs::write(&record_path, "{\"blob\":").unwrap();
         let leases = Leases::default();
-        assert!(leases.take(root.path(), &path(), TIME, OffsetDateTime::now_utc()).unwrap().is_some());
+        assert!(leases.acquire(root.path(), &path(), TIME, OffsetDateTime::now_utc()).unwrap().is_some());
     }
 }

@@ -55,7 +55,7 @@ async fn files_in_folders_are_blobs() {
 }
 
 #[tokio::test]
-async fn a_folder_is_no_blob_and_a_file_is_no_folder() {
+async fn a_folder_is_not_a_blob_and_a_file_is_not_a_folder() {
     let folder = Folder::new();
     folder.put("c/run/part-0", "rows");
     for name in ["run", "run/part-0/x", "", "run/", "/run/part-0", "../c/run/part-0", "run/../run/part-0"] {
@@ -66,7 +66,7 @@ async fn a_folder_is_no_blob_and_a_file_is_no_folder() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn links_are_followed_and_loops_are_not() {
+async fn links_are_followed_except_in_loops() {
     use std::os::unix::fs::symlink;
 
     let folder = Folder::new();
@@ -85,13 +85,13 @@ async fn links_are_followed_and_loops_are_not() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn pipes_are_skipped_and_a_name_that_is_not_utf8_is_an_error_that_names_the_place() {
+async fn pipes_are_ignored_and_a_name_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStrExt;
 
     let folder = Folder::new();
     folder.put("c/part-0", "rows");
-    let made = std::process::Command::new("mkfifo").arg(folder.root.path().join("c/pipe")).status();
-    assert!(made.unwrap().success());
+    let status = std::process::Command::new("mkfifo").arg(folder.root.path().join("c/pipe")).status();
+    assert!(status.unwrap().success());
     assert_eq!(folder.names("c", "").await, ["part-0"]);
 
     let name = std::ffi::OsStr::from_bytes(b"part-\xFF");
@@ -102,19 +102,19 @@ async fn pipes_are_skipped_and_a_name_that_is_not_utf8_is_an_error_that_names_th
 }
 
 #[tokio::test]
-async fn a_file_that_is_overwritten_in_place_during_a_read_is_noticed() {
+async fn overwriting_a_file_in_place_during_a_read_is_detected() {
     let folder = Folder::new();
-    let file = folder.put("c/part-0", &"a".repeat(2 * CHUNK as usize));
+    let file = folder.put("c/part-0", &"a".repeat(2 * CHUNK_BYTES as usize));
     let blob = folder.blob("part-0").await;
     let mut bytes = folder.store.read_range(&blob, 0..blob.size).await.unwrap();
-    assert_eq!(bytes.try_next().await.unwrap().unwrap().len() as u64, CHUNK);
-    fs::write(&file, "b".repeat(2 * CHUNK as usize)).unwrap();
+    assert_eq!(bytes.try_next().await.unwrap().unwrap().len() as u64, CHUNK_BYTES);
+    fs::write(&file, "b".repeat(2 * CHUNK_BYTES as usize)).unwrap();
     let error = bytes.try_next().await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_version_is_told_from_one_with_the_same_size_and_time_of_writing() {
+async fn versions_with_the_same_size_and_modification_time_are_distinguished() {
     let folder = Folder::new();
     let file = folder.put("c/part-0", "old");
     let old = folder.blob("part-0").await;
@@ -126,7 +126,7 @@ async fn a_version_is_told_from_one_with_the_same_size_and_time_of_writing() {
 }
 
 #[tokio::test]
-async fn quick_versions_of_one_size_never_share_an_etag() {
+async fn quick_versions_of_the_same_size_have_different_etags() {
     let folder = Folder::new();
     let path = BlobPath::new("c", "state.json");
     let mut etags = std::collections::HashSet::new();
@@ -138,20 +138,20 @@ async fn quick_versions_of_one_size_never_share_an_etag() {
 }
 
 #[tokio::test]
-async fn only_blobs_are_left_behind_by_a_write() {
+async fn a_write_leaves_no_temporary_files() {
     let folder = Folder::new();
     let path = BlobPath::new("c", "a/b");
     folder.store.write(&path, Bytes::from_static(b"1"), WriteIf::Always).await.unwrap();
     let below: Vec<_> = fs::read_dir(folder.root.path().join("c/a")).unwrap().collect();
     assert_eq!(below.len(), 1);
-    // What a killed writer left behind is no blob.
+    // A temporary file of a writer that was killed is not a blob.
     folder.put("c/a/.vivadrop-x.tmp", "half");
     assert_eq!(folder.names("c", "").await, ["a/b"]);
     assert_eq!(folder.store.find(&BlobPath::new("c", "a/.vivadrop-x.tmp")).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_write_that_no_file_can_take_is_an_error() {
+async fn a_write_to_an_invalid_file_name_is_an_error() {
     let folder = Folder::new();
     folder.put("c/file", "1");
     for name in ["file/below", "a//b", "../x", "", ".vivadrop-lock"] {
@@ -161,20 +161,20 @@ async fn a_write_that_no_file_can_take_is_an_error() {
 }
 
 #[test]
-fn a_url_of_the_folder_names_its_blob() {
+fn a_url_in_the_folder_names_a_blob() {
     let store = LocalStore::new("/data/my drops").unwrap();
     for url in [
         "file:///data/my%20drops/c/run/part-0",
         "file:///data/my drops/c/run/part-0",
         "FILE://localhost/data/my%20drops/c/run%2Fpart-0?x#y",
     ] {
-        let blob = store.blob_at(url);
+        let blob = store.parse_blob_url(url);
         assert_eq!(blob.map(|blob| blob.to_string()).as_deref(), Some("c/run/part-0"), "{url}");
     }
 }
 
 #[test]
-fn a_foreign_url_or_one_that_steps_aside_names_nothing() {
+fn a_url_elsewhere_or_with_an_unsafe_segment_names_no_blob() {
     let store = LocalStore::new("/data/drops").unwrap();
     for url in [
         "file:///data/drops",
@@ -191,9 +191,9 @@ fn a_foreign_url_or_one_that_steps_aside_names_nothing() {
         "/data/drops/c/b",
         "https://localhost/data/drops/c/b",
     ] {
-        assert_eq!(store.blob_at(url), None, "{url}");
+        assert_eq!(store.parse_blob_url(url), None, "{url}");
     }
-    assert_eq!(store.blob_at("file:///data/drops/%2e%2e/secret/c"), None);
+    assert_eq!(store.parse_blob_url("file:///data/drops/%2e%2e/secret/c"), None);
 }
 
 #[test]

@@ -1,19 +1,19 @@
-//! Which version of a file this is, without reading it.
+//! Derives the ETag of a file from its metadata, without reading the file.
 
 use std::{fs::Metadata, time::UNIX_EPOCH};
 
-use super::super::ETag;
+use crate::store::ETag;
 
-/// When it was written, when it last changed in any way, its size, and which file it is.
+/// Modification time, change time, size and inode.
 ///
-/// The time of the last change is there because `tar`, `rsync` and `cp -p` set the time of writing to what they please.
+/// The change time is included because `tar`, `rsync` and `cp -p` set the modification time to an arbitrary value.
 pub(super) fn etag(metadata: &Metadata) -> ETag {
-    let (changed, file) = identity(metadata);
-    ETag(format!("{:x}-{changed:x}-{:x}-{file:x}", written(metadata), metadata.len()))
+    let (changed, inode) = identity(metadata);
+    ETag(format!("{:x}-{changed:x}-{:x}-{inode:x}", modified_nanos(metadata), metadata.len()))
 }
 
-/// Nanoseconds since 1970.
-pub(super) fn written(metadata: &Metadata) -> i128 {
+/// The modification time in nanoseconds since 1970.
+pub(super) fn modified_nanos(metadata: &Metadata) -> i128 {
     let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
     match modified.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as i128,
@@ -21,6 +21,7 @@ pub(super) fn written(metadata: &Metadata) -> i128 {
     }
 }
 
+/// The change time in nanoseconds since 1970, and the inode.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> (i128, u64) {
     use std::os::unix::fs::MetadataExt;
@@ -29,6 +30,7 @@ fn identity(metadata: &Metadata) -> (i128, u64) {
     (changed, metadata.ino())
 }
 
+/// The creation time in nanoseconds since 1970, and 0: other systems have no change time and no inode.
 #[cfg(not(unix))]
 fn identity(metadata: &Metadata) -> (i128, u64) {
     let created = metadata.created().unwrap_or(UNIX_EPOCH);

@@ -11,51 +11,51 @@ use tokio::time::Instant;
 use super::*;
 use crate::store::{BlobPath, ETag, LeaseId, WriteIf, local::LocalStore};
 
-/// What becomes of a connection.
+/// A fault of one connection.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
-    /// No connection at all.
-    Refused,
-    /// Breaks after so many bytes.
-    BreaksAfter(usize),
-    /// Ends without a word after so many bytes.
+enum Fault {
+    /// The connection cannot be opened.
+    CannotConnect,
+    /// The connection fails after this number of bytes.
+    FailsAfter(usize),
+    /// The connection ends without an error after this number of bytes.
     EndsAfter(usize),
-    /// Sends the blob from its beginning, whatever was asked for.
+    /// The response is the whole blob instead of the requested range.
     IgnoresTheRange,
-    /// Somebody overwrites the blob after so many bytes.
+    /// The blob is overwritten after this number of bytes.
     OverwrittenAfter(usize),
-    /// Stays silent.
+    /// Nothing arrives, and the connection stays open.
     Silent,
 }
 
-/// A keeper around a keeper: each connection meets the next fate, and none when they are used up.
+/// A store whose connections fail. Each connection has the next fault of the list; after that, `always`.
 #[derive(Debug)]
-struct Faulty {
+struct FaultyStore {
     inner: LocalStore,
     _folder: TempDir,
-    fates: SyncMutex<VecDeque<Fate>>,
-    forever: Option<Fate>,
-    asked: SyncMutex<Vec<Range<u64>>>,
+    faults: SyncMutex<VecDeque<Fault>>,
+    always: Option<Fault>,
+    requests: SyncMutex<Vec<Range<u64>>>,
     open: Arc<AtomicUsize>,
     most_open: AtomicUsize,
 }
 
-impl Faulty {
-    fn new(fates: impl IntoIterator<Item = Fate>) -> Self {
+impl FaultyStore {
+    fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             inner: LocalStore::new(folder.path()).unwrap(),
             _folder: folder,
-            fates: SyncMutex::new(fates.into_iter().collect()),
-            forever: None,
-            asked: SyncMutex::default(),
+            faults: SyncMutex::new(faults.into_iter().collect()),
+            always: None,
+            requests: SyncMutex::default(),
             open: Arc::default(),
             most_open: AtomicUsize::new(0),
         }
     }
 
-    fn always(fate: Fate) -> Self {
-        Self { forever: Some(fate), ..Self::new([]) }
+    fn always(fault: Fault) -> Self {
+        Self { always: Some(fault), ..Self::new([]) }
     }
 
     async fn with_blob(self, bytes: &[u8]) -> (Arc<Self>, Blob) {
@@ -65,26 +65,27 @@ impl Faulty {
         (Arc::new(self), blob)
     }
 
-    fn asked(&self) -> Vec<Range<u64>> {
-        self.asked.lock().unwrap().clone()
+    /// The requested ranges, in order.
+    fn requests(&self) -> Vec<Range<u64>> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open(Arc<AtomicUsize>);
+/// Counts a connection as open until it is dropped.
+struct OpenConnection(Arc<AtomicUsize>);
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-fn lost(blob: &Blob) -> StoreError {
+fn connection_lost(blob: &Blob) -> StoreError {
     StoreError::unavailable(&blob.path, "connection reset by peer")
 }
 
 #[async_trait]
-impl Store for Faulty {
+impl Store for FaultyStore {
     async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
         self.inner.list(container, prefix).await
     }
@@ -96,31 +97,31 @@ impl Store for Faulty {
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_open.fetch_max(open, Ordering::SeqCst);
-        let guard = Open(Arc::clone(&self.open));
-        self.asked.lock().unwrap().push(range.clone());
-        let fate = self.fates.lock().unwrap().pop_front().or(self.forever);
-        if let Some(Fate::Refused) = fate {
-            return Err(lost(blob));
+        let connection = OpenConnection(Arc::clone(&self.open));
+        self.requests.lock().unwrap().push(range.clone());
+        let fault = self.faults.lock().unwrap().pop_front().or(self.always);
+        if let Some(Fault::CannotConnect) = fault {
+            return Err(connection_lost(blob));
         }
-        let range = match fate {
-            Some(Fate::IgnoresTheRange) => 0..blob.size,
+        let range = match fault {
+            Some(Fault::IgnoresTheRange) => 0..blob.size,
             _ => range,
         };
         let bytes: Vec<_> = self.inner.read_range(blob, range).await?.try_collect().await?;
         let bytes = bytes.concat();
         let first = |count: usize| Ok(Bytes::copy_from_slice(&bytes[..count.min(bytes.len())]));
-        let items = match fate {
-            Some(Fate::BreaksAfter(count)) => vec![first(count), Err(lost(blob))],
-            Some(Fate::EndsAfter(count)) => vec![first(count)],
-            Some(Fate::OverwrittenAfter(count)) => vec![first(count), Err(StoreError::Changed(blob.path.clone()))],
-            Some(Fate::Silent) => {
-                return Ok(stream::pending().inspect(move |_: &Result<_, _>| _ = &guard).boxed());
+        let items = match fault {
+            Some(Fault::FailsAfter(count)) => vec![first(count), Err(connection_lost(blob))],
+            Some(Fault::EndsAfter(count)) => vec![first(count)],
+            Some(Fault::OverwrittenAfter(count)) => vec![first(count), Err(StoreError::Changed(blob.path.clone()))],
+            Some(Fault::Silent) => {
+                return Ok(stream::pending().inspect(move |_: &Result<_, _>| _ = &connection).boxed());
             }
-            Some(Fate::Refused | Fate::IgnoresTheRange) | None => vec![first(usize::MAX)],
+            Some(Fault::CannotConnect | Fault::IgnoresTheRange) | None => vec![first(usize::MAX)],
         };
-        // A connection takes its time, so that those that may be open together are.
+        // Connections take some time, so that as many are open at once as the window allows.
         let items = stream::iter(items).then(move |item| {
-            let _open = &guard;
+            let _connection = &connection;
             async {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 item
@@ -141,8 +142,8 @@ impl Store for Faulty {
         self.inner.has_container(container).await
     }
 
-    async fn make_container(&self, container: &str) -> Result<(), StoreError> {
-        self.inner.make_container(container).await
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
+        self.inner.create_container(container).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
@@ -157,8 +158,8 @@ impl Store for Faulty {
         self.inner.release(path, lease).await
     }
 
-    fn blob_at(&self, url: &str) -> Option<BlobPath> {
-        self.inner.blob_at(url)
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.inner.parse_blob_url(url)
     }
 }
 
@@ -170,16 +171,16 @@ fn window(range_bytes: u64, in_flight: usize) -> ReadWindow {
     }
 }
 
-async fn read_all(store: &Arc<Faulty>, blob: &Blob, window: ReadWindow) -> Result<Vec<u8>, StoreError> {
+async fn read_all(store: &Arc<FaultyStore>, blob: &Blob, window: ReadWindow) -> Result<Vec<u8>, StoreError> {
     let chunks: Vec<Bytes> = read(Arc::clone(store) as _, blob.clone(), window).try_collect().await?;
     Ok(chunks.concat())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_comes_in_order_whatever_its_size_and_range() {
+async fn a_blob_is_read_in_order_for_any_size_and_window() {
     let bytes: Vec<u8> = (0..100).collect();
     for (range_bytes, in_flight) in [(1, 1), (7, 3), (10, 4), (100, 2), (101, 2), (u64::MAX, 1)] {
-        let (store, blob) = Faulty::new([]).with_blob(&bytes).await;
+        let (store, blob) = FaultyStore::new([]).with_blob(&bytes).await;
         let read = read_all(&store, &blob, window(range_bytes, in_flight)).await.unwrap();
         assert_eq!(read, bytes, "{range_bytes} bytes, {in_flight} in flight");
     }
@@ -187,101 +188,101 @@ async fn a_blob_comes_in_order_whatever_its_size_and_range() {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_blob_is_an_empty_stream() {
-    let (store, blob) = Faulty::new([]).with_blob(b"").await;
+    let (store, blob) = FaultyStore::new([]).with_blob(b"").await;
     assert!(read_all(&store, &blob, ReadWindow::default()).await.unwrap().is_empty());
-    assert!(store.asked().is_empty());
+    assert!(store.requests().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_ranges_are_in_flight_and_no_more_than_allowed() {
-    let (store, blob) = Faulty::new([]).with_blob(&[7; 100]).await;
+async fn as_many_ranges_are_in_flight_as_allowed() {
+    let (store, blob) = FaultyStore::new([]).with_blob(&[7; 100]).await;
     read_all(&store, &blob, window(5, 4)).await.unwrap();
     assert_eq!(store.most_open.load(Ordering::SeqCst), 4);
-    assert!(store.asked().iter().all(|range| range.end - range.start == 5));
+    assert!(store.requests().iter().all(|range| range.end - range.start == 5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_taker_lets_no_more_ranges_come_than_fit() {
-    let (store, blob) = Faulty::new([]).with_blob(&[7; 100]).await;
+async fn a_slow_consumer_stops_further_fetches() {
+    let (store, blob) = FaultyStore::new([]).with_blob(&[7; 100]).await;
     let mut bytes = read(Arc::clone(&store) as _, blob, window(5, 4));
     bytes.try_next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(store.asked().len(), 4);
+    assert_eq!(store.requests().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_connection_is_taken_up_at_the_byte_after() {
-    for fate in [Fate::BreaksAfter(6), Fate::EndsAfter(6)] {
+async fn a_lost_connection_is_resumed_at_the_next_byte() {
+    for fault in [Fault::FailsAfter(6), Fault::EndsAfter(6)] {
         let bytes: Vec<u8> = (0..20).collect();
-        let (store, blob) = Faulty::new([fate]).with_blob(&bytes).await;
+        let (store, blob) = FaultyStore::new([fault]).with_blob(&bytes).await;
         assert_eq!(read_all(&store, &blob, window(20, 1)).await.unwrap(), bytes);
-        assert_eq!(store.asked(), [0..20, 6..20], "{fate:?}");
+        assert_eq!(store.requests(), [0..20, 6..20], "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_range_in_the_middle_is_taken_up_where_it_was_lost() {
-    let fates = [Fate::EndsAfter(10), Fate::BreaksAfter(3), Fate::Refused, Fate::EndsAfter(0)];
+async fn a_range_in_the_middle_is_resumed_at_the_next_byte() {
+    let faults = [Fault::EndsAfter(10), Fault::FailsAfter(3), Fault::CannotConnect, Fault::EndsAfter(0)];
     let bytes: Vec<u8> = (0..30).collect();
-    let (store, blob) = Faulty::new(fates).with_blob(&bytes).await;
+    let (store, blob) = FaultyStore::new(faults).with_blob(&bytes).await;
     assert_eq!(read_all(&store, &blob, window(10, 1)).await.unwrap(), bytes);
-    assert_eq!(store.asked(), [0..10, 10..20, 13..20, 13..20, 13..20, 20..30]);
+    assert_eq!(store.requests(), [0..10, 10..20, 13..20, 13..20, 13..20, 20..30]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_stays_away_is_given_up_after_a_minute() {
-    for fate in [Fate::Refused, Fate::EndsAfter(0), Fate::IgnoresTheRange] {
-        let (store, blob) = Faulty::always(fate).with_blob(&[7; 20]).await;
-        let begun = Instant::now();
-        // Not the first range: that one is right even from a store that ignores ranges.
-        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().patience).await.unwrap_err();
+async fn a_store_that_stays_unavailable_is_an_error_after_a_minute() {
+    for fault in [Fault::CannotConnect, Fault::EndsAfter(0), Fault::IgnoresTheRange] {
+        let (store, blob) = FaultyStore::always(fault).with_blob(&[7; 20]).await;
+        let start = Instant::now();
+        // Not the first range, because a store that ignores ranges still returns that one correctly.
+        let error = fetch(&*store, &blob, 5..10, ReadWindow::default().retry_budget).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
-        assert!(begun.elapsed() <= Duration::from_secs(61), "{:?}", begun.elapsed());
-        assert!(store.asked().len() > 3, "{fate:?}");
+        assert!(start.elapsed() <= Duration::from_secs(61), "{:?}", start.elapsed());
+        assert!(store.requests().len() > 3, "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_byte_renews_the_patience() {
-    // Each byte comes after a handful of refusals: minutes in all, but never one without a byte.
-    let fates = (0..100).flat_map(|_| [Fate::Refused; 5].into_iter().chain([Fate::BreaksAfter(1)]));
-    let (store, blob) = Faulty::new(fates).with_blob(&[7; 100]).await;
-    let begun = Instant::now();
+async fn every_byte_restarts_the_retry_budget() {
+    // Five failed connections before each byte take minutes in total, but never one minute without a byte.
+    let faults = (0..100).flat_map(|_| [Fault::CannotConnect; 5].into_iter().chain([Fault::FailsAfter(1)]));
+    let (store, blob) = FaultyStore::new(faults).with_blob(&[7; 100]).await;
+    let start = Instant::now();
     assert_eq!(read_all(&store, &blob, window(100, 1)).await.unwrap(), [7; 100]);
-    assert!(begun.elapsed() > Duration::from_secs(120), "{:?}", begun.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(120), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_was_overwritten_ends_the_read_at_once() {
-    let (store, blob) = Faulty::new([Fate::OverwrittenAfter(3)]).with_blob(&[7; 10]).await;
+async fn overwriting_the_blob_ends_the_read_at_once() {
+    let (store, blob) = FaultyStore::new([Fault::OverwrittenAfter(3)]).with_blob(&[7; 10]).await;
     let error = read_all(&store, &blob, window(10, 1)).await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
-    assert_eq!(store.asked().len(), 1);
+    assert_eq!(store.requests().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_was_overwritten_between_two_connections_is_not_mixed() {
-    let (store, blob) = Faulty::new([Fate::BreaksAfter(3), Fate::Refused]).with_blob(&[7; 10]).await;
+async fn two_versions_of_a_blob_are_never_mixed() {
+    let (store, blob) = FaultyStore::new([Fault::FailsAfter(3), Fault::CannotConnect]).with_blob(&[7; 10]).await;
     let mut bytes = read(Arc::clone(&store) as _, blob.clone(), window(3, 1));
     assert_eq!(bytes.try_next().await.unwrap().unwrap(), [7; 3][..]);
     store.write(&blob.path, Bytes::from_static(&[8; 10]), WriteIf::Always).await.unwrap();
     let error = bytes.try_next().await.unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
-    assert!(bytes.try_next().await.unwrap().is_none(), "the stream ends with its error");
+    assert!(bytes.try_next().await.unwrap().is_none(), "the stream ends after an error");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_went_away_is_missing_at_once() {
-    let (store, mut blob) = Faulty::new([]).with_blob(&[7; 10]).await;
+async fn a_deleted_blob_is_missing_at_once() {
+    let (store, mut blob) = FaultyStore::new([]).with_blob(&[7; 10]).await;
     blob.path.name.push('x');
     let error = read_all(&store, &blob, window(10, 1)).await.unwrap_err();
     assert!(matches!(error, StoreError::Missing(_)), "{error:?}");
-    assert_eq!(store.asked().len(), 1);
+    assert_eq!(store.requests().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_stream_ends_its_connections() {
-    let (store, blob) = Faulty::always(Fate::Silent).with_blob(&[7; 100]).await;
+async fn dropping_the_stream_closes_its_connections() {
+    let (store, blob) = FaultyStore::always(Fault::Silent).with_blob(&[7; 100]).await;
     let mut bytes = read(Arc::clone(&store) as _, blob, window(10, 4));
     let waited = tokio::time::timeout(Duration::from_secs(5), bytes.try_next()).await;
     assert!(waited.is_err());
@@ -292,15 +293,15 @@ async fn dropping_the_stream_ends_its_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_blob_is_read_whole_through_lost_connections() {
-    let (store, blob) = Faulty::new([Fate::Refused, Fate::BreaksAfter(2)]).with_blob(b"metadata").await;
+async fn a_small_blob_is_read_across_lost_connections() {
+    let (store, blob) = FaultyStore::new([Fault::CannotConnect, Fault::FailsAfter(2)]).with_blob(b"metadata").await;
     assert_eq!(read_whole(&*store, &blob, 8).await.unwrap(), "metadata");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_over_the_limit_is_not_read() {
-    let (store, blob) = Faulty::new([]).with_blob(b"metadata").await;
+async fn a_blob_above_the_limit_is_not_read() {
+    let (store, blob) = FaultyStore::new([]).with_blob(b"metadata").await;
     let error = read_whole(&*store, &blob, 7).await.unwrap_err();
     assert_eq!(error.to_string(), "`datasets/part-0` has 8 bytes, more than the 7 that such a blob may have");
-    assert!(store.asked().is_empty());
+    assert!(store.requests().is_empty());
 }

@@ -1,4 +1,4 @@
-//! The handler's process, and what it says.
+//! The handler's process and its output.
 
 use std::{
     io::Read,
@@ -17,25 +17,25 @@ use serde_json::Value;
 use super::{POLL, Settings};
 use crate::support::secrets::Secrets;
 
-/// How long the host waits for a handler to listen.
+/// The time within which the host expects a handler to listen.
 const INITIALIZATION: Duration = Duration::from_secs(30);
 
-/// The process.
+/// A running `vivadrop serve`. Dropping it kills the process.
 pub(super) struct Handler {
     pub(super) child: Child,
     pub(super) port: u16,
-    pub(super) said: Output,
-    pub(super) complained: Output,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
 }
 
 impl Handler {
     pub(super) async fn start(settings: &Settings, client: &reqwest::Client) -> Self {
         for port in ports() {
             let mut handler = Self::spawn(settings, port);
-            match handler.ready(client).await {
+            match handler.wait_until_ready(client).await {
                 Ok(()) => return handler,
                 Err(why) if why.contains("cannot listen") => {}
-                Err(why) => panic!("the handler ended before it listened: {why}"),
+                Err(why) => panic!("the handler exited before it listened: {why}"),
             }
         }
         panic!("there is no free port");
@@ -53,40 +53,42 @@ impl Handler {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (said, complained) = (Output::of(child.stdout.take().unwrap()), Output::of(child.stderr.take().unwrap()));
-        Self { child, port, said, complained }
+        let stdout = Output::read(child.stdout.take().unwrap());
+        let stderr = Output::read(child.stderr.take().unwrap());
+        Self { child, port, stdout, stderr }
     }
 
-    /// Asks until there is an answer, as the host does: any answer will do.
-    async fn ready(&mut self, client: &reqwest::Client) -> Result<(), String> {
-        let begun = Instant::now();
+    /// Sends requests until one is answered, with any status, as the host does.
+    async fn wait_until_ready(&mut self, client: &reqwest::Client) -> Result<(), String> {
+        let started = Instant::now();
         while client.get(format!("http://127.0.0.1:{}/", self.port)).send().await.is_err() {
             if self.child.try_wait().unwrap().is_some() {
                 self.kill();
-                return Err(self.complained.lock().clone());
+                return Err(self.stderr.lock().clone());
             }
-            assert!(begun.elapsed() < INITIALIZATION, "the handler does not listen");
+            assert!(started.elapsed() < INITIALIZATION, "the handler does not listen in time");
             tokio::time::sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// SIGKILL, unless it has ended; and whatever it said until then.
+    /// Sends SIGKILL unless the process has exited, and reads the rest of its output.
     pub(super) fn kill(&mut self) {
-        // It may have ended by itself.
+        // Fails if the process has exited by itself.
         _ = self.child.kill();
         self.child.wait().unwrap();
-        self.said.end();
-        self.complained.end();
+        self.stdout.wait();
+        self.stderr.wait();
     }
 
+    /// Checks the output of a process that has exited.
     pub(super) fn check(&self, secrets: &Secrets) {
-        let (said, complained) = (self.said.lock(), self.complained.lock());
-        assert_eq!(*complained, "", "the handler wrote to stderr");
-        for line in said.lines() {
-            assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "no log line: {line}");
+        let (stdout, stderr) = (self.stdout.lock(), self.stderr.lock());
+        assert_eq!(*stderr, "", "the handler wrote to stderr");
+        for line in stdout.lines() {
+            assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "not a log line: {line}");
         }
-        secrets.check(&said);
+        secrets.check(&stdout);
     }
 }
 
@@ -96,8 +98,8 @@ impl Drop for Handler {
     }
 }
 
-/// Ports that are free at this moment. They are below those that the system gives to whoever does not care, such as the
-/// receivers of other tests: one of those must not answer in the handler's place.
+/// Ports that are free now. They are below the range from which the system assigns ports, because the receiver of another
+/// test might otherwise get the port first and answer in place of the handler.
 fn ports() -> impl Iterator<Item = u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let numbers = std::iter::repeat_with(|| std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed));
@@ -105,28 +107,28 @@ fn ports() -> impl Iterator<Item = u16> {
     ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
 
-/// What a process says, read by a thread so that it never waits to say it.
+/// The output of a process, read by a thread so that the process never blocks on a full pipe.
 pub(super) struct Output {
     text: Arc<Mutex<String>>,
-    reading: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Output {
-    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+    fn read(mut pipe: impl Read + Send + 'static) -> Self {
         let text = Arc::<Mutex<String>>::default();
         let to = Arc::clone(&text);
-        let reading = std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             pipe.read_to_end(&mut bytes).unwrap();
             *to.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(&bytes).into_owned();
         });
-        Self { text, reading: Some(reading) }
+        Self { text, thread: Some(thread) }
     }
 
-    /// Waits until all is read: the process has ended.
-    fn end(&mut self) {
-        if let Some(reading) = self.reading.take() {
-            reading.join().expect("the output can be read");
+    /// Waits until the process has closed the pipe and everything is read.
+    fn wait(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the output can be read");
         }
     }
 

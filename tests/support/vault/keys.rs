@@ -1,4 +1,4 @@
-//! The keys of the vault: real ones, in memory, by name and version.
+//! The vault's RSA keys in memory, by name and version.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,11 @@ use sha1::Sha1;
 use url::Url;
 use uuid::Uuid;
 
-use super::Refusal;
+use super::VaultError;
 
-/// The versions of each key, the oldest first.
+/// The versions of each key, oldest first.
 #[derive(Default)]
-pub(super) struct Shelf(BTreeMap<String, Vec<Version>>);
+pub(super) struct Keys(BTreeMap<String, Vec<Version>>);
 
 pub(super) struct Version {
     version: String,
@@ -27,8 +27,8 @@ pub(super) struct Version {
     created: u64,
 }
 
-impl Shelf {
-    /// Puts a version there; returns its name.
+impl Keys {
+    /// Adds a version; returns its id.
     pub(super) fn add(&mut self, name: &str, key: RsaPrivateKey, expires: Option<i64>) -> String {
         let version = Uuid::new_v4().simple().to_string();
         let operations =
@@ -40,12 +40,12 @@ impl Shelf {
     }
 
     pub(super) fn change(&mut self, name: &str, change: impl Fn(&mut Version)) {
-        self.0.get_mut(name).expect("there is such a key").iter_mut().for_each(change);
+        self.0.get_mut(name).expect("the test has imported this key").iter_mut().for_each(change);
     }
 
-    /// The version, or the current one where it is empty. Names are matched without case.
-    fn find(&self, name: &str, version: &str) -> Result<&Version, Refusal> {
-        let missing = Refusal(404, "KeyNotFound", None);
+    /// The version with this id, or the current version if the id is empty. Names are case-insensitive.
+    fn find(&self, name: &str, version: &str) -> Result<&Version, VaultError> {
+        let missing = VaultError(404, "KeyNotFound", None);
         let Some((_, versions)) = self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
             return Err(missing);
         };
@@ -54,16 +54,16 @@ impl Shelf {
         found.ok_or(missing)
     }
 
-    /// The public half, with what is known of it.
-    pub(super) fn bundle(&self, vault: &Url, name: &str, version: &str) -> Result<Value, Refusal> {
+    /// The public key and its attributes: a `KeyBundle`.
+    pub(super) fn bundle(&self, vault: &Url, name: &str, version: &str) -> Result<Value, VaultError> {
         let found = self.find(name, version)?;
         if !found.enabled {
-            return Err(Refusal(403, "Forbidden", Some("KeyDisabled")));
+            return Err(VaultError(403, "Forbidden", Some("KeyDisabled")));
         }
         Ok(found.bundle(vault, name))
     }
 
-    /// The current version of each key, without the version's name.
+    /// The current version of each key, without the version's id.
     pub(super) fn listed(&self, vault: &Url) -> Vec<Value> {
         let current = self.0.iter().filter_map(|(name, versions)| Some((name, versions.last()?)));
         current
@@ -71,28 +71,28 @@ impl Shelf {
             .collect()
     }
 
-    /// The versions of one key, the newest first.
-    pub(super) fn versions(&self, vault: &Url, name: &str) -> Result<Vec<Value>, Refusal> {
-        let versions = self.0.get(name).ok_or(Refusal(404, "KeyNotFound", None))?;
+    /// The versions of one key, newest first.
+    pub(super) fn versions(&self, vault: &Url, name: &str) -> Result<Vec<Value>, VaultError> {
+        let versions = self.0.get(name).ok_or(VaultError(404, "KeyNotFound", None))?;
         let listed = |key: &Version| json!({"kid": key.kid(vault, name), "attributes": key.attributes()});
         Ok(versions.iter().rev().map(listed).collect())
     }
 
-    pub(super) fn create(&mut self, vault: &Url, name: &str, body: &Value) -> Result<Value, Refusal> {
+    pub(super) fn create(&mut self, vault: &Url, name: &str, body: &Value) -> Result<Value, VaultError> {
         if body["kty"] != "RSA" {
-            return Err(Refusal(400, "BadParameter", None));
+            return Err(VaultError(400, "BadParameter", None));
         }
         let bits = body["key_size"].as_u64().unwrap_or(2048) as usize;
-        let key = RsaPrivateKey::new(&mut OsRng, bits).map_err(|_| Refusal(400, "BadParameter", None))?;
+        let key = RsaPrivateKey::new(&mut OsRng, bits).map_err(|_| VaultError(400, "BadParameter", None))?;
         self.add(name, key, body["attributes"]["exp"].as_i64());
-        let made = self.0.get_mut(name).and_then(|versions| versions.last_mut()).expect("it was just added");
+        let created = self.0.get_mut(name).and_then(|versions| versions.last_mut()).expect("it was just added");
         if let Some(operations) = body["key_ops"].as_array() {
-            made.operations = operations.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+            created.operations = operations.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
         }
-        Ok(made.bundle(vault, name))
+        Ok(created.bundle(vault, name))
     }
 
-    /// An operation with the key. An expired key still decrypts and unwraps.
+    /// Performs an operation. An expired key still decrypts and unwraps.
     pub(super) fn operate(
         &self,
         vault: &Url,
@@ -100,13 +100,13 @@ impl Shelf {
         version: &str,
         operation: &str,
         body: &Value,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, VaultError> {
         let found = self.find(name, version)?;
         if !found.enabled {
-            return Err(Refusal(403, "Forbidden", Some("KeyDisabled")));
+            return Err(VaultError(403, "Forbidden", Some("KeyDisabled")));
         }
         if !found.operations.iter().any(|permitted| permitted.eq_ignore_ascii_case(operation)) {
-            return Err(Refusal(403, "Forbidden", Some("KeyOperationForbidden")));
+            return Err(VaultError(403, "Forbidden", Some("KeyOperationForbidden")));
         }
         let value = body["value"].as_str().and_then(|value| BASE64_URL_SAFE_NO_PAD.decode(value).ok());
         let (value, algorithm) = (value.unwrap_or_default(), body["alg"].as_str().unwrap_or_default());
@@ -115,7 +115,7 @@ impl Shelf {
             "encrypt" | "wrapkey" => found.encrypt(algorithm, &value),
             _ => None,
         };
-        let result = result.ok_or(Refusal(400, "BadParameter", None))?;
+        let result = result.ok_or(VaultError(400, "BadParameter", None))?;
         Ok(json!({"kid": found.kid(vault, name), "value": BASE64_URL_SAFE_NO_PAD.encode(result)}))
     }
 }

@@ -1,6 +1,6 @@
-//! What came, put in order: drops, their files, the rows of each by number.
+//! What the receiver has accepted: drops, their files, and the rows of each file by number.
 //!
-//! Rows are kept as the text they came as, so that no digit changes.
+//! Rows are kept as JSON text, so that no digit changes.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,37 +11,37 @@ use axum::{body::Bytes, http::HeaderMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::parcel::{Batch, Content, Parcel};
+use super::message::{Batch, Content, DecodedMessage};
 
-/// All that came.
+/// What the receiver has received so far.
 #[derive(Clone, Default)]
 pub struct Received {
-    /// Connections made.
+    /// Connections accepted.
     pub connections: u64,
-    /// Requests to the webhook, whatever became of them.
+    /// Requests to the webhook, with any result.
     pub requests: u64,
-    /// Messages whose signature is wrong or missing, answered with 401.
+    /// Requests whose signature is wrong or missing, answered with 401.
     pub bad_signatures: u64,
-    /// Requests that are no message, answered with 400.
+    /// Requests that are not a message, answered with 400.
     pub malformed: u64,
-    /// Messages taken, without doubles.
-    pub taken: u64,
-    /// Messages that had been taken before.
-    pub doubles: u64,
-    /// Messages that are about no drop, and ask whether they are taken.
+    /// Messages accepted, duplicates and checks not counted.
+    pub accepted: u64,
+    /// Messages accepted whose id had been accepted before.
+    pub duplicates: u64,
+    /// Messages accepted of type `vivadrop.check`, which belong to no drop.
     pub checks: u64,
-    /// Requests to anywhere but the webhook.
-    pub strays: u64,
-    /// Every well-formed delivery, taken or not, in order of arrival. Empty unless rows are kept.
+    /// Requests to another path than the webhook's, answered with 404.
+    pub not_found: u64,
+    /// Every well-formed message, accepted or rejected, in order of arrival. Empty unless rows are kept.
     pub log: Vec<Delivery>,
-    /// The JSON text of each, in the same order.
-    pub texts: Vec<Bytes>,
-    /// What was taken, by drop path.
+    /// The JSON text of each message in `log`.
+    pub bodies: Vec<Bytes>,
+    /// What was accepted, by drop path.
     pub drops: BTreeMap<String, ReceivedDrop>,
     ids: HashSet<String>,
 }
 
-/// One message as it came, without its content.
+/// One message, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// `webhook-id`.
@@ -52,15 +52,15 @@ pub struct Delivery {
     pub kind: String,
     /// The drop path.
     pub drop: String,
-    /// The file, where the message names one.
+    /// The file, if the message names one.
     pub file: Option<String>,
-    /// The rows, where it is a message of rows: first and behind the last.
+    /// `firstRow` and `endRow`, if it is a message of rows.
     pub rows: Option<(u64, u64)>,
     /// The request's headers.
     pub headers: HeaderMap,
 }
 
-/// What came of one drop.
+/// What was accepted of one drop.
 #[derive(Debug, Clone, Default)]
 pub struct ReceivedDrop {
     /// `drop.id`.
@@ -77,16 +77,16 @@ pub struct ReceivedDrop {
     pub failed: Vec<Failed>,
 }
 
-/// What came of one file.
+/// What was accepted of one file.
 #[derive(Clone, Default)]
 pub struct ReceivedFile {
-    /// How many rows came: distinct ones where rows are kept, else those of distinct messages.
+    /// The number of rows: distinct rows if rows are kept, otherwise the rows of distinct messages.
     pub count: u64,
-    /// The rows by number, as they came; the first one alone unless rows are kept.
+    /// The JSON text of rows by number; unless rows are kept, the first row only.
     pub rows: BTreeMap<u64, Box<RawValue>>,
-    /// Why rows are missing, by number.
+    /// The reason of each bad row, by number.
     pub bad_rows: BTreeMap<u64, String>,
-    /// Rows that came again, in another message, with another text.
+    /// How many rows arrived again in another message with a different text.
     pub changed: u64,
     /// `identified` of the last message.
     pub identified: bool,
@@ -95,13 +95,13 @@ pub struct ReceivedFile {
 /// A `drop.completed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completed {
-    /// How many files it reports.
+    /// `files`.
     pub files: u64,
-    /// How many delivered rows it reports.
+    /// `rows`: delivered rows.
     pub rows: u64,
-    /// How many bad rows it reports.
+    /// `badRows`.
     pub bad_rows: u64,
-    /// How many rows of the drop had been taken when it came.
+    /// How many rows of the drop had been accepted before this message.
     pub rows_before: u64,
 }
 
@@ -109,52 +109,53 @@ pub struct Completed {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failed {
-    /// The file to blame, if it is one file's.
+    /// `file`: the file that failed, or `None` if the whole drop did.
     pub file: Option<String>,
-    /// The reason, one word.
+    /// `reason`: one word.
     pub reason: String,
-    /// The reason, for a person.
+    /// `message`: the reason as a sentence.
     pub message: String,
-    /// How many rows it reports as delivered.
+    /// `rowsDelivered`.
     pub rows_delivered: u64,
 }
 
 impl Received {
-    /// The rows of a drop in order, by file and by number, each once.
+    /// The rows of a drop, ordered by file and number, each once.
     pub fn rows(&self, drop: &str) -> Vec<&str> {
         let files = self.drops.get(drop).into_iter().flat_map(|drop| drop.files.values());
         files.flat_map(|file| file.rows.values().map(|row| row.get())).collect()
     }
 
-    /// How many rows came of all drops.
+    /// The number of rows of all drops.
     pub fn row_count(&self) -> u64 {
         self.drops.values().map(ReceivedDrop::row_count).sum()
     }
 
-    pub(super) fn log(&mut self, delivery: &Delivery, text: &Bytes, keep: bool) {
-        if keep {
+    /// Adds a well-formed message to the log, before it is accepted or rejected.
+    pub(super) fn record(&mut self, delivery: &Delivery, text: &Bytes, keep_rows: bool) {
+        if keep_rows {
             self.log.push(delivery.clone());
-            self.texts.push(text.clone());
+            self.bodies.push(text.clone());
         }
     }
 
-    /// Takes a message, unless it was taken before.
-    pub(super) fn take(&mut self, parcel: Parcel, keep_rows: bool) {
-        if !self.ids.insert(parcel.delivery.id) {
-            self.doubles += 1;
+    /// Accepts a message. A message whose id was accepted before is only counted.
+    pub(super) fn accept(&mut self, message: DecodedMessage, keep_rows: bool) {
+        if !self.ids.insert(message.delivery.id) {
+            self.duplicates += 1;
             return;
         }
-        if let Content::Check = parcel.content {
+        if let Content::Check = message.content {
             self.checks += 1;
             return;
         }
-        self.taken += 1;
-        let drop = self.drops.entry(parcel.delivery.drop).or_default();
-        drop.id = parcel.facts.id;
-        drop.tenant_id = parcel.facts.tenant_id;
-        drop.table = parcel.facts.table;
-        match parcel.content {
-            Content::Rows(batch) => drop.files.entry(batch.file.clone()).or_default().take(batch, keep_rows),
+        self.accepted += 1;
+        let drop = self.drops.entry(message.drop.path).or_default();
+        drop.id = message.drop.id;
+        drop.tenant_id = message.drop.tenant_id;
+        drop.table = message.drop.table;
+        match message.content {
+            Content::Rows(batch) => drop.files.entry(batch.file.clone()).or_default().accept(batch, keep_rows),
             Content::Completed(ending) => {
                 let rows_before = drop.row_count();
                 drop.completed.push(Completed {
@@ -170,14 +171,15 @@ impl Received {
     }
 }
 
-/// Counts alone.
+/// Shows counts only.
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (requests, taken, doubles) = (self.requests, self.taken, self.doubles);
+        let (requests, accepted, duplicates) = (self.requests, self.accepted, self.duplicates);
         let (bad, malformed, rows) = (self.bad_signatures, self.malformed, self.row_count());
         write!(
             f,
-            "{requests} requests, {taken} messages taken, {doubles} doubles, {bad} bad signatures, {malformed} malformed, {rows} rows"
+            "{requests} requests, {accepted} messages accepted, {duplicates} duplicates, {bad} bad signatures, \
+             {malformed} malformed, {rows} rows"
         )
     }
 }
@@ -189,14 +191,14 @@ impl fmt::Debug for Received {
 }
 
 impl ReceivedDrop {
-    /// How many rows came.
+    /// The number of rows of all files.
     pub fn row_count(&self) -> u64 {
         self.files.values().map(|file| file.count).sum()
     }
 }
 
 impl ReceivedFile {
-    fn take(&mut self, batch: Batch, keep_rows: bool) {
+    fn accept(&mut self, batch: Batch, keep_rows: bool) {
         self.identified = batch.identified;
         let bad: BTreeMap<_, _> = batch.bad_rows.into_iter().map(|bad| (bad.row, bad.reason)).collect();
         let numbers = (batch.first_row..batch.end_row).filter(|number| !bad.contains_key(number));
@@ -217,7 +219,7 @@ impl ReceivedFile {
     }
 }
 
-/// Counts alone: rows are nobody's business but the test's that asks for them.
+/// Shows counts only, so that no failed assertion prints row values.
 impl fmt::Debug for ReceivedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceivedFile")
@@ -261,22 +263,22 @@ mod tests {
         Message::rows(&facts(), &file, first..end, true, rows.join(",").as_bytes().into(), bad_rows)
     }
 
-    fn open(message: &Message) -> Result<Parcel, String> {
+    fn parse(message: &Message) -> Result<DecodedMessage, String> {
         let headers = [(HEADER_WEBHOOK_ID, message.id.as_str()), (HEADER_WEBHOOK_TIMESTAMP, "7")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Parcel::open(&HeaderMap::from_iter(headers), &message.body)
+        DecodedMessage::parse(&HeaderMap::from_iter(headers), &message.body)
     }
 
     fn received(messages: &[Message], keep_rows: bool) -> Received {
         let mut received = Received::default();
         for message in messages {
-            received.take(open(message).unwrap(), keep_rows);
+            received.accept(parse(message).unwrap(), keep_rows);
         }
         received
     }
 
     #[test]
-    fn rows_are_put_in_order_whichever_way_they_came() {
+    fn rows_are_sorted_independently_of_their_order_of_arrival() {
         let received = received(
             &[
                 rows("b", 0, &["{}"], &[]),
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_come_again_cut_another_way_count_once() {
+    fn rows_that_arrive_again_in_other_batches_count_once() {
         let received = received(
             &[
                 rows("a", 0, &[r#"{"n":0}"#, r#"{"n":1}"#], &[]),
@@ -301,20 +303,20 @@ mod tests {
         );
         assert_eq!(received.row_count(), 3);
         assert_eq!(received.drops[DROP].files["a"].changed, 1);
-        assert_eq!(received.doubles, 0);
+        assert_eq!(received.duplicates, 0);
     }
 
     #[test]
-    fn bad_rows_leave_their_numbers_free() {
-        let bad = BadRow { row: 1, reason: "is no JSON object".into() };
+    fn the_numbers_of_bad_rows_are_skipped() {
+        let bad = BadRow { row: 1, reason: "not a JSON object".into() };
         let received = received(&[rows("a", 0, &[r#"{"n":0}"#, r#"{"n":2}"#], &[bad])], true);
         let file = &received.drops[DROP].files["a"];
         assert_eq!(file.rows.keys().collect::<Vec<_>>(), [&0, &2]);
-        assert_eq!(file.bad_rows[&1], "is no JSON object");
+        assert_eq!(file.bad_rows[&1], "not a JSON object");
     }
 
     #[test]
-    fn a_receiver_that_counts_keeps_one_row() {
+    fn a_receiver_that_only_counts_keeps_the_first_row() {
         let messages = [rows("a", 0, &["{}", "{}"], &[]), rows("a", 2, &["{}"], &[])];
         let received = received(&messages, false);
         assert_eq!(received.row_count(), 3);
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ending_tells_how_many_rows_had_come_before_it() {
+    fn an_ending_records_how_many_rows_were_accepted_before_it() {
         let failure = Failure { file: Some("a"), reason: Reason::Damaged, message: "cut short", rows_delivered: 2 };
         let received = received(
             &[
@@ -340,10 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_does_not_account_for_its_rows_is_no_message() {
+    fn a_batch_with_too_few_rows_for_its_range_is_malformed() {
         let mut message = rows("a", 0, &["{}", "{}"], &[]);
         let text = String::from_utf8(message.body.to_vec()).unwrap();
         message.body = text.replace("\"endRow\":2", "\"endRow\":3").into();
-        assert!(open(&message).err().unwrap().contains("`endRow`"));
+        assert!(parse(&message).err().unwrap().contains("`endRow`"));
     }
 }

@@ -1,4 +1,6 @@
-//! `POST /v1.0/egressPartnerKey`: takes the public key of a customer, and refuses one that is another customer's.
+//! `POST /v1.0/egressPartnerKey`: registers a customer's public key, and rejects a key of another customer.
+
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -12,36 +14,37 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{Behaviour, Desk, RegisteredKey, refusal, treated};
+use super::{Behaviour, RegisteredKey, Shared, bad_request, error_response, respond, unauthorized};
 
-/// How long a registration lasts, as in the page's sample.
-const LASTS: Duration = Duration::days(365);
+/// The validity of a registration, as in the sample of Microsoft's documentation.
+const VALIDITY: Duration = Duration::days(365);
 
 pub(super) async fn egress_partner_key(
-    State(desk): State<Desk>,
+    State(shared): State<Arc<Shared>>,
     ConnectInfo(behaviour): ConnectInfo<Behaviour>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    treated(behaviour, || answer(&desk, &headers, &body)).await
+    respond(behaviour, || documented(&shared, &headers, &body)).await
 }
 
-fn answer(desk: &Desk, headers: &HeaderMap, body: &[u8]) -> Response {
-    let mut book = desk.book();
-    if !book.lets_in(headers) {
-        return refusal(StatusCode::UNAUTHORIZED, "Unauthorized", "The token is missing or invalid.");
+fn documented(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
+    let mut state = shared.state();
+    if !state.is_authorized(headers) {
+        return unauthorized();
     }
-    let Some((scope, key)) = read(body) else {
-        return refusal(StatusCode::BAD_REQUEST, "BadRequest", "A value is missing or invalid.");
+    let Some((scope, key)) = parse(body) else {
+        return bad_request();
     };
-    if book.partner_keys.iter().any(|(other, theirs)| *other != scope && theirs.modulus == key.modulus) {
-        return refusal(StatusCode::BAD_REQUEST, "DuplicateKey", "The key is used for another scope.");
+    if state.partner_keys.iter().any(|(other, registered)| *other != scope && registered.modulus == key.modulus) {
+        return error_response(StatusCode::BAD_REQUEST, "DuplicateKey", "The key is used for another scope.");
     }
     let app = key.partner_app_id.clone();
-    book.partner_keys.insert(scope.clone(), key);
-    book.registrations += 1;
+    state.partner_keys.insert(scope.clone(), key);
+    state.registrations += 1;
     let now = OffsetDateTime::now_utc();
-    let [created, expires] = [now, now + LASTS].map(|date| date.format(&Rfc3339).unwrap_or_default());
+    let [created, expires] =
+        [now, now + VALIDITY].map(|date| date.format(&Rfc3339).expect("dates of this century have an RFC 3339 form"));
     Json(json!({
         "scopeId": {"id": scope}, "createdDate": created, "partnerAppId": app,
         "encryptionAlgorithm": "RSA2048", "expirationDate": expires,
@@ -49,8 +52,8 @@ fn answer(desk: &Desk, headers: &HeaderMap, body: &[u8]) -> Response {
     .into_response()
 }
 
-/// The scope and its key, where every value is there and valid.
-fn read(body: &[u8]) -> Option<(String, RegisteredKey)> {
+/// The scope and its key, if every value is present and valid.
+fn parse(body: &[u8]) -> Option<(String, RegisteredKey)> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let guid = |name: &str| body[name].as_str().filter(|text| Uuid::try_parse(text).is_ok()).map(str::to_lowercase);
     let rsa = &body["rsaKey"];

@@ -1,13 +1,13 @@
-//! A row decoded with serde_json: slower, and plainly right.
+//! The reference decoder: decodes a row with serde_json, slower and obviously correct.
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::{BadRowReason, Change, Decoder, Fate, column::Scratch, is_guid};
+use super::super::{Action, BadRowReason, Conversion, Decoder, column::Scratch, is_guid};
 
-/// What `decoder` should make of a line.
+/// Decodes a line as `decoder` should.
 pub(super) fn row(decoder: &Decoder, line: &[u8]) -> Result<Vec<u8>, BadRowReason> {
     let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?;
     let line = line.trim_matches([' ', '\t', '\r', '\n']);
@@ -37,10 +37,10 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             if value.get().starts_with('"')
                 && let Some(name) = string_of(name)
-                && let Fate::Change(change) = self.decoder.columns.find(Some(&name)).fate
+                && let Action::Convert(conversion) = self.decoder.columns.find(Some(&name)).action
             {
                 let text = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
-                self.change(change, &name, &text, value.get());
+                self.convert(conversion, &name, &text, value.get());
             }
         }
         Ok(())
@@ -48,29 +48,31 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
 }
 
 impl Row<'_> {
-    fn change(&mut self, change: Change, name: &str, text: &str, raw: &str) {
+    fn convert(&mut self, conversion: Conversion, name: &str, text: &str, raw: &str) {
         let mut replaced = Vec::new();
-        match change {
-            Change::Decrypt if is_guid(text.as_bytes()) => return,
-            Change::Decrypt => match &self.decoder.key {
+        match conversion {
+            Conversion::Decrypt if is_guid(text.as_bytes()) => return,
+            Conversion::Decrypt => match &self.decoder.key {
                 None => replaced.extend_from_slice(b"null"),
                 Some(key) => {
                     let decrypted = key.decrypt(name, text.as_bytes(), &mut Scratch::default(), &mut replaced);
                     self.bad = self.bad.take().or(decrypted.err());
                 }
             },
-            Change::ToNumber => match serde_json::from_str::<HashMap<&str, &RawValue>>(&format!("{{\"n\":{text}}}")) {
-                Ok(_) if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && text.trim() == text => {
-                    replaced.extend_from_slice(text.as_bytes());
+            Conversion::ToNumber => {
+                match serde_json::from_str::<HashMap<&str, &RawValue>>(&format!("{{\"n\":{text}}}")) {
+                    Ok(_) if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && text.trim() == text => {
+                        replaced.extend_from_slice(text.as_bytes());
+                    }
+                    _ => return,
                 }
-                _ => return,
-            },
-            Change::ToBoolean => match text.to_ascii_lowercase().as_str() {
-                word @ ("true" | "false") => replaced.extend_from_slice(word.as_bytes()),
+            }
+            Conversion::ToBoolean => match text.to_ascii_lowercase().as_str() {
+                literal @ ("true" | "false") => replaced.extend_from_slice(literal.as_bytes()),
                 _ => return,
             },
         }
-        // `raw` was borrowed from `line`, so the difference of their addresses is its place in it.
+        // `raw` was borrowed from `line`, so the difference of their addresses is its position.
         let start = raw.as_ptr().addr() - self.line.as_ptr().addr();
         self.out.extend_from_slice(&self.line.as_bytes()[self.copied..start]);
         self.out.extend(replaced);

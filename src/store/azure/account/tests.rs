@@ -6,12 +6,12 @@ fn account(text: &str) -> Account {
     Account::from_connection_string(text).unwrap()
 }
 
-fn refusal(text: &str) -> String {
+fn error(text: &str) -> String {
     Account::from_connection_string(text).unwrap_err().to_string()
 }
 
 #[test]
-fn a_connection_string_from_the_portal_is_understood() {
+fn a_connection_string_from_the_portal_is_accepted() {
     let text =
         format!("DefaultEndpointsProtocol=https;AccountName=acct;AccountKey={KEY};EndpointSuffix=core.windows.net");
     let account = account(&text);
@@ -21,20 +21,20 @@ fn a_connection_string_from_the_portal_is_understood() {
 }
 
 #[test]
-fn names_are_read_in_any_case_and_unknown_ones_are_left_alone() {
+fn names_match_in_any_case_and_unknown_names_are_ignored() {
     let account = account(&format!(" accountname = acct ;ACCOUNTKEY={KEY};TableEndpoint=https://t;;"));
     assert_eq!(account.blob_endpoint().host_str(), Some("acct.blob.core.windows.net"));
 }
 
 #[test]
-fn development_storage_is_the_emulator_of_this_machine() {
+fn development_storage_is_the_emulator_on_this_machine() {
     let account = account("UseDevelopmentStorage=true");
     assert_eq!(account.blob_endpoint().as_str(), "http://127.0.0.1:10000/devstoreaccount1");
     assert_eq!(account.queue_endpoint().unwrap().as_str(), "http://127.0.0.1:10001/devstoreaccount1");
 }
 
 #[test]
-fn a_sas_is_used_as_it_is_with_or_without_an_account_name() {
+fn a_sas_is_used_unchanged_with_or_without_an_account_name() {
     for text in [
         "AccountName=acct;SharedAccessSignature=?sv=1&sig=a%2Bb%3D",
         "BlobEndpoint=https://acct.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=a%2Bb%3D",
@@ -47,13 +47,13 @@ fn a_sas_is_used_as_it_is_with_or_without_an_account_name() {
 }
 
 #[test]
-fn the_queue_service_of_an_emulator_is_not_guessed() {
+fn the_queue_endpoint_of_an_emulator_is_not_guessed() {
     let text = format!("AccountName=acct;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/acct");
     assert!(account(&text).queue_endpoint().is_none());
 }
 
 #[test]
-fn plain_http_is_for_loopback_alone() {
+fn plain_http_is_accepted_on_loopback_only() {
     for endpoint in ["http://localhost:1/a", "http://127.0.0.1:1/a", "http://[::1]:1/a"] {
         account(&format!("AccountName=acct;AccountKey={KEY};BlobEndpoint={endpoint}"));
     }
@@ -62,13 +62,13 @@ fn plain_http_is_for_loopback_alone() {
         "BlobEndpoint=http://127.0.0.1.example.com",
         "DefaultEndpointsProtocol=http",
     ] {
-        let refusal = refusal(&format!("AccountName=acct;AccountKey={KEY};{text}"));
-        assert!(refusal.contains("https URL"), "{refusal}");
+        let error = error(&format!("AccountName=acct;AccountKey={KEY};{text}"));
+        assert!(error.contains("https URL"), "{error}");
     }
 }
 
 #[test]
-fn what_is_missing_is_said_and_what_was_given_is_not() {
+fn errors_name_the_value_and_never_quote_it() {
     for (text, expected) in [
         ("", "expected a connection string"),
         ("s3cret", "expected a connection string"),
@@ -86,9 +86,9 @@ fn what_is_missing_is_said_and_what_was_given_is_not() {
         ("UseDevelopmentStorage=s3cret", "UseDevelopmentStorage is not usable"),
         ("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://s3cret", "DevelopmentStorageProxyUri"),
     ] {
-        let refusal = refusal(text);
-        assert!(refusal.contains(expected), "{text}: {refusal}");
-        assert!(!refusal.contains("s3cret") && !refusal.contains("czNjcmV0"), "{refusal}");
+        let error = error(text);
+        assert!(error.contains(expected), "{text}: {error}");
+        assert!(!error.contains("s3cret") && !error.contains("czNjcmV0"), "{error}");
     }
 }
 
@@ -104,14 +104,14 @@ fn debug_output_shows_no_secret() {
 }
 
 #[test]
-fn a_managed_identity_is_used_over_https_alone() {
+fn a_managed_identity_requires_https() {
     let account =
         Account::with_identity("https://acct.blob.core.windows.net/", None, &Identity::Managed(Some("client".into())))
             .unwrap();
     assert!(account.credential().is_some());
     assert!(account.shared_access_signature().is_none());
     assert_eq!(account.queue_endpoint().unwrap().as_str(), "https://acct.queue.core.windows.net/");
-    let refusal =
+    let error =
         Account::with_identity("http://127.0.0.1:10000/devstoreaccount1", None, &Identity::Managed(None)).unwrap_err();
-    assert!(refusal.to_string().contains("blobServiceUri"), "{refusal}");
+    assert!(error.to_string().contains("blobServiceUri"), "{error}");
 }

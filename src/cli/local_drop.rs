@@ -1,0 +1,275 @@
+//! A drop in a local folder: its files, its keys and its rows.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use futures::{StreamExt, TryStreamExt};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::CliError;
+use crate::{
+    config::DecodeConfig,
+    directory::{Directory, DirectoryBuilder, DirectoryKey, DirectoryRules},
+    drop::{
+        DropPath, TenantId,
+        discover::{self, DropContents},
+        metadata::JobMetadata,
+    },
+    json,
+    keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
+    pipeline::{self, FileRules},
+    run::read_metadata,
+    stage::{decode::Rows, layout::LayoutRules},
+    store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
+};
+
+/// The maximum number of bad rows that are listed individually.
+const MAX_LISTED_BAD_ROWS: usize = 100;
+
+/// A drop with the keys that decrypt it.
+pub(super) struct LocalDrop {
+    store: Arc<dyn Store>,
+    pub(super) contents: DropContents,
+    pub(super) metadata: JobMetadata,
+    pub(super) keys: Keys,
+}
+
+impl LocalDrop {
+    /// Opens the drop in `folder` and unwraps its keys with `private_key`. The wrapped keys come from `decryption_keys`, a
+    /// saved response of `egressDecryptionKey`, or from the drop's metadata.
+    pub(super) async fn open(
+        folder: &Path,
+        private_key: &Path,
+        decryption_keys: Option<&Path>,
+        config: &DecodeConfig,
+    ) -> Result<Self, CliError> {
+        std::fs::File::open(private_key)
+            .map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", private_key.display())))?;
+        let (store, path) = open_folder(folder)?;
+        let contents =
+            discover::list_contents(&*store, &path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+        let Some(contents) = contents else {
+            return Err(CliError::Permanent(format!("`{}` contains no job metadata: not a drop", folder.display())));
+        };
+        let metadata = read_metadata(&*store, &contents.metadata)
+            .await
+            .map_err(|error| CliError::of(error.verdict(), &error))?
+            .map_err(|error| CliError::of(error.verdict(), &error))?;
+        if let Some(errors) = &metadata.errors {
+            return Err(CliError::Permanent(format!(
+                "the extraction failed, so there is no data; Microsoft reports: {errors}"
+            )));
+        }
+        let mut drop = Self { store, contents, metadata, keys: Keys::default() };
+        drop.keys = drop.unwrapped_keys(private_key, decryption_keys, config).await?;
+        Ok(drop)
+    }
+
+    /// Unwraps the keys; no keys if the drop has none, as in plaintext drops.
+    async fn unwrapped_keys(
+        &self,
+        private_key: &Path,
+        decryption_keys: Option<&Path>,
+        config: &DecodeConfig,
+    ) -> Result<Keys, CliError> {
+        let wrapped = match decryption_keys {
+            Some(file) => {
+                let name = file.display();
+                let bytes =
+                    std::fs::read(file).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
+                let response =
+                    json::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
+                details::wrapped_keys(&response.into()).map(Some)
+            }
+            None => keys::wrapped_in_drop(&*self.store, &self.contents, &self.metadata).await,
+        };
+        let Some(wrapped) = wrapped.map_err(|error| CliError::of(error.verdict(), &error))? else {
+            return Ok(Keys::default());
+        };
+        // `PemFile` ignores the tenant: it is one key for all tenants.
+        let tenant = self.metadata.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
+        unwrap_keys(&PemFile::new(private_key), tenant, config.key_wrap, &wrapped)
+            .await
+            .map_err(|error| CliError::of(error.verdict(), &error))
+    }
+
+    /// Finds a file below the drop by its relative path.
+    pub(super) async fn find_file(&self, name: &str) -> Result<Blob, CliError> {
+        let no_such_file = || CliError::Usage(format!("the drop contains no file `{name}`"));
+        if !name.split('/').all(is_safe_segment) {
+            return Err(no_such_file());
+        }
+        let path = self.contents.path.blob(name);
+        let blob = self.store.find(&path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+        blob.ok_or_else(no_such_file)
+    }
+
+    /// Begins to read rows of `bytes` bytes of files; a progress bar appears on a terminal.
+    pub(super) fn reader<'a>(&'a self, config: &'a DecodeConfig, rules: &'a FileRules, bytes: u64) -> RowReader<'a> {
+        let progress = if std::io::stderr().is_terminal() && !std::io::stdout().is_terminal() {
+            let style = ProgressStyle::with_template("{bar:40} {percent:>3} % {bytes_per_sec} {eta}");
+            ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr())
+                .with_style(style.expect("the template is valid"))
+        } else {
+            ProgressBar::hidden()
+        };
+        RowReader { drop: self, config, rules, progress, row_count: 0, bad_row_count: 0, bad_rows: Vec::new() }
+    }
+
+    /// Reads the rows of all files, in file path order, and checks their number.
+    pub(super) async fn read_all(
+        &self,
+        config: &DecodeConfig,
+        rules: &FileRules,
+        mut each: impl FnMut(&Rows) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut reader = self.reader(config, rules, self.contents.files.iter().map(|file| file.size).sum());
+        for file in &self.contents.files {
+            reader.read(file, None, &mut each).await?;
+        }
+        reader.progress.finish_and_clear();
+        reader.check_row_count()
+    }
+}
+
+/// Opens the parent folder as a store, in which the folder of the drop is a container.
+fn open_folder(folder: &Path) -> Result<(Arc<dyn Store>, DropPath), CliError> {
+    let cannot_open =
+        |reason: &dyn std::fmt::Display| CliError::Usage(format!("cannot open `{}`: {reason}", folder.display()));
+    let folder = folder.canonicalize().map_err(|error| cannot_open(&error))?;
+    if !folder.is_dir() {
+        return Err(cannot_open(&"expected the folder of a drop"));
+    }
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str())) else {
+        return Err(cannot_open(&"expected a folder with a Unicode name"));
+    };
+    let store = LocalStore::new(parent).map_err(|error| cannot_open(&error))?;
+    Ok((Arc::new(store), DropPath::new(name, "")))
+}
+
+/// Reads the rows of files and counts them.
+pub(super) struct RowReader<'a> {
+    drop: &'a LocalDrop,
+    config: &'a DecodeConfig,
+    rules: &'a FileRules,
+    pub(super) progress: ProgressBar,
+    /// The number of rows so far, including bad rows.
+    pub(super) row_count: u64,
+    pub(super) bad_row_count: u64,
+    /// The descriptions of the first [`MAX_LISTED_BAD_ROWS`] bad rows.
+    pub(super) bad_rows: Vec<String>,
+}
+
+impl RowReader<'_> {
+    /// Passes the rows of `file` to `each`, joined to `directory`. Fails if the file has more bad rows than allowed.
+    pub(super) async fn read(
+        &mut self,
+        file: &Blob,
+        directory: Option<Arc<Directory>>,
+        mut each: impl FnMut(&Rows) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let name = self.drop.contents.relative(file);
+        let progress = self.progress.clone();
+        let bytes = read(Arc::clone(&self.drop.store), file.clone(), ReadWindow::default())
+            .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
+            .boxed();
+        let mut blocks = pipeline::rows(bytes, 0, &self.drop.keys, self.rules, directory, self.config.decoders);
+        let (mut first_row, mut bad_rows_in_file) = (0, 0);
+        while let Some(rows) = blocks.next().await {
+            let rows = rows.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
+            each(&rows)?;
+            for (row, reason) in &rows.bad {
+                let description = format!("row {} of `{name}` {reason}", first_row + row);
+                bad_rows_in_file += 1;
+                let allowed = self.config.bad_rows_allowed;
+                if bad_rows_in_file > allowed {
+                    return Err(CliError::Permanent(format!(
+                        "more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): {description}"
+                    )));
+                }
+                if self.bad_rows.len() < MAX_LISTED_BAD_ROWS {
+                    self.bad_rows.push(description);
+                }
+            }
+            first_row += rows.count();
+        }
+        self.bad_row_count += bad_rows_in_file;
+        self.row_count += first_row;
+        Ok(())
+    }
+
+    /// Checks that the number of rows is `NumberOfRowsExtracted`, if the metadata has it.
+    pub(super) fn check_row_count(&self) -> Result<(), CliError> {
+        match self.drop.metadata.rows_extracted {
+            Some(expected) if expected != self.row_count => Err(CliError::Permanent(format!(
+                "the files contain {} rows, but `NumberOfRowsExtracted` is {expected}",
+                self.row_count
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error with the name of its file.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` {error}")]
+struct InFile<'a> {
+    name: &'a str,
+    error: &'a pipeline::RowsError,
+}
+
+/// A directory export that is joined to the rows.
+#[derive(Debug, Args)]
+pub(super) struct DirectoryFlags {
+    /// Folder of a directory export (BasicDataSet_v0.User_v1) whose people are joined to the rows
+    #[arg(long, value_name = "DROP")]
+    directory: Option<PathBuf>,
+    /// Saved response of egressDecryptionKey for the directory [default: the key details in its metadata]
+    #[arg(long, value_name = "JSON", requires = "directory")]
+    directory_decryption_keys: Option<PathBuf>,
+    /// Directory columns to join: a comma-separated list
+    #[arg(long, value_name = "NAMES", default_value = "mail,department,jobTitle,country", value_delimiter = ',')]
+    directory_columns: Vec<String>,
+    /// How a row finds its person: COLUMN=id compares object ids, COLUMN=mail e-mail addresses
+    #[arg(long, value_name = "KEY", default_value = "ObjectId=id")]
+    directory_key: DirectoryKey,
+}
+
+impl DirectoryFlags {
+    /// The names of the joined columns, if there is a directory.
+    pub(super) fn columns(&self) -> Option<&[String]> {
+        self.directory.is_some().then_some(self.directory_columns.as_slice())
+    }
+
+    /// Reads the directory, if there is one. Its keys are unwrapped with the same private key as those of the drop.
+    pub(super) async fn load(
+        &self,
+        private_key: &Path,
+        config: &DecodeConfig,
+    ) -> Result<Option<Arc<Directory>>, CliError> {
+        let Some(folder) = &self.directory else {
+            return Ok(None);
+        };
+        let columns = self.directory_columns.iter().map(|name| name.trim().to_owned()).collect();
+        let rules = DirectoryRules { columns, key: self.directory_key.clone(), ..DirectoryRules::default() };
+        let mut file_rules = config.rules.clone();
+        // The directory is a drop of its own: its layout is detected, and its values are joined unchanged.
+        file_rules.layout =
+            LayoutRules { allow_plaintext: config.rules.layout.allow_plaintext, ..LayoutRules::default() };
+        file_rules.rows.columns = Some(rules.columns_to_read());
+        file_rules.rows.encrypted_columns = Vec::new();
+        file_rules.rows.typed = false;
+
+        let in_directory = |error: CliError| error.context(&format!("directory `{}`", folder.display()));
+        let decryption_keys = self.directory_decryption_keys.as_deref();
+        let drop = LocalDrop::open(folder, private_key, decryption_keys, config).await.map_err(in_directory)?;
+        let mut builder = DirectoryBuilder::new(&rules);
+        let add = |rows: &Rows| builder.push(rows).map_err(|error| CliError::Permanent(error.to_string()));
+        drop.read_all(config, &file_rules, add).await.map_err(in_directory)?;
+        Ok(Some(Arc::new(builder.finish())))
+    }
+}

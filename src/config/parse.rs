@@ -1,0 +1,283 @@
+//! Parsers for the text of single settings.
+
+use std::{num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+
+use url::Url;
+use uuid::Uuid;
+
+use super::{DropContainer, KeyStoreLocation};
+use crate::{
+    keys::{unwrap::KeyWrap, vault::vault_url},
+    loopback::is_loopback,
+    sink::queue::{InvalidQueueName, QueueName},
+    stage::{decrypt::Cipher, layout::LayoutName},
+    store::is_safe_segment,
+};
+
+/// A type that can be parsed from the text of a setting.
+pub(super) trait FromSetting: Sized {
+    /// The accepted values; error messages print it after `expected`.
+    const EXPECTED: &'static str;
+
+    /// Parses the text, which is trimmed and not empty.
+    fn from_setting(text: &str) -> Result<Self, ParseError>;
+}
+
+/// Why the text of a setting cannot be parsed.
+pub(super) enum ParseError {
+    /// The text is not [`FromSetting::EXPECTED`].
+    Unexpected,
+    /// As [`Self::Unexpected`], with the reason. The reason must not quote secrets.
+    Because(String),
+}
+
+/// Parses with [`FromStr`]; its error adds nothing to [`FromSetting::EXPECTED`].
+fn parse<T: FromStr>(text: &str) -> Result<T, ParseError> {
+    text.parse().map_err(|_| ParseError::Unexpected)
+}
+
+/// Parses `auto` as `None`, which means auto-detection, and any other text with [`FromStr`].
+fn parse_or_auto<T: FromStr>(text: &str) -> Result<Option<T>, ParseError> {
+    if text == "auto" { Ok(None) } else { parse(text).map(Some) }
+}
+
+impl FromSetting for NonZeroUsize {
+    const EXPECTED: &'static str = "a number above 0";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(text)
+    }
+}
+
+impl FromSetting for u64 {
+    const EXPECTED: &'static str = "a number, 0 or above";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(text)
+    }
+}
+
+impl FromSetting for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    /// Ignores case.
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(&text.to_ascii_lowercase())
+    }
+}
+
+impl FromSetting for Duration {
+    const EXPECTED: &'static str = "a duration above 0, such as 30s, 4m or 1h";
+
+    /// Parses a whole number with one of the units `ms`, `s`, `m` and `h`.
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit_in_millis: u64 = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(ParseError::Unexpected),
+        };
+        let count: u64 = parse(digits)?;
+        match count.checked_mul(unit_in_millis) {
+            Some(millis) if millis > 0 => Ok(Self::from_millis(millis)),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}
+
+/// `FILE_LAYOUT`; `auto` is `None`.
+impl FromSetting for Option<LayoutName> {
+    const EXPECTED: &'static str = "auto, encrypted-gzip, gzip-encrypted, encrypted or plain";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse_or_auto(text)
+    }
+}
+
+/// `FILE_CIPHER` and `COLUMN_CIPHER`; `auto` is `None`.
+impl FromSetting for Option<Cipher> {
+    const EXPECTED: &'static str = "auto, ctr or cbc";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse_or_auto(text)
+    }
+}
+
+/// `ROW_VALUES`.
+#[derive(PartialEq, Eq)]
+pub(super) enum RowValues {
+    /// Metrics that are strings become numbers.
+    Typed,
+    /// Strings stay strings.
+    Verbatim,
+}
+
+impl FromSetting for RowValues {
+    const EXPECTED: &'static str = "typed or verbatim";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "typed" => Ok(Self::Typed),
+            "verbatim" => Ok(Self::Verbatim),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}
+
+/// A tenant id or application id of Microsoft Entra ID.
+impl FromSetting for Uuid {
+    const EXPECTED: &'static str = "a GUID such as 00000000-0000-4000-8000-000000000000";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(text)
+    }
+}
+
+/// A comma-separated list of column names.
+///
+/// A name in double quotes may contain commas; some names of PersonReport_v1 do.
+pub(super) struct ColumnNames(pub Vec<String>);
+
+impl FromSetting for ColumnNames {
+    const EXPECTED: &'static str =
+        "a comma-separated list of column names; enclose a name that contains a comma in double quotes";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let misplaced_quote = || ParseError::Because("a double quote is missing, or is inside a name".into());
+        let mut in_quotes = false;
+        let parts: Vec<&str> = text
+            .split(|c| {
+                in_quotes ^= c == '"';
+                c == ',' && !in_quotes
+            })
+            .collect();
+        if in_quotes {
+            return Err(misplaced_quote());
+        }
+        let mut names = Vec::new();
+        for part in parts.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
+            let name = part.strip_prefix('"').and_then(|part| part.strip_suffix('"')).unwrap_or(part);
+            if name.contains('"') {
+                return Err(misplaced_quote());
+            }
+            names.push(name.to_owned());
+        }
+        Ok(Self(names))
+    }
+}
+
+/// `COLUMNS`: the columns to deliver; `None` is all of them.
+pub(super) struct ColumnFilter(pub Option<Vec<String>>);
+
+impl FromSetting for ColumnFilter {
+    const EXPECTED: &'static str =
+        "`*`, or a comma-separated list of column names; enclose a name that contains a comma in double quotes";
+
+    /// Treats a bare number as `*`: shells export the width of the terminal as `COLUMNS`.
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let is_terminal_width = text.bytes().all(|byte| byte.is_ascii_digit());
+        if text == "*" || is_terminal_width {
+            return Ok(Self(None));
+        }
+        let ColumnNames(names) = ColumnNames::from_setting(text)?;
+        if names.is_empty() { Err(ParseError::Unexpected) } else { Ok(Self(Some(names))) }
+    }
+}
+
+impl FromSetting for KeyWrap {
+    const EXPECTED: &'static str = "auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(text)
+    }
+}
+
+/// The name of a container of a storage account.
+pub(super) struct ContainerName(pub String);
+
+impl FromSetting for ContainerName {
+    const EXPECTED: &'static str = "a container name: lowercase letters, digits and hyphens";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'$');
+        if text.bytes().all(is_allowed) && is_safe_segment(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseError::Unexpected)
+        }
+    }
+}
+
+impl FromSetting for DropContainer {
+    const EXPECTED: &'static str = "a container name (lowercase letters, digits and hyphens), or `*`";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        if text == "*" {
+            return Ok(Self::PerTenant);
+        }
+        let ContainerName(name) = ContainerName::from_setting(text)?;
+        Ok(Self::Named(name))
+    }
+}
+
+impl FromSetting for KeyStoreLocation {
+    const EXPECTED: &'static str =
+        "https://{vault}.vault.azure.net, or file:///dir, a folder with one {tenantId}.pem per tenant";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        if let Some(url) = vault_url(text) {
+            return Ok(Self::Vault(url));
+        }
+        folder(text).map(Self::Folder).ok_or(ParseError::Unexpected)
+    }
+}
+
+/// The path of a `file:///` URL; `None` for any other text.
+pub(super) fn folder(text: &str) -> Option<PathBuf> {
+    let url = Url::parse(text).ok()?;
+    if url.scheme() == "file" { url.to_file_path().ok() } else { None }
+}
+
+/// `VIVA_API_URL`: an `https://` URL, or an `http://` URL on loopback.
+pub(super) struct ApiUrl(pub Url);
+
+impl FromSetting for ApiUrl {
+    const EXPECTED: &'static str = "https://…, or http://… on loopback";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let url: Url = parse(text)?;
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}
+
+/// `DELIVER_TO`, before the settings that belong to it are read.
+pub(super) enum Destination {
+    Webhook(Url),
+    Queue(QueueName),
+    Stdout,
+}
+
+impl FromSetting for Destination {
+    const EXPECTED: &'static str = "https://…, queue://<name> or stdout:";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        if text == "stdout:" {
+            return Ok(Self::Stdout);
+        }
+        if let Some(name) = text.strip_prefix("queue://") {
+            let name = name.parse().map_err(|error: InvalidQueueName| ParseError::Because(error.to_string()))?;
+            return Ok(Self::Queue(name));
+        }
+        let url: Url = parse(text)?;
+        match url.scheme() {
+            "https" | "http" => Ok(Self::Webhook(url)),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}

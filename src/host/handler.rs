@@ -1,0 +1,118 @@
+//! Processes invocations: finds the drop of each blob and runs it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::event::Invocation;
+use crate::{
+    app::App,
+    drop::{DropPath, containers::UrlTarget, discover},
+    error_chain::error_chain,
+    run::{Outcome, RunError},
+    store::BlobPath,
+};
+
+/// The number of events that are processed at once; further events wait for a permit. This bounds the memory of the
+/// process to that of one file, times this number.
+const MAX_CONCURRENT_EVENTS: usize = 4;
+
+/// The state that all requests share.
+pub(super) struct Handler {
+    pub(super) app: App,
+    /// Time limit of one unit of work, including the wait for a permit.
+    pub(super) deadline: Duration,
+    permits: Semaphore,
+    stopping: CancellationToken,
+    /// The tasks that process invocations.
+    pub(super) tasks: TaskTracker,
+}
+
+impl Handler {
+    /// A handler whose work fails as soon as `stopping` is cancelled.
+    pub(super) fn new(app: App, deadline: Duration, stopping: CancellationToken, tasks: TaskTracker) -> Self {
+        Self { app, deadline, permits: Semaphore::new(MAX_CONCURRENT_EVENTS), stopping, tasks }
+    }
+
+    /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
+    pub(super) async fn process(self: Arc<Self>, function: String, invocation: Invocation) -> (StatusCode, String) {
+        if invocation.deferred_binding_off {
+            warn!(
+                function,
+                "the host sent the blob's content: set `\"properties\": {{\"supportsDeferredBinding\": true}}` on the \
+                 trigger, or the host loads every blob into its memory"
+            );
+        }
+        for ignored in &invocation.ignored {
+            info!(function, "ignored {ignored}");
+        }
+        let mut summaries = Vec::new();
+        let mut status = StatusCode::OK;
+        for url in &invocation.created {
+            let blob = match self.app.watched.classify(url.as_str()) {
+                UrlTarget::Watched(blob) => blob,
+                UrlTarget::OwnState => continue,
+                UrlTarget::Refused(reason) => {
+                    warn!(function, "refused the event of `{url}`: {reason}");
+                    summaries.push(format!("refused: {reason}"));
+                    continue;
+                }
+            };
+            match self.with_limits(self.process_blob(&blob)).await {
+                Ok(summary) => summaries.push(summary),
+                Err(reason) => {
+                    error!(function, "`{url}` will be retried: {reason}");
+                    status = StatusCode::INTERNAL_SERVER_ERROR;
+                    summaries.push(format!("will be retried: {reason}"));
+                }
+            }
+        }
+        if summaries.is_empty() {
+            summaries.push("nothing to do".into());
+        }
+        (status, summaries.join("; "))
+    }
+
+    /// Waits for a permit and runs `work`; fails at the deadline, or when the process stops.
+    pub(super) async fn with_limits<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
+        let work = async {
+            let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+            work.await
+        };
+        tokio::select! {
+            result = tokio::time::timeout(self.deadline, work) => match result {
+                Ok(result) => result.map_err(|error| error_chain(&error)),
+                Err(_) => Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
+            },
+            () = self.stopping.cancelled() => Err("the process is stopping".into()),
+        }
+    }
+
+    async fn process_blob(&self, blob: &BlobPath) -> Result<String, RunError> {
+        let store = &*self.app.runner.store;
+        let Some(path) = discover::find_drop(store, blob).await? else {
+            let summary =
+                format!("`{blob}` is not part of a drop yet: its drop is delivered once the job metadata arrives");
+            info!("{summary}");
+            return Ok(summary);
+        };
+        let outcome = self.app.runner.run(&path, Some(blob)).await?;
+        Ok(summarize(&path, &outcome))
+    }
+}
+
+/// The outcome of a run in one line.
+pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Completed { rows, bad_rows: 0 } => format!("completed `{path}`: {rows} rows"),
+        Outcome::Completed { rows, bad_rows } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
+        Outcome::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
+        Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
+        Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
+        Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
+        Outcome::Refused(refusal) => format!("refused: {refusal}"),
+    }
+}

@@ -1,0 +1,126 @@
+//! A claimed file, and the registry of the files that this process has claimed.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use time::OffsetDateTime;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::task::TaskTracker;
+
+use super::{FileRecord, LedgerError, Status, heartbeat::Heartbeat, lease::RecordLease};
+use crate::store::{BlobPath, ETag, StoreError};
+
+/// A file that this run may work on.
+///
+/// A heartbeat task keeps the lease and writes the record. Dropping this value ends the claim in the background: the
+/// task writes the last checkpoint and releases the lease.
+pub struct ClaimedFile {
+    record: FileRecord,
+    lease: RecordLease,
+    /// `None` once the claim has ended.
+    active: Option<Active>,
+}
+
+/// The parts of a claim that has not ended.
+struct Active {
+    /// The newest record, for the heartbeat task. Dropping it tells the task to end the claim.
+    updates: watch::Sender<FileRecord>,
+    heartbeat: JoinHandle<Result<(), LedgerError>>,
+    registration: Registration,
+}
+
+impl ClaimedFile {
+    /// Starts the heartbeat of a claim. `record` has the version `etag`; the lease was requested at `leased`.
+    pub(super) fn new(
+        lease: RecordLease,
+        etag: ETag,
+        record: FileRecord,
+        leased: Instant,
+        active_claims: &ActiveClaims,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let registration = active_claims.register(&lease.path);
+        let (updates, received) = watch::channel(record.clone());
+        let heartbeat = tasks.spawn(Heartbeat::new(lease.clone(), etag, leased, received).run());
+        Self { record, lease, active: Some(Active { updates, heartbeat, registration }) }
+    }
+
+    /// The current record: where the work starts, and how far it is.
+    pub fn record(&self) -> &FileRecord {
+        &self.record
+    }
+
+    /// Sets the checkpoint: the sink has acknowledged every row before `next_row`, and `bad_rows` of them could not be
+    /// decoded. Does not wait: the heartbeat task writes checkpoints at most once a second. Fails if the claim is lost.
+    pub async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {
+        (self.record.next_row, self.record.bad_rows) = (next_row, bad_rows);
+        if self.send_update() { Ok(()) } else { self.release().await }
+    }
+
+    /// Renews the lease; fails if it is lost. Called before the sink is notified about the file.
+    pub async fn confirm(&mut self) -> Result<(), LedgerError> {
+        self.lease.renew().await
+    }
+
+    /// Records that the file has ended with `status`, and ends the claim. `message` says why the file was set aside.
+    pub async fn finish(&mut self, status: Status, message: Option<String>) -> Result<(), LedgerError> {
+        (self.record.status, self.record.message) = (status, message);
+        // If the heartbeat task has stopped, its error is returned below.
+        self.send_update();
+        self.release().await
+    }
+
+    /// Ends the claim: waits until the last update is written and the lease released. Fails if the claim is lost, or
+    /// was ended before.
+    pub async fn release(&mut self) -> Result<(), LedgerError> {
+        let Some(Active { updates, heartbeat, registration }) = self.active.take() else {
+            return Err(LedgerError::LeaseLost(self.lease.path.clone()));
+        };
+        drop(updates);
+        let result =
+            heartbeat.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&self.lease.path, end).into()));
+        drop(registration);
+        result
+    }
+
+    /// Passes the current record to the heartbeat task; returns false if the task has stopped.
+    fn send_update(&mut self) -> bool {
+        self.record.updated = OffsetDateTime::now_utc();
+        self.active.as_ref().is_some_and(|active| active.updates.send(self.record.clone()).is_ok())
+    }
+}
+
+/// The records of the files that runs in this process have claimed and not dropped.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ActiveClaims(Arc<Mutex<HashSet<BlobPath>>>);
+
+impl ActiveClaims {
+    /// Whether a run in this process has claimed the file with the record at `path`.
+    pub(super) fn contains(&self, path: &BlobPath) -> bool {
+        self.paths().contains(path)
+    }
+
+    fn register(&self, path: &BlobPath) -> Registration {
+        self.paths().insert(path.clone());
+        Registration { active_claims: self.clone(), path: path.clone() }
+    }
+
+    fn paths(&self) -> MutexGuard<'_, HashSet<BlobPath>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry of [`ActiveClaims`]; dropping it removes the entry.
+#[derive(Debug)]
+struct Registration {
+    active_claims: ActiveClaims,
+    path: BlobPath,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.active_claims.paths().remove(&self.path);
+    }
+}

@@ -1,0 +1,69 @@
+//! Why the ledger cannot be read or written.
+
+use crate::{
+    drop::DropPath,
+    store::{BlobPath, ReadWholeError, StoreError},
+    verdict::Verdict,
+};
+
+/// Why the ledger cannot be read or written. Each of these is retried: without the ledger a run cannot know what is
+/// left to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store did not answer.
+    #[error("cannot read or write the ledger")]
+    Store(#[from] StoreError),
+    /// A newer vivadrop wrote the record. The event is retried until the newer version is deployed everywhere.
+    #[error("`{path}` was written by a newer vivadrop: it has version {version}, and this vivadrop supports version 1")]
+    NewerVersion {
+        /// The record.
+        path: BlobPath,
+        /// Its version.
+        version: u64,
+    },
+    /// The record cannot be parsed: somebody changed it by hand. The event is retried until the record is corrected or
+    /// deleted.
+    #[error(
+        "`{path}` is not a valid ledger record ({problem}): correct it, or delete it to deliver again from the start"
+    )]
+    Invalid {
+        /// The record.
+        path: BlobPath,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The lease lapsed before it was renewed, so another run may have claimed the file. The event is retried.
+    #[error("the lease on `{0}` is lost: it was not renewed in time")]
+    LeaseLost(BlobPath),
+    /// Another run has recorded another ending: the drop has changed. The event is retried with the new state.
+    #[error("another run has recorded another ending of `{0}`")]
+    Conflict(DropPath),
+    /// A run works on the file at this moment.
+    #[error("another run is working on the file with the record `{0}`")]
+    InUse(BlobPath),
+}
+
+impl LedgerError {
+    /// What the failure means: the ledger is never a reason to set a file aside.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Store(_)
+            | Self::NewerVersion { .. }
+            | Self::Invalid { .. }
+            | Self::LeaseLost(_)
+            | Self::Conflict(_)
+            | Self::InUse(_) => Verdict::Retry,
+        }
+    }
+}
+
+impl From<ReadWholeError> for LedgerError {
+    fn from(error: ReadWholeError) -> Self {
+        match error {
+            ReadWholeError::Store(error) => Self::Store(error),
+            ReadWholeError::TooLarge { path, size, .. } => {
+                Self::Invalid { path, problem: format!("it has {size} bytes") }
+            }
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Tests of the ledger over time: how claims are kept, how they lapse, and what is written when. Time is paused, and
+//! blobs are in memory.
+
+#![expect(clippy::unwrap_used, reason = "a panic is a good failure message in a test")]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use serde_json::json;
+use testkit::plan::Plan;
+use tokio::time::{Instant, advance, sleep};
+use vivadrop::{
+    batch::BatchLimits,
+    drop::{DropPath, FileVersion},
+    ledger::{Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey},
+    store::{BlobPath, ETag, Store, WriteIf},
+    verdict::Reason,
+};
+
+use support::{
+    faults::{Fault, FaultyStore, Operation, StoreCall},
+    memory_store::MemoryStore,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A process with a ledger. Its connection to the storage can be cut.
+struct Process {
+    ledger: Ledger,
+    store: Arc<FaultyStore<MemoryStore>>,
+    connection: Arc<AtomicU8>,
+    writes: Arc<AtomicU64>,
+}
+
+const CONNECTED: u8 = 0;
+/// Every request fails.
+const UNAVAILABLE: u8 = 1;
+/// No request is processed or answered, as if the process were killed.
+const KILLED: u8 = 2;
+
+impl Process {
+    fn new(storage: &MemoryStore) -> Self {
+        Self::with_faults(storage, |_| Fault::None)
+    }
+
+    /// `faults` chooses the fault of each request from its kind.
+    fn with_faults(storage: &MemoryStore, faults: impl Fn(Operation) -> Fault + Send + 'static) -> Self {
+        let (connection, writes) = (Arc::new(AtomicU8::new(CONNECTED)), Arc::new(AtomicU64::new(0)));
+        let (state, written) = (Arc::clone(&connection), Arc::clone(&writes));
+        let plan = Plan::by(move |call: &StoreCall| match state.load(Ordering::SeqCst) {
+            CONNECTED => {
+                written.fetch_add(u64::from(call.operation == Operation::Write), Ordering::SeqCst);
+                faults(call.operation)
+            }
+            UNAVAILABLE => Fault::Unavailable,
+            _ => Fault::KilledBefore,
+        });
+        let store = Arc::new(FaultyStore::new(storage.clone(), plan));
+        let ledger = Ledger::new(Arc::clone(&store) as Arc<dyn Store>, "state");
+        Self { ledger, store, connection, writes }
+    }
+
+    fn kill(&self) {
+        self.connection.store(KILLED, Ordering::SeqCst);
+    }
+
+    fn disconnect(&self) {
+        self.connection.store(UNAVAILABLE, Ordering::SeqCst);
+    }
+
+    fn reconnect(&self) {
+        self.connection.store(CONNECTED, Ordering::SeqCst);
+    }
+
+    fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    async fn try_claim(&self) -> Option<Claim> {
+        self.ledger.try_claim(&drop_path(), &file("1"), batch()).await.unwrap()
+    }
+
+    async fn claim(&self) -> Claim {
+        self.ledger.claim(&drop_path(), &file("1"), batch(), Instant::now()).await.unwrap()
+    }
+
+    async fn acquire(&self) -> ClaimedFile {
+        match self.claim().await {
+            Claim::Acquired(claimed) => claimed,
+            Claim::Ended(record) => panic!("the file has ended: {record:?}"),
+            Claim::HeldByLiveRun => panic!("another run has claimed the file"),
+        }
+    }
+}
+
+fn drop_path() -> DropPath {
+    DropPath::new("datasets", "run")
+}
+
+fn version(name: &str, etag: &str) -> FileVersion {
+    FileVersion { name: name.into(), etag: ETag(etag.into()) }
+}
+
+fn file(etag: &str) -> FileVersion {
+    version("part-0", etag)
+}
+
+fn batch() -> BatchLimits {
+    BatchLimits { rows: 10.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None }
+}
+
+/// The record of the file, as it is in the storage.
+async fn recorded(storage: &MemoryStore) -> FileRecord {
+    let ledger = Ledger::new(Arc::new(storage.clone()), "state");
+    ledger.file_records(&drop_path(), &[file("1")]).await.unwrap().remove("part-0").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_event_for_a_claimed_file_waits_until_the_lease_must_have_been_renewed() {
+    let storage = MemoryStore::default();
+    let (first, second) = (Process::new(&storage), Process::new(&storage));
+    let mut claimed = first.acquire().await;
+    let start = Instant::now();
+    assert!(matches!(second.claim().await, Claim::HeldByLiveRun));
+    assert!((LEASE..LEASE + 4 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
+    claimed.checkpoint(10, 0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_in_the_same_process_is_known_to_be_live_without_a_wait() {
+    let process = Process::new(&MemoryStore::default());
+    let _claimed = process.acquire().await;
+    let start = Instant::now();
+    assert!(matches!(process.claim().await, Claim::HeldByLiveRun));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_claim_does_not_count_as_live_while_its_lease_is_being_released() {
+    let process = Process::new(&MemoryStore::default());
+    let mut claimed = process.acquire().await;
+    claimed.checkpoint(10, 0).await.unwrap();
+    drop(claimed);
+    let claimed = process.acquire().await;
+    assert_eq!((claimed.record().next_row, claimed.record().attempts), (10, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_worker_is_replaced_when_its_lease_lapses() {
+    let storage = MemoryStore::default();
+    let (first, second) = (Process::new(&storage), Process::new(&storage));
+    let mut claimed = first.acquire().await;
+    claimed.checkpoint(10, 1).await.unwrap();
+    sleep(2 * SECOND).await;
+    claimed.checkpoint(20, 1).await.unwrap();
+    first.kill();
+    let start = Instant::now();
+    let record = second.acquire().await.record().clone();
+    assert!(start.elapsed() <= LEASE + SECOND, "{:?}", start.elapsed());
+    assert_eq!((record.next_row, record.bad_rows, record.attempts), (10, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_a_claim_learns_that_the_file_has_ended() {
+    let storage = MemoryStore::default();
+    let (first, second) = (Process::new(&storage), Process::new(&storage));
+    let mut claimed = first.acquire().await;
+    let waiting = tokio::spawn(async move { second.claim().await });
+    sleep(3 * SECOND).await;
+    claimed.checkpoint(10, 0).await.unwrap();
+    claimed.finish(Status::Done, None).await.unwrap();
+    let Claim::Ended(record) = waiting.await.unwrap() else { panic!("the file has ended") };
+    assert_eq!((record.status, record.next_row), (Status::Done, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_acquisition_releases_its_lease() {
+    let storage = MemoryStore::default();
+    let first = Process::new(&storage);
+    for polls in 0..4 {
+        let (path, file) = (drop_path(), file("1"));
+        let mut acquisition = Box::pin(first.ledger.try_claim(&path, &file, batch()));
+        for _ in 0..polls {
+            assert!(futures::poll!(&mut acquisition).is_pending());
+        }
+        drop(acquisition);
+    }
+    first.ledger.flush().await;
+    assert!(matches!(Process::new(&storage).try_claim().await, Some(Claim::Acquired(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoints_are_written_once_a_second() {
+    let storage = MemoryStore::default();
+    let process = Process::new(&storage);
+    let mut claimed = process.acquire().await;
+    let writes = process.writes();
+    for row in 1..=1000 {
+        claimed.checkpoint(row, 0).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        assert!(recorded(&storage).await.next_row + 101 >= row);
+    }
+    assert!((9..=11).contains(&(process.writes() - writes)));
+
+    // The last checkpoint is written even if no other follows.
+    sleep(SECOND).await;
+    assert_eq!(recorded(&storage).await.next_row, 1000);
+    let requests = process.store.calls();
+    sleep(60 * SECOND).await;
+    assert_eq!(process.store.calls() - requests, 12, "without checkpoints, the lease is renewed every 5 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_without_faults_costs_six_requests() {
+    let process = Process::new(&MemoryStore::default());
+    let mut claimed = process.acquire().await;
+    claimed.checkpoint(10, 0).await.unwrap();
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert_eq!((process.writes(), process.store.calls()), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_shorter_than_the_lease_does_not_cost_the_claim() {
+    let storage = MemoryStore::default();
+    let process = Process::new(&storage);
+    let mut claimed = process.acquire().await;
+    process.disconnect();
+    for row in 1..=12 {
+        claimed.checkpoint(row, 0).await.unwrap();
+        sleep(SECOND).await;
+    }
+    process.reconnect();
+    sleep(2 * SECOND).await;
+    assert_eq!(recorded(&storage).await.next_row, 12);
+    claimed.finish(Status::Done, None).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_lease_has_lapsed_gets_errors_and_writes_nothing() {
+    let storage = MemoryStore::default();
+    let (first, second) = (Process::new(&storage), Process::new(&storage));
+    let mut lapsed = first.acquire().await;
+    first.disconnect();
+    let mut claimed = second.acquire().await;
+    claimed.checkpoint(7, 0).await.unwrap();
+    first.reconnect();
+    sleep(10 * SECOND).await;
+    assert!(lapsed.confirm().await.is_err());
+    assert!(lapsed.checkpoint(99, 0).await.is_err());
+    assert!(lapsed.finish(Status::Done, None).await.is_err());
+    assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (7, Status::Running));
+    claimed.finish(Status::Done, None).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_response_is_lost_is_recognized_as_our_own() {
+    for fault in [Fault::ResponseLost, Fault::KilledAfter, Fault::Unavailable] {
+        let storage = MemoryStore::default();
+        let writes = AtomicU64::new(0);
+        let process = Process::with_faults(&storage, move |operation| {
+            let fails = operation == Operation::Write && writes.fetch_add(1, Ordering::SeqCst) % 3 == 1;
+            if fails { fault } else { Fault::None }
+        });
+        let mut claimed = process.acquire().await;
+        for row in 1..=5 {
+            claimed.checkpoint(row, 0).await.unwrap();
+            sleep(3 * SECOND).await;
+        }
+        claimed.finish(Status::Done, None).await.unwrap();
+        assert_eq!(
+            (recorded(&storage).await.next_row, recorded(&storage).await.status),
+            (5, Status::Done),
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_stays_open_if_its_end_cannot_be_written() {
+    let storage = MemoryStore::default();
+    let process = Process::new(&storage);
+    let mut claimed = process.acquire().await;
+    process.disconnect();
+    assert!(claimed.finish(Status::Done, None).await.is_err());
+    assert_eq!(recorded(&storage).await.status, Status::Running);
+}
+
+#[tokio::test]
+async fn a_survey_counts_every_record() {
+    let store = Arc::new(MemoryStore::default());
+    let ledger = Ledger::new(Arc::clone(&store) as Arc<dyn Store>, "state");
+    assert_eq!(ledger.survey().await.unwrap(), Survey::default());
+
+    for (folder, reason) in [("a", None), ("b", Some(Reason::Errors))] {
+        let scope = Scope::Metadata(version("metadata/JobMetadata/Metadata.json", "1"));
+        let ending = Ending { scope, reason, message: None, rows: 0, bad_rows: 0, notification: None };
+        ledger.record_ending(&DropPath::new("datasets", folder), &ending, &DropRecord::default()).await.unwrap();
+    }
+    ledger.reset(&DropPath::new("datasets", "c"), &[], batch(), false).await.unwrap();
+    let mut running = json!({
+        "version": 1, "etag": "1", "status": "running", "nextRow": 0, "badRows": 0, "attempts": 1,
+        "batchRows": 7, "batchBytes": 100, "updated": "2026-11-22T00:00:00Z",
+    });
+    // The record of a file that is named `drop`.
+    write(&store, "drops/datasets/b/files/drop.json", &running.to_string()).await;
+    running["status"] = "set-aside".into();
+    running["reason"] = "damaged".into();
+    write(&store, "drops/datasets/b/files/part-0.gz.json", &running.to_string()).await;
+    write(&store, "drops/datasets/d/drop.json", "not a record").await;
+    write(&store, "drops/datasets/d/files/x.json", r#"{"version":2}"#).await;
+    write(&store, "drops/letter", "not a blob of the ledger").await;
+
+    let survey = ledger.survey().await.unwrap();
+    assert_eq!((survey.completed, survey.set_aside, survey.reset, survey.files_set_aside), (1, 1, 1, 1));
+    assert_eq!(survey.unreadable.len(), 2);
+    assert!(survey.unreadable[0].contains("state/drops/datasets/d/drop.json"), "{:?}", survey.unreadable);
+    assert!(survey.unreadable[1].contains("a newer vivadrop"), "{:?}", survey.unreadable);
+}
+
+async fn write(store: &MemoryStore, name: &str, text: &str) {
+    store.write(&BlobPath::new("state", name), text.to_owned().into(), WriteIf::Absent).await.unwrap();
+}
+
+/// Something that happens while a file is delivered.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The sink acknowledges some more rows.
+    Acknowledge(u64),
+    /// Time passes.
+    Wait(Duration),
+    /// The process is killed.
+    Kill,
+    /// The run is cancelled, or stops.
+    Drop,
+    /// The storage is unavailable for a time.
+    Outage(Duration),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let some_time = (1_u64..20_000).prop_map(Duration::from_millis);
+    let event = prop_oneof![
+        4 => (1_u64..50).prop_map(Event::Acknowledge),
+        4 => some_time.clone().prop_map(Event::Wait),
+        1 => Just(Event::Kill),
+        1 => Just(Event::Drop),
+        1 => some_time.prop_map(Event::Outage),
+    ];
+    prop::collection::vec(event, 1..25)
+}
+
+/// Plays `events`, and after each checks two things: the recorded checkpoint does not pass a row that was not
+/// acknowledged, and it never goes back.
+async fn play(events: Vec<Event>) {
+    let storage = MemoryStore::default();
+    let mut process = Process::new(&storage);
+    let mut claimed = process.acquire().await;
+    let (mut acknowledged, mut written) = (0, 0);
+    for event in events {
+        match event {
+            Event::Acknowledge(rows) => {
+                let next_row = claimed.record().next_row + rows;
+                // The rows are acknowledged even if the claim is lost.
+                acknowledged = acknowledged.max(next_row);
+                if claimed.checkpoint(next_row, 0).await.is_err() {
+                    claimed = process.acquire().await;
+                }
+            }
+            Event::Wait(time) => {
+                advance_in_steps(time).await;
+                if time > 2 * SECOND {
+                    written = recorded(&storage).await.next_row.max(written);
+                }
+            }
+            Event::Kill => {
+                process.kill();
+                process = Process::new(&storage);
+                claimed = process.acquire().await;
+            }
+            Event::Drop => {
+                let newest = claimed.record().next_row;
+                drop(claimed);
+                claimed = process.acquire().await;
+                assert!(claimed.record().next_row <= acknowledged);
+                written = written.max(claimed.record().next_row.min(newest));
+            }
+            Event::Outage(time) => {
+                process.disconnect();
+                advance_in_steps(time).await;
+                process.reconnect();
+            }
+        }
+        let checkpoint = recorded(&storage).await.next_row;
+        assert!(checkpoint <= acknowledged, "the checkpoint is {checkpoint}, but {acknowledged} rows are acknowledged");
+        assert!(checkpoint >= written, "the checkpoint is {checkpoint}, but it was {written}");
+        assert!(claimed.record().next_row <= acknowledged);
+    }
+}
+
+async fn advance_in_steps(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        advance((end - Instant::now()).min(SECOND / 2)).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_checkpoint_never_passes_an_unacknowledged_row_or_goes_back(events in events()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(play(events));
+    }
+}

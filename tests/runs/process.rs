@@ -1,0 +1,197 @@
+//! Processes that run drops, and fail as planned.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use testkit::plan::Plan;
+use tokio::{sync::Notify, time::Instant};
+use vivadrop::{
+    batch::BatchLimits,
+    deliver::Limits,
+    keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
+    ledger::Ledger,
+    message::Message,
+    pipeline::FileRules,
+    run::{Outcome, RunError, Runner},
+    sink::{Sink, SinkError},
+    stage::layout::LayoutRules,
+    store::{ReadWindow, Store},
+    tenant_config::{TenantConfig, TenantConfigs},
+};
+
+use super::world::{STATE_CONTAINER, TENANT, World, path};
+use crate::support::{
+    faults::{Fault as CallFault, FaultySink, FaultyStore, StoreCall},
+    memory_sink::MemorySink,
+};
+
+/// What goes wrong in a process, and at which step. A step is a request to the storage or to the receiver.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    /// The process is killed. The request of that step is still processed if `is_processed`.
+    Kill { step: u64, is_processed: bool },
+    /// The ledger is unavailable to the process for a time. The process can still read files and send messages.
+    ///
+    /// File reads do not fail, because tokio does not advance paused time while the pipeline's thread waits for bytes.
+    Outage { step: u64, time: Duration },
+}
+
+/// A process that runs drops.
+pub(crate) struct Process {
+    pub(crate) runner: Runner,
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// The fault of a process, and what has happened so far.
+pub(crate) struct Faults {
+    fault: Option<Fault>,
+    steps: AtomicU64,
+    is_killed: AtomicBool,
+    killed: Notify,
+    start: Instant,
+    /// When the outage started, in milliseconds since `start`.
+    outage_start: AtomicU64,
+}
+
+impl Faults {
+    fn new(fault: Option<Fault>) -> Self {
+        Self {
+            fault,
+            steps: AtomicU64::new(0),
+            is_killed: AtomicBool::new(false),
+            killed: Notify::new(),
+            start: Instant::now(),
+            outage_start: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// How many steps there were.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::SeqCst)
+    }
+
+    /// Decides what happens to a request to a container of the storage.
+    fn storage_request(&self, container: &str) -> CallFault {
+        let this_step = self.steps();
+        let fault = self.request();
+        let Some(Fault::Outage { step, time }) = self.fault else {
+            return fault;
+        };
+        if this_step < step || container != STATE_CONTAINER {
+            return fault;
+        }
+        let now = self.start.elapsed().as_millis() as u64;
+        let outage_start = self.outage_start.fetch_min(now, Ordering::SeqCst).min(now);
+        if now < outage_start + time.as_millis() as u64 { CallFault::Unavailable } else { fault }
+    }
+
+    /// Counts a request, and decides whether the process is killed at it.
+    fn request(&self) -> CallFault {
+        if self.is_killed.load(Ordering::SeqCst) {
+            return CallFault::KilledBefore;
+        }
+        let this_step = self.steps.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Some(Fault::Kill { step, is_processed }) if this_step >= step => {
+                self.is_killed.store(true, Ordering::SeqCst);
+                self.killed.notify_one();
+                if is_processed { CallFault::KilledAfter } else { CallFault::KilledBefore }
+            }
+            _ => CallFault::None,
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn new(world: &World) -> Self {
+        Self::with(world, None, 2)
+    }
+
+    /// Delivers batches of `batch_rows` rows, and fails as `fault` says.
+    pub(crate) fn with(world: &World, fault: Option<Fault>, batch_rows: usize) -> Self {
+        Self::with_sink(world, fault, batch_rows, Arc::clone(&world.receiver) as Arc<dyn Sink>)
+    }
+
+    /// Its first message waits at `gate`.
+    pub(crate) fn with_gate(world: &World, gate: &Arc<Gate>) -> Self {
+        Self::with_sink(world, None, 2, Arc::clone(gate) as Arc<dyn Sink>)
+    }
+
+    fn with_sink(world: &World, fault: Option<Fault>, batch_rows: usize, receiver: Arc<dyn Sink>) -> Self {
+        let faults = Arc::new(Faults::new(fault));
+        let [of_storage, of_sink] = [(); 2].map(|()| Arc::clone(&faults));
+        let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(&call.path.container));
+        let store: Arc<dyn Store> = Arc::new(FaultyStore::new(world.storage.clone(), plan));
+        let rules = FileRules {
+            layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() },
+            ..FileRules::default()
+        };
+        let limits = Limits {
+            batch: BatchLimits { rows: batch_rows.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None },
+            in_flight: 2.try_into().unwrap(),
+            decoders: 1.try_into().unwrap(),
+            bad_rows_allowed: 0,
+        };
+        let sink = Arc::new(FaultySink { inner: receiver, plan: Plan::by(move |_| of_sink.request()) });
+        let runner = Runner {
+            ledger: Ledger::new(Arc::clone(&store), STATE_CONTAINER),
+            store,
+            tenants: TENANT.parse().unwrap(),
+            keys: KeySource {
+                private_keys: Arc::new(PemFolder::new("/nowhere")),
+                wrap: KeyWrap::Auto,
+                api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
+                may_be_missing: true,
+            },
+            tenant_configs: TenantConfigs {
+                default: TenantConfig::new(sink, rules, limits),
+                overrides: BTreeMap::new(),
+            },
+            window: ReadWindow::default(),
+        };
+        Self { runner, faults }
+    }
+
+    /// Runs the drop for the event of a blob; `None` if the process is killed.
+    pub(crate) async fn event(&self, name: &str) -> Option<Result<Outcome, RunError>> {
+        let (drop, blob) = (path(), path().blob(name));
+        tokio::select! {
+            result = self.runner.run(&drop, Some(&blob)) => Some(result),
+            () = self.faults.killed.notified() => None,
+        }
+    }
+}
+
+/// Holds back the first message until it is opened.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    receiver: Arc<MemorySink>,
+    is_shut: AtomicBool,
+    pub(crate) reached: Notify,
+    pub(crate) open: Notify,
+}
+
+impl Gate {
+    pub(crate) fn before(receiver: &Arc<MemorySink>) -> Arc<Self> {
+        let (reached, open) = (Notify::new(), Notify::new());
+        Arc::new(Self { receiver: Arc::clone(receiver), is_shut: AtomicBool::new(true), reached, open })
+    }
+}
+
+#[async_trait]
+impl Sink for Gate {
+    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        if self.is_shut.swap(false, Ordering::SeqCst) {
+            self.reached.notify_one();
+            self.open.notified().await;
+        }
+        self.receiver.deliver(message).await
+    }
+}

@@ -1,0 +1,99 @@
+//! Drops without events: notifications by a pipeline, and sweeps.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use vivadrop::{drop::TenantId, simulate::SimulateOptions};
+
+use crate::support::{
+    host_payloads::{http_trigger, timer_trigger},
+    scene::{METADATA, Scene, assert_complete, has_ended},
+};
+
+#[tokio::test]
+async fn a_pipeline_may_announce_a_drop_itself() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    for is_wrapped in [false, true] {
+        let drop = scene.drop(10, 1).await;
+        let rows = scene.rows_of(&drop).await;
+        let notification = json!({"path": drop.path()});
+        let post = if is_wrapped { http_trigger(&notification.to_string()) } else { notification };
+        let notify = async || host.forward(Method::POST, "/api/notify", &post).await;
+        assert_eq!(notify().await.0, 404, "the drop does not exist yet");
+        scene.upload(&drop).await;
+        let (status, answer) = notify().await;
+        assert_eq!((status, &answer["path"]), (202, &Value::from(drop.path())));
+        assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
+    }
+}
+
+#[tokio::test]
+async fn a_notification_of_a_path_that_is_not_a_drop_is_rejected() {
+    let scene = Scene::on_azurite().await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    let path = drop.path();
+    let state = &scene.settings["STATE_CONTAINER"];
+    for (path, status) in [
+        (json!("elsewhere/run"), 404),
+        (json!(format!("{}/elsewhere", scene.container)), 404),
+        (json!(format!("elsewhere/../{path}")), 400),
+        (json!(format!("{path}/metadata")), 404),
+        (json!(state), 404),
+        (json!(""), 400),
+        (json!(7), 400),
+    ] {
+        let (answered, answer) = host.forward(Method::POST, "/api/notify", &json!({"path": path})).await;
+        assert_eq!(answered, status, "{path}");
+        assert!(answer["message"].is_string(), "{path}: {answer}");
+    }
+    assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_delivers_drops_without_events() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    let drops = [scene.drop(10, 1).await, scene.drop(10, 2).await];
+    let half = scene.drop(10, 2).await;
+    for drop in &drops {
+        scene.upload(drop).await;
+    }
+    scene.put(&half, METADATA).await;
+    scene.put(&half, "part-0.json.gz").await;
+    let answer = host.post(&timer_trigger()).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.log.starts_with("swept 3 drops: 2 completed, 1 open"), "{}", answer.log);
+    let received = scene.receiver.received();
+    for drop in &drops {
+        assert_complete(&received, drop, &scene.rows_of(drop).await);
+    }
+
+    scene.put(&half, "part-1.json.gz").await;
+    assert_eq!(host.post(&timer_trigger()).await.status, 200);
+    assert_complete(&scene.receiver.received(), &half, &scene.rows_of(&half).await);
+    let requests = scene.receiver.received().requests;
+    assert_eq!(host.post(&timer_trigger()).await.status, 200);
+    assert_eq!(scene.receiver.received().requests, requests, "ended drops are not delivered again");
+}
+
+#[tokio::test]
+async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
+    let scene = Scene::in_a_folder().await;
+    let of_unknown_tenant = SimulateOptions {
+        users: 3,
+        weeks: 1,
+        tenant: Some(TenantId(uuid::Uuid::new_v4())),
+        ..SimulateOptions::default()
+    };
+    let drop = scene.drop_like(of_unknown_tenant).await;
+    scene.upload(&drop).await;
+    let host = scene.host().await;
+    for _ in 0..3 {
+        let answer = host.post(&timer_trigger()).await;
+        assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
+    }
+    let log = host.stop();
+    let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));
+    assert_eq!(refusals.count(), 1, "{log:?}");
+}

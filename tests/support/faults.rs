@@ -1,0 +1,197 @@
+//! Injects faults into any store or sink: one wrapper for each trait, with the same faults.
+//!
+//! Faults of HTTP services are injected over HTTP, by the stubs in `crates/testkit` and by [`super::gateway`].
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use testkit::plan::Plan;
+use vivadrop::{
+    message::Message,
+    sink::{Sink, SinkError},
+    store::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf},
+};
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The call is made, and its result is returned.
+    None,
+    /// The call is not made. The caller gets a transient error.
+    Unavailable,
+    /// The call is not made. A store denies access, a sink rejects the message.
+    Rejected,
+    /// The call is made, but the caller gets a transient error.
+    ResponseLost,
+    /// The call is not made and never returns, as if the process had been killed before it.
+    KilledBefore,
+    /// The call is made but never returns, as if the process had been killed while it waited for the response.
+    KilledAfter,
+}
+
+impl Fault {
+    /// Makes `call` with this fault.
+    async fn inject<T, E>(
+        self,
+        call: impl Future<Output = Result<T, E>>,
+        unavailable: impl FnOnce() -> E,
+        rejected: impl FnOnce() -> E,
+    ) -> Result<T, E> {
+        match self {
+            Self::None => call.await,
+            Self::Unavailable => Err(unavailable()),
+            Self::Rejected => Err(rejected()),
+            Self::ResponseLost => call.await.and_then(|_| Err(unavailable())),
+            Self::KilledBefore => std::future::pending().await,
+            Self::KilledAfter => {
+                // A killed process does not learn the result either.
+                _ = call.await;
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// A method of [`Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// [`Store::list`].
+    List,
+    /// [`Store::find`] and [`Store::has_container`].
+    Find,
+    /// [`Store::read_range`].
+    Read,
+    /// [`Store::write`] and [`Store::create_container`].
+    Write,
+    /// [`Store::delete`].
+    Delete,
+    /// [`Store::lease`].
+    Lease,
+    /// [`Store::renew`].
+    Renew,
+    /// [`Store::release`].
+    Release,
+}
+
+/// A call to a store.
+#[derive(Debug)]
+pub(crate) struct StoreCall {
+    pub(crate) operation: Operation,
+    /// The blob; the prefix for a listing; an empty name for a container.
+    pub(crate) path: BlobPath,
+}
+
+/// Injects planned faults into a store.
+#[derive(Debug)]
+pub(crate) struct FaultyStore<S> {
+    inner: S,
+    pub(crate) plan: Plan<StoreCall, Fault>,
+    calls: AtomicU64,
+}
+
+impl<S: Store> FaultyStore<S> {
+    pub(crate) fn new(inner: S, plan: Plan<StoreCall, Fault>) -> Self {
+        Self { inner, plan, calls: AtomicU64::new(0) }
+    }
+
+    /// The number of calls so far, including those with faults.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        path: &BlobPath,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let fault = self.plan.choose(&StoreCall { operation, path: path.clone() });
+        let unavailable = || StoreError::Unavailable { path: path.clone(), source: "injected fault".into() };
+        fault.inject(call, unavailable, || StoreError::Denied(path.clone())).await
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for FaultyStore<S> {
+    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
+        let path = BlobPath::new(container, prefix);
+        self.call(Operation::List, &path, self.inner.list(container, prefix)).await
+    }
+
+    async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
+        self.call(Operation::Find, path, self.inner.find(path)).await
+    }
+
+    async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        self.call(Operation::Read, &blob.path, self.inner.read_range(blob, range)).await
+    }
+
+    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
+        self.call(Operation::Write, path, self.inner.write(path, bytes, condition)).await
+    }
+
+    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+        self.call(Operation::Delete, path, self.inner.delete(path)).await
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        let path = BlobPath::new(container, "");
+        self.call(Operation::Find, &path, self.inner.has_container(container)).await
+    }
+
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
+        let path = BlobPath::new(container, "");
+        self.call(Operation::Write, &path, self.inner.create_container(container)).await
+    }
+
+    async fn lease(&self, path: &BlobPath, duration: Duration) -> Result<Option<LeaseId>, StoreError> {
+        self.call(Operation::Lease, path, self.inner.lease(path, duration)).await
+    }
+
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.call(Operation::Renew, path, self.inner.renew(path, lease)).await
+    }
+
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.call(Operation::Release, path, self.inner.release(path, lease)).await
+    }
+
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.inner.parse_blob_url(url)
+    }
+}
+
+/// Injects planned faults into a sink.
+pub(crate) struct FaultySink<S> {
+    pub(crate) inner: S,
+    pub(crate) plan: Plan<Message, Fault>,
+}
+
+#[async_trait]
+impl<S: Sink> Sink for FaultySink<S> {
+    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        let id = || message.id.to_string();
+        let answer = "injected fault";
+        let unavailable = || SinkError::Unavailable { id: id(), tries: 1, answer: answer.into() };
+        let rejected = || SinkError::Rejected { id: id(), answer: answer.into() };
+        self.plan.choose(message).inject(self.inner.deliver(message), unavailable, rejected).await
+    }
+
+    fn largest_message(&self) -> Option<NonZeroUsize> {
+        self.inner.largest_message()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for FaultySink<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultySink").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

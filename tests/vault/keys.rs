@@ -1,0 +1,223 @@
+//! The vault's client against a stub: operations, errors, retries.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use rsa::{
+    Oaep, Pkcs1v15Encrypt, RsaPrivateKey, RsaPublicKey, pkcs8::DecodePrivateKey, rand_core::OsRng, sha2::Sha256,
+    traits::PublicKeyParts,
+};
+use sha1::Sha1;
+use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+use vivadrop::{
+    drop::TenantId,
+    keys::{
+        CallLimits, KeyError,
+        key_store::{KeyExpiry, KeyStore},
+        unwrap::{Padding, PrivateKeys},
+        vault::Vault,
+    },
+    retry::RetryBudget,
+};
+
+use crate::support::{
+    entra::{Entra, Tokens},
+    vault::{Behaviour, KeyVault, RESOURCE},
+    vectors,
+};
+
+const EXPIRES: OffsetDateTime = datetime!(2027-11-22 00:00:00 UTC);
+
+/// A credential that always has a valid token.
+#[derive(Clone)]
+struct Credential(Tokens);
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+#[async_trait]
+impl TokenCredential for Credential {
+    async fn get_token(&self, scopes: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        assert_eq!(scopes, [format!("{RESOURCE}/.default")]);
+        Ok(AccessToken::new(self.0.issue(RESOURCE), OffsetDateTime::now_utc() + Duration::from_secs(3600)))
+    }
+}
+
+/// A client of a stubbed vault, and a tenant.
+struct VaultScene {
+    stub: KeyVault,
+    vault: Vault,
+    tenant: TenantId,
+    _entra: Entra,
+}
+
+/// A scene whose vault is empty. The client gives up soon.
+async fn empty() -> VaultScene {
+    let entra = Entra::start().await;
+    let stub = KeyVault::start(&entra).await;
+    let credential = Arc::new(Credential(entra.tokens()));
+    let vault = Vault::with_http_client(entra.certificate.client(), stub.url(), credential).unwrap();
+    let retry =
+        RetryBudget { first_wait: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
+    let vault = vault.with_limits(CallLimits { retry, try_timeout: Duration::from_secs(10) });
+    VaultScene { stub, vault, tenant: TenantId(Uuid::new_v4()), _entra: entra }
+}
+
+fn private_key() -> RsaPrivateKey {
+    RsaPrivateKey::from_pkcs8_pem(&fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap()).unwrap()
+}
+
+fn wrap(key: &RsaPublicKey, padding: Padding) -> Vec<u8> {
+    let wrapped = match padding {
+        Padding::Oaep => key.encrypt(&mut OsRng, Oaep::new::<Sha1>(), b"an AES key"),
+        Padding::Oaep256 => key.encrypt(&mut OsRng, Oaep::new::<Sha256>(), b"an AES key"),
+        Padding::Pkcs1v15 => key.encrypt(&mut OsRng, Pkcs1v15Encrypt, b"an AES key"),
+    };
+    wrapped.unwrap()
+}
+
+impl VaultScene {
+    /// A scene whose vault has a key of the tenant, and the key's version.
+    async fn with_key() -> (Self, String) {
+        let scene = empty().await;
+        let version = scene.stub.import(scene.tenant, private_key());
+        (scene, version)
+    }
+
+    async fn decrypt(&self, version: Option<&str>) -> Result<Option<Vec<u8>>, KeyError> {
+        let wrapped = wrap(&private_key().to_public_key(), Padding::Oaep);
+        let plain = self.vault.decrypt(self.tenant, version, Padding::Oaep, &wrapped).await?;
+        Ok(plain.map(|plain| plain.to_vec()))
+    }
+
+    async fn no_key(&self) -> String {
+        match self.decrypt(None).await {
+            Err(KeyError::NoKey(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_vault_decrypts_a_wrapped_key_only_with_its_padding() {
+    let (scene, _) = VaultScene::with_key().await;
+    let public = private_key().to_public_key();
+    for padding in [Padding::Oaep, Padding::Oaep256, Padding::Pkcs1v15] {
+        let wrapped = wrap(&public, padding);
+        let plain = scene.vault.decrypt(scene.tenant, None, padding, &wrapped).await.unwrap();
+        assert_eq!(plain.unwrap().as_slice(), b"an AES key");
+    }
+    let wrapped = wrap(&public, Padding::Oaep256);
+    assert!(scene.vault.decrypt(scene.tenant, None, Padding::Oaep, &wrapped).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_drop_selects_the_version_that_decrypts() {
+    let (scene, first) = VaultScene::with_key().await;
+    scene.vault.create(scene.tenant, EXPIRES).await.unwrap();
+    assert_eq!(scene.decrypt(None).await.unwrap(), None, "the current version is another key");
+    let identifier = format!("{}keys/{}/{first}", scene.stub.url(), scene.tenant);
+    for version in [first.as_str(), &identifier] {
+        assert_eq!(scene.decrypt(Some(version)).await.unwrap().unwrap(), b"an AES key");
+    }
+    let unknown = scene.decrypt(Some(&"0".repeat(32))).await;
+    let Err(KeyError::NoKey(text)) = unknown else { panic!("{unknown:?}") };
+    assert!(text.contains("HTTP 404, KeyNotFound"), "{text}");
+}
+
+#[tokio::test]
+async fn an_error_response_says_how_to_fix_it() {
+    let (scene, _) = VaultScene::with_key().await;
+    for (inner, fix) in [
+        ("ForbiddenByRbac", "the role Key Vault Crypto User on the vault"),
+        ("AccessDenied", "the role Key Vault Crypto User on the vault"),
+        ("ForbiddenByFirewall", "the firewall of the vault"),
+        ("ForbiddenByConnection", "a private endpoint"),
+        ("KeyNotYetValid", "is outside its dates"),
+    ] {
+        scene.stub.script([Behaviour::Denied(inner)]);
+        let text = scene.no_key().await;
+        assert!(text.contains(fix) && text.contains(&format!("HTTP 403, {inner}")), "{text}");
+        assert!(text.contains(scene.stub.url().as_str().trim_end_matches('/')), "{text}");
+        assert!(!text.contains("quote"), "{text}");
+    }
+    scene.stub.permit(scene.tenant, &["sign"]);
+    let text = scene.no_key().await;
+    assert!(text.contains("permitted operations") && text.contains(&scene.tenant.to_string()), "{text}");
+    scene.stub.disable(scene.tenant);
+    let text = scene.no_key().await;
+    assert!(text.contains("is disabled") && text.contains(&scene.tenant.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn a_missing_key_says_how_to_create_one() {
+    let scene = empty().await;
+    let text = scene.no_key().await;
+    assert!(text.contains("vivadrop onboard") && text.contains(&scene.tenant.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn throttling_and_transient_failures_are_retried() {
+    let (scene, _) = VaultScene::with_key().await;
+    scene.stub.script([Behaviour::Throttled(1), Behaviour::Status(503), Behaviour::Status(500)]);
+    assert_eq!(scene.decrypt(None).await.unwrap().unwrap(), b"an AES key");
+    assert_eq!(scene.stub.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_vault_that_does_not_answer_is_unavailable() {
+    let (mut scene, _) = VaultScene::with_key().await;
+    let is_unavailable = |result| matches!(result, Err(KeyError::Unavailable { .. }));
+    scene.stub.answer_always(Behaviour::Throttled(60));
+    assert!(is_unavailable(scene.decrypt(None).await));
+    scene.stub.stop().await;
+    assert!(is_unavailable(scene.decrypt(None).await));
+}
+
+#[tokio::test]
+async fn a_new_key_has_an_expiry_date_and_a_second_key_is_its_next_version() {
+    let scene = empty().await;
+    assert_eq!(scene.vault.current(scene.tenant).await.unwrap(), None);
+    let first = scene.vault.create(scene.tenant, EXPIRES).await.unwrap();
+    assert_eq!((first.modulus.len(), first.exponent.as_slice()), (256, &[1, 0, 1][..]));
+    assert_eq!((first.expiry, first.enabled), (KeyExpiry::At(EXPIRES), true));
+    assert_eq!(scene.vault.current(scene.tenant).await.unwrap().unwrap(), first);
+
+    let second = scene.vault.create(scene.tenant, EXPIRES).await.unwrap();
+    assert_ne!((&first.version, &first.modulus), (&second.version, &second.modulus));
+    assert_eq!(scene.vault.current(scene.tenant).await.unwrap().unwrap(), second);
+    assert_eq!(scene.vault.versions(scene.tenant).await.unwrap(), [first, second]);
+}
+
+#[tokio::test]
+async fn a_listing_of_several_pages_has_the_key_of_every_tenant() {
+    let scene = empty().await;
+    let tenants: Vec<TenantId> = (0..5).map(|_| TenantId(Uuid::new_v4())).collect();
+    let versions: Vec<String> = tenants.iter().map(|tenant| scene.stub.import(*tenant, private_key())).collect();
+    scene.stub.disable(tenants[4]);
+    let all = scene.vault.all().await.unwrap();
+    assert_eq!(all.len(), 5);
+    let modulus = private_key().n().to_bytes_be();
+    for (tenant, version) in tenants[..4].iter().zip(&versions) {
+        let (_, key) = all.iter().find(|(other, _)| other == tenant).unwrap();
+        assert_eq!((&key.version, &key.modulus, key.enabled), (version, &modulus, true));
+    }
+    let (_, disabled) = all.iter().find(|(other, _)| *other == tenants[4]).unwrap();
+    assert!(!disabled.enabled && disabled.modulus.is_empty(), "{disabled:?}");
+    let current = scene.vault.current(tenants[4]).await.unwrap().unwrap();
+    assert_eq!((&current.version, current.enabled), (&versions[4], false));
+}
+
+#[tokio::test]
+async fn creating_a_key_needs_the_role_crypto_officer() {
+    let scene = empty().await;
+    scene.stub.answer_always(Behaviour::Denied("ForbiddenByRbac"));
+    let denied = scene.vault.create(scene.tenant, EXPIRES).await;
+    let Err(KeyError::NoKey(text)) = denied else { panic!("{denied:?}") };
+    assert!(text.contains("the role Key Vault Crypto Officer"), "{text}");
+}
