@@ -235,7 +235,13 @@ async fn outcomes_in_the_ledger_are_counted_and_unreadable_records_are_named() {
     let state = &scene.settings["STATE_CONTAINER"];
     let record = BlobPath::new(state, format!("drops/{}/drop.json", drop.path()));
     scene.store.write(&record, "no record".into(), WriteIf::Always).await.unwrap();
-    assert_found(&check(&scene).await, 3, "fix", "ledger", &["drop.json` is not a valid ledger record", "correct it, or delete it"]);
+    assert_found(
+        &check(&scene).await,
+        3,
+        "fix",
+        "ledger",
+        &["drop.json` is not a valid ledger record", "correct it, or delete it"],
+    );
 }
 
 #[tokio::test]
