@@ -100,6 +100,8 @@ impl Finding {
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver must answer 2xx also to message types that it does not \
                  know",
             ),
+            // The error itself says how to fix it.
+            SinkError::Misconfigured { .. } => Self::fix(subject, text),
             SinkError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
                 .todo("check that the destination in DELIVER_TO is available and answers in time"),
         }
