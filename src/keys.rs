@@ -121,6 +121,7 @@ impl KeySource {
         let mut wrapped = match wrapped_in_drop(store, contents, metadata).await? {
             Some(wrapped) => wrapped,
             None => match self.request(metadata, tenant).await {
+                // Only if the API has no keys for this drop. If it denies access, the drop may have keys, so it is retried.
                 Err(KeyError::NoKey(why)) if self.may_be_missing => {
                     tracing::warn!(drop.path = %contents.path, "continuing without keys, for plaintext rows only: {why}");
                     return Ok(Keys::default());
