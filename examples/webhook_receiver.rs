@@ -56,7 +56,8 @@ async fn main() -> Result<()> {
 async fn handle(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     // The signature covers the bytes of the body: parsed and re-serialized JSON would not match it.
     if receiver.webhook.verify(&body, &headers).is_err() {
-        // vivadrop does not retry after 401: it sets the file aside. While you rotate the secret, accept both secrets.
+        // After 401 the run ends, and a later run sends the message again: nothing is set aside. While you rotate the
+        // secret, accept both secrets, so that nothing is delayed.
         return StatusCode::UNAUTHORIZED;
     }
     let stored = spawn_blocking(move || receiver.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&body));

@@ -1,7 +1,8 @@
-//! Reads the responses of HTTP services: which statuses are transient, how much of a body is read, and the error code
-//! in it.
+//! Reads the responses of HTTP services: what an error status means, how much of a body is read, and the error code in
+//! it.
 //!
-//! Shared by the clients of the Viva Insights API, Key Vault and the token service.
+//! [`StatusClass`] is one rule for the webhook, the queue, the Viva Insights API, Key Vault and the token service. The
+//! body is read for the last three only.
 
 use reqwest::Response;
 use serde_json::{Map, Value};
@@ -11,9 +12,36 @@ use crate::json::first_object;
 /// Longest body that is read. A response with two keys has 1 KiB.
 const MAX_BODY: usize = 64 * 1024;
 
+/// What the status of an error response is about.
+///
+/// A service can use a status in its own way: its client then classifies that status before it calls
+/// [`StatusClass::of`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatusClass {
+    /// A transient failure: throttling or an outage. The request is repeated with backoff.
+    Transient,
+    /// The service rejects this request, and would reject it again. The item that the request is about is set aside.
+    Request,
+    /// The service rejects every request: a wrong address, a redirect, a missing permission, an expired secret. The
+    /// request is not repeated at once, because a person has to fix this, and nothing is set aside, because the item is
+    /// not at fault: a later run repeats the request.
+    Service,
+}
+
+impl StatusClass {
+    /// The class of `status`, which is not a success.
+    pub(crate) fn of(status: u16) -> Self {
+        match status {
+            408 | 425 | 429 | 500..=599 => Self::Transient,
+            400 | 413 | 415 | 422 => Self::Request,
+            _ => Self::Service,
+        }
+    }
+}
+
 /// Whether a response with `status` reports a transient failure, so that a retry may succeed.
 pub(crate) fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..=599)
+    StatusClass::of(status) == StatusClass::Transient
 }
 
 /// Reads the body; returns `None` if it is longer than 64 KiB.
@@ -55,6 +83,19 @@ fn object_member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a M
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_transient_or_about_the_request_or_about_the_service() {
+        for status in [408, 425, 429, 500, 502, 503, 504, 529, 599] {
+            assert_eq!(StatusClass::of(status), StatusClass::Transient, "{status}");
+        }
+        for status in [400, 413, 415, 422] {
+            assert_eq!(StatusClass::of(status), StatusClass::Request, "{status}");
+        }
+        for status in [300, 301, 302, 304, 307, 308, 401, 402, 403, 404, 405, 407, 409, 410, 418, 421, 451, 499, 600] {
+            assert_eq!(StatusClass::of(status), StatusClass::Service, "{status}");
+        }
+    }
 
     #[test]
     fn an_error_code_is_read_at_the_top_level_and_in_error() {

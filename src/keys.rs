@@ -121,6 +121,7 @@ impl KeySource {
         let mut wrapped = match wrapped_in_drop(store, contents, metadata).await? {
             Some(wrapped) => wrapped,
             None => match self.request(metadata, tenant).await {
+                // Only if the API has no keys for this drop. If it denies access, the drop may have keys, so it is retried.
                 Err(KeyError::NoKey(why)) if self.may_be_missing => {
                     tracing::warn!(drop.path = %contents.path, "continuing without keys, for plaintext rows only: {why}");
                     return Ok(Keys::default());
@@ -176,13 +177,17 @@ pub type SecretBytes = Zeroizing<Vec<u8>>;
 /// Why the keys of a drop, or a tenant's key pair, are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The API, the vault or the folder has no usable key, or rejects the request for good. The drop is set aside.
+    /// The API, the vault or the folder has no usable key for this drop. The drop is set aside.
     #[error("{0}")]
     NoKey(String),
     /// A wrapped key is malformed, does not unwrap, or the unwrapped value is not an AES-256 key. The drop is set
     /// aside.
     #[error("{0}")]
     WrongKey(String),
+    /// The service denies access, or does not answer like the API or a vault, until a person corrects a permission or a
+    /// setting. The text says which. The drop is retried by a later run, because it is not at fault.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The API, the vault or the token service did not answer. The drop is retried.
     #[error("{what} did not answer")]
     Unavailable {
@@ -212,7 +217,7 @@ impl KeyError {
         match self {
             Self::NoKey(_) => Verdict::SetAside(Reason::NoKey),
             Self::WrongKey(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
+            Self::Misconfigured(_) | Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
         }
     }
 }

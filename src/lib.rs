@@ -9,9 +9,9 @@
 //! one file: it reads the bytes from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows
 //! as [messages](message) to a [`sink`]. The ledger records the checkpoint, the row up to which the sink has
 //! acknowledged every row, so a later run resumes there. When every row of the drop is acknowledged, the run sends
-//! `drop.completed`. If an error stops a file or a drop, its [`verdict`] decides: a transient failure is retried, a
-//! permanent failure is set aside and reported as `drop.failed`. Events can get lost, so a [`sweep`](mod@sweep)
-//! regularly finds unfinished drops and runs them.
+//! `drop.completed`. If an error stops a file or a drop, its [`verdict`] decides: if the file or drop itself is at fault,
+//! it is set aside and reported as `drop.failed`; otherwise a later run retries it. Events can get lost, so a
+//! [`sweep`](mod@sweep) regularly finds unfinished drops and runs them.
 //!
 //! # Modules
 //!

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 /// What a failure means for the file or drop that it stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The failure may be transient. The run stops here without losing anything, and the Functions host is asked to
-    /// send the event again.
+    /// The drop is not at fault: the failure is transient, or a person has to correct a permission, an address or a
+    /// secret. The run stops here without losing anything, the Functions host is asked to send the event again, and
+    /// sweeps run the drop later.
     Retry,
-    /// A retry cannot help. This is recorded and announced once, and the event is reported to the Functions host as
-    /// done.
+    /// The drop or file itself is at fault, so a retry cannot help. This is recorded and announced once, and the event is
+    /// reported to the Functions host as done.
     SetAside(Reason),
 }
 
@@ -40,7 +41,7 @@ pub enum Reason {
     RowTooLong,
     /// The files have more rows than `NumberOfRowsExtracted`.
     RowCount,
-    /// The sink rejected a message, or a row is too large for its messages.
+    /// The sink rejected this message and would reject it again, or a row is too large for the sink's messages.
     Refused,
 }
 

@@ -59,6 +59,9 @@ trait Destination: Send + Sync {
     /// Makes the destination reject messages permanently; returns false if it cannot.
     fn reject(&self) -> bool;
 
+    /// Makes the destination reject every message, as if the address were wrong; returns false if it cannot.
+    fn misconfigure(&self) -> bool;
+
     /// Makes the destination unreachable.
     async fn stop(&self);
 }
@@ -102,6 +105,11 @@ impl Destination for OverHttp {
         true
     }
 
+    fn misconfigure(&self) -> bool {
+        self.receiver.answer_always(Answer::status(404));
+        true
+    }
+
     async fn stop(&self) {
         self.receiver.stop().await;
     }
@@ -136,6 +144,11 @@ impl Destination for OverQueue {
 
     fn reject(&self) -> bool {
         self.gateway.answer_always(gateway::Behaviour::Status(400, "InvalidInput", None));
+        true
+    }
+
+    fn misconfigure(&self) -> bool {
+        self.gateway.answer_always(gateway::Behaviour::Status(404, "ResourceNotFound", None));
         true
     }
 
@@ -183,6 +196,10 @@ impl Destination for OverPipe {
         false
     }
 
+    fn misconfigure(&self) -> bool {
+        false
+    }
+
     async fn stop(&self) {
         self.read().await;
     }
@@ -210,6 +227,10 @@ impl Destination for InMemory {
     fn reject(&self) -> bool {
         self.0.plan.set_always(Fault::Rejected);
         true
+    }
+
+    fn misconfigure(&self) -> bool {
+        false
     }
 
     async fn stop(&self) {
@@ -293,6 +314,20 @@ async fn a_rejection_sets_aside_and_names_the_message() {
         }
         let error = destination.sink().deliver(&message).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused), "{name}");
+        assert_names_only(&error, &message, name);
+        assert!(destination.rows().await.is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_rejects_every_message_sets_nothing_aside() {
+    for (name, destination) in destinations().await {
+        let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
+        if !destination.misconfigure() {
+            continue;
+        }
+        let error = destination.sink().deliver(&message).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Retry, "{name}: {error}");
         assert_names_only(&error, &message, name);
         assert!(destination.rows().await.is_empty(), "{name}");
     }

@@ -31,7 +31,7 @@ use vivadrop::{
         viva_api::{InvalidVivaApi, VivaApi, partner_key::PartnerApp},
     },
     retry::RetryBudget,
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
 const REQUEST: &str = "4F5D0B34-8C0E-4F0F-9B0E-2E6A3C6A7C11";
@@ -72,6 +72,14 @@ fn no_key(keys: Result<WrappedKeys, KeyError>) -> String {
         Err(KeyError::NoKey(text)) => text,
         other => panic!("{other:?}"),
     }
+}
+
+/// The text of an error that sets nothing aside, although the request is not repeated at once.
+fn misconfigured(keys: Result<WrappedKeys, KeyError>) -> String {
+    let error = keys.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::Retry, "{error}");
+    assert!(!matches!(error, KeyError::Unavailable { .. }), "{error}");
+    error.to_string()
 }
 
 fn unavailable(keys: Result<WrappedKeys, KeyError>) -> String {
@@ -143,13 +151,13 @@ async fn an_unknown_request_id_or_tenant_is_not_retried() {
 #[tokio::test]
 async fn transient_failures_are_retried() {
     let stub = stub().await;
-    for status in [408, 429, 500, 502, 503, 504] {
+    for status in [408, 425, 429, 500, 502, 503, 504] {
         let body = String::new();
         stub.answer_next(1, Behaviour::Status { status, body });
     }
     stub.answer_next(2, Behaviour::Disconnect);
     assert!(request_keys(&api(&stub, None)).await.is_ok());
-    assert_eq!(stub.requests(), 9);
+    assert_eq!(stub.requests(), 10);
 }
 
 #[tokio::test]
@@ -200,7 +208,9 @@ async fn a_retry_after_beyond_the_retry_budget_ends_the_tries() {
     for retry_after in ["3600".to_owned(), "Sun, 22 Nov 2099 00:00:00 GMT".to_owned()] {
         let stub = stub().await;
         stub.answer_always(Behaviour::Throttled { retry_after });
-        unavailable(request_keys(&api(&stub, None)).await);
+        let error = request_keys(&api(&stub, None)).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Retry);
+        unavailable(Err(error));
         assert_eq!(stub.requests(), 1);
     }
 }
@@ -214,13 +224,36 @@ async fn a_retry_after_in_the_past_does_not_delay_the_retry() {
 }
 
 #[tokio::test]
-async fn every_other_error_status_is_permanent_and_its_body_is_not_quoted() {
-    for status in [301, 307, 401, 403, 404, 405, 413] {
+async fn an_api_that_has_no_keys_for_the_drop_sets_it_aside() {
+    for status in [400, 404] {
+        let stub = stub().await;
+        stub.answer_always(Behaviour::Status { status, body: "secret".to_owned() });
+        let error = request_keys(&api(&stub, None)).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::SetAside(Reason::NoKey));
+        let text = error.to_string();
+        assert!(text.contains(&format!("HTTP {status}")) && text.contains("check CopyActivityId"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(stub.requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_denies_access_sets_nothing_aside_and_its_body_is_not_quoted() {
+    for (status, fix) in [
+        (301, "check VIVA_API_URL"),
+        (307, "check VIVA_API_URL"),
+        (401, "check PARTNER_TENANT_ID"),
+        (403, "check PARTNER_TENANT_ID"),
+        (405, "check VIVA_API_URL"),
+        (410, "check VIVA_API_URL"),
+        (413, "check VIVA_API_URL"),
+    ] {
         let stub = stub().await;
         let body = "secret".to_owned();
         stub.answer_always(Behaviour::Status { status, body });
-        let text = no_key(request_keys(&api(&stub, None)).await);
-        assert!(text.contains(&format!("HTTP {status}")) && !text.contains("secret"), "{text}");
+        let text = misconfigured(request_keys(&api(&stub, None)).await);
+        assert!(text.contains(&format!("HTTP {status}")) && text.contains(fix), "{text}");
+        assert!(!text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
     }
 }
@@ -247,7 +280,7 @@ async fn a_redirect_is_not_followed() {
             "HTTP/1.1 {status} Elsewhere\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n"
         ))
         .await;
-        let text = no_key(request_keys(&VivaApi::new(&url, None, String::new()).unwrap()).await);
+        let text = misconfigured(request_keys(&VivaApi::new(&url, None, String::new()).unwrap()).await);
         assert!(text.contains(&format!("HTTP {status}")), "{text}");
     }
     assert_eq!(stub.requests(), 0);
@@ -261,17 +294,24 @@ async fn a_successful_response_that_is_cut_off_is_retried() {
 }
 
 #[tokio::test]
-async fn a_successful_response_without_keys_is_an_error_that_does_not_quote_it() {
-    let no_keys = json!({"decryptionKeys": []}).to_string();
+async fn a_gateway_that_answers_200_without_an_object_sets_nothing_aside_and_is_not_quoted() {
     let long = format!("{{\"a\":\"{}\"}}", "secret".repeat(20_000));
-    for body in ["<html>secret</html>", "\"secret\"", "", "{\"secret\":", &no_keys, &long] {
+    for body in ["<html>secret</html>", "\"secret\"", "", "{\"secret\":", &long] {
         let stub = stub().await;
         let body = body.to_owned();
         stub.answer_always(Behaviour::Status { status: 200, body });
-        let text = no_key(request_keys(&api(&stub, None)).await);
+        let text = misconfigured(request_keys(&api(&stub, None)).await);
         assert!(!text.contains("secret"), "{text}");
         assert_eq!(stub.requests(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_successful_response_without_keys_sets_the_drop_aside() {
+    let stub = stub().await;
+    stub.answer_always(Behaviour::Status { status: 200, body: json!({"decryptionKeys": []}).to_string() });
+    let text = no_key(request_keys(&api(&stub, None)).await);
+    assert!(text.contains("has no File key"), "{text}");
 }
 
 #[tokio::test]
@@ -304,7 +344,7 @@ async fn a_rejected_token_names_the_settings_to_check() {
     for (tokens, requests) in [(1, 1), (9, 2)] {
         let stub = stub().await;
         stub.require_token("hunter2");
-        let text = no_key(request_keys(&api(&stub, Some(Tokens::of(tokens)))).await);
+        let text = misconfigured(request_keys(&api(&stub, Some(Tokens::of(tokens)))).await);
         assert!(text.contains("HTTP 401") && text.contains("PARTNER_APP_SECRET"), "{text}");
         assert!(!text.contains("token-"), "{text}");
         assert_eq!(stub.requests(), requests);

@@ -58,7 +58,7 @@ fn header(received: &Received, number: usize, name: &str) -> Option<String> {
 fn unavailable(error: SinkError) -> (String, u32) {
     match error {
         SinkError::Unavailable { answer, tries, .. } => (answer, tries),
-        SinkError::Rejected { answer, .. } => panic!("rejected: {answer}"),
+        other => panic!("{other}"),
     }
 }
 
@@ -90,11 +90,12 @@ async fn the_signature_of_a_compressed_message_covers_its_json() {
 }
 
 #[tokio::test]
-async fn a_message_signed_with_another_secret_is_rejected() {
+async fn a_message_signed_with_another_secret_is_not_accepted_and_sets_nothing_aside() {
     let (one, other) = (receiver().await, receiver().await);
     let config = WebhookConfig::new(one.url(), Some(other.secret())).unwrap();
     let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
-    assert!(error.to_string().ends_with("HTTP 401 Unauthorized"), "{error}");
+    assert_eq!(error.verdict(), Verdict::Retry);
+    assert!(error.to_string().contains("HTTP 401 Unauthorized: check WEBHOOK_SECRET"), "{error}");
     assert_eq!(one.received().bad_signatures, 1);
     assert_eq!(one.received().accepted, 0);
 }
@@ -153,29 +154,54 @@ async fn a_retry_after_beyond_the_retry_budget_is_not_waited_for() {
     receiver.answer_always(Answer::retry_after(503, "60"));
     let begun = Instant::now();
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::Retry);
     assert_eq!(unavailable(error), ("HTTP 503 Service Unavailable".into(), 1));
     assert!(begun.elapsed() < LONG);
 }
 
 #[tokio::test]
-async fn a_permanent_failure_is_not_retried() {
+async fn a_webhook_that_rejects_the_message_sets_it_aside() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
     for (status, answer) in [
         (400, "HTTP 400 Bad Request"),
-        (401, "HTTP 401 Unauthorized"),
-        (404, "HTTP 404 Not Found"),
-        (410, "HTTP 410 Gone"),
-        (413, "HTTP 413 Payload Too Large"),
-        (304, "HTTP 304 Not Modified (redirects are not followed)"),
+        (413, "HTTP 413 Payload Too Large: lower BATCH_BYTES"),
+        (415, "HTTP 415 Unsupported Media Type: "),
+        (422, "HTTP 422 Unprocessable Entity"),
     ] {
         let before = receiver.received().requests;
         receiver.answer_always(Answer::status(status));
         let error = webhook.deliver(&message(0)).await.unwrap_err();
-        assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
-        assert!(error.to_string().ends_with(answer), "{error}");
-        assert_eq!(receiver.received().requests, before + 1, "{answer}");
+        assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused), "{error}");
+        assert!(error.to_string().contains(answer), "{error}");
+        assert_eq!(receiver.received().requests, before + 1, "not retried: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_webhook_that_answers_404_sets_nothing_aside() {
+    let receiver = receiver().await;
+    let webhook = webhook(&receiver, |_| ());
+    for (status, answer) in [
+        (301, "HTTP 301 Moved Permanently: redirects are not followed, set DELIVER_TO"),
+        (304, "HTTP 304 Not Modified: redirects are not followed"),
+        (401, "HTTP 401 Unauthorized: check WEBHOOK_SECRET"),
+        (403, "HTTP 403 Forbidden: check WEBHOOK_SECRET"),
+        (404, "HTTP 404 Not Found: check DELIVER_TO"),
+        (405, "HTTP 405 Method Not Allowed: check DELIVER_TO"),
+        (407, "HTTP 407 Proxy Authentication Required: check HTTPS_PROXY"),
+        (410, "HTTP 410 Gone: check DELIVER_TO"),
+        (418, "HTTP 418 I'm a teapot: check DELIVER_TO"),
+    ] {
+        let before = receiver.received().requests;
+        receiver.answer_always(Answer::status(status));
+        let error = webhook.deliver(&message(0)).await.unwrap_err();
+        assert_eq!(error.verdict(), Verdict::Retry, "{error}");
+        assert!(error.to_string().contains(answer), "{error}");
+        assert_eq!(receiver.received().requests, before + 1, "not retried in the run: {answer}");
+    }
+    receiver.answer_always(Answer::Accept);
+    webhook.deliver(&message(0)).await.unwrap();
 }
 
 #[tokio::test]
@@ -183,7 +209,8 @@ async fn redirects_are_not_followed() {
     let receiver = receiver().await;
     receiver.answer_always(Answer::Redirect(receiver.not_found_url()));
     let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
-    assert!(error.to_string().ends_with("HTTP 307 Temporary Redirect (redirects are not followed)"), "{error}");
+    assert_eq!(error.verdict(), Verdict::Retry);
+    assert!(error.to_string().contains("HTTP 307 Temporary Redirect: redirects are not followed"), "{error}");
     assert_eq!(receiver.received().not_found, 0);
 }
 

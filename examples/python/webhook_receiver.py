@@ -46,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.respond(413)
         body = self.rfile.read(length)
         if not is_signed(self.server.key, self.headers, body):
-            # vivadrop does not retry after 401: it sets the file aside. While you rotate the secret, accept both secrets.
+            # After 401 the run ends, and a later run sends the message again: nothing is set aside. While you rotate the
+            # secret, accept both secrets, so that nothing is delayed.
             return self.respond(401)
         try:
             # A 2xx response acknowledges the message, so it is sent only after the message is on disk.

@@ -84,7 +84,9 @@ impl Finding {
     pub(super) fn of_key_error(subject: &'static str, test: &str, error: &KeyError) -> Self {
         let text = format!("{test}: {}", error_chain(error));
         match error {
-            KeyError::NoKey(_) | KeyError::WrongKey(_) | KeyError::NoToken { .. } => Self::fix(subject, text),
+            KeyError::NoKey(_) | KeyError::WrongKey(_) | KeyError::Misconfigured(_) | KeyError::NoToken { .. } => {
+                Self::fix(subject, text)
+            }
             KeyError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
                 .todo("check that it is available and that this machine can connect to it"),
         }
@@ -98,6 +100,8 @@ impl Finding {
                 "check DELIVER_TO and WEBHOOK_SECRET; the receiver must answer 2xx also to message types that it does not \
                  know",
             ),
+            // The error itself says how to fix it.
+            SinkError::Misconfigured { .. } => Self::fix(subject, text),
             SinkError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
                 .todo("check that the destination in DELIVER_TO is available and answers in time"),
         }

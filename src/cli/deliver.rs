@@ -48,7 +48,10 @@ async fn run_drop(
     }
     let result = run(&app.runner, path).await;
     app.runner.ledger.flush().await;
-    let outcome = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
+    let outcome = result.map_err(|error| {
+        let reason = error_chain(&error);
+        CliError::Transient(format!("{reason}; the drop is unfinished, and `vivadrop deliver {path}` continues it"))
+    })?;
     report(path, outcome)
 }
 

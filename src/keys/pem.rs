@@ -77,14 +77,14 @@ fn read_text(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(text)
 }
 
-/// Classifies a failure to read a file or folder. Missing permissions and missing files are permanent; every other
-/// error may come from a file share that is temporarily unavailable.
+/// Classifies a failure to read a file or folder. Only a missing file means that the tenant has no key: a permission or
+/// a mount can be corrected, and every other error may come from a file share that is temporarily unavailable.
 fn read_error(path: &Path, error: io::Error) -> KeyError {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => KeyError::NoKey(format!("there is no private key `{path}`")),
         io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
-            KeyError::NoKey(format!("private keys cannot be read from `{path}`: {error}"))
+            KeyError::Misconfigured(format!("private keys cannot be read from `{path}`: {error}; check PRIVATE_KEYS"))
         }
         _ => KeyError::Unavailable { what: format!("the storage of `{path}`"), source: error.into() },
     }

@@ -128,11 +128,12 @@ impl Vault {
     }
 
     fn rejected(&self, response: &ErrorResponse, operation: Operation, tenant: Option<TenantId>) -> KeyError {
-        KeyError::NoKey(response.explain(self, operation, tenant))
+        let text = response.explain(self, operation, tenant);
+        if response.is_key_missing() { KeyError::NoKey(text) } else { KeyError::Misconfigured(text) }
     }
 
     fn not_a_vault(&self) -> KeyError {
-        KeyError::NoKey(format!("{self} does not answer like a Key Vault: check PRIVATE_KEYS"))
+        KeyError::Misconfigured(format!("{self} does not answer like a Key Vault: check PRIVATE_KEYS"))
     }
 }
 

@@ -131,17 +131,17 @@ impl VivaApi {
     fn request_rejected(&self, response: &ErrorResponse, request: &KeyRequest<'_>) -> KeyError {
         let KeyRequest { request_id, scope_id } = request;
         let ErrorResponse { status, summary } = response;
-        KeyError::NoKey(match *status {
-            StatusCode::BAD_REQUEST => format!(
+        match *status {
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => KeyError::NoKey(format!(
                 "{self} has no keys for request `{request_id}` of tenant `{scope_id}` ({summary}): check CopyActivityId \
-                 and TenantId of the job metadata, and that the tenant's key is registered (`vivadrop onboard`)"
-            ),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
+                 and TenantId of the job metadata, that the tenant's key is registered (`vivadrop onboard`), and VIVA_API_URL"
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::Misconfigured(format!(
                 "{self} denies access to the keys of tenant `{scope_id}` ({summary}): check PARTNER_TENANT_ID, \
                  PARTNER_APP_ID, PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the customer has consented to this app"
-            ),
-            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
-        })
+            )),
+            _ => KeyError::Misconfigured(format!("{self} answered {summary}: check VIVA_API_URL")),
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Runner {
             Err(error @ SinkError::Rejected { .. }) => {
                 return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
             }
-            Err(source @ SinkError::Unavailable { .. }) => {
+            Err(source @ (SinkError::Misconfigured { .. } | SinkError::Unavailable { .. })) => {
                 return Err(RunError::Notification { event: "every row was delivered".into(), source });
             }
         }
@@ -147,8 +147,8 @@ impl Runner {
     }
 }
 
-/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects the message, the drop or file is
-/// set aside all the same.
+/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects this message, the drop or file is
+/// set aside all the same; if the sink is unavailable or accepts no message at all, the notification is retried.
 pub(super) async fn notify_failed(
     sink: &dyn Sink,
     drop: &DropFacts,
@@ -161,7 +161,7 @@ pub(super) async fn notify_failed(
         Err(error @ SinkError::Rejected { .. }) => {
             warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
         }
-        Err(source @ SinkError::Unavailable { .. }) => {
+        Err(source @ (SinkError::Misconfigured { .. } | SinkError::Unavailable { .. })) => {
             let event = format!("permanent failure ({}: {})", failure.reason, failure.message);
             return Err(RunError::Notification { event, source });
         }

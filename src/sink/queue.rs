@@ -21,8 +21,8 @@ use tracing::{debug, info, warn};
 pub use self::config::{InvalidQueueName, QueueConfig, QueueName};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, retry},
-    sink::{Sink, SinkError},
+    retry::{Attempt, RetryBudget, retry},
+    sink::{FailedTry, Sink, SinkError},
 };
 
 /// The maximum size of a queue message: 64 KiB of text.
@@ -64,14 +64,14 @@ impl Queue {
     }
 
     /// Tries once to put the message.
-    async fn attempt(&self, message: &Message, content: Content, number: u32) -> Attempt<(), String> {
+    async fn attempt(&self, message: &Message, content: Content, number: u32) -> Attempt<(), FailedTry> {
         let attempt = match timeout(TRY_TIMEOUT, self.send(content)).await {
             Ok(Ok(())) => return Attempt::Done(()),
             Ok(Err(error)) => answer::classify(&error),
-            Err(_) => Attempt::Transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()), None),
+            Err(_) => FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs())).attempt(None),
         };
-        if let Attempt::Transient(answer, _) = &attempt {
-            self.log_failed_try(&message.id, number, answer);
+        if let Attempt::Transient(failed, _) = &attempt {
+            self.log_failed_try(&message.id, number, &failed.answer);
         }
         attempt
     }
@@ -114,17 +114,14 @@ impl Queue {
 #[async_trait]
 impl Sink for Queue {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let rejected = |answer| SinkError::Rejected { id: message.id.to_string(), answer };
         let bytes = message.body.len();
         if bytes > LARGEST_MESSAGE.get() {
-            return Err(rejected(format!("it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}")));
+            let answer = format!("it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}");
+            return Err(SinkError::Rejected { id: message.id.to_string(), answer });
         }
         let content = Content::from(xml(&message.body).into_bytes());
         let result = retry(self.retry_budget, |number| self.attempt(message, content.clone(), number)).await;
-        result.map_err(|gave_up| match gave_up {
-            GaveUp::Permanent(answer) => rejected(answer),
-            GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id: message.id.to_string(), tries, answer },
-        })
+        result.map_err(|gave_up| SinkError::of(&message.id, gave_up))
     }
 
     fn largest_message(&self) -> Option<NonZeroUsize> {

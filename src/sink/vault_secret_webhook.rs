@@ -30,7 +30,7 @@ use crate::{
         TRY_TIMEOUT,
         vault::{self, InvalidVault},
     },
-    message::Message,
+    message::{Message, MessageId},
     retry::{Attempt, GaveUp, RetryBudget, retry},
 };
 
@@ -42,11 +42,30 @@ pub struct VaultSecretWebhook {
     webhook: Cached<Arc<Webhook>, UnreadableSecret>,
 }
 
-/// Why there is no usable secret, and after how many tries to read it.
+/// Why there is no usable secret.
 #[derive(Clone)]
-struct UnreadableSecret {
-    message: String,
-    tries: u32,
+enum UnreadableSecret {
+    /// The vault did not answer within the retry budget.
+    Unavailable { message: String, tries: u32 },
+    /// The secret is missing or invalid, or access is denied, until a person fixes it.
+    Misconfigured(String),
+}
+
+impl UnreadableSecret {
+    fn message(&self) -> &str {
+        match self {
+            Self::Unavailable { message, .. } | Self::Misconfigured(message) => message,
+        }
+    }
+
+    /// The error for the message `id`. The message is not at fault: it is delivered once the secret can be read.
+    fn sink_error(self, id: &MessageId) -> SinkError {
+        let id = id.to_string();
+        match self {
+            Self::Unavailable { message: answer, tries } => SinkError::Unavailable { id, tries, answer },
+            Self::Misconfigured(problem) => SinkError::Misconfigured { id, problem },
+        }
+    }
 }
 
 impl VaultSecretWebhook {
@@ -70,12 +89,12 @@ impl VaultSecretWebhook {
     async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, UnreadableSecret> {
         let budget = if has_old_webhook { RetryBudget::lasting(Duration::ZERO) } else { self.config.retry_budget };
         let webhook = match retry(budget, |_| self.read_secret()).await {
-            Ok(secret) => self.webhook_with(&secret).map_err(|message| UnreadableSecret { message, tries: 1 }),
-            Err(GaveUp::Permanent(message)) => Err(UnreadableSecret { message, tries: 1 }),
-            Err(GaveUp::BudgetSpent(message, tries)) => Err(UnreadableSecret { message, tries }),
+            Ok(secret) => self.webhook_with(&secret).map_err(UnreadableSecret::Misconfigured),
+            Err(GaveUp::Permanent(message)) => Err(UnreadableSecret::Misconfigured(message)),
+            Err(GaveUp::BudgetSpent(message, tries)) => Err(UnreadableSecret::Unavailable { message, tries }),
         };
-        if let (true, Err(UnreadableSecret { message, .. })) = (has_old_webhook, &webhook) {
-            warn!("{message}; messages are still signed with the secret that was read before");
+        if let (true, Err(unreadable)) = (has_old_webhook, &webhook) {
+            warn!("{}; messages are still signed with the secret that was read before", unreadable.message());
         }
         webhook
     }
@@ -114,10 +133,7 @@ impl Sink for VaultSecretWebhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         match self.webhook.get(|has_old_webhook| self.load(has_old_webhook)).await {
             Ok(webhook) => webhook.deliver(message).await,
-            // The message is not at fault: it is delivered once the secret can be read.
-            Err(UnreadableSecret { message: answer, tries }) => {
-                Err(SinkError::Unavailable { id: message.id.to_string(), tries, answer })
-            }
+            Err(unreadable) => Err(unreadable.sink_error(&message.id)),
         }
     }
 }

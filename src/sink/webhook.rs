@@ -21,8 +21,8 @@ pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError}
 use self::{answer::Timeouts, config::Signer};
 use crate::{
     message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, retry},
-    sink::{Sink, SinkError},
+    retry::{Attempt, RetryBudget, retry},
+    sink::{FailedTry, Sink, SinkError},
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
@@ -77,17 +77,17 @@ impl Webhook {
     }
 
     /// Tries once to deliver the message.
-    async fn attempt(&self, message: &Message, body: Bytes, number: u32) -> Attempt<(), String> {
+    async fn attempt(&self, message: &Message, body: Bytes, number: u32) -> Attempt<(), FailedTry> {
         let attempt = match self.request(message, body).send().await {
             Ok(response) => {
                 let attempt = answer::classify(response.status(), response.headers());
                 drain(response).await;
                 attempt
             }
-            Err(error) => Attempt::Transient(answer::describe_failure(&error, &self.timeouts), None),
+            Err(error) => FailedTry::transient(answer::describe_failure(&error, &self.timeouts)).attempt(None),
         };
-        if let Attempt::Transient(answer, _) = &attempt {
-            self.log_failed_try(&message.id, number, answer);
+        if let Attempt::Transient(failed, _) = &attempt {
+            self.log_failed_try(&message.id, number, &failed.answer);
         }
         attempt
     }
@@ -129,13 +129,7 @@ impl Sink for Webhook {
     async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         let body = if self.gzip { compress(message).await? } else { message.body.clone() };
         let result = retry(self.retry_budget, |number| self.attempt(message, body.clone(), number)).await;
-        result.map_err(|gave_up| {
-            let id = message.id.to_string();
-            match gave_up {
-                GaveUp::Permanent(answer) => SinkError::Rejected { id, answer },
-                GaveUp::BudgetSpent(answer, tries) => SinkError::Unavailable { id, tries, answer },
-            }
-        })
+        result.map_err(|gave_up| SinkError::of(&message.id, gave_up))
     }
 }
 

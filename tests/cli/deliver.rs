@@ -49,6 +49,21 @@ async fn a_drop_with_missing_rows_may_be_retried() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_answers_404_sets_nothing_aside_and_the_command_says_how_to_continue() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(40, 2).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::status(404));
+    expect_exit(&scene, &drop, 1, "HTTP 404 Not Found: check DELIVER_TO").await;
+    let continues = format!("the drop is unfinished, and `vivadrop deliver {}` continues it", drop.path());
+    expect_exit(&scene, &drop, 1, &continues).await;
+    scene.receiver.answer_always(Answer::Accept);
+    expect_exit(&scene, &drop, 0, "40 rows").await;
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
 async fn a_drop_that_is_set_aside_or_refused_is_a_permanent_failure() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(10, 1).await;

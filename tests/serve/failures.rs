@@ -64,6 +64,25 @@ async fn a_drop_is_set_aside_if_the_api_rejects_the_request_for_its_keys() {
 }
 
 #[tokio::test]
+async fn an_api_that_denies_access_sets_nothing_aside() {
+    let scene = Scene::on_azurite().await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    for (status, fix) in [(401, "check PARTNER_TENANT_ID"), (403, "consented"), (405, "check VIVA_API_URL")] {
+        scene.api.answer_always(Behaviour::Status { status, body: String::new() });
+        let answer = host.post(&scene.event(&drop, METADATA)).await;
+        assert_eq!(answer.status, 500, "{}", answer.log);
+        assert!(answer.log.contains(&format!("HTTP {status}")) && answer.log.contains(fix), "{}", answer.log);
+    }
+    assert_eq!(scene.api.requests(), 3, "a run asks once");
+    assert_eq!(scene.receiver.received().requests, 0, "the drop is not set aside");
+    scene.api.answer_always(Behaviour::Normal);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
 async fn a_drop_without_a_private_key_is_set_aside() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;

@@ -7,6 +7,7 @@ use testkit::receiver::Answer;
 
 use crate::support::{
     host::Host,
+    host_payloads::timer_trigger,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
 
@@ -49,7 +50,7 @@ async fn messages_may_be_gzipped() {
 
 #[tokio::test]
 async fn rows_that_the_receiver_rejects_are_set_aside() {
-    for status in ["400", "401", "404", "413", "301"] {
+    for status in ["400", "413", "415", "422"] {
         let (scene, drop, _, host) = set_up(|_| ()).await;
         let answer = Answer::status(status.parse().unwrap());
         scene.receiver.answer_by(move |delivery| match delivery.rows {
@@ -75,12 +76,79 @@ async fn rows_that_the_receiver_rejects_are_set_aside() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_answers_404_for_a_while_sets_nothing_aside_and_gets_every_row_later() {
+    for (status, fix) in [(404, "check DELIVER_TO"), (401, "check WEBHOOK_SECRET")] {
+        let (scene, drop, rows, host) = set_up(|_| ()).await;
+        scene.receiver.answer_by(move |delivery| match delivery.rows {
+            Some((first, _)) if first < 15 => Answer::Accept,
+            _ => Answer::status(status),
+        });
+        let answers = host.trigger(&scene.event(&drop, METADATA)).await;
+        let expected = format!("HTTP {status}");
+        for answer in &answers {
+            assert_eq!(answer.status, 500, "{}", answer.log);
+            let parts = ["will be retried", &expected, fix];
+            assert!(parts.iter().all(|part| answer.log.contains(part)), "{}", answer.log);
+        }
+        assert_eq!(answers.len(), 5, "the host repeats the event");
+        let before = scene.receiver.received();
+        assert_eq!(before.rows(&drop.path()).len(), 15);
+        assert!(before.drops[&drop.path()].failed.is_empty(), "nothing is set aside");
+        assert!(before.requests <= 3 + 5 * 8, "{} requests: a run does not repeat a message", before.requests);
+
+        // The partner corrects the receiver, and does nothing else.
+        scene.receiver.answer_always(Answer::Accept);
+        let swept = host.post(&timer_trigger()).await;
+        assert!(swept.log.starts_with("swept 1 drops: 1 completed"), "{}", swept.log);
+        let received = scene.receiver.received();
+        assert_complete(&received, &drop, &rows);
+        assert_eq!(received.duplicates, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (scene, drop, _, host) = set_up(|_| ()).await;
+    let (scene, drop, rows, host) = set_up(|_| ()).await;
     scene.receiver.answer_always(Answer::Redirect(scene.receiver.not_found_url()));
-    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
     let received = scene.receiver.received();
     assert_eq!((received.not_found, received.accepted), (0, 0));
+    scene.receiver.answer_always(Answer::Accept);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_404_to_the_ending_gets_it_later() {
+    let (scene, drop, rows, host) = set_up(|_| ()).await;
+    scene.receiver.answer_by(|delivery| if delivery.rows.is_some() { Answer::Accept } else { Answer::status(404) });
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    scene.receiver.answer_always(Answer::Accept);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    assert_eq!(received.duplicates, 0, "no row is delivered again");
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_404_to_the_failure_message_gets_it_later() {
+    let (scene, drop, _, host) = set_up(|_| ()).await;
+    let rejects_rows = |otherwise: Answer| {
+        move |rows: Option<(u64, u64)>| if rows.is_some() { Answer::status(400) } else { otherwise.clone() }
+    };
+    let answer_to = rejects_rows(Answer::status(404));
+    scene.receiver.answer_by(move |delivery| answer_to(delivery.rows));
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    assert!(answer.log.contains("the notification failed and will be retried"), "{}", answer.log);
+    assert_eq!(scene.receiver.received().accepted, 0);
+
+    let answer_to = rejects_rows(Answer::Accept);
+    scene.receiver.answer_by(move |delivery| answer_to(delivery.rows));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let failed = &scene.receiver.received().drops[&drop.path()].failed;
+    assert_eq!(failed.iter().map(|failed| failed.reason.as_str()).collect::<Vec<_>>(), ["refused"]);
 }
 
 #[tokio::test]

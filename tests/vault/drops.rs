@@ -155,22 +155,28 @@ async fn the_public_key_version_of_the_metadata_applies_to_keys_in_the_metadata(
 }
 
 #[tokio::test]
-async fn a_missing_role_sets_the_drop_aside_and_the_log_names_the_role() {
+async fn a_missing_vault_role_sets_nothing_aside() {
     let partner = VaultScene::with(Entra::with_managed_identity).await;
     partner.vault.answer_always(Behaviour::Denied("ForbiddenByRbac"));
     let drop = partner.scene.drop(10, 1).await;
     partner.scene.upload(&drop).await;
     let host = partner.scene.host().await;
     let responses = host.trigger(&partner.scene.event(&drop, METADATA)).await;
-    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [200]);
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [500; 5]);
+    assert_eq!(partner.vault.requests().len(), 5, "a run asks once");
     let log = host.stop();
-    let names_role =
-        |line: &&serde_json::Value| line.to_string().contains("the role Key Vault Crypto User on the vault");
-    assert_eq!(log.iter().filter(names_role).count(), 1, "{log:?}");
+    let says_what_to_do = |line: &&serde_json::Value| {
+        let line = line.to_string();
+        line.contains("will be retried") && line.contains("the role Key Vault Crypto User on the vault")
+    };
+    assert_eq!(log.iter().filter(says_what_to_do).count(), 5, "{log:?}");
+    assert_eq!(partner.scene.receiver.received().requests, 0, "the drop is not set aside");
 
-    let failed = &partner.scene.receiver.received().drops[&drop.path()].failed;
-    assert_eq!(failed.len(), 1);
-    assert_eq!(failed[0].reason, "no-key");
+    // The role applies after some minutes. Nobody has to replay the drop.
+    partner.vault.answer_always(Behaviour::Normal);
+    let swept = output_of(vivadrop().arg("sweep").envs(&partner.scene.settings)).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    assert_complete(&partner.scene.receiver.received(), &drop, &partner.scene.rows_of(&drop).await);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use vivadrop::{
         vault::Vault,
     },
     retry::RetryBudget,
+    verdict::{Reason, Verdict},
 };
 
 use crate::support::{
@@ -95,11 +96,11 @@ impl VaultScene {
         Ok(plain.map(|plain| plain.to_vec()))
     }
 
-    async fn no_key(&self) -> String {
-        match self.decrypt(None).await {
-            Err(KeyError::NoKey(text)) => text,
-            other => panic!("{other:?}"),
-        }
+    /// The text of the error, which must have this verdict.
+    async fn failure(&self, verdict: Verdict) -> String {
+        let error = self.decrypt(None).await.unwrap_err();
+        assert_eq!(error.verdict(), verdict, "{error}");
+        error.to_string()
     }
 }
 
@@ -131,7 +132,7 @@ async fn a_drop_selects_the_version_that_decrypts() {
 }
 
 #[tokio::test]
-async fn an_error_response_says_how_to_fix_it() {
+async fn a_vault_that_denies_access_sets_nothing_aside_and_the_error_says_how_to_fix_it() {
     let (scene, _) = VaultScene::with_key().await;
     for (inner, fix) in [
         ("ForbiddenByRbac", "the role Key Vault Crypto User on the vault"),
@@ -141,23 +142,34 @@ async fn an_error_response_says_how_to_fix_it() {
         ("KeyNotYetValid", "is outside its dates"),
     ] {
         scene.stub.script([Behaviour::Denied(inner)]);
-        let text = scene.no_key().await;
+        let text = scene.failure(Verdict::Retry).await;
         assert!(text.contains(fix) && text.contains(&format!("HTTP 403, {inner}")), "{text}");
         assert!(text.contains(scene.stub.url().as_str().trim_end_matches('/')), "{text}");
         assert!(!text.contains("quote"), "{text}");
     }
     scene.stub.permit(scene.tenant, &["sign"]);
-    let text = scene.no_key().await;
+    let text = scene.failure(Verdict::Retry).await;
     assert!(text.contains("permitted operations") && text.contains(&scene.tenant.to_string()), "{text}");
     scene.stub.disable(scene.tenant);
-    let text = scene.no_key().await;
+    let text = scene.failure(Verdict::Retry).await;
     assert!(text.contains("is disabled") && text.contains(&scene.tenant.to_string()), "{text}");
 }
 
 #[tokio::test]
-async fn a_missing_key_says_how_to_create_one() {
+async fn a_server_that_does_not_answer_like_a_vault_sets_nothing_aside() {
+    let (scene, _) = VaultScene::with_key().await;
+    // With a code other than `KeyNotFound`: not the answer of a vault about a key.
+    for status in [301, 401, 404, 405, 410, 418] {
+        scene.stub.script([Behaviour::Status(status)]);
+        let text = scene.failure(Verdict::Retry).await;
+        assert!(text.contains("the vault") || text.contains("PRIVATE_KEYS"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_key_sets_the_drop_aside_and_the_error_says_how_to_create_one() {
     let scene = empty().await;
-    let text = scene.no_key().await;
+    let text = scene.failure(Verdict::SetAside(Reason::NoKey)).await;
     assert!(text.contains("vivadrop onboard") && text.contains(&scene.tenant.to_string()), "{text}");
 }
 
@@ -218,6 +230,7 @@ async fn creating_a_key_needs_the_role_crypto_officer() {
     let scene = empty().await;
     scene.stub.answer_always(Behaviour::Denied("ForbiddenByRbac"));
     let denied = scene.vault.create(scene.tenant, EXPIRES).await;
-    let Err(KeyError::NoKey(text)) = denied else { panic!("{denied:?}") };
-    assert!(text.contains("the role Key Vault Crypto Officer"), "{text}");
+    let error = denied.unwrap_err();
+    assert_eq!(error.verdict(), Verdict::Retry);
+    assert!(error.to_string().contains("the role Key Vault Crypto Officer"), "{error}");
 }

@@ -233,7 +233,7 @@ fn write_error(folder: &Path, error: io::Error) -> KeyError {
     let folder = folder.display();
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            KeyError::NoKey(format!("no key can be written to `{folder}`: {error}"))
+            KeyError::Misconfigured(format!("no key can be written to `{folder}`: {error}"))
         }
         _ => KeyError::Unavailable { what: format!("the storage of `{folder}`"), source: error.into() },
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// Why one try has no result.
 pub(super) enum Failure {
-    /// The vault rejects the request; a retry cannot succeed.
+    /// The vault rejects the request, and would reject it again at once.
     Rejected(ErrorResponse),
     /// The vault did not answer, or reports a transient failure.
     Unavailable {
@@ -154,6 +154,12 @@ pub(super) struct ErrorResponse {
 }
 
 impl ErrorResponse {
+    /// Whether the vault says that the key or the version does not exist (`KeyNotFound`). A 404 without such a code comes
+    /// from another server: the address is wrong, and no key is missing.
+    pub(super) fn is_key_missing(&self) -> bool {
+        self.status == 404 && self.code.as_deref().is_some_and(|code| code.ends_with("NotFound"))
+    }
+
     /// The status and the most precise code.
     fn summary(&self) -> String {
         match self.inner.as_ref().or(self.code.as_ref()) {
@@ -168,7 +174,7 @@ impl ErrorResponse {
         let (verb, role) = (operation.verb(), operation.role());
         let key = tenant.map_or_else(|| "the keys".to_owned(), |tenant| format!("the key `{tenant}`"));
         match (self.status, self.inner.as_deref()) {
-            (404, _) => format!(
+            (404, _) if self.is_key_missing() => format!(
                 "{vault} has no key `{}`, or not the version that the drop names ({answered}): `vivadrop onboard` creates \
                  a tenant's key",
                 tenant.map_or_else(String::new, |tenant| tenant.to_string())
@@ -190,6 +196,24 @@ impl ErrorResponse {
                  vault"
             ),
             _ => format!("{vault} does not {verb} {key} ({answered}): check PRIVATE_KEYS"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, code: Option<&str>) -> ErrorResponse {
+        ErrorResponse { status, code: code.map(str::to_owned), inner: None }
+    }
+
+    #[test]
+    fn a_key_is_missing_only_if_the_vault_says_so() {
+        assert!(response(404, Some("KeyNotFound")).is_key_missing());
+        for (status, code) in [(404, None), (404, Some("InternalServerError")), (403, Some("KeyNotFound")), (410, None)]
+        {
+            assert!(!response(status, code).is_key_missing(), "{status} {code:?}");
         }
     }
 }

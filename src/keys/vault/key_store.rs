@@ -44,7 +44,7 @@ impl KeyStore for Vault {
     async fn current(&self, tenant: TenantId) -> Result<Option<PublicKey>, KeyError> {
         match self.read(&tenant.to_string(), None).await? {
             Ok(current) => Ok(Some(current.key)),
-            Err(response) if response.status == 404 => Ok(None),
+            Err(response) if response.is_key_missing() => Ok(None),
             Err(response) if response.inner.as_deref() == Some("KeyDisabled") => {
                 Ok(self.versions(tenant).await?.into_iter().next_back())
             }
@@ -102,7 +102,7 @@ impl Vault {
         let name = tenant.to_string();
         let listed = match self.call(|| list_versions(&self.client, &name)).await? {
             Ok(listed) => listed,
-            Err(response) if response.status == 404 => return Ok(Vec::new()),
+            Err(response) if response.is_key_missing() => return Ok(Vec::new()),
             Err(response) => return Err(self.rejected(&response, Operation::List, Some(tenant))),
         };
         let mut versions = self.read_all(listed).await?;

@@ -74,18 +74,18 @@ impl VivaApi {
 
     fn registration_rejected(&self, response: &ErrorResponse, tenant: TenantId) -> KeyError {
         let ErrorResponse { status, summary } = response;
-        KeyError::NoKey(match *status {
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => format!(
+        match *status {
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => KeyError::NoKey(format!(
                 "{self} rejects the key of tenant {tenant} ({summary}): check PARTNER_APP_ID, PARTNER_TENANT_ID and the \
                  tenant's id; a key that is registered for another customer is also rejected, and `--rotate` creates a \
                  new one"
-            ),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => format!(
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KeyError::Misconfigured(format!(
                 "{self} denies permission to register keys ({summary}): check PARTNER_TENANT_ID, PARTNER_APP_ID, \
                  PARTNER_APP_SECRET and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
-            ),
-            _ => format!("{self} answered {summary}: check VIVA_API_URL"),
-        })
+            )),
+            _ => KeyError::Misconfigured(format!("{self} answered {summary}: check VIVA_API_URL")),
+        }
     }
 }
 

@@ -30,14 +30,16 @@ impl VivaApi {
         let status = response.status();
         match status.as_u16() {
             400 => Ok(()),
-            401 | 403 => Err(KeyError::NoKey(format!(
+            401 | 403 => Err(KeyError::Misconfigured(format!(
                 "{self} rejects the token (HTTP {status}): check PARTNER_TENANT_ID, PARTNER_APP_ID, PARTNER_APP_SECRET \
                  and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
             ))),
             code if is_transient(code) => {
                 Err(KeyError::Unavailable { what: self.to_string(), source: format!("HTTP {status}").into() })
             }
-            _ => Err(KeyError::NoKey(format!("{self} answered HTTP {status}, expected 400: check VIVA_API_URL"))),
+            _ => {
+                Err(KeyError::Misconfigured(format!("{self} answered HTTP {status}, expected 400: check VIVA_API_URL")))
+            }
         }
     }
 }

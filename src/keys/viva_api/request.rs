@@ -91,7 +91,8 @@ impl VivaApi {
 
     /// Reads the JSON object of a successful response, or the error code of another one.
     ///
-    /// A successful response without a JSON object is a permanent failure: it comes from a gateway or the wrong URL.
+    /// A successful response without a JSON object comes from a gateway or the wrong URL. It is not requested again at
+    /// once, and no drop is set aside for it.
     pub(super) async fn read(
         &self,
         response: Response,
@@ -118,7 +119,7 @@ impl VivaApi {
     }
 
     fn malformed(&self, what: &dyn fmt::Display) -> KeyError {
-        KeyError::NoKey(format!("the response of {self} {what}: check VIVA_API_URL"))
+        KeyError::Misconfigured(format!("the response of {self} {what}: check VIVA_API_URL"))
     }
 
     fn no_response(&self, error: reqwest::Error) -> KeyError {

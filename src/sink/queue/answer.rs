@@ -1,4 +1,4 @@
-//! Classifies the answers of the queue service as permanent or transient failures.
+//! Classifies the answers of the queue service: transient, about this message, or about every message.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,9 @@ use azure_core::{
 };
 
 use crate::{
+    http_response::StatusClass,
     retry::{Attempt, retry_after},
+    sink::FailedTry,
     store::azure::{error_code, innermost},
 };
 
@@ -24,30 +26,45 @@ pub(super) fn has_queue_already(error: &Error) -> bool {
 }
 
 /// Classifies a failed try. The text has the status and the service's error code, never the body of the response.
-pub(super) fn classify(error: &Error) -> Attempt<(), String> {
+pub(super) fn classify(error: &Error) -> Attempt<(), FailedTry> {
     let Some(status) = error.http_status() else {
         // Without a status, there was no connection or no token. Both are transient.
-        return Attempt::Transient(innermost(error), None);
+        return FailedTry::transient(innermost(error)).attempt(None);
     };
     // If the service sends no error code, the SDK puts the status there.
     let code = error_code(error).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic()));
     let answer = format!("HTTP {} {}", u16::from(status), code.unwrap_or_default());
-    let answer = answer.trim_end().to_owned();
-    match status {
-        // Denied access is transient: roles take some minutes to apply, and firewalls and keys get fixed. Setting drops
-        // aside would mean that somebody has to replay them.
-        StatusCode::Unauthorized | StatusCode::Forbidden => {
-            Attempt::Transient(format!("{answer} (check that the app may create the queue and add messages)"), None)
+    let mut answer = answer.trim_end().to_owned();
+    let class = class(status, code);
+    if class == StatusClass::Service {
+        answer = format!("{answer}: {}", fix(status, code));
+    }
+    FailedTry { class, answer }.attempt(requested_wait(error))
+}
+
+/// What the answer is about. Some error codes are more precise than their status.
+/// <https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>
+fn class(status: StatusCode, code: Option<&str>) -> StatusClass {
+    match code {
+        // Azure creates or deletes the queue at this moment.
+        Some("QueueNotFound" | "QueueBeingDeleted" | "QueueDisabled") => StatusClass::Transient,
+        // With the status 400, although no message is at fault.
+        Some("InvalidAuthenticationInfo" | "AccountRequiresHttps" | "InvalidResourceName" | "InvalidUri") => {
+            StatusClass::Service
         }
-        _ if is_transient(status, code) => Attempt::Transient(answer, requested_wait(error)),
-        _ => Attempt::Permanent(answer),
+        _ => StatusClass::of(status.into()),
     }
 }
 
-/// Whether a retry may help: after throttling, an outage, or while Azure creates or deletes the queue.
-fn is_transient(status: StatusCode, code: Option<&str>) -> bool {
-    let is_changing = matches!(code, Some("QueueNotFound" | "QueueBeingDeleted" | "QueueDisabled"));
-    matches!(u16::from(status), 408 | 425 | 429 | 500..) || is_changing
+/// How to fix a rejection of every message.
+fn fix(status: StatusCode, code: Option<&str>) -> &'static str {
+    match (status, code) {
+        (StatusCode::Unauthorized | StatusCode::Forbidden, _) | (_, Some("InvalidAuthenticationInfo")) => {
+            "the app may not create the queue or add messages; grant it the role Storage Queue Data Contributor, or renew \
+             the SAS or key of the connection string, and check the account's firewall"
+        }
+        _ => "check DELIVER_TO and SinkStorage; the queue accepts no messages",
+    }
 }
 
 /// The wait that the service requests with `Retry-After`.
@@ -87,37 +104,56 @@ mod tests {
             (409, "QueueBeingDeleted"),
         ] {
             let attempt = classify(&failure(status, code));
-            let Attempt::Transient(answer, wait) = attempt else { panic!("{attempt:?}") };
+            let Attempt::Transient(FailedTry { answer, .. }, wait) = attempt else { panic!("{attempt:?}") };
             assert_eq!((answer, wait), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
         }
     }
 
-    #[test]
-    fn denied_access_is_retried() {
-        for (status, code) in [(401, "InvalidAuthenticationInfo"), (403, "AuthorizationPermissionMismatch")] {
-            let attempt = classify(&failure(status, code));
-            let Attempt::Transient(answer, _) = attempt else { panic!("{attempt:?}") };
-            assert_eq!(
-                answer,
-                format!("HTTP {status} {code} (check that the app may create the queue and add messages)")
-            );
+    fn permanent(status: u16, code: &str) -> FailedTry {
+        match classify(&failure(status, code)) {
+            Attempt::Permanent(failed) => failed,
+            attempt => panic!("{attempt:?}"),
         }
     }
 
     #[test]
-    fn any_other_answer_is_permanent() {
-        for (status, code) in
-            [(302, ""), (400, "InvalidInput"), (404, "ResourceNotFound"), (413, "RequestBodyTooLarge")]
-        {
-            let attempt = classify(&failure(status, code));
-            let Attempt::Permanent(answer) = attempt else { panic!("{attempt:?}") };
-            assert_eq!(answer, format!("HTTP {status} {code}").trim_end());
+    fn denied_access_rejects_no_message_and_names_the_role() {
+        for (status, code) in [
+            (401, "NoAuthenticationInformation"),
+            (403, "AuthorizationPermissionMismatch"),
+            (400, "InvalidAuthenticationInfo"),
+        ] {
+            let FailedTry { class, answer } = permanent(status, code);
+            assert_eq!(class, StatusClass::Service, "{code}");
+            let expected = format!("HTTP {status} {code}: the app may not create the queue or add messages; grant it");
+            assert!(answer.starts_with(&expected), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_rejects_no_message_and_names_the_settings() {
+        for (status, code) in [(302, ""), (404, "ResourceNotFound"), (405, "UnsupportedHttpVerb"), (409, "Conflict")] {
+            let FailedTry { class, answer } = permanent(status, code);
+            assert_eq!(class, StatusClass::Service, "{code}");
+            assert!(answer.ends_with(": check DELIVER_TO and SinkStorage; the queue accepts no messages"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_about_the_message_rejects_it() {
+        for (status, code) in [(400, "InvalidInput"), (400, "MessageTooLarge"), (413, "RequestBodyTooLarge")] {
+            let answer = format!("HTTP {status} {code}");
+            assert_eq!(permanent(status, code), FailedTry { class: StatusClass::Request, answer });
         }
     }
 
     #[test]
     fn a_broken_connection_is_retried() {
         let error = Error::with_error(ErrorKind::Io, std::io::Error::other("connection reset"), "https://a?sig=secret");
-        assert!(matches!(classify(&error), Attempt::Transient(answer, None) if answer == "connection reset"));
+        let attempt = classify(&error);
+        assert!(
+            matches!(&attempt, Attempt::Transient(failed, None) if failed.answer == "connection reset"),
+            "{attempt:?}"
+        );
     }
 }

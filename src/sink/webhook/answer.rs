@@ -1,4 +1,5 @@
-//! Classifies the receiver's answers: acknowledged, permanent failure or transient failure.
+//! Classifies the receiver's answers: acknowledged, or a failure that is transient, about this message, or about every
+//! message.
 
 use std::{
     error::Error,
@@ -11,7 +12,11 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 
-use crate::retry::{Attempt, retry_after};
+use crate::{
+    http_response::StatusClass,
+    retry::{Attempt, retry_after},
+    sink::FailedTry,
+};
 
 /// The timeouts of one try.
 pub(super) struct Timeouts {
@@ -19,28 +24,42 @@ pub(super) struct Timeouts {
     pub(super) whole: Duration,
 }
 
-/// Classifies a response by its status, with a text such as `HTTP 404 Not Found`.
-pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), String> {
+/// Classifies a response by its status, with a text such as `HTTP 404 Not Found: check DELIVER_TO`.
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), FailedTry> {
     if status.is_success() {
         return Attempt::Done(());
     }
-    let answer = match status.canonical_reason() {
+    let mut answer = match status.canonical_reason() {
         Some(reason) => format!("HTTP {} {reason}", status.as_str()),
         None => format!("HTTP {}", status.as_str()),
     };
-    if status.is_redirection() {
-        Attempt::Permanent(format!("{answer} (redirects are not followed)"))
-    } else if is_transient(status) {
-        Attempt::Transient(answer, requested_wait(headers))
-    } else {
-        Attempt::Permanent(answer)
+    let class = StatusClass::of(status.as_u16());
+    if let Some(fix) = fix(status, class) {
+        answer = format!("{answer}: {fix}");
     }
+    FailedTry { class, answer }.attempt(requested_wait(headers))
 }
 
-/// Whether a retry may help.
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS)
+/// How to fix what the status reports; `None` if only the receiver's log can tell.
+fn fix(status: StatusCode, class: StatusClass) -> Option<&'static str> {
+    match (status, class) {
+        (StatusCode::UNAUTHORIZED, _) => {
+            Some("check WEBHOOK_SECRET, that the receiver has the same secret, and the receiver's clock")
+        }
+        (StatusCode::FORBIDDEN, _) => {
+            Some("check WEBHOOK_SECRET and DELIVER_TO, and that the receiver's firewall allows this app")
+        }
+        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => Some("check HTTPS_PROXY; the proxy denies access"),
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => {
+            Some("lower BATCH_BYTES or BATCH_ROWS, or let the receiver accept larger requests")
+        }
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, _) => {
+            Some("the receiver must accept application/json, and gzip if WEBHOOK_GZIP is true")
+        }
+        _ if status.is_redirection() => Some("redirects are not followed, set DELIVER_TO to the final URL"),
+        (_, StatusClass::Service) => Some("check DELIVER_TO; the endpoint accepts no messages"),
+        (_, StatusClass::Transient | StatusClass::Request) => None,
+    }
 }
 
 /// Describes a try that got no response, without the URL, which may contain a secret.
@@ -89,29 +108,61 @@ fn requested_wait(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn classify_status(status: u16) -> Attempt<(), String> {
+    fn classify_status(status: u16) -> Attempt<(), FailedTry> {
         classify(StatusCode::from_u16(status).unwrap(), &HeaderMap::new())
     }
 
+    fn failed(status: u16) -> FailedTry {
+        match classify_status(status) {
+            Attempt::Permanent(failed) | Attempt::Transient(failed, _) => failed,
+            Attempt::Done(()) => panic!("{status} is an acknowledgement"),
+        }
+    }
+
     #[test]
-    fn a_status_is_an_acknowledgement_or_a_transient_or_permanent_failure() {
+    fn any_2xx_acknowledges_the_message() {
         for status in [200, 201, 202, 204, 299] {
             assert!(matches!(classify_status(status), Attempt::Done(())), "{status}");
         }
+    }
+
+    #[test]
+    fn only_a_transient_failure_is_retried_in_the_run() {
         for status in [408, 425, 429, 500, 502, 503, 504, 529, 599] {
             assert!(matches!(classify_status(status), Attempt::Transient(..)), "{status}");
         }
-        for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 410, 413, 422, 451] {
+        for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 410, 413, 415, 422, 451] {
             assert!(matches!(classify_status(status), Attempt::Permanent(_)), "{status}");
         }
     }
 
     #[test]
-    fn an_answer_is_described_by_its_status_and_reason_phrase() {
-        assert!(matches!(classify_status(404), Attempt::Permanent(text) if text == "HTTP 404 Not Found"));
-        assert!(matches!(classify_status(529), Attempt::Transient(text, None) if text == "HTTP 529"));
-        assert!(
-            matches!(classify_status(302), Attempt::Permanent(text) if text == "HTTP 302 Found (redirects are not followed)")
-        );
+    fn only_an_answer_about_the_message_rejects_it() {
+        for status in [400, 413, 415, 422] {
+            assert_eq!(failed(status).class, StatusClass::Request, "{status}");
+        }
+        for status in [301, 307, 401, 403, 404, 405, 409, 410, 411, 414, 426, 431, 451] {
+            assert_eq!(failed(status).class, StatusClass::Service, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_described_by_its_status_its_reason_phrase_and_how_to_fix_it() {
+        for (status, text) in [
+            (400, "HTTP 400 Bad Request"),
+            (404, "HTTP 404 Not Found: check DELIVER_TO; the endpoint accepts no messages"),
+            (302, "HTTP 302 Found: redirects are not followed, set DELIVER_TO to the final URL"),
+            (503, "HTTP 503 Service Unavailable"),
+            (529, "HTTP 529"),
+        ] {
+            assert_eq!(failed(status).answer, text);
+        }
+    }
+
+    #[test]
+    fn a_requested_wait_is_kept() {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, "7".parse().unwrap())]);
+        let attempt = classify(StatusCode::TOO_MANY_REQUESTS, &headers);
+        assert!(matches!(attempt, Attempt::Transient(_, Some(wait)) if wait.as_secs() == 7), "{attempt:?}");
     }
 }
