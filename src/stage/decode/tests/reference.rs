@@ -37,7 +37,7 @@ impl<'de: 'a, 'a> Visitor<'de> for &mut Row<'a> {
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             if value.get().starts_with('"')
                 && let Some(name) = string_of(name)
-                && let Action::Convert(conversion) = self.decoder.columns.find(Some(&name)).action
+                && let Action::Convert(conversion) = self.decoder.columns.find(Some(&name)).treatment.action
             {
                 let text = string_of(value).unwrap_or(Cow::Borrowed("\u{FFFD}"));
                 self.convert(conversion, &name, &text, value.get());
