@@ -5,8 +5,8 @@
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
-//! [`LEASE`] and another run can claim the file. Every write of a file's record carries the lease id, so a worker whose lease has lapsed cannot overwrite
-//! the record of its successor.
+//! [`LEASE`] and another run can claim the file. Every write of a file's record carries the lease id, so a worker whose
+//! lease has lapsed cannot overwrite the record of its successor.
 
 mod claim;
 mod claimed_file;
@@ -59,8 +59,8 @@ pub const POLL_EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two checkpoints of a file.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a checkpoint may stay unwritten before the run stops. A later run delivers at most the rows of this time
-/// again.
+/// How long a checkpoint may stay unwritten, while the lease is renewed, before the run stops. A later run delivers the
+/// rows of about this time again.
 pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
 /// The largest record that is read, in bytes. A drop's record lists its files, some hundred bytes each.

@@ -15,8 +15,8 @@ use crate::{drop::TenantId, expected::Expected, wipe::with_stack_wiped};
 /// Decrypts with the private RSA keys of tenants.
 #[async_trait]
 pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
-    /// Decrypts `wrapped` with the private key of `tenant`: with `version`, which [`Self::named_version`] or
-    /// [`Self::earlier_versions`] returned, otherwise with the current version.
+    /// Decrypts `wrapped` with the private key of `tenant`: with `version` if it is given, otherwise with the current
+    /// version. `version` comes from the key store, or from [`Self::named_version`].
     ///
     /// Returns `None` if `wrapped` does not decrypt with this padding. A tenant without a usable key is
     /// [`KeyError::NoKey`], a version that does not exist is [`KeyError::NoVersion`], and one that cannot be used is
@@ -150,7 +150,7 @@ struct Unwrapping<'a> {
     tenant: TenantId,
     wrap: KeyWrap,
     /// The known versions, in the order in which they are tried; `None` is the current one. The first is the version
-    /// that the drop names, or the one that has unwrapped its previous key.
+    /// that the drop names, or the one that has unwrapped the drop's other key.
     versions: Vec<Option<String>>,
     more: More,
 }
