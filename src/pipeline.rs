@@ -18,7 +18,7 @@
 mod unpack;
 mod worker_pool;
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use futures::{
     StreamExt,
@@ -112,11 +112,12 @@ pub fn rows(
     rules: &FileRules,
     decoders: NonZeroUsize,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
-    let decoder = Decoder::new(&rules.rows, keys.column.as_deref());
-    let decode = move |block| with_stack_wiped(|| decoder.rows(&block));
+    let decoder = Arc::new(Decoder::new(&rules.rows, keys.column.as_deref()));
+    let pool_decoder = Arc::clone(&decoder);
+    let decode = move |block| with_stack_wiped(|| pool_decoder.rows(&block));
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
     let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
-    let mut unpacking = Unpacking::new(bytes, first_row, decoders);
+    let mut unpacking = Unpacking::new(bytes, first_row, decoder, decoders);
     let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
     let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, unpacking: Some(unpacking) };
@@ -154,3 +155,6 @@ impl RowsStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod column;
+mod detect;
 mod json;
 mod names;
 
@@ -29,7 +30,7 @@ pub struct RowRules {
     pub columns: Option<Vec<String>>,
     /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
     pub encrypted_columns: Vec<String>,
-    /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it.
+    /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it for each file.
     pub column_cipher: Option<Cipher>,
     /// `ROW_VALUES`: whether strings in metric columns become numbers, and `IsActive` becomes a boolean.
     pub typed: bool,
@@ -160,6 +161,17 @@ impl Decoder {
     pub fn new(rules: &RowRules, key: Option<&AesKey>) -> Self {
         let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
         Self { columns: Columns::new(rules), key, max_row_bytes: rules.max_row_bytes, buffers: Buffers::default() }
+    }
+
+    /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first block
+    /// of the file. Must be called before any block of the file is decoded.
+    ///
+    /// If `first` does not tell, each value is decrypted with the cipher that it fits by itself.
+    pub fn detect_column_cipher(&self, first: &Block) {
+        let Some(key) = self.key.as_ref().filter(|key| key.is_undecided()) else { return };
+        if let Some(cipher) = detect::column_cipher(first, Names::new(&self.columns), key, self.max_row_bytes) {
+            key.set_detected(cipher);
+        }
     }
 
     /// Decodes the lines of a block. Blank lines are not rows.
