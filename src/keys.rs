@@ -180,6 +180,15 @@ pub enum KeyError {
     /// The API, the vault or the folder has no usable key for this drop. The drop is set aside.
     #[error("{0}")]
     NoKey(String),
+    /// The tenant's key has no such version. The drop's keys may have been wrapped for another version; if none
+    /// unwraps them, the drop is set aside.
+    #[error("{0}")]
+    NoVersion(String),
+    /// The vault does not decrypt with this version of the tenant's key: it is disabled, outside its dates, or does not
+    /// permit decryption. Another version may unwrap the drop's keys; if none does, the drop is retried, because a
+    /// person can enable the version.
+    #[error("{0}")]
+    UnusableVersion(String),
     /// A wrapped key is malformed, does not unwrap, or the unwrapped value is not an AES-256 key. The drop is set
     /// aside.
     #[error("{0}")]
@@ -215,9 +224,11 @@ impl KeyError {
     /// What happens to the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::NoKey(_) => Verdict::SetAside(Reason::NoKey),
+            Self::NoKey(_) | Self::NoVersion(_) => Verdict::SetAside(Reason::NoKey),
             Self::WrongKey(_) => Verdict::SetAside(Reason::WrongKey),
-            Self::Misconfigured(_) | Self::Unavailable { .. } | Self::NoToken { .. } => Verdict::Retry,
+            Self::UnusableVersion(_) | Self::Misconfigured(_) | Self::Unavailable { .. } | Self::NoToken { .. } => {
+                Verdict::Retry
+            }
         }
     }
 }

@@ -4,9 +4,9 @@
 //! `drops/{drop path}/files/{file}.json` for a file. They hold positions and reasons, never row data or keys.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
-//! lease every [`RENEW_EVERY`]; if the process is killed, the lease lapses within [`LEASE`] and another run can claim
-//! the file. Every write of a file's record carries the lease id, so a worker whose lease has lapsed cannot overwrite
-//! the record of its successor.
+//! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
+//! [`LEASE`] and another run can claim the file. Every write of a file's record carries the lease id, so a worker whose
+//! lease has lapsed cannot overwrite the record of its successor.
 
 mod claim;
 mod claimed_file;
@@ -15,6 +15,7 @@ mod heartbeat;
 mod json;
 mod lease;
 mod record;
+mod renewal;
 mod survey;
 
 use std::{
@@ -57,6 +58,10 @@ pub const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The shortest time between two checkpoints of a file.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a checkpoint may stay unwritten, while the lease is renewed, before the run stops. A later run delivers the
+/// rows of about this time again.
+pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
 /// The largest record that is read, in bytes. A drop's record lists its files, some hundred bytes each.
 const MAX_RECORD_BYTES: u64 = 16 << 20;

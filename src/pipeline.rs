@@ -118,10 +118,12 @@ pub fn rows(
     if let Some(directory) = directory {
         decoder = decoder.joined_to(directory, &rules.rows);
     }
-    let decode = move |block| with_stack_wiped(|| decoder.rows(&block));
+    let decoder = Arc::new(decoder);
+    let pool_decoder = Arc::clone(&decoder);
+    let decode = move |block| with_stack_wiped(|| pool_decoder.rows(&block));
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
     let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
-    let mut unpacking = Unpacking::new(bytes, first_row, decoders);
+    let mut unpacking = Unpacking::new(bytes, first_row, decoder, decoders);
     let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
     let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, unpacking: Some(unpacking) };
@@ -159,3 +161,6 @@ impl RowsStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

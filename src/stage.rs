@@ -17,7 +17,7 @@
 //! | [`decrypt`] | AES-256-CTR and AES-256-CBC; gzip is in the package [`inflate`] |
 //! | [`lines`] | splits text into blocks of whole lines |
 //! | [`skip`] | skips the rows that an earlier run delivered |
-//! | [`decode`], [`columns`] | decodes rows, decrypts columns, types metrics |
+//! | [`decode`], [`columns`] | decodes rows, detects the cipher of columns and decrypts them, types metrics |
 //!
 //! [`batch`](crate::batch) then collects the rows into batches.
 

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "cli/again.rs"]
 mod again;
+#[path = "cli/attributes.rs"]
+mod attributes;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/decode.rs"]
@@ -14,6 +16,8 @@ mod decode;
 mod deliver;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/directory.rs"]
+mod directory;
 #[path = "cli/onboard.rs"]
 mod onboard;
 #[path = "cli/queue.rs"]

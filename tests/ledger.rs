@@ -20,7 +20,9 @@ use tokio::time::{Instant, advance, sleep};
 use vivadrop::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    ledger::{Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey},
+    ledger::{
+        CHECKPOINT_LIMIT, Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey,
+    },
     store::{BlobPath, ETag, Store, WriteIf},
     verdict::Reason,
 };
@@ -291,6 +293,95 @@ async fn a_file_stays_open_if_its_end_cannot_be_written() {
     process.disconnect();
     assert!(claimed.finish(Status::Done, None).await.is_err());
     assert_eq!(recorded(&storage).await.status, Status::Running);
+}
+
+/// Sets a checkpoint each second for a minute, and checks each time that the lease is still held.
+async fn work_for_a_minute(claimed: &mut ClaimedFile, another: &Process) {
+    for row in 1..=60 {
+        claimed.checkpoint(row, 0).await.unwrap();
+        sleep(SECOND).await;
+        assert!(another.try_claim().await.is_none(), "another process took the file after {row} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_run_keeps_its_file_while_record_writes_hang() {
+    let storage = MemoryStore::default();
+    let (process, another) = (Process::new(&storage), Process::new(&storage));
+    let mut claimed = process.acquire().await;
+    let hang = |call: &StoreCall| if call.operation == Operation::Write { Fault::KilledBefore } else { Fault::None };
+    process.store.plan.set_rule(hang);
+    work_for_a_minute(&mut claimed, &another).await;
+    process.store.plan.set_always(Fault::None);
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (60, Status::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_run_keeps_its_file_while_record_writes_take_almost_their_time_limit() {
+    let storage = MemoryStore::default();
+    let (process, another) = (Process::new(&storage), Process::new(&storage));
+    let mut claimed = process.acquire().await;
+    // Each write conflicts with an earlier one whose response was lost, so it takes three calls.
+    let mut writes = 0;
+    process.store.plan.set_rule(move |call| match call.operation {
+        Operation::Write => {
+            writes += 1;
+            if writes % 3 == 1 { Fault::ResponseLost } else { Fault::Delayed(Duration::from_millis(4900)) }
+        }
+        Operation::Find => Fault::Delayed(Duration::from_millis(4900)),
+        _ => Fault::None,
+    });
+    work_for_a_minute(&mut claimed, &another).await;
+    process.store.plan.set_always(Fault::None);
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (60, Status::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_gets_its_file_from_a_store_that_takes_four_seconds_for_each_request() {
+    let storage = MemoryStore::default();
+    let process = Process::with_faults(&storage, |_| Fault::Delayed(4 * SECOND));
+    process.acquire().await.release().await.unwrap();
+    let mut claimed = process.acquire().await;
+    assert_eq!(claimed.record().attempts, 2);
+    claimed.checkpoint(10, 0).await.unwrap();
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (10, Status::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_lost_its_lease_stops_while_its_record_writes_hang() {
+    let storage = MemoryStore::default();
+    let (process, another) = (Process::new(&storage), Process::new(&storage));
+    let mut lapsed = process.acquire().await;
+    process.store.plan.set_rule(|call| match call.operation {
+        Operation::Write => Fault::KilledBefore,
+        _ => Fault::Unavailable,
+    });
+    lapsed.checkpoint(1, 0).await.unwrap();
+    let mut claimed = another.acquire().await;
+    process.store.plan.set_always(Fault::None);
+    sleep(6 * SECOND).await;
+    assert!(lapsed.checkpoint(2, 0).await.is_err());
+    claimed.checkpoint(7, 0).await.unwrap();
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert_eq!(recorded(&storage).await.next_row, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_stops_if_no_checkpoint_was_written_for_two_minutes() {
+    let storage = MemoryStore::default();
+    let process = Process::new(&storage);
+    let mut claimed = process.acquire().await;
+    let denied = |call: &StoreCall| if call.operation == Operation::Write { Fault::Rejected } else { Fault::None };
+    process.store.plan.set_rule(denied);
+    let start = Instant::now();
+    while claimed.checkpoint(1, 0).await.is_ok() {
+        sleep(SECOND).await;
+    }
+    assert!((CHECKPOINT_LIMIT..CHECKPOINT_LIMIT + 5 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(matches!(Process::new(&storage).try_claim().await, Some(Claim::Acquired(_))), "the lease is released");
 }
 
 #[tokio::test]

@@ -64,9 +64,7 @@ mod tests {
         ) {
             let hidden = withheld(people, min_group_size);
             let small = |range: usize| (1..min_group_size).contains(&people[range]);
-            for range in 0..RANGES {
-                prop_assert!(!small(range) || hidden[range], "a small range is published");
-            }
+            prop_assert!((0..RANGES).all(|range| !small(range) || hidden[range]), "a small range is published");
             let ranges: Vec<usize> = (0..RANGES).filter(|&range| hidden[range]).collect();
             if ranges.is_empty() {
                 return Ok(());

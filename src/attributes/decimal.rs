@@ -89,7 +89,7 @@ impl Decimal {
         let digits = mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0');
         let digits: Vec<u8> = digits.skip_while(|&digit| digit == 0).collect();
         // An exponent that does not fit is as good as infinite.
-        let exponent = exponent.get(1..).map_or(0, |text| saturating_integer(text));
+        let exponent = exponent.get(1..).map_or(0, saturating_integer);
         Self { is_negative, digits, places: (behind_point as i64).saturating_sub(exponent) }
     }
 
@@ -144,7 +144,7 @@ impl FixedPoint {
         // decimals, so its distance to the next whole billionth is larger.
         let negligible = parts.iter().map(|part| part.digits.len() as i64).max().unwrap_or(0) + 16;
         let mut sum = Self { whole: 0, fraction: Vec::new() };
-        for part in parts.iter().filter(|part| part.digits_before_point() > -negligible) {
+        for part in parts.iter().filter(|part| !part.is_zero() && part.digits_before_point() > -negligible) {
             sum.add(part);
         }
         sum

@@ -129,7 +129,7 @@ impl People {
             return Ok(number as usize);
         }
         let number = self.len;
-        if number % CHUNK == 0 {
+        if number.is_multiple_of(CHUNK) {
             let per_person = size_of::<PersonId>() + size_of::<u16>() + INDEX_BYTES + self.attributes * 9;
             if (number + CHUNK) * per_person > self.limit {
                 return Err(TooManyPeople { limit: self.limit });

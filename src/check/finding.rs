@@ -84,9 +84,12 @@ impl Finding {
     pub(super) fn of_key_error(subject: &'static str, test: &str, error: &KeyError) -> Self {
         let text = format!("{test}: {}", error_chain(error));
         match error {
-            KeyError::NoKey(_) | KeyError::WrongKey(_) | KeyError::Misconfigured(_) | KeyError::NoToken { .. } => {
-                Self::fix(subject, text)
-            }
+            KeyError::NoKey(_)
+            | KeyError::NoVersion(_)
+            | KeyError::UnusableVersion(_)
+            | KeyError::WrongKey(_)
+            | KeyError::Misconfigured(_)
+            | KeyError::NoToken { .. } => Self::fix(subject, text),
             KeyError::Unavailable { .. } => Self::new(Severity::Retry, subject, text)
                 .todo("check that it is available and that this machine can connect to it"),
         }

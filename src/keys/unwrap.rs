@@ -1,7 +1,7 @@
 //! Unwraps the File and Column key with the tenant's private RSA key.
 //!
-//! Tries the paddings of `KEY_WRAP` and recognizes an AES-256 key in the unwrapped value. [`PrivateKeys`] abstracts
-//! from where the private key is stored.
+//! Tries the versions of the private key and the paddings of `KEY_WRAP`, and recognizes an AES-256 key in the unwrapped
+//! value. [`PrivateKeys`] abstracts from where the private key is stored.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -16,10 +16,11 @@ use crate::{drop::TenantId, expected::Expected, wipe::with_stack_wiped};
 #[async_trait]
 pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
     /// Decrypts `wrapped` with the private key of `tenant`: with `version` if it is given, otherwise with the current
-    /// version.
+    /// version. `version` comes from the key store, or from [`Self::named_version`].
     ///
     /// Returns `None` if `wrapped` does not decrypt with this padding. A tenant without a usable key is
-    /// [`KeyError::NoKey`].
+    /// [`KeyError::NoKey`], a version that does not exist is [`KeyError::NoVersion`], and one that cannot be used is
+    /// [`KeyError::UnusableVersion`].
     async fn decrypt(
         &self,
         tenant: TenantId,
@@ -28,7 +29,13 @@ pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError>;
 
-    /// The enabled versions of the tenant's key before the current one, newest first.
+    /// The version of the tenant's key that `given`, the `PublicKeyVersion` of a drop, names; `None` if it has not the
+    /// form of a version. Another key's identifier is [`KeyError::NoKey`].
+    fn named_version(&self, _tenant: TenantId, _given: &str) -> Result<Option<String>, KeyError> {
+        Ok(None)
+    }
+
+    /// The enabled versions of the tenant's key, newest first, without the current version if it is known which that is.
     ///
     /// If a drop does not name a version, its keys may have been wrapped for any of these, because the key was rotated
     /// since. Empty if [`Self::decrypt`] tries all versions itself.
@@ -109,6 +116,10 @@ impl FromStr for KeyWrap {
     }
 }
 
+/// How many versions of a tenant's key are tried if the drop does not name one: the current version and the newest
+/// earlier ones.
+pub const MAX_VERSIONS: usize = 20;
+
 /// Unwraps the keys of one drop of `tenant`.
 ///
 /// A key that is present but does not unwrap is [`KeyError::WrongKey`]. This includes the Column key: only an absent
@@ -119,47 +130,108 @@ pub async fn unwrap_keys(
     wrap: KeyWrap,
     wrapped: &WrappedKeys,
 ) -> Result<Keys, KeyError> {
-    let version = wrapped.public_key_version.as_deref();
-    let unwrap = async |name, key: &Option<WrappedKey>| match key {
-        Some(key) => unwrap_key(private_keys, tenant, version, wrap, name, key).await.map(Some),
-        None => Ok(None),
+    let named = wrapped.public_key_version.as_deref().map(|given| private_keys.named_version(tenant, given));
+    let versions = named.transpose()?.flatten().map(Some).into_iter().collect();
+    let mut unwrapping = Unwrapping { private_keys, tenant, wrap, versions, more: More::Current };
+    let file = match &wrapped.file {
+        Some(key) => Some(unwrapping.unwrap("File", key).await?),
+        None => None,
     };
-    Ok(Keys { file: unwrap("File", &wrapped.file).await?, column: unwrap("Column", &wrapped.column).await? })
+    let column = match &wrapped.column {
+        Some(key) => Some(unwrapping.unwrap("Column", key).await?),
+        None => None,
+    };
+    Ok(Keys { file, column })
 }
 
-/// Unwraps one key with `version`, or with the current and then the earlier versions if the drop names none.
-async fn unwrap_key(
-    private_keys: &dyn PrivateKeys,
+/// Unwraps the keys of one drop, and keeps which versions of the tenant's key to try.
+struct Unwrapping<'a> {
+    private_keys: &'a dyn PrivateKeys,
     tenant: TenantId,
-    version: Option<&str>,
     wrap: KeyWrap,
-    name: &str,
-    wrapped: &WrappedKey,
-) -> Result<Arc<AesKey>, KeyError> {
-    let try_paddings = async |version: Option<&str>| {
-        for &padding in wrap.paddings() {
-            let plain = private_keys.decrypt(tenant, version, padding, &wrapped.value).await?;
+    /// The known versions, in the order in which they are tried; `None` is the current one. The first is the version
+    /// that the drop names, or the one that has unwrapped the drop's other key.
+    versions: Vec<Option<String>>,
+    more: More,
+}
+
+/// The versions to try after the known ones.
+#[derive(Clone, Copy)]
+enum More {
+    /// The current version, then the earlier ones.
+    Current,
+    /// The earlier versions, which are not listed yet.
+    Earlier,
+    /// No others.
+    None,
+}
+
+impl Unwrapping<'_> {
+    /// Unwraps one key: with the version that the drop names, if the key store has it, otherwise with the first version
+    /// that unwraps it.
+    async fn unwrap(&mut self, name: &str, wrapped: &WrappedKey) -> Result<Arc<AesKey>, KeyError> {
+        let mut unusable = None;
+        let mut at = 0;
+        loop {
+            let Some(version) = self.versions.get(at) else {
+                if self.add_versions().await? {
+                    continue;
+                }
+                break;
+            };
+            // Before another version is added, the known one is the one that the drop names.
+            let is_named = version.is_some() && matches!(self.more, More::Current);
+            match self.try_paddings(version.as_deref(), wrapped).await {
+                Ok(Some(key)) => {
+                    self.versions.swap(0, at);
+                    return Ok(key);
+                }
+                Ok(None) if is_named => self.more = More::None,
+                Ok(None) => {}
+                Err(KeyError::NoVersion(_)) if is_named => {}
+                Err(error @ (KeyError::NoVersion(_) | KeyError::UnusableVersion(_))) if !is_named => {
+                    _ = unusable.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+            at += 1;
+        }
+        // The message is the same for every cause, so that it cannot serve as a padding oracle for whoever wraps keys.
+        let tried = self.wrap.paddings().iter().map(Padding::to_string).collect::<Vec<_>>().join(", ");
+        let wrong_key = || {
+            KeyError::WrongKey(format!(
+                "the {name} key does not unwrap to an AES-256 key with {tried}: wrong private key, or a damaged value"
+            ))
+        };
+        Err(unusable.unwrap_or_else(wrong_key))
+    }
+
+    /// Adds versions to try; returns false if there are no others.
+    async fn add_versions(&mut self) -> Result<bool, KeyError> {
+        match self.more {
+            More::Current => {
+                self.versions.push(None);
+                self.more = More::Earlier;
+            }
+            More::Earlier => {
+                let earlier = self.private_keys.earlier_versions(self.tenant).await?;
+                self.versions.extend(earlier.into_iter().take(MAX_VERSIONS - 1).map(Some));
+                self.more = More::None;
+            }
+            More::None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    async fn try_paddings(&self, version: Option<&str>, wrapped: &WrappedKey) -> Result<Option<Arc<AesKey>>, KeyError> {
+        for &padding in self.wrap.paddings() {
+            let plain = self.private_keys.decrypt(self.tenant, version, padding, &wrapped.value).await?;
             if let Some(key) = plain.and_then(|plain| with_stack_wiped(|| aes_key(&plain, wrapped.iv))) {
                 return Ok(Some(key));
             }
         }
-        Ok::<_, KeyError>(None)
-    };
-    if let Some(key) = try_paddings(version).await? {
-        return Ok(key);
+        Ok(None)
     }
-    if version.is_none() {
-        for earlier in private_keys.earlier_versions(tenant).await? {
-            if let Some(key) = try_paddings(Some(&earlier)).await? {
-                return Ok(key);
-            }
-        }
-    }
-    // The message is the same for every cause, so that it cannot serve as a padding oracle for whoever wraps keys.
-    let tried = wrap.paddings().iter().map(Padding::to_string).collect::<Vec<_>>().join(", ");
-    Err(KeyError::WrongKey(format!(
-        "the {name} key does not unwrap to an AES-256 key with {tried}: wrong private key, or a damaged value"
-    )))
 }
 
 /// Length of the Base64 of 32 bytes.

@@ -169,28 +169,45 @@ impl PrivateKeys for Vault {
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError> {
         let name = tenant.to_string();
-        // An empty version selects the current one.
-        let version = version::key_version(version, &self.url, tenant)?.unwrap_or_default();
         let parameters = KeyOperationParameters {
             algorithm: Some(algorithm(padding)),
             value: Some(wrapped.to_vec()),
             ..KeyOperationParameters::default()
         };
         let parameters = RequestContent::try_from(parameters).expect("an algorithm's name and bytes serialize to JSON");
-        match self.call(|| self.client.decrypt(&name, &version, parameters.clone(), None)).await? {
+        // An empty version selects the current one.
+        let version_or_empty = version.unwrap_or_default();
+        match self.call(|| self.client.decrypt(&name, version_or_empty, parameters.clone(), None)).await? {
             Ok(response) => with_stack_wiped(|| decrypted_value(response.into_body().into()))
                 .map(Some)
                 .ok_or_else(|| self.not_a_vault()),
             // The vault answers 400, with various codes, if the value does not decrypt with this padding.
             Err(ErrorResponse { status: 400, .. }) => Ok(None),
-            Err(response) => Err(self.rejected(&response, Operation::Decrypt, Some(tenant))),
+            Err(response) => {
+                let explain = || response.explain(self, Operation::Decrypt, Some(tenant));
+                Err(if response.is_key_missing() && version.is_some() {
+                    KeyError::NoVersion(explain())
+                } else if response.is_unusable_version() {
+                    KeyError::UnusableVersion(explain())
+                } else {
+                    self.rejected(&response, Operation::Decrypt, Some(tenant))
+                })
+            }
         }
     }
 
+    fn named_version(&self, tenant: TenantId, given: &str) -> Result<Option<String>, KeyError> {
+        version::key_version(given, &self.url, tenant)
+    }
+
     async fn earlier_versions(&self, tenant: TenantId) -> Result<Vec<String>, KeyError> {
-        let mut versions = self.versions(tenant).await?;
-        versions.pop();
-        Ok(versions.into_iter().rev().filter(|key| key.enabled).map(|key| key.version).collect())
+        let versions = self.listed_versions(tenant).await?;
+        // The newest version is the current one. `created` has a resolution of one second, so two versions can both be
+        // the newest: then both are returned.
+        let newest = versions.first().and_then(|version| version.created);
+        let is_only_newest = versions.get(1).is_none_or(|second| second.created < newest);
+        let earlier = versions.into_iter().skip(is_only_newest.into());
+        Ok(earlier.filter(|version| version.enabled).map(|version| version.id).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     ClaimedFile, FileRecord, LEASE, LEASE_RENEWED_AFTER, Ledger, LedgerError, MAX_RECORD_BYTES, POLL_EVERY,
-    RecordLease, Status, json,
+    RecordLease, Status, json, renewal::Renewal,
 };
 use crate::{
     batch::BatchLimits,
@@ -89,9 +89,10 @@ impl Ledger {
             return Ok(None);
         };
         let lease = RecordLease { store: Arc::clone(&self.store), path, id };
-        match self.start_attempt(&lease, file, batch, created).await {
+        let mut renewal = Renewal::new(lease.clone(), leased);
+        match renewal.during(self.start_attempt(&lease, file, batch, created)).await {
             Ok((etag, record)) if record.status == Status::Running => {
-                let claimed = ClaimedFile::new(lease, etag, record, leased, &self.active_claims, &self.tasks);
+                let claimed = ClaimedFile::new(renewal, etag, record, &self.active_claims, &self.tasks);
                 Ok(Some(Claim::Acquired(claimed)))
             }
             Ok((_, record)) => {

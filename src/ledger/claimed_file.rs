@@ -6,10 +6,10 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
-use super::{FileRecord, LedgerError, Status, heartbeat::Heartbeat, lease::RecordLease};
+use super::{FileRecord, LedgerError, Status, heartbeat::Heartbeat, lease::RecordLease, renewal::Renewal};
 use crate::store::{BlobPath, ETag, StoreError};
 
 /// A file that this run may work on.
@@ -32,18 +32,18 @@ struct Active {
 }
 
 impl ClaimedFile {
-    /// Starts the heartbeat of a claim. `record` has the version `etag`; the lease was requested at `leased`.
+    /// Starts the heartbeat of a claim, which takes over `renewal`. `record` has the version `etag`.
     pub(super) fn new(
-        lease: RecordLease,
+        renewal: Renewal,
         etag: ETag,
         record: FileRecord,
-        leased: Instant,
         active_claims: &ActiveClaims,
         tasks: &TaskTracker,
     ) -> Self {
+        let lease = renewal.lease.clone();
         let registration = active_claims.register(&lease.path);
         let (updates, received) = watch::channel(record.clone());
-        let heartbeat = tasks.spawn(Heartbeat::new(lease.clone(), etag, leased, received).run());
+        let heartbeat = tasks.spawn(Heartbeat::new(renewal, etag, received).run());
         Self { record, lease, active: Some(Active { updates, heartbeat, registration }) }
     }
 

@@ -1,7 +1,8 @@
-//! The heartbeat of a claim: a task that renews the lease, writes checkpoints, and releases the lease at the end.
+//! The heartbeat of a claim: a task that renews the lease, writes the record, and releases the lease at the end.
 //!
-//! Each claim has one such task. It is the only writer of the record, so writes need no coordination. The run passes it
-//! the newest record through a channel, and waits for it only at the end of the claim.
+//! Each claim has one such task. It is the only writer of the record, so writes need no coordination. Renewals run
+//! concurrently with writes, so a slow write does not cost the lease. The run passes the newest record through a
+//! channel, and waits for the task only at the end of the claim.
 
 use std::time::Duration;
 
@@ -11,54 +12,62 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{CHECKPOINT_EVERY, FileRecord, LEASE, LedgerError, RENEW_EVERY, lease::RecordLease};
+use super::{CHECKPOINT_EVERY, CHECKPOINT_LIMIT, FileRecord, LEASE, LedgerError, lease::RecordLease, renewal::Renewal};
 use crate::store::ETag;
 
-/// The wait after a failed request.
+/// The wait before the last write of a claim is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the lease of one claim, and writes its record.
 pub(super) struct Heartbeat {
+    renewal: Renewal,
+    writer: RecordWriter,
+}
+
+impl Heartbeat {
+    /// The heartbeat of a claim on a record of version `etag`.
+    pub(super) fn new(renewal: Renewal, etag: ETag, updates: watch::Receiver<FileRecord>) -> Self {
+        let lease = renewal.lease.clone();
+        Self { renewal, writer: RecordWriter { lease, etag, updates, unwritten_since: None } }
+    }
+
+    /// Runs until the claim ends or is lost. Unless it is lost, writes the last update and then releases the lease.
+    pub(super) async fn run(mut self) -> Result<(), LedgerError> {
+        let result = self.renewal.during(self.writer.run()).await;
+        if !matches!(result, Err(LedgerError::LeaseLost(_))) {
+            self.renewal.lease.release().await;
+        }
+        result
+    }
+}
+
+/// Writes the updates of a claim to its record. Every write carries the id of the lease.
+struct RecordWriter {
     lease: RecordLease,
     /// The version of the record.
     etag: ETag,
-    /// When the last successful renewal was requested. The lease lasts at least [`LEASE`] from then.
-    renewed: Instant,
     updates: watch::Receiver<FileRecord>,
     /// Since when there is an update that is not written; `None` if the newest one is.
     unwritten_since: Option<Instant>,
 }
 
-impl Heartbeat {
-    /// The heartbeat of a claim on a record of version `etag`, whose lease was requested at `renewed`.
-    pub(super) fn new(lease: RecordLease, etag: ETag, renewed: Instant, updates: watch::Receiver<FileRecord>) -> Self {
-        Self { lease, etag, renewed, updates, unwritten_since: None }
+impl RecordWriter {
+    /// Writes updates until the claim ends, the last one included.
+    async fn run(&mut self) -> Result<(), LedgerError> {
+        self.write_until_claim_ends().await?;
+        self.write_last_update().await
     }
 
-    /// Runs until the claim ends or is lost. Unless it is lost, writes the last update and releases the lease.
-    pub(super) async fn run(mut self) -> Result<(), LedgerError> {
-        let mut result = self.run_until_claim_ends().await;
-        if result.is_ok() {
-            result = self.write_last_update().await;
-        }
-        if !matches!(result, Err(LedgerError::LeaseLost(_))) {
-            self.lease.release().await;
-        }
-        result
-    }
-
-    async fn run_until_claim_ends(&mut self) -> Result<(), LedgerError> {
-        let mut renew_at = self.renewed + RENEW_EVERY;
+    async fn write_until_claim_ends(&mut self) -> Result<(), LedgerError> {
         let mut write_at = Instant::now() + CHECKPOINT_EVERY;
         loop {
             tokio::select! {
                 biased;
-                () = sleep_until(renew_at) => renew_at = self.renew().await?,
                 () = sleep_until(write_at), if self.unwritten_since.is_some() => {
                     write_at = Instant::now() + CHECKPOINT_EVERY;
                     let since = self.unwritten_since.expect("this branch runs only if there is an update");
                     let written = self.write_update().await;
-                    self.tolerate(written, since)?;
+                    self.tolerate_until(since + CHECKPOINT_LIMIT, written)?;
                 }
                 changed = self.updates.changed() => match changed {
                     Ok(()) => _ = self.unwritten_since.get_or_insert_with(Instant::now),
@@ -68,18 +77,6 @@ impl Heartbeat {
         }
     }
 
-    /// Renews the lease; returns when to do so next.
-    async fn renew(&mut self) -> Result<Instant, LedgerError> {
-        let requested = Instant::now();
-        let renewed = self.lease.renew().await;
-        if renewed.is_ok() {
-            self.renewed = requested;
-            return Ok(requested + RENEW_EVERY);
-        }
-        self.tolerate(renewed, self.renewed)?;
-        Ok(Instant::now() + RETRY_AFTER)
-    }
-
     async fn write_update(&mut self) -> Result<(), LedgerError> {
         let record = self.updates.borrow_and_update().clone();
         self.lease.write(&mut self.etag, &record).await?;
@@ -87,25 +84,27 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Writes the last update, which is a checkpoint or the end of the file, unless it is written already.
+    /// Writes the last update, which is a checkpoint or the end of the file, unless it is written already. The run
+    /// waits for this, so it is tried for no longer than [`LEASE`].
     async fn write_last_update(&mut self) -> Result<(), LedgerError> {
+        let deadline = Instant::now() + LEASE;
         while self.unwritten_since.is_some() {
             let written = self.write_update().await;
             if written.is_ok() {
                 break;
             }
-            self.tolerate(written, self.renewed)?;
+            self.tolerate_until(deadline, written)?;
             sleep(RETRY_AFTER).await;
         }
         Ok(())
     }
 
-    /// Ignores a failure of the store until [`LEASE`] after `since`, because it may be over before the lease lapses.
-    /// Returns every other failure.
-    fn tolerate(&self, result: Result<(), LedgerError>, since: Instant) -> Result<(), LedgerError> {
+    /// Ignores a failure of the store until `deadline`, because it may be over before then. Returns every other
+    /// failure.
+    fn tolerate_until(&self, deadline: Instant, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         match result {
-            Err(LedgerError::Store(error)) if since.elapsed() < LEASE => {
-                debug!(%error, "will retry to write or renew `{}`", self.lease.path);
+            Err(LedgerError::Store(error)) if Instant::now() < deadline => {
+                debug!(%error, "will retry to write `{}`", self.lease.path);
                 Ok(())
             }
             result => result,

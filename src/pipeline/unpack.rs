@@ -1,5 +1,7 @@
 //! The thread that decrypts and decompresses one file and cuts its text into blocks of lines.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::runtime::Handle;
@@ -12,7 +14,7 @@ use crate::{
     keys::AesKey,
     stage::{
         Damage,
-        decode::{RowTooLong, Rows},
+        decode::{Decoder, RowTooLong, Rows},
         detect::{HEAD_BYTES, LayoutError, detect_layout},
         layers::RemoveLayers,
         lines::{Block, LineBlocks},
@@ -32,6 +34,8 @@ pub(super) struct Unpacking {
     is_at_end: bool,
     /// The first row to decode; rows before it are skipped.
     first_row: u64,
+    /// The decoder that the pool uses, until it has seen the first block.
+    undecided: Option<Arc<Decoder>>,
     decoders: Decoders,
 }
 
@@ -75,8 +79,9 @@ impl From<ConsumerGone> for Stop {
 }
 
 impl Unpacking {
-    pub(super) fn new(bytes: ByteStream, first_row: u64, decoders: Decoders) -> Self {
-        Self { bytes, at: 0, is_at_end: false, first_row, decoders }
+    /// The thread for the file `bytes`. The worker pool `decoders` uses `decoder`.
+    pub(super) fn new(bytes: ByteStream, first_row: u64, decoder: Arc<Decoder>, decoders: Decoders) -> Self {
+        Self { bytes, at: 0, is_at_end: false, first_row, undecided: Some(decoder), decoders }
     }
 
     /// Sends the decoders all blocks from the first row on.
@@ -124,7 +129,12 @@ impl Unpacking {
     }
 
     /// Sends the decoders a block without the rows to skip. Waits until the worker pool has a permit.
+    ///
+    /// The column cipher is detected before rows are skipped, so a resumed run detects the same cipher as the first run.
     fn send(&mut self, block: Block, skip: &mut SkipRows) -> Result<(), Stop> {
+        if let Some(decoder) = self.undecided.take() {
+            decoder.detect_column_cipher(&block);
+        }
         if let Some(block) = skip.push(block)? {
             self.decoders.push(block)?;
         }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod column;
+mod detect;
 pub(super) mod json;
 mod names;
 
@@ -30,7 +31,7 @@ pub struct RowRules {
     pub columns: Option<Vec<String>>,
     /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
     pub encrypted_columns: Vec<String>,
-    /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it.
+    /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it for each file.
     pub column_cipher: Option<Cipher>,
     /// `ROW_VALUES`: whether strings in metric columns become numbers, and `IsActive` becomes a boolean.
     pub typed: bool,
@@ -208,6 +209,17 @@ impl Decoder {
         self.columns.join(rules, directory.key_column());
         self.directory = Some(directory);
         self
+    }
+
+    /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first block
+    /// of the file. Must be called before any block of the file is decoded.
+    ///
+    /// If `first` does not tell, each value is decrypted with the cipher that it fits by itself.
+    pub fn detect_column_cipher(&self, first: &Block) {
+        let Some(key) = self.key.as_ref().filter(|key| key.is_undecided()) else { return };
+        if let Some(cipher) = detect::column_cipher(first, Names::new(&self.columns), key, self.max_row_bytes) {
+            key.set_detected(cipher);
+        }
     }
 
     /// Decodes the lines of a block. Blank lines are not rows.

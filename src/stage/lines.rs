@@ -123,17 +123,29 @@ impl Block {
 
     /// The lines without their ends (LF or CR LF), blank lines included.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.text();
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let end = memchr(b'\n', rest);
-            let line = &rest[..end.unwrap_or(rest.len())];
-            rest = end.map_or(&[], |end| &rest[end + 1..]);
-            Some(line.strip_suffix(b"\r").unwrap_or(line))
-        })
+        lines_of(self.text())
     }
+
+    /// As [`Self::lines`], but only the lines that begin in the first `count` bytes.
+    pub fn lines_beginning_in(&self, count: usize) -> impl Iterator<Item = &[u8]> {
+        let text = self.text();
+        let last = count.saturating_sub(1);
+        let end = text.get(last..).and_then(|rest| memchr(b'\n', rest)).map_or(text.len(), |end| last + end + 1);
+        lines_of(&text[..end])
+    }
+}
+
+/// The lines of `text` without their ends (LF or CR LF), blank lines included.
+fn lines_of(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr(b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
+        rest = end.map_or(&[], |end| &rest[end + 1..]);
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
 }
 
 impl<T: Into<Vec<u8>>> From<T> for Block {
@@ -183,6 +195,15 @@ mod tests {
     fn a_line_may_arrive_in_pieces() {
         for piece in 1..12 {
             assert_eq!(lines(b"one\ntwo\r\n\nthree", piece), [&b"one"[..], b"two", b"", b"three"]);
+        }
+    }
+
+    #[test]
+    fn the_lines_that_begin_in_the_first_bytes_are_whole_lines() {
+        let block = Block::from("ab\r\n\nefg\nhi");
+        for (count, expected) in [(1, 1), (4, 1), (5, 2), (6, 3), (9, 3), (10, 4), (99, 4)] {
+            let all = [&b"ab"[..], b"", b"efg", b"hi"];
+            assert!(block.lines_beginning_in(count).eq(all.into_iter().take(expected)), "{count}");
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     KilledBefore,
     /// The call is made but never returns, as if the process had been killed while it waited for the response.
     KilledAfter,
+    /// The call is made after this time, and its result is returned.
+    Delayed(Duration),
 }
 
 impl Fault {
@@ -54,6 +56,10 @@ impl Fault {
                 // A killed process does not learn the result either.
                 _ = call.await;
                 std::future::pending().await
+            }
+            Self::Delayed(time) => {
+                tokio::time::sleep(time).await;
+                call.await
             }
         }
     }

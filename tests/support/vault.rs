@@ -105,6 +105,11 @@ impl KeyVault {
         self.shared.state().keys.change(&tenant.to_string(), |version| version.enabled = false);
     }
 
+    /// Disables one version of the tenant's key.
+    pub(crate) fn disable_version(&self, tenant: TenantId, id: &str) {
+        self.shared.state().keys.change(&tenant.to_string(), |version| version.enabled &= version.id != id);
+    }
+
     /// Permits only these operations with the tenant's key.
     pub(crate) fn permit(&self, tenant: TenantId, operations: &[&str]) {
         let operations: Vec<String> = operations.iter().map(|&operation| operation.to_owned()).collect();

@@ -56,6 +56,22 @@ impl VaultScene {
         ended
     }
 
+    /// Uploads a drop whose metadata has this `PublicKeyVersion`.
+    async fn drop_with_version(&self, version: &str) -> SimulatedDrop {
+        let drop = self.scene.drop(20, 2).await;
+        let path = drop.simulated.drop.join(METADATA);
+        let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        metadata["PublicKeyVersion"] = version.into();
+        fs::write(path, metadata.to_string()).unwrap();
+        self.scene.upload(&drop).await;
+        drop
+    }
+
+    /// Adds a version to the tenant's key; returns its id.
+    fn rotate(&self) -> String {
+        self.vault.import(self.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap())
+    }
+
     async fn delivers_all(&self) {
         let (drop, ended) = self.deliver().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -111,8 +127,7 @@ async fn a_signed_in_developer_delivers_and_a_signed_out_one_is_told_to_sign_in(
 #[tokio::test]
 async fn a_drop_from_before_a_rotation_is_decrypted_with_the_previous_version() {
     let partner = VaultScene::with(Entra::with_secret).await;
-    let newer = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
-    let newest = partner.vault.import(partner.scene.tenant, newer);
+    let newest = partner.rotate();
     partner.delivers_all().await;
     let requests = partner.vault.requests();
     let earlier = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
@@ -121,15 +136,38 @@ async fn a_drop_from_before_a_rotation_is_decrypted_with_the_previous_version() 
 }
 
 #[tokio::test]
+async fn a_drop_from_before_a_rotation_whose_customer_numbers_the_keys_is_delivered() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    partner.rotate();
+    let drop = partner.drop_with_version("1").await;
+    let ended = partner.deliver_again(&drop).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let rows = partner.scene.rows_of(&drop).await;
+    assert_complete(&partner.scene.receiver.received(), &drop, &rows);
+}
+
+#[tokio::test]
+async fn a_drop_that_names_a_version_of_another_key_is_delivered() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    partner.rotate();
+    let drop = partner.drop_with_version(&"0".repeat(32)).await;
+    let ended = partner.deliver_again(&drop).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_drop_from_before_a_rotation_is_delivered_although_the_newest_version_is_disabled() {
+    let partner = VaultScene::with(Entra::with_secret).await;
+    let newest = partner.rotate();
+    partner.vault.disable_version(partner.scene.tenant, &newest);
+    partner.delivers_all().await;
+}
+
+#[tokio::test]
 async fn the_public_key_version_of_the_metadata_also_applies_to_keys_from_the_api() {
     let partner = VaultScene::with(Entra::with_secret).await;
-    partner.vault.import(partner.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
-    let drop = partner.scene.drop(20, 2).await;
-    let path = drop.simulated.drop.join(METADATA);
-    let mut metadata: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    metadata["PublicKeyVersion"] = partner.version.as_str().into();
-    fs::write(path, metadata.to_string()).unwrap();
-    partner.scene.upload(&drop).await;
+    partner.rotate();
+    let drop = partner.drop_with_version(&partner.version).await;
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
     let request = format!("POST /keys/{}/{}/decrypt RSA-OAEP", partner.scene.tenant, partner.version);
     assert_eq!(partner.vault.requests(), [request.as_str(); 2]);

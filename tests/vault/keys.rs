@@ -14,9 +14,9 @@ use uuid::Uuid;
 use vivadrop::{
     drop::TenantId,
     keys::{
-        CallLimits, KeyError,
+        CallLimits, KeyError, WrappedKey, WrappedKeys,
         key_store::{KeyExpiry, KeyStore},
-        unwrap::{Padding, PrivateKeys},
+        unwrap::{KeyWrap, MAX_VERSIONS, Padding, PrivateKeys, unwrap_keys},
         vault::Vault,
     },
     retry::RetryBudget,
@@ -123,12 +123,76 @@ async fn a_drop_selects_the_version_that_decrypts() {
     scene.vault.create(scene.tenant, EXPIRES).await.unwrap();
     assert_eq!(scene.decrypt(None).await.unwrap(), None, "the current version is another key");
     let identifier = format!("{}keys/{}/{first}", scene.stub.url(), scene.tenant);
-    for version in [first.as_str(), &identifier] {
-        assert_eq!(scene.decrypt(Some(version)).await.unwrap().unwrap(), b"an AES key");
+    for given in [first.as_str(), &identifier] {
+        let version = scene.vault.named_version(scene.tenant, given).unwrap();
+        assert_eq!(scene.decrypt(version.as_deref()).await.unwrap().unwrap(), b"an AES key");
     }
     let unknown = scene.decrypt(Some(&"0".repeat(32))).await;
-    let Err(KeyError::NoKey(text)) = unknown else { panic!("{unknown:?}") };
+    let Err(KeyError::NoVersion(text)) = unknown else { panic!("{unknown:?}") };
     assert!(text.contains("HTTP 404, KeyNotFound"), "{text}");
+}
+
+/// The keys of a drop, wrapped for `key`.
+fn wrapped_keys(key: &RsaPrivateKey, public_key_version: Option<&str>) -> WrappedKeys {
+    let wrapped = || {
+        let value = key.to_public_key().encrypt(&mut OsRng, Oaep::new::<Sha1>(), &[7; 32]).unwrap();
+        Some(WrappedKey { value, iv: [0; 16] })
+    };
+    let public_key_version = public_key_version.map(str::to_owned);
+    WrappedKeys { file: wrapped(), column: wrapped(), public_key_version }
+}
+
+#[tokio::test]
+async fn enabled_versions_are_tried_newest_first_until_one_unwraps_the_keys() {
+    let scene = empty().await;
+    let another = RsaPrivateKey::new(&mut OsRng, 2048).unwrap();
+    // More versions than a page of the listing has.
+    let ids: Vec<String> = [another.clone(), private_key(), another.clone(), another.clone(), another.clone(), another]
+        .into_iter()
+        .map(|key| scene.stub.import(scene.tenant, key))
+        .collect();
+    scene.stub.disable_version(scene.tenant, &ids[3]);
+    let wrapped = wrapped_keys(&private_key(), Some("1"));
+    let keys = unwrap_keys(&scene.vault, scene.tenant, KeyWrap::RsaOaep, &wrapped).await.unwrap();
+    assert!(keys.file.is_some() && keys.column.is_some());
+
+    let decrypted = scene.stub.requests().into_iter().filter(|request| request.starts_with("POST"));
+    let expected = ["", &ids[4], &ids[2], &ids[1], &ids[1]];
+    let expected = expected.map(|id| format!("POST /keys/{}/{id}/decrypt RSA-OAEP", scene.tenant));
+    assert_eq!(decrypted.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_version_that_the_drop_names_is_the_only_one_that_is_tried() {
+    let (scene, first) = VaultScene::with_key().await;
+    let another = RsaPrivateKey::new(&mut OsRng, 2048).unwrap();
+    let second = scene.stub.import(scene.tenant, another);
+    let wrapped = wrapped_keys(&private_key(), Some(&second));
+    let keys = unwrap_keys(&scene.vault, scene.tenant, KeyWrap::RsaOaep, &wrapped).await;
+    assert!(matches!(keys, Err(KeyError::WrongKey(_))), "{keys:?}");
+    scene.stub.disable_version(scene.tenant, &first);
+    let wrapped = wrapped_keys(&private_key(), Some(&first));
+    let keys = unwrap_keys(&scene.vault, scene.tenant, KeyWrap::RsaOaep, &wrapped).await;
+    assert!(matches!(&keys, Err(KeyError::UnusableVersion(text)) if text.contains("is disabled")), "{keys:?}");
+    assert_eq!(scene.stub.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_drop_that_no_version_unwraps_costs_a_bounded_number_of_requests() {
+    let scene = empty().await;
+    let another = RsaPrivateKey::new(&mut OsRng, 2048).unwrap();
+    for _ in 0..MAX_VERSIONS + 5 {
+        scene.stub.import(scene.tenant, another.clone());
+    }
+    for given in [None, Some("1"), Some("00000000000000000000000000000000")] {
+        let before = scene.stub.requests().len();
+        let wrapped = wrapped_keys(&private_key(), given);
+        let keys = unwrap_keys(&scene.vault, scene.tenant, KeyWrap::RsaOaep, &wrapped).await;
+        assert!(matches!(keys, Err(KeyError::WrongKey(_))), "{keys:?}");
+        let requests = scene.stub.requests().split_off(before);
+        let is_decrypt = |request: &&String| request.starts_with("POST") && !request.contains("/00000");
+        assert_eq!(requests.iter().filter(is_decrypt).count(), MAX_VERSIONS, "{requests:?}");
+    }
 }
 
 #[tokio::test]

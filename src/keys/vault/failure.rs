@@ -160,6 +160,12 @@ impl ErrorResponse {
         self.status == 404 && self.code.as_deref().is_some_and(|code| code.ends_with("NotFound"))
     }
 
+    /// Whether the vault has this version of the key, but does not decrypt with it. Other versions may be usable.
+    pub(super) fn is_unusable_version(&self) -> bool {
+        const INNER_CODES: [&str; 4] = ["KeyDisabled", "KeyNotYetValid", "KeyExpired", "KeyOperationForbidden"];
+        self.status == 403 && self.inner.as_deref().is_some_and(|inner| INNER_CODES.contains(&inner))
+    }
+
     /// The status and the most precise code.
     fn summary(&self) -> String {
         match self.inner.as_ref().or(self.code.as_ref()) {
@@ -175,7 +181,7 @@ impl ErrorResponse {
         let key = tenant.map_or_else(|| "the keys".to_owned(), |tenant| format!("the key `{tenant}`"));
         match (self.status, self.inner.as_deref()) {
             (404, _) if self.is_key_missing() => format!(
-                "{vault} has no key `{}`, or not the version that the drop names ({answered}): `vivadrop onboard` creates \
+                "{vault} has no key `{}`, or not this version of it ({answered}): `vivadrop onboard` creates \
                  a tenant's key",
                 tenant.map_or_else(String::new, |tenant| tenant.to_string())
             ),

@@ -1,5 +1,7 @@
 //! Key management in a vault: reads public keys, lists versions, creates keys.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use azure_core::http::RequestContent;
 use azure_security_keyvault_keys::{
@@ -36,6 +38,14 @@ struct KeyVersion {
     name: String,
     created: Option<OffsetDateTime>,
     key: PublicKey,
+}
+
+/// A version of a tenant's key, as the vault lists it.
+pub(super) struct ListedVersion {
+    pub(super) id: String,
+    /// When it was created, to the second.
+    pub(super) created: Option<OffsetDateTime>,
+    pub(super) enabled: bool,
 }
 
 #[async_trait]
@@ -99,15 +109,31 @@ impl KeyStore for Vault {
 impl Vault {
     /// All versions of the tenant's key, oldest first; empty if the tenant has no key.
     pub async fn versions(&self, tenant: TenantId) -> Result<Vec<PublicKey>, KeyError> {
-        let name = tenant.to_string();
-        let listed = match self.call(|| list_versions(&self.client, &name)).await? {
-            Ok(listed) => listed,
-            Err(response) if response.is_key_missing() => return Ok(Vec::new()),
-            Err(response) => return Err(self.rejected(&response, Operation::List, Some(tenant))),
-        };
-        let mut versions = self.read_all(listed).await?;
+        let mut versions = self.read_all(self.list_versions(tenant).await?).await?;
         versions.sort_by_key(|version| version.created);
         Ok(versions.into_iter().map(|version| version.key).collect())
+    }
+
+    /// The versions of the tenant's key by the attributes of the listing, newest first; empty if the tenant has no key.
+    pub(super) async fn listed_versions(&self, tenant: TenantId) -> Result<Vec<ListedVersion>, KeyError> {
+        let listed = self.list_versions(tenant).await?.into_iter().map(|listed| {
+            let id = listed.resource_id().ok().and_then(|id| id.version).ok_or_else(|| self.not_a_vault())?;
+            let attributes = listed.attributes.unwrap_or_default();
+            Ok(ListedVersion { id, created: attributes.created, enabled: attributes.enabled != Some(false) })
+        });
+        let mut versions: Vec<_> = listed.collect::<Result<_, KeyError>>()?;
+        versions.sort_by_key(|version| Reverse(version.created));
+        Ok(versions)
+    }
+
+    /// Lists the versions of the tenant's key, in no particular order; empty if the tenant has no key.
+    async fn list_versions(&self, tenant: TenantId) -> Result<Vec<KeyProperties>, KeyError> {
+        let name = tenant.to_string();
+        match self.call(|| list_versions(&self.client, &name)).await? {
+            Ok(listed) => Ok(listed),
+            Err(response) if response.status == 404 => Ok(Vec::new()),
+            Err(response) => Err(self.rejected(&response, Operation::List, Some(tenant))),
+        }
     }
 
     /// Reads one version of a key, or its current version.

@@ -7,24 +7,23 @@ use crate::{drop::TenantId, keys::KeyError};
 
 /// The key version in `given`, which is a version or the full identifier of this tenant's key in this vault.
 ///
-/// Returns `None` for any other text, so that the current version is used: a vault's versions are 32 hexadecimal
+/// Returns `None` for any other text, so that every enabled version is tried: a vault's versions are 32 hexadecimal
 /// digits, and customers also number their keys in their own way. The identifier of another key is an error, because
 /// the drop's keys were wrapped with a key that is not ours.
-pub(super) fn key_version(given: Option<&str>, vault: &Url, tenant: TenantId) -> Result<Option<String>, KeyError> {
-    let Some(given) = given.map(str::trim) else {
-        return Ok(None);
-    };
+pub(super) fn key_version(given: &str, vault: &Url, tenant: TenantId) -> Result<Option<String>, KeyError> {
+    let given = given.trim();
     let version = match Url::parse(given) {
         Ok(identifier) if identifier.has_host() => in_identifier(&identifier, vault, tenant).ok_or_else(|| {
             KeyError::NoKey(format!(
-                "the drop's PublicKeyVersion names a key other than `{tenant}` in the vault of PRIVATE_KEYS: check which                  key the customer's pipeline uses"
+                "the drop's PublicKeyVersion names a key other than `{tenant}` in the vault of PRIVATE_KEYS: check which key \
+                 the customer's pipeline uses"
             ))
         })?,
         _ => given.to_owned(),
     };
     let version = is_version(&version).then(|| version.to_ascii_lowercase());
     if version.is_none() {
-        tracing::debug!("the drop's PublicKeyVersion is not a version of a vault's key: using the current version");
+        tracing::debug!("the drop's PublicKeyVersion is not a version of a vault's key: trying every version");
     }
     Ok(version)
 }
@@ -52,7 +51,7 @@ mod tests {
 
     fn version(given: &str) -> Result<Option<String>, KeyError> {
         let vault = "https://kv.vault.azure.net".parse().unwrap();
-        key_version(Some(given), &vault, TENANT.parse().unwrap())
+        key_version(given, &vault, TENANT.parse().unwrap())
     }
 
     #[test]
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_selects_the_current_version() {
+    fn any_other_text_selects_no_version() {
         let short = format!("https://kv.vault.azure.net/keys/{TENANT}");
         let climbing = format!("../../secrets/{VERSION}");
         for given in ["1", "v2", "", "7f1c1ff0-a1c8-4f3c-8a3b-6a4f0c5d9e21", "../../secrets/x", &short, &climbing] {

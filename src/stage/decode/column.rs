@@ -1,5 +1,7 @@
 //! Decrypts single values of encrypted columns: Base64 of AES-256-CTR or CBC.
 
+use std::sync::OnceLock;
+
 use aes::{
     Aes256,
     cipher::{InnerIvInit, KeyInit, StreamCipher},
@@ -35,7 +37,15 @@ pub(super) struct ColumnKey {
     aes: Box<Aes256>,
     /// The start of the keystream of counter mode. All values have the same IV, and so the same keystream.
     keystream: Box<Zeroizing<[u8; KEYSTREAM_BYTES]>>,
-    ciphers: &'static [Cipher],
+    configured: Option<Cipher>,
+    /// The cipher of the file, once it is detected.
+    detected: OnceLock<Cipher>,
+}
+
+/// With which cipher a value decrypts to text that is not empty.
+pub(super) struct Fits {
+    pub(super) cbc: bool,
+    pub(super) ctr: bool,
 }
 
 /// Buffers for one value, reused from value to value.
@@ -55,13 +65,36 @@ impl ColumnKey {
             ctr(&aes, &key.iv).apply_keystream(&mut **keystream);
             aes
         });
-        let ciphers = match cipher {
-            Some(Cipher::Ctr) => &[Cipher::Ctr][..],
+        Self { iv: key.iv, aes, keystream, configured: cipher, detected: OnceLock::new() }
+    }
+
+    /// Whether the cipher is to be detected.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.configured.is_none() && self.detected.get().is_none()
+    }
+
+    /// Sets the cipher of the file, unless it is already set.
+    pub(super) fn set_detected(&self, cipher: Cipher) {
+        self.detected.get_or_init(|| cipher);
+    }
+
+    /// The ciphers to try, in order. If the cipher is neither configured nor detected, CBC comes first: valid padding is
+    /// stronger evidence than valid UTF-8 after CTR.
+    fn ciphers(&self) -> &'static [Cipher] {
+        match self.configured.or_else(|| self.detected.get().copied()) {
+            Some(Cipher::Ctr) => &[Cipher::Ctr],
             Some(Cipher::Cbc) => &[Cipher::Cbc],
-            // CBC first: valid padding is stronger evidence than valid UTF-8 after CTR.
             None => &[Cipher::Cbc, Cipher::Ctr],
-        };
-        Self { iv: key.iv, aes, keystream, ciphers }
+        }
+    }
+
+    /// With which cipher `value` decrypts to text. A value that is empty or not Base64 fits neither.
+    pub(super) fn fits(&self, value: &[u8], scratch: &mut Scratch) -> Fits {
+        scratch.ciphertext.clear();
+        if BASE64.decode_vec(value, &mut scratch.ciphertext).is_err() || scratch.ciphertext.is_empty() {
+            return Fits { cbc: false, ctr: false };
+        }
+        Fits { cbc: self.decrypts(Cipher::Cbc, scratch), ctr: self.decrypts(Cipher::Ctr, scratch) }
     }
 
     /// Decrypts `value` of the column `name` and appends the text to `out` as a JSON string.
@@ -81,19 +114,26 @@ impl ColumnKey {
     pub(super) fn plaintext_of(&self, name: &str, value: &[u8], scratch: &mut Scratch) -> Result<(), BadRowReason> {
         scratch.ciphertext.clear();
         BASE64.decode_vec(value, &mut scratch.ciphertext).map_err(|_| BadRowReason::NotBase64(name.into()))?;
-        let Scratch { ciphertext, plaintext, .. } = scratch;
-        let is_text = self.ciphers.iter().any(|cipher| {
-            plaintext.clear();
-            let is_decrypted = match cipher {
-                Cipher::Ctr => self.ctr(ciphertext, plaintext),
-                Cipher::Cbc => self.cbc(ciphertext, plaintext),
-            };
-            is_decrypted && std::str::from_utf8(plaintext).is_ok()
-        });
-        if !is_text {
+        // No cipher encrypts a text as an empty value: it is a missing value, whatever the detected cipher is.
+        if scratch.ciphertext.is_empty() && self.configured.is_none() {
+            scratch.plaintext.clear();
+            return Ok(());
+        }
+        if !self.ciphers().iter().any(|&cipher| self.decrypts(cipher, scratch)) {
             return Err(BadRowReason::Undecipherable(name.into()));
         }
         Ok(())
+    }
+
+    /// Decrypts the ciphertext in `scratch`; returns whether the plaintext is text.
+    fn decrypts(&self, cipher: Cipher, scratch: &mut Scratch) -> bool {
+        let Scratch { ciphertext, plaintext, .. } = scratch;
+        plaintext.clear();
+        let is_decrypted = match cipher {
+            Cipher::Ctr => self.ctr(ciphertext, plaintext),
+            Cipher::Cbc => self.cbc(ciphertext, plaintext),
+        };
+        is_decrypted && std::str::from_utf8(plaintext).is_ok()
     }
 
     fn ctr(&self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> bool {

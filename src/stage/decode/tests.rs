@@ -107,6 +107,74 @@ fn a_configured_cipher_is_the_only_one_tried() {
     assert_eq!(rows_with(&rules, Some(&key()), &row).bad, [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
 }
 
+/// An id, and its ciphertext in counter mode, which by chance decrypts to another text with CBC.
+const AMBIGUOUS: (&str, &str) = ("id-0000002950110", "Ict98Wy90RZYp/cwHATMmA==");
+
+/// One row for each value of `ObjectId`.
+fn rows_of(ids: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    ids.into_iter().map(|id| format!("{{\"ObjectId\":\"{id}\"}}\n")).collect()
+}
+
+/// Decodes a file that is one block.
+fn file_rows(text: &str) -> Rows {
+    let (decoder, block) = (Decoder::new(&RowRules::default(), Some(&key())), text.into());
+    decoder.detect_column_cipher(&block);
+    decoder.rows(&block).unwrap()
+}
+
+#[test]
+fn a_value_that_fits_both_ciphers_is_decrypted_like_the_other_values_of_its_file() {
+    let (id, ciphertext) = AMBIGUOUS;
+    let cbc_text = "\u{1}K\u{4}4\u{13}o\u{13}):D\u{d9}\u{4cb}R";
+    assert_eq!((encrypt(Cipher::Ctr, id), encrypt(Cipher::Cbc, cbc_text)), (ciphertext.into(), ciphertext.into()));
+    for (cipher, expected) in [(Cipher::Ctr, id), (Cipher::Cbc, cbc_text)] {
+        let rows = file_rows(&rows_of([ciphertext, &encrypt(cipher, GUID), GUID]));
+        let first: serde_json::Value = serde_json::from_slice(&rows.text[..rows.ends[0]]).unwrap();
+        assert_eq!((first["ObjectId"].as_str(), rows.ends.len()), (Some(expected), 3), "{cipher}");
+    }
+}
+
+#[test]
+fn a_damaged_value_does_not_decide_the_cipher_of_its_file() {
+    let cut = BASE64_STANDARD.encode([0xFF; 20]);
+    for cipher in Cipher::ALL {
+        for damaged in ["no base64!", &cut] {
+            let mut ids = vec![encrypt(cipher, GUID); 10];
+            ids[0] = damaged.into();
+            let rows = file_rows(&rows_of(&ids));
+            assert_eq!((rows.ends.len(), rows.bad.len()), (9, 1), "{cipher} {damaged}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_value_stays_empty_with_either_cipher() {
+    for cipher in Cipher::ALL {
+        let rows = file_rows(&rows_of(["", &encrypt(cipher, GUID)]));
+        assert_eq!(rows.text[..], *rows_of(["", GUID]).as_bytes());
+    }
+}
+
+#[test]
+fn a_value_with_another_cipher_than_the_file_is_a_bad_row() {
+    let rows = file_rows(&rows_of([encrypt(Cipher::Cbc, GUID), encrypt(Cipher::Ctr, GUID)]));
+    assert_eq!(rows.bad, [(1, BadRowReason::Undecipherable("ObjectId".into()))]);
+}
+
+#[test]
+fn lines_that_are_not_rows_do_not_hide_the_cipher() {
+    let text = format!("\n[1]\n{{\"ObjectId\":\"QUJD\"\n{}", rows_of([&encrypt(Cipher::Ctr, GUID), AMBIGUOUS.1]));
+    let rows = file_rows(&text);
+    assert!(rows.text.ends_with(rows_of([GUID, AMBIGUOUS.0]).as_bytes()));
+}
+
+#[test]
+fn only_the_first_text_of_a_file_decides_its_cipher() {
+    let unencrypted = rows_of(std::iter::repeat_n(GUID, crate::stage::lines::BLOCK_BYTES / 50));
+    let text = unencrypted + &rows_of([encrypt(Cipher::Cbc, GUID), encrypt(Cipher::Ctr, GUID)]);
+    assert!(file_rows(&text).bad.is_empty(), "each value is tried by itself");
+}
+
 #[test]
 fn metrics_in_strings_become_numbers_digit_for_digit() {
     let row =

@@ -19,7 +19,7 @@ use super::VaultError;
 pub(super) struct Keys(BTreeMap<String, Vec<Version>>);
 
 pub(super) struct Version {
-    version: String,
+    pub(super) id: String,
     key: RsaPrivateKey,
     pub(super) enabled: bool,
     pub(super) operations: Vec<String>,
@@ -30,13 +30,13 @@ pub(super) struct Version {
 impl Keys {
     /// Adds a version; returns its id.
     pub(super) fn add(&mut self, name: &str, key: RsaPrivateKey, expires: Option<i64>) -> String {
-        let version = Uuid::new_v4().simple().to_string();
+        let id = Uuid::new_v4().simple().to_string();
         let operations =
             ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"].map(ToOwned::to_owned).to_vec();
         let versions = self.0.entry(name.to_owned()).or_default();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + versions.len() as u64;
-        versions.push(Version { version: version.clone(), key, enabled: true, operations, expires, created });
-        version
+        versions.push(Version { id: id.clone(), key, enabled: true, operations, expires, created });
+        id
     }
 
     pub(super) fn change(&mut self, name: &str, change: impl Fn(&mut Version)) {
@@ -50,7 +50,7 @@ impl Keys {
             return Err(missing);
         };
         let found =
-            if version.is_empty() { versions.last() } else { versions.iter().find(|known| known.version == version) };
+            if version.is_empty() { versions.last() } else { versions.iter().find(|known| known.id == version) };
         found.ok_or(missing)
     }
 
@@ -71,11 +71,13 @@ impl Keys {
             .collect()
     }
 
-    /// The versions of one key, newest first.
+    /// The versions of one key, in the order of their ids, which is not the order of their creation.
     pub(super) fn versions(&self, vault: &Url, name: &str) -> Result<Vec<Value>, VaultError> {
         let versions = self.0.get(name).ok_or(VaultError(404, "KeyNotFound", None))?;
+        let mut versions: Vec<&Version> = versions.iter().collect();
+        versions.sort_by_key(|key| &key.id);
         let listed = |key: &Version| json!({"kid": key.kid(vault, name), "attributes": key.attributes()});
-        Ok(versions.iter().rev().map(listed).collect())
+        Ok(versions.into_iter().map(listed).collect())
     }
 
     pub(super) fn create(&mut self, vault: &Url, name: &str, body: &Value) -> Result<Value, VaultError> {
@@ -122,7 +124,7 @@ impl Keys {
 
 impl Version {
     fn kid(&self, vault: &Url, name: &str) -> String {
-        format!("{vault}keys/{name}/{}", self.version)
+        format!("{vault}keys/{name}/{}", self.id)
     }
 
     fn attributes(&self) -> Value {
