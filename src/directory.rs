@@ -23,11 +23,11 @@ const END_OF_VALUE: u8 = b'\n';
 /// Which columns are joined, and how rows find their person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryRules {
-    /// `DIRECTORY_COLUMNS`: the directory columns to join, in the order of the joined member.
+    /// The directory columns to join, in the order of the joined member.
     pub columns: Vec<String>,
-    /// `DIRECTORY_KEY`: how rows are matched.
+    /// How rows are matched.
     pub key: DirectoryKey,
-    /// `DIRECTORY_MEMORY`: the bound of the table in bytes.
+    /// The bound of the table in bytes.
     pub memory: usize,
 }
 
@@ -53,7 +53,7 @@ impl DirectoryRules {
     }
 }
 
-/// `DIRECTORY_KEY`: the column of a row and what it is compared with, such as `ObjectId=id` or `Email=mail`.
+/// The column of a row and what it is compared with, such as `ObjectId=id` or `Email=mail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryKey {
     /// The column of the analytics row.
@@ -96,9 +96,9 @@ const MAIL: &str = "mail";
 const USER_PRINCIPAL_NAME: &str = "userPrincipalName";
 const PROXY_ADDRESSES: &str = "proxyAddresses";
 
-/// A directory needs more memory than `DIRECTORY_MEMORY`.
+/// A directory needs more memory than its bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the directory does not fit into {limit} bytes (`DIRECTORY_MEMORY`): its first {people} people take them all")]
+#[error("the directory does not fit into {limit} bytes: its first {people} people take them all")]
 pub struct DirectoryTooLarge {
     /// The bound in bytes.
     pub limit: usize,

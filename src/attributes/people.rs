@@ -17,7 +17,7 @@ const INDEX_BYTES: usize = (size_of::<u32>() + 1) * 8 / 7 + 1;
 
 /// The table would need more memory than it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are more people than {limit} bytes have room for (`ATTRIBUTES_MEMORY`)")]
+#[error("there are more people than {limit} bytes have room for")]
 pub struct TooManyPeople {
     /// The bound in bytes.
     pub limit: usize,
