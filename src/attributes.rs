@@ -27,7 +27,7 @@ use self::{
     people::People,
     rows::{ColumnReader, MetricRow},
 };
-use crate::{person_id::PersonId, stage::decode::Rows};
+use crate::person_id::PersonId;
 
 /// Billionths in a millionth.
 const BILLIONTHS_IN_A_MILLIONTH: u64 = BILLIONTHS / 1_000_000;
@@ -93,13 +93,11 @@ impl<'a> CyclePass<'a> {
         ColumnReader::names(&definitions.attributes)
     }
 
-    /// Adds the rows of a block. Rows must come in file path order, then row order: of several rows of one person and week the
-    /// first counts.
-    pub fn push(&mut self, rows: &Rows) -> Result<(), CycleFailure> {
-        let mut start = 0;
-        for &end in &rows.ends {
-            self.add(&rows.text[start..end - 1])?;
-            start = end;
+    /// Adds decoded rows. They must come in file path order, then row order: of several rows of one person and week the first
+    /// counts.
+    pub fn push<'r>(&mut self, rows: impl Iterator<Item = &'r [u8]>) -> Result<(), CycleFailure> {
+        for row in rows {
+            self.add(row)?;
         }
         Ok(())
     }

@@ -12,10 +12,7 @@ use std::{collections::HashMap, fmt, str::FromStr};
 use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
 
-use crate::stage::{
-    decode::Rows,
-    members::{members, string_value},
-};
+use crate::stage::members::{members, string_value};
 
 /// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
 const END_OF_VALUE: u8 = b'\n';
@@ -158,16 +155,14 @@ impl DirectoryBuilder {
         Self { rules: rules.clone(), numbers, table: Table::default(), addresses: Vec::new(), address_count: 0 }
     }
 
-    /// Adds the rows of a block. If an id repeats, the last row counts. A row without an id is skipped.
-    pub fn push(&mut self, rows: &Rows) -> Result<(), DirectoryTooLarge> {
-        let mut start = 0;
-        for &end in &rows.ends {
-            self.add(&rows.text[start..end - 1]);
+    /// Adds decoded rows. If an id repeats, the last row counts. A row without an id is skipped.
+    pub fn push<'a>(&mut self, rows: impl Iterator<Item = &'a [u8]>) -> Result<(), DirectoryTooLarge> {
+        for row in rows {
+            self.add(row);
             let bytes = self.table.bytes() + self.address_count * ADDRESS_BYTES;
             if bytes > self.rules.memory {
                 return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.people.len() - 1 });
             }
-            start = end;
         }
         Ok(())
     }

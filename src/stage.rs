@@ -25,6 +25,7 @@ pub mod columns;
 pub mod decode;
 pub mod decrypt;
 pub mod detect;
+mod json_scanner;
 pub mod layers;
 pub mod layout;
 pub mod lines;

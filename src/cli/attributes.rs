@@ -112,7 +112,7 @@ async fn preview(arguments: &PreviewArguments) -> Result<(), CliError> {
         let mut failure = None;
         let add = |rows: &Rows| {
             if failure.is_none() {
-                failure = pass.push(rows).err();
+                failure = pass.push(rows.good()).err();
             }
             Ok(())
         };

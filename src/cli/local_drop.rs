@@ -268,7 +268,7 @@ impl DirectoryFlags {
         let decryption_keys = self.directory_decryption_keys.as_deref();
         let drop = LocalDrop::open(folder, private_key, decryption_keys, config).await.map_err(in_directory)?;
         let mut builder = DirectoryBuilder::new(&rules);
-        let add = |rows: &Rows| builder.push(rows).map_err(|error| CliError::Permanent(error.to_string()));
+        let add = |rows: &Rows| builder.push(rows.good()).map_err(|error| CliError::Permanent(error.to_string()));
         drop.read_all(config, &file_rules, add).await.map_err(in_directory)?;
         Ok(Some(Arc::new(builder.finish())))
     }

@@ -5,21 +5,9 @@ use super::*;
 const ANNA: &str = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
 const BOB: &str = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
 
-/// Rows as a decoder gives them.
-fn rows(lines: &[&str]) -> Rows {
-    let mut rows = Rows::default();
-    for line in lines {
-        rows.text.extend_from_slice(line.as_bytes());
-        rows.text.push(b'\n');
-        rows.ends.push(rows.text.len());
-    }
-    rows
-}
-
 fn directory(rules: &DirectoryRules, lines: &[String]) -> Directory {
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let mut builder = DirectoryBuilder::new(rules);
-    builder.push(&rows(&lines)).unwrap();
+    builder.push(lines.iter().map(|line| line.as_bytes())).unwrap();
     builder.finish()
 }
 
@@ -88,7 +76,7 @@ fn a_directory_that_does_not_fit_is_an_error() {
     let rules = DirectoryRules { memory: 10_000, ..DirectoryRules::default() };
     let mut builder = DirectoryBuilder::new(&rules);
     let record = |number: u32| format!(r#"{{"id":"{number:08x}-2fa1-41d2-883f-0016d3cca427","mail":"m"}}"#);
-    let failure = (0..10_000).find_map(|number| builder.push(&rows(&[&record(number)])).err()).unwrap();
+    let failure = (0..10_000).find_map(|number| builder.push([record(number).as_bytes()].into_iter()).err()).unwrap();
     assert!((50..400).contains(&failure.people), "{failure}");
 }
 

@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 use super::{
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
+    json_scanner as json,
     lines::{Block, is_blank},
 };
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
 
 mod column;
 mod detect;
-pub(super) mod json;
 mod names;
 
 use column::{ColumnKey, Scratch, is_guid};
@@ -162,6 +162,12 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The JSON text of each good row, in order.
+    pub fn good(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end - 1])
+    }
+
     /// The number of rows, good and bad.
     pub fn count(&self) -> u64 {
         (self.ends.len() + self.bad.len()) as u64

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::decode::json;
+use super::json_scanner as json;
 
 /// One member of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,13 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::{BadRowReason, json};
+use super::BadRowReason;
 use crate::{
     keys::AesKey,
-    stage::decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+    stage::{
+        decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
+        json_scanner as json,
+    },
     wipe::with_stack_wiped,
 };
 

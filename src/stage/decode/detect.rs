@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use super::{
     column::{ColumnKey, Scratch, is_guid},
-    json,
     names::{Names, Next},
 };
 use crate::stage::{
     decrypt::Cipher,
+    json_scanner as json,
     lines::{BLOCK_BYTES, Block, is_blank},
 };
 

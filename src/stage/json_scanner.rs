@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// The end of a string (after its closing quote), and whether the string has escapes. `from` is after the opening
 /// quote.
-pub(in crate::stage) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
+pub(super) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut has_escapes = false;
     loop {
@@ -26,7 +26,7 @@ pub(in crate::stage) fn string_end(json: &[u8], from: usize) -> Option<(usize, b
 
 /// The content of `string`, which includes its quotes, with escapes undone. `None` if the content is not text: an
 /// escape can be half of a surrogate pair (`\ud800` alone).
-pub(in crate::stage) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
+pub(super) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
     if has_escapes {
         return serde_json::from_slice::<String>(string).ok().map(|text| text.into_bytes().into());
     }
@@ -34,7 +34,7 @@ pub(in crate::stage) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Co
 }
 
 /// The end of a number (section 6).
-pub(in crate::stage) fn number_end(json: &[u8], from: usize) -> Option<usize> {
+pub(super) fn number_end(json: &[u8], from: usize) -> Option<usize> {
     let start = from + usize::from(json.get(from)? == &b'-');
     let (point, end) = decimal_end(json, start);
     let has_leading_zero = json.get(start) == Some(&b'0') && point > start + 1;
@@ -66,7 +66,7 @@ fn decimal_end(json: &[u8], from: usize) -> (usize, usize) {
 }
 
 /// The end of any value except a string.
-pub(in crate::stage) fn value_end(json: &[u8], from: usize) -> Option<usize> {
+pub(super) fn value_end(json: &[u8], from: usize) -> Option<usize> {
     match json.get(from)? {
         b'{' | b'[' => container_end(json, from),
         b't' => literal_end(json, from, b"true"),
@@ -77,14 +77,14 @@ pub(in crate::stage) fn value_end(json: &[u8], from: usize) -> Option<usize> {
 }
 
 /// `json` without whitespace at its start and end.
-pub(in crate::stage) fn trimmed(json: &[u8]) -> &[u8] {
+pub(super) fn trimmed(json: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let end = json.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last + 1);
     &json[space_end(json, 0).min(end)..end]
 }
 
 /// The end of the whitespace at `at`, if there is any.
-pub(in crate::stage) fn space_end(json: &[u8], mut at: usize) -> usize {
+pub(super) fn space_end(json: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = json.get(at) {
         at += 1;
     }
@@ -92,19 +92,19 @@ pub(in crate::stage) fn space_end(json: &[u8], mut at: usize) -> usize {
 }
 
 /// The name of a member, and the colon after it.
-pub(in crate::stage) fn name(json: &[u8], from: usize) -> Option<Name> {
+pub(super) fn name(json: &[u8], from: usize) -> Option<Name> {
     let (end, has_escapes) = string_end(json, after(json, from, b'"')?)?;
     let value = space_end(json, after(json, space_end(json, end), b':')?);
     Some(Name { end, has_escapes, value })
 }
 
 /// The positions of a name and of its value.
-pub(in crate::stage) struct Name {
+pub(super) struct Name {
     /// The position after the closing quote.
-    pub(in crate::stage) end: usize,
-    pub(in crate::stage) has_escapes: bool,
+    pub(super) end: usize,
+    pub(super) has_escapes: bool,
     /// The position of the value.
-    pub(in crate::stage) value: usize,
+    pub(super) value: usize,
 }
 
 /// The end of an object or an array.
@@ -147,7 +147,7 @@ fn element(json: &[u8], from: usize, closing: u8) -> Option<usize> {
 }
 
 /// The position after `byte`, if `byte` is at `at`.
-pub(in crate::stage) fn after(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+pub(super) fn after(json: &[u8], at: usize, byte: u8) -> Option<usize> {
     (json.get(at) == Some(&byte)).then_some(at + 1)
 }
 
@@ -170,7 +170,7 @@ fn digits_end(json: &[u8], from: usize) -> usize {
 }
 
 /// The end of the characters of a string that stand for themselves: the next quote, backslash or control character.
-pub(in crate::stage) fn plain_end(json: &[u8], from: usize) -> usize {
+pub(super) fn plain_end(json: &[u8], from: usize) -> usize {
     run_end(json, from, not_plain)
 }
 
