@@ -4,6 +4,9 @@
 //! Waking a thread takes time from the thread that wakes it, and the one that submits the jobs has the most work of
 //! all. So threads are rarely woken: another worker starts only when jobs pile up, and the consumer is woken once per
 //! result.
+//!
+//! Kept because the obvious replacement, `buffered` over `spawn_blocking`, took 9 % longer for `decode` of a million rows on two
+//! cores, and 7 % more CPU: medians of 15 pairs of runs, with a spread of 6 % to 18 %.
 
 use std::{
     collections::{BTreeMap, VecDeque},
