@@ -56,13 +56,13 @@ pub async fn deliver_file(
     job: &FileJob<'_>,
     bytes: ByteStream,
     sink: &Arc<dyn Sink>,
-    work: &mut ClaimedFile,
+    claimed: &mut ClaimedFile,
 ) -> Result<(), FileError> {
-    let (first_row, mut bad_rows) = (work.record().next_row, work.record().bad_rows);
+    let (first_row, mut bad_rows) = (claimed.record().next_row, claimed.record().bad_rows);
     // Batches end where those of the first run did, whatever the settings are now, so that the same rows keep their
     // message ids. The only exception: a batch that is too large for the current sink ends earlier.
     let envelope = envelope_bytes(job.drop, job.file, job.is_identified());
-    let batches = Batches::new(work.record().batch, first_row, envelope, sink.largest_message())
+    let batches = Batches::new(claimed.record().batch, first_row, envelope, sink.largest_message())
         .allow_bad_rows(job.limits.bad_rows_allowed, bad_rows);
 
     // Decrypt, gunzip, lines, decode. All bytes are read, because gzip can only be read from its start.
@@ -77,9 +77,9 @@ pub async fn deliver_file(
     while let Some(batch) = acknowledged.next().await {
         let batch = batch?;
         bad_rows += batch.bad_rows.len() as u64;
-        work.checkpoint(batch.end_row, bad_rows).await?;
+        claimed.checkpoint(batch.end_row, bad_rows).await?;
     }
-    work.finish(Status::Done, None).await?;
+    claimed.finish(Status::Done, None).await?;
     Ok(())
 }
 

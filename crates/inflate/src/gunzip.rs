@@ -22,7 +22,7 @@ pub struct Gunzip {
     has_read_header: bool,
 }
 
-/// What the next byte belongs to.
+/// The part of the stream that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The ten bytes that every header begins with.

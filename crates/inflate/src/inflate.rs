@@ -21,7 +21,7 @@ pub struct Inflate {
     tables: Tables,
 }
 
-/// What comes next in the stream.
+/// The part of the stream that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// A block: whether it is the last one, and its type.

@@ -221,7 +221,7 @@ fn last_symbols(
     Ok(Stop::Output)
 }
 
-/// What an entry, and the entry of the distance that follows it, stand for.
+/// The meaning of an entry, together with the entry of the distance that follows it.
 enum Symbol {
     /// The literals of this entry.
     Literals(u32),

@@ -65,7 +65,7 @@ struct Server {
 pub struct WaitTimeout {
     /// The time limit.
     pub waited: Duration,
-    /// What had been received by then, in counts.
+    /// The counts of everything received by then.
     pub so_far: String,
 }
 

@@ -82,7 +82,7 @@ pub struct RegisteredKey {
     pub modulus: Vec<u8>,
 }
 
-/// What the stub and its requests share.
+/// The state that the stub and its requests share.
 struct Shared {
     plan: Plan<(), Behaviour>,
     state: Mutex<State>,

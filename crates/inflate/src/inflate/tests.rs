@@ -61,7 +61,7 @@ fn inflate_with(bytes: &[u8], pieces: &[usize], mut after_piece: impl FnMut(&mut
     unreachable!("`pieces` is not empty")
 }
 
-/// What flate2 decompresses the same bytes to.
+/// The text to which flate2 decompresses the same bytes.
 fn flate2_outcome(bytes: &[u8]) -> Outcome {
     let mut inflate = Decompress::new(false);
     let (mut text, mut piece) = (Vec::new(), vec![0; 1 << 16]);

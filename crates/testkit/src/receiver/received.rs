@@ -1,4 +1,4 @@
-//! What the receiver has accepted: drops, their files, and the rows of each file by number.
+//! Records the accepted messages: drops, their files, and the rows of each file by number.
 //!
 //! Rows are kept as JSON text, so that no digit changes.
 
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::message::{Batch, Content, DecodedMessage};
 
-/// What the receiver has received so far.
+/// Everything that the receiver has received so far.
 #[derive(Clone, Default)]
 pub struct Received {
     /// Connections accepted.
@@ -36,7 +36,7 @@ pub struct Received {
     pub log: Vec<Delivery>,
     /// The JSON text of each message in `log`.
     pub bodies: Vec<Bytes>,
-    /// What was accepted, by drop path.
+    /// The accepted messages, by drop path.
     pub drops: BTreeMap<String, ReceivedDrop>,
     ids: HashSet<String>,
 }
@@ -60,7 +60,7 @@ pub struct Delivery {
     pub headers: HeaderMap,
 }
 
-/// What was accepted of one drop.
+/// The accepted messages of one drop.
 #[derive(Debug, Clone, Default)]
 pub struct ReceivedDrop {
     /// `drop.id`.
@@ -77,7 +77,7 @@ pub struct ReceivedDrop {
     pub failed: Vec<Failed>,
 }
 
-/// What was accepted of one file.
+/// The accepted rows of one file.
 #[derive(Clone, Default)]
 pub struct ReceivedFile {
     /// The number of rows: distinct rows if rows are kept, otherwise the rows of distinct messages.
