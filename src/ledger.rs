@@ -1,22 +1,30 @@
 //! Persistent state of each drop and file: who works on it, how far it is, how it ended.
 //!
-//! The ledger consists of JSON blobs in `STATE_CONTAINER`: `drops/{drop path}/drop.json` for a drop and
-//! `drops/{drop path}/files/{file}.json` for a file. They hold positions and reasons, never row data or keys.
+//! The ledger consists of JSON blobs in `STATE_CONTAINER`. They hold positions and reasons, never row data or keys:
+//! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
+//! - `unfinished/`, the index of the drops that are not over, which sweeps run;
+//! - `list/`, one entry for each drop, for lists.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
 //! [`LEASE`] and another run can claim the file. Every write of a file's record carries the lease id, so a worker whose
-//! lease has lapsed cannot overwrite the record of its successor.
+//! lease has lapsed cannot overwrite the record of its successor. The record of a drop needs no lease: a write replaces
+//! only the version that was read.
 
 mod claim;
 mod claimed_file;
+mod entry;
 mod error;
 mod heartbeat;
 mod json;
+mod last_listing;
 mod lease;
+mod list_entry;
+mod paths;
 mod record;
 mod renewal;
 mod survey;
+mod unfinished;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,22 +33,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use time::OffsetDateTime;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
-    claim::Claim,
+    claim::{Claim, ClaimRequest},
     claimed_file::ClaimedFile,
     error::LedgerError,
-    record::{DropRecord, Ending, FileRecord, Scope, Status},
+    list_entry::{DropState, ListEntry},
+    record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, Scope, Status},
     survey::Survey,
+    unfinished::UnfinishedDrop,
 };
-use self::{claimed_file::ActiveClaims, lease::RecordLease};
+use self::{claimed_file::ActiveClaims, record::FileFacts};
 use crate::{
-    batch::BatchLimits,
-    drop::{DropPath, FileVersion},
-    store::{Blob, BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
+    drop::{DropPath, FileVersion, TenantId},
+    store::{BlobPath, ETag, ListedBlob, Store, StoreError, WriteIf, read_current},
 };
 
 /// How long a lease lasts if it is not renewed. 15 s is the shortest lease that Azure grants on a blob.
@@ -63,15 +72,9 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// rows of about this time again.
 pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
-/// The largest record that is read, in bytes. A drop's record lists its files, some hundred bytes each.
+/// The largest record that is read, in bytes. Version 1 listed the files of a drop in its record, some hundred bytes
+/// each.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
-
-/// How many records are read at the same time.
-const CONCURRENT_READS: usize = 8;
-
-/// How often the read of a record is repeated because the record was overwritten in between. A record is written at
-/// most once a second, so one repetition is usually enough.
-const READ_ATTEMPTS: usize = 5;
 
 /// The ledger in one container of a store. A clone is a handle to the same ledger.
 #[derive(Debug, Clone)]
@@ -89,123 +92,170 @@ impl Ledger {
         Self { store, container: container.into(), active_claims: ActiveClaims::default(), tasks: TaskTracker::new() }
     }
 
-    /// Reads the records of these versions of files, by file name. A file has no entry if its record is missing or is
-    /// about another version.
-    pub async fn file_records(
+    /// The progress of these versions of files in replay `replays` of their drop, by file name. A file that no run has
+    /// started has no entry. Costs a listing, and a request for each record whose fields the listing does not return.
+    pub async fn progress(
         &self,
         drop: &DropPath,
         versions: &[FileVersion],
-    ) -> Result<BTreeMap<String, FileRecord>, LedgerError> {
-        let wanted: HashMap<_, _> =
-            versions.iter().map(|file| (self.file_path(drop, &file.name), file.clone())).collect();
-        let listed = self.store.list(&self.container, &self.path(drop, "files/").name).await?;
-        let reads: Vec<_> = listed
-            .into_iter()
-            .filter_map(|blob| wanted.get(&blob.path).map(|file| self.file_record(file.clone(), blob)))
+        replays: u32,
+    ) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
+        let mut progress = BTreeMap::new();
+        let wanted = versions.iter().map(|file| (paths::file_record(drop, &file.name), file)).collect();
+        self.add_progress(&paths::file_records(drop), &wanted, replays, &mut progress).await?;
+        let wanted_v1: HashMap<_, _> = versions
+            .iter()
+            .filter(|file| !progress.contains_key(&file.name))
+            .filter_map(|file| Some((paths::file_record_v1(drop, &file.name)?, file)))
             .collect();
-        let mut records = BTreeMap::new();
-        let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
-        while let Some(record) = reads.try_next().await? {
-            records.extend(record.map(|record| (record.file.name.clone(), record)));
+        if !wanted_v1.is_empty() {
+            self.add_progress(&paths::file_records_v1(drop), &wanted_v1, replays, &mut progress).await?;
         }
-        Ok(records)
+        Ok(progress)
     }
 
-    /// Reads the record of `file` from `blob`; `None` if the record is missing by now or is about another version.
-    async fn file_record(&self, file: FileVersion, blob: Blob) -> Result<Option<FileRecord>, LedgerError> {
-        let path = blob.path.clone();
-        let Some((_, bytes)) = self.read_blob(blob).await? else {
+    /// Adds the progress of the files `wanted`, by the path of their record, whose records are below `folder`.
+    async fn add_progress(
+        &self,
+        folder: &str,
+        wanted: &HashMap<String, &FileVersion>,
+        replays: u32,
+        progress: &mut BTreeMap<String, FileProgress>,
+    ) -> Result<(), LedgerError> {
+        let mut listing = self.store.list_with_metadata(&self.container, folder);
+        while let Some(listed) = listing.try_next().await? {
+            let Some(file) = wanted.get(&listed.blob.path.name) else {
+                continue;
+            };
+            let facts = self.facts_of(listed, &file.name).await?;
+            if let Some(facts) = facts.filter(|facts| facts.etag == file.etag && facts.replays == replays) {
+                progress.insert(file.name.clone(), facts.progress);
+            }
+        }
+        Ok(())
+    }
+
+    /// The facts about a file in the blob metadata of its record, or else in the record; `None` if the record was
+    /// deleted.
+    async fn facts_of(&self, listed: ListedBlob, name: &str) -> Result<Option<FileFacts>, LedgerError> {
+        if let Some(facts) = listed.metadata.as_ref().and_then(json::parse_file_metadata) {
+            return Ok(Some(facts));
+        }
+        let record = self.read_file_record(&listed.blob.path, name).await?;
+        Ok(record.map(|(_, record)| record.facts()))
+    }
+
+    /// Reads the record of a file: why it was set aside, for example. `None` if there is none.
+    pub async fn file_record(&self, drop: &DropPath, name: &str) -> Result<Option<FileRecord>, LedgerError> {
+        let path = self.blob(paths::file_record(drop, name));
+        if let Some((_, record)) = self.read_file_record(&path, name).await? {
+            return Ok(Some(record));
+        }
+        self.file_record_v1(drop, name).await
+    }
+
+    /// Reads the record of a file where version 1 kept it, if that is another path. `None` if there is none, or if that
+    /// path has another record: version 1 had names that collide.
+    async fn file_record_v1(&self, drop: &DropPath, name: &str) -> Result<Option<FileRecord>, LedgerError> {
+        let Some(path) = paths::file_record_v1(drop, name) else {
             return Ok(None);
         };
-        let record = json::parse_file(&path, &file.name, &bytes)?;
-        Ok((record.file == file).then_some(record))
+        match self.read_file_record(&self.blob(path), name).await {
+            Ok(record) => Ok(record.map(|(_, record)| record)),
+            Err(LedgerError::Invalid { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_file_record(&self, path: &BlobPath, name: &str) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
+        match self.read(path).await? {
+            Some((etag, bytes)) => Ok(Some((etag, json::parse_file(path, name, &bytes)?))),
+            None => Ok(None),
+        }
     }
 
     /// Reads the record of a drop. Returns an empty record if there is none.
     pub async fn drop_record(&self, drop: &DropPath) -> Result<DropRecord, LedgerError> {
-        let path = self.drop_path(drop);
-        let Some((etag, bytes)) = self.read(&path).await? else {
+        let path = self.blob(paths::drop_record(drop));
+        if let Some((etag, bytes)) = self.read(&path).await? {
+            return json::parse_drop(&path, etag, &bytes);
+        }
+        let Some(path) = paths::drop_record_v1(drop).map(|path| self.blob(path)) else {
             return Ok(DropRecord::default());
         };
-        let (ending, generation) = json::parse_drop(&path, &bytes)?;
-        Ok(DropRecord { ending, generation, version: Some(etag) })
-    }
-
-    /// Records how the drop ended, after the sink has acknowledged the message about it. Overwrites only `previous`:
-    /// fails with [`LedgerError::Conflict`] if another run has recorded another ending since `previous` was read.
-    pub async fn record_ending(
-        &self,
-        drop: &DropPath,
-        ending: &Ending,
-        previous: &DropRecord,
-    ) -> Result<(), LedgerError> {
-        let condition = previous.version.clone().map_or(WriteIf::Absent, WriteIf::Matches);
-        let text = json::format_drop(Some(ending), previous.generation, OffsetDateTime::now_utc());
-        match self.store.write(&self.drop_path(drop), text.into(), condition).await {
-            Ok(_) => Ok(()),
-            // Either our own write succeeded and its response was lost, or another run has recorded the same ending.
-            Err(StoreError::Changed(_)) => match self.drop_record(drop).await?.ending {
-                Some(recorded) if recorded.agrees_with(ending) => Ok(()),
-                _ => Err(LedgerError::Conflict(drop.clone())),
+        match self.read(&path).await? {
+            // The next write creates the record at its new path.
+            Some((etag, bytes)) => match json::parse_drop(&path, etag, &bytes) {
+                Ok(record) => Ok(DropRecord { version: None, ..record }),
+                // Version 1 had names that collide: this may be the record of a file.
+                Err(LedgerError::Invalid { .. }) => Ok(DropRecord::default()),
+                Err(error) => Err(error),
             },
-            Err(error) => Err(error.into()),
+            None => Ok(DropRecord::default()),
         }
     }
 
-    /// Resets the records of the drop and of these files, so that the next run delivers them from row 0. Also replaces
-    /// records that cannot be parsed. Fails with [`LedgerError::InUse`] if a run works on one of the files.
-    ///
-    /// Files keep their batch limits, so messages keep their ids. With `new_ids`, the drop gets the next generation and
-    /// the files get `batch` as their limits, because the receiver may have rejected batches of the old size.
-    pub async fn reset(
+    /// Writes the record of a drop over the version that was read. Fails with [`LedgerError::Conflict`] if another run
+    /// has written it since.
+    pub async fn write_drop_record(
         &self,
         drop: &DropPath,
-        versions: &[FileVersion],
-        batch: BatchLimits,
-        new_ids: bool,
+        tenant: TenantId,
+        record: &mut DropRecord,
     ) -> Result<(), LedgerError> {
-        for file in versions {
-            self.reset_file(self.file_path(drop, &file.name), file, batch, new_ids).await?;
-        }
-        self.reset_drop(&self.drop_path(drop), new_ids).await
-    }
-
-    async fn reset_file(
-        &self,
-        path: BlobPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-        new_ids: bool,
-    ) -> Result<(), LedgerError> {
-        let id = match self.store.lease(&path, LEASE).await {
-            Ok(Some(id)) => id,
-            Ok(None) => return Err(LedgerError::InUse(path)),
-            Err(StoreError::Missing(_)) => return Ok(()),
+        let now = OffsetDateTime::now_utc();
+        record.tenant = Some(tenant);
+        record.first_seen.get_or_insert(now);
+        let path = self.blob(paths::drop_record(drop));
+        let text = Bytes::from(json::format_drop(drop, tenant, record, now));
+        let condition = record.version.clone().map_or(WriteIf::Absent, WriteIf::Matches);
+        let version = match self.store.write(&path, text.clone(), condition).await {
+            Ok(version) => version,
+            // Either our own write succeeded and its response was lost, or another run has written the record.
+            Err(StoreError::Changed(_)) => match self.read(&path).await? {
+                Some((version, found)) if found == text => version,
+                _ => return Err(LedgerError::Conflict(drop.clone())),
+            },
             Err(error) => return Err(error.into()),
         };
-        let lease = RecordLease { store: Arc::clone(&self.store), path, id };
-        let (mut etag, bytes) = self.read(&lease.path).await?.ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
-        let batch = match json::parse_file(&lease.path, &file.name, &bytes) {
-            Ok(previous) if !new_ids => previous.batch,
-            _ => batch,
-        };
-        let record = FileRecord { attempts: 0, ..FileRecord::new(file.clone(), batch) };
-        let written = lease.write(&mut etag, &record).await;
-        lease.release().await;
-        written
+        record.version = Some(version);
+        Ok(())
     }
 
-    async fn reset_drop(&self, path: &BlobPath, new_ids: bool) -> Result<(), LedgerError> {
-        let (condition, generation) = match self.read(path).await? {
-            Some((etag, bytes)) => {
-                let generation = json::parse_drop(path, &bytes).map_or(0, |(_, generation)| generation);
-                (WriteIf::Matches(etag), generation)
+    /// Records that a drop is to be delivered again from its first row, in one write: progress of files from before this
+    /// replay no longer counts. Also replaces records that cannot be parsed. With `new_ids`, the drop gets the next
+    /// generation, which is part of every message id.
+    pub async fn replay(&self, drop: &DropPath, tenant: TenantId, new_ids: bool) -> Result<(), LedgerError> {
+        loop {
+            let previous = match self.drop_record(drop).await {
+                Err(LedgerError::Invalid { path, .. }) => {
+                    self.store.delete(&path, None).await?;
+                    DropRecord::default()
+                }
+                record => record?,
+            };
+            let mut record = DropRecord {
+                replays: previous.replays + 1,
+                generation: previous.generation.wrapping_add(new_ids.into()),
+                sequence: previous.sequence,
+                version: previous.version,
+                ..DropRecord::default()
+            };
+            match self.write_drop_record(drop, tenant, &mut record).await {
+                Err(LedgerError::Conflict(_)) => {}
+                written => return written,
             }
-            None => (WriteIf::Absent, 0),
-        };
-        let text = json::format_drop(None, generation.wrapping_add(new_ids.into()), OffsetDateTime::now_utc());
-        self.store.write(path, text.into(), condition).await?;
-        Ok(())
+        }
+    }
+
+    /// Deletes the records of these files that cannot be parsed, so that the files are delivered from their first row.
+    pub async fn delete_invalid_records(&self, drop: &DropPath, versions: &[FileVersion]) -> Result<(), LedgerError> {
+        loop {
+            match self.progress(drop, versions, 0).await {
+                Err(LedgerError::Invalid { path, .. }) => self.store.delete(&path, None).await?,
+                progress => return progress.map(|_| ()),
+            }
+        }
     }
 
     /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Called before
@@ -216,41 +266,13 @@ impl Ledger {
         self.tasks.reopen();
     }
 
-    fn path(&self, drop: &DropPath, below: &str) -> BlobPath {
-        BlobPath::new(&*self.container, format!("drops/{drop}/{below}"))
-    }
-
-    fn drop_path(&self, drop: &DropPath) -> BlobPath {
-        self.path(drop, "drop.json")
-    }
-
-    fn file_path(&self, drop: &DropPath, name: &str) -> BlobPath {
-        self.path(drop, &format!("files/{name}.json"))
+    fn blob(&self, name: String) -> BlobPath {
+        BlobPath::new(&*self.container, name)
     }
 
     /// Reads a record and its version; `None` if it is missing.
     async fn read(&self, path: &BlobPath) -> Result<Option<(ETag, Bytes)>, LedgerError> {
-        match self.store.find(path).await? {
-            Some(blob) => self.read_blob(blob).await,
-            None => Ok(None),
-        }
-    }
-
-    /// Reads the record in `blob`, or its newest version if it was overwritten since; `None` if it was deleted.
-    async fn read_blob(&self, mut blob: Blob) -> Result<Option<(ETag, Bytes)>, LedgerError> {
-        let mut attempt = 1;
-        loop {
-            match read_whole(&*self.store, &blob, MAX_RECORD_BYTES).await {
-                Ok(bytes) => return Ok(Some((blob.etag, bytes))),
-                Err(ReadWholeError::Store(StoreError::Changed(_) | StoreError::Missing(_)))
-                    if attempt < READ_ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-            }
-            match self.store.find(&blob.path).await? {
-                Some(newer) => blob = newer,
-                None => return Ok(None),
-            }
-            attempt += 1;
-        }
+        let current = read_current(&*self.store, path, MAX_RECORD_BYTES).await?;
+        Ok(current.map(|(blob, bytes)| (blob.etag, bytes)))
     }
 }

@@ -44,6 +44,7 @@ pub mod directory;
 pub mod drop;
 pub mod error_chain;
 pub mod expected;
+pub mod hex;
 pub mod host;
 mod http_response;
 pub mod identity;

@@ -20,6 +20,7 @@ pub use self::{
 };
 use crate::{
     drop::{FileVersion, TenantId},
+    hex::hex,
     verdict::Reason,
 };
 
@@ -57,8 +58,8 @@ impl MessageId {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let digits = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self(format!("msg_{digits}"))
+        let hash = hash.finalize();
+        Self(format!("msg_{}", hex(hash.first_chunk::<16>().expect("a hash has 32 bytes"))))
     }
 }
 
@@ -140,27 +141,26 @@ impl Message {
         Self { id, body: rows.enclosed(&head, b"]}}") }
     }
 
-    /// `viva.insights.drop.completed`: the sink has acknowledged every row of `files`.
-    pub fn completed(drop: &DropFacts, files: &[FileVersion], rows: u64, bad_rows: u64) -> Self {
+    /// `viva.insights.drop.completed`: the sink has acknowledged every row of the drop.
+    pub fn completed(drop: &DropFacts, version: &EndingVersion, files: usize, rows: u64, bad_rows: u64) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Data<'a> {
             drop: &'a DropFacts,
+            sequence: u64,
             files: usize,
             rows: u64,
             bad_rows: u64,
         }
-        let id = ending_id("completed", drop, files);
-        let data = Data { drop, files: files.len(), rows, bad_rows };
-        Self::new(id, "viva.insights.drop.completed", data)
+        let data = Data { drop, sequence: version.sequence, files, rows, bad_rows };
+        Self::new(version.id("completed", drop), "viva.insights.drop.completed", data)
     }
 
-    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. `versions` are the file versions that
-    /// this applies to. If the message would have more than `max_bytes` bytes, the failure's text is shortened and ends
-    /// in `…`.
+    /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. If the message would have more than
+    /// `max_bytes` bytes, the failure's text is shortened and ends in `…`.
     pub fn failed(
         drop: &DropFacts,
-        versions: &[FileVersion],
+        version: &EndingVersion,
         failure: &Failure<'_>,
         max_bytes: Option<NonZeroUsize>,
     ) -> Self {
@@ -168,12 +168,13 @@ impl Message {
         #[serde(rename_all = "camelCase")]
         struct Data<'a> {
             drop: &'a DropFacts,
+            sequence: u64,
             #[serde(flatten)]
             failure: &'a Failure<'a>,
         }
-        let ending = format!("failed {} {}", failure.reason, failure.file.unwrap_or_default());
-        let id = ending_id(&ending, drop, versions);
-        let with = |failure: &Failure<'_>| Self::new(id.clone(), "viva.insights.drop.failed", Data { drop, failure });
+        let id = version.id(&format!("failed {} {}", failure.reason, failure.file.unwrap_or_default()), drop);
+        let data = |failure| Data { drop, sequence: version.sequence, failure };
+        let with = |failure: &Failure<'_>| Self::new(id.clone(), "viva.insights.drop.failed", data(failure));
         let message = with(failure);
         let excess = max_bytes.map_or(0, |max| message.body.len().saturating_sub(max.get()));
         if excess == 0 {
@@ -212,16 +213,28 @@ pub struct Failure<'a> {
     pub rows_delivered: u64,
 }
 
-/// The id of an ending: the same for the same file versions, in any order.
-fn ending_id(ending: &str, drop: &DropFacts, files: &[FileVersion]) -> MessageId {
-    let mut files = files.to_vec();
-    files.sort();
-    let generation = drop.generation.to_string();
-    let mut parts = vec![ending, &drop.path, drop.id.as_deref().unwrap_or_default(), &generation];
-    for file in &files {
-        parts.extend([file.name.as_str(), &file.etag.0]);
+/// What distinguishes an ending from the other endings of its drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndingVersion {
+    /// The number of the ending, from 1. The ending with the highest number is the state of the drop.
+    pub sequence: u64,
+    /// The versions of the files that the ending is about, as a text that is the same for the same versions.
+    pub files: String,
+}
+
+impl EndingVersion {
+    /// The id of the message about this ending: the same however often it is sent.
+    fn id(&self, ending: &str, drop: &DropFacts) -> MessageId {
+        let (generation, sequence) = (drop.generation.to_string(), self.sequence.to_string());
+        MessageId::hash(&[
+            ending,
+            &drop.path,
+            drop.id.as_deref().unwrap_or_default(),
+            &generation,
+            &self.files,
+            &sequence,
+        ])
     }
-    MessageId::hash(&parts)
 }
 
 /// Serializes a message.
@@ -239,6 +252,10 @@ mod tests {
 
     use super::*;
     use crate::store::ETag;
+
+    fn ending(sequence: u64, files: &str) -> EndingVersion {
+        EndingVersion { sequence, files: files.into() }
+    }
 
     fn facts() -> DropFacts {
         DropFacts {
@@ -295,18 +312,18 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_an_ending_does_not_depend_on_the_order_of_its_files() {
-        let (a, mut b) = (file("1"), file("2"));
-        b.name = "part-1.json.gz".into();
-        let id = |files: &[FileVersion]| Message::completed(&facts(), files, 7, 0).id;
-        assert_eq!(id(&[a.clone(), b.clone()]), id(&[b.clone(), a.clone()]));
-        assert_ne!(id(&[a.clone(), b]), id(&[a]));
+    fn the_id_of_an_ending_depends_on_its_sequence_and_file_versions() {
+        let id = |sequence, files: &str| Message::completed(&facts(), &ending(sequence, files), 1, 7, 0).id;
+        assert_eq!(id(1, "a"), id(1, "a"));
+        assert_ne!(id(1, "a"), id(2, "a"));
+        assert_ne!(id(1, "a"), id(1, "b"));
     }
 
     #[test]
     fn the_file_of_a_failure_is_null_if_the_reason_applies_to_the_drop() {
         let failure = Failure { file: None, reason: Reason::Errors, message: "no consent", rows_delivered: 0 };
-        let message = Message::failed(&facts(), &[], &failure, None);
+        let message = Message::failed(&facts(), &ending(3, ""), &failure, None);
+        assert_eq!(data(&message)["sequence"], 3);
         assert_eq!(data(&message)["file"], Value::Null);
         assert_eq!(data(&message)["reason"], "errors");
         assert_eq!(data(&message)["rowsDelivered"], 0);
@@ -316,7 +333,7 @@ mod tests {
     fn a_failure_that_is_too_large_is_shortened_and_keeps_its_id() {
         let failed = |text: &str, max_bytes| {
             let failure = Failure { file: None, reason: Reason::Errors, message: text, rows_delivered: 0 };
-            Message::failed(&facts(), &[], &failure, NonZeroUsize::new(max_bytes))
+            Message::failed(&facts(), &ending(1, ""), &failure, NonZeroUsize::new(max_bytes))
         };
         let text = "\u{1}ü\"😀".repeat(300);
         let full = failed(&text, 0);

@@ -4,32 +4,40 @@
 //! event that arrives twice, early or never changes when the work is done, but not its result.
 //!
 //! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot
-//! shows no file that this run has not tried. Only then does it end the drop. Without the last snapshot, two cases
-//! would lose the end of a drop:
+//! shows no file that this run has not tried. Only then does it judge the drop: completed, open or set aside. Without the
+//! last snapshot, two cases would lose the end of a drop:
 //! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because
 //!   this run is alive;
 //! - two runs finish at the same time: the later one must see the files of both.
+//!
+//! The record of the drop is read before each snapshot, and an ending overwrites only that version of the record. If
+//! another run has changed the record in the meantime, the drop is judged again.
 
 mod admitted;
+mod announce;
+mod backoff;
 mod conclude;
+mod failure;
 mod files;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
+use time::OffsetDateTime;
 use tracing::{debug, warn};
 
 use crate::{
     deliver::FileError,
     drop::{
-        DropPath, FileVersion,
+        DropPath, FileVersion, TenantId,
         discover::{self, DropContents},
+        metadata::JobMetadata,
         tenant::{Refusal, Tenants},
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
-    ledger::{DropRecord, Ledger, LedgerError, Scope, Status},
+    ledger::{DropRecord, Ending, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
-    store::{Blob, BlobPath, ReadWindow, Store, StoreError},
+    store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::is_first_occurrence,
     tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
@@ -51,6 +59,36 @@ pub struct Runner {
     pub tenant_configs: TenantConfigs,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
+    /// The bounds of every run.
+    pub limits: RunLimits,
+}
+
+/// The bounds of every run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// `MAX_FILES`: how many blobs a drop may have, whatever they are.
+    pub max_files: usize,
+    /// `GIVE_UP_AFTER`: how long a drop may fail without progress before it is set aside.
+    pub give_up_after: Duration,
+}
+
+impl Default for RunLimits {
+    /// 20,000 blobs and three days.
+    fn default() -> Self {
+        Self { max_files: 20_000, give_up_after: Duration::from_secs(3 * 24 * 3600) }
+    }
+}
+
+/// What starts a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// An event, or a notification of the customer's pipeline.
+    Event,
+    /// A person.
+    Command,
+    /// A sweep that found this version of the drop's entry in the index of unfinished drops, or found the drop in a
+    /// container.
+    Sweep(Option<ETag>),
 }
 
 /// The state of the drop at the end of a run.
@@ -62,6 +100,8 @@ pub enum Outcome {
         rows: u64,
         /// Rows that could not be decoded.
         bad_rows: u64,
+        /// When an earlier run completed the drop; `None` if this run did.
+        earlier: Option<OffsetDateTime>,
     },
     /// Rows are missing, or another run works on them.
     Open {
@@ -79,10 +119,23 @@ pub enum Outcome {
         /// Whether nothing is left to do. False while another run works on other files.
         is_over: bool,
     },
+    /// The receiver or a service asked to wait: the drop is retried at this time.
+    Postponed(OffsetDateTime),
     /// There is no job metadata: this is not a drop, or not yet.
     NoDrop,
     /// The drop is not one of our tenants', or lies where its tenant may not write.
     Refused(Refusal),
+}
+
+impl Outcome {
+    /// Whether nothing is left to do until blobs are added or overwritten.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Completed { .. } | Self::NoDrop | Self::Refused(_) => true,
+            Self::SetAside { is_over, .. } => *is_over,
+            Self::Open { .. } | Self::Postponed(_) => false,
+        }
+    }
 }
 
 /// Why a run stopped early. The event is retried.
@@ -102,7 +155,7 @@ pub enum RunError {
         /// Why.
         source: FileError,
     },
-    /// The sink did not accept the message about the end of the drop or of a file.
+    /// The sink did not accept the message about the end of the drop.
     #[error("{event}; the notification failed and will be retried")]
     Notification {
         /// What the sink was to be told.
@@ -110,12 +163,15 @@ pub enum RunError {
         /// Why it was not.
         source: SinkError,
     },
+    /// The job metadata of an unfinished drop was deleted. The drop continues if it comes back.
+    #[error("the job metadata of the unfinished drop has been deleted")]
+    NoMetadata,
     /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// Why a run stopped before it could end the drop from its records: by verdict.
+/// Why a run stopped before it could judge the drop from its records: by verdict.
 enum Stopped {
     Retry(RunError),
     SetAside { reason: Reason, message: String },
@@ -136,80 +192,182 @@ impl From<KeyError> for Stopped {
     }
 }
 
-/// A drop at one instant.
-struct Snapshot {
-    /// The ledger's record of the drop, read before the drop was listed.
-    record: DropRecord,
-    contents: DropContents,
-    admitted: AdmittedDrop,
-    /// The versions of `contents.files`, in the same order.
-    versions: Vec<FileVersion>,
-}
-
-/// What a run keeps from one snapshot to the next.
-#[derive(Default)]
-struct Progress {
-    /// The files that this run has claimed, or has left to another run.
-    tried: BTreeSet<FileVersion>,
-    /// The keys of the drop, with the version of the job metadata that they were requested for.
-    keys: Option<(FileVersion, Keys)>,
-}
-
 impl Runner {
     /// Does the remaining work on the drop at `path`. Starts with the blob `first`, if it is one of the drop's files.
-    pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>) -> Result<Outcome, RunError> {
-        let mut progress = Progress::default();
-        loop {
-            // The record is read before the listing: if another run records an ending later, recording ours fails.
-            let record = self.ledger.drop_record(path).await?;
-            let Some(contents) = discover::list_contents(&*self.store, path).await? else {
-                return Ok(Outcome::NoDrop);
-            };
-            let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, record.generation).await? {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    log_refusal(path, &refusal);
-                    return Ok(Outcome::Refused(refusal));
-                }
-            };
-            let snapshot = Snapshot { record, versions: versions_of(&contents), contents, admitted };
-            if let Some(outcome) = snapshot.recorded_outcome() {
-                return Ok(outcome);
-            }
-            match self.process(&snapshot, first, &mut progress).await {
-                Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => {}
-                Err(Stopped::Retry(error)) => return Err(error),
-                Err(Stopped::SetAside { reason, message }) => {
-                    let scope = Scope::Metadata(snapshot.admitted.metadata_version.clone());
-                    return self.set_drop_aside(&snapshot, scope, reason, &message).await;
-                }
-            }
+    ///
+    /// If the run fails, the failure is recorded: sweeps retry the drop with growing waits, and a drop that has failed
+    /// for `GIVE_UP_AFTER` without progress is set aside.
+    pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>, trigger: Trigger) -> Result<Outcome, RunError> {
+        let mut run = Run::new(self, path, first, trigger);
+        match run.run_to_end().await {
+            Err(error) => run.record_failure(error).await,
+            outcome => outcome,
         }
     }
 
-    /// Resets the drop at `path`, even if it has ended, and runs it. Rows keep their message ids unless `new_ids` is
-    /// set.
+    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended, and runs it.
+    /// Rows keep their message ids unless `new_ids` is set. If the process is killed, the replay resumes by itself.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
-        let Some(contents) = discover::list_contents(&*self.store, path).await? else {
+        let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
             return Ok(Outcome::NoDrop);
         };
         let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await? {
             Ok(admitted) => admitted,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let batch = self.tenant_configs.of(admitted.tenant).limits.batch;
-        self.ledger.reset(path, &versions_of(&contents), batch, new_ids).await?;
-        self.run(path, None).await
+        self.ledger.mark_unfinished(path, admitted.tenant, OffsetDateTime::now_utc()).await?;
+        self.ledger.replay(path, admitted.tenant, new_ids).await?;
+        self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
+        self.run(path, None, Trigger::Command).await
+    }
+}
+
+/// One run.
+struct Run<'a> {
+    runner: &'a Runner,
+    path: &'a DropPath,
+    first: Option<&'a BlobPath>,
+    trigger: Trigger,
+    /// The ledger's record of the drop, read before the last listing.
+    record: DropRecord,
+    /// Whether the record must be read again before the next snapshot.
+    is_record_outdated: bool,
+    /// The version of the drop's entry in the index of unfinished drops.
+    entry: Option<ETag>,
+    /// The files that this run has claimed, or has left to another run, by replay.
+    tried: BTreeSet<(u32, FileVersion)>,
+    /// The keys of the drop, with the versions that they were requested for.
+    keys: Option<(Scope, Keys)>,
+    /// Whether rows were acknowledged or a file has ended in this run.
+    has_progress: bool,
+    /// The last snapshot of an admitted drop.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// A drop at one instant.
+struct Snapshot {
+    contents: DropContents,
+    scope: Scope,
+    admitted: AdmittedDrop,
+    /// The versions of `contents.files`, in the same order.
+    versions: Vec<FileVersion>,
+}
+
+/// What follows a snapshot.
+enum Step {
+    /// The run takes another snapshot.
+    Again,
+    /// The run is over.
+    End(Outcome),
+}
+
+impl<'a> Run<'a> {
+    fn new(runner: &'a Runner, path: &'a DropPath, first: Option<&'a BlobPath>, trigger: Trigger) -> Self {
+        let entry = match &trigger {
+            Trigger::Sweep(entry) => entry.clone(),
+            Trigger::Event | Trigger::Command => None,
+        };
+        Self {
+            runner,
+            path,
+            first,
+            trigger,
+            record: DropRecord::default(),
+            is_record_outdated: true,
+            entry,
+            tried: BTreeSet::new(),
+            keys: None,
+            has_progress: false,
+            snapshot: None,
+        }
     }
 
-    /// Processes the files that are left, and returns `None`; or ends the drop if no file is left.
-    async fn process(
-        &self,
-        snapshot: &Snapshot,
-        first: Option<&BlobPath>,
-        progress: &mut Progress,
-    ) -> Result<Option<Outcome>, Stopped> {
+    async fn run_to_end(&mut self) -> Result<Outcome, RunError> {
+        loop {
+            if self.is_record_outdated {
+                self.record = self.runner.ledger.drop_record(self.path).await?;
+                self.is_record_outdated = false;
+            }
+            match self.step().await {
+                Ok(Step::End(outcome)) => return Ok(outcome),
+                Ok(Step::Again) => {}
+                Err(RunError::Ledger(LedgerError::Conflict(_))) => self.is_record_outdated = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a snapshot and does what it shows to be left.
+    async fn step(&mut self) -> Result<Step, RunError> {
+        let Runner { store, tenants, limits, .. } = self.runner;
+        let Some(contents) = discover::list_contents(&**store, self.path, limits.max_files).await? else {
+            return self.without_metadata().await.map(Step::End);
+        };
+        let scope = Scope::of(&contents);
+        let recorded = self.recorded_outcome(&scope);
+        let is_sweep = matches!(self.trigger, Trigger::Sweep(_));
+        if let Some(outcome) = recorded.as_ref().filter(|_| !is_sweep) {
+            return Ok(Step::End(outcome.clone()));
+        }
+        let admitted = match AdmittedDrop::admit(&**store, tenants, &contents, self.record.generation).await? {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                log_refusal(self.path, &refusal);
+                return Ok(Step::End(Outcome::Refused(refusal)));
+            }
+        };
+        let snapshot = Arc::new(Snapshot { scope, versions: versions_of(&contents), contents, admitted });
+        self.snapshot = Some(Arc::clone(&snapshot));
+        if let Some(outcome) = recorded {
+            // The entries are missing or outdated, or this sweep would not have started the run.
+            self.close(&snapshot).await;
+            return Ok(Step::End(outcome));
+        }
+        if let Some(until) = self.held_until() {
+            self.runner.ledger.mark_unfinished(self.path, snapshot.admitted.tenant, until).await?;
+            return Ok(Step::End(Outcome::Postponed(until)));
+        }
+        self.open(snapshot.admitted.tenant).await?;
+        if self.record.ending.as_ref().is_some_and(|ending| !ending.is_announced() && ending.scope.covers(&snapshot.scope)) {
+            return self.announce(&snapshot).await;
+        }
+        match self.process(&snapshot).await {
+            Ok(step) => Ok(step),
+            Err(Stopped::Retry(error)) => Err(error),
+            Err(Stopped::SetAside { reason, message }) => self.set_drop_aside(&snapshot, reason, message).await,
+        }
+    }
+
+    /// The outcome that an earlier run has recorded and announced, if the versions that it is about have not changed.
+    fn recorded_outcome(&self, scope: &Scope) -> Option<Outcome> {
+        let is_valid = |ending: &&Ending| ending.is_announced() && !ending.has_more && ending.scope.covers(scope);
+        self.record.ending.as_ref().filter(is_valid).map(outcome_of)
+    }
+
+    /// Until when an event leaves the drop to sweeps.
+    fn held_until(&self) -> Option<OffsetDateTime> {
+        let is_event = self.trigger == Trigger::Event;
+        self.record.held_until().filter(|until| is_event && *until > OffsetDateTime::now_utc())
+    }
+
+    /// Makes sure that the ledger knows the drop before this run changes anything about it.
+    async fn open(&mut self, tenant: TenantId) -> Result<(), LedgerError> {
+        let is_listed = match &self.trigger {
+            Trigger::Sweep(entry) => entry.is_some(),
+            Trigger::Event | Trigger::Command => false,
+        };
+        if !is_listed && self.entry.is_none() {
+            let now = OffsetDateTime::now_utc();
+            self.entry = Some(self.runner.ledger.mark_unfinished(self.path, tenant, now).await?);
+        }
+        if !self.record.exists() {
+            self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
+        }
+        Ok(())
+    }
+
+    /// Processes the files that are left, or judges the drop if no file is left.
+    async fn process(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, Stopped> {
         let metadata = match &snapshot.admitted.metadata {
             Ok(metadata) => metadata,
             Err(error) => return Err(Stopped::SetAside { reason: Reason::Metadata, message: error.to_string() }),
@@ -217,19 +375,43 @@ impl Runner {
         if let Some(errors) = &metadata.errors {
             return Err(Stopped::SetAside { reason: Reason::Errors, message: errors.clone() });
         }
-        let records = self.ledger.file_records(&snapshot.admitted.path, &snapshot.versions).await?;
+        if snapshot.contents.too_many_blobs {
+            let message = format!("the drop has more than {} blobs (MAX_FILES)", self.runner.limits.max_files);
+            return Err(Stopped::SetAside { reason: Reason::TooManyFiles, message });
+        }
+        let replays = self.record.replays;
+        let progress = if snapshot.versions.is_empty() {
+            Default::default()
+        } else {
+            self.runner.ledger.progress(self.path, &snapshot.versions, replays).await?
+        };
         let is_left = |file: &FileVersion| {
-            let has_ended = records.get(&file.name).is_some_and(|record| record.status != Status::Running);
-            !has_ended && !progress.tried.contains(file)
+            let has_ended = progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
+            !has_ended && !self.tried.contains(&(replays, file.clone()))
         };
         let files = snapshot.contents.files.iter().zip(&snapshot.versions);
         let mut left: Vec<_> = files.filter(|(_, version)| is_left(version)).collect();
         if left.is_empty() {
-            return Ok(Some(self.conclude(snapshot, &records, metadata.rows_extracted).await?));
+            return Ok(self.conclude(snapshot, &progress, metadata.rows_extracted).await?);
         }
-        left.sort_by_key(|(blob, _)| Some(&blob.path) != first);
-        self.process_files(snapshot, metadata, left, progress).await?;
-        Ok(None)
+        // The event's file first, and last those that earlier runs have started: they may fail again.
+        left.sort_by_key(|(blob, version)| (Some(&blob.path) != self.first, progress.contains_key(&version.name)));
+        self.process_files(snapshot, metadata, left).await?;
+        Ok(Step::Again)
+    }
+}
+
+impl Snapshot {
+    /// The expected number of rows, if the job metadata says so.
+    fn expected_rows(&self) -> Option<u64> {
+        self.admitted.metadata.as_ref().ok().and_then(|metadata: &JobMetadata| metadata.rows_extracted)
+    }
+}
+
+fn outcome_of(ending: &Ending) -> Outcome {
+    match ending.reason {
+        None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows, earlier: Some(ending.recorded) },
+        Some(reason) => Outcome::SetAside { reason, message: ending.message.clone(), is_over: true },
     }
 }
 
@@ -245,5 +427,18 @@ fn log_refusal(path: &DropPath, refusal: &Refusal) {
         warn!(drop.path = %path, "{line}");
     } else {
         debug!(drop.path = %path, "{line}");
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed { .. } => f.write_str("completed"),
+            Self::Open { .. } => f.write_str("open"),
+            Self::SetAside { .. } => f.write_str("set aside"),
+            Self::Postponed(_) => f.write_str("postponed"),
+            Self::NoDrop => f.write_str("no drop"),
+            Self::Refused(_) => f.write_str("refused"),
+        }
     }
 }

@@ -11,17 +11,17 @@ pub mod local;
 mod raw_url;
 mod reader;
 
-use std::{fmt, ops::Range, panic::resume_unwind, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, panic::resume_unwind, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use time::OffsetDateTime;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
 pub use self::blob_path::{BlobPath, is_safe_segment};
-pub use self::reader::{ReadWholeError, ReadWindow, read, read_whole};
+pub use self::reader::{ReadWholeError, ReadWindow, read, read_current, read_whole};
 use crate::verdict::Verdict;
 
 /// The ETag of a blob version, without quotes. Two versions of a blob never have the same ETag.
@@ -49,6 +49,25 @@ pub struct Blob {
 
 /// The bytes of a blob, in order.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// Blob metadata: short texts that a listing returns with the blob, so that a list costs no request per blob. Names have
+/// only lower-case ASCII letters. Values have only visible ASCII characters, up to 8 KiB in all.
+pub type BlobMetadata = BTreeMap<String, String>;
+
+/// A blob in a listing that asks for blob metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedBlob {
+    /// The blob.
+    pub blob: Blob,
+    /// Its metadata; `None` if the store has no blob metadata. The same facts are then in the blob's content.
+    pub metadata: Option<BlobMetadata>,
+}
+
+/// The blobs of a listing. The blobs of a folder follow each other.
+pub type Listing<'a, T = Blob> = BoxStream<'a, Result<T, StoreError>>;
+
+/// How many bytes [`Store::open`] reads at most.
+pub const OPEN_BYTES: u64 = 64 << 10;
 
 /// The condition of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,9 +113,15 @@ impl fmt::Display for LeaseId {
 /// A storage account: containers of blobs.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Lists the blobs of `container` whose names begin with `prefix`, sorted by name (by bytes). The list is empty if
-    /// the container does not exist.
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError>;
+    /// Lists the blobs of `container` whose names begin with `prefix`, page by page: the consumer decides how many are in
+    /// memory. The blobs of a folder follow each other; the order is the store's otherwise. The listing is empty if the
+    /// container does not exist, and ends after an error.
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a>;
+
+    /// As [`list`](Self::list), with the blob metadata.
+    fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
+        self.list(container, prefix).map_ok(|blob| ListedBlob { blob, metadata: None }).boxed()
+    }
 
     /// The current version of a blob; `None` if the blob does not exist.
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError>;
@@ -107,15 +132,38 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// may end early without an error if the connection is lost, so the caller must count the bytes, as [`read`] does.
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
-    /// Writes a whole blob and returns the ETag of the new version. Creates the container if it is missing.
+    /// The current version of a small blob and its content, or the first [`OPEN_BYTES`] of it, in one request; `None` if
+    /// the blob does not exist. The stream may end early or fail if the connection is lost, as that of
+    /// [`read_range`](Self::read_range). [`read_current`] reads the whole blob.
+    async fn open(&self, path: &BlobPath) -> Result<Option<(Blob, ByteStream)>, StoreError> {
+        let Some(blob) = self.find(path).await? else {
+            return Ok(None);
+        };
+        let bytes = self.read_range(&blob, 0..blob.size.min(OPEN_BYTES)).await?;
+        Ok(Some((blob, bytes)))
+    }
+
+    /// Writes a whole blob and returns the ETag of the new version. Creates the container if it is missing. The blob
+    /// has no metadata then.
     ///
     /// Fails with [`StoreError::Changed`] if the ETag condition does not hold, and with [`StoreError::LeaseConflict`]
     /// if the active lease is not the one that `condition` requires.
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError>;
+    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
+        self.write_with_metadata(path, bytes, &BlobMetadata::new(), condition).await
+    }
 
-    /// Deletes a blob, whatever its version. Succeeds if the blob does not exist; fails with
-    /// [`StoreError::LeaseConflict`] if it is leased.
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError>;
+    /// As [`write`](Self::write), and sets the blob metadata. A store without blob metadata ignores it.
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError>;
+
+    /// Deletes a blob: this `version` of it, or any version. Succeeds if the blob does not exist. Fails with
+    /// [`StoreError::Changed`] if the blob has another version, and with [`StoreError::LeaseConflict`] if it is leased.
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError>;
 
     /// Whether the container exists. [`Store::list`] cannot tell: it returns an empty list for a missing container.
     async fn has_container(&self, container: &str) -> Result<bool, StoreError>;
@@ -141,6 +189,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Compares host, port and account name, and percent-decodes the path once. `None` for every other URL, and for a
     /// path with an empty, `.` or `..` segment, a backslash or a control character.
     fn parse_blob_url(&self, url: &str) -> Option<BlobPath>;
+}
+
+/// Lists the blobs whose names begin with `prefix`, sorted by name (by bytes); `None` if there are more than `limit`.
+pub async fn list_at_most(
+    store: &dyn Store,
+    container: &str,
+    prefix: &str,
+    limit: usize,
+) -> Result<Option<Vec<Blob>>, StoreError> {
+    let mut listing = store.list(container, prefix);
+    let mut blobs = Vec::new();
+    while let Some(blob) = listing.try_next().await? {
+        if blobs.len() == limit {
+            return Ok(None);
+        }
+        blobs.push(blob);
+    }
+    blobs.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Some(blobs))
 }
 
 /// Why a request to the store failed. Every failure is transient: the event is retried.

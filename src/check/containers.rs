@@ -8,21 +8,25 @@ use uuid::Uuid;
 use super::{Finding, Severity};
 use crate::{
     drop::tenant::Tenants,
-    store::{BlobPath, Store, StoreError, WriteIf},
+    store::{BlobPath, Store, StoreError, WriteIf, list_at_most},
 };
 
 /// Duration of the probe's lease: the shortest that Azure Storage grants.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// How many blobs of a container are counted.
+const MAX_LISTED: usize = 5_000;
+
 /// Tests whether the blobs in `container` can be listed.
 pub(super) async fn drops_are_listed(store: &dyn Store, container: &str) -> Finding {
     let test = format!("listed `{container}`");
-    let blobs = match store.list(container, "").await {
-        Ok(blobs) => blobs,
+    match list_at_most(store, container, "", MAX_LISTED).await {
+        Ok(None) => return Finding::ok("drops", format!("{test}: more than {MAX_LISTED} blobs")),
+        Ok(Some(blobs)) if !blobs.is_empty() => {
+            return Finding::ok("drops", format!("{test}: {} blobs", blobs.len()));
+        }
+        Ok(Some(_none)) => {}
         Err(error) => return Finding::of_store_error("drops", &test, &error),
-    };
-    if !blobs.is_empty() {
-        return Finding::ok("drops", format!("{test}: {} blobs", blobs.len()));
     }
     match store.has_container(container).await {
         Ok(true) => Finding::ok("drops", format!("{test}: no blobs yet")),
@@ -73,7 +77,7 @@ pub(super) async fn state_is_writable(store: &dyn Store, container: &str) -> Fin
     let probe = BlobPath::new(container, format!("check-{}", Uuid::new_v4()));
     let written = write_and_lease(store, &probe).await;
     // The probe may exist even if a step failed, so it is always deleted.
-    let deleted = store.delete(&probe).await.map_err(|error| ("deleted", error));
+    let deleted = store.delete(&probe, None).await.map_err(|error| ("deleted", error));
     match written.and(deleted) {
         Ok(()) => Finding::ok("state", format!("wrote, leased and deleted a probe in `{container}`: it works")),
         Err((step, error)) => Finding::of_store_error("state", &format!("{step} the probe `{probe}`"), &error),

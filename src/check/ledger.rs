@@ -31,12 +31,12 @@ pub(super) async fn is_readable(store: &Arc<dyn Store>, container: &str) -> Vec<
 }
 
 fn outcomes(test: &str, survey: &Survey) -> Finding {
-    let Survey { completed, set_aside, reset, files_set_aside, unread, .. } = survey;
+    let Survey { completed, set_aside, open, files_set_aside, unread, .. } = survey;
     let mut text = format!(
         "{test}: completed drops: {completed}, set-aside drops: {set_aside}, set-aside files: {files_set_aside}"
     );
-    if *reset > 0 {
-        text += &format!(", drops that were started afresh: {reset}");
+    if *open > 0 {
+        text += &format!(", open drops: {open}");
     }
     if *unread > 0 {
         text += &format!("; {unread} older records were not read");

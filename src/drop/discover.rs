@@ -7,17 +7,23 @@ mod tests;
 
 use std::collections::HashSet;
 
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use tracing::warn;
 
 use super::DropPath;
 use crate::{
     one_line::one_line,
-    store::{Blob, BlobPath, Store, StoreError, is_safe_segment},
+    store::{Blob, BlobPath, Store, StoreError, is_safe_segment, list_at_most},
     telemetry::is_first_occurrence,
 };
 
 /// How many folders above a blob are searched for job metadata, with one listing each.
 const MAX_DEPTH: usize = 32;
+
+/// How many blobs are searched for job metadata in its folder, which Data Factory fills with one to three.
+const MAX_METADATA_BLOBS: usize = 1_000;
 
 /// The path of the job metadata below the drop: a folder, or one blob with or without `.json`.
 const JOB_METADATA: &str = "metadata/JobMetadata";
@@ -39,9 +45,14 @@ pub async fn find_drop(store: &dyn Store, blob: &BlobPath) -> Result<Option<Drop
     for folder in ancestors(&blob.name).take(MAX_DEPTH) {
         let drop = DropPath::new(&blob.container, folder);
         let prefix = format!("{}{JOB_METADATA}", drop.prefix());
-        let found = store.list(&blob.container, &prefix).await?;
-        if found.iter().any(|blob| is_job_metadata_of(blob, folder)) {
-            return Ok(Some(drop));
+        let mut listing = store.list(&blob.container, &prefix);
+        // The metadata is one of the first blobs, unless somebody fills its folder.
+        for _ in 0..MAX_METADATA_BLOBS {
+            match listing.try_next().await? {
+                Some(blob) if is_job_metadata_of(&blob, folder) => return Ok(Some(drop)),
+                Some(_) => {}
+                None => break,
+            }
         }
     }
     Ok(None)
@@ -60,9 +71,30 @@ pub fn relative<'a>(drop: &DropPath, blob: &'a BlobPath) -> Option<&'a str> {
 }
 
 /// Lists the contents of the drop at `path`; `None` if there is no job metadata (yet).
-pub async fn list_contents(store: &dyn Store, path: &DropPath) -> Result<Option<DropContents>, StoreError> {
-    let blobs = store.list(&path.container, &path.prefix()).await?;
-    Ok(DropContents::from_listing(path, blobs))
+///
+/// If the drop has more than `max_blobs` blobs, whatever they are, the listing stops there, and the contents have no
+/// files but [`too_many_blobs`](DropContents::too_many_blobs).
+pub async fn list_contents(
+    store: &dyn Store,
+    path: &DropPath,
+    max_blobs: usize,
+) -> Result<Option<DropContents>, StoreError> {
+    if let Some(blobs) = list_at_most(store, &path.container, &path.prefix(), max_blobs).await? {
+        return Ok(DropContents::from_listing(path, blobs));
+    }
+    let mut listing = store.list(&path.container, &format!("{}{JOB_METADATA}", path.prefix()));
+    let mut blobs = Vec::new();
+    while blobs.len() < MAX_METADATA_BLOBS
+        && let Some(blob) = listing.try_next().await?
+    {
+        blobs.push(blob);
+    }
+    Ok(DropContents::from_listing(path, blobs).map(|contents| DropContents {
+        files: Vec::new(),
+        too_many_blobs: true,
+        listing: ListingSummary::default(),
+        ..contents
+    }))
 }
 
 /// The contents of a drop.
@@ -76,6 +108,56 @@ pub struct DropContents {
     pub key_details: Option<Blob>,
     /// The data files, sorted by path (by bytes).
     pub files: Vec<Blob>,
+    /// Whether the drop has more blobs than a drop may have. `files` is empty then.
+    pub too_many_blobs: bool,
+    /// All blobs below the drop's folder.
+    pub listing: ListingSummary,
+}
+
+/// The blobs below a folder, as far as a sweep needs to know them: it runs an ended drop again only if blobs have been
+/// added or overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListingSummary {
+    /// The number of blobs that are not empty.
+    pub blobs: u64,
+    /// When the newest of them was written.
+    pub newest: OffsetDateTime,
+    /// The sum of a hash of each blob's name and version, so that it does not depend on their order.
+    pub digest: u64,
+}
+
+impl Default for ListingSummary {
+    /// The summary of no blobs.
+    fn default() -> Self {
+        Self { blobs: 0, newest: OffsetDateTime::UNIX_EPOCH, digest: 0 }
+    }
+}
+
+impl ListingSummary {
+    /// Adds `blob`, unless it is empty.
+    pub fn add(&mut self, blob: &Blob) {
+        if blob.size > 0 {
+            let hash = Sha256::new().chain_update(&blob.path.name).chain_update([0]).chain_update(&blob.etag.0);
+            let hash: [u8; 32] = hash.finalize().into();
+            let digest = u64::from_be_bytes(*hash.first_chunk().expect("a hash has 32 bytes"));
+            self.merge(&Self { blobs: 1, newest: blob.modified, digest });
+        }
+    }
+
+    /// Adds the blobs of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.blobs += other.blobs;
+        self.newest = self.newest.max(other.newest);
+        self.digest = self.digest.wrapping_add(other.digest);
+    }
+
+    /// Whether blobs may have been added or overwritten since the `earlier` summary. Blobs that were deleted do not
+    /// count.
+    pub fn has_news_since(&self, earlier: &Self) -> bool {
+        // Azure rounds the time of a write to seconds.
+        self.newest > earlier.newest
+            || (self.newest == earlier.newest && self.digest != earlier.digest && self.blobs >= earlier.blobs)
+    }
 }
 
 impl DropContents {
@@ -86,6 +168,8 @@ impl DropContents {
     pub fn from_listing(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
         blobs.retain(|blob| blob.size > 0 && has_safe_name(path, blob));
         blobs.sort_by(|a, b| a.path.name.cmp(&b.path.name));
+        let mut listing = ListingSummary::default();
+        blobs.iter().for_each(|blob| listing.add(blob));
 
         let name = |blob: &Blob| relative(path, &blob.path).unwrap_or_default().to_owned();
         let nested_drops: HashSet<String> = blobs
@@ -102,6 +186,8 @@ impl DropContents {
                 // In a folder called `metadata`, the job metadata of the enclosing drop lies inside this drop.
                 .filter(|blob| drop_of_metadata(&blob.path).is_none() && is_data(&name(blob), &nested_drops))
                 .collect(),
+            too_many_blobs: false,
+            listing,
         })
     }
 

@@ -14,7 +14,7 @@ use super::{
     KeyError,
     unwrap::{Padding, PrivateKeys},
 };
-use crate::drop::TenantId;
+use crate::{drop::TenantId, hex::hex};
 
 /// Stores the tenants' key pairs.
 #[async_trait]
@@ -64,7 +64,7 @@ pub enum KeyExpiry {
 impl PublicKey {
     /// The SHA-256 of the modulus, in hexadecimal. Identifies the key pair.
     pub fn thumbprint(&self) -> String {
-        sha2::Sha256::digest(&self.modulus).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&sha2::Sha256::digest(&self.modulus))
     }
 
     /// The length of the modulus in bits.

@@ -6,14 +6,29 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ClaimedFile, FileRecord, LEASE, LEASE_RENEWED_AFTER, Ledger, LedgerError, MAX_RECORD_BYTES, POLL_EVERY,
-    RecordLease, Status, json, renewal::Renewal,
+    ClaimedFile, FileRecord, LEASE, LEASE_RENEWED_AFTER, Ledger, LedgerError, POLL_EVERY, Status, json,
+    lease::RecordLease, paths, renewal::Renewal,
 };
 use crate::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion},
-    store::{BlobPath, ETag, StoreError, WriteIf, read_whole},
+    store::{BlobPath, ETag, StoreError, WriteIf},
 };
+
+/// The file that a run wants to work on.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The drop.
+    pub drop: DropPath,
+    /// The file, in the version that the run has listed.
+    pub file: FileVersion,
+    /// The limits of batches, for a file that no run has started.
+    pub batch: BatchLimits,
+    /// How often the drop was replayed, as far as the run knows. Progress from before the last replay does not count.
+    pub replays: u32,
+    /// The `generation` of the drop: with new message ids, batches need not be the same as before.
+    pub has_new_ids: bool,
+}
 
 /// The result of claiming a file.
 pub enum Claim {
@@ -23,44 +38,35 @@ pub enum Claim {
     Ended(FileRecord),
     /// A live run works on the file and handles it; the caller need not wait.
     HeldByLiveRun,
+    /// The blob has been overwritten, or the drop replayed, since the run read the listing or the record of the drop.
+    Outdated,
 }
 
 impl Ledger {
-    /// Tries once to claim `file`. If its record is about another version, that record is replaced: the new version
-    /// starts at its first row, with `batch` as its batch limits.
+    /// Tries once to claim a file. If its record is about an earlier version or replay, that record is replaced: the new
+    /// version starts at its first row.
     ///
     /// Returns `None` if another process holds the lease. Whether that process is alive is not known yet.
-    pub async fn try_claim(
-        &self,
-        drop: &DropPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-    ) -> Result<Option<Claim>, LedgerError> {
-        let path = self.file_path(drop, &file.name);
+    pub async fn try_claim(&self, request: &ClaimRequest) -> Result<Option<Claim>, LedgerError> {
+        let path = self.blob(paths::file_record(&request.drop, &request.file.name));
         // A run in this process that has not dropped its claim is alive, so there is no need to wait for a renewal.
         if self.active_claims.contains(&path) {
             return Ok(Some(Claim::HeldByLiveRun));
         }
         // The acquisition runs in its own task, so it completes even if the caller is cancelled: the claim is then
         // dropped, which releases the lease.
-        let (ledger, record, file) = (self.clone(), path.clone(), file.clone());
-        let acquisition = self.tasks.spawn(async move { ledger.acquire(record, &file, batch).await });
+        let (ledger, record, request) = (self.clone(), path.clone(), request.clone());
+        let acquisition = self.tasks.spawn(async move { ledger.acquire(record, &request).await });
         acquisition.await.unwrap_or_else(|end| Err(StoreError::from_join_error(&path, end).into()))
     }
 
-    /// Claims `file`, whose lease another process was first seen to hold at `since`: polls until that lease is released
+    /// Claims a file whose lease another process was first seen to hold at `since`: polls until that lease is released
     /// or lapses, or until it must have been renewed by a live run.
-    pub async fn claim(
-        &self,
-        drop: &DropPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-        since: Instant,
-    ) -> Result<Claim, LedgerError> {
+    pub async fn claim(&self, request: &ClaimRequest, since: Instant) -> Result<Claim, LedgerError> {
         let renewed_after = since + LEASE_RENEWED_AFTER;
         loop {
             let polled = Instant::now();
-            if let Some(claim) = self.try_claim(drop, file, batch).await? {
+            if let Some(claim) = self.try_claim(request).await? {
                 return Ok(claim);
             }
             if polled >= renewed_after {
@@ -71,17 +77,12 @@ impl Ledger {
     }
 
     /// Leases the record at `path`, creating it if it is missing. Returns `None` if the lease is held.
-    async fn acquire(
-        &self,
-        path: BlobPath,
-        file: &FileVersion,
-        batch: BatchLimits,
-    ) -> Result<Option<Claim>, LedgerError> {
+    async fn acquire(&self, path: BlobPath, request: &ClaimRequest) -> Result<Option<Claim>, LedgerError> {
         let mut leased = Instant::now();
         let mut created = None;
         let mut id = self.store.lease(&path, LEASE).await;
         if let Err(StoreError::Missing(_)) = id {
-            created = self.create_record(&path, FileRecord::new(file.clone(), batch)).await?;
+            created = self.create_record(&path, request).await?;
             leased = Instant::now();
             id = self.store.lease(&path, LEASE).await;
         }
@@ -90,14 +91,18 @@ impl Ledger {
         };
         let lease = RecordLease { store: Arc::clone(&self.store), path, id };
         let mut renewal = Renewal::new(lease.clone(), leased);
-        match renewal.during(self.start_attempt(&lease, file, batch, created)).await {
-            Ok((etag, record)) if record.status == Status::Running => {
+        match renewal.during(self.start_attempt(&lease, request, created)).await {
+            Ok(Started::Running(etag, record)) => {
                 let claimed = ClaimedFile::new(renewal, etag, record, &self.active_claims, &self.tasks);
                 Ok(Some(Claim::Acquired(claimed)))
             }
-            Ok((_, record)) => {
+            Ok(Started::Ended(record)) => {
                 lease.release().await;
                 Ok(Some(Claim::Ended(record)))
+            }
+            Ok(Started::Outdated) => {
+                lease.release().await;
+                Ok(Some(Claim::Outdated))
             }
             Err(error) => {
                 lease.release().await;
@@ -110,9 +115,13 @@ impl Ledger {
     async fn create_record(
         &self,
         path: &BlobPath,
-        record: FileRecord,
+        request: &ClaimRequest,
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
-        match self.store.write(path, json::format_file(&record).into(), WriteIf::Absent).await {
+        let ClaimRequest { drop, file, batch, replays, .. } = request;
+        let earlier = self.file_record_v1(drop, &file.name).await?;
+        let record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays));
+        let (bytes, metadata) = (json::format_file(&record).into(), json::file_metadata(&record));
+        match self.store.write_with_metadata(path, bytes, &metadata, WriteIf::Absent).await {
             Ok(etag) => Ok(Some((etag, record))),
             Err(StoreError::Changed(_) | StoreError::LeaseConflict(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -124,26 +133,48 @@ impl Ledger {
     async fn start_attempt(
         &self,
         lease: &RecordLease,
-        file: &FileVersion,
-        batch: BatchLimits,
+        request: &ClaimRequest,
         created: Option<(ETag, FileRecord)>,
-    ) -> Result<(ETag, FileRecord), LedgerError> {
-        let blob = self.store.find(&lease.path).await?.ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
-        if let Some(created) = created.filter(|(etag, _)| *etag == blob.etag) {
-            return Ok(created);
+    ) -> Result<Started, LedgerError> {
+        let ClaimRequest { drop, file, batch, replays, has_new_ids } = request;
+        let (mut etag, mut record) = self
+            .read_file_record(&lease.path, &file.name)
+            .await?
+            .ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
+        let is_same = record.file == *file && record.replays == *replays;
+        if is_same && created.is_some_and(|(created, _)| created == etag) && record.status == Status::Running {
+            return Ok(Started::Running(etag, record));
         }
-        let bytes = read_whole(&*self.store, &blob, MAX_RECORD_BYTES).await?;
-        let mut record = json::parse_file(&lease.path, &file.name, &bytes)?;
-        if record.file != *file {
-            record = FileRecord::new(file.clone(), batch);
+        if record.replays > *replays {
+            return Ok(Started::Outdated);
+        }
+        if record.file != *file && !self.is_current(drop, file).await? {
+            return Ok(Started::Outdated);
+        }
+        if !is_same {
+            // A replay that keeps the message ids needs batches with the same limits.
+            let batch = if record.file == *file && !has_new_ids { record.batch } else { *batch };
+            record = FileRecord::new(file.clone(), batch, *replays);
         } else if record.status == Status::Running {
             record.attempts = record.attempts.saturating_add(1);
             record.updated = OffsetDateTime::now_utc();
         } else {
-            return Ok((blob.etag, record));
+            return Ok(Started::Ended(record));
         }
-        let mut etag = blob.etag;
         lease.write(&mut etag, &record).await?;
-        Ok((etag, record))
+        Ok(Started::Running(etag, record))
     }
+
+    /// Whether the newest version of the file is still this one. A run may have waited for the claim, and must not
+    /// replace the record of a newer version.
+    async fn is_current(&self, drop: &DropPath, file: &FileVersion) -> Result<bool, LedgerError> {
+        Ok(self.store.find(&drop.blob(&file.name)).await?.is_some_and(|newest| newest.etag == file.etag))
+    }
+}
+
+/// What a run finds after it has leased the record of a file.
+enum Started {
+    Running(ETag, FileRecord),
+    Ended(FileRecord),
+    Outdated,
 }

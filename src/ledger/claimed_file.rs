@@ -56,12 +56,16 @@ impl ClaimedFile {
     /// decoded. Does not wait: the heartbeat task writes checkpoints at most once a second. Fails if the claim is lost.
     pub async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {
         (self.record.next_row, self.record.bad_rows) = (next_row, bad_rows);
+        self.record.panics = 0;
         if self.send_update() { Ok(()) } else { self.release().await }
     }
 
-    /// Renews the lease; fails if it is lost. Called before the sink is notified about the file.
-    pub async fn confirm(&mut self) -> Result<(), LedgerError> {
-        self.lease.renew().await
+    /// Counts a panic of this run. Returns how many runs in a row have panicked without progress.
+    pub fn count_panic(&mut self) -> u32 {
+        self.record.panics += 1;
+        // If the heartbeat task has stopped, the end of the claim returns its error.
+        self.send_update();
+        self.record.panics
     }
 
     /// Records that the file has ended with `status`, and ends the claim. `message` says why the file was set aside.

@@ -14,7 +14,7 @@ pub enum LedgerError {
     #[error("cannot read or write the ledger")]
     Store(#[from] StoreError),
     /// A newer vivadrop wrote the record. The event is retried until the newer version is deployed everywhere.
-    #[error("`{path}` was written by a newer vivadrop: it has version {version}, and this vivadrop supports version 1")]
+    #[error("`{path}` was written by a newer vivadrop: it has version {version}, and this vivadrop supports version 2")]
     NewerVersion {
         /// The record.
         path: BlobPath,
@@ -35,12 +35,9 @@ pub enum LedgerError {
     /// The lease lapsed before it was renewed, so another run may have claimed the file. The event is retried.
     #[error("the lease on `{0}` is lost: it was not renewed in time")]
     LeaseLost(BlobPath),
-    /// Another run has recorded another ending: the drop has changed. The event is retried with the new state.
-    #[error("another run has recorded another ending of `{0}`")]
+    /// Another run has written the record of the drop. The run judges the drop again from the new record.
+    #[error("another run has changed the record of `{0}`")]
     Conflict(DropPath),
-    /// A run works on the file at this moment.
-    #[error("another run is working on the file with the record `{0}`")]
-    InUse(BlobPath),
 }
 
 impl LedgerError {
@@ -51,8 +48,7 @@ impl LedgerError {
             | Self::NewerVersion { .. }
             | Self::Invalid { .. }
             | Self::LeaseLost(_)
-            | Self::Conflict(_)
-            | Self::InUse(_) => Verdict::Retry,
+            | Self::Conflict(_) => Verdict::Retry,
         }
     }
 }

@@ -5,17 +5,20 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use time::OffsetDateTime;
 
-use super::{Ending, FileRecord, LedgerError, Scope, Status};
+use super::{
+    Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, LedgerError, Scope, Status, entry,
+    record::{FileFacts, files_hash},
+};
 use crate::{
     batch::BatchLimits,
-    drop::FileVersion,
+    drop::{DropPath, FileVersion, TenantId},
     message::MessageId,
-    store::{BlobPath, ETag},
+    store::{BlobMetadata, BlobPath, ETag},
     verdict::Reason,
 };
 
-/// The version of the record format. Records of other versions are not read.
-const VERSION: u64 = 1;
+/// The version of the record format. Version 1 is read as well.
+const VERSION: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +29,10 @@ struct FileJson {
     next_row: u64,
     bad_rows: u64,
     attempts: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    panics: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    replays: u32,
     batch_rows: NonZeroUsize,
     batch_bytes: NonZeroUsize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,31 +53,104 @@ enum FileStatus {
     SetAside,
 }
 
+impl FileStatus {
+    fn of(status: Status) -> (Self, Option<Reason>) {
+        match status {
+            Status::Running => (Self::Running, None),
+            Status::Done => (Self::Done, None),
+            Status::SetAside(reason) => (Self::SetAside, Some(reason)),
+        }
+    }
+
+    /// The status; `None` if the reason for setting the file aside is missing.
+    fn status(self, reason: Option<Reason>) -> Option<Status> {
+        match self {
+            Self::Running => Some(Status::Running),
+            Self::Done => Some(Status::Done),
+            Self::SetAside => reason.map(Status::SetAside),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DropJson {
     version: u64,
+    path: String,
+    tenant_id: TenantId,
     status: DropStatus,
-    /// How often the drop was replayed with new ids.
+    sequence: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    replays: u32,
     #[serde(default, skip_serializing_if = "is_zero", rename = "edition")]
     generation: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    metadata: Option<VersionJson>,
-    /// Absent if the ending is only about the metadata.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    files: Option<Vec<VersionJson>>,
-    #[serde(default)]
-    rows: u64,
-    #[serde(default)]
-    bad_rows: u64,
-    #[serde(with = "time::serde::rfc3339")]
-    updated: OffsetDateTime,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "announced")]
-    notification: Option<MessageId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// The members of an ending.
+    #[serde(flatten)]
+    ending: Option<EndingJson>,
+    /// The members of failures.
+    #[serde(flatten)]
+    failing: Option<FailingJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    announced_files: Vec<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    first_seen: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated: OffsetDateTime,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EndingJson {
+    rows: u64,
+    bad_rows: u64,
+    scope: ScopeJson,
+    #[serde(with = "time::serde::rfc3339")]
+    ended: OffsetDateTime,
+    announced: AnnouncedJson,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ScopeJson {
+    metadata: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_details: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files_hash: Option<String>,
+    files: usize,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AnnouncedJson {
+    Pending,
+    Done,
+    GivenUp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FailingJson {
+    #[serde(with = "time::serde::rfc3339")]
+    failing_since: OffsetDateTime,
+    attempts: u32,
+    #[serde(with = "time::serde::rfc3339")]
+    last_failure: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    not_before: OffsetDateTime,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    retry_after: bool,
+    last_error: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -81,36 +161,46 @@ enum DropStatus {
     SetAside,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
-fn is_zero(generation: &u32) -> bool {
-    *generation == 0
+/// The record of a drop in version 1.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DropJsonV1 {
+    status: DropStatus,
+    #[serde(default, rename = "edition")]
+    generation: u32,
+    #[serde(default)]
+    metadata: Option<VersionJson>,
+    /// Absent if the ending is only about the metadata.
+    #[serde(default)]
+    files: Option<Vec<VersionJson>>,
+    #[serde(default)]
+    rows: u64,
+    #[serde(default)]
+    bad_rows: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    updated: OffsetDateTime,
+    #[serde(default)]
+    announced: Option<MessageId>,
+    #[serde(default)]
+    reason: Option<Reason>,
+    #[serde(default)]
+    message: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct VersionJson {
     name: String,
     etag: String,
 }
 
-impl From<&FileVersion> for VersionJson {
-    fn from(file: &FileVersion) -> Self {
-        Self { name: file.name.clone(), etag: file.etag.0.clone() }
-    }
-}
-
-impl From<VersionJson> for FileVersion {
-    fn from(json: VersionJson) -> Self {
-        Self { name: json.name, etag: ETag(json.etag) }
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Formats the record of a file.
 pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
-    let (status, reason) = match record.status {
-        Status::Running => (FileStatus::Running, None),
-        Status::Done => (FileStatus::Done, None),
-        Status::SetAside(reason) => (FileStatus::SetAside, Some(reason)),
-    };
+    let (status, reason) = FileStatus::of(record.status);
     format(&FileJson {
         version: VERSION,
         etag: record.file.etag.0.clone(),
@@ -118,6 +208,8 @@ pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
         next_row: record.next_row,
         bad_rows: record.bad_rows,
         attempts: record.attempts,
+        panics: record.panics,
+        replays: record.replays,
         batch_rows: record.batch.rows,
         batch_bytes: record.batch.bytes,
         message_bytes: record.batch.message,
@@ -127,49 +219,51 @@ pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
     })
 }
 
-/// Formats the record of a drop; `ending` is `None` if the drop has not ended.
-pub(super) fn format_drop(ending: Option<&Ending>, generation: u32, updated: OffsetDateTime) -> Vec<u8> {
-    let open = DropJson {
-        version: VERSION,
-        status: DropStatus::Open,
-        generation,
-        metadata: None,
-        files: None,
-        rows: 0,
-        bad_rows: 0,
-        updated: to_millisecond(updated),
-        notification: None,
-        reason: None,
-        message: None,
-    };
-    let Some(ending) = ending else {
-        return format(&open);
-    };
-    let (metadata, files) = match &ending.scope {
-        Scope::Metadata(metadata) => (metadata, None),
-        Scope::Files(metadata, files) => (metadata, Some(files.iter().map(Into::into).collect())),
-    };
-    format(&DropJson {
-        status: if ending.reason.is_some() { DropStatus::SetAside } else { DropStatus::Completed },
-        metadata: Some(metadata.into()),
-        files,
-        rows: ending.rows,
-        bad_rows: ending.bad_rows,
-        notification: ending.notification.clone(),
-        reason: ending.reason,
-        message: ending.message.clone(),
-        ..open
+/// The fields of a file's record that are in its blob metadata as well.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+struct FileMetadata {
+    etag: String,
+    status: FileStatus,
+    #[serde(default)]
+    reason: Option<Reason>,
+    #[serde(deserialize_with = "entry::number")]
+    nextrow: u64,
+    #[serde(deserialize_with = "entry::number")]
+    badrows: u64,
+    #[serde(deserialize_with = "entry::number")]
+    replays: u64,
+}
+
+/// The blob metadata of the record of a file.
+pub(super) fn file_metadata(record: &FileRecord) -> BlobMetadata {
+    let (status, reason) = FileStatus::of(record.status);
+    entry::metadata(&FileMetadata {
+        etag: record.file.etag.0.clone(),
+        status,
+        reason,
+        nextrow: record.next_row,
+        badrows: record.bad_rows,
+        replays: record.replays.into(),
+    })
+}
+
+/// Parses the blob metadata of the record of a file; `None` if version 1 wrote the record, or somebody changed it.
+pub(super) fn parse_file_metadata(metadata: &BlobMetadata) -> Option<FileFacts> {
+    let json: FileMetadata = entry::parse_metadata(metadata)?;
+    Some(FileFacts {
+        etag: ETag(json.etag),
+        replays: json.replays.try_into().ok()?,
+        progress: FileProgress { status: json.status.status(json.reason)?, next_row: json.nextrow, bad_rows: json.badrows },
     })
 }
 
 /// Parses the record of the file `name`.
 pub(super) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<FileRecord, LedgerError> {
+    version(path, bytes)?;
     let json: FileJson = parse(path, bytes)?;
-    let status = match (json.status, json.reason) {
-        (FileStatus::Running, _) => Status::Running,
-        (FileStatus::Done, _) => Status::Done,
-        (FileStatus::SetAside, Some(reason)) => Status::SetAside(reason),
-        (FileStatus::SetAside, None) => return Err(invalid(path, "it is set aside without a `reason`")),
+    let Some(status) = json.status.status(json.reason) else {
+        return Err(invalid(path, "it is set aside without a `reason`"));
     };
     if json.bad_rows > json.next_row {
         return Err(invalid(path, "it has more `badRows` than rows"));
@@ -180,57 +274,190 @@ pub(super) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<Fi
         next_row: json.next_row,
         bad_rows: json.bad_rows,
         attempts: json.attempts,
+        panics: json.panics,
+        replays: json.replays,
         batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes, message: json.message_bytes },
         message: json.message,
         updated: json.updated,
     })
 }
 
-/// Parses the record of a drop: how it ended, if it has, and its generation.
-pub(super) fn parse_drop(path: &BlobPath, bytes: &[u8]) -> Result<(Option<Ending>, u32), LedgerError> {
+/// Formats the record of a drop. `record` has a tenant.
+pub(super) fn format_drop(drop: &DropPath, tenant: TenantId, record: &DropRecord, now: OffsetDateTime) -> Vec<u8> {
+    let ending = record.ending.as_ref();
+    let status = match ending {
+        None => DropStatus::Open,
+        Some(Ending { reason: None, .. }) => DropStatus::Completed,
+        Some(Ending { reason: Some(_), .. }) => DropStatus::SetAside,
+    };
+    format(&DropJson {
+        version: VERSION,
+        path: drop.to_string(),
+        tenant_id: tenant,
+        status,
+        sequence: record.sequence,
+        replays: record.replays,
+        generation: record.generation,
+        reason: ending.and_then(|ending| ending.reason),
+        file: ending.and_then(|ending| ending.file.clone()),
+        message: ending.and_then(|ending| ending.message.clone()),
+        ending: ending.map(EndingJson::from),
+        failing: record.failing.as_ref().map(FailingJson::from),
+        announced_files: record.announced_files.clone(),
+        first_seen: to_millisecond(record.first_seen.unwrap_or(now)),
+        updated: to_millisecond(now),
+    })
+}
+
+/// Parses the record of a drop, which has the version `etag`.
+pub(super) fn parse_drop(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<DropRecord, LedgerError> {
+    if version(path, bytes)? == 1 {
+        return parse_drop_v1(path, etag, bytes);
+    }
     let json: DropJson = parse(path, bytes)?;
-    let generation = json.generation;
+    let ending = match (json.status, json.reason, json.ending) {
+        (DropStatus::Open, ..) => None,
+        (DropStatus::Completed, None, Some(ending)) => Some(ending.ending(None, None, None)),
+        (DropStatus::SetAside, Some(reason), Some(ending)) => Some(ending.ending(Some(reason), json.file, json.message)),
+        (DropStatus::Completed, Some(_), _) => return Err(invalid(path, "it is completed but has a `reason`")),
+        (DropStatus::SetAside, None, _) => return Err(invalid(path, "it is set aside without a `reason`")),
+        (_, _, None) => return Err(invalid(path, "it has ended, but `rows`, `scope` or `ended` is missing")),
+    };
+    Ok(DropRecord {
+        first_seen: Some(json.first_seen),
+        tenant: Some(json.tenant_id),
+        replays: json.replays,
+        generation: json.generation,
+        sequence: json.sequence,
+        ending,
+        announced_files: json.announced_files,
+        failing: json.failing.map(Failing::from),
+        version: Some(etag),
+    })
+}
+
+fn parse_drop_v1(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<DropRecord, LedgerError> {
+    let json: DropJsonV1 = parse(path, bytes)?;
+    let open = DropRecord { generation: json.generation, version: Some(etag), ..DropRecord::default() };
     match (json.status, json.reason) {
-        (DropStatus::Open, _) => return Ok((None, generation)),
+        (DropStatus::Open, _) => return Ok(open),
         (DropStatus::Completed, None) | (DropStatus::SetAside, Some(_)) => {}
         (DropStatus::Completed, Some(_)) => return Err(invalid(path, "it is completed but has a `reason`")),
         (DropStatus::SetAside, None) => return Err(invalid(path, "it is set aside without a `reason`")),
     }
-    let metadata = json.metadata.ok_or_else(|| invalid(path, "it has ended but has no `metadata`"))?.into();
-    let scope = match json.files {
-        None => Scope::Metadata(metadata),
-        Some(files) => Scope::Files(metadata, files.into_iter().map(Into::into).collect()),
+    let metadata = json.metadata.ok_or_else(|| invalid(path, "it has ended but has no `metadata`"))?;
+    let versions = json.files.map(|files| files.into_iter().map(|file| (file.name, ETag(file.etag))).collect::<Vec<_>>());
+    let scope = Scope {
+        metadata: format!("{}@{}", metadata.name, metadata.etag),
+        key_details: None,
+        file_count: versions.as_ref().map_or(0, Vec::len),
+        files: versions.map(files_hash),
     };
     let ending = Ending {
         scope,
         reason: json.reason,
+        file: None,
         message: json.message,
         rows: json.rows,
         bad_rows: json.bad_rows,
-        notification: json.notification,
+        recorded: json.updated,
+        // Version 1 recorded an ending after the sink had taken the message.
+        announcement: Announcement::Done(json.announced),
+        has_more: false,
     };
-    Ok((Some(ending), generation))
+    Ok(DropRecord { ending: Some(ending), ..open })
 }
 
-/// Parses a record. The version is checked first, because members may have another meaning in other versions.
-fn parse<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
+impl EndingJson {
+    fn ending(self, reason: Option<Reason>, file: Option<String>, message: Option<String>) -> Ending {
+        let Self { rows, bad_rows, scope, ended, announced, has_more, message_id } = self;
+        let ScopeJson { metadata, key_details, files_hash, files } = scope;
+        Ending {
+            scope: Scope { metadata, key_details, files: files_hash, file_count: files },
+            reason,
+            file,
+            message,
+            rows,
+            bad_rows,
+            recorded: ended,
+            has_more,
+            announcement: match announced {
+                AnnouncedJson::Pending => Announcement::Pending,
+                AnnouncedJson::Done => Announcement::Done(message_id),
+                AnnouncedJson::GivenUp => Announcement::GivenUp,
+            },
+        }
+    }
+}
+
+impl From<&Ending> for EndingJson {
+    fn from(ending: &Ending) -> Self {
+        let Scope { metadata, key_details, files, file_count } = ending.scope.clone();
+        let (announced, message_id) = match &ending.announcement {
+            Announcement::Pending => (AnnouncedJson::Pending, None),
+            Announcement::Done(id) => (AnnouncedJson::Done, id.clone()),
+            Announcement::GivenUp => (AnnouncedJson::GivenUp, None),
+        };
+        Self {
+            rows: ending.rows,
+            bad_rows: ending.bad_rows,
+            scope: ScopeJson { metadata, key_details, files_hash: files, files: file_count },
+            ended: to_millisecond(ending.recorded),
+            announced,
+            has_more: ending.has_more,
+            message_id,
+        }
+    }
+}
+
+impl From<&Failing> for FailingJson {
+    fn from(failing: &Failing) -> Self {
+        Self {
+            failing_since: to_millisecond(failing.since),
+            attempts: failing.attempts,
+            last_failure: to_millisecond(failing.last),
+            not_before: to_millisecond(failing.not_before),
+            retry_after: failing.retry_after,
+            last_error: failing.error.clone(),
+        }
+    }
+}
+
+impl From<FailingJson> for Failing {
+    fn from(json: FailingJson) -> Self {
+        Self {
+            since: json.failing_since,
+            attempts: json.attempts,
+            last: json.last_failure,
+            not_before: json.not_before,
+            retry_after: json.retry_after,
+            error: json.last_error,
+        }
+    }
+}
+
+/// The format version of a record. It is checked first, because members may have another meaning in other versions.
+fn version(path: &BlobPath, bytes: &[u8]) -> Result<u64, LedgerError> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u64,
     }
-    let not_json = |error: serde_json::Error| invalid(path, &error.to_string());
-    match serde_json::from_slice::<Versioned>(bytes).map_err(not_json)?.version {
-        VERSION => serde_json::from_slice(bytes).map_err(not_json),
+    match parse::<Versioned>(path, bytes)?.version {
         0 => Err(invalid(path, "version 0 does not exist")),
+        version @ 1..=VERSION => Ok(version),
         version => Err(LedgerError::NewerVersion { path: path.clone(), version }),
     }
+}
+
+fn parse<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
+    serde_json::from_slice(bytes).map_err(|error| invalid(path, &error.to_string()))
 }
 
 fn invalid(path: &BlobPath, problem: &str) -> LedgerError {
     LedgerError::Invalid { path: path.clone(), problem: problem.to_owned() }
 }
 
-fn format(json: &impl Serialize) -> Vec<u8> {
+pub(super) fn format(json: &impl Serialize) -> Vec<u8> {
     let mut text =
         serde_json::to_vec_pretty(json).expect("records have only strings, numbers and times in their range");
     text.push(b'\n');

@@ -46,7 +46,8 @@ impl RecordLease {
 
     async fn overwrite(&self, etag: &ETag, record: &FileRecord) -> Result<ETag, LedgerError> {
         let condition = WriteIf::Leased(etag.clone(), self.id.clone());
-        self.request(self.store.write(&self.path, json::format_file(record).into(), condition)).await
+        let (bytes, metadata) = (json::format_file(record).into(), json::file_metadata(record));
+        self.request(self.store.write_with_metadata(&self.path, bytes, &metadata, condition)).await
     }
 
     /// Ends the lease. If that fails, the lease lapses without it.

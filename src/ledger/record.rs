@@ -1,8 +1,16 @@
 //! What the ledger records about a file and about a drop.
 
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::{batch::BatchLimits, drop::FileVersion, message::MessageId, store::ETag, verdict::Reason};
+use crate::{
+    batch::BatchLimits,
+    drop::{FileVersion, TenantId, discover::DropContents},
+    hex::hex,
+    message::MessageId,
+    store::{Blob, ETag},
+    verdict::Reason,
+};
 
 /// Progress of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +19,7 @@ pub enum Status {
     Running,
     /// The sink has acknowledged every row.
     Done,
-    /// The file has failed permanently, and the sink has been notified.
+    /// The file has failed permanently.
     SetAside(Reason),
 }
 
@@ -28,6 +36,10 @@ pub struct FileRecord {
     pub bad_rows: u64,
     /// How many runs have worked on the file.
     pub attempts: u32,
+    /// How many of them, in a row, have ended with a panic and without progress.
+    pub panics: u32,
+    /// The replay of the drop that this progress belongs to: [`DropRecord::replays`] at that time.
+    pub replays: u32,
     /// Where batches end. All runs use the limits of the first run, because message ids depend on them.
     pub batch: BatchLimits,
     /// Why the file was set aside, for a person.
@@ -37,65 +49,204 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    /// The record of a file at the start of its first run.
-    pub fn new(file: FileVersion, batch: BatchLimits) -> Self {
-        let updated = OffsetDateTime::now_utc();
-        Self { file, status: Status::Running, next_row: 0, bad_rows: 0, attempts: 1, batch, message: None, updated }
+    /// The record of a file at the start of its first run in this replay of its drop.
+    pub fn new(file: FileVersion, batch: BatchLimits, replays: u32) -> Self {
+        Self {
+            file,
+            status: Status::Running,
+            next_row: 0,
+            bad_rows: 0,
+            attempts: 1,
+            panics: 0,
+            replays,
+            batch,
+            message: None,
+            updated: OffsetDateTime::now_utc(),
+        }
     }
+
+    /// The facts that are in the blob metadata of the record.
+    pub(super) fn facts(&self) -> FileFacts {
+        let progress = FileProgress { status: self.status, next_row: self.next_row, bad_rows: self.bad_rows };
+        FileFacts { etag: self.file.etag.clone(), replays: self.replays, progress }
+    }
+}
+
+/// What a listing of records says about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileFacts {
+    pub(super) etag: ETag,
+    pub(super) replays: u32,
+    pub(super) progress: FileProgress,
+}
+
+/// The progress of one version of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileProgress {
+    /// Whether the file has ended.
+    pub status: Status,
+    /// The checkpoint: the sink has acknowledged every row before this one.
+    pub next_row: u64,
+    /// How many of these rows could not be decoded.
+    pub bad_rows: u64,
 }
 
 /// The versions that an ending is about. The ending is valid as long as none of them changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// Only the job metadata: the ending is valid for any files, present or future.
-    Metadata(FileVersion),
-    /// The job metadata and the files, all that the drop has.
-    Files(FileVersion, Vec<FileVersion>),
+pub struct Scope {
+    /// The job metadata, as `name@ETag`.
+    pub metadata: String,
+    /// The key details, as `name@ETag`, or an empty text if there are none; `None` if version 1 recorded the ending.
+    pub key_details: Option<String>,
+    /// A hash of the names and versions of all files; `None` if the ending is valid for any files.
+    pub files: Option<String>,
+    /// The number of files.
+    pub file_count: usize,
 }
 
 impl Scope {
-    /// All versions that the ending is about.
-    pub fn versions(&self) -> Vec<FileVersion> {
-        match self {
-            Self::Metadata(metadata) => vec![metadata.clone()],
-            Self::Files(metadata, files) => std::iter::once(metadata).chain(files).cloned().collect(),
+    /// The versions of everything in a drop.
+    pub fn of(contents: &DropContents) -> Self {
+        let versions: Vec<_> =
+            contents.files.iter().map(|file| (contents.relative(file).to_owned(), file.etag.clone())).collect();
+        let version = |blob: &Blob| format!("{}@{}", contents.relative(blob), blob.etag);
+        Self {
+            metadata: version(&contents.metadata),
+            key_details: Some(contents.key_details.as_ref().map(version).unwrap_or_default()),
+            files: Some(if contents.too_many_blobs { "too many".into() } else { files_hash(versions) }),
+            file_count: contents.files.len(),
         }
+    }
+
+    /// Whether an ending about these versions is valid for the `current` ones.
+    pub fn covers(&self, current: &Self) -> bool {
+        self.covers_keys_of(current) && self.files.as_ref().is_none_or(|files| Some(files) == current.files.as_ref())
+    }
+
+    /// The versions as a text that is the same for the same versions.
+    pub fn as_text(&self) -> String {
+        let Self { metadata, key_details, files, .. } = self;
+        format!("{metadata} {} {}", key_details.as_deref().unwrap_or_default(), files.as_deref().unwrap_or_default())
+    }
+
+    /// Whether the job metadata and the key details are the `current` ones.
+    pub fn covers_keys_of(&self, current: &Self) -> bool {
+        let key_details = self.key_details.as_ref().is_none_or(|details| Some(details) == current.key_details.as_ref());
+        self.metadata == current.metadata && key_details
     }
 }
 
-/// How a drop ended.
+/// A hash of names and versions, in the order of the names.
+pub(super) fn files_hash(mut versions: Vec<(String, ETag)>) -> String {
+    versions.sort();
+    let mut hash = Sha256::new();
+    for (name, etag) in versions {
+        for part in [name, etag.0] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hex(hash.finalize().first_chunk::<16>().expect("a hash has 32 bytes"))
+}
+
+/// How a drop ended: the content of its last `drop.completed` or `drop.failed` message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// The versions that it is about.
     pub scope: Scope,
     /// Why the drop was set aside; `None` if it is completed.
     pub reason: Option<Reason>,
+    /// The file that the reason applies to; `None` if it applies to the drop.
+    pub file: Option<String>,
     /// The reason, for a person.
     pub message: Option<String>,
-    /// Rows delivered.
+    /// Rows delivered: of the file, if there is one, or else of the drop.
     pub rows: u64,
     /// Rows that could not be decoded.
     pub bad_rows: u64,
-    /// The id of the message that told the sink; `None` if the sink was told about each file that was set aside
-    /// instead.
-    pub notification: Option<MessageId>,
+    /// When the ending was recorded.
+    pub recorded: OffsetDateTime,
+    /// Whether the sink was told.
+    pub announcement: Announcement,
+    /// Whether more files were set aside than the sink was told about: each has an ending of its own.
+    pub has_more: bool,
+}
+
+/// Whether the sink was told about an ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// Not yet: the message is sent until the sink takes it.
+    Pending,
+    /// The sink took the message with this id, or rejected `drop.failed` for good. Version 1 also recorded endings
+    /// without a message of their own.
+    Done(Option<MessageId>),
+    /// The sink took no message for 30 days.
+    GivenUp,
 }
 
 impl Ending {
-    /// Whether `other` has the same reason for the same versions. The row counts are not compared: they may differ if
-    /// two runs end a drop at the same time.
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        self.scope == other.scope && self.reason == other.reason
+    /// Whether nothing is left to send.
+    pub fn is_announced(&self) -> bool {
+        self.announcement != Announcement::Pending
     }
+
+    /// Whether `other` says the same about the drop: if it only adds files that do not change the outcome, the sink
+    /// need not be told again.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        self.reason.is_some()
+            && (self.reason, &self.file, &self.message) == (other.reason, &other.file, &other.message)
+    }
+}
+
+/// The failures of a drop since its last progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// When the first of them occurred.
+    pub since: OffsetDateTime,
+    /// How many there were, not counting those within a minute of another.
+    pub attempts: u32,
+    /// When the last one was counted.
+    pub last: OffsetDateTime,
+    /// When sweeps run the drop again.
+    pub not_before: OffsetDateTime,
+    /// Whether `not_before` is the time that a `Retry-After` set. Events then wait as well.
+    pub retry_after: bool,
+    /// The last failure, for a person.
+    pub error: String,
 }
 
 /// The record of a drop, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropRecord {
-    /// How the drop ended, if it has.
-    pub ending: Option<Ending>,
+    /// When the ledger first saw the drop, or its last replay; `None` if there is no record of it yet, or version 1
+    /// wrote the record.
+    pub first_seen: Option<OffsetDateTime>,
+    /// The tenant that the drop belongs to; `None` if there is no record of it yet, or version 1 wrote the record.
+    pub tenant: Option<TenantId>,
+    /// How often the drop was replayed. Progress of files from before the last replay does not count.
+    pub replays: u32,
     /// How often the drop was replayed with new ids.
     pub generation: u32,
-    /// The version of the record's blob, which a new ending must overwrite; `None` if there was no record.
+    /// The number of endings so far: the `sequence` of the last one. Replays do not reset it.
+    pub sequence: u64,
+    /// How the drop ended, if it has.
+    pub ending: Option<Ending>,
+    /// The files that were set aside and announced in this replay, as `name@ETag`.
+    pub announced_files: Vec<String>,
+    /// The failures since the last progress, if any.
+    pub failing: Option<Failing>,
+    /// The version of the record's blob, which a write must overwrite; `None` if there was no record.
     pub(super) version: Option<ETag>,
+}
+
+impl DropRecord {
+    /// Whether there is a record of the drop.
+    pub fn exists(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// The time before which events do not run the drop.
+    pub fn held_until(&self) -> Option<OffsetDateTime> {
+        self.failing.as_ref().filter(|failing| failing.retry_after).map(|failing| failing.not_before)
+    }
 }

@@ -1,9 +1,14 @@
 //! A summary of the whole ledger, for `vivadrop check`.
 
-use futures::{StreamExt, stream};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{CONCURRENT_READS, Ledger, LedgerError, Status, json};
-use crate::store::{BlobPath, StoreError};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{DropRecord, Ending, Ledger, LedgerError, Status, json, paths};
+use crate::store::{BlobPath, ETag, StoreError};
+
+/// How many records are read at the same time.
+const CONCURRENT_READS: usize = 8;
 
 /// How many records a survey reads, the newest first: it must not take longer as the ledger grows.
 const MAX_RECORDS: usize = 10_000;
@@ -15,8 +20,8 @@ pub struct Survey {
     pub completed: usize,
     /// Drops that were set aside.
     pub set_aside: usize,
-    /// Drops that were reset by a replay and have not ended since.
-    pub reset: usize,
+    /// Drops that have not ended, or not since they were replayed.
+    pub open: usize,
     /// Files that were set aside.
     pub files_set_aside: usize,
     /// An error message for each record that cannot be parsed.
@@ -28,19 +33,25 @@ pub struct Survey {
 impl Ledger {
     /// Reads and counts the newest records. Fails if the store does not answer.
     pub async fn survey(&self) -> Result<Survey, StoreError> {
-        let mut records = self.store.list(&self.container, "drops/").await?;
-        records.sort_by_key(|record| std::cmp::Reverse(record.modified));
-        let mut survey = Survey { unread: records.len().saturating_sub(MAX_RECORDS), ..Survey::default() };
-        records.truncate(MAX_RECORDS);
-        let reads = records.into_iter().map(async |record| {
-            let path = record.path.clone();
-            (path, self.read_blob(record).await)
+        let mut listing = self.store.list(&self.container, paths::DROPS);
+        let mut records = BinaryHeap::new();
+        let mut survey = Survey::default();
+        while let Some(record) = listing.try_next().await? {
+            records.push(Reverse((record.modified, record.path)));
+            if records.len() > MAX_RECORDS {
+                records.pop();
+                survey.unread += 1;
+            }
+        }
+        let reads = records.into_iter().map(async |Reverse((_, path))| {
+            let record = self.read(&path).await;
+            (path, record)
         });
         let reads: Vec<_> = reads.collect();
         let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
         while let Some((path, record)) = reads.next().await {
             match record {
-                Ok(Some((_, bytes))) => survey.count(&path, &bytes),
+                Ok(Some((etag, bytes))) => survey.count(&path, etag, &bytes),
                 Ok(None) => {}
                 Err(LedgerError::Store(error)) => return Err(error),
                 Err(error) => survey.unreadable.push(error.to_string()),
@@ -52,15 +63,15 @@ impl Ledger {
 }
 
 impl Survey {
-    fn count(&mut self, path: &BlobPath, bytes: &[u8]) {
-        // `files/drop.json` may be the record of a drop in a folder `files`, or of a file named `drop`. Blobs with
-        // other names are not records of the ledger.
-        let as_drop = path.name.ends_with("/drop.json").then(|| json::parse_drop(path, bytes));
+    fn count(&mut self, path: &BlobPath, etag: ETag, bytes: &[u8]) {
+        // In version 1, `files/drop.json` may be the record of a drop in a folder `files`, or of a file named `drop`.
+        // Blobs with other names are not records of the ledger.
+        let as_drop = path.name.ends_with("/drop.json").then(|| json::parse_drop(path, etag, bytes));
         let as_file = path.name.contains("/files/").then(|| json::parse_file(path, &path.name, bytes));
         match (as_drop, as_file) {
-            (Some(Ok((Some(ending), _))), _) if ending.reason.is_some() => self.set_aside += 1,
-            (Some(Ok((Some(_), _))), _) => self.completed += 1,
-            (Some(Ok((None, _))), _) => self.reset += 1,
+            (Some(Ok(DropRecord { ending: Some(Ending { reason: Some(_), .. }), .. })), _) => self.set_aside += 1,
+            (Some(Ok(DropRecord { ending: Some(_), .. })), _) => self.completed += 1,
+            (Some(Ok(_)), _) => self.open += 1,
             (_, Some(Ok(record))) if matches!(record.status, Status::SetAside(_)) => self.files_set_aside += 1,
             (_, Some(Ok(_))) | (None, None) => {}
             (Some(Err(error)), _) | (None, Some(Err(error))) => self.unreadable.push(error.to_string()),

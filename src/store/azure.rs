@@ -12,19 +12,20 @@ mod request;
 mod sas;
 mod signature;
 
-use std::{fmt, num::NonZeroU16, ops::Range, time::Duration};
+use std::{fmt, num::{NonZeroU16, NonZeroUsize}, ops::Range, time::Duration};
 
 use async_trait::async_trait;
-use azure_core::http::{Etag, NoFormat, RequestContent};
+use azure_core::http::{Etag, NoFormat, RequestContent, StatusCode};
 use azure_storage_blob::{
     BlobClient, BlobServiceClient, BlobServiceClientOptions,
     models::{
-        BlobClientAcquireLeaseOptions, BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders,
-        BlobClientUploadOptions, BlobContainerClientListBlobsOptions, BlobItem, HttpRange,
+        BlobClientAcquireLeaseOptions, BlobClientDeleteOptions, BlobClientDownloadOptions,
+        BlobClientGetPropertiesResultHeaders, BlobClientUploadOptions, BlobContainerClientListBlobsOptions, BlobItem,
+        HttpRange, ListBlobsIncludeItem,
     },
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 pub(crate) use self::failure::{error_code, innermost};
 pub use self::{
@@ -36,7 +37,10 @@ use self::{
     failure::{Cause, is_container_missing, is_container_present, is_leased, store_error},
     request::{REQUEST_TIMEOUT, send, within},
 };
-use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment};
+use super::{
+    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, OPEN_BYTES, Store, StoreError, WriteIf,
+    is_safe_segment,
+};
 
 /// Lowest upload rate, in bytes per second, at which a write still finishes within its time limit.
 const MIN_UPLOAD_RATE: u64 = 256 * 1024;
@@ -76,6 +80,40 @@ impl AzureStore {
             .then(|| self.service.blob_client(&path.container, &path.name))
     }
 
+    /// Lists blobs, one page in memory at a time.
+    fn pages<'a>(
+        &self,
+        container: &'a str,
+        prefix: &str,
+        include: Option<Vec<ListBlobsIncludeItem>>,
+    ) -> Listing<'a, ListedBlob> {
+        if !is_safe_segment(container) {
+            return stream::empty().boxed();
+        }
+        let path = BlobPath::new(container, prefix);
+        let options = BlobContainerClientListBlobsOptions {
+            prefix: Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()),
+            maxresults: self.page_size.map(|blobs| blobs.get().into()),
+            include,
+            ..BlobContainerClientListBlobsOptions::default()
+        };
+        let pages = match self.service.blob_container_client(container).list_blobs(Some(options)) {
+            Ok(items) => items.into_pages(),
+            Err(error) => return stream::once(future::err(store_error(&path, &error))).boxed(),
+        };
+        let blobs = stream::try_unfold((pages, path), async move |(mut pages, path)| {
+            let page = match send(&path, pages.try_next()).await {
+                Ok(Some(page)) => page.into_model().map_err(|error| store_error(&path, &error))?,
+                Ok(None) | Err(StoreError::Missing(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let listed = |item| listed_blob(container, item).ok_or_else(|| incomplete(&path));
+            let blobs: Vec<_> = page.blob_items.into_iter().map(listed).collect();
+            Ok(Some((stream::iter(blobs), (pages, path))))
+        });
+        blobs.try_flatten().boxed()
+    }
+
     async fn create_container_of(&self, path: &BlobPath) -> Result<(), StoreError> {
         let container = self.service.blob_container_client(&path.container);
         match within(path, REQUEST_TIMEOUT, container.create(None)).await? {
@@ -87,32 +125,12 @@ impl AzureStore {
 
 #[async_trait]
 impl Store for AzureStore {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
-        let listing = BlobPath::new(container, prefix);
-        if !is_safe_segment(container) {
-            return Ok(Vec::new());
-        }
-        let options = BlobContainerClientListBlobsOptions {
-            prefix: Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()),
-            maxresults: self.page_size.map(|blobs| blobs.get().into()),
-            ..BlobContainerClientListBlobsOptions::default()
-        };
-        let client = self.service.blob_container_client(container);
-        let to_error = |error: azure_core::Error| store_error(&listing, &error);
-        let mut pages = client.list_blobs(Some(options)).map_err(to_error)?.into_pages();
-        let mut blobs = Vec::new();
-        loop {
-            let page = match send(&listing, pages.try_next()).await {
-                Ok(Some(page)) => page.into_model().map_err(to_error)?,
-                Ok(None) | Err(StoreError::Missing(_)) => break,
-                Err(error) => return Err(error),
-            };
-            for item in page.blob_items {
-                blobs.push(listed_blob(container, item).ok_or_else(|| incomplete(&listing))?);
-            }
-        }
-        blobs.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(blobs)
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
+        self.pages(container, prefix, None).map_ok(|listed| listed.blob).boxed()
+    }
+
+    fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
+        self.pages(container, prefix, Some(vec![ListBlobsIncludeItem::Metadata]))
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -153,15 +171,53 @@ impl Store for AzureStore {
         Ok(response.body.map_err(move |error| store_error(&path, &error)).boxed())
     }
 
+    async fn open(&self, path: &BlobPath) -> Result<Option<(Blob, ByteStream)>, StoreError> {
+        let Some(client) = self.client(path) else {
+            return Ok(None);
+        };
+        let options = BlobClientDownloadOptions {
+            range: Some(HttpRange::from(0..OPEN_BYTES)),
+            partition_size: usize::try_from(OPEN_BYTES).ok().and_then(NonZeroUsize::new),
+            ..BlobClientDownloadOptions::default()
+        };
+        let response = match within(path, REQUEST_TIMEOUT, client.download(Some(options))).await? {
+            Ok(response) => response,
+            // An empty blob has no range.
+            Err(error) if error.http_status() == Some(StatusCode::RequestedRangeNotSatisfiable) => {
+                return Ok(self.find(path).await?.map(|blob| (blob, stream::empty().boxed())));
+            }
+            Err(error) => match store_error(path, &error) {
+                StoreError::Missing(_) => return Ok(None),
+                error => return Err(error),
+            },
+        };
+        let content_range = response.headers.get_optional_str(&"content-range".into()).unwrap_or_default();
+        let size = content_range.rsplit_once('/').and_then(|(_, size)| size.parse().ok());
+        let (Some(etag), Some(modified), Some(size)) =
+            (&response.properties.etag, response.properties.last_modified, size)
+        else {
+            return Err(incomplete(path));
+        };
+        let blob = Blob { path: path.clone(), etag: unquoted(etag), size, modified };
+        let path = path.clone();
+        Ok(Some((blob, response.body.map_err(move |error| store_error(&path, &error)).boxed())))
+    }
+
     /// The SDK repeats a write whose response was lost, so a conditional write that succeeded may still report
     /// [`StoreError::Changed`].
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
         let invalid_name = || StoreError::unavailable(path, Cause("a blob cannot have this name".into()));
         let client = self.client(path).ok_or_else(invalid_name)?;
         let limit = REQUEST_TIMEOUT + Duration::from_secs(bytes.len() as u64 / MIN_UPLOAD_RATE);
         let upload = || {
             let content: RequestContent<_, NoFormat> = bytes.clone().into();
-            within(path, limit, client.upload(content, Some(upload_options(&condition))))
+            within(path, limit, client.upload(content, Some(upload_options(metadata, &condition))))
         };
         let mut uploaded = upload().await?;
         if uploaded.as_ref().is_err_and(is_container_missing) {
@@ -175,11 +231,12 @@ impl Store for AzureStore {
         etag.as_ref().map(unquoted).ok_or_else(|| incomplete(path))
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
         let Some(client) = self.client(path) else {
             return Ok(());
         };
-        match send(path, client.delete(None)).await {
+        let options = BlobClientDeleteOptions { if_match: version.map(quoted), ..BlobClientDeleteOptions::default() };
+        match send(path, client.delete(Some(options))).await {
             Ok(_) | Err(StoreError::Missing(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -242,8 +299,11 @@ impl fmt::Debug for AzureStore {
     }
 }
 
-fn upload_options(condition: &WriteIf) -> BlobClientUploadOptions<'static> {
+fn upload_options(metadata: &BlobMetadata, condition: &WriteIf) -> BlobClientUploadOptions<'static> {
     let mut options = BlobClientUploadOptions::default();
+    if !metadata.is_empty() {
+        options.metadata = Some(metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
+    }
     match condition {
         WriteIf::Always => {}
         WriteIf::Absent => options.if_none_match = Some("*".into()),
@@ -257,14 +317,18 @@ fn upload_options(condition: &WriteIf) -> BlobClientUploadOptions<'static> {
 }
 
 /// The blob of a list item; `None` if the item lacks a property.
-fn listed_blob(container: &str, item: BlobItem) -> Option<Blob> {
+fn listed_blob(container: &str, item: BlobItem) -> Option<ListedBlob> {
     let properties = item.properties?;
-    Some(Blob {
+    let blob = Blob {
         path: BlobPath::new(container, item.name?),
         etag: unquoted(&properties.etag?),
         size: properties.content_length?,
         modified: properties.last_modified?,
-    })
+    };
+    // The names of metadata are case-insensitive, and the service may return them in another case.
+    let values = item.metadata.and_then(|metadata| metadata.values).unwrap_or_default();
+    let metadata = values.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    Some(ListedBlob { blob, metadata: Some(metadata) })
 }
 
 fn incomplete(path: &BlobPath) -> StoreError {

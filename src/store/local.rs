@@ -21,7 +21,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     stream::{self, try_unfold},
 };
 use percent_encoding::percent_decode_str;
@@ -33,7 +33,9 @@ use self::{
     file::{blob_of, file_name, file_path, store_error},
     lease::Leases,
 };
-use super::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, raw_url::RawUrl};
+use super::{
+    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, Listing, Store, StoreError, WriteIf, raw_url::RawUrl,
+};
 
 /// The number of bytes that are read from a file at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -90,10 +92,10 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
-        let prefix = BlobPath::new(container, prefix);
-        let root = Arc::clone(&self.root);
-        on_blocking_pool(prefix, move |prefix| list::list(&root, prefix)).await
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
+        let (root, prefix) = (Arc::clone(&self.root), BlobPath::new(container, prefix));
+        let blobs = on_blocking_pool(prefix, move |prefix| list::list(&root, prefix));
+        stream::once(blobs).map_ok(|blobs| stream::iter(blobs.into_iter().map(Ok))).try_flatten().boxed()
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -119,19 +121,32 @@ impl Store for LocalStore {
         Ok(stream::iter([Ok(first)]).chain(try_unfold(reader, RangeReader::next)).boxed())
     }
 
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        _metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
         let file = self.file(path).ok_or_else(|| StoreError::unavailable(path, "a blob cannot have this name"))?;
         let root = Arc::clone(&self.root);
         on_blocking_pool(path.clone(), move |path| write::write(&root, path, &file, &bytes, &condition)).await
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
         let Some(file) = self.file(path) else {
             return Ok(());
         };
+        let version = version.cloned();
         let deleted = self.locked(path, move |store, path, now| {
             if lease::active_lease(&store.root, path, now).map_err(|error| store_error(path, error))?.is_some() {
                 return Err(StoreError::LeaseConflict(path.clone()));
+            }
+            if let Some(version) = &version {
+                let current = fs::metadata(&file).map_err(|error| store_error(path, error))?;
+                if version::etag(&current) != *version {
+                    return Err(StoreError::Changed(path.clone()));
+                }
             }
             fs::remove_file(file).map_err(|error| store_error(path, error))
         });

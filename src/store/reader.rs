@@ -88,6 +88,47 @@ pub async fn read_whole(store: &dyn Store, blob: &Blob, limit: u64) -> Result<By
     Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().retry_budget).await?)
 }
 
+/// How often [`read_current`] starts again because the blob was overwritten in between. The blobs that it reads are
+/// written at most once a second, so one repetition is usually enough.
+const READ_ATTEMPTS: usize = 5;
+
+/// Reads the current version of a small blob, of at most `limit` bytes, in one request if it has at most
+/// [`OPEN_BYTES`](super::OPEN_BYTES). Returns `None` if the blob does not exist. Resumes and retries like [`read`].
+pub async fn read_current(
+    store: &dyn Store,
+    path: &BlobPath,
+    limit: u64,
+) -> Result<Option<(Blob, Bytes)>, ReadWholeError> {
+    let mut attempt = 1;
+    loop {
+        let Some((blob, first)) = store.open(path).await? else {
+            return Ok(None);
+        };
+        if blob.size > limit {
+            return Err(ReadWholeError::TooLarge { path: blob.path, size: blob.size, limit });
+        }
+        match read_rest(store, &blob, first).await {
+            Ok(bytes) => return Ok(Some((blob, bytes))),
+            Err(StoreError::Changed(_) | StoreError::Missing(_)) if attempt < READ_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reads the stream of [`Store::open`], and then the rest of the blob.
+async fn read_rest(store: &dyn Store, blob: &Blob, mut first: ByteStream) -> Result<Bytes, StoreError> {
+    let mut bytes = BytesMut::new();
+    // A failure is not an error here: what is missing is fetched below.
+    while let Ok(Some(chunk)) = first.try_next().await {
+        bytes.extend_from_slice(&chunk);
+    }
+    if (bytes.len() as u64) < blob.size {
+        let rest = fetch(store, blob, bytes.len() as u64..blob.size, ReadWindow::default().retry_budget).await?;
+        bytes.extend_from_slice(&rest);
+    }
+    Ok(bytes.freeze())
+}
+
 /// The state of [`read`].
 struct Reader {
     store: Arc<dyn Store>,

@@ -59,7 +59,7 @@ async fn complete(mut scene: Scene) -> Scene {
 }
 
 async fn state_blobs(scene: &Scene) -> Vec<String> {
-    let blobs = scene.store.list(&scene.settings["STATE_CONTAINER"], "").await.unwrap();
+    let blobs = list_at_most(&*scene.store, &scene.settings["STATE_CONTAINER"], "", 1_000).await.unwrap().unwrap();
     blobs.into_iter().map(|blob| blob.path.name).collect()
 }
 

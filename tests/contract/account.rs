@@ -39,7 +39,7 @@ async fn a_wrong_signature_is_denied() {
     let fixture = with_sas(&sas.expose_secret().replace("sp=rwdlacup", "sp=rwdlacupx"));
     let error = fixture.store.find(&fixture.path("part-0")).await.unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
-    let error = fixture.store.list(&fixture.container, "").await.unwrap_err();
+    let error = list_at_most(&*fixture.store, &fixture.container, "", 1).await.unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
 }
 

@@ -88,10 +88,10 @@ async fn a_lapsed_lease_protects_nothing_and_permits_nothing(fixture: StoreFixtu
 
 async fn a_leased_blob_cannot_be_deleted(fixture: StoreFixture) {
     let (path, lease) = fixture.put_leased("state").await;
-    assert!(is_lease_conflict(fixture.store.delete(&path).await));
+    assert!(is_lease_conflict(fixture.store.delete(&path, None).await));
     assert!(fixture.find("state").await.is_some());
     fixture.store.release(&path, &lease).await.unwrap();
-    fixture.store.delete(&path).await.unwrap();
+    fixture.store.delete(&path, None).await.unwrap();
     assert_eq!(fixture.find("state").await, None);
 }
 

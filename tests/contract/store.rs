@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all};
 use tempfile::TempDir;
 use vivadrop::store::{
-    Blob, BlobPath, ETag, ReadWindow, Store, StoreError, WriteIf,
+    Blob, BlobMetadata, BlobPath, ETag, ListedBlob, OPEN_BYTES, ReadWholeError, ReadWindow, Store, StoreError, WriteIf,
     azure::{Account, AzureStore},
+    list_at_most,
     local::LocalStore,
-    read, read_whole,
+    read, read_current, read_whole,
 };
 
 use crate::support::{
@@ -114,7 +115,7 @@ impl StoreFixture {
     }
 
     pub(crate) async fn names(&self, prefix: &str) -> Vec<String> {
-        let blobs = self.store.list(&self.container, prefix).await.unwrap();
+        let blobs = list_at_most(&*self.store, &self.container, prefix, 1_000).await.unwrap().unwrap();
         blobs.into_iter().map(|blob| blob.path.name).collect()
     }
 
@@ -158,12 +159,74 @@ async fn a_listing_is_complete_and_sorted_by_bytes(fixture: StoreFixture) {
     for name in names {
         fixture.put(name, name).await;
     }
-    let listed = fixture.store.list(&fixture.container, "run/").await.unwrap();
+    let listed = list_at_most(&*fixture.store, &fixture.container, "run/", 7).await.unwrap().unwrap();
     let expected = ["run/B", "run/a-1", "run/a/1", "run/a0", "run/b", "run/z", "run/é"];
     assert_eq!(listed.iter().map(|blob| &*blob.path.name).collect::<Vec<_>>(), expected);
     for blob in &listed {
         assert_eq!(Some(blob), fixture.find(&blob.path.name).await.as_ref());
     }
+}
+
+async fn a_listing_ends_where_the_consumer_stops(fixture: StoreFixture) {
+    for name in 0..5 {
+        fixture.put(&format!("run/{name}"), "rows").await;
+    }
+    assert_eq!(list_at_most(&*fixture.store, &fixture.container, "run/", 4).await.unwrap(), None);
+    assert_eq!(list_at_most(&*fixture.store, &fixture.container, "run/", 5).await.unwrap().unwrap().len(), 5);
+}
+
+async fn the_blobs_of_a_folder_follow_each_other(fixture: StoreFixture) {
+    for name in ["a/1", "a/b/1", "a/b/2", "a/b-c", "a/c", "a-b/1", "a0", "b"] {
+        fixture.put(name, "rows").await;
+    }
+    let listed: Vec<Blob> = fixture.store.list(&fixture.container, "").try_collect().await.unwrap();
+    assert_eq!(listed.len(), 8);
+    for folder in ["a/", "a/b/", "a-b/"] {
+        let inside = listed.iter().map(|blob| blob.path.name.starts_with(folder));
+        let changes = inside.clone().zip(inside.skip(1)).filter(|(before, after)| before != after).count();
+        assert!(changes <= 2, "{folder} is split: {listed:?}");
+    }
+}
+
+async fn a_listing_returns_the_metadata_that_was_written(fixture: StoreFixture) {
+    let metadata = BlobMetadata::from([("state".into(), "open".into()), ("reason".into(), "%C3%A9 a=b;c".into())]);
+    let path = fixture.path("list/one");
+    let etag = fixture.store.write_with_metadata(&path, "{}".into(), &metadata, WriteIf::Absent).await.unwrap();
+    let list = async || {
+        let listing = fixture.store.list_with_metadata(&fixture.container, "list/");
+        listing.try_collect::<Vec<ListedBlob>>().await.unwrap()
+    };
+    let [listed] = &list().await[..] else { panic!("one blob") };
+    assert_eq!((&listed.blob.path, &listed.blob.etag), (&path, &etag));
+    // A folder has no metadata.
+    assert!(listed.metadata.as_ref().is_none_or(|listed| *listed == metadata), "{listed:?}");
+    let has_metadata = listed.metadata.is_some();
+    fixture.write("list/one", "{}", WriteIf::Matches(etag)).await.unwrap();
+    assert_eq!(list().await[0].metadata, has_metadata.then(BlobMetadata::new));
+}
+
+async fn a_small_blob_is_read_whatever_its_size(fixture: StoreFixture) {
+    assert_eq!(read_current(&*fixture.store, &fixture.path("none"), 10).await.unwrap(), None);
+    for size in [0, 1, OPEN_BYTES - 1, OPEN_BYTES, OPEN_BYTES + 1, 3 * OPEN_BYTES] {
+        let text = "x".repeat(size as usize);
+        let etag = fixture.write("record", &text, WriteIf::Always).await.unwrap();
+        let (blob, bytes) = read_current(&*fixture.store, &fixture.path("record"), size).await.unwrap().unwrap();
+        assert_eq!((blob.etag, blob.size), (etag, size));
+        assert!(bytes == text, "{size}");
+    }
+    let error = read_current(&*fixture.store, &fixture.path("record"), 3 * OPEN_BYTES - 1).await.unwrap_err();
+    assert!(matches!(error, ReadWholeError::TooLarge { .. }), "{error:?}");
+}
+
+async fn a_version_is_deleted_only_if_it_is_the_current_one(fixture: StoreFixture) {
+    let old = fixture.write("entry", "1", WriteIf::Always).await.unwrap();
+    let new = fixture.write("entry", "2", WriteIf::Always).await.unwrap();
+    let path = fixture.path("entry");
+    let error = fixture.store.delete(&path, Some(&old)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
+    fixture.store.delete(&path, Some(&new)).await.unwrap();
+    assert_eq!(fixture.find("entry").await, None);
+    fixture.store.delete(&path, Some(&new)).await.unwrap();
 }
 
 async fn names_may_contain_any_character(fixture: StoreFixture) {
@@ -198,7 +261,7 @@ async fn a_name_with_an_unsafe_segment_is_not_a_blob(fixture: StoreFixture) {
         assert!(matches!(error, StoreError::Unavailable { .. }), "{name:?}: {error:?}");
     }
     for container in ["", ".", "..", "a/b"] {
-        assert_eq!(fixture.store.list(container, "").await.unwrap(), [], "{container:?}");
+        assert_eq!(list_at_most(&*fixture.store, container, "", 1).await.unwrap().unwrap(), [], "{container:?}");
     }
 }
 
@@ -302,11 +365,11 @@ async fn the_url_of_a_blob_is_parsed(fixture: StoreFixture) {
 async fn a_deleted_blob_is_missing_and_may_be_deleted_again(fixture: StoreFixture) {
     let (deleted, other) = (fixture.put("run/part-0", "rows").await, fixture.put("run/part-1", "rows").await);
     for _ in 0..2 {
-        fixture.store.delete(&deleted.path).await.unwrap();
+        fixture.store.delete(&deleted.path, None).await.unwrap();
     }
     assert_eq!(fixture.names("").await, [&*other.path.name]);
     assert_eq!(fixture.find("run/part-0").await, None);
-    fixture.store.delete(&BlobPath::new("elsewhere", "part-0")).await.unwrap();
+    fixture.store.delete(&BlobPath::new("elsewhere", "part-0"), None).await.unwrap();
 }
 
 async fn a_container_exists_once_it_was_created_or_written_to(fixture: StoreFixture) {
@@ -329,6 +392,11 @@ contract![
     a_missing_blob_is_none_and_not_an_error,
     a_deleted_blob_cannot_be_read,
     a_listing_is_complete_and_sorted_by_bytes,
+    a_listing_ends_where_the_consumer_stops,
+    the_blobs_of_a_folder_follow_each_other,
+    a_listing_returns_the_metadata_that_was_written,
+    a_small_blob_is_read_whatever_its_size,
+    a_version_is_deleted_only_if_it_is_the_current_one,
     names_may_contain_any_character,
     a_name_with_an_unsafe_segment_is_not_a_blob,
     a_range_is_half_open,

@@ -12,11 +12,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use testkit::plan::Plan;
 use vivadrop::{
     message::Message,
     sink::{Sink, SinkError},
-    store::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf},
+    store::{
+        Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf,
+    },
 };
 
 /// What happens to a call.
@@ -68,13 +71,13 @@ impl Fault {
 /// A method of [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// [`Store::list`].
+    /// [`Store::list`] and [`Store::list_with_metadata`].
     List,
     /// [`Store::find`] and [`Store::has_container`].
     Find,
-    /// [`Store::read_range`].
+    /// [`Store::open`] and [`Store::read_range`].
     Read,
-    /// [`Store::write`] and [`Store::create_container`].
+    /// [`Store::write_with_metadata`] and [`Store::create_container`].
     Write,
     /// [`Store::delete`].
     Delete,
@@ -127,9 +130,23 @@ impl<S: Store> FaultyStore<S> {
 
 #[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
         let path = BlobPath::new(container, prefix);
-        self.call(Operation::List, &path, self.inner.list(container, prefix)).await
+        // A fault applies to the whole listing.
+        let listing = async move {
+            let blobs = self.inner.list(container, prefix).try_collect::<Vec<_>>();
+            Ok(stream::iter(self.call(Operation::List, &path, blobs).await?.into_iter().map(Ok)))
+        };
+        stream::once(listing).try_flatten().boxed()
+    }
+
+    fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
+        let path = BlobPath::new(container, prefix);
+        let listing = async move {
+            let blobs = self.inner.list_with_metadata(container, prefix).try_collect::<Vec<_>>();
+            Ok(stream::iter(self.call(Operation::List, &path, blobs).await?.into_iter().map(Ok)))
+        };
+        stream::once(listing).try_flatten().boxed()
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -140,12 +157,23 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Operation::Read, &blob.path, self.inner.read_range(blob, range)).await
     }
 
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
-        self.call(Operation::Write, path, self.inner.write(path, bytes, condition)).await
+    async fn open(&self, path: &BlobPath) -> Result<Option<(Blob, ByteStream)>, StoreError> {
+        self.call(Operation::Read, path, self.inner.open(path)).await
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
-        self.call(Operation::Delete, path, self.inner.delete(path)).await
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
+        let write = self.inner.write_with_metadata(path, bytes, metadata, condition);
+        self.call(Operation::Write, path, write).await
+    }
+
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
+        self.call(Operation::Delete, path, self.inner.delete(path, version)).await
     }
 
     async fn has_container(&self, container: &str) -> Result<bool, StoreError> {

@@ -11,11 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use vivadrop::store::{Blob, BlobPath, ByteStream, ETag, LeaseId, Store, StoreError, WriteIf, is_safe_segment};
+use vivadrop::store::{
+    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf,
+    is_safe_segment,
+};
 
 /// Blobs in memory. Clones share them. The URL of a blob is `memory:///container/name`.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +38,7 @@ struct State {
 struct StoredBlob {
     blob: Blob,
     bytes: Bytes,
+    metadata: BlobMetadata,
     lease: Option<Lease>,
 }
 
@@ -76,9 +80,18 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
-        let matches = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
-        Ok(self.state().blobs.values().map(|stored| &stored.blob).filter(matches).cloned().collect())
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
+        self.list_with_metadata(container, prefix).map_ok(|listed| listed.blob).boxed()
+    }
+
+    fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
+        let matches = |stored: &&StoredBlob| {
+            stored.blob.path.container == container && stored.blob.path.name.starts_with(prefix)
+        };
+        let listed =
+            |stored: &StoredBlob| Ok(ListedBlob { blob: stored.blob.clone(), metadata: Some(stored.metadata.clone()) });
+        let blobs: Vec<_> = self.state().blobs.values().filter(matches).map(listed).collect();
+        stream::iter(blobs).boxed()
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -96,7 +109,13 @@ impl Store for MemoryStore {
         Ok(stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed())
     }
 
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
         if !is_safe_segment(&path.container) || !path.name.split('/').all(is_safe_segment) {
             return Err(StoreError::Unavailable { path: path.clone(), source: "invalid blob name".into() });
         }
@@ -123,14 +142,20 @@ impl Store for MemoryStore {
         let etag = ETag(format!("{:x}", state.writes));
         let (size, modified) = (bytes.len() as u64, OffsetDateTime::now_utc());
         let blob = Blob { path: path.clone(), etag: etag.clone(), size, modified };
-        state.blobs.insert(path.clone(), StoredBlob { blob, bytes, lease });
+        state.blobs.insert(path.clone(), StoredBlob { blob, bytes, metadata: metadata.clone(), lease });
         Ok(etag)
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
         let mut state = self.state();
-        if state.blobs.get(path).is_some_and(|stored| stored.lease().is_some()) {
+        let Some(stored) = state.blobs.get(path) else {
+            return Ok(());
+        };
+        if stored.lease().is_some() {
             return Err(StoreError::LeaseConflict(path.clone()));
+        }
+        if version.is_some_and(|version| *version != stored.blob.etag) {
+            return Err(StoreError::Changed(path.clone()));
         }
         state.blobs.remove(path);
         Ok(())

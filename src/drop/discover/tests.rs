@@ -4,11 +4,12 @@ use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use proptest::prelude::*;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::store::{ByteStream, ETag, LeaseId, WriteIf};
+use crate::store::{BlobMetadata, ByteStream, ETag, LeaseId, Listing, WriteIf};
 
 /// A read-only store with the container `datasets`. Records the prefixes of all listings.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl ListingStore {
 
     /// The names of the job metadata and of the files of the drop in `folder`.
     async fn contents(&self, folder: &str) -> Option<(String, Vec<String>)> {
-        let drop = list_contents(self, &DropPath::new("datasets", folder)).await.unwrap()?;
+        let drop = list_contents(self, &DropPath::new("datasets", folder), 1000).await.unwrap()?;
         let files = drop.files.iter().map(|file| drop.relative(file).to_owned()).collect();
         Some((drop.relative(&drop.metadata).to_owned(), files))
     }
@@ -46,10 +47,11 @@ fn blob(name: &str, size: u64) -> Blob {
 
 #[async_trait]
 impl Store for ListingStore {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
         self.listed.lock().unwrap().push(prefix.to_owned());
         let matches = |blob: &&Blob| blob.path.container == container && blob.path.name.starts_with(prefix);
-        Ok(self.blobs.iter().filter(matches).cloned().collect())
+        let blobs: Vec<_> = self.blobs.iter().filter(matches).cloned().map(Ok).collect();
+        stream::iter(blobs).boxed()
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -60,11 +62,17 @@ impl Store for ListingStore {
         Err(StoreError::Missing(blob.path.clone()))
     }
 
-    async fn write(&self, path: &BlobPath, _: Bytes, _: WriteIf) -> Result<ETag, StoreError> {
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        _: Bytes,
+        _: &BlobMetadata,
+        _: WriteIf,
+    ) -> Result<ETag, StoreError> {
         Err(StoreError::Denied(path.clone()))
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
+    async fn delete(&self, path: &BlobPath, _: Option<&ETag>) -> Result<(), StoreError> {
         Err(StoreError::Denied(path.clone()))
     }
 

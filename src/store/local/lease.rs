@@ -18,7 +18,10 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::file::OWN_PREFIX;
-use crate::store::{BlobPath, LeaseId};
+use crate::{
+    hex::hex,
+    store::{BlobPath, LeaseId},
+};
 
 /// The leases of this process, with their locked record files.
 #[derive(Debug, Default)]
@@ -105,7 +108,7 @@ impl Leases {
 /// The record file of a blob's lease. It is named by a hash, because a blob name may be longer than a file name, or
 /// contain characters that a file name cannot.
 fn record_path(root: &Path, path: &BlobPath) -> PathBuf {
-    let digest: String = Sha256::digest(path.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&Sha256::digest(path.to_string()));
     root.join(format!("{OWN_PREFIX}leases")).join(format!("{digest}.json"))
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::{BlobPath, ETag, LeaseId, WriteIf, local::LocalStore};
+use crate::store::{BlobMetadata, BlobPath, ETag, LeaseId, Listing, WriteIf, local::LocalStore};
 
 /// A fault of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +86,8 @@ fn connection_lost(blob: &Blob) -> StoreError {
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn list(&self, container: &str, prefix: &str) -> Result<Vec<Blob>, StoreError> {
-        self.inner.list(container, prefix).await
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
+        self.inner.list(container, prefix)
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
@@ -130,12 +130,18 @@ impl Store for FaultyStore {
         Ok(items.boxed())
     }
 
-    async fn write(&self, path: &BlobPath, bytes: Bytes, condition: WriteIf) -> Result<ETag, StoreError> {
-        self.inner.write(path, bytes, condition).await
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
+        self.inner.write_with_metadata(path, bytes, metadata, condition).await
     }
 
-    async fn delete(&self, path: &BlobPath) -> Result<(), StoreError> {
-        self.inner.delete(path).await
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
+        self.inner.delete(path, version).await
     }
 
     async fn has_container(&self, container: &str) -> Result<bool, StoreError> {

@@ -1,0 +1,81 @@
+//! Entries: small blobs whose fields are also their blob metadata, so that a listing returns them.
+//!
+//! Without blob metadata, as in a folder, the content of each entry is read.
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::json;
+use crate::store::{BlobMetadata, ListedBlob, ReadWholeError, Store, StoreError, read_current};
+
+/// The largest entry that is read, in bytes.
+const MAX_ENTRY_BYTES: u64 = 64 << 10;
+
+/// The characters that are encoded in blob metadata: everything but visible ASCII characters.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'"');
+
+/// The blob of an entry: content and metadata.
+pub(super) fn format(entry: &impl Serialize) -> (Bytes, BlobMetadata) {
+    (json::format(entry).into(), metadata(entry))
+}
+
+/// Blob metadata with the fields of `entry`, which have lower-case names and are texts, numbers or null.
+pub(super) fn metadata(entry: &impl Serialize) -> BlobMetadata {
+    let Ok(Value::Object(fields)) = serde_json::to_value(entry) else {
+        unreachable!("an entry is an object of texts and numbers");
+    };
+    let encoded = fields.into_iter().filter_map(|(name, value)| {
+        let text = match value {
+            Value::Null => return None,
+            Value::String(text) => text,
+            value => value.to_string(),
+        };
+        Some((name, utf8_percent_encode(&text, ENCODED).to_string()))
+    });
+    encoded.collect()
+}
+
+/// Parses a listed entry. Returns `None` if it was deleted, or if it is not an entry: somebody changed it by hand.
+pub(super) async fn parse<T: DeserializeOwned>(store: &dyn Store, listed: ListedBlob) -> Result<Option<T>, StoreError> {
+    if let Some(metadata) = &listed.metadata
+        && let Some(entry) = parse_metadata(metadata)
+    {
+        return Ok(Some(entry));
+    }
+    match read_current(store, &listed.blob.path, MAX_ENTRY_BYTES).await {
+        Ok(current) => Ok(current.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok())),
+        Err(ReadWholeError::TooLarge { .. }) => Ok(None),
+        Err(ReadWholeError::Store(error)) => Err(error),
+    }
+}
+
+/// Parses blob metadata; `None` if it is not that of an entry.
+pub(super) fn parse_metadata<T: DeserializeOwned>(metadata: &BlobMetadata) -> Option<T> {
+    let decode = |(name, text): (&String, &String)| {
+        Some((name.clone(), Value::String(percent_decode_str(text).decode_utf8().ok()?.into_owned())))
+    };
+    let fields: Map<_, _> = metadata.iter().map(decode).collect::<Option<_>>()?;
+    serde_json::from_value(Value::Object(fields)).ok()
+}
+
+/// Parses a number, which is a text in blob metadata.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    optional_number(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Parses a number, which is a text in blob metadata, or null.
+pub(super) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => None,
+        Some(NumberOrText::Number(number)) => Some(number),
+        Some(NumberOrText::Text(text)) => Some(text.parse().map_err(serde::de::Error::custom)?),
+    })
+}

@@ -1,0 +1,178 @@
+//! The entry of a drop in lists: where the drop stands, for people, and what a sweep must know to skip it.
+
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{
+    Ledger, LedgerError,
+    entry::{self, number, optional_number},
+    paths,
+};
+use crate::{
+    drop::{DropPath, TenantId, discover::ListingSummary},
+    one_line::one_line,
+    store::{Listing, WriteIf},
+    verdict::Reason,
+};
+
+/// How many entries are read at the same time if a listing does not return their fields.
+const CONCURRENT_READS: usize = 8;
+
+/// The longest message in an entry, in characters. Percent-encoded, an entry fits in the 8 KiB of blob metadata.
+const MAX_MESSAGE: usize = 500;
+
+/// Where a drop stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropState {
+    /// Rows are missing, or a run works on the drop.
+    Open,
+    /// Something did not answer; the drop is retried.
+    Retrying,
+    /// Retrying cannot help.
+    SetAside,
+    /// The sink has acknowledged every row.
+    Completed,
+}
+
+/// The entry of a drop in lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListEntry {
+    /// The drop path.
+    pub path: DropPath,
+    /// The tenant that the drop belongs to.
+    pub tenant: TenantId,
+    /// Where the drop stands.
+    pub state: DropState,
+    /// Rows delivered, including bad rows.
+    pub rows: u64,
+    /// `NumberOfRowsExtracted`, if the job metadata says so.
+    pub expected_rows: Option<u64>,
+    /// How many files are done, set aside, and there in all.
+    pub files_done: u64,
+    /// Files that were set aside.
+    pub files_set_aside: u64,
+    /// All files.
+    pub files: u64,
+    /// Since when the drop is in this state.
+    pub since: OffsetDateTime,
+    /// Failed runs since the last progress.
+    pub attempts: u64,
+    /// When the drop is retried, if it is.
+    pub next_try: Option<OffsetDateTime>,
+    /// Why the drop was set aside.
+    pub reason: Option<Reason>,
+    /// Why the drop was set aside, or the last failure.
+    pub message: Option<String>,
+    /// Whether nothing is left to do until blobs are added or overwritten.
+    pub is_over: bool,
+    /// The blobs of the drop.
+    pub listing: ListingSummary,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+struct EntryJson {
+    path: String,
+    tenant: TenantId,
+    state: DropState,
+    #[serde(deserialize_with = "number")]
+    rows: u64,
+    #[serde(default, deserialize_with = "optional_number")]
+    expectedrows: Option<u64>,
+    #[serde(deserialize_with = "number")]
+    filesdone: u64,
+    #[serde(deserialize_with = "number")]
+    filessetaside: u64,
+    #[serde(deserialize_with = "number")]
+    files: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    #[serde(deserialize_with = "number")]
+    attempts: u64,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    nexttry: Option<OffsetDateTime>,
+    #[serde(default)]
+    reason: Option<Reason>,
+    #[serde(default)]
+    message: Option<String>,
+    /// 1 if nothing is left to do.
+    #[serde(deserialize_with = "number")]
+    over: u64,
+    #[serde(deserialize_with = "number")]
+    blobs: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    newest: OffsetDateTime,
+    #[serde(deserialize_with = "number")]
+    digest: u64,
+}
+
+impl From<&ListEntry> for EntryJson {
+    fn from(entry: &ListEntry) -> Self {
+        let whole_seconds = |time: OffsetDateTime| time.replace_nanosecond(0).unwrap_or(time);
+        Self {
+            path: entry.path.to_string(),
+            tenant: entry.tenant,
+            state: entry.state,
+            rows: entry.rows,
+            expectedrows: entry.expected_rows,
+            filesdone: entry.files_done,
+            filessetaside: entry.files_set_aside,
+            files: entry.files,
+            since: whole_seconds(entry.since),
+            attempts: entry.attempts,
+            nexttry: entry.next_try.map(whole_seconds),
+            reason: entry.reason,
+            message: entry.message.as_ref().map(|message| one_line(message, MAX_MESSAGE)),
+            over: entry.is_over.into(),
+            blobs: entry.listing.blobs,
+            // A folder has finer times than seconds.
+            newest: entry.listing.newest,
+            digest: entry.listing.digest,
+        }
+    }
+}
+
+impl EntryJson {
+    /// The entry; `None` if its path is not a drop path.
+    fn entry(self) -> Option<ListEntry> {
+        Some(ListEntry {
+            path: self.path.parse().ok()?,
+            tenant: self.tenant,
+            state: self.state,
+            rows: self.rows,
+            expected_rows: self.expectedrows,
+            files_done: self.filesdone,
+            files_set_aside: self.filessetaside,
+            files: self.files,
+            since: self.since,
+            attempts: self.attempts,
+            next_try: self.nexttry,
+            reason: self.reason,
+            message: self.message,
+            is_over: self.over != 0,
+            listing: ListingSummary { blobs: self.blobs, newest: self.newest, digest: self.digest },
+        })
+    }
+}
+
+impl Ledger {
+    /// Writes the entry of a drop. The last write wins: an entry informs people and saves work, and decides nothing.
+    pub async fn write_list_entry(&self, entry: &ListEntry) -> Result<(), LedgerError> {
+        let (bytes, metadata) = entry::format(&EntryJson::from(entry));
+        let path = self.blob(paths::list_entry(&entry.path));
+        self.store.write_with_metadata(&path, bytes, &metadata, WriteIf::Always).await?;
+        Ok(())
+    }
+
+    /// Lists the entries of all drops. Skips blobs that are not entries.
+    pub fn list_entries(&self) -> Listing<'_, ListEntry> {
+        let listed = self.store.list_with_metadata(&self.container, paths::LIST);
+        let entries = listed.map_ok(async |listed| {
+            let json: Option<EntryJson> = entry::parse(&*self.store, listed).await?;
+            Ok(json.and_then(EntryJson::entry))
+        });
+        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+    }
+}

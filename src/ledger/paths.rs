@@ -1,0 +1,147 @@
+//! Where records are stored.
+//!
+//! Two different drops or files never share a record, whatever their names are. A customer chooses the names, and the
+//! account may have a hierarchical namespace, where `x.json` cannot be a file and a folder. So a name that could be
+//! mistaken for another path is replaced by its hash.
+
+use sha2::{Digest, Sha256};
+
+use crate::{drop::DropPath, hex::hex};
+
+/// The folder of the records of all drops.
+pub(super) const DROPS: &str = "drops/";
+
+/// The folder of the entries of all drops, for lists.
+pub(super) const LIST: &str = "list/";
+
+/// The folder of the entries of unfinished drops.
+pub(super) const UNFINISHED: &str = "unfinished/";
+
+/// The folder of the times of the last listings.
+const LISTINGS: &str = "listings/";
+
+/// The folder, in any folder, of records whose names are replaced by hashes.
+const HASHED: &str = "hashed";
+
+/// The folder of the records of a drop's files.
+const FILES: &str = "files";
+
+/// The longest name, in bytes, that is part of a record's path.
+const MAX_NAME: usize = 200;
+
+/// The longest drop path, in bytes, that is part of a record's path. The name of a blob has 1,024 bytes at most.
+const MAX_DROP_PATH: usize = 700;
+
+/// The record of a drop.
+pub(super) fn drop_record(drop: &DropPath) -> String {
+    format!("{}/drop.json", folder(drop))
+}
+
+/// The folder of the records of a drop's files, with a slash at the end.
+pub(super) fn file_records(drop: &DropPath) -> String {
+    format!("{}/{FILES}/", folder(drop))
+}
+
+/// The record of the file `name` of a drop.
+pub(super) fn file_record(drop: &DropPath, name: &str) -> String {
+    let folder = file_records(drop);
+    // `drop` and `hashed` are the names of our own records.
+    if is_plain(name) && name != "drop" {
+        format!("{folder}{name}.json")
+    } else {
+        format!("{folder}{HASHED}/{}.json", hash(name))
+    }
+}
+
+/// The entry of a drop in lists.
+pub(super) fn list_entry(drop: &DropPath) -> String {
+    format!("{LIST}{}.json", hash(&drop.to_string()))
+}
+
+/// The entry of an unfinished drop.
+pub(super) fn unfinished_entry(drop: &DropPath) -> String {
+    format!("{UNFINISHED}{}.json", hash(&drop.to_string()))
+}
+
+/// The record of the last listing of the containers and tenants that `settings` describes.
+pub(super) fn last_listing(settings: &str) -> String {
+    format!("{LISTINGS}{}.json", hash(settings))
+}
+
+/// Where version 1 kept the record of a drop, if that is another path.
+pub(super) fn drop_record_v1(drop: &DropPath) -> Option<String> {
+    let path = format!("{DROPS}{drop}/drop.json");
+    (path != drop_record(drop)).then_some(path)
+}
+
+/// Where version 1 kept the record of the file `name` of a drop, if that is another path.
+pub(super) fn file_record_v1(drop: &DropPath, name: &str) -> Option<String> {
+    let path = format!("{}{name}.json", file_records_v1(drop));
+    (path != file_record(drop, name)).then_some(path)
+}
+
+/// The folder in which version 1 kept the records of a drop's files.
+pub(super) fn file_records_v1(drop: &DropPath) -> String {
+    format!("{DROPS}{drop}/{FILES}/")
+}
+
+/// The folder of a drop's records.
+fn folder(drop: &DropPath) -> String {
+    let path = drop.to_string();
+    let is_own = |segment: &str| [FILES, HASHED].contains(&segment) || segment.ends_with(".json");
+    if path.len() <= MAX_DROP_PATH && drop.segments().all(|segment| is_plain(segment) && !is_own(segment)) {
+        format!("{DROPS}{path}")
+    } else {
+        format!("{DROPS}{HASHED}/{}", hash(&path))
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.contains(['/', '%']) && name.len() <= MAX_NAME
+}
+
+fn hash(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn drop(path: &str) -> DropPath {
+        path.parse().unwrap()
+    }
+
+    #[test]
+    fn ordinary_drops_and_files_have_readable_paths() {
+        let path = drop("datasets/run/VivaInsights/9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10");
+        assert_eq!(drop_record(&path), format!("drops/{path}/drop.json"));
+        assert_eq!(file_record(&path, "part-0.json.gz"), format!("drops/{path}/files/part-0.json.gz.json"));
+        assert_eq!((drop_record_v1(&path), file_record_v1(&path, "part-0.json.gz")), (None, None));
+    }
+
+    #[test]
+    fn no_two_drops_or_files_share_a_record_and_no_record_is_also_a_folder() {
+        let long = "x".repeat(201);
+        let drops = ["c/a", "c/a/files/b", "c/a/files", "c/a/b", "c/a/drop.json", "c/a/x.json", "hashed/x", "c/a%2Fb", "c"];
+        let files = ["drop", "b/drop", "files", "hashed", "hashed/x", "b", "b.json", "a/b", "a%2Fb", &long, "x.json/y"];
+        let drops: Vec<_> = drops.into_iter().map(drop).collect();
+        let mut records: Vec<String> = drops.iter().map(drop_record).collect();
+        records.extend(drops.iter().flat_map(|drop| files.iter().map(|file| file_record(drop, file))));
+        let distinct: BTreeSet<_> = records.iter().collect();
+        assert_eq!(distinct.len(), records.len());
+        for record in &records {
+            let folder = format!("{record}/");
+            assert!(!records.iter().any(|other| other.starts_with(&folder)), "{record} is a folder as well");
+            assert!(record.len() <= 1_024);
+        }
+    }
+
+    #[test]
+    fn version_1_is_looked_up_only_if_the_path_has_changed() {
+        assert_eq!(file_record_v1(&drop("c/a"), "b/x").as_deref(), Some("drops/c/a/files/b/x.json"));
+        assert_eq!(drop_record_v1(&drop("c/a/files/b")).as_deref(), Some("drops/c/a/files/b/drop.json"));
+    }
+}

@@ -1,0 +1,103 @@
+//! The index of unfinished drops: one entry for every drop that is not over.
+//!
+//! An entry is written before the first record of its drop, rewritten by every event, and deleted only after the sink
+//! has taken the ending, and only if it is still the entry that the run has written. So an event that arrives while a
+//! run ends the drop keeps the entry, and the next sweep looks at the drop again.
+
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{Ledger, LedgerError, entry, paths};
+use crate::{
+    drop::{DropPath, TenantId},
+    store::{BlobPath, ETag, Listing, StoreError, WriteIf},
+};
+
+/// How many entries are read at the same time if a listing does not return their fields.
+const CONCURRENT_READS: usize = 8;
+
+/// An entry of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedDrop {
+    /// The drop path.
+    pub path: DropPath,
+    /// The tenant that the drop belongs to.
+    pub tenant: TenantId,
+    /// When sweeps run the drop.
+    pub not_before: OffsetDateTime,
+    /// The version of the entry.
+    pub version: ETag,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+struct EntryJson {
+    path: String,
+    tenant: TenantId,
+    #[serde(with = "time::serde::rfc3339")]
+    notbefore: OffsetDateTime,
+}
+
+impl Ledger {
+    /// Writes the entry of a drop, which sweeps run from `not_before` on. A run that is about to work on the drop passes
+    /// the present, in case the process is killed. Returns the version of the entry.
+    pub async fn mark_unfinished(
+        &self,
+        drop: &DropPath,
+        tenant: TenantId,
+        not_before: OffsetDateTime,
+    ) -> Result<ETag, LedgerError> {
+        self.write_entry(drop, tenant, not_before, WriteIf::Always).await
+    }
+
+    /// Lets sweeps wait with a drop until `not_before`. Does nothing if an event has rewritten the entry since
+    /// `version`: then there is news about the drop.
+    pub async fn postpone(
+        &self,
+        drop: &DropPath,
+        tenant: TenantId,
+        not_before: OffsetDateTime,
+        version: &ETag,
+    ) -> Result<(), LedgerError> {
+        match self.write_entry(drop, tenant, not_before, WriteIf::Matches(version.clone())).await {
+            Ok(_) | Err(LedgerError::Store(StoreError::Changed(_))) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the entry of a drop that is over. Does nothing if an event has rewritten the entry since `version`.
+    pub async fn remove_unfinished(&self, drop: &DropPath, version: &ETag) -> Result<(), LedgerError> {
+        match self.store.delete(&self.blob(paths::unfinished_entry(drop)), Some(version)).await {
+            Ok(()) | Err(StoreError::Changed(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists the index. Skips blobs that are not entries.
+    pub fn unfinished(&self) -> Listing<'_, UnfinishedDrop> {
+        let listed = self.store.list_with_metadata(&self.container, paths::UNFINISHED);
+        let entries = listed.map_ok(async |listed| {
+            let version = listed.blob.etag.clone();
+            let json: Option<EntryJson> = entry::parse(&*self.store, listed).await?;
+            Ok(json.and_then(|json| {
+                let path = json.path.parse().ok()?;
+                Some(UnfinishedDrop { path, tenant: json.tenant, not_before: json.notbefore, version })
+            }))
+        });
+        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+    }
+
+    async fn write_entry(
+        &self,
+        drop: &DropPath,
+        tenant: TenantId,
+        not_before: OffsetDateTime,
+        condition: WriteIf,
+    ) -> Result<ETag, LedgerError> {
+        let json = EntryJson { path: drop.to_string(), tenant, notbefore: not_before.replace_nanosecond(0).unwrap_or(not_before) };
+        let (bytes, metadata) = entry::format(&json);
+        let path: BlobPath = self.blob(paths::unfinished_entry(drop));
+        Ok(self.store.write_with_metadata(&path, bytes, &metadata, condition).await?)
+    }
+}
