@@ -14,7 +14,7 @@ mod admitted;
 mod conclude;
 mod files;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
@@ -113,6 +113,18 @@ pub enum RunError {
     /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl RunError {
+    /// How long the service that stopped the run asked to wait before the next run, if it did; at most an hour.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Keys(source) => source.retry_after(),
+            Self::File { source, .. } => source.retry_after(),
+            Self::Notification { source, .. } => source.retry_after(),
+            Self::Store(_) | Self::Ledger(_) => None,
+        }
+    }
 }
 
 /// Why a run stopped before it could end the drop from its records: by verdict.

@@ -14,7 +14,7 @@ use crate::{
     error_chain::error_chain,
     ledger::{Ending, FileRecord, Scope, Status},
     message::{DropFacts, Failure, Message, MessageId},
-    sink::{Sink, SinkError},
+    sink::{self, Sink, SinkError},
     verdict::Reason,
 };
 
@@ -110,7 +110,8 @@ impl Runner {
     async fn complete(&self, snapshot: &Snapshot, counts: &RowCounts) -> Result<Outcome, RunError> {
         let (path, rows, bad_rows) = (&snapshot.admitted.path, counts.delivered(), counts.bad_rows);
         let message = Message::completed(&snapshot.admitted.facts, &snapshot.versions, rows, bad_rows);
-        match self.tenant_configs.of(snapshot.admitted.tenant).sink.deliver(&message).await {
+        let sink = &self.tenant_configs.of(snapshot.admitted.tenant).sink;
+        match sink::deliver(&**sink, &message).await {
             Ok(()) => {}
             Err(error @ SinkError::Rejected { .. }) => {
                 return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
@@ -156,7 +157,7 @@ pub(super) async fn notify_failed(
     failure: &Failure<'_>,
 ) -> Result<MessageId, RunError> {
     let failed = Message::failed(drop, versions, failure, sink.largest_message());
-    match sink.deliver(&failed).await {
+    match sink::deliver(sink, &failed).await {
         Ok(()) => {}
         Err(error @ SinkError::Rejected { .. }) => {
             warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
