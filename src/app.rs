@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub struct App {
     /// Processes drops.
-    pub runner: Runner,
+    pub runner: Arc<Runner>,
     /// The containers that are watched for drops.
     pub watched: WatchedContainers,
     /// The tenants' keys; `runner` unwraps with the same object.
@@ -98,8 +98,9 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         keys,
         tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
         window: ReadWindow::default(),
+        limits: config.run_limits,
     };
-    Ok(App { runner, watched, key_store })
+    Ok(App { runner: Arc::new(runner), watched, key_store })
 }
 
 /// The configurations of all tenants. A tenant without a sink of its own shares the common sink.

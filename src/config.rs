@@ -30,6 +30,7 @@ use crate::{
     identity::Identity,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
     pipeline::FileRules,
+    run::RunLimits,
     store::azure::Account,
 };
 
@@ -120,6 +121,8 @@ pub struct Config {
     pub tenant_overrides: BTreeMap<TenantId, TenantOverrides>,
     /// `DEADLINE`: how long one event is processed at most.
     pub deadline: Duration,
+    /// `MAX_FILES` and `GIVE_UP_AFTER`: the bounds of every run.
+    pub run_limits: RunLimits,
 }
 
 /// A storage account, or a local folder instead of it.
@@ -171,6 +174,8 @@ impl Config {
             None => None,
         };
         let deadline = reader.or_default("DEADLINE", "25m");
+        let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
+        let give_up_after = reader.or_default("GIVE_UP_AFTER", "3d");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
@@ -190,6 +195,7 @@ impl Config {
                 common: common?,
                 tenant_overrides: tenant_overrides?,
                 deadline: deadline?,
+                run_limits: RunLimits { max_files: max_files?.get(), give_up_after: give_up_after? },
             })
         })
     }

@@ -1,6 +1,6 @@
 //! Delivers one file, from its bytes to the sink: the whole pipeline on one screen.
 
-use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, sync::Arc};
+use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -15,7 +15,7 @@ use crate::{
     ledger::{ClaimedFile, LedgerError, Status},
     message::{DropFacts, Message, envelope_bytes},
     pipeline::{self, FileRules, RowsError},
-    sink::{Sink, SinkError},
+    sink::{self, Sink, SinkError},
     stage::decode::Rows,
     store::ByteStream,
     verdict::Verdict,
@@ -140,7 +140,7 @@ fn into_message(job: &FileJob<'_>, mut batch: Batch) -> (Message, Batch) {
 /// Runs in a task, so that requests go on while a checkpoint is written. Dropping the future aborts the task.
 async fn deliver(sink: Arc<dyn Sink>, message: Result<(Message, Batch), FileError>) -> Result<Batch, FileError> {
     let (message, batch) = message?;
-    let delivery = tokio::spawn(async move { sink.deliver(&message).await });
+    let delivery = tokio::spawn(async move { sink::deliver(&*sink, &message).await });
     match AbortOnDropHandle::new(delivery).await {
         Ok(Ok(())) => Ok(batch),
         Ok(Err(source)) => Err(FileError::Sink { first_row: batch.first_row, end_row: batch.end_row, source }),
@@ -176,6 +176,14 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// How long the sink asked to wait before the next run, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Sink { source, .. } => source.retry_after(),
+            Self::Rows(_) | Self::Batch(_) | Self::Ledger(_) | Self::Panicked => None,
+        }
+    }
+
     /// What the failure means for the file.
     pub fn verdict(&self) -> Verdict {
         match self {

@@ -14,10 +14,9 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// What the status of an error response is about.
 ///
-/// A service can use a status in its own way: its client then classifies that status before it calls
-/// [`StatusClass::of`].
+/// A service can use a status in its own way: its client then classifies that status itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StatusClass {
+pub enum StatusClass {
     /// A transient failure: throttling or an outage. The request is repeated with backoff.
     Transient,
     /// The service rejects this request, and would reject it again. The item that the request is about is set aside.

@@ -22,7 +22,7 @@ use self::{
 use crate::{
     drop::{TenantId, discover::DropContents, metadata::JobMetadata},
     json::first_object,
-    retry::RetryBudget,
+    retry::{GaveUp, RetryBudget},
     store::{ReadWholeError, Store, read_whole},
     verdict::{Reason, Verdict},
 };
@@ -157,7 +157,7 @@ pub async fn wrapped_in_drop(
         let unreadable = |why: &dyn fmt::Display| KeyError::NoKey(format!("the key details cannot be read: {why}"));
         let bytes = read_whole(store, blob, MAX_DETAILS_BYTES).await.map_err(|error| match error {
             ReadWholeError::TooLarge { .. } => unreadable(&error),
-            ReadWholeError::Store(source) => KeyError::Unavailable { what: "the store".into(), source: source.into() },
+            ReadWholeError::Store(source) => KeyError::unavailable("the store", source),
         })?;
         let object = first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
         wrapped = details::wrapped_keys(&object.into())?;
@@ -173,6 +173,8 @@ pub async fn wrapped_in_drop(
 
 /// An unwrapped value: secret bytes of any length, zeroed on drop.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the keys of a drop, or a tenant's key pair, are not available.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +205,10 @@ pub enum KeyError {
         /// The service.
         what: String,
         /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
+        /// The wait that the service asked for with `Retry-After`, if it is longer than what was left of the retry budget;
+        /// at most [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
+        retry_after: Option<Duration>,
     },
     /// The token service rejects our credentials, such as an expired client secret.
     ///
@@ -221,6 +226,24 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// The service `what` did not answer.
+    pub(crate) fn unavailable(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { what: what.into(), source: source.into(), retry_after: None }
+    }
+
+    /// How long the service asked to wait before the next run, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::NoKey(_)
+            | Self::NoVersion(_)
+            | Self::UnusableVersion(_)
+            | Self::WrongKey(_)
+            | Self::Misconfigured(_)
+            | Self::NoToken { .. } => None,
+        }
+    }
+
     /// What happens to the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
@@ -229,6 +252,18 @@ impl KeyError {
             Self::UnusableVersion(_) | Self::Misconfigured(_) | Self::Unavailable { .. } | Self::NoToken { .. } => {
                 Verdict::Retry
             }
+        }
+    }
+}
+
+/// The error of a call that was retried.
+impl From<GaveUp<Self>> for KeyError {
+    fn from(gave_up: GaveUp<Self>) -> Self {
+        match gave_up {
+            GaveUp::BudgetSpent(Self::Unavailable { what, source, .. }, spent) => {
+                Self::Unavailable { what, source, retry_after: spent.retry_after }
+            }
+            GaveUp::BudgetSpent(error, _) | GaveUp::Permanent(error) => error,
         }
     }
 }

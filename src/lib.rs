@@ -38,6 +38,7 @@ pub mod buffers;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod date;
 pub mod deliver;
 pub mod demo;
 pub mod directory;

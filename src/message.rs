@@ -173,8 +173,10 @@ impl Message {
             failure: &'a Failure<'a>,
         }
         let id = version.id(&format!("failed {} {}", failure.reason, failure.file.unwrap_or_default()), drop);
-        let data = |failure| Data { drop, sequence: version.sequence, failure };
-        let with = |failure: &Failure<'_>| Self::new(id.clone(), "viva.insights.drop.failed", data(failure));
+        let with = |failure: &Failure<'_>| {
+            let data = Data { drop, sequence: version.sequence, failure };
+            Self::new(id.clone(), "viva.insights.drop.failed", data)
+        };
         let message = with(failure);
         let excess = max_bytes.map_or(0, |max| message.body.len().saturating_sub(max.get()));
         if excess == 0 {

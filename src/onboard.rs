@@ -12,10 +12,11 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
 use self::{
-    expiry::{date, first_expiry},
+    expiry::first_expiry,
     record::{RecordError, Registration, RegistrationDates},
 };
 use crate::{
+    date::date,
     drop::TenantId,
     keys::{
         KeyError,

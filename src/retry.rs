@@ -1,6 +1,7 @@
 //! Retries with exponential backoff and full jitter, within a time budget.
 //!
-//! Knows nothing of what is retried: the caller decides with [`Attempt`] whether a failure is transient.
+//! Knows nothing of what is retried: the caller decides with [`Attempt`] whether a failure is transient. [`Backoff`]
+//! decides how long to wait; [`retry`] is the loop around it.
 
 use std::{
     future::Future,
@@ -9,8 +10,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-/// The longest wait that a `Retry-After` can cause.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The longest wait that a `Retry-After` can cause, within a call and between two runs.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// How long to wait between attempts, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
+    /// One attempt, and no retries.
+    pub const ONE_ATTEMPT: Self = Self::lasting(Duration::ZERO);
+
     /// Retries for `total`, with waits of up to 0.5 s at first and 30 s at most.
     pub const fn lasting(total: Duration) -> Self {
         Self { first_wait: Duration::from_millis(500), max_wait: Duration::from_secs(30), total }
@@ -54,8 +58,61 @@ pub enum Attempt<T, E> {
 pub enum GaveUp<E> {
     /// An attempt failed permanently.
     Permanent(E),
-    /// The [`RetryBudget`] was spent. Contains the error of the last attempt, and the number of attempts.
-    BudgetSpent(E, u32),
+    /// The last attempt failed transiently, and the [`RetryBudget`] was spent.
+    BudgetSpent(E, BudgetSpent),
+}
+
+impl<E> GaveUp<E> {
+    /// The error of the last attempt.
+    pub fn into_error(self) -> E {
+        match self {
+            Self::Permanent(error) | Self::BudgetSpent(error, _) => error,
+        }
+    }
+}
+
+/// How a [`RetryBudget`] was spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetSpent {
+    /// The number of attempts.
+    pub attempts: u32,
+    /// The wait that the other side asked for after the last attempt, if it is longer than what was left of the budget;
+    /// at most [`MAX_RETRY_AFTER`].
+    pub retry_after: Option<Duration>,
+}
+
+/// The attempts of one call: counts them, and decides after each how long to wait. Does not sleep.
+#[derive(Debug)]
+pub struct Backoff {
+    budget: RetryBudget,
+    started: Instant,
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Starts the budget.
+    pub fn start(budget: RetryBudget) -> Self {
+        Self { budget, started: Instant::now(), attempts: 0 }
+    }
+
+    /// Counts an attempt that failed transiently. Returns how long to wait before the next one. The other side may have
+    /// asked to wait for `retry_after`.
+    pub fn wait_after_failure(&mut self, retry_after: Option<Duration>) -> Result<Duration, BudgetSpent> {
+        self.attempts += 1;
+        let left = self.budget.total.saturating_sub(self.started.elapsed());
+        let requested = retry_after.map(|requested| requested.min(MAX_RETRY_AFTER));
+        let wait = self.budget.wait(self.attempts, fastrand::f64()).max(requested.unwrap_or_default());
+        if wait < left {
+            return Ok(wait);
+        }
+        let retry_after = requested.filter(|&requested| requested >= left);
+        Err(BudgetSpent { attempts: self.attempts, retry_after })
+    }
+
+    /// The number of attempts that have failed.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
 }
 
 /// Calls `attempt`, with the number of the attempt from 1, until it succeeds, fails permanently, or the budget is
@@ -64,20 +121,18 @@ pub async fn retry<T, E, F>(budget: RetryBudget, mut attempt: impl FnMut(u32) ->
 where
     F: Future<Output = Attempt<T, E>>,
 {
-    let started = Instant::now();
-    for number in 1.. {
-        let (error, retry_after) = match attempt(number).await {
+    let mut backoff = Backoff::start(budget);
+    loop {
+        let (error, retry_after) = match attempt(backoff.attempts() + 1).await {
             Attempt::Done(value) => return Ok(value),
             Attempt::Permanent(error) => return Err(GaveUp::Permanent(error)),
-            Attempt::Transient(error, retry_after) => (error, retry_after.unwrap_or_default()),
+            Attempt::Transient(error, retry_after) => (error, retry_after),
         };
-        let wait = budget.wait(number, fastrand::f64()).max(retry_after.min(MAX_RETRY_AFTER));
-        if started.elapsed() + wait > budget.total {
-            return Err(GaveUp::BudgetSpent(error, number));
+        match backoff.wait_after_failure(retry_after) {
+            Ok(wait) => sleep(wait).await,
+            Err(spent) => return Err(GaveUp::BudgetSpent(error, spent)),
         }
-        sleep(wait).await;
     }
-    unreachable!("the range of attempts has no end")
 }
 
 /// Parses a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). Returns how long to wait from `now` on:
@@ -120,19 +175,53 @@ mod tests {
     async fn retries_end_with_the_budget() {
         let started = Instant::now();
         let end = retry(BUDGET, |_| async { Attempt::<(), _>::Transient("down", None) }).await;
-        assert!(matches!(end, Err(GaveUp::BudgetSpent("down", attempts)) if attempts > 8), "{end:?}");
+        assert!(
+            matches!(end, Err(GaveUp::BudgetSpent("down", spent)) if spent.attempts > 8 && spent.retry_after.is_none()),
+            "{end:?}"
+        );
         assert!(started.elapsed() <= BUDGET.total);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_retry_after_is_honoured_up_to_five_minutes() {
+    async fn a_retry_after_is_honoured_up_to_an_hour() {
         let started = Instant::now();
         let hour = Duration::from_secs(3600);
-        let done = retry(RetryBudget::lasting(hour), |number| async move {
-            if number == 1 { Attempt::<_, ()>::Transient((), Some(hour)) } else { Attempt::Done(()) }
+        let done = retry(RetryBudget::lasting(hour * 3), |number| async move {
+            if number == 1 { Attempt::<_, ()>::Transient((), Some(hour * 2)) } else { Attempt::Done(()) }
         });
         assert_eq!(done.await, Ok(()));
-        assert_eq!(started.elapsed(), MAX_RETRY_AFTER);
+        assert_eq!(started.elapsed(), hour);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_after_beyond_the_budget_is_returned_and_not_waited_for() {
+        for (requested, returned) in [(239, None), (240, Some(240)), (600, Some(600)), (u64::MAX, Some(3600))] {
+            let started = Instant::now();
+            let requested = Some(Duration::from_secs(requested));
+            let end = retry(BUDGET, |number| async move {
+                if number == 1 { Attempt::Transient("busy", requested) } else { Attempt::<(), _>::Permanent("gone") }
+            });
+            let expected = match returned.map(Duration::from_secs) {
+                None => GaveUp::Permanent("gone"),
+                retry_after => GaveUp::BudgetSpent("busy", BudgetSpent { attempts: 1, retry_after }),
+            };
+            assert_eq!(end.await, Err(expected));
+            assert_eq!(started.elapsed(), if returned.is_none() { Duration::from_secs(239) } else { Duration::ZERO });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_after_is_compared_with_what_is_left_of_the_budget() {
+        let minute = Duration::from_secs(60);
+        let end = retry(BUDGET, |_| async { Attempt::<(), _>::Transient("busy", Some(minute)) }).await;
+        let spent = BudgetSpent { attempts: 4, retry_after: Some(minute) };
+        assert_eq!(end, Err(GaveUp::BudgetSpent("busy", spent)), "tries at 0, 60, 120 and 180 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_of_one_attempt_has_no_retry() {
+        let end = retry(RetryBudget::ONE_ATTEMPT, |_| async { Attempt::<(), _>::Transient("down", None) }).await;
+        assert_eq!(end, Err(GaveUp::BudgetSpent("down", BudgetSpent { attempts: 1, retry_after: None })));
     }
 
     #[tokio::test]

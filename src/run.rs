@@ -20,9 +20,14 @@ mod conclude;
 mod failure;
 mod files;
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::{
@@ -35,7 +40,7 @@ use crate::{
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
-    ledger::{DropRecord, Ending, Ledger, LedgerError, Scope, Status},
+    ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::is_first_occurrence,
@@ -92,7 +97,7 @@ pub enum Trigger {
 }
 
 /// The state of the drop at the end of a run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The sink has acknowledged every row and the `drop.completed` message.
     Completed {
@@ -166,9 +171,24 @@ pub enum RunError {
     /// The job metadata of an unfinished drop was deleted. The drop continues if it comes back.
     #[error("the job metadata of the unfinished drop has been deleted")]
     NoMetadata,
+    /// The run took too long. It continues at the checkpoints of its files.
+    #[error("not finished within {} s", .0.as_secs_f64())]
+    TimeLimit(Duration),
     /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl RunError {
+    /// How long the service that stopped the run asked to wait before the next run, if it did; at most an hour.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Keys(source) => source.retry_after(),
+            Self::File { source, .. } => source.retry_after(),
+            Self::Notification { source, .. } => source.retry_after(),
+            Self::Store(_) | Self::NoMetadata | Self::TimeLimit(_) | Self::Ledger(_) => None,
+        }
+    }
 }
 
 /// Why a run stopped before it could judge the drop from its records: by verdict.
@@ -196,10 +216,20 @@ impl Runner {
     /// Does the remaining work on the drop at `path`. Starts with the blob `first`, if it is one of the drop's files.
     ///
     /// If the run fails, the failure is recorded: sweeps retry the drop with growing waits, and a drop that has failed
-    /// for `GIVE_UP_AFTER` without progress is set aside.
-    pub async fn run(&self, path: &DropPath, first: Option<&BlobPath>, trigger: Trigger) -> Result<Outcome, RunError> {
+    /// for `GIVE_UP_AFTER` without progress is set aside. So is the end of `time_limit`.
+    pub async fn run(
+        &self,
+        path: &DropPath,
+        first: Option<&BlobPath>,
+        trigger: Trigger,
+        time_limit: Option<Duration>,
+    ) -> Result<Outcome, RunError> {
         let mut run = Run::new(self, path, first, trigger);
-        match run.run_to_end().await {
+        let outcome = match time_limit {
+            None => run.run_to_end().await,
+            Some(limit) => timeout(limit, run.run_to_end()).await.unwrap_or(Err(RunError::TimeLimit(limit))),
+        };
+        match outcome {
             Err(error) => run.record_failure(error).await,
             outcome => outcome,
         }
@@ -218,7 +248,7 @@ impl Runner {
         self.ledger.mark_unfinished(path, admitted.tenant, OffsetDateTime::now_utc()).await?;
         self.ledger.replay(path, admitted.tenant, new_ids).await?;
         self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
-        self.run(path, None, Trigger::Command).await
+        self.run(path, None, Trigger::Command, None).await
     }
 }
 
@@ -238,6 +268,8 @@ struct Run<'a> {
     tried: BTreeSet<(u32, FileVersion)>,
     /// The keys of the drop, with the versions that they were requested for.
     keys: Option<(Scope, Keys)>,
+    /// The progress of the files in the last snapshot.
+    progress: BTreeMap<String, FileProgress>,
     /// Whether rows were acknowledged or a file has ended in this run.
     has_progress: bool,
     /// The last snapshot of an admitted drop.
@@ -277,6 +309,7 @@ impl<'a> Run<'a> {
             entry,
             tried: BTreeSet::new(),
             keys: None,
+            progress: BTreeMap::new(),
             has_progress: false,
             snapshot: None,
         }
@@ -301,7 +334,7 @@ impl<'a> Run<'a> {
     async fn step(&mut self) -> Result<Step, RunError> {
         let Runner { store, tenants, limits, .. } = self.runner;
         let Some(contents) = discover::list_contents(&**store, self.path, limits.max_files).await? else {
-            return self.without_metadata().await.map(Step::End);
+            return self.without_metadata().await;
         };
         let scope = Scope::of(&contents);
         let recorded = self.recorded_outcome(&scope);
@@ -320,6 +353,7 @@ impl<'a> Run<'a> {
         self.snapshot = Some(Arc::clone(&snapshot));
         if let Some(outcome) = recorded {
             // The entries are missing or outdated, or this sweep would not have started the run.
+            self.read_progress(&snapshot).await?;
             self.close(&snapshot).await;
             return Ok(Step::End(outcome));
         }
@@ -380,28 +414,42 @@ impl<'a> Run<'a> {
             return Err(Stopped::SetAside { reason: Reason::TooManyFiles, message });
         }
         let replays = self.record.replays;
-        let progress = if snapshot.versions.is_empty() {
-            Default::default()
-        } else {
-            self.runner.ledger.progress(self.path, &snapshot.versions, replays).await?
-        };
+        self.read_progress(snapshot).await?;
         let is_left = |file: &FileVersion| {
-            let has_ended = progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
+            let has_ended = self.progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
             !has_ended && !self.tried.contains(&(replays, file.clone()))
         };
         let files = snapshot.contents.files.iter().zip(&snapshot.versions);
         let mut left: Vec<_> = files.filter(|(_, version)| is_left(version)).collect();
         if left.is_empty() {
-            return Ok(self.conclude(snapshot, &progress, metadata.rows_extracted).await?);
+            return Ok(self.conclude(snapshot, metadata.rows_extracted).await?);
         }
         // The event's file first, and last those that earlier runs have started: they may fail again.
-        left.sort_by_key(|(blob, version)| (Some(&blob.path) != self.first, progress.contains_key(&version.name)));
+        left.sort_by_key(|(blob, version)| (Some(&blob.path) != self.first, self.progress.contains_key(&version.name)));
         self.process_files(snapshot, metadata, left).await?;
         Ok(Step::Again)
     }
 }
 
+impl Run<'_> {
+    /// Reads how far the files of the snapshot are.
+    async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {
+        let Snapshot { versions, .. } = snapshot;
+        self.progress = match &versions[..] {
+            [] => BTreeMap::new(),
+            versions => self.runner.ledger.progress(self.path, versions, self.record.replays).await?,
+        };
+        Ok(())
+    }
+}
+
 impl Snapshot {
+    /// The version of a file as `name@ETag`; `None` if it is not in the snapshot.
+    fn version_text(&self, name: &str) -> Option<String> {
+        let version = self.versions.iter().find(|version| version.name == name)?;
+        Some(format!("{name}@{}", version.etag))
+    }
+
     /// The expected number of rows, if the job metadata says so.
     fn expected_rows(&self) -> Option<u64> {
         self.admitted.metadata.as_ref().ok().and_then(|metadata: &JobMetadata| metadata.rows_extracted)
@@ -427,18 +475,5 @@ fn log_refusal(path: &DropPath, refusal: &Refusal) {
         warn!(drop.path = %path, "{line}");
     } else {
         debug!(drop.path = %path, "{line}");
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Completed { .. } => f.write_str("completed"),
-            Self::Open { .. } => f.write_str("open"),
-            Self::SetAside { .. } => f.write_str("set aside"),
-            Self::Postponed(_) => f.write_str("postponed"),
-            Self::NoDrop => f.write_str("no drop"),
-            Self::Refused(_) => f.write_str("refused"),
-        }
     }
 }

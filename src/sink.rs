@@ -1,9 +1,10 @@
 //! The destinations of messages: the partner's webhook, a storage queue, or standard output.
 //!
-//! A sink delivers whole messages and does not look into them. Implementations: [`webhook::Webhook`],
-//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`].
+//! A sink tries to deliver whole messages and does not look into them. Implementations: [`webhook::Webhook`],
+//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`]. [`deliver`] adds the retries.
 //! The tests in `tests/sink_contract.rs` check the contract of [`Sink`]; each test runs against several sinks.
 
+mod delivery;
 pub mod queue;
 pub mod stdout;
 pub mod vault_secret_webhook;
@@ -13,22 +14,30 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub use self::delivery::{CheckedDeliveryError, deliver, deliver_checked};
+pub use crate::http_response::StatusClass;
 use crate::{
-    http_response::StatusClass,
-    message::{Message, MessageId},
-    retry::{Attempt, GaveUp},
+    message::Message,
+    retry::RetryBudget,
     verdict::{Reason, Verdict},
 };
 
-/// The destination of messages.
+/// The destination of messages. Messages are delivered with [`deliver`] or [`deliver_checked`].
 #[async_trait]
 pub trait Sink: fmt::Debug + Send + Sync + 'static {
-    /// Delivers `message`; returns once the destination has taken responsibility for it.
+    /// Tries once to deliver `message`; returns once the destination has taken responsibility for it.
     ///
-    /// Retries transient failures with backoff. Fails at once if the destination rejects this message, or every message.
-    /// May be called again with the same message after a crash; its id is then the same. Several calls may be in progress
-    /// at once.
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError>;
+    /// Does not retry; every try has a timeout. May be called again with the same message, after a failed try or after a
+    /// crash; its id is then the same. After a failed try the destination may have the message nevertheless, because the
+    /// acknowledgement may have been lost. Several calls may be in progress at once.
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry>;
+
+    /// How long tries are repeated, and the waits between them.
+    fn retry_budget(&self) -> RetryBudget;
+
+    /// The name of the destination for logs, such as `the webhook https://partner.example`. Never contains the path or the
+    /// query of a URL, which may contain a secret.
+    fn name(&self) -> String;
 
     /// The maximum size of a message in bytes of JSON; `None` if there is no limit. Larger messages are rejected.
     fn largest_message(&self) -> Option<NonZeroUsize> {
@@ -38,12 +47,43 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 
 #[async_trait]
 impl<S: Sink + ?Sized> Sink for Arc<S> {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        (**self).deliver(message).await
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
+        (**self).try_deliver(message).await
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        (**self).retry_budget()
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
     }
 
     fn largest_message(&self) -> Option<NonZeroUsize> {
         (**self).largest_message()
+    }
+}
+
+/// One try to deliver a message, after which the destination has not acknowledged it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedTry {
+    /// What the answer is about. A missing answer is transient.
+    pub class: StatusClass,
+    /// The answer, or why there is none, and how to fix it if that is known; never the body of a response.
+    pub answer: String,
+    /// The wait that the destination asked for (`Retry-After`), of any length. Ignored unless the failure is transient.
+    pub retry_after: Option<Duration>,
+}
+
+impl FailedTry {
+    /// A try that may succeed if it is repeated.
+    pub fn transient(answer: impl Into<String>) -> Self {
+        Self { class: StatusClass::Transient, answer: answer.into(), retry_after: None }
+    }
+
+    /// A try after which the destination rejects this message.
+    pub fn rejected(answer: impl Into<String>) -> Self {
+        Self { class: StatusClass::Request, answer: answer.into(), retry_after: None }
     }
 }
 
@@ -67,7 +107,8 @@ pub enum SinkError {
         /// The problem and how to fix it, such as `HTTP 404 Not Found: check DELIVER_TO`.
         problem: String,
     },
-    /// The receiver did not acknowledge the message within `DELIVERY_PATIENCE`. The file is retried from its checkpoint.
+    /// The receiver did not acknowledge the message within `DELIVERY_PATIENCE`, or asked to wait for longer. The file is
+    /// retried from its checkpoint.
     #[error("the receiver did not acknowledge the message `{id}` in {tries} tries: {answer}")]
     Unavailable {
         /// The id of the message.
@@ -76,6 +117,9 @@ pub enum SinkError {
         tries: u32,
         /// The result of the last try.
         answer: String,
+        /// The wait that the receiver asked for with `Retry-After`, if it is longer than what was left of
+        /// `DELIVERY_PATIENCE`; at most [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
+        retry_after: Option<Duration>,
     },
 }
 
@@ -88,41 +132,11 @@ impl SinkError {
         }
     }
 
-    /// The error for the message `id`, whose tries ended with `gave_up`.
-    fn of(id: &MessageId, gave_up: GaveUp<FailedTry>) -> Self {
-        let id = id.to_string();
-        let (FailedTry { class, answer }, tries) = match gave_up {
-            GaveUp::Permanent(failed) => (failed, 1),
-            GaveUp::BudgetSpent(failed, tries) => (failed, tries),
-        };
-        match class {
-            StatusClass::Transient => Self::Unavailable { id, tries, answer },
-            StatusClass::Request => Self::Rejected { id, answer },
-            StatusClass::Service => Self::Misconfigured { id, problem: answer },
-        }
-    }
-}
-
-/// One try to deliver a message, after which the destination has not acknowledged it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FailedTry {
-    /// What the answer is about. A missing answer is transient.
-    class: StatusClass,
-    /// The answer, or why there is none, and how to fix it if that is known; never the body of a response.
-    answer: String,
-}
-
-impl FailedTry {
-    /// A try that may succeed if it is repeated.
-    fn transient(answer: impl Into<String>) -> Self {
-        Self { class: StatusClass::Transient, answer: answer.into() }
-    }
-
-    /// The attempt that this try was. The destination may have asked to wait for `retry_after` before the next one.
-    fn attempt(self, retry_after: Option<Duration>) -> Attempt<(), Self> {
-        match self.class {
-            StatusClass::Transient => Attempt::Transient(self, retry_after),
-            StatusClass::Request | StatusClass::Service => Attempt::Permanent(self),
+    /// How long the receiver asked to wait before the next run, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Rejected { .. } | Self::Misconfigured { .. } => None,
         }
     }
 }

@@ -1,42 +1,70 @@
-//! The sweep: finds the drops that no event has brought to an end, and runs them.
+//! The sweep: runs the unfinished drops that are due, and finds the drops whose events were lost.
 //!
-//! Events get lost and hosts crash, so a sweep lists the drop containers and runs every drop whose newest blob is newer
-//! than the watermark. A run does only the remaining work, so a drop that has ended, or that a live run works on, costs
-//! a few requests.
+//! A sweep runs several drops at once, in turn among tenants, each within a time limit, so that a tenant whose receiver
+//! is down does not delay the others. Failing drops wait longer and longer between runs.
 //!
-//! The watermark is a point in time. It stays 15 minutes before the newest blob of each drop that has not ended. If all
-//! drops have ended, it rises to the newest blob, but not beyond 15 minutes ago. So the drops that a sweep skips have
-//! ended, or have been open for more than 30 days, and no drop is delivered again after the ledger has forgotten it. If
-//! somebody replays an old drop, sweeps do not continue the replay.
+//! Events get lost, so a sweep also lists the containers: once an hour, and always if a person starts it. It compares
+//! what it finds with the entries in `list/`, so a drop that has ended costs no request. It starts no drop whose newest
+//! blob is older than 30 days; the ledger keeps its records for longer than that, so no drop is delivered again because
+//! the ledger has forgotten it. A listing is recorded for the tenants and containers that it was made with: a process
+//! with other settings needs its own.
 
-mod watermark;
+mod inventory;
+mod schedule;
 
-use std::{collections::BTreeMap, fmt};
-
-use time::{Duration, OffsetDateTime};
-use tokio::time::Instant;
-use tracing::{error, info};
-
-use crate::{
-    drop::{DropPath, discover},
-    error_chain::error_chain,
-    run::{Outcome, RunError, Runner},
-    store::{Blob, StoreError},
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
 };
 
-/// The age at which a drop that has not ended no longer holds back the watermark.
-const MAX_OPEN: Duration = Duration::days(30);
+use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, info};
 
-/// How far the watermark stays below the present and below drops that have not ended. It must exceed clock differences,
-/// and the time that a listing may lag behind writes.
-const MARGIN: Duration = Duration::minutes(15);
+use self::{
+    inventory::Inventory,
+    schedule::{Job, Schedule},
+};
+use crate::{
+    drop::{DropPath, containers::WatchedContainers, discover::ListingSummary},
+    error_chain::error_chain,
+    ledger::{Ledger, LedgerError},
+    run::{Outcome, RunError, Runner, Trigger},
+    store::StoreError,
+};
+
+/// How many drops a sweep runs at once.
+const CONCURRENT_RUNS: usize = 4;
+
+/// How often the timer's sweeps list the containers.
+const LIST_EVERY: time::Duration = time::Duration::hours(1);
+
+/// The age of its newest blob from which on a drop that the ledger does not know is not started.
+const MAX_AGE: time::Duration = time::Duration::days(30);
+
+/// How many drops a sweep looks at. The others are left for the next one.
+const MAX_JOBS: usize = 10_000;
+
+/// What starts a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepMode {
+    /// The timer: runs the drops that are due, and lists the containers once an hour.
+    Timer,
+    /// A person: also runs the drops that wait after a failure, unless a `Retry-After` holds them, and lists the
+    /// containers.
+    Command,
+}
 
 /// What a sweep found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Drops newer than the watermark.
+    /// Drops that were due, or found in a container.
     pub drops: usize,
-    /// Drops that are completed, by this sweep or before.
+    /// Drops that are completed.
     pub completed: usize,
     /// Drops with missing rows.
     pub open: usize,
@@ -46,154 +74,236 @@ pub struct Report {
     pub refused: usize,
     /// Drops that will be retried, each with its error.
     pub failed: Vec<(DropPath, String)>,
-    /// Drops that are left for the next sweep, because the time budget was used up.
+    /// Drops that are left for the next sweep, because the time was used up.
     pub left: usize,
+    /// Containers that could not be listed, each with its error.
+    pub not_listed: Vec<(String, String)>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { drops, completed, open, set_aside, refused, failed, left } = self;
+        let Self { drops, completed, open, set_aside, refused, failed, left, not_listed } = self;
         write!(f, "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} refused")?;
         write!(f, ", {} will be retried", failed.len())?;
-        if *left > 0 { write!(f, ", {left} left for the next sweep") } else { Ok(()) }
+        if *left > 0 {
+            write!(f, ", {left} left for the next sweep")?;
+        }
+        if !not_listed.is_empty() {
+            write!(f, "; {} containers could not be listed", not_listed.len())?;
+        }
+        Ok(())
     }
 }
 
-/// Why a sweep stopped.
+/// Why a sweep did nothing. The next one starts afresh.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// A drop container cannot be listed. The next sweep lists it again.
-    #[error("cannot list the drops")]
-    List(#[source] StoreError),
-    /// The watermark cannot be read or written. The next sweep starts at the same watermark as this one.
-    #[error("cannot read or write the watermark")]
-    Watermark(#[source] StoreError),
+    /// The index of unfinished drops cannot be listed.
+    #[error("cannot list the unfinished drops")]
+    Index(#[source] StoreError),
 }
 
-/// Runs the drops of `containers` that are newer than the watermark in `state_container`, oldest first, then raises the
-/// watermark. Starts no run once the sweep has taken longer than `budget`: the drops that are left wait for the next
-/// sweep.
+/// Sweeps once, within `deadline`.
 pub async fn sweep(
-    runner: &Runner,
-    containers: &[String],
-    state_container: &str,
-    budget: std::time::Duration,
+    runner: &Arc<Runner>,
+    watched: &WatchedContainers,
+    mode: SweepMode,
+    deadline: Duration,
 ) -> Result<Report, SweepError> {
     let started = Instant::now();
-    let now = OffsetDateTime::now_utc();
-    let watermark = watermark::read(&*runner.store, state_container).await.map_err(SweepError::Watermark)?;
-    let mut drops = Vec::new();
-    for container in containers {
-        let blobs = runner.store.list(container, "").await.map_err(SweepError::List)?;
-        drops.extend(newest_blob_by_drop(&blobs).into_iter().filter(|(_, newest)| *newest > watermark));
+    let mut sweep = Sweep { runner, watched, mode, schedule: Schedule::default(), report: Report::default() };
+    let unfinished = sweep.queue_unfinished().await.map_err(SweepError::Index)?;
+    let listed = sweep.is_listing_due().await.then(OffsetDateTime::now_utc);
+    if listed.is_some() {
+        sweep.queue_found(&unfinished).await;
     }
-    drops.sort_by_key(|(_, newest)| *newest);
-
-    let mut report = Report { drops: drops.len(), left: drops.len(), ..Report::default() };
-    // Never above the newest blob that was listed, because our clock may be ahead of the store's.
-    let mut new_watermark = drops.last().map_or(watermark, |(_, newest)| *newest.min(&(now - MARGIN)));
-    for (path, newest) in drops {
-        if started.elapsed() > budget {
-            new_watermark = new_watermark.min(newest - MARGIN);
-            break;
-        }
-        report.left -= 1;
-        let outcome = runner.run(&path, None).await;
-        let has_ended = report.count(path, outcome);
-        if !has_ended && now - newest <= MAX_OPEN {
-            new_watermark = new_watermark.min(newest - MARGIN);
-        }
-    }
-    if new_watermark > watermark {
-        watermark::write(&*runner.store, state_container, new_watermark).await.map_err(SweepError::Watermark)?;
+    let run_limit = deadline / 5;
+    sweep.run_queued(started + (deadline - run_limit), run_limit).await;
+    let report = sweep.report;
+    // If drops are left that only the listing knows, the next sweep lists again.
+    if let Some(listed) = listed.filter(|_| report.left == 0)
+        && let Err(error) = runner.ledger.record_listing(&watched.description(), listed).await
+    {
+        debug!("the next sweep will list the containers again: {}", error_chain(&error));
     }
     info!(drops = report.drops, left = report.left, "{report}");
     Ok(report)
 }
 
-impl Report {
-    /// Counts the outcome of a run; returns whether the drop has ended.
-    fn count(&mut self, path: DropPath, outcome: Result<Outcome, RunError>) -> bool {
-        match outcome {
-            Ok(Outcome::Completed { .. }) => {
-                self.completed += 1;
-                true
+struct Sweep<'a> {
+    runner: &'a Arc<Runner>,
+    watched: &'a WatchedContainers,
+    mode: SweepMode,
+    schedule: Schedule,
+    report: Report,
+}
+
+impl Sweep<'_> {
+    /// Queues the unfinished drops that are due; returns all unfinished drops of our tenants.
+    async fn queue_unfinished(&mut self) -> Result<HashSet<DropPath>, StoreError> {
+        let (now, tenants) = (OffsetDateTime::now_utc(), self.watched.tenants.ids());
+        let mut unfinished = HashSet::new();
+        let mut entries = self.runner.ledger.unfinished();
+        while let Some(entry) = entries.try_next().await? {
+            // A process with other tenants is in charge of the others.
+            if !tenants.contains(&entry.tenant) || !self.watched.contains(&entry.path.container) {
+                continue;
             }
-            Ok(Outcome::SetAside { is_over, .. }) => {
-                self.set_aside += 1;
-                is_over
+            let is_due = entry.not_before <= now || self.mode == SweepMode::Command;
+            if is_due {
+                let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
+                self.queue(job);
             }
-            Ok(Outcome::Refused(_)) => {
-                self.refused += 1;
-                true
-            }
-            Ok(Outcome::Open { .. } | Outcome::NoDrop) => {
-                self.open += 1;
-                false
-            }
+            unfinished.insert(entry.path);
+        }
+        Ok(unfinished)
+    }
+
+    fn queue(&mut self, job: Job) {
+        self.report.drops += 1;
+        self.report.left += 1;
+        if self.schedule.len() < MAX_JOBS {
+            self.schedule.push(job);
+        }
+    }
+
+    async fn is_listing_due(&self) -> bool {
+        if self.mode == SweepMode::Command {
+            return true;
+        }
+        match self.runner.ledger.last_listing(&self.watched.description()).await {
+            Ok(last) => last.is_none_or(|last| OffsetDateTime::now_utc() - last >= LIST_EVERY),
+            // The listing is likely to fail as well.
+            Err(_) => false,
+        }
+    }
+
+    /// Lists the containers, and queues the drops that have news or that the index has lost. A container that cannot be
+    /// listed affects no other.
+    async fn queue_found(&mut self, unfinished: &HashSet<DropPath>) {
+        let known = match known_drops(&self.runner.ledger).await {
+            Ok(known) => known,
             Err(error) => {
+                self.report.not_listed.push(("list/".into(), error_chain(&error)));
+                return;
+            }
+        };
+        for container in self.watched.names() {
+            if let Err(error) = self.queue_found_in(&container, &known, unfinished).await {
                 let why = error_chain(&error);
+                error!(container, "cannot list `{container}`: {why}");
+                self.report.not_listed.push((container, why));
+            }
+        }
+    }
+
+    async fn queue_found_in(
+        &mut self,
+        container: &str,
+        known: &HashMap<u64, KnownDrop>,
+        unfinished: &HashSet<DropPath>,
+    ) -> Result<(), StoreError> {
+        let mut inventory = Inventory::new(container, self.runner.limits.max_files);
+        let mut blobs = self.runner.store.list(container, "");
+        loop {
+            let blob = blobs.try_next().await?;
+            let is_end = blob.is_none();
+            let drops = match blob {
+                Some(blob) => inventory.push(&blob),
+                None => inventory.finish(),
+            };
+            for (path, listing) in drops {
+                if unfinished.contains(&path) || !is_news(known.get(&key(&path)), &listing) {
+                    continue;
+                }
+                match self.watched.tenants.possible_owners(&path).first() {
+                    Some(&tenant) => self.queue(Job { tenant, path, entry: None }),
+                    None => self.report.refused += 1,
+                }
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs the queued drops. Starts none after `last_start`.
+    async fn run_queued(&mut self, last_start: Instant, run_limit: Duration) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < CONCURRENT_RUNS
+                && Instant::now() < last_start
+                && let Some(job) = self.schedule.next()
+            {
+                self.report.left -= 1;
+                running.push(run(Arc::clone(self.runner), job, run_limit));
+            }
+            let Some((job, outcome)) = running.next().await else {
+                return;
+            };
+            self.schedule.finished(job.tenant);
+            self.report.count(job.path, outcome);
+        }
+    }
+}
+
+/// Runs a drop in a task of its own, so that a panic does not end the sweep.
+async fn run(runner: Arc<Runner>, job: Job, limit: Duration) -> (Job, Result<Outcome, String>) {
+    let (path, trigger) = (job.path.clone(), Trigger::Sweep(job.entry.clone()));
+    let task = tokio::spawn(async move { runner.run(&path, None, trigger, Some(limit)).await });
+    let outcome = match AbortOnDropHandle::new(task).await {
+        Ok(outcome) => outcome.map_err(|error: RunError| error_chain(&error)),
+        Err(_panicked) => Err("a task panicked, which is a defect of vivadrop: see the log for the location".into()),
+    };
+    (job, outcome)
+}
+
+impl Report {
+    /// Whether every drop was run and every container listed without an error.
+    pub fn has_no_errors(&self) -> bool {
+        self.failed.is_empty() && self.not_listed.is_empty()
+    }
+
+    fn count(&mut self, path: DropPath, outcome: Result<Outcome, String>) {
+        match outcome {
+            Ok(Outcome::Completed { .. }) => self.completed += 1,
+            Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
+            Ok(Outcome::Refused(_)) => self.refused += 1,
+            Ok(Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::NoDrop) => self.open += 1,
+            Err(why) => {
                 error!(drop.path = %path, "`{path}` will be retried: {why}");
                 self.failed.push((path, why));
-                false
             }
         }
     }
 }
 
-/// Finds the drops among `blobs`; returns each with the time of its newest blob.
-fn newest_blob_by_drop(blobs: &[Blob]) -> Vec<(DropPath, OffsetDateTime)> {
-    let mut drops = BTreeMap::new();
-    for blob in blobs.iter().filter(|blob| blob.size > 0) {
-        if let Some(drop) = discover::drop_of_metadata(&blob.path) {
-            drops.insert(drop, blob.modified);
-        }
-    }
-    for blob in blobs {
-        // A blob of a nested drop also counts for the outer drop. That may cost a run with nothing to do, but misses no
-        // drop.
-        for (at, _) in blob.path.name.rmatch_indices('/') {
-            let folder = DropPath::new(&blob.path.container, &blob.path.name[..at]);
-            if let Some(newest) = drops.get_mut(&folder) {
-                *newest = blob.modified.max(*newest);
-            }
-        }
-        if let Some(newest) = drops.get_mut(&DropPath::new(&blob.path.container, "")) {
-            *newest = blob.modified.max(*newest);
-        }
-    }
-    drops.into_iter().collect()
+/// What `list/` says about a drop.
+struct KnownDrop {
+    is_over: bool,
+    listing: ListingSummary,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{BlobPath, ETag};
-
-    fn blob(name: &str, minute: i64) -> Blob {
-        let modified = OffsetDateTime::UNIX_EPOCH + Duration::minutes(minute);
-        Blob { path: BlobPath::new("datasets", name), etag: ETag("1".into()), size: 1, modified }
+/// Reads `list/`. The drops are keyed by a hash of their paths, because there may be many.
+async fn known_drops(ledger: &Ledger) -> Result<HashMap<u64, KnownDrop>, LedgerError> {
+    let mut known = HashMap::new();
+    let mut entries = ledger.list_entries();
+    while let Some(entry) = entries.try_next().await? {
+        known.insert(key(&entry.path), KnownDrop { is_over: entry.is_over, listing: entry.listing });
     }
+    Ok(known)
+}
 
-    fn newest(blobs: &[Blob]) -> Vec<(String, i64)> {
-        let minute = |time: OffsetDateTime| (time - OffsetDateTime::UNIX_EPOCH).whole_minutes();
-        newest_blob_by_drop(blobs).into_iter().map(|(path, time)| (path.to_string(), minute(time))).collect()
+/// Whether a drop that was found in a container, and is not in the index, has to be run.
+fn is_news(known: Option<&KnownDrop>, listing: &ListingSummary) -> bool {
+    match known {
+        Some(known) if known.is_over => listing.has_news_since(&known.listing),
+        // The index has lost it.
+        Some(_) => true,
+        None => OffsetDateTime::now_utc() - listing.newest <= MAX_AGE,
     }
+}
 
-    #[test]
-    fn a_drop_is_as_new_as_its_newest_blob() {
-        let blobs = [
-            blob("a/metadata/JobMetadata/Metadata.json", 1),
-            blob("a/part-0.json.gz", 5),
-            blob("b/metadata/JobMetadata/Metadata.json", 2),
-            blob("c/part-0.json.gz", 9),
-        ];
-        assert_eq!(newest(&blobs), [("datasets/a".into(), 5), ("datasets/b".into(), 2)]);
-    }
-
-    #[test]
-    fn a_container_may_be_a_drop() {
-        let blobs = [blob("metadata/JobMetadata/Metadata.json", 1), blob("deep/part-0.json.gz", 3)];
-        assert_eq!(newest(&blobs), [("datasets".into(), 3)]);
-    }
+fn key(path: &DropPath) -> u64 {
+    inventory::hash(&path.to_string())
 }

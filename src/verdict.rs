@@ -41,8 +41,15 @@ pub enum Reason {
     RowTooLong,
     /// The files have more rows than `NumberOfRowsExtracted`.
     RowCount,
-    /// The sink rejected this message and would reject it again, or a row is too large for the sink's messages.
+    /// The sink rejected this message and would reject it again, a row is too large for the sink's messages, or the sink
+    /// denied access for all of `GIVE_UP_AFTER`.
     Refused,
+    /// The drop has more than `MAX_FILES` blobs.
+    TooManyFiles,
+    /// Something did not answer, or denied access, for all of `GIVE_UP_AFTER`.
+    Unavailable,
+    /// A defect of vivadrop: five runs in a row have panicked.
+    Internal,
 }
 
 impl Reason {
@@ -59,6 +66,9 @@ impl Reason {
             Self::RowTooLong => "row-too-long",
             Self::RowCount => "row-count",
             Self::Refused => "refused",
+            Self::TooManyFiles => "too-many-files",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
         }
     }
 }
@@ -75,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_displayed_as_it_is_serialized() {
-        for reason in [Reason::Errors, Reason::NoKey, Reason::BadRow, Reason::RowTooLong, Reason::RowCount] {
+        for reason in [Reason::Errors, Reason::NoKey, Reason::BadRow, Reason::RowTooLong, Reason::TooManyFiles] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
         }
     }

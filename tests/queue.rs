@@ -11,7 +11,7 @@ use vivadrop::{
     message::Message,
     retry::RetryBudget,
     sink::{
-        Sink, SinkError,
+        Sink, SinkError, deliver,
         queue::{Queue, QueueConfig},
     },
     store::azure::Account,
@@ -87,7 +87,7 @@ fn unavailable(error: SinkError) -> (String, u32) {
 async fn a_message_is_the_same_json_as_on_a_webhook_in_base64_and_never_expires() {
     let setup = Setup::new(FAST_RETRIES).await;
     let message = message_of_size(0, 1000);
-    setup.sink.deliver(&message).await.unwrap();
+    deliver(&setup.sink, &message).await.unwrap();
 
     let [received] = &setup.queue.receive_all().await[..] else { panic!("one message") };
     assert_eq!(received.body, message.body);
@@ -102,12 +102,12 @@ async fn a_message_may_be_exactly_as_large_as_the_limit() {
     let filler = message_of_size(0, 45_000).body.len();
     let mut message = message_of_size(0, 45_000);
     message.body = [&message.body[..], &b" ".repeat(largest - filler)].concat().into();
-    setup.sink.deliver(&message).await.unwrap();
+    deliver(&setup.sink, &message).await.unwrap();
     assert_eq!(setup.queue.receive_all().await[0].base64.len(), 64 << 10);
 
     message.body = [&message.body[..], b" "].concat().into();
     let before = setup.requests();
-    let error = setup.sink.deliver(&message).await.unwrap_err();
+    let error = deliver(&setup.sink, &message).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
     assert!(error.to_string().ends_with("it has 49153 bytes; the limit of a queue is 49152"), "{error}");
     assert_eq!(setup.requests(), before, "a message that is too large is not sent");
@@ -116,12 +116,12 @@ async fn a_message_may_be_exactly_as_large_as_the_limit() {
 #[tokio::test]
 async fn a_missing_or_deleted_queue_is_created() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.sink.deliver(&message(0)).await.unwrap();
-    setup.sink.deliver(&message(1)).await.unwrap();
+    deliver(&setup.sink, &message(0)).await.unwrap();
+    deliver(&setup.sink, &message(1)).await.unwrap();
     assert_eq!(setup.requests(), (3, 1));
 
     setup.queue.delete().await;
-    setup.sink.deliver(&message(2)).await.unwrap();
+    deliver(&setup.sink, &message(2)).await.unwrap();
     assert_eq!(setup.requests(), (5, 2));
     assert_eq!(setup.queue.receive_all().await.len(), 1);
 }
@@ -130,7 +130,7 @@ async fn a_missing_or_deleted_queue_is_created() {
 async fn concurrent_deliveries_to_a_missing_queue_create_it_once() {
     let setup = Setup::new(FAST_RETRIES).await;
     let messages: Vec<_> = (0..20).map(message).collect();
-    let deliveries = messages.iter().map(|message| setup.sink.deliver(message));
+    let deliveries = messages.iter().map(|message| deliver(&setup.sink, message));
     stream::iter(deliveries).buffer_unordered(8).try_collect::<()>().await.unwrap();
     assert_eq!(setup.queue.receive_all().await.len(), 20);
 }
@@ -138,7 +138,7 @@ async fn concurrent_deliveries_to_a_missing_queue_create_it_once() {
 #[tokio::test]
 async fn a_transient_failure_is_retried_until_the_message_is_accepted() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.sink.deliver(&message(0)).await.unwrap();
+    deliver(&setup.sink, &message(0)).await.unwrap();
     for (status, code) in [
         (503, "ServerBusy"),
         (500, "OperationTimedOut"),
@@ -148,7 +148,7 @@ async fn a_transient_failure_is_retried_until_the_message_is_accepted() {
     ] {
         let (before, _) = setup.requests();
         setup.gateway.script([Behaviour::Status(status, code, None), Behaviour::Status(status, code, None)]);
-        setup.sink.deliver(&message(1)).await.unwrap();
+        deliver(&setup.sink, &message(1)).await.unwrap();
         assert_eq!(setup.requests().0, before + 3, "{code}: only the sink retries, not the SDK");
     }
     assert_eq!(setup.queue.receive_all().await.len(), 6);
@@ -159,12 +159,13 @@ async fn a_retry_after_is_honoured() {
     let setup = Setup::new(FAST_RETRIES).await;
     setup.gateway.script([Behaviour::Status(503, "ServerBusy", Some("1"))]);
     let begun = Instant::now();
-    setup.sink.deliver(&message(0)).await.unwrap();
+    deliver(&setup.sink, &message(0)).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
     let begun = Instant::now();
     setup.gateway.script([Behaviour::Status(503, "ServerBusy", Some("60"))]);
-    let error = setup.sink.deliver(&message(1)).await.unwrap_err();
+    let error = deliver(&setup.sink, &message(1)).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     assert_eq!(unavailable(error), ("HTTP 503 ServerBusy".into(), 1), "a wait beyond the retry budget is not started");
     assert!(begun.elapsed() < LONG);
 }
@@ -175,7 +176,7 @@ async fn a_message_that_the_queue_rejects_is_set_aside_and_the_error_names_the_c
     for (status, code) in [(400, "InvalidInput"), (413, "RequestBodyTooLarge")] {
         let (before, _) = setup.requests();
         setup.gateway.script([Behaviour::Status(status, code, None)]);
-        let error = setup.sink.deliver(&message(0)).await.unwrap_err();
+        let error = deliver(&setup.sink, &message(0)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused));
         assert!(error.to_string().ends_with(&format!("HTTP {status} {code}")), "{error}");
         assert_eq!(setup.requests().0, before + 1);
@@ -185,7 +186,7 @@ async fn a_message_that_the_queue_rejects_is_set_aside_and_the_error_names_the_c
 #[tokio::test]
 async fn a_queue_that_denies_access_sets_nothing_aside() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.sink.deliver(&message(0)).await.unwrap();
+    deliver(&setup.sink, &message(0)).await.unwrap();
     for (status, code, fix) in [
         // A role applies only some minutes after it was granted.
         (403, "AuthorizationPermissionMismatch", "the role Storage Queue Data Contributor"),
@@ -196,13 +197,13 @@ async fn a_queue_that_denies_access_sets_nothing_aside() {
     ] {
         let (before, _) = setup.requests();
         setup.gateway.script([Behaviour::Status(status, code, None)]);
-        let error = setup.sink.deliver(&message(1)).await.unwrap_err();
+        let error = deliver(&setup.sink, &message(1)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::Retry, "{error}");
         let text = error.to_string();
         assert!(text.contains(&format!("HTTP {status} {code}: ")) && text.contains(fix), "{text}");
         assert_eq!(setup.requests().0, before + 1, "not retried in the run: {code}");
     }
-    setup.sink.deliver(&message(1)).await.unwrap();
+    deliver(&setup.sink, &message(1)).await.unwrap();
     assert_eq!(setup.queue.receive_all().await.len(), 2);
 }
 
@@ -210,23 +211,23 @@ async fn a_queue_that_denies_access_sets_nothing_aside() {
 async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let setup = Setup::new(FEW_RETRIES).await;
     setup.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
-    let error = setup.sink.deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&setup.sink, &message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 ServerBusy");
     assert_eq!(tries as usize, setup.requests().0);
 
     setup.gateway.stop().await;
-    let error = setup.sink.deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&setup.sink, &message(0)).await.unwrap_err();
     assert!(unavailable(error).0.contains("onnection"), "the error describes what happened to the connection");
 }
 
 #[tokio::test]
 async fn a_lost_response_puts_the_message_twice_with_the_same_id() {
     let setup = Setup::new(FAST_RETRIES).await;
-    setup.sink.deliver(&message(0)).await.unwrap();
+    deliver(&setup.sink, &message(0)).await.unwrap();
     setup.gateway.script([Behaviour::LoseResponse]);
-    setup.sink.deliver(&message(1)).await.unwrap();
+    deliver(&setup.sink, &message(1)).await.unwrap();
     let received = setup.queue.receive_all().await;
     assert_eq!(received.len(), 3);
     assert_eq!(received[1].body, received[2].body);
@@ -240,7 +241,7 @@ async fn a_queue_service_that_is_down_is_retried_until_it_is_up() {
         sink(&azurite.connection_string(), &queue, RetryBudget { total: Duration::from_secs(60), ..FAST_RETRIES });
     azurite.stop();
     let message = message(0);
-    let (delivered, ()) = tokio::join!(sink.deliver(&message), async {
+    let (delivered, ()) = tokio::join!(deliver(&sink, &message), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         tokio::task::block_in_place(|| azurite.restart());
     });
@@ -253,7 +254,7 @@ async fn connections_are_reused() {
     let setup = Setup::new(FAST_RETRIES).await;
     setup.gateway.script([Behaviour::Status(503, "ServerBusy", None), Behaviour::Status(500, "InternalError", None)]);
     let messages: Vec<_> = (0..40).map(message).collect();
-    let deliveries = messages.iter().map(|message| setup.sink.deliver(message));
+    let deliveries = messages.iter().map(|message| deliver(&setup.sink, message));
     stream::iter(deliveries).buffered(4).try_collect::<()>().await.unwrap();
     assert!(setup.gateway.connections() <= 8, "{} connections", setup.gateway.connections());
 }
@@ -262,9 +263,9 @@ async fn connections_are_reused() {
 async fn debug_output_and_errors_contain_no_credentials() {
     let setup = Setup::new(FEW_RETRIES).await;
     setup.gateway.answer_always(Behaviour::Status(503, "ServerBusy", None));
-    let throttled = setup.sink.deliver(&message(0)).await.unwrap_err();
+    let throttled = deliver(&setup.sink, &message(0)).await.unwrap_err();
     setup.gateway.stop().await;
-    let unreachable = setup.sink.deliver(&message(0)).await.unwrap_err();
+    let unreachable = deliver(&setup.sink, &message(0)).await.unwrap_err();
     let output = format!("{:?} {throttled:?} {throttled} {unreachable:?} {unreachable}", setup.sink);
     assert!(!output.contains("sig=") && !output.contains(azurite::KEY) && !output.contains("hidden"), "{output}");
 }

@@ -1,4 +1,5 @@
-//! The contract of [`Sink`] as tests: each is written once and runs against every implementation.
+//! The contract of [`Sink`] as tests: each is written once and runs against every implementation. One call makes one
+//! try; [`deliver`] adds the retries.
 #![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
 mod support;
@@ -24,7 +25,7 @@ use vivadrop::{
     message::Message,
     retry::RetryBudget,
     sink::{
-        Sink, SinkError,
+        FailedTry, Sink, SinkError, StatusClass, deliver,
         queue::{Queue, QueueConfig},
         stdout::Stdout,
         webhook::{Webhook, WebhookConfig},
@@ -55,6 +56,9 @@ trait Destination: Send + Sync {
 
     /// The JSON text of the rows that arrived.
     async fn rows(&self) -> BTreeSet<String>;
+
+    /// Makes the next try fail transiently; returns false if it cannot.
+    fn fail_once(&self) -> bool;
 
     /// Makes the destination reject messages permanently; returns false if it cannot.
     fn reject(&self) -> bool;
@@ -100,6 +104,11 @@ impl Destination for OverHttp {
         received.rows(&facts().path).into_iter().map(str::to_owned).collect()
     }
 
+    fn fail_once(&self) -> bool {
+        self.receiver.answer_next(1, Answer::retry_after(503, "7"));
+        true
+    }
+
     fn reject(&self) -> bool {
         self.receiver.answer_always(Answer::status(400));
         true
@@ -142,6 +151,11 @@ impl Destination for OverQueue {
         self.end.receive_all().await.iter().flat_map(|message| rows_of(&message.body)).collect()
     }
 
+    fn fail_once(&self) -> bool {
+        self.gateway.script([gateway::Behaviour::Status(503, "ServerBusy", Some("7"))]);
+        true
+    }
+
     fn reject(&self) -> bool {
         self.gateway.answer_always(gateway::Behaviour::Status(400, "InvalidInput", None));
         true
@@ -176,7 +190,7 @@ impl OverPipe {
 
     /// Ends the reader, which closes the pipe; returns the rows that it read.
     async fn read(&self) -> BTreeSet<String> {
-        self.sink.deliver(&message(0..1, &[LAST_ROW])).await.unwrap();
+        deliver(&*self.sink, &message(0..1, &[LAST_ROW])).await.unwrap();
         let reader = self.reader.lock().unwrap().take().unwrap();
         spawn_blocking(|| reader.join().unwrap()).await.unwrap()
     }
@@ -190,6 +204,10 @@ impl Destination for OverPipe {
 
     async fn rows(&self) -> BTreeSet<String> {
         self.read().await
+    }
+
+    fn fail_once(&self) -> bool {
+        false
     }
 
     fn reject(&self) -> bool {
@@ -222,6 +240,11 @@ impl Destination for InMemory {
     async fn rows(&self) -> BTreeSet<String> {
         let messages = self.0.inner.messages();
         messages.iter().flat_map(|message| rows_of(&message.body)).collect()
+    }
+
+    fn fail_once(&self) -> bool {
+        self.0.plan.script([Fault::Unavailable]);
+        true
     }
 
     fn reject(&self) -> bool {
@@ -274,7 +297,7 @@ fn long_row(number: u64) -> String {
 async fn a_message_arrives_byte_for_byte() {
     for (name, destination) in destinations().await {
         let rows = [r#"{"a":126.00418432003623,"b":1.50}"#, r#"{"ü":"\u00fc \\ 😀"}"#];
-        destination.sink().deliver(&message(0..2, &rows)).await.unwrap();
+        deliver(&*destination.sink(), &message(0..2, &rows)).await.unwrap();
         assert_eq!(destination.rows().await, rows.map(str::to_owned).into(), "{name}");
     }
 }
@@ -285,7 +308,7 @@ async fn messages_delivered_concurrently_are_not_mixed() {
         let rows: Vec<_> = (0..32).map(long_row).collect();
         let deliveries = rows.iter().zip(0..).map(|(row, number)| {
             let (sink, message) = (destination.sink(), message(number..number + 1, &[row]));
-            tokio::spawn(async move { sink.deliver(&message).await })
+            tokio::spawn(async move { deliver(&*sink, &message).await })
         });
         for delivery in join_all(deliveries).await {
             delivery.unwrap().unwrap();
@@ -299,9 +322,39 @@ async fn the_same_message_may_be_delivered_again() {
     for (name, destination) in destinations().await {
         let message = message(0..1, &[r#"{"a":1}"#]);
         for _ in 0..3 {
-            destination.sink().deliver(&message).await.unwrap();
+            deliver(&*destination.sink(), &message).await.unwrap();
         }
         assert_eq!(destination.rows().await, [r#"{"a":1}"#.to_owned()].into(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn one_call_makes_one_try() {
+    for (name, destination) in destinations().await {
+        let message = message(0..1, &[r#"{"a":1}"#]);
+        if !destination.fail_once() {
+            continue;
+        }
+        let failed = destination.sink().try_deliver(&message).await.unwrap_err();
+        assert_eq!(failed.class, StatusClass::Transient, "{name}");
+        if name != "memory" {
+            assert_eq!(failed.retry_after, Some(Duration::from_secs(7)), "{name}");
+        }
+        destination.sink().try_deliver(&message).await.unwrap();
+        assert_eq!(destination.rows().await, [r#"{"a":1}"#.to_owned()].into(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_try_is_about_the_message_or_about_every_message() {
+    for (name, destination) in destinations().await {
+        let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
+        let faults = [(destination.reject(), StatusClass::Request), (destination.misconfigure(), StatusClass::Service)];
+        // The last fault that the destination can have is in effect.
+        let Some((_, class)) = faults.into_iter().rfind(|(can, _)| *can) else { continue };
+        let failed = destination.sink().try_deliver(&message).await.unwrap_err();
+        assert_eq!(failed.class, class, "{name}: {failed:?}");
+        assert!(!format!("{failed:?}").contains(ROW_VALUE), "{name}: {failed:?}");
     }
 }
 
@@ -312,7 +365,7 @@ async fn a_rejection_sets_aside_and_names_the_message() {
         if !destination.reject() {
             continue;
         }
-        let error = destination.sink().deliver(&message).await.unwrap_err();
+        let error = deliver(&*destination.sink(), &message).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused), "{name}");
         assert_names_only(&error, &message, name);
         assert!(destination.rows().await.is_empty(), "{name}");
@@ -326,7 +379,7 @@ async fn a_destination_that_rejects_every_message_sets_nothing_aside() {
         if !destination.misconfigure() {
             continue;
         }
-        let error = destination.sink().deliver(&message).await.unwrap_err();
+        let error = deliver(&*destination.sink(), &message).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::Retry, "{name}: {error}");
         assert_names_only(&error, &message, name);
         assert!(destination.rows().await.is_empty(), "{name}");
@@ -338,7 +391,7 @@ async fn an_unreachable_destination_is_retried_later() {
     for (name, destination) in destinations().await {
         let message = message(0..1, &[&format!(r#"{{"a":"{ROW_VALUE}"}}"#)]);
         destination.stop().await;
-        let error = destination.sink().deliver(&message).await.unwrap_err();
+        let error = deliver(&*destination.sink(), &message).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::Retry, "{name}");
         assert_names_only(&error, &message, name);
     }
@@ -363,19 +416,20 @@ async fn injected_faults_happen_before_or_after_the_call() {
     ]);
     let message = message(0..1, &["{}"]);
 
-    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
-    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Rejected { .. })));
+    let class = async || sink.try_deliver(&message).await.map_err(|FailedTry { class, .. }| class);
+    assert_eq!(class().await, Err(StatusClass::Transient));
+    assert_eq!(class().await, Err(StatusClass::Request));
     assert_eq!(sink.inner.messages().len(), 0);
-    assert!(matches!(sink.deliver(&message).await, Err(SinkError::Unavailable { .. })));
+    assert_eq!(class().await, Err(StatusClass::Transient));
     assert_eq!(sink.inner.messages().len(), 1);
     for delivered in [1, 2] {
         assert!(
-            timeout(Duration::from_secs(3600), sink.deliver(&message)).await.is_err(),
+            timeout(Duration::from_secs(3600), sink.try_deliver(&message)).await.is_err(),
             "a killed process waits forever"
         );
         assert_eq!(sink.inner.messages().len(), delivered);
     }
-    sink.deliver(&message).await.unwrap();
+    sink.try_deliver(&message).await.unwrap();
     assert_eq!(sink.inner.messages().len(), 3);
     assert_eq!(sink.inner.distinct(), [message]);
 }

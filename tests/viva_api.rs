@@ -84,7 +84,7 @@ fn misconfigured(keys: Result<WrappedKeys, KeyError>) -> String {
 
 fn unavailable(keys: Result<WrappedKeys, KeyError>) -> String {
     match keys {
-        Err(KeyError::Unavailable { what, source }) => format!("{what}: {source}"),
+        Err(KeyError::Unavailable { what, source, .. }) => format!("{what}: {source}"),
         other => panic!("{other:?}"),
     }
 }
@@ -210,6 +210,7 @@ async fn a_retry_after_beyond_the_retry_budget_ends_the_tries() {
         stub.answer_always(Behaviour::Throttled { retry_after });
         let error = request_keys(&api(&stub, None)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::Retry);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)), "an hour at most");
         unavailable(Err(error));
         assert_eq!(stub.requests(), 1);
     }

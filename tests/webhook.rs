@@ -3,7 +3,11 @@
 
 mod support;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
 
 use secrecy::ExposeSecret;
 use testkit::receiver::{Answer, Options, Received, Receiver};
@@ -12,7 +16,7 @@ use vivadrop::{
     message::Message,
     retry::RetryBudget,
     sink::{
-        Sink, SinkError,
+        Sink, SinkError, deliver,
         webhook::{Webhook, WebhookConfig},
     },
     verdict::{Reason, Verdict},
@@ -65,7 +69,7 @@ fn unavailable(error: SinkError) -> (String, u32) {
 #[tokio::test]
 async fn a_message_is_sent_as_signed_json_with_its_id() {
     let receiver = receiver().await;
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
 
     let received = receiver.received();
     assert_eq!((received.accepted, received.bad_signatures), (1, 0));
@@ -81,7 +85,7 @@ async fn the_signature_of_a_compressed_message_covers_its_json() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |config| config.gzip = true);
     receiver.answer_next(1, Answer::status(503));
-    webhook.deliver(&message(0)).await.unwrap();
+    deliver(&webhook, &message(0)).await.unwrap();
 
     let received = receiver.received();
     assert_eq!(received.rows("datasets/run"), [r#"{"n":0}"#, r#"{"n":1}"#]);
@@ -93,7 +97,7 @@ async fn the_signature_of_a_compressed_message_covers_its_json() {
 async fn a_message_signed_with_another_secret_is_not_accepted_and_sets_nothing_aside() {
     let (one, other) = (receiver().await, receiver().await);
     let config = WebhookConfig::new(one.url(), Some(other.secret())).unwrap();
-    let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&Webhook::new(config).unwrap(), &message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
     assert!(error.to_string().contains("HTTP 401 Unauthorized: check WEBHOOK_SECRET"), "{error}");
     assert_eq!(one.received().bad_signatures, 1);
@@ -105,7 +109,7 @@ async fn a_message_to_loopback_is_unsigned_if_there_is_no_secret() {
     let options = Options { signed: false, ..Options::default() };
     let receiver = Receiver::start(options).await.unwrap();
     let config = WebhookConfig::new(receiver.url(), None).unwrap();
-    Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap();
+    deliver(&Webhook::new(config).unwrap(), &message(0)).await.unwrap();
 
     let received = receiver.received();
     assert_eq!(header(&received, 0, "webhook-signature"), None);
@@ -118,7 +122,7 @@ async fn a_transient_failure_is_retried_until_the_message_is_acknowledged() {
     let webhook = webhook(&receiver, |_| ());
     for (number, status) in [408, 425, 429, 500, 502, 503, 504].into_iter().enumerate() {
         receiver.answer_next(2, Answer::status(status));
-        webhook.deliver(&message(2 * number as u64)).await.unwrap();
+        deliver(&webhook, &message(2 * number as u64)).await.unwrap();
     }
     assert_eq!(receiver.received().requests, 7 * 3);
     assert_eq!(receiver.received().accepted, 7);
@@ -129,7 +133,7 @@ async fn every_try_has_the_same_id_and_a_new_timestamp() {
     let receiver = receiver().await;
     // Timestamps are in seconds: after a wait of one second, the second try has another timestamp.
     receiver.answer_next(1, Answer::retry_after(503, "1"));
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
 
     let log = receiver.received().log;
     assert_eq!(log[0].id, log[1].id);
@@ -144,7 +148,7 @@ async fn a_retry_after_date_is_honoured() {
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
     receiver.answer_next(1, Answer::retry_after(429, date));
     let begun = Instant::now();
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
     assert!(begun.elapsed() > Duration::from_millis(500));
 }
 
@@ -153,8 +157,9 @@ async fn a_retry_after_beyond_the_retry_budget_is_not_waited_for() {
     let receiver = receiver().await;
     receiver.answer_always(Answer::retry_after(503, "60"));
     let begun = Instant::now();
-    let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     assert_eq!(unavailable(error), ("HTTP 503 Service Unavailable".into(), 1));
     assert!(begun.elapsed() < LONG);
 }
@@ -171,7 +176,7 @@ async fn a_webhook_that_rejects_the_message_sets_it_aside() {
     ] {
         let before = receiver.received().requests;
         receiver.answer_always(Answer::status(status));
-        let error = webhook.deliver(&message(0)).await.unwrap_err();
+        let error = deliver(&webhook, &message(0)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::SetAside(Reason::Refused), "{error}");
         assert!(error.to_string().contains(answer), "{error}");
         assert_eq!(receiver.received().requests, before + 1, "not retried: {answer}");
@@ -195,20 +200,20 @@ async fn a_webhook_that_answers_404_sets_nothing_aside() {
     ] {
         let before = receiver.received().requests;
         receiver.answer_always(Answer::status(status));
-        let error = webhook.deliver(&message(0)).await.unwrap_err();
+        let error = deliver(&webhook, &message(0)).await.unwrap_err();
         assert_eq!(error.verdict(), Verdict::Retry, "{error}");
         assert!(error.to_string().contains(answer), "{error}");
         assert_eq!(receiver.received().requests, before + 1, "not retried in the run: {answer}");
     }
     receiver.answer_always(Answer::Accept);
-    webhook.deliver(&message(0)).await.unwrap();
+    deliver(&webhook, &message(0)).await.unwrap();
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let receiver = receiver().await;
     receiver.answer_always(Answer::Redirect(receiver.not_found_url()));
-    let error = webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
     assert!(error.to_string().contains("HTTP 307 Temporary Redirect: redirects are not followed"), "{error}");
     assert_eq!(receiver.received().not_found, 0);
@@ -218,7 +223,7 @@ async fn redirects_are_not_followed() {
 async fn a_message_with_a_lost_response_is_retried_and_deduplicated() {
     let receiver = receiver().await;
     receiver.answer_next(1, Answer::AcceptAndDisconnect);
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
     let received = receiver.received();
     assert_eq!((received.accepted, received.duplicates), (1, 1));
     assert_eq!(received.row_count(), 2);
@@ -228,7 +233,7 @@ async fn a_message_with_a_lost_response_is_retried_and_deduplicated() {
 async fn a_broken_connection_is_retried() {
     let receiver = receiver().await;
     receiver.answer_next(3, Answer::Disconnect);
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
     let received = receiver.received();
     assert_eq!((received.requests, received.accepted), (4, 1));
 }
@@ -241,7 +246,7 @@ async fn a_response_that_does_not_come_times_out() {
         config.timeout = Duration::from_millis(200);
         config.retry_budget = FEW_RETRIES;
     });
-    let error = webhook.deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&webhook, &message(0)).await.unwrap_err();
     assert_eq!(unavailable(error), ("timed out after 0.2 s".into(), 1));
 }
 
@@ -249,7 +254,7 @@ async fn a_response_that_does_not_come_times_out() {
 async fn a_slow_response_is_awaited() {
     let receiver = receiver().await;
     receiver.answer_next(1, Answer::Accept.after(Duration::from_millis(300)));
-    webhook(&receiver, |_| ()).deliver(&message(0)).await.unwrap();
+    deliver(&webhook(&receiver, |_| ()), &message(0)).await.unwrap();
     assert_eq!(receiver.received().requests, 1);
 }
 
@@ -257,9 +262,9 @@ async fn a_slow_response_is_awaited() {
 async fn a_receiver_that_is_down_is_retried_until_it_is_up() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |_| ());
-    webhook.deliver(&message(0)).await.unwrap();
+    deliver(&webhook, &message(0)).await.unwrap();
     receiver.stop().await;
-    let (delivered, ()) = tokio::join!(async { webhook.deliver(&message(2)).await }, async {
+    let (delivered, ()) = tokio::join!(async { deliver(&webhook, &message(2)).await }, async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         receiver.restart().await.unwrap();
     });
@@ -272,14 +277,14 @@ async fn after_the_retry_budget_the_error_has_the_last_answer() {
     let receiver = receiver().await;
     let webhook = webhook(&receiver, |config| config.retry_budget = FEW_RETRIES);
     receiver.answer_always(Answer::status(503));
-    let error = webhook.deliver(&message(0)).await.unwrap_err();
-    assert_eq!(error.verdict(), Verdict::Retry);
+    let error = deliver(&webhook, &message(0)).await.unwrap_err();
+    assert_eq!((error.verdict(), error.retry_after()), (Verdict::Retry, None));
     let (answer, tries) = unavailable(error);
     assert_eq!(answer, "HTTP 503 Service Unavailable");
     assert_eq!(u64::from(tries), receiver.received().requests);
 
     receiver.stop().await;
-    let error = webhook.deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&webhook, &message(0)).await.unwrap_err();
     assert_eq!(unavailable(error).0, "connection refused");
 }
 
@@ -289,7 +294,7 @@ async fn a_failed_tls_handshake_is_transient() {
     let url = Url::parse(&receiver.url().as_str().replacen("http://", "https://", 1)).unwrap();
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.retry_budget = FEW_RETRIES;
-    let error = Webhook::new(config).unwrap().deliver(&message(0)).await.unwrap_err();
+    let error = deliver(&Webhook::new(config).unwrap(), &message(0)).await.unwrap_err();
     assert_eq!(error.verdict(), Verdict::Retry);
     let (answer, _) = unavailable(error);
     assert!(answer.contains("corrupt message"), "{answer}");
@@ -301,23 +306,57 @@ async fn connections_are_reused() {
     let webhook = webhook(&receiver, |_| ());
     receiver.answer_next(3, Answer::status(503));
     for number in 0..10 {
-        webhook.deliver(&message(2 * number)).await.unwrap();
+        deliver(&webhook, &message(2 * number)).await.unwrap();
     }
     assert_eq!(receiver.received().connections, 1);
 }
 
+/// A writer for logs that keeps them.
+#[derive(Debug, Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
-async fn debug_output_and_errors_contain_neither_secret_nor_query_string() {
-    let receiver = receiver().await;
+async fn logs_and_errors_contain_neither_secret_nor_path_nor_query_string() {
+    let (receiver, logs) = (receiver().await, Logs::default());
+    let origin = receiver.url().origin().ascii_serialization();
     let mut url = receiver.url();
+    url.set_path("services/hidden");
     url.set_query(Some("code=hidden"));
     let mut config = WebhookConfig::new(url, Some(receiver.secret())).unwrap();
     config.retry_budget = FEW_RETRIES;
+    let debug_of_config = format!("{config:?}");
     let webhook = Webhook::new(config).unwrap();
     receiver.stop().await;
-    let error = webhook.deliver(&message(0)).await.unwrap_err();
+
+    let kept = logs.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_env_filter("vivadrop=debug")
+        .with_ansi(false)
+        .with_writer(move || kept.clone())
+        .finish();
+    let subscribed = tracing::subscriber::set_default(subscriber);
+    let error = deliver(&webhook, &message(0)).await.unwrap_err();
+    drop(subscribed);
+
+    let logs = String::from_utf8(logs.0.lock().unwrap().clone()).unwrap();
+    let id = message(0).id;
+    let warning = format!("WARN vivadrop::sink::delivery: `{id}` was not delivered to the webhook {origin}, retrying");
+    assert_eq!(logs.matches("WARN").count(), 1, "{logs}");
+    assert!(logs.contains(&warning) && logs.contains("in try 2: connection refused"), "{logs}");
 
     let secret = receiver.secret().expose_secret().trim_start_matches("whsec_");
-    let output = format!("{webhook:?} {error} {error:?} {receiver:?}");
+    let output = format!("{logs} {webhook:?} {debug_of_config} {} {error} {error:?} {receiver:?}", webhook.name());
     assert!(!output.contains("hidden") && !output.contains(secret), "{output}");
 }

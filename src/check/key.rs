@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{CheckTargets, Finding, Severity};
 use crate::{
+    date::date,
     drop::TenantId,
     error_chain::error_chain,
     keys::{
@@ -14,7 +15,7 @@ use crate::{
         unwrap::Padding,
     },
     onboard::{
-        expiry::{date, first_expiry},
+        expiry::first_expiry,
         record::{self, RecordError, Registration},
     },
 };

@@ -68,6 +68,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
     let limits = CallLimits { retry: RetryBudget::lasting(RETRY_TIME), try_timeout: TRY_TIMEOUT };
     let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let App { runner, watched, key_store } = app;
+    let runner = Arc::into_inner(runner).expect("no run has started");
     Ok(CheckTargets {
         store_url,
         drop_containers: watched.names(),

@@ -4,11 +4,12 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
+    date::date_and_time,
     app,
     config::{Config, Settings},
     drop::DropPath,
     error_chain::error_chain,
-    run::{Outcome, RunError, Runner},
+    run::{Outcome, RunError, Runner, Trigger},
 };
 
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(super) struct ReplayArguments {
 
 /// Delivers a drop as an event would.
 pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), CliError> {
-    run_drop(&arguments.drop_path, async |runner, path| runner.run(path, None).await).await
+    run_drop(&arguments.drop_path, async |runner, path| runner.run(path, None, Trigger::Command, None).await).await
 }
 
 /// Delivers a drop again from its first row.
@@ -57,7 +58,15 @@ async fn run_drop(
 
 fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
     match outcome {
-        Outcome::Completed { rows, bad_rows } => {
+        Outcome::Completed { rows, bad_rows, earlier: Some(earlier) } => {
+            eprintln!(
+                "already completed `{path}` on {}: {rows} rows, {bad_rows} bad rows; nothing was sent: `vivadrop replay {path}` \
+                 sends it again",
+                date_and_time(earlier)
+            );
+            Ok(())
+        }
+        Outcome::Completed { rows, bad_rows, earlier: None } => {
             eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
             Ok(())
         }
@@ -73,6 +82,10 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
                 "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
             )))
         }
+        Outcome::Postponed(until) => Err(CliError::Transient(format!(
+            "`{path}` is retried at {}, as its receiver asked",
+            date_and_time(until)
+        ))),
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
         Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),
     }

@@ -8,6 +8,7 @@ use time::Duration;
 
 use super::CliError;
 use crate::{
+    date::date,
     app::{self, AppError},
     config::{DropContainer, OnboardConfig, Settings, Storage},
     drop::{DropPath, TenantId},
@@ -15,7 +16,7 @@ use crate::{
     keys::CallLimits,
     onboard::{
         OnboardRequest, Onboarded, Onboarding,
-        expiry::{date, first_expiry},
+        expiry::first_expiry,
     },
     store::azure::{ContainerSas, SasError},
 };

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Settings},
     error_chain::error_chain,
     onboard::expiry,
-    sweep,
+    sweep::{self, SweepMode},
 };
 
 /// Sweeps all containers, and warns of keys that expire soon.
@@ -14,8 +14,8 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let deadline = config.deadline;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
-    let (containers, state) = (app.watched.names(), &app.watched.state_container);
-    let result = sweep::sweep(&app.runner, &containers, state, deadline).await;
+    let state = &app.watched.state_container;
+    let result = sweep::sweep(&app.runner, &app.watched, SweepMode::Command, deadline).await;
     app.runner.ledger.flush().await;
     expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
@@ -23,5 +23,8 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     for (path, reason) in &report.failed {
         eprintln!("`{path}`: {reason}");
     }
-    if report.failed.is_empty() { Ok(()) } else { Err(CliError::Transient("some drops will be retried".into())) }
+    for (container, reason) in &report.not_listed {
+        eprintln!("cannot list `{container}`: {reason}");
+    }
+    if report.has_no_errors() { Ok(()) } else { Err(CliError::Transient("some drops will be retried".into())) }
 }

@@ -67,9 +67,9 @@ impl FromSetting for bool {
 }
 
 impl FromSetting for Duration {
-    const EXPECTED: &'static str = "a duration above 0, such as 30s, 4m or 1h";
+    const EXPECTED: &'static str = "a duration above 0, such as 30s, 4m, 1h or 3d";
 
-    /// Parses a whole number with one of the units `ms`, `s`, `m` and `h`.
+    /// Parses a whole number with one of the units `ms`, `s`, `m`, `h` and `d`.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit_in_millis: u64 = match &text[digits.len()..] {
@@ -77,6 +77,7 @@ impl FromSetting for Duration {
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(ParseError::Unexpected),
         };
         let count: u64 = parse(digits)?;

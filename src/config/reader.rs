@@ -233,6 +233,15 @@ impl<'s> Reader<'s> {
 
 /// The start of a problem text: the setting with its value, or without it if the value may contain a secret.
 fn describe(name: &str, text: &str) -> String {
-    let may_be_secret = text.contains(['@', '?', ';']) || text.contains("whsec_") || text.chars().count() > 60;
+    let may_be_secret = text.contains(['@', '?', ';'])
+        || text.contains("whsec_")
+        || text.chars().count() > 60
+        || (name == "DELIVER_TO" && has_path(text));
     if may_be_secret { format!("{name} is not usable") } else { format!("{name} is `{text}`") }
+}
+
+/// Whether a URL, or a text that should be one, has a path. The path of a webhook may be a secret.
+fn has_path(text: &str) -> bool {
+    let after_scheme = text.split_once("://").map_or(text, |(_, after)| after);
+    after_scheme.trim_end_matches('/').contains('/')
 }

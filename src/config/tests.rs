@@ -107,6 +107,9 @@ fn a_secret_in_the_wrong_setting_is_not_shown() {
     for (name, value) in [
         ("DELIVER_TO", "ftp://user:hunter2@example.com"),
         ("DELIVER_TO", "whsec_hunter2"),
+        ("DELIVER_TO", "htps://chat.example/services/hunter2"),
+        ("DELIVER_TO", "chat.example/services/hunter2"),
+        ("DELIVER_TO", "http://chat.example/services/hunter2"),
         ("VIVA_API_URL", "https//user:hunter2@example.com"),
         ("PRIVATE_KEYS", "https://user:hunter2@example.com"),
         ("DropStorage", "file://host/dir?sig=hunter2"),

@@ -61,6 +61,11 @@ impl WatchedContainers {
         names
     }
 
+    /// The tenants and the containers as a text, which other settings do not have.
+    pub fn description(&self) -> String {
+        format!("{:?} {:?}", self.drop_container, self.tenants)
+    }
+
     /// Whether the container `name` is watched.
     pub fn contains(&self, name: &str) -> bool {
         name != self.state_container

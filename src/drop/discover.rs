@@ -82,7 +82,8 @@ pub async fn list_contents(
     if let Some(blobs) = list_at_most(store, &path.container, &path.prefix(), max_blobs).await? {
         return Ok(DropContents::from_listing(path, blobs));
     }
-    let mut listing = store.list(&path.container, &format!("{}{JOB_METADATA}", path.prefix()));
+    let prefix = format!("{}{JOB_METADATA}", path.prefix());
+    let mut listing = store.list(&path.container, &prefix);
     let mut blobs = Vec::new();
     while blobs.len() < MAX_METADATA_BLOBS
         && let Some(blob) = listing.try_next().await?
@@ -272,6 +273,7 @@ fn is_hidden(segment: &str) -> bool {
     segment.starts_with(['_', '.'])
 }
 
-fn is_safe_name(name: &str) -> bool {
+/// Whether every segment of a blob name is [safe](is_safe_segment).
+pub fn is_safe_name(name: &str) -> bool {
     name.split('/').all(is_safe_segment)
 }

@@ -104,6 +104,9 @@ pub enum MetadataError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The blob was deleted before the drop was over.
+    #[error("the job metadata has been deleted")]
+    Missing,
     /// The blob is empty, or begins with something other than a JSON object.
     #[error("the job metadata does not begin with a JSON object")]
     NotAnObject,
@@ -131,7 +134,7 @@ impl MetadataError {
     /// The consequence of the failure for the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::TooLarge { .. } | Self::NotAnObject | Self::InvalidJson { .. } | Self::Field { .. } => {
+            Self::TooLarge { .. } | Self::Missing | Self::NotAnObject | Self::InvalidJson { .. } | Self::Field { .. } => {
                 Verdict::SetAside(Reason::Metadata)
             }
         }

@@ -163,7 +163,7 @@ impl Tenants {
 }
 
 /// Why a drop is refused. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The job metadata names no tenant.
     #[error("the job metadata of `{path}` has no TenantId")]

@@ -9,10 +9,11 @@ use tracing::{error, info, warn};
 
 use super::event::Invocation;
 use crate::{
+    date::date_and_time,
     app::App,
     drop::{DropPath, containers::UrlTarget, discover},
     error_chain::error_chain,
-    run::{Outcome, RunError},
+    run::{Outcome, RunError, Trigger},
     store::BlobPath,
 };
 
@@ -99,7 +100,7 @@ impl Handler {
             info!("{summary}");
             return Ok(summary);
         };
-        let outcome = self.app.runner.run(&path, Some(blob)).await?;
+        let outcome = self.app.runner.run(&path, Some(blob), Trigger::Event, Some(self.deadline)).await?;
         Ok(summarize(&path, &outcome))
     }
 }
@@ -107,11 +108,15 @@ impl Handler {
 /// The outcome of a run in one line.
 pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Completed { rows, bad_rows: 0 } => format!("completed `{path}`: {rows} rows"),
-        Outcome::Completed { rows, bad_rows } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
+        Outcome::Completed { rows, earlier: Some(earlier), .. } => {
+            format!("`{path}` was already completed on {}: {rows} rows", date_and_time(*earlier))
+        }
+        Outcome::Completed { rows, bad_rows: 0, .. } => format!("completed `{path}`: {rows} rows"),
+        Outcome::Completed { rows, bad_rows, .. } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
         Outcome::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
         Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
         Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
+        Outcome::Postponed(until) => format!("`{path}` is retried at {}, as its receiver asked", date_and_time(*until)),
         Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
     }

@@ -17,6 +17,7 @@ use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
     one_line::one_line,
+    run::Trigger,
 };
 
 /// The name of the function, unless its folder was renamed.
@@ -48,7 +49,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     if !handler.app.watched.contains(&drop.container) {
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     }
-    match discover::list_contents(&*handler.app.runner.store, &drop).await {
+    match discover::list_contents(&*handler.app.runner.store, &drop, handler.app.runner.limits.max_files).await {
         Ok(Some(_)) => {}
         Ok(None) => return respond(StatusCode::NOT_FOUND, &path, no_such_drop),
         Err(error) => {
@@ -60,7 +61,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     info!(drop.path = %drop, "received a notification of `{drop}`");
     let task_handler = Arc::clone(&handler);
     handler.tasks.spawn(async move {
-        let work = async { Ok(summarize(&drop, &task_handler.app.runner.run(&drop, None).await?)) };
+        let work = async { Ok(summarize(&drop, &task_handler.app.runner.run(&drop, None, Trigger::Event, Some(task_handler.deadline)).await?)) };
         if let Err(reason) = task_handler.with_limits(work).await {
             error!(drop.path = %drop, "`{drop}` will be retried by the next sweep: {reason}");
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tracing::error;
 
 use super::handler::Handler;
-use crate::{error_chain::error_chain, onboard::expiry, sweep::sweep};
+use crate::{error_chain::error_chain, onboard::expiry, sweep::{SweepMode, sweep}};
 
 /// Whether the payload is that of a timerTrigger: one of its bindings has members that only timers have.
 pub(super) fn is_tick(payload: &Value) -> bool {
@@ -18,14 +18,14 @@ pub(super) fn is_tick(payload: &Value) -> bool {
 /// Sweeps once. Returns the status of the response and a summary.
 pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let app = &handler.app;
-    let (containers, state) = (app.watched.names(), &app.watched.state_container);
+    let state = &app.watched.state_container;
     let work = async {
-        let report = sweep(&app.runner, &containers, state, handler.deadline / 2).await;
+        let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
         expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
         Ok(report)
     };
     let reason = match handler.with_limits(work).await {
-        Ok(Ok(report)) if report.failed.is_empty() => return (StatusCode::OK, report.to_string()),
+        Ok(Ok(report)) if report.has_no_errors() => return (StatusCode::OK, report.to_string()),
         Ok(Ok(report)) => return (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
         Ok(Err(error)) => error_chain(&error),
         Err(reason) => reason,

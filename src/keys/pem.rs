@@ -60,9 +60,9 @@ impl PrivateKeys for PemFile {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
-    spawn_blocking(|| with_stack_wiped(work)).await.unwrap_or_else(|error| {
-        Err(KeyError::Unavailable { what: "the thread that unwraps keys".to_owned(), source: error.into() })
-    })
+    spawn_blocking(|| with_stack_wiped(work))
+        .await
+        .unwrap_or_else(|error| Err(KeyError::unavailable("the thread that unwraps keys", error)))
 }
 
 fn read_key(path: &Path) -> Result<RsaPrivateKey, KeyError> {
@@ -86,7 +86,7 @@ fn read_error(path: &Path, error: io::Error) -> KeyError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
             KeyError::Misconfigured(format!("private keys cannot be read from `{path}`: {error}; check PRIVATE_KEYS"))
         }
-        _ => KeyError::Unavailable { what: format!("the storage of `{path}`"), source: error.into() },
+        _ => KeyError::unavailable(format!("the storage of `{path}`"), error),
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::failure::secret_failure;
+pub(crate) use self::failure::SecretFailure;
 use self::failure::{ErrorResponse, Failure, Operation};
 use super::{
     CallLimits, KeyError, SecretBytes,
@@ -40,7 +40,7 @@ use crate::{
     drop::TenantId,
     identity::without_retries,
     loopback::is_loopback,
-    retry::{self, Attempt, GaveUp},
+    retry::{self, Attempt},
     wipe::with_stack_wiped,
 };
 
@@ -114,17 +114,14 @@ impl Vault {
             };
             match failure {
                 Failure::Rejected(response) => Attempt::Done(Err(response)),
-                Failure::Unavailable { why, retry_after } => Attempt::Transient(
-                    KeyError::Unavailable { what: self.to_string(), source: why.into() },
-                    retry_after,
-                ),
+                Failure::Unavailable { why, retry_after } => {
+                    Attempt::Transient(KeyError::unavailable(self.to_string(), why), retry_after)
+                }
                 Failure::NoToken(error) => error.attempt(self),
                 Failure::NotAVault => Attempt::Permanent(self.not_a_vault()),
             }
         });
-        result.await.map_err(|gave_up| match gave_up {
-            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
-        })
+        result.await.map_err(KeyError::from)
     }
 
     fn rejected(&self, response: &ErrorResponse, operation: Operation, tenant: Option<TenantId>) -> KeyError {

@@ -26,8 +26,8 @@ pub struct ClaimRequest {
     pub batch: BatchLimits,
     /// How often the drop was replayed, as far as the run knows. Progress from before the last replay does not count.
     pub replays: u32,
-    /// The `generation` of the drop: with new message ids, batches need not be the same as before.
-    pub has_new_ids: bool,
+    /// The generation of the drop: with new message ids, batches need not be the same as before.
+    pub generation: u32,
 }
 
 /// The result of claiming a file.
@@ -117,9 +117,9 @@ impl Ledger {
         path: &BlobPath,
         request: &ClaimRequest,
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, .. } = request;
+        let ClaimRequest { drop, file, batch, replays, generation } = request;
         let earlier = self.file_record_v1(drop, &file.name).await?;
-        let record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays));
+        let record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation));
         let (bytes, metadata) = (json::format_file(&record).into(), json::file_metadata(&record));
         match self.store.write_with_metadata(path, bytes, &metadata, WriteIf::Absent).await {
             Ok(etag) => Ok(Some((etag, record))),
@@ -136,7 +136,7 @@ impl Ledger {
         request: &ClaimRequest,
         created: Option<(ETag, FileRecord)>,
     ) -> Result<Started, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, has_new_ids } = request;
+        let ClaimRequest { drop, file, batch, replays, generation } = request;
         let (mut etag, mut record) = self
             .read_file_record(&lease.path, &file.name)
             .await?
@@ -153,8 +153,9 @@ impl Ledger {
         }
         if !is_same {
             // A replay that keeps the message ids needs batches with the same limits.
-            let batch = if record.file == *file && !has_new_ids { record.batch } else { *batch };
-            record = FileRecord::new(file.clone(), batch, *replays);
+            let keeps_ids = record.file == *file && record.generation == *generation;
+            let batch = if keeps_ids { record.batch } else { *batch };
+            record = FileRecord::new(file.clone(), batch, *replays, *generation);
         } else if record.status == Status::Running {
             record.attempts = record.attempts.saturating_add(1);
             record.updated = OffsetDateTime::now_utc();

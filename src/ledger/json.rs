@@ -33,6 +33,8 @@ struct FileJson {
     panics: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     replays: u32,
+    #[serde(default, skip_serializing_if = "is_zero", rename = "edition")]
+    generation: u32,
     batch_rows: NonZeroUsize,
     batch_bytes: NonZeroUsize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,6 +212,7 @@ pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
         attempts: record.attempts,
         panics: record.panics,
         replays: record.replays,
+        generation: record.generation,
         batch_rows: record.batch.rows,
         batch_bytes: record.batch.bytes,
         message_bytes: record.batch.message,
@@ -276,6 +279,7 @@ pub(super) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<Fi
         attempts: json.attempts,
         panics: json.panics,
         replays: json.replays,
+        generation: json.generation,
         batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes, message: json.message_bytes },
         message: json.message,
         updated: json.updated,

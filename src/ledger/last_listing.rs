@@ -8,8 +8,6 @@ use crate::store::WriteIf;
 
 #[derive(Serialize, Deserialize)]
 struct LastListing {
-    /// The settings that the listing was made with, for people: a process with other tenants needs its own listing.
-    settings: String,
     #[serde(with = "time::serde::rfc3339")]
     listed: OffsetDateTime,
 }
@@ -24,7 +22,7 @@ impl Ledger {
 
     /// Records that a sweep with these `settings` listed the containers at the time `listed`.
     pub async fn record_listing(&self, settings: &str, listed: OffsetDateTime) -> Result<(), LedgerError> {
-        let text = json::format(&LastListing { settings: settings.to_owned(), listed });
+        let text = json::format(&LastListing { listed });
         self.store.write(&self.blob(paths::last_listing(settings)), text.into(), WriteIf::Always).await?;
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct FileRecord {
     pub panics: u32,
     /// The replay of the drop that this progress belongs to: [`DropRecord::replays`] at that time.
     pub replays: u32,
+    /// The generation of the drop at that time.
+    pub generation: u32,
     /// Where batches end. All runs use the limits of the first run, because message ids depend on them.
     pub batch: BatchLimits,
     /// Why the file was set aside, for a person.
@@ -50,7 +52,7 @@ pub struct FileRecord {
 
 impl FileRecord {
     /// The record of a file at the start of its first run in this replay of its drop.
-    pub fn new(file: FileVersion, batch: BatchLimits, replays: u32) -> Self {
+    pub fn new(file: FileVersion, batch: BatchLimits, replays: u32, generation: u32) -> Self {
         Self {
             file,
             status: Status::Running,
@@ -59,6 +61,7 @@ impl FileRecord {
             attempts: 1,
             panics: 0,
             replays,
+            generation,
             batch,
             message: None,
             updated: OffsetDateTime::now_utc(),

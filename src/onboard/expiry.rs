@@ -1,11 +1,12 @@
 //! When a tenant's key or its registration expires, and warnings before that.
 
 use futures::{StreamExt, stream};
-use time::{Duration, OffsetDateTime, macros::format_description};
+use time::{Duration, OffsetDateTime};
 use tracing::warn;
 
 use super::record;
 use crate::{
+    date::date,
     drop::TenantId,
     error_chain::error_chain,
     keys::key_store::{KeyExpiry, KeyStore},
@@ -40,11 +41,6 @@ impl Expiry {
         let verb = if self.at <= now { "expired" } else { "expires" };
         format!("its {} {verb} on {}", self.what, date(self.at))
     }
-}
-
-/// The date as `YYYY-MM-DD`.
-pub fn date(time: OffsetDateTime) -> String {
-    time.format(format_description!("[year]-[month]-[day]")).expect("year, month and day can always be formatted")
 }
 
 /// The earlier of the expiry of a key and of its registration. A key store that does not record the key's expiry is

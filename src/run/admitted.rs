@@ -2,7 +2,7 @@
 
 use crate::{
     drop::{
-        DropPath, FileVersion, TenantId,
+        DropPath, TenantId,
         discover::DropContents,
         metadata::{JobMetadata, MetadataError},
         tenant::{Refusal, Tenants},
@@ -24,8 +24,6 @@ pub struct AdmittedDrop {
     pub tenant: TenantId,
     /// The job metadata, or why it cannot be parsed.
     pub metadata: Result<JobMetadata, MetadataError>,
-    /// The version of the job metadata.
-    pub metadata_version: FileVersion,
     /// The description of the drop in messages.
     pub facts: DropFacts,
 }
@@ -63,11 +61,7 @@ impl AdmittedDrop {
             facts.request_start_date.clone_from(&metadata.request_start_date);
             facts.request_end_date.clone_from(&metadata.request_end_date);
         }
-        let metadata_version = FileVersion {
-            name: contents.relative(&contents.metadata).to_owned(),
-            etag: contents.metadata.etag.clone(),
-        };
-        Ok(Ok(Self { path: contents.path.clone(), tenant, metadata, metadata_version, facts }))
+        Ok(Ok(Self { path: contents.path.clone(), tenant, metadata, facts }))
     }
 }
 

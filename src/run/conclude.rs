@@ -1,170 +1,213 @@
-//! The end of a drop: decides it from the records of the files, notifies the sink, and records it.
-//!
-//! An ending is recorded after the sink has acknowledged the message about it, and only over the record that was read
-//! before the snapshot. If a run crashes in between, or if another run comes to the same ending, the message is sent
-//! again with the same id.
+//! The judgement of a drop, when no file is left that this run could process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use tracing::{error, info, warn};
+use time::{Duration, OffsetDateTime};
+use tracing::info;
 
-use super::{Outcome, RunError, Runner, Snapshot};
+use super::{Outcome, Run, RunError, Snapshot, Step};
 use crate::{
-    drop::FileVersion,
-    error_chain::error_chain,
-    ledger::{Ending, FileRecord, Scope, Status},
-    message::{DropFacts, Failure, Message, MessageId},
-    sink::{Sink, SinkError},
+    ledger::{Announcement, DropState, Ending, FileProgress, LedgerError, ListEntry, Scope, Status},
     verdict::Reason,
 };
 
-impl Snapshot {
-    /// The outcome that an earlier run has recorded, if the versions that it is about have not changed.
-    pub(super) fn recorded_outcome(&self) -> Option<Outcome> {
-        let ending = self.record.ending.as_ref()?;
-        let is_current = match &ending.scope {
-            Scope::Metadata(version) => *version == self.admitted.metadata_version,
-            Scope::Files(version, files) => *version == self.admitted.metadata_version && *files == self.versions,
-        };
-        is_current.then_some(match ending.reason {
-            None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows },
-            Some(reason) => Outcome::SetAside { reason, message: ending.message.clone(), is_over: true },
-        })
-    }
+/// How long a drop may stay open because rows are missing.
+const MAX_OPEN: Duration = Duration::days(30);
 
-    /// The current versions of the job metadata and of all files.
-    fn scope(&self) -> Scope {
-        Scope::Files(self.admitted.metadata_version.clone(), self.versions.clone())
-    }
-}
+/// How often sweeps look at an open drop. Events and listings find new files earlier.
+const OPEN_CHECK: Duration = Duration::hours(1);
 
 /// The row counts of all files of a drop.
-struct RowCounts {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowCounts {
     /// Rows before the checkpoints, including bad rows.
-    rows: u64,
-    bad_rows: u64,
+    pub(super) rows: u64,
+    pub(super) bad_rows: u64,
 }
 
 impl RowCounts {
-    fn of(records: &BTreeMap<String, FileRecord>) -> Self {
+    pub(super) fn of(progress: &BTreeMap<String, FileProgress>) -> Self {
         Self {
-            rows: records.values().map(|record| record.next_row).sum(),
-            bad_rows: records.values().map(|record| record.bad_rows).sum(),
+            rows: progress.values().map(|file| file.next_row).sum(),
+            bad_rows: progress.values().map(|file| file.bad_rows).sum(),
         }
     }
 
-    fn delivered(&self) -> u64 {
+    pub(super) fn delivered(self) -> u64 {
         self.rows - self.bad_rows
     }
 
-    fn ending(
-        &self,
-        scope: Scope,
+    /// An ending that the sink has yet to be told about.
+    pub(super) fn ending(
+        self,
+        scope: &Scope,
         reason: Option<Reason>,
+        file: Option<String>,
         message: Option<String>,
-        notification: Option<MessageId>,
     ) -> Ending {
-        Ending { scope, reason, message, rows: self.delivered(), bad_rows: self.bad_rows, notification }
+        Ending {
+            scope: scope.clone(),
+            reason,
+            file,
+            message,
+            rows: self.delivered(),
+            bad_rows: self.bad_rows,
+            recorded: OffsetDateTime::now_utc(),
+            announcement: Announcement::Pending,
+            has_more: false,
+        }
     }
 }
 
-impl Runner {
-    /// Ends the drop if all of its files have ended and no row is missing. `expected` is `NumberOfRowsExtracted`.
+impl Run<'_> {
+    /// Ends the drop if a file was set aside, or if all files have ended and no row is missing. `expected` is
+    /// `NumberOfRowsExtracted`.
     pub(super) async fn conclude(
-        &self,
-        snapshot: &Snapshot,
-        records: &BTreeMap<String, FileRecord>,
+        &mut self,
+        snapshot: &Arc<Snapshot>,
         expected: Option<u64>,
-    ) -> Result<Outcome, RunError> {
-        let counts = RowCounts::of(records);
-        let has_ended = |record: &FileRecord| record.status != Status::Running;
-        let is_over = records.len() == snapshot.versions.len() && records.values().all(has_ended);
-        let set_aside = records.values().find_map(|record| match record.status {
-            Status::SetAside(reason) => Some((reason, record.message.clone())),
-            Status::Running | Status::Done => None,
-        });
-        if let Some((reason, message)) = set_aside {
-            if is_over {
-                // The sink was notified when the file was set aside.
-                let ending = counts.ending(snapshot.scope(), Some(reason), message.clone(), None);
-                self.ledger.record_ending(&snapshot.admitted.path, &ending, &snapshot.record).await?;
-            }
-            return Ok(Outcome::SetAside { reason, message, is_over });
+    ) -> Result<Step, RunError> {
+        let counts = RowCounts::of(&self.progress);
+        let have_all_ended = self.progress.len() == snapshot.versions.len()
+            && self.progress.values().all(|file| file.status != Status::Running);
+        if let Some(ending) = self.unannounced_failure(snapshot).await? {
+            return self.end(snapshot, ending).await;
+        }
+        if self.progress.values().any(|file| matches!(file.status, Status::SetAside(_))) {
+            return self.keep_failure(snapshot, have_all_ended).await;
         }
         if let Some(expected) = expected.filter(|&expected| counts.rows > expected) {
             let rows = counts.rows;
             let message = format!("the files have at least {rows} rows, but `NumberOfRowsExtracted` is {expected}");
-            return self.set_drop_aside(snapshot, snapshot.scope(), Reason::RowCount, &message).await;
+            return self.end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message))).await;
         }
         // If the metadata does not say how many rows to expect, a drop needs at least one file to be complete.
         let is_complete = expected.map_or(!snapshot.versions.is_empty(), |expected| counts.rows == expected);
-        if is_over && is_complete {
-            return self.complete(snapshot, &counts).await;
+        if have_all_ended && is_complete {
+            return self.end(snapshot, counts.ending(&snapshot.scope, None, None, None)).await;
         }
-        let (path, rows) = (&snapshot.admitted.path, counts.rows);
+        if self.were_files_only_deleted(snapshot) {
+            return self.keep_ending(snapshot).await;
+        }
+        let open_since = self.record.first_seen.unwrap_or_else(OffsetDateTime::now_utc);
+        if have_all_ended && OffsetDateTime::now_utc() - open_since >= MAX_OPEN {
+            let (rows, days) = (counts.rows, MAX_OPEN.whole_days());
+            let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
+            let message = format!("only {rows}{of} rows arrived within {days} days");
+            return self.end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message))).await;
+        }
+        self.stay_open(snapshot, counts.rows, expected).await.map(Step::End)
+    }
+
+    /// The ending about the first file that was set aside without the sink knowing.
+    async fn unannounced_failure(&self, snapshot: &Snapshot) -> Result<Option<Ending>, LedgerError> {
+        let mut failed = self.progress.iter().filter_map(|(name, file)| match file.status {
+            Status::SetAside(reason) => Some((name, file, reason)),
+            Status::Running | Status::Done => None,
+        });
+        let is_announced = |name: &str| {
+            snapshot.version_text(name).is_some_and(|version| self.record.announced_files.contains(&version))
+        };
+        let Some((name, file, reason)) = failed.find(|(name, ..)| !is_announced(name)) else {
+            return Ok(None);
+        };
+        let record = self.runner.ledger.file_record(self.path, name).await?;
+        let message = record.and_then(|record| record.message);
+        let counts = RowCounts { rows: file.next_row, bad_rows: file.bad_rows };
+        let has_more = failed.any(|(name, ..)| !is_announced(name));
+        let ending = counts.ending(&snapshot.scope, Some(reason), Some(name.clone()), message);
+        Ok(Some(Ending { has_more, ..ending }))
+    }
+
+    /// Keeps the ending about a file that was set aside.
+    async fn keep_failure(&mut self, snapshot: &Arc<Snapshot>, have_all_ended: bool) -> Result<Step, RunError> {
+        let failure = self.record.ending.as_ref().and_then(|ending| Some((ending.reason?, ending.message.clone())));
+        match failure {
+            Some((reason, message)) if !have_all_ended => {
+                Ok(Step::End(Outcome::SetAside { reason, message, is_over: false }))
+            }
+            Some(_) => self.keep_ending(snapshot).await,
+            // All files were announced, but another ending came in between: it no longer holds.
+            None => {
+                self.record.announced_files.clear();
+                Ok(Step::Again)
+            }
+        }
+    }
+
+    /// Keeps the last ending, which now covers the current files.
+    async fn keep_ending(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
+        let ending = self.record.ending.as_mut().expect("there is an ending to keep");
+        (ending.scope, ending.has_more) = (snapshot.scope.clone(), false);
+        self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
+        Ok(self.ended(snapshot).await)
+    }
+
+    /// Whether the drop was complete, and only lost files since: the customer deletes what was delivered.
+    fn were_files_only_deleted(&self, snapshot: &Snapshot) -> bool {
+        let Some(ending) = self.record.ending.as_ref().filter(|ending| ending.is_announced()) else {
+            return false;
+        };
+        ending.reason.is_none()
+            && self.tried.is_empty()
+            && ending.scope.covers_keys_of(&snapshot.scope)
+            && snapshot.versions.len() < ending.scope.file_count
+    }
+
+    /// Leaves the drop open: rows are missing, or another run works on them.
+    async fn stay_open(
+        &mut self,
+        snapshot: &Snapshot,
+        rows: u64,
+        expected: Option<u64>,
+    ) -> Result<Outcome, RunError> {
+        let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
+        if self.record.failing.is_some() && self.has_progress {
+            self.record.failing = None;
+            ledger.write_drop_record(path, tenant, &mut self.record).await?;
+        }
+        ledger.write_list_entry(&self.list_entry(snapshot, DropState::Open)).await?;
+        if let Some(entry) = &self.entry {
+            ledger.postpone(path, tenant, OffsetDateTime::now_utc() + OPEN_CHECK, entry).await?;
+        }
         let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
         info!(drop.path = %path, rows, "`{path}` is open: {rows}{of} rows delivered, waiting for the rest");
         Ok(Outcome::Open { rows, of: expected })
     }
 
-    async fn complete(&self, snapshot: &Snapshot, counts: &RowCounts) -> Result<Outcome, RunError> {
-        let (path, rows, bad_rows) = (&snapshot.admitted.path, counts.delivered(), counts.bad_rows);
-        let message = Message::completed(&snapshot.admitted.facts, &snapshot.versions, rows, bad_rows);
-        match self.tenant_configs.of(snapshot.admitted.tenant).sink.deliver(&message).await {
-            Ok(()) => {}
-            Err(error @ SinkError::Rejected { .. }) => {
-                return self.set_drop_aside(snapshot, snapshot.scope(), Reason::Refused, &error_chain(&error)).await;
-            }
-            Err(source @ (SinkError::Misconfigured { .. } | SinkError::Unavailable { .. })) => {
-                return Err(RunError::Notification { event: "every row was delivered".into(), source });
-            }
-        }
-        let ending = counts.ending(snapshot.scope(), None, None, Some(message.id));
-        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
-        info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
-        Ok(Outcome::Completed { rows, bad_rows })
-    }
-
-    /// Sets the whole drop aside: notifies the sink, then records the ending.
-    pub(super) async fn set_drop_aside(
-        &self,
-        snapshot: &Snapshot,
-        scope: Scope,
-        reason: Reason,
-        message: &str,
-    ) -> Result<Outcome, RunError> {
-        let path = &snapshot.admitted.path;
-        let counts = RowCounts::of(&self.ledger.file_records(path, &snapshot.versions).await?);
-        let rows_delivered = counts.delivered();
-        let failure = Failure { file: None, reason, message, rows_delivered };
-        let sink = &self.tenant_configs.of(snapshot.admitted.tenant).sink;
-        let notification = notify_failed(&**sink, &snapshot.admitted.facts, &scope.versions(), &failure).await?;
-        let ending = counts.ending(scope, Some(reason), Some(message.to_owned()), Some(notification));
-        self.ledger.record_ending(path, &ending, &snapshot.record).await?;
-        error!(drop.path = %path, %reason, rows_delivered,
-            "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
-        Ok(Outcome::SetAside { reason, message: Some(message.to_owned()), is_over: true })
-    }
-}
-
-/// Sends `drop.failed` to the sink, and returns the message's id. If the sink rejects this message, the drop or file is
-/// set aside all the same; if the sink is unavailable or accepts no message at all, the notification is retried.
-pub(super) async fn notify_failed(
-    sink: &dyn Sink,
-    drop: &DropFacts,
-    versions: &[FileVersion],
-    failure: &Failure<'_>,
-) -> Result<MessageId, RunError> {
-    let failed = Message::failed(drop, versions, failure, sink.largest_message());
-    match sink.deliver(&failed).await {
-        Ok(()) => {}
-        Err(error @ SinkError::Rejected { .. }) => {
-            warn!(drop.path = %drop.path, "the sink rejected `drop.failed` of `{}`: {}", drop.path, error_chain(&error));
-        }
-        Err(source @ (SinkError::Misconfigured { .. } | SinkError::Unavailable { .. })) => {
-            let event = format!("permanent failure ({}: {})", failure.reason, failure.message);
-            return Err(RunError::Notification { event, source });
+    /// The entry of the drop in lists.
+    pub(super) fn list_entry(&self, snapshot: &Snapshot, state: DropState) -> ListEntry {
+        let count = |is_counted: fn(Status) -> bool| {
+            self.progress.values().filter(|file| is_counted(file.status)).count() as u64
+        };
+        let (ending, failing) = (self.record.ending.as_ref(), self.record.failing.as_ref());
+        let now = OffsetDateTime::now_utc();
+        let since = match state {
+            DropState::Completed | DropState::SetAside => ending.map(|ending| ending.recorded),
+            DropState::Retrying => failing.map(|failing| failing.since),
+            DropState::Open => self.record.first_seen,
+        };
+        let is_ended = matches!(state, DropState::Completed | DropState::SetAside);
+        let ending = ending.filter(|_| is_ended);
+        ListEntry {
+            path: self.path.clone(),
+            tenant: snapshot.admitted.tenant,
+            state,
+            rows: RowCounts::of(&self.progress).rows,
+            expected_rows: snapshot.expected_rows(),
+            files_done: count(|status| status == Status::Done),
+            files_set_aside: count(|status| matches!(status, Status::SetAside(_))),
+            files: snapshot.versions.len() as u64,
+            since: since.unwrap_or(now),
+            attempts: failing.map_or(0, |failing| failing.attempts.into()),
+            next_try: failing.map(|failing| failing.not_before),
+            reason: ending.and_then(|ending| ending.reason),
+            message: match state {
+                DropState::Retrying => failing.map(|failing| failing.error.clone()),
+                _ => ending.and_then(|ending| ending.message.clone()),
+            },
+            is_over: ending.is_some_and(Ending::is_announced),
+            listing: snapshot.contents.listing,
         }
     }
-    Ok(failed.id)
 }

@@ -1,35 +1,49 @@
 //! The files of a drop: claims and delivers them one after another.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::info;
 
-use super::{AdmittedDrop, Progress, RunError, Runner, Snapshot, Stopped, conclude::notify_failed};
+use super::{AdmittedDrop, Run, RunError, Snapshot, Stopped};
 use crate::{
     deliver::{FileError, FileJob, deliver_file},
     drop::{FileVersion, metadata::JobMetadata},
     error_chain::error_chain,
     keys::{KeyError, Keys},
-    ledger::{Claim, ClaimedFile, FileRecord, Status},
-    message::Failure,
+    ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, Status},
+    message::DropFacts,
     store::{Blob, StoreError, read},
     tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
 };
 
-impl Runner {
+/// How many files may fail at the receiver before the run leaves the others to the next run.
+const MAX_SINK_FAILURES: u32 = 2;
+
+/// How many runs in a row may panic in a file before it is set aside.
+const MAX_PANICS: u32 = 5;
+
+/// The failures of a pass over the files.
+#[derive(Default)]
+struct Failures {
+    first: Option<RunError>,
+    /// How many files the receiver did not take.
+    at_sink: u32,
+}
+
+impl Run<'_> {
     /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files
-    /// of live runs are left to these.
+    /// of live runs are left to these. A file that fails does not stop the files after it; the first failure is returned
+    /// at the end.
     pub(super) async fn process_files(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         metadata: &JobMetadata,
         files: Vec<(&Blob, &FileVersion)>,
-        progress: &mut Progress,
     ) -> Result<(), Stopped> {
-        let path = &snapshot.admitted.path;
-        let batch = self.tenant_configs.of(snapshot.admitted.tenant).limits.batch;
+        let mut failures = Failures::default();
         let mut held_elsewhere = Vec::new();
         // Deliveries take time, so files may have been overwritten since the snapshot. The new version is left to the
         // next snapshot: a claim on the old version would replace the record of the new one.
@@ -38,87 +52,121 @@ impl Runner {
             if has_delivered && !self.is_current(blob).await? {
                 continue;
             }
-            progress.tried.insert(version.clone());
-            match self.ledger.try_claim(path, version, batch).await? {
-                Some(claim) => has_delivered |= self.process_file(snapshot, metadata, blob, claim, progress).await?,
+            self.tried.insert((self.record.replays, version.clone()));
+            match self.runner.ledger.try_claim(&self.claim_request(snapshot, version)).await? {
+                Some(claim) => {
+                    has_delivered |= self.process_file(snapshot, metadata, blob, claim, &mut failures).await?;
+                }
                 None => held_elsewhere.push((blob, version, Instant::now())),
+            }
+            if failures.at_sink >= MAX_SINK_FAILURES {
+                break;
             }
         }
         for (blob, version, since) in held_elsewhere {
+            if failures.at_sink >= MAX_SINK_FAILURES {
+                break;
+            }
             if has_delivered && !self.is_current(blob).await? {
-                progress.tried.remove(version);
+                self.tried.remove(&(self.record.replays, version.clone()));
                 continue;
             }
-            let claim = self.ledger.claim(path, version, batch, since).await?;
-            has_delivered |= self.process_file(snapshot, metadata, blob, claim, progress).await?;
+            let claim = self.runner.ledger.claim(&self.claim_request(snapshot, version), since).await?;
+            has_delivered |= self.process_file(snapshot, metadata, blob, claim, &mut failures).await?;
         }
-        Ok(())
+        failures.first.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn claim_request(&self, snapshot: &Snapshot, file: &FileVersion) -> ClaimRequest {
+        ClaimRequest {
+            drop: self.path.clone(),
+            file: file.clone(),
+            batch: self.runner.tenant_configs.of(snapshot.admitted.tenant).limits.batch,
+            replays: self.record.replays,
+            generation: self.record.generation,
+        }
     }
 
     /// Whether the newest version of the blob is still this one.
     async fn is_current(&self, blob: &Blob) -> Result<bool, StoreError> {
-        Ok(self.store.find(&blob.path).await?.is_some_and(|newest| newest.etag == blob.etag))
+        Ok(self.runner.store.find(&blob.path).await?.is_some_and(|newest| newest.etag == blob.etag))
     }
 
     /// Delivers a file if `claim` gives this run the right to; returns whether it did.
     async fn process_file(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         metadata: &JobMetadata,
         blob: &Blob,
         claim: Claim,
-        progress: &mut Progress,
+        failures: &mut Failures,
     ) -> Result<bool, Stopped> {
-        let Claim::Acquired(mut claimed) = claim else {
-            return Ok(false);
+        let mut claimed = match claim {
+            Claim::Acquired(claimed) => claimed,
+            Claim::Ended(_) | Claim::HeldByLiveRun => return Ok(false),
+            Claim::Outdated => {
+                self.is_record_outdated = true;
+                return Ok(false);
+            }
         };
-        let keys = self.keys(snapshot, metadata, progress).await?;
-        self.deliver(&snapshot.admitted, blob, keys, &mut claimed).await?;
+        self.request_keys(snapshot, metadata).await?;
+        let first_row = claimed.record().next_row;
+        let result = self.deliver(&snapshot.admitted, blob, &mut claimed).await;
+        self.has_progress |= result.is_ok() || claimed.record().next_row > first_row;
+        match result {
+            Ok(()) => {}
+            Err(error) if error.stops_the_run() => return Err(error.into()),
+            Err(error) => {
+                failures.at_sink += u32::from(matches!(error, RunError::File { source: FileError::Sink { .. }, .. }));
+                failures.first.get_or_insert(error);
+            }
+        }
         Ok(true)
     }
 
     /// Gets the keys of the drop when the first file needs them. Later files use the same keys, unless the job metadata
-    /// has been overwritten.
-    async fn keys<'p>(
-        &self,
-        snapshot: &Snapshot,
-        metadata: &JobMetadata,
-        progress: &'p mut Progress,
-    ) -> Result<&'p Keys, KeyError> {
-        let version = &snapshot.admitted.metadata_version;
-        let keys = match progress.keys.take() {
-            Some((requested_for, keys)) if requested_for == *version => keys,
-            _ => self.keys.keys_of(&*self.store, &snapshot.contents, metadata, snapshot.admitted.tenant).await?,
-        };
-        let (_, keys) = progress.keys.insert((version.clone(), keys));
-        Ok(keys)
+    /// or the key details have been overwritten.
+    async fn request_keys(&mut self, snapshot: &Snapshot, metadata: &JobMetadata) -> Result<(), KeyError> {
+        let is_valid = |(requested_for, _): &(_, Keys)| snapshot.scope.covers_keys_of(requested_for);
+        if !self.keys.as_ref().is_some_and(is_valid) {
+            let Run { runner, .. } = self;
+            let keys = runner.keys.keys_of(&*runner.store, &snapshot.contents, metadata, snapshot.admitted.tenant).await?;
+            self.keys = Some((snapshot.scope.clone(), keys));
+        }
+        Ok(())
     }
 
     /// Delivers a claimed file from its checkpoint on. If it fails permanently, sets it aside.
-    async fn deliver(
-        &self,
-        admitted: &AdmittedDrop,
-        blob: &Blob,
-        keys: &Keys,
-        claimed: &mut ClaimedFile,
-    ) -> Result<(), RunError> {
+    async fn deliver(&self, admitted: &AdmittedDrop, blob: &Blob, claimed: &mut ClaimedFile) -> Result<(), RunError> {
         let FileRecord { file, next_row: first_row, attempts, .. } = claimed.record().clone();
-        let name = &file.name;
+        let (path, name) = (self.path, &file.name);
         if attempts > 1 {
-            info!(drop.path = %admitted.facts.path, file.name = %name, attempts,
-                "resuming `{name}` at row {first_row}");
+            info!(drop.path = %path, file.name = %name, attempts, "resuming `{name}` of `{path}` at row {first_row}");
         }
-        let TenantConfig { sink, rules, limits } = self.tenant_configs.of(admitted.tenant);
-        let job = FileJob { drop: &admitted.facts, file: &file, keys, rules, limits: *limits };
-        let bytes = read(Arc::clone(&self.store), blob.clone(), self.window);
-        let Err(error) = deliver_file(&job, bytes, sink, claimed).await else {
+        let TenantConfig { sink, rules, limits } = self.runner.tenant_configs.of(admitted.tenant);
+        let (_, keys) = self.keys.as_ref().expect("the keys were requested before");
+        let facts = DropFacts { generation: self.record.generation, ..admitted.facts.clone() };
+        let job = FileJob { drop: &facts, file: &file, keys, rules, limits: *limits };
+        let bytes = read(Arc::clone(&self.runner.store), blob.clone(), self.runner.window);
+        let delivery = AssertUnwindSafe(deliver_file(&job, bytes, sink, claimed)).catch_unwind().await;
+        let Err(error) = delivery.unwrap_or(Err(FileError::Panicked)) else {
             let end_row = claimed.record().next_row;
-            info!(drop.path = %admitted.facts.path, file.name = %name, rows = end_row - first_row,
-                "delivered rows {first_row}..{end_row} of `{name}`");
+            info!(drop.path = %path, file.name = %name, rows = end_row - first_row,
+                "delivered rows {first_row}..{end_row} of `{name}` of `{path}`");
             return Ok(());
         };
-        match error.verdict() {
-            Verdict::SetAside(reason) => self.set_file_aside(admitted, &file, reason, &error, claimed).await,
+        let verdict = match error {
+            FileError::Panicked if claimed.count_panic() >= MAX_PANICS => Verdict::SetAside(Reason::Internal),
+            _ => error.verdict(),
+        };
+        match verdict {
+            Verdict::SetAside(reason) => {
+                let message = format!("file `{name}` {}", error_chain(&error));
+                let rows_delivered = claimed.record().next_row - claimed.record().bad_rows;
+                claimed.finish(Status::SetAside(reason), Some(message.clone())).await?;
+                info!(drop.path = %path, file.name = %name, %reason, rows_delivered, "set aside a file of `{path}`: {message}");
+                Ok(())
+            }
             Verdict::Retry => {
                 // The next run then need not wait for the lease to lapse. The run reports why the delivery failed,
                 // rather than why the release did.
@@ -126,27 +174,5 @@ impl Runner {
                 Err(RunError::File { name: file.name, source: error })
             }
         }
-    }
-
-    /// Sets a file aside: notifies the sink, then records it. After a crash in between, the next run sends the message
-    /// again, with the same id.
-    async fn set_file_aside(
-        &self,
-        admitted: &AdmittedDrop,
-        file: &FileVersion,
-        reason: Reason,
-        error: &FileError,
-        claimed: &mut ClaimedFile,
-    ) -> Result<(), RunError> {
-        let message = format!("file `{}` {}", file.name, error_chain(error));
-        let rows_delivered = claimed.record().next_row - claimed.record().bad_rows;
-        let failure = Failure { file: Some(&file.name), reason, message: &message, rows_delivered };
-        claimed.confirm().await?;
-        let sink = &self.tenant_configs.of(admitted.tenant).sink;
-        notify_failed(&**sink, &admitted.facts, std::slice::from_ref(file), &failure).await?;
-        claimed.finish(Status::SetAside(reason), Some(message.clone())).await?;
-        error!(drop.path = %admitted.facts.path, file.name = %file.name, %reason, rows_delivered,
-            "set aside: {message}; after a fix, run `vivadrop replay {}`", admitted.facts.path);
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The sink for an Azure Storage queue: puts each message as Base64 text, through the official SDK.
 //!
 //! [`config`] has the address of the queue, [`answer`] classifies the service's answers, and this file sends. The SDK's
-//! retries are switched off: messages are retried with the same backoff as on a webhook.
+//! retries are switched off: the same loop retries messages as on a webhook.
 
 mod answer;
 mod config;
@@ -16,13 +16,13 @@ use azure_storage_queue::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 pub use self::config::{InvalidQueueName, QueueConfig, QueueName};
 use crate::{
-    message::{Message, MessageId},
-    retry::{Attempt, RetryBudget, retry},
-    sink::{FailedTry, Sink, SinkError},
+    message::Message,
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
 };
 
 /// The maximum size of a queue message: 64 KiB of text.
@@ -63,19 +63,6 @@ impl Queue {
         Ok(Self { client, name: config.name, retry_budget: config.retry_budget })
     }
 
-    /// Tries once to put the message.
-    async fn attempt(&self, message: &Message, content: Content, number: u32) -> Attempt<(), FailedTry> {
-        let attempt = match timeout(TRY_TIMEOUT, self.send(content)).await {
-            Ok(Ok(())) => return Attempt::Done(()),
-            Ok(Err(error)) => answer::classify(&error),
-            Err(_) => FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs())).attempt(None),
-        };
-        if let Attempt::Transient(failed, _) = &attempt {
-            self.log_failed_try(&message.id, number, &failed.answer);
-        }
-        attempt
-    }
-
     /// Puts a message; creates the queue if it does not exist.
     async fn send(&self, content: Content) -> azure_core::Result<()> {
         let put = || {
@@ -97,31 +84,31 @@ impl Queue {
         }
         put().await.map(drop)
     }
-
-    /// Logs the first failed try of a message as a warning and further ones only for debugging. The final result is
-    /// logged where its verdict is decided.
-    fn log_failed_try(&self, id: &MessageId, number: u32, answer: &str) {
-        let name = &self.name;
-        if number == 1 {
-            let limit = self.retry_budget.total.as_secs();
-            warn!(webhook.id = %id, queue = %name, answer, "the queue `{name}` did not accept `{id}`, retrying for up to {limit} s: {answer}");
-        } else {
-            debug!(webhook.id = %id, queue = %name, answer, number, "the queue `{name}` did not accept `{id}` in try {number}: {answer}");
-        }
-    }
 }
 
 #[async_trait]
 impl Sink for Queue {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         let bytes = message.body.len();
         if bytes > LARGEST_MESSAGE.get() {
-            let answer = format!("it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}");
-            return Err(SinkError::Rejected { id: message.id.to_string(), answer });
+            return Err(FailedTry::rejected(format!(
+                "it has {bytes} bytes; the limit of a queue is {LARGEST_MESSAGE}"
+            )));
         }
         let content = Content::from(xml(&message.body).into_bytes());
-        let result = retry(self.retry_budget, |number| self.attempt(message, content.clone(), number)).await;
-        result.map_err(|gave_up| SinkError::of(&message.id, gave_up))
+        match timeout(TRY_TIMEOUT, self.send(content)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(answer::classify(&error)),
+            Err(_) => Err(FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()))),
+        }
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.retry_budget
+    }
+
+    fn name(&self) -> String {
+        format!("the queue `{}`", self.name)
     }
 
     fn largest_message(&self) -> Option<NonZeroUsize> {

@@ -11,7 +11,8 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     message::Message,
-    sink::{Sink, SinkError},
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
 };
 
 /// The sink `stdout:`. Each line is one write, so that no other message and no log line is mixed into it.
@@ -39,8 +40,8 @@ impl Default for Stdout {
 
 #[async_trait]
 impl Sink for Stdout {
-    /// Fails with [`SinkError::Unavailable`] if the reader of the pipe is gone.
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    /// Fails transiently if the reader of the pipe is gone.
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         // Standard output is locked for one write, so message and line end are written together.
         let line = [message.body.as_ref(), b"\n"].concat();
         let writer = Arc::clone(&self.writer);
@@ -51,11 +52,16 @@ impl Sink for Stdout {
             writer.flush()
         };
         let written = spawn_blocking(write).await.map_err(io::Error::other).flatten();
-        written.map_err(|error| SinkError::Unavailable {
-            id: message.id.to_string(),
-            tries: 1,
-            answer: format!("standard output: {error}"),
-        })
+        written.map_err(|error| FailedTry::transient(format!("standard output: {error}")))
+    }
+
+    /// No retries: a reader that is gone does not come back.
+    fn retry_budget(&self) -> RetryBudget {
+        RetryBudget::ONE_ATTEMPT
+    }
+
+    fn name(&self) -> String {
+        "standard output".to_owned()
     }
 }
 

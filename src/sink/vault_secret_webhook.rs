@@ -7,7 +7,7 @@
 mod cached;
 mod reference;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
@@ -22,16 +22,16 @@ use tracing::warn;
 use self::cached::Cached;
 pub use self::reference::{InvalidReference, SecretReference};
 use super::{
-    Sink, SinkError,
+    FailedTry, Sink, StatusClass,
     webhook::{Webhook, WebhookConfig},
 };
 use crate::{
     keys::{
         TRY_TIMEOUT,
-        vault::{self, InvalidVault},
+        vault::{self, InvalidVault, SecretFailure},
     },
-    message::{Message, MessageId},
-    retry::{Attempt, GaveUp, RetryBudget, retry},
+    message::Message,
+    retry::RetryBudget,
 };
 
 /// The sink `https://…` with a secret from a Key Vault.
@@ -39,33 +39,7 @@ pub struct VaultSecretWebhook {
     client: SecretClient,
     reference: SecretReference,
     config: WebhookConfig,
-    webhook: Cached<Arc<Webhook>, UnreadableSecret>,
-}
-
-/// Why there is no usable secret.
-#[derive(Clone)]
-enum UnreadableSecret {
-    /// The vault did not answer within the retry budget.
-    Unavailable { message: String, tries: u32 },
-    /// The secret is missing or invalid, or access is denied, until a person fixes it.
-    Misconfigured(String),
-}
-
-impl UnreadableSecret {
-    fn message(&self) -> &str {
-        match self {
-            Self::Unavailable { message, .. } | Self::Misconfigured(message) => message,
-        }
-    }
-
-    /// The error for the message `id`. The message is not at fault: it is delivered once the secret can be read.
-    fn sink_error(self, id: &MessageId) -> SinkError {
-        let id = id.to_string();
-        match self {
-            Self::Unavailable { message: answer, tries } => SinkError::Unavailable { id, tries, answer },
-            Self::Misconfigured(problem) => SinkError::Misconfigured { id, problem },
-        }
-    }
+    webhook: Cached<Arc<Webhook>, SecretFailure>,
 }
 
 impl VaultSecretWebhook {
@@ -84,30 +58,30 @@ impl VaultSecretWebhook {
         Ok(Self { client: client.map_err(InvalidVault::Identity)?, reference, config, webhook: Cached::new() })
     }
 
-    /// Reads the secret and creates a webhook with it. If `has_old_webhook`, the vault is tried only once, and an error is
-    /// logged here, because the caller continues with the old webhook.
-    async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, UnreadableSecret> {
-        let budget = if has_old_webhook { RetryBudget::lasting(Duration::ZERO) } else { self.config.retry_budget };
-        let webhook = match retry(budget, |_| self.read_secret()).await {
-            Ok(secret) => self.webhook_with(&secret).map_err(UnreadableSecret::Misconfigured),
-            Err(GaveUp::Permanent(message)) => Err(UnreadableSecret::Misconfigured(message)),
-            Err(GaveUp::BudgetSpent(message, tries)) => Err(UnreadableSecret::Unavailable { message, tries }),
+    /// Tries once to read the secret, and creates a webhook with it. If `has_old_webhook`, an error is logged here, because
+    /// the caller continues with the old webhook.
+    async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, SecretFailure> {
+        let webhook = match self.read_secret().await {
+            Ok(secret) => self.webhook_with(&secret),
+            Err(failure) => Err(failure),
         };
-        if let (true, Err(unreadable)) = (has_old_webhook, &webhook) {
-            warn!("{}; messages are still signed with the secret that was read before", unreadable.message());
+        if let (true, Err(failure)) = (has_old_webhook, &webhook) {
+            warn!("{failure}; messages are still signed with the secret that was read before");
         }
         webhook
     }
 
     /// Creates the webhook with this secret.
-    fn webhook_with(&self, secret: &SecretString) -> Result<Arc<Webhook>, String> {
-        let not_usable = |error: &dyn fmt::Display| format!("{} is not usable: {error}", self.reference);
+    fn webhook_with(&self, secret: &SecretString) -> Result<Arc<Webhook>, SecretFailure> {
+        let not_usable = |error: &dyn fmt::Display| {
+            SecretFailure::Misconfigured(format!("{} is not usable: {error}", self.reference))
+        };
         let config = self.config.clone().with_secret(secret).map_err(|error| not_usable(&error))?;
         Webhook::new(config).map(Arc::new).map_err(|error| not_usable(&error))
     }
 
     /// Tries once to read the secret.
-    async fn read_secret(&self) -> Attempt<SecretString, String> {
+    async fn read_secret(&self) -> Result<SecretString, SecretFailure> {
         let reference = &self.reference;
         let options = SecretClientGetSecretOptions {
             secret_version: reference.version.clone(),
@@ -115,25 +89,47 @@ impl VaultSecretWebhook {
         };
         let response = match timeout(TRY_TIMEOUT, self.client.get_secret(&reference.name, Some(options))).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return vault::secret_failure(&error, reference),
+            Ok(Err(error)) => return Err(SecretFailure::of(&error, reference)),
             Err(_) => {
-                let message = format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs());
-                return Attempt::Transient(message, None);
+                let why = format!("{reference} cannot be read: no answer in {} s", TRY_TIMEOUT.as_secs());
+                return Err(SecretFailure::Unavailable { why, retry_after: None });
             }
         };
         match response.into_model() {
-            Ok(Secret { value: Some(value), .. }) => Attempt::Done(value.into()),
-            Ok(_) | Err(_) => Attempt::Permanent(format!("{reference} cannot be read: the answer contains no secret")),
+            Ok(Secret { value: Some(value), .. }) => Ok(value.into()),
+            Ok(_) | Err(_) => {
+                let problem = format!("{reference} cannot be read: the answer contains no secret");
+                Err(SecretFailure::Misconfigured(problem))
+            }
         }
     }
 }
 
 #[async_trait]
 impl Sink for VaultSecretWebhook {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        match self.webhook.get(|has_old_webhook| self.load(has_old_webhook)).await {
-            Ok(webhook) => webhook.deliver(message).await,
-            Err(unreadable) => Err(unreadable.sink_error(&message.id)),
+    /// Reads the secret first if it is unknown; then a failure to read it is the failure of this try.
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
+        let webhook = self.webhook.get(|has_old_webhook| self.load(has_old_webhook)).await?;
+        webhook.try_deliver(message).await
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.config.retry_budget
+    }
+
+    fn name(&self) -> String {
+        self.config.name()
+    }
+}
+
+/// The message is not at fault: it is delivered once the secret can be read.
+impl From<SecretFailure> for FailedTry {
+    fn from(failure: SecretFailure) -> Self {
+        match failure {
+            SecretFailure::Unavailable { why: answer, retry_after } => {
+                Self { class: StatusClass::Transient, answer, retry_after }
+            }
+            SecretFailure::Misconfigured(answer) => Self { class: StatusClass::Service, answer, retry_after: None },
         }
     }
 }

@@ -14,15 +14,15 @@ use reqwest::{Client, RequestBuilder, Response, header, redirect};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
-use tracing::{debug, warn};
+use tracing::debug;
 use url::Url;
 
 pub use self::config::{SecretError, UrlError, WebhookConfig, WebhookConfigError};
 use self::{answer::Timeouts, config::Signer};
 use crate::{
-    message::{Message, MessageId},
-    retry::{Attempt, RetryBudget, retry},
-    sink::{FailedTry, Sink, SinkError},
+    message::Message,
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
@@ -76,22 +76,6 @@ impl Webhook {
         })
     }
 
-    /// Tries once to deliver the message.
-    async fn attempt(&self, message: &Message, body: Bytes, number: u32) -> Attempt<(), FailedTry> {
-        let attempt = match self.request(message, body).send().await {
-            Ok(response) => {
-                let attempt = answer::classify(response.status(), response.headers());
-                drain(response).await;
-                attempt
-            }
-            Err(error) => FailedTry::transient(answer::describe_failure(&error, &self.timeouts)).attempt(None),
-        };
-        if let Attempt::Transient(failed, _) = &attempt {
-            self.log_failed_try(&message.id, number, &failed.answer);
-        }
-        attempt
-    }
-
     /// The request for one try. Each try has a new timestamp, because receivers reject timestamps older than five minutes.
     fn request(&self, message: &Message, body: Bytes) -> RequestBuilder {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
@@ -110,33 +94,35 @@ impl Webhook {
         }
         request.body(body)
     }
-
-    /// Logs the first failed try of a message as a warning and further ones only for debugging. The final result is
-    /// logged where its verdict is decided.
-    fn log_failed_try(&self, id: &MessageId, number: u32, answer: &str) {
-        let url = config::without_query(&self.url);
-        if number == 1 {
-            let limit = self.retry_budget.total.as_secs();
-            warn!(webhook.id = %id, %url, answer, "the receiver did not accept `{id}`, retrying for up to {limit} s: {answer}");
-        } else {
-            debug!(webhook.id = %id, %url, answer, number, "the receiver did not accept `{id}` in try {number}: {answer}");
-        }
-    }
 }
 
 #[async_trait]
 impl Sink for Webhook {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         let body = if self.gzip { compress(message).await? } else { message.body.clone() };
-        let result = retry(self.retry_budget, |number| self.attempt(message, body.clone(), number)).await;
-        result.map_err(|gave_up| SinkError::of(&message.id, gave_up))
+        match self.request(message, body).send().await {
+            Ok(response) => {
+                let result = answer::classify(response.status(), response.headers());
+                drain(response).await;
+                result
+            }
+            Err(error) => Err(FailedTry::transient(answer::describe_failure(&error, &self.timeouts))),
+        }
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.retry_budget
+    }
+
+    fn name(&self) -> String {
+        config::name(&self.url)
     }
 }
 
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
-            .field("url", &config::without_query(&self.url))
+            .field("origin", &config::origin(&self.url))
             .field("signed", &self.signer.is_some())
             .field("gzip", &self.gzip)
             .field("timeout", &self.timeouts.whole)
@@ -146,17 +132,13 @@ impl fmt::Debug for Webhook {
 }
 
 /// Compresses the message with gzip. The fastest level takes a third of the time of the default and produces little more.
-async fn compress(message: &Message) -> Result<Bytes, SinkError> {
+async fn compress(message: &Message) -> Result<Bytes, FailedTry> {
     let mut gzip = Vec::with_capacity(message.body.len() / 4);
     let mut encoder = GzipEncoder::with_quality(&message.body[..], Level::Fastest);
     match encoder.read_to_end(&mut gzip).await {
         Ok(_) => Ok(gzip.into()),
         // Reading from memory does not fail. If it does, the message is not at fault, so it is retried.
-        Err(error) => Err(SinkError::Unavailable {
-            id: message.id.to_string(),
-            tries: 0,
-            answer: format!("compressing it failed: {error}"),
-        }),
+        Err(error) => Err(FailedTry::transient(format!("compressing it failed: {error}"))),
     }
 }
 

@@ -168,9 +168,7 @@ async fn fetch(
     while count < length {
         // Each round ends as soon as a connection has delivered bytes, so the retry budget counts from the last byte.
         let round = retry(retry_budget, async |_| fetch_once(store, blob, &range, &mut *fetched.lock().await).await);
-        count = round.await.map_err(|gave_up| match gave_up {
-            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
-        })?;
+        count = round.await.map_err(GaveUp::into_error)?;
     }
     Ok(fetched.into_inner().freeze())
 }

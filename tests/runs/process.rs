@@ -19,8 +19,9 @@ use vivadrop::{
     ledger::Ledger,
     message::Message,
     pipeline::FileRules,
+    retry::RetryBudget,
     run::{Outcome, RunError, Runner},
-    sink::{Sink, SinkError},
+    sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
     tenant_config::{TenantConfig, TenantConfigs},
@@ -187,11 +188,19 @@ impl Gate {
 
 #[async_trait]
 impl Sink for Gate {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         if self.is_shut.swap(false, Ordering::SeqCst) {
             self.reached.notify_one();
             self.open.notified().await;
         }
-        self.receiver.deliver(message).await
+        self.receiver.try_deliver(message).await
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.receiver.retry_budget()
+    }
+
+    fn name(&self) -> String {
+        self.receiver.name()
     }
 }

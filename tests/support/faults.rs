@@ -16,7 +16,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use testkit::plan::Plan;
 use vivadrop::{
     message::Message,
-    sink::{Sink, SinkError},
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf,
     },
@@ -211,12 +212,19 @@ pub(crate) struct FaultySink<S> {
 
 #[async_trait]
 impl<S: Sink> Sink for FaultySink<S> {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let id = || message.id.to_string();
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         let answer = "injected fault";
-        let unavailable = || SinkError::Unavailable { id: id(), tries: 1, answer: answer.into() };
-        let rejected = || SinkError::Rejected { id: id(), answer: answer.into() };
-        self.plan.choose(message).inject(self.inner.deliver(message), unavailable, rejected).await
+        let fault = self.plan.choose(message);
+        let call = self.inner.try_deliver(message);
+        fault.inject(call, || FailedTry::transient(answer), || FailedTry::rejected(answer)).await
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.inner.retry_budget()
+    }
+
+    fn name(&self) -> String {
+        self.inner.name()
     }
 
     fn largest_message(&self) -> Option<NonZeroUsize> {

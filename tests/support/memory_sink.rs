@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use vivadrop::{
     message::Message,
-    sink::{Sink, SinkError},
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
 };
 
 /// Accepts every message and keeps it.
@@ -38,8 +39,16 @@ impl MemorySink {
 
 #[async_trait]
 impl Sink for MemorySink {
-    async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         self.lock().push(message.clone());
         Ok(())
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        RetryBudget::ONE_ATTEMPT
+    }
+
+    fn name(&self) -> String {
+        "a sink in memory".to_owned()
     }
 }

@@ -248,11 +248,15 @@ async fn throttling_and_transient_failures_are_retried() {
 #[tokio::test]
 async fn a_vault_that_does_not_answer_is_unavailable() {
     let (mut scene, _) = VaultScene::with_key().await;
-    let is_unavailable = |result| matches!(result, Err(KeyError::Unavailable { .. }));
+    let failure = async |scene: &VaultScene| {
+        let error = scene.decrypt(None).await.unwrap_err();
+        assert!(matches!(error, KeyError::Unavailable { .. }), "{error}");
+        error.retry_after()
+    };
     scene.stub.answer_always(Behaviour::Throttled(60));
-    assert!(is_unavailable(scene.decrypt(None).await));
+    assert_eq!(failure(&scene).await, Some(Duration::from_secs(60)));
     scene.stub.stop().await;
-    assert!(is_unavailable(scene.decrypt(None).await));
+    assert_eq!(failure(&scene).await, None);
 }
 
 #[tokio::test]

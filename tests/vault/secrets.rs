@@ -82,3 +82,14 @@ async fn an_unreadable_secret_sets_nothing_aside() {
         ended.stderr
     );
 }
+
+#[tokio::test]
+async fn a_vault_that_asks_for_a_longer_wait_than_the_retry_budget_ends_the_tries() {
+    let partner = SecretScene::new().await;
+    partner.vault.script([Behaviour::Throttled(600)]);
+    let ended = partner.deliver().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("cannot be read: HTTP 429, Throttled"), "{}", ended.stderr);
+    assert_eq!(partner.vault.requests(), ["GET /secrets/hook/"]);
+    partner.delivers_all().await;
+}

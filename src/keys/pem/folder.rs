@@ -235,6 +235,6 @@ fn write_error(folder: &Path, error: io::Error) -> KeyError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
             KeyError::Misconfigured(format!("no key can be written to `{folder}`: {error}"))
         }
-        _ => KeyError::Unavailable { what: format!("the storage of `{folder}`"), source: error.into() },
+        _ => KeyError::unavailable(format!("the storage of `{folder}`"), error),
     }
 }

@@ -76,8 +76,7 @@ impl TokenError {
     pub(super) fn attempt<T>(self, vault: &Vault) -> Attempt<T, KeyError> {
         match self {
             Self::Unavailable { why, retry_after } => {
-                let what = "the token service".to_owned();
-                Attempt::Transient(KeyError::Unavailable { what, source: why.into() }, retry_after)
+                Attempt::Transient(KeyError::unavailable("the token service", why), retry_after)
             }
             Self::Rejected(_) | Self::NotSignedIn => {
                 let (what, why) = (vault.to_string(), self.to_string());
@@ -87,30 +86,34 @@ impl TokenError {
     }
 }
 
-/// Whether to retry reading a secret from a vault, and why it failed. `secret` names it, such as ``the secret `x` ``.
-pub(crate) fn secret_failure<T>(error: &azure_core::Error, secret: &dyn fmt::Display) -> Attempt<T, String> {
-    let unreadable = |why: &str| format!("{secret} cannot be read: {why}");
-    match Failure::of(error) {
-        Failure::Unavailable { why, retry_after } => Attempt::Transient(unreadable(&why), retry_after),
-        Failure::NoToken(ref error @ TokenError::Unavailable { retry_after, .. }) => {
-            Attempt::Transient(unreadable(&error.to_string()), retry_after)
-        }
-        Failure::NoToken(error) => Attempt::Permanent(unreadable(&format!("{error}: {FIX_TOKEN}"))),
-        Failure::NotAVault => Attempt::Permanent(unreadable("the server is not a vault")),
-        Failure::Rejected(response) => {
-            let answered = response.summary();
-            let why = match (response.status, response.inner.as_deref()) {
-                (404, _) => format!("there is no secret of that name and version ({answered})"),
-                (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => format!(
-                    "the vault's firewall denies access to this machine ({answered}): allow the app's network there"
-                ),
-                (403, Some("SecretDisabled")) => format!("it is disabled ({answered}): enable it in the vault"),
-                (403, _) => {
-                    format!("permission denied ({answered}): grant the app's identity the role Key Vault Secrets User")
-                }
-                _ => answered,
-            };
-            Attempt::Permanent(unreadable(&why))
+/// Why one try to read a secret failed. The texts name the secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum SecretFailure {
+    /// The vault or the token service did not answer, or reports a transient failure.
+    #[error("{why}")]
+    Unavailable {
+        /// The secret and the cause.
+        why: String,
+        /// The server's `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The secret is missing, or access to it is denied, until a person fixes it.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl SecretFailure {
+    /// Classifies an error of the SDK. `secret` names the secret, such as ``the secret `x` ``.
+    pub(crate) fn of(error: &azure_core::Error, secret: &dyn fmt::Display) -> Self {
+        let unreadable = |why: &str| format!("{secret} cannot be read: {why}");
+        match Failure::of(error) {
+            Failure::Unavailable { why, retry_after } => Self::Unavailable { why: unreadable(&why), retry_after },
+            Failure::NoToken(ref error @ TokenError::Unavailable { retry_after, .. }) => {
+                Self::Unavailable { why: unreadable(&error.to_string()), retry_after }
+            }
+            Failure::NoToken(error) => Self::Misconfigured(unreadable(&format!("{error}: {FIX_TOKEN}"))),
+            Failure::NotAVault => Self::Misconfigured(unreadable("the server is not a vault")),
+            Failure::Rejected(response) => Self::Misconfigured(unreadable(&response.explain_secret())),
         }
     }
 }
@@ -171,6 +174,24 @@ impl ErrorResponse {
         match self.inner.as_ref().or(self.code.as_ref()) {
             Some(code) => format!("HTTP {}, {code}", self.status),
             None => format!("HTTP {}", self.status),
+        }
+    }
+
+    /// Why a secret cannot be read, as far as the codes tell, and how to fix it.
+    fn explain_secret(&self) -> String {
+        let answered = self.summary();
+        match (self.status, self.inner.as_deref()) {
+            (404, _) => format!("there is no secret of that name and version ({answered})"),
+            (403, Some("ForbiddenByFirewall" | "ForbiddenByConnection")) => {
+                format!(
+                    "the vault's firewall denies access to this machine ({answered}): allow the app's network there"
+                )
+            }
+            (403, Some("SecretDisabled")) => format!("it is disabled ({answered}): enable it in the vault"),
+            (403, _) => {
+                format!("permission denied ({answered}): grant the app's identity the role Key Vault Secrets User")
+            }
+            _ => answered,
         }
     }
 

@@ -34,9 +34,7 @@ impl VivaApi {
                 "{self} rejects the token (HTTP {status}): check PARTNER_TENANT_ID, PARTNER_APP_ID, PARTNER_APP_SECRET \
                  and VIVA_API_SCOPE, and that the app is registered as a Viva Insights partner"
             ))),
-            code if is_transient(code) => {
-                Err(KeyError::Unavailable { what: self.to_string(), source: format!("HTTP {status}").into() })
-            }
+            code if is_transient(code) => Err(KeyError::unavailable(self.to_string(), format!("HTTP {status}"))),
             _ => {
                 Err(KeyError::Misconfigured(format!("{self} answered HTTP {status}, expected 400: check VIVA_API_URL")))
             }

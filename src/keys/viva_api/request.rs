@@ -16,7 +16,7 @@ use crate::{
     http_response::{bounded_body, error_code, is_transient},
     json::first_object,
     keys::KeyError,
-    retry::{self, Attempt, GaveUp, retry_after},
+    retry::{self, Attempt, retry_after},
 };
 
 /// Why one request failed. Only [`KeyError::Unavailable`] is retried.
@@ -54,9 +54,7 @@ impl VivaApi {
                 Err(RequestError { error, .. }) => Attempt::Permanent(error),
             }
         });
-        result.await.map_err(|gave_up| match gave_up {
-            GaveUp::Permanent(error) | GaveUp::BudgetSpent(error, _) => error,
-        })
+        result.await.map_err(KeyError::from)
     }
 
     /// Posts `body` with a token; returns the response, whatever its status.
@@ -112,7 +110,7 @@ impl VivaApi {
             None => format!("HTTP {status}"),
         };
         if is_transient(status.as_u16()) {
-            let error = KeyError::Unavailable { what: self.to_string(), source: summary.into() };
+            let error = KeyError::unavailable(self.to_string(), summary);
             return Err(RequestError { error, retry_after });
         }
         Ok(Err(ErrorResponse { status, summary }))
@@ -123,6 +121,6 @@ impl VivaApi {
     }
 
     fn no_response(&self, error: reqwest::Error) -> KeyError {
-        KeyError::Unavailable { what: self.to_string(), source: error.without_url().into() }
+        KeyError::unavailable(self.to_string(), error.without_url())
     }
 }

@@ -56,10 +56,9 @@ const FIX_TOKEN: &str = "renew PARTNER_APP_SECRET if it has expired, and check P
 
 fn request_error(error: TokenError) -> RequestError {
     match error {
-        TokenError::Unavailable { why, retry_after } => RequestError {
-            error: KeyError::Unavailable { what: "the token service".to_owned(), source: why.into() },
-            retry_after,
-        },
+        TokenError::Unavailable { why, retry_after } => {
+            RequestError { error: KeyError::unavailable("the token service", why), retry_after }
+        }
         TokenError::Rejected(_) | TokenError::NotSignedIn => {
             let (what, why) = ("the Viva Insights API".to_owned(), error.to_string());
             KeyError::NoToken { what, why, todo: FIX_TOKEN }.into()

@@ -10,7 +10,7 @@ use azure_core::{
 
 use crate::{
     http_response::StatusClass,
-    retry::{Attempt, retry_after},
+    retry::retry_after,
     sink::FailedTry,
     store::azure::{error_code, innermost},
 };
@@ -26,10 +26,10 @@ pub(super) fn has_queue_already(error: &Error) -> bool {
 }
 
 /// Classifies a failed try. The text has the status and the service's error code, never the body of the response.
-pub(super) fn classify(error: &Error) -> Attempt<(), FailedTry> {
+pub(super) fn classify(error: &Error) -> FailedTry {
     let Some(status) = error.http_status() else {
         // Without a status, there was no connection or no token. Both are transient.
-        return FailedTry::transient(innermost(error)).attempt(None);
+        return FailedTry::transient(innermost(error));
     };
     // If the service sends no error code, the SDK puts the status there.
     let code = error_code(error).filter(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic()));
@@ -39,7 +39,7 @@ pub(super) fn classify(error: &Error) -> Attempt<(), FailedTry> {
     if class == StatusClass::Service {
         answer = format!("{answer}: {}", fix(status, code));
     }
-    FailedTry { class, answer }.attempt(requested_wait(error))
+    FailedTry { class, answer, retry_after: requested_wait(error) }
 }
 
 /// What the answer is about. Some error codes are more precise than their status.
@@ -103,16 +103,9 @@ mod tests {
             (404, "QueueNotFound"),
             (409, "QueueBeingDeleted"),
         ] {
-            let attempt = classify(&failure(status, code));
-            let Attempt::Transient(FailedTry { answer, .. }, wait) = attempt else { panic!("{attempt:?}") };
-            assert_eq!((answer, wait), (format!("HTTP {status} {code}"), Some(Duration::from_secs(7))));
-        }
-    }
-
-    fn permanent(status: u16, code: &str) -> FailedTry {
-        match classify(&failure(status, code)) {
-            Attempt::Permanent(failed) => failed,
-            attempt => panic!("{attempt:?}"),
+            let (class, answer) = (StatusClass::Transient, format!("HTTP {status} {code}"));
+            let retry_after = Some(Duration::from_secs(7));
+            assert_eq!(classify(&failure(status, code)), FailedTry { class, answer, retry_after });
         }
     }
 
@@ -123,7 +116,7 @@ mod tests {
             (403, "AuthorizationPermissionMismatch"),
             (400, "InvalidAuthenticationInfo"),
         ] {
-            let FailedTry { class, answer } = permanent(status, code);
+            let FailedTry { class, answer, .. } = classify(&failure(status, code));
             assert_eq!(class, StatusClass::Service, "{code}");
             let expected = format!("HTTP {status} {code}: the app may not create the queue or add messages; grant it");
             assert!(answer.starts_with(&expected), "{answer}");
@@ -133,7 +126,7 @@ mod tests {
     #[test]
     fn a_wrong_address_rejects_no_message_and_names_the_settings() {
         for (status, code) in [(302, ""), (404, "ResourceNotFound"), (405, "UnsupportedHttpVerb"), (409, "Conflict")] {
-            let FailedTry { class, answer } = permanent(status, code);
+            let FailedTry { class, answer, .. } = classify(&failure(status, code));
             assert_eq!(class, StatusClass::Service, "{code}");
             assert!(answer.ends_with(": check DELIVER_TO and SinkStorage; the queue accepts no messages"), "{answer}");
         }
@@ -142,18 +135,14 @@ mod tests {
     #[test]
     fn only_an_answer_about_the_message_rejects_it() {
         for (status, code) in [(400, "InvalidInput"), (400, "MessageTooLarge"), (413, "RequestBodyTooLarge")] {
-            let answer = format!("HTTP {status} {code}");
-            assert_eq!(permanent(status, code), FailedTry { class: StatusClass::Request, answer });
+            let FailedTry { class, answer, .. } = classify(&failure(status, code));
+            assert_eq!((class, answer), (StatusClass::Request, format!("HTTP {status} {code}")));
         }
     }
 
     #[test]
     fn a_broken_connection_is_retried() {
         let error = Error::with_error(ErrorKind::Io, std::io::Error::other("connection reset"), "https://a?sig=secret");
-        let attempt = classify(&error);
-        assert!(
-            matches!(&attempt, Attempt::Transient(failed, None) if failed.answer == "connection reset"),
-            "{attempt:?}"
-        );
+        assert_eq!(classify(&error), FailedTry::transient("connection reset"));
     }
 }

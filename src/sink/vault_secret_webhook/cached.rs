@@ -10,8 +10,14 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(60 * 60);
 /// A cache for one value.
 ///
 /// While the value is unknown, all callers wait for one read and share its result. While an expired value is read again,
-/// the other callers get the old value; if reading fails, all callers keep the old value until it expires again.
-pub(super) struct Cached<T, E>(Mutex<State<T, E>>);
+/// the other callers get the old value; if reading fails, all callers keep the old value until it expires again. If the
+/// caller that reads is cancelled, its read has no effect: the next caller reads.
+pub(super) struct Cached<T, E> {
+    state: Mutex<State<T, E>>,
+    /// Locked by the caller that refreshes an expired value. Unlocked only after the state was updated, so that a caller
+    /// that finds an expired value and this lock free is the only one that reads.
+    refresh: Mutex<()>,
+}
 
 /// The result of the last read.
 enum State<T, E> {
@@ -22,7 +28,7 @@ enum State<T, E> {
 
 impl<T: Clone, E: Clone> Cached<T, E> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State::Unread))
+        Self { state: Mutex::new(State::Unread), refresh: Mutex::new(()) }
     }
 
     /// Returns the value; calls `read` if it is unknown or has expired. The argument of `read` tells whether an expired
@@ -32,9 +38,10 @@ impl<T: Clone, E: Clone> Cached<T, E> {
         F: Future<Output = Result<T, E>>,
     {
         let called = Instant::now();
-        let mut state = self.0.lock().await;
-        let expired = match &mut *state {
+        let mut state = self.state.lock().await;
+        let expired = match &*state {
             State::Known { value, expires } if called < *expires => return Ok(value.clone()),
+            State::Known { value, .. } => value.clone(),
             // The read failed while this caller waited for the lock, so its error is the result for this caller too.
             State::Failed { at, error } if called <= *at => return Err(error.clone()),
             State::Unread | State::Failed { .. } => {
@@ -46,23 +53,19 @@ impl<T: Clone, E: Clone> Cached<T, E> {
                 };
                 return result;
             }
-            State::Known { value, expires } => {
-                // The expiry is moved before the read, so that no other caller reads as well.
-                *expires = called + TIME_TO_LIVE;
-                value.clone()
-            }
         };
-        drop(state);
-        let Ok(value) = read(true).await else {
+        let Ok(_refreshing) = self.refresh.try_lock() else {
             return Ok(expired);
         };
-        *self.0.lock().await = State::known(value.clone());
+        drop(state);
+        let value = read(true).await.unwrap_or(expired);
+        *self.state.lock().await = State::known(value.clone());
         Ok(value)
     }
 }
 
 impl<T, E> State<T, E> {
-    /// A value that was read now.
+    /// A value that was read now, or whose expiry starts again now.
     fn known(value: T) -> Self {
         Self::Known { value, expires: Instant::now() + TIME_TO_LIVE }
     }
@@ -73,7 +76,7 @@ mod tests {
     use std::cell::Cell;
 
     use futures::future::join_all;
-    use tokio::time::{advance, sleep};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::*;
 
@@ -133,5 +136,16 @@ mod tests {
             advance(TIME_TO_LIVE).await;
         }
         assert_eq!(source.reads.get(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_refresh_leaves_the_cache_as_if_it_had_not_started() {
+        let (cached, source) = (Cached::new(), Source::new(Ok(1)));
+        let get = || cached.get(|_| source.read());
+        assert_eq!(get().await, Ok(1));
+        source.result.set(Ok(2));
+        advance(TIME_TO_LIVE).await;
+        timeout(Duration::from_millis(500), get()).await.expect_err("the refresh takes a second");
+        assert_eq!((get().await, source.reads.get()), (Ok(2), 3), "the next caller reads again");
     }
 }

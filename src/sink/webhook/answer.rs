@@ -12,11 +12,7 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 
-use crate::{
-    http_response::StatusClass,
-    retry::{Attempt, retry_after},
-    sink::FailedTry,
-};
+use crate::{http_response::StatusClass, retry::retry_after, sink::FailedTry};
 
 /// The timeouts of one try.
 pub(super) struct Timeouts {
@@ -25,9 +21,9 @@ pub(super) struct Timeouts {
 }
 
 /// Classifies a response by its status, with a text such as `HTTP 404 Not Found: check DELIVER_TO`.
-pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), FailedTry> {
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Result<(), FailedTry> {
     if status.is_success() {
-        return Attempt::Done(());
+        return Ok(());
     }
     let mut answer = match status.canonical_reason() {
         Some(reason) => format!("HTTP {} {reason}", status.as_str()),
@@ -37,7 +33,7 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap) -> Attempt<(), F
     if let Some(fix) = fix(status, class) {
         answer = format!("{answer}: {fix}");
     }
-    FailedTry { class, answer }.attempt(requested_wait(headers))
+    Err(FailedTry { class, answer, retry_after: requested_wait(headers) })
 }
 
 /// How to fix what the status reports; `None` if only the receiver's log can tell.
@@ -108,31 +104,28 @@ fn requested_wait(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn classify_status(status: u16) -> Attempt<(), FailedTry> {
+    fn classify_status(status: u16) -> Result<(), FailedTry> {
         classify(StatusCode::from_u16(status).unwrap(), &HeaderMap::new())
     }
 
     fn failed(status: u16) -> FailedTry {
-        match classify_status(status) {
-            Attempt::Permanent(failed) | Attempt::Transient(failed, _) => failed,
-            Attempt::Done(()) => panic!("{status} is an acknowledgement"),
-        }
+        classify_status(status).unwrap_err()
     }
 
     #[test]
     fn any_2xx_acknowledges_the_message() {
         for status in [200, 201, 202, 204, 299] {
-            assert!(matches!(classify_status(status), Attempt::Done(())), "{status}");
+            assert_eq!(classify_status(status), Ok(()), "{status}");
         }
     }
 
     #[test]
     fn only_a_transient_failure_is_retried_in_the_run() {
         for status in [408, 425, 429, 500, 502, 503, 504, 529, 599] {
-            assert!(matches!(classify_status(status), Attempt::Transient(..)), "{status}");
+            assert_eq!(failed(status).class, StatusClass::Transient, "{status}");
         }
         for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 410, 413, 415, 422, 451] {
-            assert!(matches!(classify_status(status), Attempt::Permanent(_)), "{status}");
+            assert_ne!(failed(status).class, StatusClass::Transient, "{status}");
         }
     }
 
@@ -162,7 +155,7 @@ mod tests {
     #[test]
     fn a_requested_wait_is_kept() {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, "7".parse().unwrap())]);
-        let attempt = classify(StatusCode::TOO_MANY_REQUESTS, &headers);
-        assert!(matches!(attempt, Attempt::Transient(_, Some(wait)) if wait.as_secs() == 7), "{attempt:?}");
+        let failed = classify(StatusCode::TOO_MANY_REQUESTS, &headers).unwrap_err();
+        assert_eq!(failed.retry_after, Some(Duration::from_secs(7)));
     }
 }

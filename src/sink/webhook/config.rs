@@ -107,6 +107,11 @@ impl WebhookConfig {
         }
     }
 
+    /// The name of the webhook for logs.
+    pub(in crate::sink) fn name(&self) -> String {
+        name(&self.url)
+    }
+
     /// Whether the receiver is on loopback.
     pub(super) fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
@@ -116,7 +121,7 @@ impl WebhookConfig {
 impl fmt::Debug for WebhookConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookConfig")
-            .field("url", &without_query(&self.url))
+            .field("origin", &origin(&self.url))
             .field("signed", &self.signer.is_some())
             .field("gzip", &self.gzip)
             .field("timeout", &self.timeout)
@@ -177,12 +182,15 @@ fn validate_url(url: &Url) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// The URL without query string and fragment, which may contain secrets.
-pub(super) fn without_query(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
+/// The name of the webhook at `url` for logs.
+pub(super) fn name(url: &Url) -> String {
+    format!("the webhook {}", origin(url))
+}
+
+/// Scheme, host and port of the URL. Path and query are not shown, because they may contain a secret: the URLs of chat
+/// services have it in the path.
+pub(super) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 #[cfg(test)]
@@ -265,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_contains_neither_the_secret_nor_the_query_string() {
-        let config = config("https://partner.example/hook?code=hidden#hidden", Some(SECRET)).unwrap();
-        let debug = format!("{config:?}");
-        assert!(debug.contains("https://partner.example/hook"), "{debug}");
+    fn debug_output_and_the_name_contain_neither_the_secret_nor_the_path_nor_the_query_string() {
+        let config = config("https://partner.example:8443/hidden/T0?code=hidden#hidden", Some(SECRET)).unwrap();
+        let debug = format!("{config:?} {}", config.name());
+        assert!(debug.ends_with("the webhook https://partner.example:8443"), "{debug}");
         assert!(!debug.contains("hidden") && !debug.contains("C2FV"), "{debug}");
     }
 }

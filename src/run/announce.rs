@@ -1,0 +1,163 @@
+//! The end of a drop: records it, tells the sink, and closes the drop's entries.
+//!
+//! An ending is recorded with its sequence number before it is sent, and only over the record that was read before the
+//! snapshot. Before every try to send it, the record is read again: if another run has recorded another ending, the old
+//! one is not sent any more. So a late message never replaces a newer state at the receiver, which keeps the ending with
+//! the highest sequence number. Announcing an ending needs no claim.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tracing::{debug, error, info, warn};
+
+use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, outcome_of};
+use crate::{
+    drop::DropPath,
+    error_chain::error_chain,
+    ledger::{Announcement, DropState, Ending, LedgerError},
+    message::{DropFacts, EndingVersion, Failure, Message},
+    sink::{CheckedDeliveryError, Sink, SinkError, deliver_checked},
+    verdict::Reason,
+};
+
+impl Run<'_> {
+    /// Sets the whole drop aside.
+    pub(super) async fn set_drop_aside(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        reason: Reason,
+        message: String,
+    ) -> Result<Step, RunError> {
+        self.read_progress(snapshot).await?;
+        let counts = RowCounts::of(&self.progress);
+        self.end(snapshot, counts.ending(&snapshot.scope, Some(reason), None, Some(message))).await
+    }
+
+    /// Records an ending and tells the sink.
+    ///
+    /// If the last ending said the same, and the drop has only got other files in the meantime, the sink is not told
+    /// again.
+    pub(super) async fn end(&mut self, snapshot: &Arc<Snapshot>, ending: Ending) -> Result<Step, RunError> {
+        let tenant = snapshot.admitted.tenant;
+        match &mut self.record.ending {
+            Some(last) if last.is_announced() && last.says_the_same_as(&ending) => {
+                (last.scope, last.has_more) = (ending.scope, ending.has_more);
+                self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
+                return Ok(self.ended(snapshot).await);
+            }
+            last => *last = Some(ending),
+        }
+        self.record.sequence += 1;
+        self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
+        self.announce(snapshot).await
+    }
+
+    /// Sends the recorded ending until the sink takes it, and records that.
+    pub(super) async fn announce(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
+        let ending = self.record.ending.clone().expect("the ending was recorded");
+        let sink = Arc::clone(&self.runner.tenant_configs.of(snapshot.admitted.tenant).sink);
+        let facts = DropFacts { generation: self.record.generation, ..snapshot.admitted.facts.clone() };
+        let message = message_of(&facts, self.record.sequence, &ending, &*sink);
+        let is_current = || async {
+            let record = self.runner.ledger.drop_record(self.path).await?;
+            let is_current = (record.sequence, record.replays) == (self.record.sequence, self.record.replays);
+            if is_current { Ok(()) } else { Err(LedgerError::Conflict(self.path.clone())) }
+        };
+        let announcement = match deliver_checked(&*sink, &message, is_current).await {
+            Ok(()) => Announcement::Done(Some(message.id)),
+            Err(CheckedDeliveryError::Check(error)) => return Err(error.into()),
+            Err(CheckedDeliveryError::Sink(error @ SinkError::Rejected { .. })) if ending.reason.is_none() => {
+                let refused = Ending {
+                    reason: Some(Reason::Refused),
+                    message: Some(error_chain(&error)),
+                    recorded: OffsetDateTime::now_utc(),
+                    ..ending
+                };
+                return Box::pin(self.end(snapshot, refused)).await;
+            }
+            // If the sink rejects even this message, the drop is set aside all the same.
+            Err(CheckedDeliveryError::Sink(error @ SinkError::Rejected { .. })) => {
+                let path = self.path;
+                warn!(drop.path = %path, "the sink rejected `drop.failed` of `{path}`: {}", error_chain(&error));
+                Announcement::Done(None)
+            }
+            Err(CheckedDeliveryError::Sink(source)) => {
+                return Err(RunError::Notification { event: event_of(&ending), source });
+            }
+        };
+        let recorded = self.record.ending.as_mut().expect("the ending was recorded");
+        recorded.announcement = announcement;
+        if let Some(file) = ending.file.as_ref().and_then(|file| snapshot.version_text(file)) {
+            self.record.announced_files.push(file);
+        }
+        self.record.failing = None;
+        self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
+        log_ending(self.path, &ending);
+        Ok(self.ended(snapshot).await)
+    }
+
+    /// What follows after the sink was told about an ending.
+    pub(super) async fn ended(&self, snapshot: &Arc<Snapshot>) -> Step {
+        let ending = self.record.ending.as_ref().expect("the ending was recorded");
+        if ending.has_more {
+            return Step::Again;
+        }
+        self.close(snapshot).await;
+        Step::End(match outcome_of(ending) {
+            Outcome::Completed { rows, bad_rows, .. } => Outcome::Completed { rows, bad_rows, earlier: None },
+            outcome => outcome,
+        })
+    }
+
+    /// Updates the entry of an ended drop in lists, and removes it from the index of unfinished drops. If that fails, the
+    /// next sweep does it.
+    pub(super) async fn close(&self, snapshot: &Snapshot) {
+        let ledger = &self.runner.ledger;
+        let result = async {
+            let state = match &self.record.ending {
+                Some(Ending { reason: None, .. }) => DropState::Completed,
+                Some(_) | None => DropState::SetAside,
+            };
+            ledger.write_list_entry(&self.list_entry(snapshot, state)).await?;
+            match &self.entry {
+                Some(entry) => ledger.remove_unfinished(self.path, entry).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = result.await {
+            let path = self.path;
+            debug!(drop.path = %path, "the next sweep will close `{path}`: {}", error_chain(&error));
+        }
+    }
+}
+
+/// The message about an ending.
+fn message_of(drop: &DropFacts, sequence: u64, ending: &Ending, sink: &dyn Sink) -> Message {
+    let version = EndingVersion { sequence, files: ending.scope.as_text() };
+    let Some(reason) = ending.reason else {
+        return Message::completed(drop, &version, ending.scope.file_count, ending.rows, ending.bad_rows);
+    };
+    let message = ending.message.as_deref().unwrap_or_default();
+    let failure = Failure { file: ending.file.as_deref(), reason, message, rows_delivered: ending.rows };
+    Message::failed(drop, &version, &failure, sink.largest_message())
+}
+
+/// The ending in words, for an error about its message.
+fn event_of(ending: &Ending) -> String {
+    match ending.reason {
+        None => "every row was delivered".into(),
+        Some(reason) => format!("permanent failure ({reason}: {})", ending.message.as_deref().unwrap_or_default()),
+    }
+}
+
+fn log_ending(path: &DropPath, ending: &Ending) {
+    let Ending { rows, bad_rows, .. } = *ending;
+    match ending.reason {
+        None => info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows"),
+        Some(reason) => {
+            let message = ending.message.as_deref().unwrap_or_default();
+            error!(drop.path = %path, file.name = ending.file, %reason, rows_delivered = rows,
+                "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The waits between the runs of a drop that fails.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::ledger::Failing;
+
+/// The wait after the first failure. It doubles with each further failure without progress.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest wait, also for a `Retry-After`.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// Failures within this time of another count as one: the Functions host repeats an event five times at once.
+const SAME_FAILURE: Duration = Duration::from_secs(60);
+
+/// Adds a failure at the time `now` to the failures since the last progress. `retry_after` is the wait that the other
+/// side asked for.
+pub(super) fn add_failure(
+    previous: Option<Failing>,
+    error: String,
+    retry_after: Option<Duration>,
+    now: OffsetDateTime,
+) -> Failing {
+    let first = || Failing { since: now, attempts: 0, last: OffsetDateTime::UNIX_EPOCH, not_before: now, retry_after: false, error: String::new() };
+    let mut failing = previous.unwrap_or_else(first);
+    if now - failing.last >= SAME_FAILURE {
+        failing.attempts = failing.attempts.saturating_add(1);
+        failing.last = now;
+        failing.not_before = now + wait(failing.attempts);
+        failing.retry_after = false;
+    }
+    if let Some(asked) = retry_after {
+        failing.not_before = failing.not_before.max(now + asked.min(MAX_WAIT));
+        failing.retry_after = true;
+    }
+    failing.error = error;
+    failing
+}
+
+/// The wait after this number of failures.
+fn wait(attempts: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(MAX_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOON: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
+
+    fn minutes(minutes: u64) -> Duration {
+        Duration::from_secs(minutes * 60)
+    }
+
+    fn fail(previous: Option<Failing>, retry_after: Option<Duration>, now: OffsetDateTime) -> Failing {
+        add_failure(previous, "HTTP 503".into(), retry_after, now)
+    }
+
+    #[test]
+    fn each_failure_without_progress_doubles_the_wait_up_to_an_hour() {
+        let mut failing = fail(None, None, NOON);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let now = failing.last;
+            waits.push((failing.not_before - now).whole_minutes());
+            failing = fail(Some(failing.clone()), None, failing.not_before);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(failing.since, NOON);
+    }
+
+    #[test]
+    fn the_repetitions_of_the_host_count_as_one_failure() {
+        let mut failing = fail(None, None, NOON);
+        for second in [10, 20, 30, 40] {
+            failing = fail(Some(failing), None, NOON + Duration::from_secs(second));
+        }
+        assert_eq!((failing.attempts, failing.not_before), (1, NOON + minutes(1)));
+    }
+
+    #[test]
+    fn a_retry_after_postpones_the_drop_for_an_hour_at_most() {
+        let failing = fail(None, Some(minutes(20)), NOON);
+        assert_eq!((failing.not_before, failing.retry_after), (NOON + minutes(20), true));
+        let failing = fail(None, Some(minutes(600)), NOON);
+        assert_eq!(failing.not_before, NOON + minutes(60));
+        let later = fail(Some(failing), None, NOON + minutes(60));
+        assert!(!later.retry_after);
+    }
+}
