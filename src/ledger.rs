@@ -34,7 +34,6 @@ use std::{
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use time::OffsetDateTime;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
@@ -48,6 +47,7 @@ pub use self::{
 };
 use self::{claimed_file::ActiveClaims, record::FileFacts};
 use crate::{
+    clock,
     drop::{DropPath, FileVersion, TenantId},
     store::{BlobPath, ETag, ListedBlob, Store, StoreError, WriteIf, read_current},
 };
@@ -203,7 +203,7 @@ impl Ledger {
         tenant: TenantId,
         record: &mut DropRecord,
     ) -> Result<(), LedgerError> {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         record.tenant = Some(tenant);
         record.first_seen.get_or_insert(now);
         let path = self.blob(paths::drop_record(drop));
@@ -235,7 +235,7 @@ impl Ledger {
                 record => record?,
             };
             let mut record = DropRecord {
-                replays: previous.replays + 1,
+                replays: previous.replays.wrapping_add(1),
                 generation: previous.generation.wrapping_add(new_ids.into()),
                 sequence: previous.sequence,
                 version: previous.version,

@@ -37,6 +37,7 @@ pub mod batch;
 pub mod buffers;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod date;
 pub mod deliver;

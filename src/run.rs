@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::{
+    clock,
     deliver::FileError,
     drop::{
         DropPath, FileVersion, TenantId,
@@ -245,7 +246,7 @@ impl Runner {
             Ok(admitted) => admitted,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        self.ledger.mark_unfinished(path, admitted.tenant, OffsetDateTime::now_utc()).await?;
+        self.ledger.mark_unfinished(path, admitted.tenant, clock::now()).await?;
         self.ledger.replay(path, admitted.tenant, new_ids).await?;
         self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
         self.run(path, None, Trigger::Command, None).await
@@ -362,7 +363,12 @@ impl<'a> Run<'a> {
             return Ok(Step::End(Outcome::Postponed(until)));
         }
         self.open(snapshot.admitted.tenant).await?;
-        if self.record.ending.as_ref().is_some_and(|ending| !ending.is_announced() && ending.scope.covers(&snapshot.scope)) {
+        if self
+            .record
+            .ending
+            .as_ref()
+            .is_some_and(|ending| !ending.is_announced() && ending.scope.covers(&snapshot.scope))
+        {
             return self.announce(&snapshot).await;
         }
         match self.process(&snapshot).await {
@@ -374,14 +380,14 @@ impl<'a> Run<'a> {
 
     /// The outcome that an earlier run has recorded and announced, if the versions that it is about have not changed.
     fn recorded_outcome(&self, scope: &Scope) -> Option<Outcome> {
-        let is_valid = |ending: &&Ending| ending.is_announced() && !ending.has_more && ending.scope.covers(scope);
+        let is_valid = |ending: &&Ending| ending.is_announced() && ending.is_final && ending.scope.covers(scope);
         self.record.ending.as_ref().filter(is_valid).map(outcome_of)
     }
 
     /// Until when an event leaves the drop to sweeps.
     fn held_until(&self) -> Option<OffsetDateTime> {
         let is_event = self.trigger == Trigger::Event;
-        self.record.held_until().filter(|until| is_event && *until > OffsetDateTime::now_utc())
+        self.record.held_until().filter(|until| is_event && *until > clock::now())
     }
 
     /// Makes sure that the ledger knows the drop before this run changes anything about it.
@@ -391,7 +397,7 @@ impl<'a> Run<'a> {
             Trigger::Event | Trigger::Command => false,
         };
         if !is_listed && self.entry.is_none() {
-            let now = OffsetDateTime::now_utc();
+            let now = clock::now();
             self.entry = Some(self.runner.ledger.mark_unfinished(self.path, tenant, now).await?);
         }
         if !self.record.exists() {

@@ -20,7 +20,6 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
@@ -30,6 +29,7 @@ use self::{
     schedule::{Job, Schedule},
 };
 use crate::{
+    clock,
     drop::{DropPath, containers::WatchedContainers, discover::ListingSummary},
     error_chain::error_chain,
     ledger::{Ledger, LedgerError},
@@ -113,7 +113,7 @@ pub async fn sweep(
     let started = Instant::now();
     let mut sweep = Sweep { runner, watched, mode, schedule: Schedule::default(), report: Report::default() };
     let unfinished = sweep.queue_unfinished().await.map_err(SweepError::Index)?;
-    let listed = sweep.is_listing_due().await.then(OffsetDateTime::now_utc);
+    let listed = sweep.is_listing_due().await.then(clock::now);
     if listed.is_some() {
         sweep.queue_found(&unfinished).await;
     }
@@ -141,7 +141,7 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     /// Queues the unfinished drops that are due; returns all unfinished drops of our tenants.
     async fn queue_unfinished(&mut self) -> Result<HashSet<DropPath>, StoreError> {
-        let (now, tenants) = (OffsetDateTime::now_utc(), self.watched.tenants.ids());
+        let (now, tenants) = (clock::now(), self.watched.tenants.ids());
         let mut unfinished = HashSet::new();
         let mut entries = self.runner.ledger.unfinished();
         while let Some(entry) = entries.try_next().await? {
@@ -172,7 +172,7 @@ impl Sweep<'_> {
             return true;
         }
         match self.runner.ledger.last_listing(&self.watched.description()).await {
-            Ok(last) => last.is_none_or(|last| OffsetDateTime::now_utc() - last >= LIST_EVERY),
+            Ok(last) => last.is_none_or(|last| clock::now() - last >= LIST_EVERY),
             // The listing is likely to fail as well.
             Err(_) => false,
         }
@@ -300,7 +300,7 @@ fn is_news(known: Option<&KnownDrop>, listing: &ListingSummary) -> bool {
         Some(known) if known.is_over => listing.has_news_since(&known.listing),
         // The index has lost it.
         Some(_) => true,
-        None => OffsetDateTime::now_utc() - listing.newest <= MAX_AGE,
+        None => clock::now() - listing.newest <= MAX_AGE,
     }
 }
 

@@ -16,12 +16,14 @@ use std::{
 use proptest::prelude::*;
 use serde_json::json;
 use testkit::plan::Plan;
+use time::OffsetDateTime;
 use tokio::time::{Instant, advance, sleep};
 use vivadrop::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion},
     ledger::{
-        CHECKPOINT_LIMIT, Claim, ClaimedFile, DropRecord, Ending, FileRecord, LEASE, Ledger, Scope, Status, Survey,
+        Announcement, CHECKPOINT_LIMIT, Claim, ClaimRequest, ClaimedFile, DropRecord, Ending, FileProgress, LEASE,
+        Ledger, Scope, Status, Survey,
     },
     store::{BlobPath, ETag, Store, WriteIf},
     verdict::Reason,
@@ -87,18 +89,18 @@ impl Process {
     }
 
     async fn try_claim(&self) -> Option<Claim> {
-        self.ledger.try_claim(&drop_path(), &file("1"), batch()).await.unwrap()
+        self.ledger.try_claim(&request()).await.unwrap()
     }
 
     async fn claim(&self) -> Claim {
-        self.ledger.claim(&drop_path(), &file("1"), batch(), Instant::now()).await.unwrap()
+        self.ledger.claim(&request(), Instant::now()).await.unwrap()
     }
 
     async fn acquire(&self) -> ClaimedFile {
         match self.claim().await {
             Claim::Acquired(claimed) => claimed,
             Claim::Ended(record) => panic!("the file has ended: {record:?}"),
-            Claim::HeldByLiveRun => panic!("another run has claimed the file"),
+            Claim::HeldByLiveRun | Claim::Outdated => panic!("another run has claimed the file"),
         }
     }
 }
@@ -107,12 +109,12 @@ fn drop_path() -> DropPath {
     DropPath::new("datasets", "run")
 }
 
-fn version(name: &str, etag: &str) -> FileVersion {
-    FileVersion { name: name.into(), etag: ETag(etag.into()) }
+fn file() -> FileVersion {
+    FileVersion { name: "part-0".into(), etag: ETag("1".into()) }
 }
 
-fn file(etag: &str) -> FileVersion {
-    version("part-0", etag)
+fn request() -> ClaimRequest {
+    ClaimRequest { drop: drop_path(), file: file(), batch: batch(), replays: 0, generation: 0 }
 }
 
 fn batch() -> BatchLimits {
@@ -120,9 +122,9 @@ fn batch() -> BatchLimits {
 }
 
 /// The record of the file, as it is in the storage.
-async fn recorded(storage: &MemoryStore) -> FileRecord {
+async fn recorded(storage: &MemoryStore) -> FileProgress {
     let ledger = Ledger::new(Arc::new(storage.clone()), "state");
-    ledger.file_records(&drop_path(), &[file("1")]).await.unwrap().remove("part-0").unwrap()
+    ledger.progress(&drop_path(), &[file()], 0).await.unwrap().remove("part-0").unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,8 +190,8 @@ async fn a_cancelled_acquisition_releases_its_lease() {
     let storage = MemoryStore::default();
     let first = Process::new(&storage);
     for polls in 0..4 {
-        let (path, file) = (drop_path(), file("1"));
-        let mut acquisition = Box::pin(first.ledger.try_claim(&path, &file, batch()));
+        let request = request();
+        let mut acquisition = Box::pin(first.ledger.try_claim(&request));
         for _ in 0..polls {
             assert!(futures::poll!(&mut acquisition).is_pending());
         }
@@ -255,7 +257,6 @@ async fn a_worker_whose_lease_has_lapsed_gets_errors_and_writes_nothing() {
     claimed.checkpoint(7, 0).await.unwrap();
     first.reconnect();
     sleep(10 * SECOND).await;
-    assert!(lapsed.confirm().await.is_err());
     assert!(lapsed.checkpoint(99, 0).await.is_err());
     assert!(lapsed.finish(Status::Done, None).await.is_err());
     assert_eq!((recorded(&storage).await.next_row, recorded(&storage).await.status), (7, Status::Running));
@@ -390,12 +391,25 @@ async fn a_survey_counts_every_record() {
     let ledger = Ledger::new(Arc::clone(&store) as Arc<dyn Store>, "state");
     assert_eq!(ledger.survey().await.unwrap(), Survey::default());
 
+    let tenant = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap();
     for (folder, reason) in [("a", None), ("b", Some(Reason::Errors))] {
-        let scope = Scope::Metadata(version("metadata/JobMetadata/Metadata.json", "1"));
-        let ending = Ending { scope, reason, message: None, rows: 0, bad_rows: 0, notification: None };
-        ledger.record_ending(&DropPath::new("datasets", folder), &ending, &DropRecord::default()).await.unwrap();
+        let scope = Scope { metadata: "m@1".into(), key_details: None, files: None, file_count: 0 };
+        let ending = Ending {
+            scope,
+            reason,
+            file: None,
+            message: None,
+            rows: 0,
+            bad_rows: 0,
+            recorded: OffsetDateTime::UNIX_EPOCH,
+            announcement: Announcement::Done(None),
+            is_final: true,
+        };
+        let mut record = DropRecord::default();
+        record.ending = Some(ending);
+        ledger.write_drop_record(&DropPath::new("datasets", folder), tenant, &mut record).await.unwrap();
     }
-    ledger.reset(&DropPath::new("datasets", "c"), &[], batch(), false).await.unwrap();
+    ledger.replay(&DropPath::new("datasets", "c"), tenant, false).await.unwrap();
     let mut running = json!({
         "version": 1, "etag": "1", "status": "running", "nextRow": 0, "badRows": 0, "attempts": 1,
         "batchRows": 7, "batchBytes": 100, "updated": "2026-11-22T00:00:00Z",
@@ -406,11 +420,11 @@ async fn a_survey_counts_every_record() {
     running["reason"] = "damaged".into();
     write(&store, "drops/datasets/b/files/part-0.gz.json", &running.to_string()).await;
     write(&store, "drops/datasets/d/drop.json", "not a record").await;
-    write(&store, "drops/datasets/d/files/x.json", r#"{"version":2}"#).await;
+    write(&store, "drops/datasets/d/files/x.json", r#"{"version":3}"#).await;
     write(&store, "drops/letter", "not a blob of the ledger").await;
 
     let survey = ledger.survey().await.unwrap();
-    assert_eq!((survey.completed, survey.set_aside, survey.reset, survey.files_set_aside), (1, 1, 1, 1));
+    assert_eq!((survey.completed, survey.set_aside, survey.open, survey.files_set_aside), (1, 1, 1, 1));
     assert_eq!(survey.unreadable.len(), 2);
     assert!(survey.unreadable[0].contains("state/drops/datasets/d/drop.json"), "{:?}", survey.unreadable);
     assert!(survey.unreadable[1].contains("a newer vivadrop"), "{:?}", survey.unreadable);

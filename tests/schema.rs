@@ -8,7 +8,7 @@ mod support;
 
 use serde_json::{Value, json};
 use vivadrop::{
-    message::{BadRow, Failure, Message},
+    message::{BadRow, EndingVersion, Failure, Message},
     verdict::Reason,
 };
 
@@ -17,7 +17,7 @@ use support::{
     schema::{assert_valid, published, validator, violations},
 };
 
-const REASONS: [Reason; 10] = [
+const REASONS: [Reason; 13] = [
     Reason::Errors,
     Reason::Metadata,
     Reason::NoKey,
@@ -28,6 +28,9 @@ const REASONS: [Reason; 10] = [
     Reason::RowTooLong,
     Reason::RowCount,
     Reason::Refused,
+    Reason::TooManyFiles,
+    Reason::Unavailable,
+    Reason::Internal,
 ];
 
 /// One message of each type, with all optional members.
@@ -36,10 +39,11 @@ fn messages() -> Vec<Value> {
     let bad = [BadRow { row: 1, reason: "is not a JSON object".into() }];
     let failure =
         Failure { file: Some(&file.name), reason: Reason::RowTooLong, message: "row 7 is too long", rows_delivered: 7 };
+    let ending = EndingVersion { sequence: 3, files: String::new() };
     let messages = [
         Message::rows(&facts(), &file, 0..2, true, br#"{"PersonId":"x"}"#[..].into(), &bad),
-        Message::completed(&facts(), std::slice::from_ref(&file), 2, 1),
-        Message::failed(&facts(), &[], &failure, None),
+        Message::completed(&facts(), &ending, 1, 2, 1),
+        Message::failed(&facts(), &ending, &failure, None),
         Message::check(),
     ];
     messages

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    date::date_and_time,
     app,
     config::{Config, Settings},
+    date::date_and_time,
     drop::DropPath,
     error_chain::error_chain,
     run::{Outcome, RunError, Runner, Trigger},
@@ -82,10 +82,9 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
                 "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
             )))
         }
-        Outcome::Postponed(until) => Err(CliError::Transient(format!(
-            "`{path}` is retried at {}, as its receiver asked",
-            date_and_time(until)
-        ))),
+        Outcome::Postponed(until) => {
+            Err(CliError::Transient(format!("`{path}` is retried at {}, as its receiver asked", date_and_time(until))))
+        }
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
         Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),
     }

@@ -50,8 +50,9 @@ impl LocalDrop {
         std::fs::File::open(private_key)
             .map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", private_key.display())))?;
         let (store, path) = open_folder(folder)?;
-        let contents =
-            discover::list_contents(&*store, &path, usize::MAX).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+        let contents = discover::list_contents(&*store, &path, usize::MAX)
+            .await
+            .map_err(|error| CliError::of(error.verdict(), &error))?;
         let Some(contents) = contents else {
             return Err(CliError::Permanent(format!("`{}` contains no job metadata: not a drop", folder.display())));
         };

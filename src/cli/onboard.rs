@@ -8,16 +8,13 @@ use time::Duration;
 
 use super::CliError;
 use crate::{
-    date::date,
     app::{self, AppError},
     config::{DropContainer, OnboardConfig, Settings, Storage},
+    date::date,
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     keys::CallLimits,
-    onboard::{
-        OnboardRequest, Onboarded, Onboarding,
-        expiry::first_expiry,
-    },
+    onboard::{OnboardRequest, Onboarded, Onboarding, expiry::first_expiry},
     store::azure::{ContainerSas, SasError},
 };
 

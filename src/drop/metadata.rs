@@ -134,9 +134,11 @@ impl MetadataError {
     /// The consequence of the failure for the drop.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::TooLarge { .. } | Self::Missing | Self::NotAnObject | Self::InvalidJson { .. } | Self::Field { .. } => {
-                Verdict::SetAside(Reason::Metadata)
-            }
+            Self::TooLarge { .. }
+            | Self::Missing
+            | Self::NotAnObject
+            | Self::InvalidJson { .. }
+            | Self::Field { .. } => Verdict::SetAside(Reason::Metadata),
         }
     }
 }

@@ -9,8 +9,8 @@ use tracing::{error, info, warn};
 
 use super::event::Invocation;
 use crate::{
-    date::date_and_time,
     app::App,
+    date::date_and_time,
     drop::{DropPath, containers::UrlTarget, discover},
     error_chain::error_chain,
     run::{Outcome, RunError, Trigger},

@@ -61,7 +61,12 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     info!(drop.path = %drop, "received a notification of `{drop}`");
     let task_handler = Arc::clone(&handler);
     handler.tasks.spawn(async move {
-        let work = async { Ok(summarize(&drop, &task_handler.app.runner.run(&drop, None, Trigger::Event, Some(task_handler.deadline)).await?)) };
+        let work = async {
+            Ok(summarize(
+                &drop,
+                &task_handler.app.runner.run(&drop, None, Trigger::Event, Some(task_handler.deadline)).await?,
+            ))
+        };
         if let Err(reason) = task_handler.with_limits(work).await {
             error!(drop.path = %drop, "`{drop}` will be retried by the next sweep: {reason}");
         }

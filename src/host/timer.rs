@@ -7,7 +7,11 @@ use serde_json::Value;
 use tracing::error;
 
 use super::handler::Handler;
-use crate::{error_chain::error_chain, onboard::expiry, sweep::{SweepMode, sweep}};
+use crate::{
+    error_chain::error_chain,
+    onboard::expiry,
+    sweep::{SweepMode, sweep},
+};
 
 /// Whether the payload is that of a timerTrigger: one of its bindings has members that only timers have.
 pub(super) fn is_tick(payload: &Value) -> bool {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
 };
 use crate::{
     batch::BatchLimits,
+    clock,
     drop::{DropPath, FileVersion},
     store::{BlobPath, ETag, StoreError, WriteIf},
 };
@@ -158,7 +158,7 @@ impl Ledger {
             record = FileRecord::new(file.clone(), batch, *replays, *generation);
         } else if record.status == Status::Running {
             record.attempts = record.attempts.saturating_add(1);
-            record.updated = OffsetDateTime::now_utc();
+            record.updated = clock::now();
         } else {
             return Ok(Started::Ended(record));
         }

@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{FileRecord, LedgerError, Status, heartbeat::Heartbeat, lease::RecordLease, renewal::Renewal};
-use crate::store::{BlobPath, ETag, StoreError};
+use crate::{
+    clock,
+    store::{BlobPath, ETag, StoreError},
+};
 
 /// A file that this run may work on.
 ///
@@ -91,7 +93,7 @@ impl ClaimedFile {
 
     /// Passes the current record to the heartbeat task; returns false if the task has stopped.
     fn send_update(&mut self) -> bool {
-        self.record.updated = OffsetDateTime::now_utc();
+        self.record.updated = clock::now();
         self.active.as_ref().is_some_and(|active| active.updates.send(self.record.clone()).is_ok())
     }
 }

@@ -115,8 +115,7 @@ struct EndingJson {
     #[serde(with = "time::serde::rfc3339")]
     ended: OffsetDateTime,
     announced: AnnouncedJson,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    has_more: bool,
+    r#final: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message_id: Option<MessageId>,
 }
@@ -257,7 +256,11 @@ pub(super) fn parse_file_metadata(metadata: &BlobMetadata) -> Option<FileFacts> 
     Some(FileFacts {
         etag: ETag(json.etag),
         replays: json.replays.try_into().ok()?,
-        progress: FileProgress { status: json.status.status(json.reason)?, next_row: json.nextrow, bad_rows: json.badrows },
+        progress: FileProgress {
+            status: json.status.status(json.reason)?,
+            next_row: json.nextrow,
+            bad_rows: json.badrows,
+        },
     })
 }
 
@@ -322,7 +325,9 @@ pub(super) fn parse_drop(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<Dr
     let ending = match (json.status, json.reason, json.ending) {
         (DropStatus::Open, ..) => None,
         (DropStatus::Completed, None, Some(ending)) => Some(ending.ending(None, None, None)),
-        (DropStatus::SetAside, Some(reason), Some(ending)) => Some(ending.ending(Some(reason), json.file, json.message)),
+        (DropStatus::SetAside, Some(reason), Some(ending)) => {
+            Some(ending.ending(Some(reason), json.file, json.message))
+        }
         (DropStatus::Completed, Some(_), _) => return Err(invalid(path, "it is completed but has a `reason`")),
         (DropStatus::SetAside, None, _) => return Err(invalid(path, "it is set aside without a `reason`")),
         (_, _, None) => return Err(invalid(path, "it has ended, but `rows`, `scope` or `ended` is missing")),
@@ -350,7 +355,8 @@ fn parse_drop_v1(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<DropRecord
         (DropStatus::SetAside, None) => return Err(invalid(path, "it is set aside without a `reason`")),
     }
     let metadata = json.metadata.ok_or_else(|| invalid(path, "it has ended but has no `metadata`"))?;
-    let versions = json.files.map(|files| files.into_iter().map(|file| (file.name, ETag(file.etag))).collect::<Vec<_>>());
+    let versions =
+        json.files.map(|files| files.into_iter().map(|file| (file.name, ETag(file.etag))).collect::<Vec<_>>());
     let scope = Scope {
         metadata: format!("{}@{}", metadata.name, metadata.etag),
         key_details: None,
@@ -367,14 +373,14 @@ fn parse_drop_v1(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<DropRecord
         recorded: json.updated,
         // Version 1 recorded an ending after the sink had taken the message.
         announcement: Announcement::Done(json.announced),
-        has_more: false,
+        is_final: true,
     };
     Ok(DropRecord { ending: Some(ending), ..open })
 }
 
 impl EndingJson {
     fn ending(self, reason: Option<Reason>, file: Option<String>, message: Option<String>) -> Ending {
-        let Self { rows, bad_rows, scope, ended, announced, has_more, message_id } = self;
+        let Self { rows, bad_rows, scope, ended, announced, r#final, message_id } = self;
         let ScopeJson { metadata, key_details, files_hash, files } = scope;
         Ending {
             scope: Scope { metadata, key_details, files: files_hash, file_count: files },
@@ -384,7 +390,7 @@ impl EndingJson {
             rows,
             bad_rows,
             recorded: ended,
-            has_more,
+            is_final: r#final,
             announcement: match announced {
                 AnnouncedJson::Pending => Announcement::Pending,
                 AnnouncedJson::Done => Announcement::Done(message_id),
@@ -408,7 +414,7 @@ impl From<&Ending> for EndingJson {
             scope: ScopeJson { metadata, key_details, files_hash: files, files: file_count },
             ended: to_millisecond(ending.recorded),
             announced,
-            has_more: ending.has_more,
+            r#final: ending.is_final,
             message_id,
         }
     }
@@ -494,6 +500,9 @@ mod tests {
             next_row: 1500,
             bad_rows: 3,
             attempts: 2,
+            panics: 0,
+            replays: 0,
+            generation: 0,
             batch: BatchLimits {
                 rows: NonZeroUsize::new(500).unwrap(),
                 bytes: NonZeroUsize::new(1 << 20).unwrap(),
@@ -508,7 +517,7 @@ mod tests {
     fn a_files_record_is_readable_json() {
         let text = String::from_utf8(format_file(&set_aside())).unwrap();
         let expected = r#"{
-  "version": 1,
+  "version": 2,
   "etag": "0x8DE2",
   "status": "set-aside",
   "nextRow": 1500,
@@ -526,39 +535,134 @@ mod tests {
         assert_eq!(parse_file(&path(), "part-0.json.gz", text.as_bytes()).unwrap(), set_aside());
     }
 
-    #[test]
-    fn a_drops_record_is_parsed_as_it_was_formatted() {
-        let metadata = version("metadata/JobMetadata/Metadata.json");
-        let completed = Ending {
-            scope: Scope::Files(metadata.clone(), vec![version("part-0.json.gz")]),
-            reason: None,
-            message: None,
+    fn tenant() -> TenantId {
+        "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap()
+    }
+
+    fn set_aside_drop() -> DropRecord {
+        let time = datetime!(2026-11-22 00:00:00.25 UTC);
+        let scope = Scope {
+            metadata: "metadata/JobMetadata/Metadata.json@0x8DE1".into(),
+            key_details: Some(String::new()),
+            files: Some("00ff".into()),
+            file_count: 2,
+        };
+        let ending = Ending {
+            scope,
+            reason: Some(Reason::Damaged),
+            file: Some("part-0.json.gz".into()),
+            message: Some("file `part-0.json.gz` ends early".into()),
             rows: 997,
             bad_rows: 3,
-            notification: serde_json::from_str(r#""msg_00""#).ok(),
+            recorded: time,
+            announcement: Announcement::Done(serde_json::from_str(r#""msg_00""#).ok()),
+            is_final: true,
         };
-        let no_data = Ending {
-            scope: Scope::Metadata(metadata),
-            reason: Some(Reason::Errors),
-            message: Some("no consent".into()),
-            ..completed.clone()
-        };
-        for expected in [Some(completed), Some(no_data), None] {
-            let text = format_drop(expected.as_ref(), 3, OffsetDateTime::now_utc());
-            assert_eq!(parse_drop(&path(), &text).unwrap(), (expected, 3));
+        DropRecord {
+            first_seen: Some(time),
+            tenant: Some(tenant()),
+            replays: 1,
+            generation: 1,
+            sequence: 3,
+            ending: Some(ending),
+            announced_files: vec!["part-0.json.gz@0x8DE2".into()],
+            failing: None,
+            version: Some(ETag("1".into())),
         }
     }
 
     #[test]
+    fn a_drops_record_is_readable_json() {
+        let drop = DropPath::new("datasets", "run");
+        let text = format_drop(&drop, tenant(), &set_aside_drop(), datetime!(2026-11-22 00:00:01 UTC));
+        let expected = r#"{
+  "version": 2,
+  "path": "datasets/run",
+  "tenantId": "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10",
+  "status": "set-aside",
+  "sequence": 3,
+  "replays": 1,
+  "edition": 1,
+  "reason": "damaged",
+  "file": "part-0.json.gz",
+  "message": "file `part-0.json.gz` ends early",
+  "rows": 997,
+  "badRows": 3,
+  "scope": {
+    "metadata": "metadata/JobMetadata/Metadata.json@0x8DE1",
+    "keyDetails": "",
+    "filesHash": "00ff",
+    "files": 2
+  },
+  "ended": "2026-11-22T00:00:00.25Z",
+  "announced": "done",
+  "final": true,
+  "messageId": "msg_00",
+  "announcedFiles": [
+    "part-0.json.gz@0x8DE2"
+  ],
+  "firstSeen": "2026-11-22T00:00:00.25Z",
+  "updated": "2026-11-22T00:00:01Z"
+}
+"#;
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_drops_record_is_parsed_as_it_was_formatted() {
+        let time = datetime!(2026-11-22 12:00 UTC);
+        let failing = Failing {
+            since: time,
+            attempts: 3,
+            last: time,
+            not_before: time,
+            retry_after: true,
+            error: "HTTP 503".into(),
+        };
+        let set_aside = set_aside_drop();
+        let pending = Ending {
+            reason: None,
+            file: None,
+            message: None,
+            announcement: Announcement::Pending,
+            ..set_aside.ending.clone().unwrap()
+        };
+        let completed = DropRecord { ending: Some(pending), failing: Some(failing), ..set_aside.clone() };
+        let open = DropRecord { ending: None, ..completed.clone() };
+        for expected in [set_aside, completed, open] {
+            let text = format_drop(&DropPath::new("datasets", "run"), tenant(), &expected, time);
+            assert_eq!(parse_drop(&path(), ETag("1".into()), &text).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_drops_record_of_version_1_covers_the_same_versions() {
+        let completed = br#"{"version": 1, "status": "completed", "edition": 2, "rows": 7, "badRows": 1,
+            "metadata": {"name": "metadata/JobMetadata.json", "etag": "m"}, "files": [{"name": "part-0", "etag": "0x8DE2"}],
+            "updated": "2026-11-22T00:00:00Z", "announced": "msg_00"}"#;
+        let record = parse_drop(&path(), ETag("1".into()), completed).unwrap();
+        let ending = record.ending.unwrap();
+        assert_eq!((record.generation, record.sequence, ending.rows, ending.is_announced()), (2, 0, 7, true));
+        let current = |etag: &str| Scope {
+            metadata: "metadata/JobMetadata.json@m".into(),
+            key_details: Some("metadata/MoreMetadata/x@1".into()),
+            files: Some(files_hash(vec![("part-0".into(), ETag(etag.into()))])),
+            file_count: 1,
+        };
+        assert!(ending.scope.covers(&current("0x8DE2")));
+        assert!(!ending.scope.covers(&current("0x8DE3")));
+    }
+
+    #[test]
     fn a_record_of_a_newer_version_is_an_error() {
-        let error = parse_drop(&path(), br#"{"version":2,"status":"half-done"}"#).unwrap_err();
-        assert!(error.to_string().contains("by a newer vivadrop: it has version 2"), "{error}");
+        let error = parse_drop(&path(), ETag("1".into()), br#"{"version":3,"status":"half-done"}"#).unwrap_err();
+        assert!(error.to_string().contains("by a newer vivadrop: it has version 3"), "{error}");
     }
 
     #[test]
     fn the_error_about_an_invalid_record_names_it() {
         for text in ["", "{}", "{\"version\":1}", "{\"version\":0}", "{\"version\":1,\"status\":\"completed\"}", "[]"] {
-            let error = parse_drop(&path(), text.as_bytes()).unwrap_err();
+            let error = parse_drop(&path(), ETag("1".into()), text.as_bytes()).unwrap_err();
             assert!(matches!(error, LedgerError::Invalid { .. }), "{text}: {error:?}");
             assert!(error.to_string().contains("`vivadrop-state/drops/datasets/run/drop.json`"), "{error}");
         }

@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn no_two_drops_or_files_share_a_record_and_no_record_is_also_a_folder() {
         let long = "x".repeat(201);
-        let drops = ["c/a", "c/a/files/b", "c/a/files", "c/a/b", "c/a/drop.json", "c/a/x.json", "hashed/x", "c/a%2Fb", "c"];
+        let drops =
+            ["c/a", "c/a/files/b", "c/a/files", "c/a/b", "c/a/drop.json", "c/a/x.json", "hashed/x", "c/a%2Fb", "c"];
         let files = ["drop", "b/drop", "files", "hashed", "hashed/x", "b", "b.json", "a/b", "a%2Fb", &long, "x.json/y"];
         let drops: Vec<_> = drops.into_iter().map(drop).collect();
         let mut records: Vec<String> = drops.iter().map(drop_record).collect();

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::{
     batch::BatchLimits,
+    clock,
     drop::{FileVersion, TenantId, discover::DropContents},
     hex::hex,
     message::MessageId,
@@ -64,7 +65,7 @@ impl FileRecord {
             generation,
             batch,
             message: None,
-            updated: OffsetDateTime::now_utc(),
+            updated: clock::now(),
         }
     }
 
@@ -171,8 +172,9 @@ pub struct Ending {
     pub recorded: OffsetDateTime,
     /// Whether the sink was told.
     pub announcement: Announcement,
-    /// Whether more files were set aside than the sink was told about: each has an ending of its own.
-    pub has_more: bool,
+    /// Whether this is the last word about these versions. If not, a run delivers other files, or has yet to tell the
+    /// sink about other files that were set aside: each has an ending of its own.
+    pub is_final: bool,
 }
 
 /// Whether the sink was told about an ending.
@@ -196,8 +198,7 @@ impl Ending {
     /// Whether `other` says the same about the drop: if it only adds files that do not change the outcome, the sink
     /// need not be told again.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        self.reason.is_some()
-            && (self.reason, &self.file, &self.message) == (other.reason, &other.file, &other.message)
+        self.reason.is_some() && (self.reason, &self.file, &self.message) == (other.reason, &other.file, &other.message)
     }
 }
 

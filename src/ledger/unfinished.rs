@@ -95,7 +95,11 @@ impl Ledger {
         not_before: OffsetDateTime,
         condition: WriteIf,
     ) -> Result<ETag, LedgerError> {
-        let json = EntryJson { path: drop.to_string(), tenant, notbefore: not_before.replace_nanosecond(0).unwrap_or(not_before) };
+        let json = EntryJson {
+            path: drop.to_string(),
+            tenant,
+            notbefore: not_before.replace_nanosecond(0).unwrap_or(not_before),
+        };
         let (bytes, metadata) = entry::format(&json);
         let path: BlobPath = self.blob(paths::unfinished_entry(drop));
         Ok(self.store.write_with_metadata(&path, bytes, &metadata, condition).await?)

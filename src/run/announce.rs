@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
 use tracing::{debug, error, info, warn};
 
 use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, outcome_of};
 use crate::{
+    clock,
     drop::DropPath,
     error_chain::error_chain,
     ledger::{Announcement, DropState, Ending, LedgerError},
@@ -41,7 +41,7 @@ impl Run<'_> {
         let tenant = snapshot.admitted.tenant;
         match &mut self.record.ending {
             Some(last) if last.is_announced() && last.says_the_same_as(&ending) => {
-                (last.scope, last.has_more) = (ending.scope, ending.has_more);
+                (last.scope, last.is_final) = (ending.scope, ending.is_final);
                 self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
                 return Ok(self.ended(snapshot).await);
             }
@@ -70,7 +70,7 @@ impl Run<'_> {
                 let refused = Ending {
                     reason: Some(Reason::Refused),
                     message: Some(error_chain(&error)),
-                    recorded: OffsetDateTime::now_utc(),
+                    recorded: clock::now(),
                     ..ending
                 };
                 return Box::pin(self.end(snapshot, refused)).await;
@@ -99,7 +99,7 @@ impl Run<'_> {
     /// What follows after the sink was told about an ending.
     pub(super) async fn ended(&self, snapshot: &Arc<Snapshot>) -> Step {
         let ending = self.record.ending.as_ref().expect("the ending was recorded");
-        if ending.has_more {
+        if !ending.is_final {
             return Step::Again;
         }
         self.close(snapshot).await;

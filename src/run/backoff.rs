@@ -23,7 +23,14 @@ pub(super) fn add_failure(
     retry_after: Option<Duration>,
     now: OffsetDateTime,
 ) -> Failing {
-    let first = || Failing { since: now, attempts: 0, last: OffsetDateTime::UNIX_EPOCH, not_before: now, retry_after: false, error: String::new() };
+    let first = || Failing {
+        since: now,
+        attempts: 0,
+        last: OffsetDateTime::UNIX_EPOCH,
+        not_before: now,
+        retry_after: false,
+        error: String::new(),
+    };
     let mut failing = previous.unwrap_or_else(first);
     if now - failing.last >= SAME_FAILURE {
         failing.attempts = failing.attempts.saturating_add(1);

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 use tracing::info;
 
 use super::{Outcome, Run, RunError, Snapshot, Step};
 use crate::{
+    clock,
     ledger::{Announcement, DropState, Ending, FileProgress, LedgerError, ListEntry, Scope, Status},
     verdict::Reason,
 };
@@ -52,9 +53,9 @@ impl RowCounts {
             message,
             rows: self.delivered(),
             bad_rows: self.bad_rows,
-            recorded: OffsetDateTime::now_utc(),
+            recorded: clock::now(),
             announcement: Announcement::Pending,
-            has_more: false,
+            is_final: true,
         }
     }
 }
@@ -62,14 +63,9 @@ impl RowCounts {
 impl Run<'_> {
     /// Ends the drop if a file was set aside, or if all files have ended and no row is missing. `expected` is
     /// `NumberOfRowsExtracted`.
-    pub(super) async fn conclude(
-        &mut self,
-        snapshot: &Arc<Snapshot>,
-        expected: Option<u64>,
-    ) -> Result<Step, RunError> {
+    pub(super) async fn conclude(&mut self, snapshot: &Arc<Snapshot>, expected: Option<u64>) -> Result<Step, RunError> {
         let counts = RowCounts::of(&self.progress);
-        let have_all_ended = self.progress.len() == snapshot.versions.len()
-            && self.progress.values().all(|file| file.status != Status::Running);
+        let have_all_ended = self.have_all_files_ended(snapshot);
         if let Some(ending) = self.unannounced_failure(snapshot).await? {
             return self.end(snapshot, ending).await;
         }
@@ -79,7 +75,9 @@ impl Run<'_> {
         if let Some(expected) = expected.filter(|&expected| counts.rows > expected) {
             let rows = counts.rows;
             let message = format!("the files have at least {rows} rows, but `NumberOfRowsExtracted` is {expected}");
-            return self.end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message))).await;
+            return self
+                .end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message)))
+                .await;
         }
         // If the metadata does not say how many rows to expect, a drop needs at least one file to be complete.
         let is_complete = expected.map_or(!snapshot.versions.is_empty(), |expected| counts.rows == expected);
@@ -89,14 +87,22 @@ impl Run<'_> {
         if self.were_files_only_deleted(snapshot) {
             return self.keep_ending(snapshot).await;
         }
-        let open_since = self.record.first_seen.unwrap_or_else(OffsetDateTime::now_utc);
-        if have_all_ended && OffsetDateTime::now_utc() - open_since >= MAX_OPEN {
+        let open_since = self.record.first_seen.unwrap_or_else(clock::now);
+        if have_all_ended && clock::now() - open_since >= MAX_OPEN {
             let (rows, days) = (counts.rows, MAX_OPEN.whole_days());
             let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
             let message = format!("only {rows}{of} rows arrived within {days} days");
-            return self.end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message))).await;
+            return self
+                .end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message)))
+                .await;
         }
         self.stay_open(snapshot, counts.rows, expected).await.map(Step::End)
+    }
+
+    /// Whether every file is done or set aside. If not, another run works on it.
+    fn have_all_files_ended(&self, snapshot: &Snapshot) -> bool {
+        self.progress.len() == snapshot.versions.len()
+            && self.progress.values().all(|file| file.status != Status::Running)
     }
 
     /// The ending about the first file that was set aside without the sink knowing.
@@ -108,15 +114,16 @@ impl Run<'_> {
         let is_announced = |name: &str| {
             snapshot.version_text(name).is_some_and(|version| self.record.announced_files.contains(&version))
         };
+        let have_all_ended = self.have_all_files_ended(snapshot);
         let Some((name, file, reason)) = failed.find(|(name, ..)| !is_announced(name)) else {
             return Ok(None);
         };
         let record = self.runner.ledger.file_record(self.path, name).await?;
         let message = record.and_then(|record| record.message);
         let counts = RowCounts { rows: file.next_row, bad_rows: file.bad_rows };
-        let has_more = failed.any(|(name, ..)| !is_announced(name));
         let ending = counts.ending(&snapshot.scope, Some(reason), Some(name.clone()), message);
-        Ok(Some(Ending { has_more, ..ending }))
+        let is_final = have_all_ended && !failed.any(|(name, ..)| !is_announced(name));
+        Ok(Some(Ending { is_final, ..ending }))
     }
 
     /// Keeps the ending about a file that was set aside.
@@ -138,7 +145,7 @@ impl Run<'_> {
     /// Keeps the last ending, which now covers the current files.
     async fn keep_ending(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
         let ending = self.record.ending.as_mut().expect("there is an ending to keep");
-        (ending.scope, ending.has_more) = (snapshot.scope.clone(), false);
+        (ending.scope, ending.is_final) = (snapshot.scope.clone(), true);
         self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
         Ok(self.ended(snapshot).await)
     }
@@ -155,12 +162,7 @@ impl Run<'_> {
     }
 
     /// Leaves the drop open: rows are missing, or another run works on them.
-    async fn stay_open(
-        &mut self,
-        snapshot: &Snapshot,
-        rows: u64,
-        expected: Option<u64>,
-    ) -> Result<Outcome, RunError> {
+    async fn stay_open(&mut self, snapshot: &Snapshot, rows: u64, expected: Option<u64>) -> Result<Outcome, RunError> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         if self.record.failing.is_some() && self.has_progress {
             self.record.failing = None;
@@ -168,7 +170,7 @@ impl Run<'_> {
         }
         ledger.write_list_entry(&self.list_entry(snapshot, DropState::Open)).await?;
         if let Some(entry) = &self.entry {
-            ledger.postpone(path, tenant, OffsetDateTime::now_utc() + OPEN_CHECK, entry).await?;
+            ledger.postpone(path, tenant, clock::now() + OPEN_CHECK, entry).await?;
         }
         let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
         info!(drop.path = %path, rows, "`{path}` is open: {rows}{of} rows delivered, waiting for the rest");
@@ -181,7 +183,7 @@ impl Run<'_> {
             self.progress.values().filter(|file| is_counted(file.status)).count() as u64
         };
         let (ending, failing) = (self.record.ending.as_ref(), self.record.failing.as_ref());
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let since = match state {
             DropState::Completed | DropState::SetAside => ending.map(|ending| ending.recorded),
             DropState::Retrying => failing.map(|failing| failing.since),

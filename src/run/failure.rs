@@ -5,12 +5,9 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tracing::{debug, error};
 
-use super::{
-    AdmittedDrop, Outcome, Run, RunError, Snapshot, Step,
-    backoff::add_failure,
-    conclude::RowCounts,
-};
+use super::{AdmittedDrop, Outcome, Run, RunError, Snapshot, Step, backoff::add_failure, conclude::RowCounts};
 use crate::{
+    clock,
     deliver::FileError,
     drop::{
         discover::{DropContents, ListingSummary},
@@ -111,7 +108,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         self.record = ledger.drop_record(path).await?;
         let previous = self.record.failing.take().filter(|_| !self.has_progress);
         let failing = add_failure(previous, error_chain(error), error.retry_after(), now);
@@ -189,12 +186,7 @@ impl Run<'_> {
             too_many_blobs: false,
             listing: ListingSummary::default(),
         };
-        let admitted = AdmittedDrop {
-            path: self.path.clone(),
-            tenant,
-            metadata: Err(MetadataError::Missing),
-            facts,
-        };
+        let admitted = AdmittedDrop { path: self.path.clone(), tenant, metadata: Err(MetadataError::Missing), facts };
         Some(Snapshot { scope: Scope::of(&contents), versions: Vec::new(), contents, admitted })
     }
 }

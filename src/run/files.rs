@@ -130,7 +130,8 @@ impl Run<'_> {
         let is_valid = |(requested_for, _): &(_, Keys)| snapshot.scope.covers_keys_of(requested_for);
         if !self.keys.as_ref().is_some_and(is_valid) {
             let Run { runner, .. } = self;
-            let keys = runner.keys.keys_of(&*runner.store, &snapshot.contents, metadata, snapshot.admitted.tenant).await?;
+            let keys =
+                runner.keys.keys_of(&*runner.store, &snapshot.contents, metadata, snapshot.admitted.tenant).await?;
             self.keys = Some((snapshot.scope.clone(), keys));
         }
         Ok(())

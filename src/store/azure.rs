@@ -12,10 +12,15 @@ mod request;
 mod sas;
 mod signature;
 
-use std::{fmt, num::{NonZeroU16, NonZeroUsize}, ops::Range, time::Duration};
+use std::{
+    fmt,
+    num::{NonZeroU16, NonZeroUsize},
+    ops::Range,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use azure_core::http::{Etag, NoFormat, RequestContent, StatusCode};
+use azure_core::http::{Etag, NoFormat, RequestContent};
 use azure_storage_blob::{
     BlobClient, BlobServiceClient, BlobServiceClientOptions,
     models::{
@@ -38,8 +43,8 @@ use self::{
     request::{REQUEST_TIMEOUT, send, within},
 };
 use super::{
-    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, OPEN_BYTES, Store, StoreError, WriteIf,
-    is_safe_segment,
+    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, OPEN_BYTES, Store, StoreError,
+    WriteIf, is_safe_segment,
 };
 
 /// Lowest upload rate, in bytes per second, at which a write still finishes within its time limit.
@@ -182,17 +187,15 @@ impl Store for AzureStore {
         };
         let response = match within(path, REQUEST_TIMEOUT, client.download(Some(options))).await? {
             Ok(response) => response,
-            // An empty blob has no range.
-            Err(error) if error.http_status() == Some(StatusCode::RequestedRangeNotSatisfiable) => {
-                return Ok(self.find(path).await?.map(|blob| (blob, stream::empty().boxed())));
-            }
             Err(error) => match store_error(path, &error) {
                 StoreError::Missing(_) => return Ok(None),
                 error => return Err(error),
             },
         };
         let content_range = response.headers.get_optional_str(&"content-range".into()).unwrap_or_default();
-        let size = content_range.rsplit_once('/').and_then(|(_, size)| size.parse().ok());
+        // An empty blob has no range: the SDK then reads it without one.
+        let length = response.headers.get_optional_str(&"content-length".into());
+        let size = content_range.rsplit_once('/').map(|(_, size)| size).or(length).and_then(|size| size.parse().ok());
         let (Some(etag), Some(modified), Some(size)) =
             (&response.properties.etag, response.properties.last_modified, size)
         else {
@@ -238,6 +241,8 @@ impl Store for AzureStore {
         let options = BlobClientDeleteOptions { if_match: version.map(quoted), ..BlobClientDeleteOptions::default() };
         match send(path, client.delete(Some(options))).await {
             Ok(_) | Err(StoreError::Missing(_)) => Ok(()),
+            // Azurite checks the condition before it looks whether the blob exists.
+            Err(StoreError::Changed(_)) if self.find(path).await?.is_none() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -58,7 +58,9 @@ impl Inventory {
         self.folder.push_str(&folder[start..]);
         let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
         self.open.extend(ends.filter(|&end| end > start).map(Folder::new));
-        if blob.size > 0 && let Some(drop) = discover::drop_of_metadata(&blob.path) {
+        if blob.size > 0
+            && let Some(drop) = discover::drop_of_metadata(&blob.path)
+        {
             let is_drop = |folder: &&mut Folder| folder.length == drop.folder.len();
             if let Some(folder) = self.open.iter_mut().find(is_drop) {
                 folder.is_drop = true;
@@ -152,7 +154,10 @@ mod tests {
 
     #[test]
     fn a_container_may_be_a_drop() {
-        assert_eq!(drops(&[("deep/part-0.json.gz", 3), ("metadata/JobMetadata/Metadata.json", 1)]), [("datasets".into(), 2, 3)]);
+        assert_eq!(
+            drops(&[("deep/part-0.json.gz", 3), ("metadata/JobMetadata/Metadata.json", 1)]),
+            [("datasets".into(), 2, 3)]
+        );
     }
 
     #[test]

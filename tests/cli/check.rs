@@ -14,7 +14,7 @@ use tokio::{
 };
 use vivadrop::{
     drop::TenantId,
-    store::{BlobPath, WriteIf},
+    store::{BlobPath, WriteIf, list_at_most},
 };
 
 use crate::support::{

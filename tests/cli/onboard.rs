@@ -11,6 +11,7 @@ use vivadrop::{
     store::{
         BlobPath, Store, StoreError, WriteIf,
         azure::{Account, AzureStore},
+        list_at_most,
     },
 };
 

@@ -7,7 +7,7 @@ use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::Bl
 use bytes::Bytes;
 use futures::TryStreamExt;
 use secrecy::ExposeSecret;
-use vivadrop::store::{ReadWindow, StoreError, azure::Account, read};
+use vivadrop::store::{ReadWindow, StoreError, azure::Account, list_at_most, read};
 
 use crate::{
     store::StoreFixture,

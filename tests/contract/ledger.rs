@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::{TryStreamExt, future::join_all};
 use serde_json::{Value, json};
+use time::macros::datetime;
 use tokio::time::Instant;
 use vivadrop::{
     batch::BatchLimits,
-    drop::{DropPath, FileVersion},
-    ledger::{Claim, ClaimedFile, DropRecord, Ending, LEASE_RENEWED_AFTER, Ledger, LedgerError, Scope, Status},
+    drop::{DropPath, FileVersion, TenantId, discover::ListingSummary},
+    ledger::{
+        Claim, ClaimRequest, ClaimedFile, DropRecord, DropState, FileProgress, LEASE_RENEWED_AFTER, Ledger,
+        LedgerError, ListEntry, Status, UnfinishedDrop,
+    },
     store::{BlobPath, ETag, Store, WriteIf, read_whole},
     verdict::Reason,
 };
 
 use crate::store::StoreFixture;
 
-const FILE: &str = "more/part-0.json.gz";
+const FILE: &str = "part-0.json.gz";
 
 fn drop_path() -> DropPath {
     DropPath::new("datasets", "run/VivaInsights/t")
@@ -45,20 +49,34 @@ impl StoreFixture {
         serde_json::from_slice(&text).unwrap()
     }
 
+    /// Writes a version of the data file; returns its ETag.
+    async fn put_file(&self) -> String {
+        self.store.write(&drop_path().blob(FILE), "rows".into(), WriteIf::Always).await.unwrap().0
+    }
+
     async fn let_lease_lapse(&self) {
-        self.lapse(&self.record_path("files/more/part-0.json.gz.json")).await;
+        self.lapse(&self.record_path("files/part-0.json.gz.json")).await;
     }
 }
 
+/// Claims a version of the file in the first replay of the drop.
+fn request(etag: &str) -> ClaimRequest {
+    ClaimRequest { drop: drop_path(), file: file(etag), batch: batch(10), replays: 0, generation: 0 }
+}
+
 async fn try_claim(ledger: &Ledger, etag: &str) -> Option<Claim> {
-    ledger.try_claim(&drop_path(), &file(etag), batch(10)).await.unwrap()
+    ledger.try_claim(&request(etag)).await.unwrap()
+}
+
+async fn progress(ledger: &Ledger, etag: &str) -> Option<FileProgress> {
+    ledger.progress(&drop_path(), &[file(etag)], 0).await.unwrap().remove(FILE)
 }
 
 async fn acquire(ledger: &Ledger, etag: &str) -> ClaimedFile {
     match try_claim(ledger, etag).await {
         Some(Claim::Acquired(claimed)) => claimed,
         Some(Claim::Ended(record)) => panic!("the file has ended: {record:?}"),
-        Some(Claim::HeldByLiveRun) | None => panic!("another run has claimed the file"),
+        Some(Claim::HeldByLiveRun | Claim::Outdated) | None => panic!("another run has claimed the file"),
     }
 }
 
@@ -91,19 +109,20 @@ async fn a_worker_whose_lease_has_lapsed_is_replaced_and_cannot_write(fixture: S
     let mut claimed = acquire(&second, "1").await;
     assert_eq!(claimed.record().attempts, 2);
     claimed.checkpoint(10, 0).await.unwrap();
-    assert!(matches!(lapsed.confirm().await, Err(LedgerError::LeaseLost(_))));
     let late = lapsed.finish(Status::Done, None).await;
     assert!(matches!(late, Err(LedgerError::LeaseLost(_))), "{late:?}");
     claimed.finish(Status::SetAside(Reason::Damaged), Some("cut short".into())).await.unwrap();
 
-    let records = first.file_records(&drop_path(), &[file("1")]).await.unwrap();
-    assert_eq!((records[FILE].status, records[FILE].next_row), (Status::SetAside(Reason::Damaged), 10));
+    let recorded = progress(&first, "1").await.unwrap();
+    assert_eq!((recorded.status, recorded.next_row), (Status::SetAside(Reason::Damaged), 10));
+    let record = first.file_record(&drop_path(), FILE).await.unwrap().unwrap();
+    assert_eq!(record.message.as_deref(), Some("cut short"));
 }
 
 async fn later_runs_use_the_batch_limits_of_the_first(fixture: StoreFixture) {
     let ledger = fixture.ledger();
     acquire(&ledger, "1").await.release().await.unwrap();
-    let claim = ledger.try_claim(&drop_path(), &file("1"), batch(99)).await.unwrap();
+    let claim = ledger.try_claim(&ClaimRequest { batch: batch(99), ..request("1") }).await.unwrap();
     let Some(Claim::Acquired(claimed)) = claim else { panic!("another run has claimed the file") };
     assert_eq!(claimed.record().batch, batch(10));
 }
@@ -116,10 +135,19 @@ async fn a_new_version_starts_at_its_first_row_and_replaces_the_old_one(fixture:
     let Some(Claim::Ended(record)) = try_claim(&ledger, "1").await else { panic!("the file has ended") };
     assert_eq!((record.status, record.next_row), (Status::Done, 20));
 
-    let claimed = acquire(&ledger, "2").await;
+    let newest = fixture.put_file().await;
+    let claimed = acquire(&ledger, &newest).await;
     assert_eq!((claimed.record().next_row, claimed.record().attempts), (0, 1));
-    assert!(ledger.file_records(&drop_path(), &[file("1")]).await.unwrap().is_empty());
-    assert_eq!(ledger.file_records(&drop_path(), &[file("2")]).await.unwrap().len(), 1);
+    assert_eq!(progress(&ledger, "1").await, None);
+    assert!(progress(&ledger, &newest).await.is_some());
+}
+
+async fn a_run_that_waited_for_a_claim_does_not_replace_the_record_of_a_newer_version(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
+    let [old, newest] = [fixture.put_file().await, fixture.put_file().await];
+    acquire(&ledger, &newest).await.finish(Status::Done, None).await.unwrap();
+    assert!(matches!(try_claim(&ledger, &old).await, Some(Claim::Outdated)));
+    assert_eq!(progress(&ledger, &newest).await.unwrap().status, Status::Done);
 }
 
 async fn a_files_record_is_readable_json(fixture: StoreFixture) {
@@ -128,84 +156,157 @@ async fn a_files_record_is_readable_json(fixture: StoreFixture) {
     claimed.checkpoint(1500, 3).await.unwrap();
     let message = "row 1501 is not a JSON object";
     claimed.finish(Status::SetAside(Reason::BadRow), Some(message.into())).await.unwrap();
-    let mut record = fixture.record("files/more/part-0.json.gz.json").await;
+    let mut record = fixture.record("files/part-0.json.gz.json").await;
     let updated = record["updated"].take();
     let updated = updated.as_str().unwrap();
     assert!(updated.starts_with("20") && updated.ends_with('Z'), "{updated}");
     let expected = json!({
-        "version": 1, "etag": "0x8DE2", "status": "set-aside", "nextRow": 1500, "badRows": 3, "attempts": 1,
+        "version": 2, "etag": "0x8DE2", "status": "set-aside", "nextRow": 1500, "badRows": 3, "attempts": 1,
         "batchRows": 10, "batchBytes": 1000, "updated": null,
         "reason": "bad-row", "message": message,
     });
     assert_eq!(record, expected);
 }
 
-fn completed(etag: &str) -> Ending {
-    let metadata = FileVersion { name: "metadata/JobMetadata/Metadata.json".into(), etag: ETag("m".into()) };
-    Ending {
-        scope: Scope::Files(metadata, vec![file(etag)]),
-        reason: None,
-        message: None,
-        rows: 7,
-        bad_rows: 1,
-        notification: None,
-    }
+fn tenant() -> TenantId {
+    "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10".parse().unwrap()
 }
 
-async fn an_ending_overwrites_only_the_record_that_was_read(fixture: StoreFixture) {
+async fn the_record_of_a_drop_overwrites_only_the_version_that_was_read(fixture: StoreFixture) {
     let (ledger, path) = (fixture.ledger(), drop_path());
-    let none = ledger.drop_record(&path).await.unwrap();
-    assert_eq!(none, DropRecord::default());
-    ledger.record_ending(&path, &completed("1"), &none).await.unwrap();
-    let first = ledger.drop_record(&path).await.unwrap();
-    assert_eq!(first.ending, Some(completed("1")));
+    let mut record = ledger.drop_record(&path).await.unwrap();
+    assert_eq!(record, DropRecord::default());
+    ledger.write_drop_record(&path, tenant(), &mut record).await.unwrap();
+    assert_eq!(ledger.drop_record(&path).await.unwrap().tenant, Some(tenant()));
 
-    // Two other runs end the drop at the same time: one with the same ending, one with another.
-    fixture.ledger().record_ending(&path, &Ending { rows: 8, ..completed("1") }, &none).await.unwrap();
-    let conflict = fixture.ledger().record_ending(&path, &completed("2"), &none).await;
+    let mut other = record.clone();
+    other.sequence = 1;
+    fixture.ledger().write_drop_record(&path, tenant(), &mut other).await.unwrap();
+    record.sequence = 2;
+    let conflict = ledger.write_drop_record(&path, tenant(), &mut record).await;
     assert!(matches!(conflict, Err(LedgerError::Conflict(_))), "{conflict:?}");
-    ledger.record_ending(&path, &completed("2"), &first).await.unwrap();
-    assert_eq!(fixture.record("drop.json").await["files"], json!([{"name": FILE, "etag": "2"}]));
+    assert_eq!(ledger.drop_record(&path).await.unwrap().sequence, 1);
 }
 
-async fn a_reset_file_starts_at_its_first_row(fixture: StoreFixture) {
+async fn a_replayed_file_starts_at_its_first_row_even_if_a_run_works_on_it(fixture: StoreFixture) {
     let (ledger, path) = (fixture.ledger(), drop_path());
-    let versions = [file("1"), FileVersion { name: "never-claimed".into(), etag: ETag("1".into()) }];
-    ledger.reset(&path, &versions, batch(99), true).await.unwrap();
     let mut claimed = acquire(&ledger, "1").await;
     claimed.checkpoint(20, 0).await.unwrap();
-    let in_use = fixture.ledger().reset(&path, &versions, batch(99), true).await;
-    assert!(matches!(in_use, Err(LedgerError::InUse(_))), "{in_use:?}");
-    claimed.finish(Status::SetAside(Reason::Refused), None).await.unwrap();
-    let record = ledger.drop_record(&path).await.unwrap();
-    ledger.record_ending(&path, &completed("1"), &record).await.unwrap();
+    ledger.replay(&path, tenant(), false).await.unwrap();
+    claimed.finish(Status::Done, None).await.unwrap();
 
-    ledger.reset(&path, &versions, batch(99), true).await.unwrap();
-    assert_eq!(ledger.drop_record(&path).await.unwrap().ending, None);
-    assert_eq!(fixture.record("drop.json").await["status"], "open");
-    let claimed = acquire(&ledger, "1").await;
+    let record = ledger.drop_record(&path).await.unwrap();
+    assert_eq!((record.replays, record.generation), (1, 0));
+    assert!(ledger.progress(&path, &[file("1")], record.replays).await.unwrap().is_empty());
+    let again = ClaimRequest { batch: batch(99), replays: 1, ..request("1") };
+    let Some(Claim::Acquired(mut claimed)) = ledger.try_claim(&again).await.unwrap() else {
+        panic!("the file is free")
+    };
     let record = claimed.record();
-    assert_eq!((record.next_row, record.attempts, record.batch), (0, 1, batch(99)));
+    // The messages keep their ids, so the batches keep their limits.
+    assert_eq!((record.next_row, record.attempts, record.batch), (0, 1, batch(10)));
+    claimed.release().await.unwrap();
+    // A run that has read the record of the drop before the replay.
+    assert!(matches!(try_claim(&ledger, "1").await, Some(Claim::Outdated)));
+}
+
+async fn a_replay_with_new_ids_uses_the_current_batch_limits(fixture: StoreFixture) {
+    let (ledger, path) = (fixture.ledger(), drop_path());
+    acquire(&ledger, "1").await.finish(Status::SetAside(Reason::Refused), None).await.unwrap();
+    ledger.replay(&path, tenant(), true).await.unwrap();
+    let again = ClaimRequest { batch: batch(99), replays: 1, generation: 1, ..request("1") };
+    let Some(Claim::Acquired(claimed)) = ledger.try_claim(&again).await.unwrap() else { panic!("the file is free") };
+    assert_eq!(claimed.record().batch, batch(99));
+}
+
+async fn an_entry_that_an_event_has_rewritten_is_not_removed(fixture: StoreFixture) {
+    let (ledger, path) = (fixture.ledger(), drop_path());
+    let unfinished = async || ledger.unfinished().try_collect::<Vec<UnfinishedDrop>>().await.unwrap();
+    assert_eq!(unfinished().await, []);
+    let first = ledger.mark_unfinished(&path, tenant(), datetime!(2026-11-22 12:00 UTC)).await.unwrap();
+    let listed = UnfinishedDrop {
+        path: path.clone(),
+        tenant: tenant(),
+        not_before: datetime!(2026-11-22 12:00 UTC),
+        version: first.clone(),
+    };
+    assert_eq!(unfinished().await, [listed]);
+
+    let second = ledger.mark_unfinished(&path, tenant(), datetime!(2026-11-22 13:00 UTC)).await.unwrap();
+    ledger.postpone(&path, tenant(), datetime!(2026-11-30 12:00 UTC), &first).await.unwrap();
+    ledger.remove_unfinished(&path, &first).await.unwrap();
+    assert_eq!(unfinished().await[0].not_before, datetime!(2026-11-22 13:00 UTC));
+    ledger.remove_unfinished(&path, &second).await.unwrap();
+    assert_eq!(unfinished().await, []);
+}
+
+async fn a_list_entry_is_read_as_it_was_written(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
+    let entry = ListEntry {
+        path: DropPath::new("datasets", "run/ü b%c"),
+        tenant: tenant(),
+        state: DropState::SetAside,
+        rows: 500,
+        expected_rows: Some(1000),
+        files_done: 1,
+        files_set_aside: 1,
+        files: 3,
+        since: datetime!(2026-11-22 12:00 UTC),
+        attempts: 2,
+        next_try: None,
+        reason: Some(Reason::TooManyFiles),
+        message: Some("the drop has 20,001 “files”".into()),
+        is_over: true,
+        listing: ListingSummary { blobs: 4, newest: datetime!(2026-11-22 11:00 UTC), digest: u64::MAX },
+    };
+    ledger.write_list_entry(&entry).await.unwrap();
+    assert_eq!(ledger.list_entries().try_collect::<Vec<ListEntry>>().await.unwrap(), [entry]);
+}
+
+async fn a_record_that_version_1_kept_at_another_path_is_continued(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
+    let nested = FileVersion { name: "more/part-0.json.gz".into(), etag: ETag("1".into()) };
+    let record = json!({
+        "version": 1, "etag": "1", "status": "running", "nextRow": 20, "badRows": 2, "attempts": 1,
+        "batchRows": 7, "batchBytes": 100, "updated": "2026-11-22T00:00:00Z",
+    });
+    let path = fixture.record_path("files/more/part-0.json.gz.json");
+    fixture.store.write(&path, record.to_string().into(), WriteIf::Absent).await.unwrap();
+    let before = ledger.progress(&drop_path(), std::slice::from_ref(&nested), 0).await.unwrap();
+    assert_eq!(before[&nested.name].next_row, 20);
+    let claim = ledger.try_claim(&ClaimRequest { file: nested, ..request("1") }).await.unwrap();
+    let Some(Claim::Acquired(claimed)) = claim else { panic!("the file is free") };
+    assert_eq!((claimed.record().next_row, claimed.record().batch.rows.get()), (20, 7));
+}
+
+async fn a_file_and_a_drop_whose_records_collided_in_version_1_have_their_own(fixture: StoreFixture) {
+    let (ledger, inner) = (fixture.ledger(), DropPath::new("datasets", "run/VivaInsights/t/files/b"));
+    let mut record = DropRecord::default();
+    ledger.write_drop_record(&inner, tenant(), &mut record).await.unwrap();
+    let file = FileVersion { name: "b/drop".into(), etag: ETag("1".into()) };
+    let claim = ledger.try_claim(&ClaimRequest { file, ..request("1") }).await.unwrap();
+    assert!(matches!(claim, Some(Claim::Acquired(_))));
+    assert_eq!(ledger.drop_record(&inner).await.unwrap().tenant, Some(tenant()));
 }
 
 async fn a_lease_that_is_still_held_after_its_time_belongs_to_a_live_run(fixture: StoreFixture) {
     let Some(long_ago) = Instant::now().checked_sub(LEASE_RENEWED_AFTER) else { return };
     let _claimed = acquire(&fixture.ledger(), "1").await;
-    let claim = fixture.ledger().claim(&drop_path(), &file("1"), batch(10), long_ago).await;
+    let claim = fixture.ledger().claim(&request("1"), long_ago).await;
     assert!(matches!(claim, Ok(Claim::HeldByLiveRun)));
 }
 
-async fn an_invalid_record_is_an_error_that_names_it_and_can_be_reset(fixture: StoreFixture) {
+async fn an_invalid_record_is_an_error_that_names_it_until_it_is_deleted(fixture: StoreFixture) {
     let ledger = fixture.ledger();
-    let path = fixture.record_path("files/more/part-0.json.gz.json");
-    for (text, expected) in [("{\"version\":2}", "by a newer vivadrop"), ("rows", "is not a valid ledger record")] {
+    let path = fixture.record_path("files/part-0.json.gz.json");
+    for (text, expected) in [("{\"version\":3}", "by a newer vivadrop"), ("rows", "is not a valid ledger record")] {
         let store: &Arc<dyn Store> = &fixture.store;
         store.write(&path, text.into(), WriteIf::Always).await.unwrap();
-        let Err(error) = ledger.try_claim(&drop_path(), &file("1"), batch(10)).await else { panic!("{text}") };
+        let Err(error) = ledger.try_claim(&request("1")).await else { panic!("{text}") };
         assert!(error.to_string().contains(expected) && error.to_string().contains(&path.to_string()), "{error}");
     }
     // The failed claims have released their leases.
-    ledger.reset(&drop_path(), &[file("1")], batch(10), true).await.unwrap();
+    ledger.delete_invalid_records(&drop_path(), &[file("1")]).await.unwrap();
     acquire(&ledger, "1").await;
 }
 
@@ -216,8 +317,14 @@ contract![
     later_runs_use_the_batch_limits_of_the_first,
     a_new_version_starts_at_its_first_row_and_replaces_the_old_one,
     a_files_record_is_readable_json,
-    an_ending_overwrites_only_the_record_that_was_read,
-    a_reset_file_starts_at_its_first_row,
+    a_run_that_waited_for_a_claim_does_not_replace_the_record_of_a_newer_version,
+    the_record_of_a_drop_overwrites_only_the_version_that_was_read,
+    a_replayed_file_starts_at_its_first_row_even_if_a_run_works_on_it,
+    a_replay_with_new_ids_uses_the_current_batch_limits,
+    an_entry_that_an_event_has_rewritten_is_not_removed,
+    a_list_entry_is_read_as_it_was_written,
+    a_record_that_version_1_kept_at_another_path_is_continued,
+    a_file_and_a_drop_whose_records_collided_in_version_1_have_their_own,
     a_lease_that_is_still_held_after_its_time_belongs_to_a_live_run,
-    an_invalid_record_is_an_error_that_names_it_and_can_be_reset,
+    an_invalid_record_is_an_error_that_names_it_until_it_is_deleted,
 ];

@@ -20,7 +20,7 @@ use vivadrop::{
     message::Message,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{Outcome, RunError, Runner},
+    run::{Outcome, RunError, RunLimits, Runner, Trigger},
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -46,7 +46,7 @@ pub(crate) enum Fault {
 
 /// A process that runs drops.
 pub(crate) struct Process {
-    pub(crate) runner: Runner,
+    pub(crate) runner: Arc<Runner>,
     pub(crate) faults: Arc<Faults>,
 }
 
@@ -156,15 +156,16 @@ impl Process {
                 overrides: BTreeMap::new(),
             },
             window: ReadWindow::default(),
+            limits: RunLimits::default(),
         };
-        Self { runner, faults }
+        Self { runner: Arc::new(runner), faults }
     }
 
     /// Runs the drop for the event of a blob; `None` if the process is killed.
     pub(crate) async fn event(&self, name: &str) -> Option<Result<Outcome, RunError>> {
         let (drop, blob) = (path(), path().blob(name));
         tokio::select! {
-            result = self.runner.run(&drop, Some(&blob)) => Some(result),
+            result = self.runner.run(&drop, Some(&blob), Trigger::Event, None) => Some(result),
             () = self.faults.killed.notified() => None,
         }
     }

@@ -28,6 +28,11 @@ pub(crate) fn path() -> DropPath {
     DropPath::new("datasets", format!("run/VivaInsights/{TENANT}"))
 }
 
+/// Checks that the drop of 12 rows is completed, by this run or an earlier one.
+pub(crate) fn assert_completed(outcome: &Outcome) {
+    assert!(matches!(outcome, Outcome::Completed { rows: 12, bad_rows: 0, .. }), "{outcome:?}");
+}
+
 /// A storage account with one drop, and a receiver.
 #[derive(Clone, Default)]
 pub(crate) struct World {

@@ -54,7 +54,7 @@ async fn the_ledger_holds_positions_and_no_secrets() {
     assert_complete(&scene.receiver.received(), &drop, &rows);
 
     let state = &scene.settings["STATE_CONTAINER"];
-    let blobs = list_at_most(&*scene.store, state, "", 1_000).await.unwrap().unwrap();
+    let blobs = vivadrop::store::list_at_most(&*scene.store, state, "", 1_000).await.unwrap().unwrap();
     let names: Vec<_> = blobs.iter().map(|blob| blob.path.name.as_str()).collect();
     for name in ["drop.json", "files/part-0.json.gz.json", "files/part-1.json.gz.json"] {
         assert!(names.contains(&&*format!("drops/{}/{name}", drop.path())), "{names:?}");

@@ -18,9 +18,7 @@ use vivadrop::{
     message::Message,
     retry::RetryBudget,
     sink::{FailedTry, Sink},
-    store::{
-        Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf,
-    },
+    store::{Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf},
 };
 
 /// What happens to a call.

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use percent_encoding::percent_decode_str;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use vivadrop::store::{
     Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf,
@@ -85,9 +84,8 @@ impl Store for MemoryStore {
     }
 
     fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
-        let matches = |stored: &&StoredBlob| {
-            stored.blob.path.container == container && stored.blob.path.name.starts_with(prefix)
-        };
+        let matches =
+            |stored: &&StoredBlob| stored.blob.path.container == container && stored.blob.path.name.starts_with(prefix);
         let listed =
             |stored: &StoredBlob| Ok(ListedBlob { blob: stored.blob.clone(), metadata: Some(stored.metadata.clone()) });
         let blobs: Vec<_> = self.state().blobs.values().filter(matches).map(listed).collect();
@@ -140,7 +138,7 @@ impl Store for MemoryStore {
         state.writes += 1;
         state.containers.insert(path.container.clone());
         let etag = ETag(format!("{:x}", state.writes));
-        let (size, modified) = (bytes.len() as u64, OffsetDateTime::now_utc());
+        let (size, modified) = (bytes.len() as u64, vivadrop::clock::now());
         let blob = Blob { path: path.clone(), etag: etag.clone(), size, modified };
         state.blobs.insert(path.clone(), StoredBlob { blob, bytes, metadata: metadata.clone(), lease });
         Ok(etag)

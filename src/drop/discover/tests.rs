@@ -287,7 +287,7 @@ async fn files_are_sorted_by_bytes() {
 async fn key_details_are_found() {
     let details = "d/metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
     let store = ListingStore::with(&["d/metadata/JobMetadata.json", details, "d/part-0"]);
-    let drop = list_contents(&store, &DropPath::new("datasets", "d")).await.unwrap().unwrap();
+    let drop = list_contents(&store, &DropPath::new("datasets", "d"), 1000).await.unwrap().unwrap();
     assert_eq!(drop.key_details.map(|blob| blob.path.name).as_deref(), Some(details));
     assert_eq!(drop.files.len(), 1);
     assert_eq!(store.drop_of(details).await.as_deref(), Some("datasets/d"));
@@ -316,7 +316,7 @@ async fn the_number_of_listings_for_a_deep_blob_is_bounded() {
 async fn a_file_is_found_by_path_and_by_name() {
     let store = ListingStore::with(&RUN);
     let path = DropPath::new("datasets", "run/VivaInsights/t");
-    let drop = list_contents(&store, &path).await.unwrap().unwrap();
+    let drop = list_contents(&store, &path, 1000).await.unwrap().unwrap();
     let file = drop.file(&BlobPath::new("datasets", RUN[2])).unwrap();
     assert_eq!(drop.relative(file), "more/part-1.json.gz");
     assert_eq!(drop.file_named("more/part-1.json.gz"), Some(file));
@@ -354,7 +354,7 @@ proptest! {
             let mut drops: Vec<_> = store.blobs.iter().filter_map(|blob| drop_of_metadata(&blob.path)).collect();
             drops.dedup();
             for path in drops {
-                let drop = list_contents(&store, &path).await.unwrap().unwrap();
+                let drop = list_contents(&store, &path, 1000).await.unwrap().unwrap();
                 prop_assert_eq!(drop_of_metadata(&drop.metadata.path), Some(path.clone()));
                 for file in &drop.files {
                     prop_assert_eq!(find_drop(&store, &file.path).await.unwrap(), Some(path.clone()));

@@ -2,6 +2,7 @@ use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::list_at_most;
 
 struct Folder {
     store: LocalStore,
