@@ -22,7 +22,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use self::{
     inventory::Inventory,
@@ -35,6 +35,7 @@ use crate::{
     ledger::{Ledger, LedgerError},
     run::{Outcome, RunError, Runner, Trigger},
     store::StoreError,
+    telemetry::is_first_occurrence,
 };
 
 /// How many drops a sweep runs at once.
@@ -48,6 +49,9 @@ const MAX_AGE: time::Duration = time::Duration::days(30);
 
 /// How many drops a sweep looks at. The others are left for the next one.
 const MAX_JOBS: usize = 10_000;
+
+/// How many refused drops a sweep logs.
+const MAX_LOGGED_REFUSALS: usize = 10;
 
 /// What starts a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,12 +222,21 @@ impl Sweep<'_> {
                 }
                 match self.watched.tenants.possible_owners(&path).first() {
                     Some(&tenant) => self.queue(Job { tenant, path, entry: None }),
-                    None => self.report.refused += 1,
+                    None => self.refuse(&path),
                 }
             }
             if is_end {
                 return Ok(());
             }
+        }
+    }
+
+    /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
+    fn refuse(&mut self, path: &DropPath) {
+        self.report.refused += 1;
+        let line = format!("refused `{path}`: no tenant of TENANTS may write there");
+        if self.report.refused <= MAX_LOGGED_REFUSALS && is_first_occurrence(&line) {
+            warn!(drop.path = %path, "{line}");
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
+    command::{output_of, vivadrop},
     host_payloads::{http_trigger, timer_trigger},
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
@@ -69,8 +70,9 @@ async fn a_sweep_delivers_drops_without_events() {
         assert_complete(&received, drop, &scene.rows_of(drop).await);
     }
 
+    // The next tick of the timer would list the containers in an hour. A person's sweep lists them at once.
     scene.put(&half, "part-1.json.gz").await;
-    assert_eq!(host.post(&timer_trigger()).await.status, 200);
+    assert_eq!(output_of(vivadrop().arg("sweep").envs(&scene.settings)).await.code, Some(0));
     assert_complete(&scene.receiver.received(), &half, &scene.rows_of(&half).await);
     let requests = scene.receiver.received().requests;
     assert_eq!(host.post(&timer_trigger()).await.status, 200);
@@ -92,6 +94,8 @@ async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
     for _ in 0..3 {
         let answer = host.post(&timer_trigger()).await;
         assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
+        // As if an hour had passed.
+        std::fs::remove_dir_all(scene.state_folder().join("listings")).unwrap();
     }
     let log = host.stop();
     let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));

@@ -6,8 +6,8 @@ use axum::http::header::CONTENT_ENCODING;
 use testkit::receiver::Answer;
 
 use crate::support::{
+    command::{output_of, vivadrop},
     host::Host,
-    host_payloads::timer_trigger,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
 
@@ -98,8 +98,8 @@ async fn a_webhook_that_answers_404_for_a_while_sets_nothing_aside_and_gets_ever
 
         // The partner corrects the receiver, and does nothing else.
         scene.receiver.answer_always(Answer::Accept);
-        let swept = host.post(&timer_trigger()).await;
-        assert!(swept.log.starts_with("swept 1 drops: 1 completed"), "{}", swept.log);
+        let swept = output_of(vivadrop().arg("sweep").envs(&scene.settings)).await;
+        assert!(swept.stderr.starts_with("swept 1 drops: 1 completed"), "{}", swept.stderr);
         let received = scene.receiver.received();
         assert_complete(&received, &drop, &rows);
         assert_eq!(received.duplicates, 0);

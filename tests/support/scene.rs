@@ -236,7 +236,12 @@ impl Scene {
 
     /// The blobs of the state container, if the storage is a folder: the ledger's records.
     pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
-        vectors::contents(&self.folder.path().join("store/vivadrop-state"))
+        vectors::contents(&self.state_folder())
+    }
+
+    /// The folder of the state container, if the storage is a folder.
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.folder.path().join("store/vivadrop-state")
     }
 
     /// Waits until `expected` is true of what the receiver has received.
