@@ -37,7 +37,7 @@ use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
-    claim::{Claim, ClaimRequest},
+    claim::{Claim, ClaimRequest, ProgressFlag},
     claimed_file::ClaimedFile,
     error::LedgerError,
     list_entry::{DropState, ListEntry},

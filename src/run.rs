@@ -30,6 +30,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use self::{backoff::MAX_WAIT, files::Failures};
 use crate::{
     clock,
     deliver::FileError,
@@ -41,7 +42,7 @@ use crate::{
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
-    ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, Scope, Status},
+    ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, ProgressFlag, Scope, Status},
     sink::SinkError,
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::is_first_occurrence,
@@ -228,7 +229,11 @@ impl Runner {
         let mut run = Run::new(self, path, first, trigger);
         let outcome = match time_limit {
             None => run.run_to_end().await,
-            Some(limit) => timeout(limit, run.run_to_end()).await.unwrap_or(Err(RunError::TimeLimit(limit))),
+            Some(limit) => match timeout(limit, run.run_to_end()).await {
+                Ok(outcome) => outcome,
+                // A file that has failed before says more than the time.
+                Err(_elapsed) => Err(run.failures.first.take().unwrap_or(RunError::TimeLimit(limit))),
+            },
         };
         match outcome {
             Err(error) => run.record_failure(error).await,
@@ -272,7 +277,8 @@ struct Run<'a> {
     /// The progress of the files in the last snapshot.
     progress: BTreeMap<String, FileProgress>,
     /// Whether rows were acknowledged or a file has ended in this run.
-    has_progress: bool,
+    progress_flag: ProgressFlag,
+    failures: Failures,
     /// The last snapshot of an admitted drop.
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -311,7 +317,8 @@ impl<'a> Run<'a> {
             tried: BTreeSet::new(),
             keys: None,
             progress: BTreeMap::new(),
-            has_progress: false,
+            progress_flag: ProgressFlag::default(),
+            failures: Failures::default(),
             snapshot: None,
         }
     }
@@ -347,6 +354,10 @@ impl<'a> Run<'a> {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 log_refusal(self.path, &refusal);
+                // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
+                if let (Some(tenant), Some(entry)) = (self.record.tenant, &self.entry) {
+                    self.runner.ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?;
+                }
                 return Ok(Step::End(Outcome::Refused(refusal)));
             }
         };
@@ -384,10 +395,10 @@ impl<'a> Run<'a> {
         self.record.ending.as_ref().filter(is_valid).map(outcome_of)
     }
 
-    /// Until when an event leaves the drop to sweeps.
+    /// Until when events and sweeps leave the drop alone, as a receiver or service has asked.
     fn held_until(&self) -> Option<OffsetDateTime> {
-        let is_event = self.trigger == Trigger::Event;
-        self.record.held_until().filter(|until| is_event && *until > clock::now())
+        let is_person = self.trigger == Trigger::Command;
+        self.record.held_until().filter(|until| !is_person && *until > clock::now())
     }
 
     /// Makes sure that the ledger knows the drop before this run changes anything about it.

@@ -47,9 +47,6 @@ const LIST_EVERY: time::Duration = time::Duration::hours(1);
 /// The age of its newest blob from which on a drop that the ledger does not know is not started.
 const MAX_AGE: time::Duration = time::Duration::days(30);
 
-/// How many drops a sweep looks at. The others are left for the next one.
-const MAX_JOBS: usize = 10_000;
-
 /// How many refused drops a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
 
@@ -124,7 +121,9 @@ pub async fn sweep(
     let run_limit = deadline / 5;
     sweep.run_queued(started + (deadline - run_limit), run_limit).await;
     let report = sweep.report;
-    // If drops are left that only the listing knows, the next sweep lists again.
+    // If drops are left that only the listing knows, the next sweep lists again. If a container could not be listed, it is
+    // listed again earlier than usual.
+    let listed = listed.map(|listed| if report.not_listed.is_empty() { listed } else { listed - LIST_EVERY * 0.75 });
     if let Some(listed) = listed.filter(|_| report.left == 0)
         && let Err(error) = runner.ledger.record_listing(&watched.description(), listed).await
     {
@@ -166,9 +165,7 @@ impl Sweep<'_> {
     fn queue(&mut self, job: Job) {
         self.report.drops += 1;
         self.report.left += 1;
-        if self.schedule.len() < MAX_JOBS {
-            self.schedule.push(job);
-        }
+        self.schedule.push(job);
     }
 
     async fn is_listing_due(&self) -> bool {

@@ -23,7 +23,7 @@ use vivadrop::{
     drop::{DropPath, FileVersion},
     ledger::{
         Announcement, CHECKPOINT_LIMIT, Claim, ClaimRequest, ClaimedFile, DropRecord, Ending, FileProgress, LEASE,
-        Ledger, Scope, Status, Survey,
+        Ledger, ProgressFlag, Scope, Status, Survey,
     },
     store::{BlobPath, ETag, Store, WriteIf},
     verdict::Reason,
@@ -114,7 +114,15 @@ fn file() -> FileVersion {
 }
 
 fn request() -> ClaimRequest {
-    ClaimRequest { drop: drop_path(), file: file(), batch: batch(), replays: 0, generation: 0 }
+    ClaimRequest {
+        drop: drop_path(),
+        file: file(),
+        batch: batch(),
+        replays: 0,
+        is_new: false,
+        progress: ProgressFlag::default(),
+        generation: 0,
+    }
 }
 
 fn batch() -> BatchLimits {

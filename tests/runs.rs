@@ -15,5 +15,7 @@ mod faults;
 mod outcomes;
 #[path = "runs/process.rs"]
 mod process;
+#[path = "runs/recovery.rs"]
+mod recovery;
 #[path = "runs/world.rs"]
 mod world;

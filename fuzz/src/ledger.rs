@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use vivadrop::{
     batch::BatchLimits,
     drop::{DropPath, FileVersion, TenantId},
-    ledger::{Claim, ClaimRequest, Ledger, LedgerError, Status},
+    ledger::{Claim, ClaimRequest, Ledger, LedgerError, ProgressFlag, Status},
     store::{BlobPath, ETag, Store, WriteIf},
 };
 
@@ -50,7 +50,15 @@ fn tenant() -> TenantId {
 }
 
 fn request(replays: u32) -> ClaimRequest {
-    ClaimRequest { drop: drop_path(), file: file(), batch: batch(), replays, generation: 0 }
+    ClaimRequest {
+        drop: drop_path(),
+        file: file(),
+        batch: batch(),
+        replays,
+        is_new: false,
+        progress: ProgressFlag::default(),
+        generation: 0,
+    }
 }
 
 fn batch() -> BatchLimits {

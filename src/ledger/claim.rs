@@ -1,6 +1,9 @@
 //! Claims: how a run gets the right to work on a file.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -15,6 +18,21 @@ use crate::{
     store::{BlobPath, ETag, StoreError, WriteIf},
 };
 
+/// Whether a run has made progress, also if it was cancelled. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressFlag(Arc<AtomicBool>);
+
+impl ProgressFlag {
+    /// Whether rows were acknowledged or a file has ended.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The file that a run wants to work on.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
@@ -26,6 +44,10 @@ pub struct ClaimRequest {
     pub batch: BatchLimits,
     /// How often the drop was replayed, as far as the run knows. Progress from before the last replay does not count.
     pub replays: u32,
+    /// Whether the file probably has no record yet, which saves a request. If it has, the claim works all the same.
+    pub is_new: bool,
+    /// Is set as soon as rows are acknowledged or the file ends.
+    pub progress: ProgressFlag,
     /// The generation of the drop: with new message ids, batches need not be the same as before.
     pub generation: u32,
 }
@@ -78,8 +100,8 @@ impl Ledger {
 
     /// Leases the record at `path`, creating it if it is missing. Returns `None` if the lease is held.
     async fn acquire(&self, path: BlobPath, request: &ClaimRequest) -> Result<Option<Claim>, LedgerError> {
+        let mut created = if request.is_new { self.create_record(&path, request).await? } else { None };
         let mut leased = Instant::now();
-        let mut created = None;
         let mut id = self.store.lease(&path, LEASE).await;
         if let Err(StoreError::Missing(_)) = id {
             created = self.create_record(&path, request).await?;
@@ -93,7 +115,8 @@ impl Ledger {
         let mut renewal = Renewal::new(lease.clone(), leased);
         match renewal.during(self.start_attempt(&lease, request, created)).await {
             Ok(Started::Running(etag, record)) => {
-                let claimed = ClaimedFile::new(renewal, etag, record, &self.active_claims, &self.tasks);
+                let claimed =
+                    ClaimedFile::new(renewal, etag, record, request.progress.clone(), &self.active_claims, &self.tasks);
                 Ok(Some(Claim::Acquired(claimed)))
             }
             Ok(Started::Ended(record)) => {
@@ -117,7 +140,7 @@ impl Ledger {
         path: &BlobPath,
         request: &ClaimRequest,
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, .. } = request;
         let earlier = self.file_record_v1(drop, &file.name).await?;
         let record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation));
         let (bytes, metadata) = (json::format_file(&record).into(), json::file_metadata(&record));
@@ -136,7 +159,7 @@ impl Ledger {
         request: &ClaimRequest,
         created: Option<(ETag, FileRecord)>,
     ) -> Result<Started, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, .. } = request;
         let (mut etag, mut record) = self
             .read_file_record(&lease.path, &file.name)
             .await?

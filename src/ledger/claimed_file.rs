@@ -8,7 +8,9 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
-use super::{FileRecord, LedgerError, Status, heartbeat::Heartbeat, lease::RecordLease, renewal::Renewal};
+use super::{
+    FileRecord, LedgerError, ProgressFlag, Status, heartbeat::Heartbeat, lease::RecordLease, renewal::Renewal,
+};
 use crate::{
     clock,
     store::{BlobPath, ETag, StoreError},
@@ -21,6 +23,7 @@ use crate::{
 pub struct ClaimedFile {
     record: FileRecord,
     lease: RecordLease,
+    progress: ProgressFlag,
     /// `None` once the claim has ended.
     active: Option<Active>,
 }
@@ -39,6 +42,7 @@ impl ClaimedFile {
         renewal: Renewal,
         etag: ETag,
         record: FileRecord,
+        progress: ProgressFlag,
         active_claims: &ActiveClaims,
         tasks: &TaskTracker,
     ) -> Self {
@@ -46,7 +50,7 @@ impl ClaimedFile {
         let registration = active_claims.register(&lease.path);
         let (updates, received) = watch::channel(record.clone());
         let heartbeat = tasks.spawn(Heartbeat::new(renewal, etag, received).run());
-        Self { record, lease, active: Some(Active { updates, heartbeat, registration }) }
+        Self { record, lease, progress, active: Some(Active { updates, heartbeat, registration }) }
     }
 
     /// The current record: where the work starts, and how far it is.
@@ -57,6 +61,7 @@ impl ClaimedFile {
     /// Sets the checkpoint: the sink has acknowledged every row before `next_row`, and `bad_rows` of them could not be
     /// decoded. Does not wait: the heartbeat task writes checkpoints at most once a second. Fails if the claim is lost.
     pub async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {
+        self.progress.set();
         (self.record.next_row, self.record.bad_rows) = (next_row, bad_rows);
         self.record.panics = 0;
         if self.send_update() { Ok(()) } else { self.release().await }
@@ -72,6 +77,7 @@ impl ClaimedFile {
 
     /// Records that the file has ended with `status`, and ends the claim. `message` says why the file was set aside.
     pub async fn finish(&mut self, status: Status, message: Option<String>) -> Result<(), LedgerError> {
+        self.progress.set();
         (self.record.status, self.record.message) = (status, message);
         // If the heartbeat task has stopped, its error is returned below.
         self.send_update();

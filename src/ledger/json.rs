@@ -151,6 +151,8 @@ struct FailingJson {
     not_before: OffsetDateTime,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     retry_after: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    denied: bool,
     last_error: String,
 }
 
@@ -428,6 +430,7 @@ impl From<&Failing> for FailingJson {
             last_failure: to_millisecond(failing.last),
             not_before: to_millisecond(failing.not_before),
             retry_after: failing.retry_after,
+            denied: failing.is_denied,
             last_error: failing.error.clone(),
         }
     }
@@ -441,6 +444,7 @@ impl From<FailingJson> for Failing {
             last: json.last_failure,
             not_before: json.not_before,
             retry_after: json.retry_after,
+            is_denied: json.denied,
             error: json.last_error,
         }
     }
@@ -617,6 +621,7 @@ mod tests {
             last: time,
             not_before: time,
             retry_after: true,
+            is_denied: true,
             error: "HTTP 503".into(),
         };
         let set_aside = set_aside_drop();

@@ -215,6 +215,8 @@ pub struct Failing {
     pub not_before: OffsetDateTime,
     /// Whether `not_before` is the time that a `Retry-After` set. Events then wait as well.
     pub retry_after: bool,
+    /// Whether all of them occurred because the sink denied access, or rejects every message.
+    pub is_denied: bool,
     /// The last failure, for a person.
     pub error: String,
 }
@@ -222,8 +224,8 @@ pub struct Failing {
 /// The record of a drop, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropRecord {
-    /// When the ledger first saw the drop, or its last replay; `None` if there is no record of it yet, or version 1
-    /// wrote the record.
+    /// When the ledger first saw the drop, its last replay, or when it opened again after an ending; `None` if there is no
+    /// record of it yet, or version 1 wrote the record.
     pub first_seen: Option<OffsetDateTime>,
     /// The tenant that the drop belongs to; `None` if there is no record of it yet, or version 1 wrote the record.
     pub tenant: Option<TenantId>,

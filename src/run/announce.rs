@@ -12,9 +12,8 @@ use tracing::{debug, error, info, warn};
 use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, outcome_of};
 use crate::{
     clock,
-    drop::DropPath,
     error_chain::error_chain,
-    ledger::{Announcement, DropState, Ending, LedgerError},
+    ledger::{Announcement, DropState, Ending, LedgerError, Status},
     message::{DropFacts, EndingVersion, Failure, Message},
     sink::{CheckedDeliveryError, Sink, SinkError, deliver_checked},
     verdict::Reason,
@@ -42,13 +41,16 @@ impl Run<'_> {
         match &mut self.record.ending {
             Some(last) if last.is_announced() && last.says_the_same_as(&ending) => {
                 (last.scope, last.is_final) = (ending.scope, ending.is_final);
+                self.record.failing = None;
                 self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
                 return Ok(self.ended(snapshot).await);
             }
             last => *last = Some(ending),
         }
         self.record.sequence += 1;
+        self.record.failing = None;
         self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
+        self.log_failure();
         self.announce(snapshot).await
     }
 
@@ -87,13 +89,34 @@ impl Run<'_> {
         };
         let recorded = self.record.ending.as_mut().expect("the ending was recorded");
         recorded.announcement = announcement;
-        if let Some(file) = ending.file.as_ref().and_then(|file| snapshot.version_text(file)) {
-            self.record.announced_files.push(file);
+        // A drop may also be given up because of a file that is still running.
+        if let Some(file) = ending.file.as_ref().filter(|file| self.is_set_aside(file))
+            && let Some(version) = snapshot.version_text(file)
+        {
+            self.record.announced_files.push(version);
         }
         self.record.failing = None;
         self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
-        log_ending(self.path, &ending);
+        if ending.reason.is_none() {
+            let (path, Ending { rows, bad_rows, .. }) = (self.path, ending);
+            info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows");
+        }
         Ok(self.ended(snapshot).await)
+    }
+
+    /// Logs that the drop was set aside, as soon as that is recorded: the sink may be down.
+    fn log_failure(&self) {
+        let Some((ending, reason)) = self.record.ending.as_ref().and_then(|ending| Some((ending, ending.reason?)))
+        else {
+            return;
+        };
+        let (path, message) = (self.path, ending.message.as_deref().unwrap_or_default());
+        error!(drop.path = %path, file.name = ending.file, %reason, rows_delivered = ending.rows,
+            "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
+    }
+
+    fn is_set_aside(&self, file: &str) -> bool {
+        self.progress.get(file).is_some_and(|file| matches!(file.status, Status::SetAside(_)))
     }
 
     /// What follows after the sink was told about an ending.
@@ -147,17 +170,5 @@ fn event_of(ending: &Ending) -> String {
     match ending.reason {
         None => "every row was delivered".into(),
         Some(reason) => format!("permanent failure ({reason}: {})", ending.message.as_deref().unwrap_or_default()),
-    }
-}
-
-fn log_ending(path: &DropPath, ending: &Ending) {
-    let Ending { rows, bad_rows, .. } = *ending;
-    match ending.reason {
-        None => info!(drop.path = %path, rows, bad_rows, "completed `{path}`: {rows} rows"),
-        Some(reason) => {
-            let message = ending.message.as_deref().unwrap_or_default();
-            error!(drop.path = %path, file.name = ending.file, %reason, rows_delivered = rows,
-                "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
-        }
     }
 }

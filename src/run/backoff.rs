@@ -15,20 +15,25 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Failures within this time of another count as one: the Functions host repeats an event five times at once.
 const SAME_FAILURE: Duration = Duration::from_secs(60);
 
-/// Adds a failure at the time `now` to the failures since the last progress. `retry_after` is the wait that the other
-/// side asked for.
-pub(super) fn add_failure(
-    previous: Option<Failing>,
-    error: String,
-    retry_after: Option<Duration>,
-    now: OffsetDateTime,
-) -> Failing {
+/// A failed run.
+pub(super) struct Failure {
+    /// Why it failed, for a person.
+    pub(super) error: String,
+    /// Whether the sink denied access, or rejects every message.
+    pub(super) is_denied: bool,
+    /// The wait that the other side asked for.
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// Adds a failure at the time `now` to the failures since the last progress.
+pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: OffsetDateTime) -> Failing {
     let first = || Failing {
         since: now,
         attempts: 0,
         last: OffsetDateTime::UNIX_EPOCH,
         not_before: now,
         retry_after: false,
+        is_denied: true,
         error: String::new(),
     };
     let mut failing = previous.unwrap_or_else(first);
@@ -38,11 +43,12 @@ pub(super) fn add_failure(
         failing.not_before = now + wait(failing.attempts);
         failing.retry_after = false;
     }
-    if let Some(asked) = retry_after {
-        failing.not_before = failing.not_before.max(now + asked.min(MAX_WAIT));
+    if let Some(asked) = failure.retry_after {
+        failing.not_before = now + asked.min(MAX_WAIT);
         failing.retry_after = true;
     }
-    failing.error = error;
+    failing.is_denied &= failure.is_denied;
+    failing.error = failure.error;
     failing
 }
 
@@ -64,7 +70,7 @@ mod tests {
     }
 
     fn fail(previous: Option<Failing>, retry_after: Option<Duration>, now: OffsetDateTime) -> Failing {
-        add_failure(previous, "HTTP 503".into(), retry_after, now)
+        add_failure(previous, Failure { error: "HTTP 503".into(), is_denied: false, retry_after }, now)
     }
 
     #[test]
@@ -95,6 +101,9 @@ mod tests {
         assert_eq!((failing.not_before, failing.retry_after), (NOON + minutes(20), true));
         let failing = fail(None, Some(minutes(600)), NOON);
         assert_eq!(failing.not_before, NOON + minutes(60));
+        let mut often = fail(None, None, NOON);
+        often.attempts = 9;
+        assert_eq!(fail(Some(often), Some(minutes(5)), NOON + minutes(60)).not_before, NOON + minutes(65));
         let later = fail(Some(failing), None, NOON + minutes(60));
         assert!(!later.retry_after);
     }

@@ -15,6 +15,9 @@ use crate::{
 /// How long a drop may stay open because rows are missing.
 const MAX_OPEN: Duration = Duration::days(30);
 
+/// How many files that were set aside are announced one by one. A customer could fill the record of the drop with more.
+const MAX_ANNOUNCED_FILES: usize = 100;
+
 /// How often sweeps look at an open drop. Events and listings find new files earlier.
 const OPEN_CHECK: Duration = Duration::hours(1);
 
@@ -88,7 +91,8 @@ impl Run<'_> {
             return self.keep_ending(snapshot).await;
         }
         let open_since = self.record.first_seen.unwrap_or_else(clock::now);
-        if have_all_ended && clock::now() - open_since >= MAX_OPEN {
+        let was_open = self.record.ending.is_none();
+        if have_all_ended && was_open && clock::now() - open_since >= MAX_OPEN {
             let (rows, days) = (counts.rows, MAX_OPEN.whole_days());
             let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
             let message = format!("only {rows}{of} rows arrived within {days} days");
@@ -96,7 +100,7 @@ impl Run<'_> {
                 .end(snapshot, counts.ending(&snapshot.scope, Some(Reason::RowCount), None, Some(message)))
                 .await;
         }
-        self.stay_open(snapshot, counts.rows, expected).await.map(Step::End)
+        self.stay_open(snapshot, counts.rows, expected, have_all_ended).await.map(Step::End)
     }
 
     /// Whether every file is done or set aside. If not, another run works on it.
@@ -111,8 +115,10 @@ impl Run<'_> {
             Status::SetAside(reason) => Some((name, file, reason)),
             Status::Running | Status::Done => None,
         });
+        let has_announced_enough = self.record.announced_files.len() >= MAX_ANNOUNCED_FILES;
         let is_announced = |name: &str| {
-            snapshot.version_text(name).is_some_and(|version| self.record.announced_files.contains(&version))
+            has_announced_enough
+                || snapshot.version_text(name).is_some_and(|version| self.record.announced_files.contains(&version))
         };
         let have_all_ended = self.have_all_files_ended(snapshot);
         let Some((name, file, reason)) = failed.find(|(name, ..)| !is_announced(name)) else {
@@ -146,6 +152,7 @@ impl Run<'_> {
     async fn keep_ending(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
         let ending = self.record.ending.as_mut().expect("there is an ending to keep");
         (ending.scope, ending.is_final) = (snapshot.scope.clone(), true);
+        self.record.failing = None;
         self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
         Ok(self.ended(snapshot).await)
     }
@@ -162,14 +169,27 @@ impl Run<'_> {
     }
 
     /// Leaves the drop open: rows are missing, or another run works on them.
-    async fn stay_open(&mut self, snapshot: &Snapshot, rows: u64, expected: Option<u64>) -> Result<Outcome, RunError> {
+    async fn stay_open(
+        &mut self,
+        snapshot: &Snapshot,
+        rows: u64,
+        expected: Option<u64>,
+        have_all_ended: bool,
+    ) -> Result<Outcome, RunError> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
-        if self.record.failing.is_some() && self.has_progress {
-            self.record.failing = None;
+        // A run that could judge the drop has not failed.
+        let has_failed = self.record.failing.take().is_some();
+        // A drop that had ended is open again, since now.
+        let has_opened_again = have_all_ended && self.record.ending.take().is_some();
+        if has_opened_again {
+            self.record.first_seen = Some(clock::now());
+        }
+        if has_failed || has_opened_again {
             ledger.write_drop_record(path, tenant, &mut self.record).await?;
         }
         ledger.write_list_entry(&self.list_entry(snapshot, DropState::Open)).await?;
-        if let Some(entry) = &self.entry {
+        // The run that works on the other files may be killed.
+        if let Some(entry) = self.entry.as_ref().filter(|_| have_all_ended) {
             ledger.postpone(path, tenant, clock::now() + OPEN_CHECK, entry).await?;
         }
         let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));

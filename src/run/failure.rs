@@ -5,7 +5,11 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tracing::{debug, error};
 
-use super::{AdmittedDrop, Outcome, Run, RunError, Snapshot, Step, backoff::add_failure, conclude::RowCounts};
+use super::{
+    AdmittedDrop, Outcome, Run, RunError, Snapshot, Step,
+    backoff::{Failure, add_failure},
+    conclude::RowCounts,
+};
 use crate::{
     clock,
     deliver::FileError,
@@ -47,14 +51,23 @@ impl RunError {
         }
     }
 
-    /// The reason for setting the drop aside if this is still the failure after `GIVE_UP_AFTER`.
-    fn final_reason(&self) -> Reason {
+    /// The reason for setting the drop aside if this is still the failure after `GIVE_UP_AFTER`. `is_denied` applies to
+    /// all failures in that time.
+    fn final_reason(&self, is_denied: bool) -> Reason {
         match self {
             Self::NoMetadata => Reason::Metadata,
-            Self::File { source: FileError::Sink { source: SinkError::Misconfigured { .. }, .. }, .. }
-            | Self::Notification { source: SinkError::Misconfigured { .. }, .. } => Reason::Refused,
+            _ if is_denied => Reason::Refused,
             _ => Reason::Unavailable,
         }
+    }
+
+    /// Whether the sink denied access, or rejects every message.
+    fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::File { source: FileError::Sink { source: SinkError::Misconfigured { .. }, .. }, .. }
+                | Self::Notification { source: SinkError::Misconfigured { .. }, .. }
+        )
     }
 
     /// The file that failed.
@@ -110,15 +123,17 @@ impl Run<'_> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         let now = clock::now();
         self.record = ledger.drop_record(path).await?;
-        let previous = self.record.failing.take().filter(|_| !self.has_progress);
-        let failing = add_failure(previous, error_chain(error), error.retry_after(), now);
-        let (since, not_before) = (failing.since, failing.not_before);
+        let previous = self.record.failing.take().filter(|_| !self.progress_flag.is_set());
+        let failure =
+            Failure { error: error_chain(error), is_denied: error.is_denied(), retry_after: error.retry_after() };
+        let failing = add_failure(previous, failure, now);
+        let (since, not_before, is_denied) = (failing.since, failing.not_before, failing.is_denied);
         self.record.failing = Some(failing);
         let pending_since = self.record.ending.as_ref().filter(|ending| !ending.is_announced()).map(|e| e.recorded);
         match pending_since {
             Some(recorded) if now - recorded >= ANNOUNCE_FOR => return self.stop_announcing(&snapshot).await.map(Some),
             None if now - since >= self.runner.limits.give_up_after => {
-                return self.give_up(&snapshot, error).await;
+                return self.give_up(&snapshot, error, is_denied).await;
             }
             Some(_) | None => {}
         }
@@ -126,20 +141,29 @@ impl Run<'_> {
         if let Some(entry) = &self.entry {
             ledger.postpone(path, tenant, not_before, entry).await?;
         }
-        self.read_progress(&snapshot).await?;
-        self.runner.ledger.write_list_entry(&self.list_entry(&snapshot, DropState::Retrying)).await?;
+        // Without a listing, the last entry knows more about the drop.
+        if self.snapshot.is_some() {
+            self.read_progress(&snapshot).await?;
+            self.runner.ledger.write_list_entry(&self.list_entry(&snapshot, DropState::Retrying)).await?;
+        }
         Ok(None)
     }
 
     /// Sets the drop aside because it has failed for too long.
-    async fn give_up(&mut self, snapshot: &Arc<Snapshot>, error: &RunError) -> Result<Option<Outcome>, RunError> {
+    async fn give_up(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        error: &RunError,
+        is_denied: bool,
+    ) -> Result<Option<Outcome>, RunError> {
         self.read_progress(snapshot).await?;
         let file = error.file().map(str::to_owned);
         let counts = match file.as_ref().and_then(|name| self.progress.get(name)) {
             Some(file) => RowCounts { rows: file.next_row, bad_rows: file.bad_rows },
             None => RowCounts::of(&self.progress),
         };
-        let ending = counts.ending(&snapshot.scope, Some(error.final_reason()), file, Some(error_chain(error)));
+        let ending =
+            counts.ending(&snapshot.scope, Some(error.final_reason(is_denied)), file, Some(error_chain(error)));
         match self.end(snapshot, ending).await? {
             Step::End(outcome) => Ok(Some(outcome)),
             Step::Again => Ok(None),
@@ -150,8 +174,9 @@ impl Run<'_> {
     async fn stop_announcing(&mut self, snapshot: &Arc<Snapshot>) -> Result<Outcome, RunError> {
         let path = self.path;
         let ending = self.record.ending.as_mut().expect("there is an ending to announce");
-        ending.announcement = Announcement::GivenUp;
+        (ending.announcement, ending.is_final) = (Announcement::GivenUp, true);
         let outcome = super::outcome_of(ending);
+        self.record.failing = None;
         self.runner.ledger.write_drop_record(path, snapshot.admitted.tenant, &mut self.record).await?;
         error!(drop.path = %path,
             "the sink has not taken the end of `{path}` for {} days: it is not sent again; `vivadrop replay {path}` does",

@@ -25,10 +25,11 @@ const MAX_SINK_FAILURES: u32 = 2;
 /// How many runs in a row may panic in a file before it is set aside.
 const MAX_PANICS: u32 = 5;
 
-/// The failures of a pass over the files.
+/// The files that failed in a run and will be retried.
 #[derive(Default)]
-struct Failures {
-    first: Option<RunError>,
+pub(super) struct Failures {
+    /// The first failure.
+    pub(super) first: Option<RunError>,
     /// How many files the receiver did not take.
     at_sink: u32,
 }
@@ -43,7 +44,6 @@ impl Run<'_> {
         metadata: &JobMetadata,
         files: Vec<(&Blob, &FileVersion)>,
     ) -> Result<(), Stopped> {
-        let mut failures = Failures::default();
         let mut held_elsewhere = Vec::new();
         // Deliveries take time, so files may have been overwritten since the snapshot. The new version is left to the
         // next snapshot: a claim on the old version would replace the record of the new one.
@@ -55,16 +55,16 @@ impl Run<'_> {
             self.tried.insert((self.record.replays, version.clone()));
             match self.runner.ledger.try_claim(&self.claim_request(snapshot, version)).await? {
                 Some(claim) => {
-                    has_delivered |= self.process_file(snapshot, metadata, blob, claim, &mut failures).await?;
+                    has_delivered |= self.process_file(snapshot, metadata, blob, claim).await?;
                 }
                 None => held_elsewhere.push((blob, version, Instant::now())),
             }
-            if failures.at_sink >= MAX_SINK_FAILURES {
+            if self.failures.at_sink >= MAX_SINK_FAILURES {
                 break;
             }
         }
         for (blob, version, since) in held_elsewhere {
-            if failures.at_sink >= MAX_SINK_FAILURES {
+            if self.failures.at_sink >= MAX_SINK_FAILURES {
                 break;
             }
             if has_delivered && !self.is_current(blob).await? {
@@ -72,9 +72,9 @@ impl Run<'_> {
                 continue;
             }
             let claim = self.runner.ledger.claim(&self.claim_request(snapshot, version), since).await?;
-            has_delivered |= self.process_file(snapshot, metadata, blob, claim, &mut failures).await?;
+            has_delivered |= self.process_file(snapshot, metadata, blob, claim).await?;
         }
-        failures.first.map_or(Ok(()), |error| Err(error.into()))
+        self.failures.first.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn claim_request(&self, snapshot: &Snapshot, file: &FileVersion) -> ClaimRequest {
@@ -83,6 +83,8 @@ impl Run<'_> {
             file: file.clone(),
             batch: self.runner.tenant_configs.of(snapshot.admitted.tenant).limits.batch,
             replays: self.record.replays,
+            is_new: !self.progress.contains_key(&file.name),
+            progress: self.progress_flag.clone(),
             generation: self.record.generation,
         }
     }
@@ -99,7 +101,6 @@ impl Run<'_> {
         metadata: &JobMetadata,
         blob: &Blob,
         claim: Claim,
-        failures: &mut Failures,
     ) -> Result<bool, Stopped> {
         let mut claimed = match claim {
             Claim::Acquired(claimed) => claimed,
@@ -110,15 +111,13 @@ impl Run<'_> {
             }
         };
         self.request_keys(snapshot, metadata).await?;
-        let first_row = claimed.record().next_row;
-        let result = self.deliver(&snapshot.admitted, blob, &mut claimed).await;
-        self.has_progress |= result.is_ok() || claimed.record().next_row > first_row;
-        match result {
+        match self.deliver(&snapshot.admitted, blob, &mut claimed).await {
             Ok(()) => {}
             Err(error) if error.stops_the_run() => return Err(error.into()),
             Err(error) => {
-                failures.at_sink += u32::from(matches!(error, RunError::File { source: FileError::Sink { .. }, .. }));
-                failures.first.get_or_insert(error);
+                self.failures.at_sink +=
+                    u32::from(matches!(error, RunError::File { source: FileError::Sink { .. }, .. }));
+                self.failures.first.get_or_insert(error);
             }
         }
         Ok(true)

@@ -45,9 +45,6 @@ impl Inventory {
 
     /// Adds the next blob of the listing. Returns the drops that have no more blobs, each with the summary of its blobs.
     pub(super) fn push(&mut self, blob: &Blob) -> Vec<(DropPath, ListingSummary)> {
-        if !discover::is_safe_name(&blob.path.name) {
-            return Vec::new();
-        }
         let folder = blob.path.name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut drops = Vec::new();
         while !self.is_around(folder) {
@@ -67,7 +64,10 @@ impl Inventory {
             }
         }
         if let Some(folder) = self.open.last_mut() {
-            folder.listing.add(blob);
+            // A run ignores blobs with unsafe names, but counts them.
+            if discover::is_safe_name(&blob.path.name) {
+                folder.listing.add(blob);
+            }
             folder.blobs += 1;
         }
         drops

@@ -10,6 +10,9 @@ use crate::{
 /// How many drops of a tenant run at once.
 const MAX_PER_TENANT: usize = 2;
 
+/// How many drops of a tenant wait for their turn.
+const MAX_JOBS_PER_TENANT: usize = 1_000;
+
 /// A drop to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
@@ -23,7 +26,6 @@ pub(super) struct Job {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     tenants: BTreeMap<TenantId, Turn>,
-    queued: usize,
     /// The number of jobs started so far.
     started: u64,
 }
@@ -37,14 +39,12 @@ struct Turn {
 }
 
 impl Schedule {
+    /// Adds a job, unless its tenant has too many already: these are left for the next sweep.
     pub(super) fn push(&mut self, job: Job) {
-        self.queued += 1;
-        self.tenants.entry(job.tenant).or_default().jobs.push_back(job);
-    }
-
-    /// The number of jobs that have not started.
-    pub(super) fn len(&self) -> usize {
-        self.queued
+        let jobs = &mut self.tenants.entry(job.tenant).or_default().jobs;
+        if jobs.len() < MAX_JOBS_PER_TENANT {
+            jobs.push_back(job);
+        }
     }
 
     /// Starts the next job: of the tenants that have a turn left, the one with the fewest running jobs; of these, the one
@@ -53,7 +53,6 @@ impl Schedule {
         let has_turn = |turn: &&mut Turn| turn.running < MAX_PER_TENANT && !turn.jobs.is_empty();
         let turn = self.tenants.values_mut().filter(has_turn).min_by_key(|turn| (turn.running, turn.last))?;
         self.started += 1;
-        self.queued -= 1;
         turn.running += 1;
         turn.last = self.started;
         turn.jobs.pop_front()
@@ -87,7 +86,7 @@ mod tests {
         schedule.push(job(3, "b"));
         let order: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|job| job.path.folder).collect();
         assert_eq!(order, ["1", "a", "b", "2"]);
-        assert_eq!((schedule.len(), schedule.next()), (2, None));
+        assert_eq!(schedule.next(), None);
         schedule.finished(job(1, "").tenant);
         assert_eq!(schedule.next().unwrap().path.folder, "3");
     }

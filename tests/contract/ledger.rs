@@ -11,7 +11,7 @@ use vivadrop::{
     drop::{DropPath, FileVersion, TenantId, discover::ListingSummary},
     ledger::{
         Claim, ClaimRequest, ClaimedFile, DropRecord, DropState, FileProgress, LEASE_RENEWED_AFTER, Ledger,
-        LedgerError, ListEntry, Status, UnfinishedDrop,
+        LedgerError, ListEntry, ProgressFlag, Status, UnfinishedDrop,
     },
     store::{BlobPath, ETag, Store, WriteIf, read_whole},
     verdict::Reason,
@@ -61,7 +61,15 @@ impl StoreFixture {
 
 /// Claims a version of the file in the first replay of the drop.
 fn request(etag: &str) -> ClaimRequest {
-    ClaimRequest { drop: drop_path(), file: file(etag), batch: batch(10), replays: 0, generation: 0 }
+    ClaimRequest {
+        drop: drop_path(),
+        file: file(etag),
+        batch: batch(10),
+        replays: 0,
+        is_new: false,
+        progress: ProgressFlag::default(),
+        generation: 0,
+    }
 }
 
 async fn try_claim(ledger: &Ledger, etag: &str) -> Option<Claim> {

@@ -15,6 +15,10 @@ use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
     batch::BatchLimits,
     deliver::Limits,
+    drop::{
+        TenantId,
+        containers::{DropContainer, WatchedContainers},
+    },
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     message::Message,
@@ -24,14 +28,19 @@ use vivadrop::{
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
+    sweep::{Report, SweepMode, sweep},
     tenant_config::{TenantConfig, TenantConfigs},
 };
 
 use super::world::{STATE_CONTAINER, TENANT, World, path};
 use crate::support::{
-    faults::{Fault as CallFault, FaultySink, FaultyStore, StoreCall},
+    faults::{Fault as CallFault, FaultySink, FaultyStore, Operation, StoreCall},
     memory_sink::MemorySink,
+    memory_store::MemoryStore,
 };
+
+/// The deadline of a sweep: the default of `DEADLINE`.
+pub(crate) const SWEEP_DEADLINE: Duration = Duration::from_secs(25 * 60);
 
 /// What goes wrong in a process, and at which step. A step is a request to the storage or to the receiver.
 #[derive(Debug, Clone, Copy)]
@@ -42,12 +51,43 @@ pub(crate) enum Fault {
     ///
     /// File reads do not fail, because tokio does not advance paused time while the pipeline's thread waits for bytes.
     Outage { step: u64, time: Duration },
+    /// The process stands still for a time: its requests are made after that time.
+    Frozen { step: u64, time: Duration },
+    /// One request of the process fails. If `is_processed`, it was processed, and only the response is lost.
+    Fails { step: u64, is_processed: bool },
 }
 
 /// A process that runs drops.
 pub(crate) struct Process {
     pub(crate) runner: Arc<Runner>,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) store: Arc<FaultyStore<MemoryStore>>,
+}
+
+/// The settings of a process.
+pub(crate) struct Setup {
+    pub(crate) fault: Option<Fault>,
+    pub(crate) batch_rows: usize,
+    /// The setting `TENANTS`.
+    pub(crate) tenants: String,
+    pub(crate) sink: Arc<dyn Sink>,
+    /// The sinks of tenants that have their own.
+    pub(crate) own_sinks: BTreeMap<TenantId, Arc<dyn Sink>>,
+    pub(crate) limits: RunLimits,
+}
+
+impl Setup {
+    /// The usual settings: batches of two rows, sent to the world's receiver.
+    pub(crate) fn new(world: &World) -> Self {
+        Self {
+            fault: None,
+            batch_rows: 2,
+            tenants: TENANT.into(),
+            sink: Arc::clone(&world.receiver) as Arc<dyn Sink>,
+            own_sinks: BTreeMap::new(),
+            limits: RunLimits::default(),
+        }
+    }
 }
 
 /// The fault of a process, and what has happened so far.
@@ -79,9 +119,18 @@ impl Faults {
     }
 
     /// Decides what happens to a request to a container of the storage.
-    fn storage_request(&self, container: &str) -> CallFault {
+    fn storage_request(&self, call: &StoreCall) -> CallFault {
+        let container = call.path.container.as_str();
         let this_step = self.steps();
         let fault = self.request();
+        // Paused time does not advance while a thread of the pipeline waits for bytes.
+        let is_data = container != STATE_CONTAINER && call.operation == Operation::Read;
+        if is_data && matches!(self.fault, Some(Fault::Fails { .. })) {
+            return CallFault::None;
+        }
+        if let Some(Fault::Frozen { step, time }) = self.fault {
+            return self.frozen(this_step, step, time);
+        }
         let Some(Fault::Outage { step, time }) = self.fault else {
             return fault;
         };
@@ -105,8 +154,26 @@ impl Faults {
                 self.killed.notify_one();
                 if is_processed { CallFault::KilledAfter } else { CallFault::KilledBefore }
             }
+            Some(Fault::Fails { step, is_processed }) if this_step == step => {
+                if is_processed {
+                    CallFault::ResponseLost
+                } else {
+                    CallFault::Unavailable
+                }
+            }
+            Some(Fault::Frozen { step, time }) => self.frozen(this_step, step, time),
             _ => CallFault::None,
         }
+    }
+
+    /// Delays requests until the process has stood still for `time`, from `step` on.
+    fn frozen(&self, this_step: u64, step: u64, time: Duration) -> CallFault {
+        if this_step < step {
+            return CallFault::None;
+        }
+        let now = self.start.elapsed().as_millis() as u64;
+        let end = self.outage_start.fetch_min(now, Ordering::SeqCst).min(now) + time.as_millis() as u64;
+        if now < end { CallFault::Delayed(Duration::from_millis(end - now)) } else { CallFault::None }
     }
 }
 
@@ -117,19 +184,21 @@ impl Process {
 
     /// Delivers batches of `batch_rows` rows, and fails as `fault` says.
     pub(crate) fn with(world: &World, fault: Option<Fault>, batch_rows: usize) -> Self {
-        Self::with_sink(world, fault, batch_rows, Arc::clone(&world.receiver) as Arc<dyn Sink>)
+        Self::with_setup(world, Setup { fault, batch_rows, ..Setup::new(world) })
     }
 
     /// Its first message waits at `gate`.
     pub(crate) fn with_gate(world: &World, gate: &Arc<Gate>) -> Self {
-        Self::with_sink(world, None, 2, Arc::clone(gate) as Arc<dyn Sink>)
+        Self::with_setup(world, Setup { sink: Arc::clone(gate) as Arc<dyn Sink>, ..Setup::new(world) })
     }
 
-    fn with_sink(world: &World, fault: Option<Fault>, batch_rows: usize, receiver: Arc<dyn Sink>) -> Self {
+    pub(crate) fn with_setup(world: &World, setup: Setup) -> Self {
+        let Setup { fault, batch_rows, tenants, sink, own_sinks, limits: run_limits } = setup;
         let faults = Arc::new(Faults::new(fault));
         let [of_storage, of_sink] = [(); 2].map(|()| Arc::clone(&faults));
-        let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(&call.path.container));
-        let store: Arc<dyn Store> = Arc::new(FaultyStore::new(world.storage.clone(), plan));
+        let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(call));
+        let faulty_store = Arc::new(FaultyStore::new(world.storage.clone(), plan));
+        let store = Arc::clone(&faulty_store) as Arc<dyn Store>;
         let rules = FileRules {
             layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() },
             ..FileRules::default()
@@ -140,25 +209,47 @@ impl Process {
             decoders: 1.try_into().unwrap(),
             bad_rows_allowed: 0,
         };
-        let sink = Arc::new(FaultySink { inner: receiver, plan: Plan::by(move |_| of_sink.request()) });
+        let sink = Arc::new(FaultySink { inner: sink, plan: Plan::by(move |_| of_sink.request()) });
+        let own_config = |(tenant, sink)| (tenant, TenantConfig::new(sink, rules.clone(), limits));
+        let overrides = own_sinks.into_iter().map(own_config).collect();
         let runner = Runner {
             ledger: Ledger::new(Arc::clone(&store), STATE_CONTAINER),
             store,
-            tenants: TENANT.parse().unwrap(),
+            tenants: tenants.parse().unwrap(),
             keys: KeySource {
                 private_keys: Arc::new(PemFolder::new("/nowhere")),
                 wrap: KeyWrap::Auto,
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            tenant_configs: TenantConfigs {
-                default: TenantConfig::new(sink, rules, limits),
-                overrides: BTreeMap::new(),
-            },
+            tenant_configs: TenantConfigs { default: TenantConfig::new(sink, rules, limits), overrides },
             window: ReadWindow::default(),
-            limits: RunLimits::default(),
+            limits: run_limits,
         };
-        Self { runner: Arc::new(runner), faults }
+        Self { runner: Arc::new(runner), faults, store: faulty_store }
+    }
+
+    /// Replays the drop; `None` if the process is killed.
+    pub(crate) async fn replay(&self) -> Option<Result<Outcome, RunError>> {
+        let drop = path();
+        tokio::select! {
+            result = self.runner.replay(&drop, false) => Some(result),
+            () = self.faults.killed.notified() => None,
+        }
+    }
+
+    /// A sweep, as the timer or a person starts it; `None` if the process is killed.
+    pub(crate) async fn sweep(&self, mode: SweepMode) -> Option<Report> {
+        let watched = WatchedContainers {
+            store: Arc::clone(&self.runner.store),
+            drop_container: DropContainer::Named("datasets".into()),
+            state_container: STATE_CONTAINER.into(),
+            tenants: self.runner.tenants.clone(),
+        };
+        tokio::select! {
+            report = sweep(&self.runner, &watched, mode, SWEEP_DEADLINE) => Some(report.unwrap()),
+            () = self.faults.killed.notified() => None,
+        }
     }
 
     /// Runs the drop for the event of a blob; `None` if the process is killed.
