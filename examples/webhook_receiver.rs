@@ -63,7 +63,7 @@ async fn handle(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body:
     let stored = spawn_blocking(move || receiver.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&body));
     match stored.await {
         Ok(Ok(true)) => StatusCode::CREATED,
-        // A duplicate: an earlier response was lost, or vivadrop repeated a run.
+        // A duplicate: an earlier response was lost, or vivadrop repeated a run. Or an ending that a newer one has replaced.
         Ok(Ok(false)) => StatusCode::OK,
         // vivadrop retries later.
         Ok(Err(_)) | Err(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -15,14 +15,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use vivadrop::{
+    message::{EndingVersion, Failure, Message},
+    sink::{
+        deliver,
+        webhook::{Webhook, WebhookConfig},
+    },
+    verdict::Reason,
+};
 
 use support::{
     azurite,
     command::{LONG, output_of, vivadrop},
+    message::facts,
     queue::QueueConsumer,
     scene::{Scene, SimulatedDrop},
 };
@@ -80,6 +89,20 @@ impl Example {
         let rows = self.rows().await.len();
         assert!((1..ROWS).contains(&rows), "the example was not killed in the middle, but after {rows} rows");
         self.start()
+    }
+
+    /// The state of the drop `path` that it has stored: the newest ending.
+    async fn state(&self, path: &str) -> Value {
+        let lines = if self.program == "python3" {
+            let mut store = Command::new("python3");
+            let ended = output_of(store.arg("-B").arg(python_example("store")).arg(&self.output).arg("states")).await;
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            ended.stdout
+        } else {
+            fs::read_to_string(&self.output).unwrap()
+        };
+        let messages = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        messages.filter(|message| message["data"]["drop"]["path"] == path).last().unwrap()
     }
 
     /// The rows that it has stored.
@@ -196,6 +219,58 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
     }
     assert!(sorted(example.rows().await) == rows, "duplicates were stored");
     std::mem::drop(running);
+}
+
+/// The message without `sequence`, as version 0.1.0 sent it.
+fn without_sequence(message: Message) -> Message {
+    let mut json: Value = serde_json::from_slice(&message.body).unwrap();
+    json["data"].as_object_mut().unwrap().remove("sequence").unwrap();
+    Message { body: json.to_string().into(), ..message }
+}
+
+/// Sends endings of a drop in another order than that of their sequence numbers.
+async fn assert_late_endings_change_nothing(mut example: Example, address: impl Fn(u16) -> String) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let secret = SecretString::from("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
+    let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
+    let webhook = Webhook::new(WebhookConfig::new(url, Some(&secret)).unwrap()).unwrap();
+    example.environment.push(("WEBHOOK_SECRET", secret.expose_secret().to_owned()));
+    example.add_arguments([address(port).into(), example.output.clone().into()]);
+
+    let version = |sequence| EndingVersion { sequence, files: String::new() };
+    let failure = Failure { file: None, reason: Reason::Unavailable, message: "HTTP 503", rows_delivered: 0 };
+    let failed = |sequence| Message::failed(&facts(), &version(sequence), &failure, None);
+    let completed = |sequence| Message::completed(&facts(), &version(sequence), 1, 2, 0);
+    let state = async |example: &Example| {
+        let state = example.state(&facts().path).await;
+        (state["type"].as_str().unwrap().to_owned(), state["data"]["sequence"].as_u64())
+    };
+    let [is_failed, is_completed] = ["viva.insights.drop.failed", "viva.insights.drop.completed"].map(str::to_owned);
+
+    let mut running = example.start();
+    deliver(&webhook, &without_sequence(failed(8))).await.unwrap();
+    assert_eq!(state(&example).await, (is_failed.clone(), None));
+    deliver(&webhook, &completed(3)).await.unwrap();
+    deliver(&webhook, &failed(2)).await.unwrap();
+    assert_eq!(state(&example).await, (is_completed.clone(), Some(3)));
+
+    running.kill().await.unwrap();
+    let _running = example.start();
+    deliver(&webhook, &failed(1)).await.unwrap();
+    deliver(&webhook, &without_sequence(failed(9))).await.unwrap();
+    assert_eq!(state(&example).await, (is_completed, Some(3)));
+    deliver(&webhook, &failed(4)).await.unwrap();
+    assert_eq!(state(&example).await, (is_failed, Some(4)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_ending_does_not_replace_a_newer_one_in_rust() {
+    assert_late_endings_change_nothing(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_ending_does_not_replace_a_newer_one_in_python() {
+    assert_late_endings_change_nothing(Example::python("webhook_receiver"), |port| port.to_string()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,12 @@
 //!
 //! One line holds both the rows and the message id, so a crash cannot store one without the other. With a database, do the
 //! same in one transaction: insert the id as a primary key, together with the rows.
+//!
+//! The last `drop.completed` or `drop.failed` of a drop in the file is the drop's state: an ending that arrives after one with
+//! a higher sequence number is not stored.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
@@ -12,17 +15,51 @@ use std::{
 
 use serde::Deserialize;
 
-/// The file, and the ids of the messages in it.
+/// The file, and what must be known about the messages in it.
 pub(crate) struct Journal {
     file: File,
     /// Length of the complete lines, in bytes.
     end: u64,
     ids: HashSet<String>,
+    /// The highest sequence number of the endings of each drop, by drop path.
+    endings: HashMap<String, u64>,
 }
 
 #[derive(Deserialize)]
 struct Message {
     id: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+/// The ending of a drop.
+#[derive(Deserialize)]
+struct Ending {
+    data: EndingData,
+}
+
+#[derive(Deserialize)]
+struct EndingData {
+    drop: Drop,
+    /// Messages of vivadrop 0.1.0 have none.
+    #[serde(default)]
+    sequence: u64,
+}
+
+#[derive(Deserialize)]
+struct Drop {
+    path: String,
+}
+
+impl Message {
+    /// The drop path and the sequence number, if this message, with the JSON text `json`, is about the end of a drop.
+    fn ending(&self, json: &[u8]) -> Option<(String, u64)> {
+        if !["viva.insights.drop.completed", "viva.insights.drop.failed"].contains(&&*self.kind) {
+            return None;
+        }
+        let EndingData { drop, sequence } = serde_json::from_slice::<Ending>(json).ok()?.data;
+        Some((drop.path, sequence))
+    }
 }
 
 impl Journal {
@@ -38,14 +75,22 @@ impl Journal {
         file.read_to_end(&mut text)?;
         text.truncate(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1));
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        let ids = lines.map(|line| Ok(serde_json::from_slice::<Message>(line)?.id)).collect::<io::Result<_>>()?;
-        Ok(Self { file, end: text.len() as u64, ids })
+        let (mut ids, mut endings) = (HashSet::new(), HashMap::new());
+        for line in lines {
+            let message: Message = serde_json::from_slice(line)?;
+            endings.extend(message.ending(line));
+            ids.insert(message.id);
+        }
+        Ok(Self { file, end: text.len() as u64, ids, endings })
     }
 
-    /// Appends `message`, unless its id is in the file; returns whether it was new. After the return it survives a crash.
+    /// Appends `message`, unless its id is in the file, or it is about an ending of its drop that a newer one has replaced;
+    /// returns whether it was appended. After the return it survives a crash.
     pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<bool> {
-        let Message { id } = serde_json::from_slice(message)?;
-        if self.ids.contains(&id) {
+        let parsed: Message = serde_json::from_slice(message)?;
+        let ending = parsed.ending(message);
+        let is_late = |(drop, sequence): &(String, u64)| self.endings.get(drop).is_some_and(|last| last > sequence);
+        if self.ids.contains(&parsed.id) || ending.as_ref().is_some_and(is_late) {
             return Ok(false);
         }
         // JSON strings contain no raw newlines; between tokens, a space is equivalent.
@@ -56,7 +101,8 @@ impl Journal {
         self.file.write_all(&line)?;
         self.file.sync_data()?;
         self.end += line.len() as u64;
-        self.ids.insert(id);
+        self.ids.insert(parsed.id);
+        self.endings.extend(ending);
         Ok(true)
     }
 }

@@ -1,15 +1,19 @@
 """The storage of the examples: an SQLite database.
 
 The message id is a primary key, and is inserted in the same transaction as the rows. So a crash leaves both or neither,
-and a duplicate message changes nothing. As a program, it prints the stored rows:
+and a duplicate message changes nothing. The state of a drop is its ending with the highest sequence number, whatever the
+order in which the endings arrive. As a program, it prints the stored rows, or the states of the drops:
 
     python3 store.py messages.db
+    python3 store.py messages.db states
 """
 
 import json
 import sqlite3
 import sys
 import threading
+
+ENDINGS = ("viva.insights.drop.completed", "viva.insights.drop.failed")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -18,6 +22,9 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS rows (
     message_id TEXT NOT NULL REFERENCES messages (id), position INTEGER NOT NULL, row TEXT NOT NULL,
     PRIMARY KEY (message_id, position)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS drops (
+    path TEXT PRIMARY KEY, sequence INTEGER NOT NULL, message_id TEXT NOT NULL REFERENCES messages (id)
 ) WITHOUT ROWID;
 """
 
@@ -50,6 +57,14 @@ class Store:
                 "INSERT INTO rows VALUES (?, ?, ?)",
                 ((message["id"], position, json.dumps(row)) for position, row in enumerate(rows)),
             )
+            if message["type"] in ENDINGS:
+                # An ending with a lower sequence number is late, and changes nothing. Messages of vivadrop 0.1.0 have none.
+                self._database.execute(
+                    "INSERT INTO drops VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE"
+                    " SET sequence = excluded.sequence, message_id = excluded.message_id"
+                    " WHERE excluded.sequence >= drops.sequence",
+                    (data["drop"]["path"], data.get("sequence", 0), message["id"]),
+                )
             return True
 
     def rows(self):
@@ -57,7 +72,14 @@ class Store:
         query = "SELECT row FROM rows JOIN messages ON id = message_id ORDER BY drop_path, message_id, position"
         return (row for (row,) in self._database.execute(query))
 
+    def states(self):
+        """Yields the state of every drop that has ended, as JSON text: the type and the data of its newest ending."""
+        query = "SELECT type, data FROM drops JOIN messages ON id = message_id ORDER BY path"
+        for kind, data in self._database.execute(query):
+            yield json.dumps({"type": kind, "data": json.loads(data)})
+
 
 if __name__ == "__main__":
-    for stored in Store(sys.argv[1]).rows():
+    database = Store(sys.argv[1])
+    for stored in database.states() if sys.argv[2:] == ["states"] else database.rows():
         print(stored)

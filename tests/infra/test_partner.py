@@ -18,30 +18,43 @@ class PartnerTemplates(unittest.TestCase):
         self.assertEqual(app["properties"]["functionAppConfig"]["runtime"], {"name": "custom", "version": "1.0"})
 
     def rules(self, **values):
+        """The lifecycle rules, each with its days and its paths."""
         (policy,) = self.resources(
             "Microsoft.Storage/storageAccounts/managementPolicies", values={**given.LEAST[given.PARTNER], **values}
         )
-        rules = [rule["definition"] for rule in policy["properties"]["policy"]["rules"]]
-        days = {rule["actions"]["baseBlob"]["delete"]["daysAfterModificationGreaterThan"] for rule in rules}
-        return days, [path for rule in rules for path in rule["filters"]["prefixMatch"]], len(rules)
+        rules = policy["properties"]["policy"]["rules"]
+        self.assertEqual(len({rule["name"] for rule in rules}), len(rules))
+        return [
+            (
+                rule["definition"]["actions"]["baseBlob"]["delete"]["daysAfterModificationGreaterThan"],
+                rule["definition"]["filters"]["prefixMatch"],
+            )
+            for rule in rules
+        ]
 
-    def test_drops_and_records_are_deleted_after_retention_days(self):
-        # Registrations in `vivadrop-state/tenants/` are kept.
-        state = "vivadrop-state/drops/"
+    def test_drops_are_deleted_after_retention_days(self):
         for values, paths in (
-            ({"tenants": "one=contoso, two=fabrikam/viva"}, [state, "contoso/", "fabrikam/viva/"]),
-            ({"tenants": "ONE, two=fabrikam,", "dropPaths": ["contoso/"]}, [state, "one/", "fabrikam/", "contoso/"]),
-            ({"dropContainer": "datasets", "tenants": "one,two"}, [state, "datasets/"]),
-            ({"tenants": "@tenants.json", "dropPaths": ["contoso/"]}, [state, "contoso/"]),
-            ({"tenants": '{"one": {"path": "contoso=x"}}'}, [state]),
+            ({"tenants": "one=contoso, two=fabrikam/viva"}, ["contoso/", "fabrikam/viva/"]),
+            ({"tenants": "ONE, two=fabrikam,", "dropPaths": ["contoso/"]}, ["one/", "fabrikam/", "contoso/"]),
+            ({"dropContainer": "datasets", "tenants": "one,two"}, ["datasets/"]),
+            ({"tenants": "@tenants.json", "dropPaths": ["contoso/"]}, ["contoso/"]),
         ):
             with self.subTest(values):
-                self.assertEqual(self.rules(retentionDays=14, **values), ({14}, paths, 1))
+                self.assertEqual(self.rules(retentionDays=14, **values)[1:], [(14, paths)])
+        self.assertEqual(self.rules(tenants='{"one": {"path": "contoso=x"}}')[1:], [])
+
+    def test_records_are_kept_for_longer_than_a_sweep_starts_drops_and_longer_than_the_drops(self):
+        # The entries in `unfinished/` and the registrations in `tenants/` are kept.
+        state = ["vivadrop-state/drops/", "vivadrop-state/list/"]
+        for retention, days in ((8, 60), (30, 60), (31, 61), (365, 395)):
+            self.assertEqual(self.rules(retentionDays=retention)[0], (days, state))
+        self.assertEqual(self.rules()[0], (60, state))
 
     def test_retention_applies_to_any_number_of_customers(self):
         many = [f"t{number}=container{number}" for number in range(25)]
-        days, paths, rules = self.rules(tenants=",".join(many))
-        self.assertEqual((days, len(paths), rules), ({30}, 26, 3))
+        _records, *drops = self.rules(tenants=",".join(many))
+        self.assertEqual([(days, len(paths)) for days, paths in drops], [(30, 10), (30, 10), (30, 5)])
+        self.assertEqual([path for _, paths in drops for path in paths], [f"container{number}/" for number in range(25)])
 
     def test_only_events_of_drops_are_sent(self):
         for values, subject in (
