@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::event::Invocation;
+use super::{body::BodyReader, event::Invocation};
 use crate::{
     app::App,
     drop::{DropPath, containers::UrlTarget, discover},
@@ -26,15 +26,27 @@ pub(super) struct Handler {
     /// Time limit of one unit of work, including the wait for a permit.
     pub(super) deadline: Duration,
     permits: Semaphore,
-    stopping: CancellationToken,
+    /// Receives the bodies of requests.
+    pub(super) bodies: BodyReader,
+    /// Cancelled when the process is to stop: no more work begins.
+    stop: CancellationToken,
+    /// Cancelled some seconds later: running work fails.
+    cancel_work: CancellationToken,
     /// The tasks that process invocations.
     pub(super) tasks: TaskTracker,
 }
 
 impl Handler {
-    /// A handler whose work fails as soon as `stopping` is cancelled.
-    pub(super) fn new(app: App, deadline: Duration, stopping: CancellationToken, tasks: TaskTracker) -> Self {
-        Self { app, deadline, permits: Semaphore::new(MAX_CONCURRENT_EVENTS), stopping, tasks }
+    /// A handler that begins no more work once `stop` is cancelled, and whose work fails once `cancel_work` is.
+    pub(super) fn new(
+        app: App,
+        deadline: Duration,
+        stop: CancellationToken,
+        cancel_work: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (permits, bodies) = (Semaphore::new(MAX_CONCURRENT_EVENTS), BodyReader::default());
+        Self { app, deadline, permits, bodies, stop, cancel_work, tasks }
     }
 
     /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
@@ -78,16 +90,20 @@ impl Handler {
 
     /// Waits for a permit and runs `work`; fails at the deadline, or when the process stops.
     pub(super) async fn with_limits<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
+        const STOPPING: &str = "the process is stopping";
         let work = async {
-            let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-            work.await
+            let _permit = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(STOPPING.to_owned()),
+                permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
+            };
+            work.await.map_err(|error| error_chain(&error))
         };
         tokio::select! {
-            result = tokio::time::timeout(self.deadline, work) => match result {
-                Ok(result) => result.map_err(|error| error_chain(&error)),
-                Err(_) => Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
-            },
-            () = self.stopping.cancelled() => Err("the process is stopping".into()),
+            result = tokio::time::timeout(self.deadline, work) => result.unwrap_or_else(|_| {
+                Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64()))
+            }),
+            () = self.cancel_work.cancelled() => Err(STOPPING.into()),
         }
     }
 
