@@ -55,6 +55,10 @@ const CANCELLED_LIMIT: Duration = Duration::from_millis(5_500);
 /// ledger get what is left of it.
 const STOP_LIMIT: Duration = Duration::from_secs(7);
 
+/// The time from the start of an event's invocation to a response that asks for a retry, at the earliest. The host
+/// repeats an event five times without a wait and then gives up, so its tries would be over within seconds otherwise.
+const RETRY_ANSWERED_AFTER: Duration = Duration::from_secs(10);
+
 /// The summary of responses to requests for another path or with another method.
 const USAGE: &str = "expected an event, as a POST request to /function";
 
@@ -159,6 +163,7 @@ async fn receive(
     function: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Response {
+    let began = Instant::now();
     let Ok(Path(function)) = function else {
         return respond(StatusCode::NOT_FOUND, USAGE);
     };
@@ -186,7 +191,8 @@ async fn receive(
     }
     // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic
     // fails only this invocation.
-    let task = if timer::is_tick(&payload) {
+    let is_tick = timer::is_tick(&payload);
+    let task = if is_tick {
         handler.tasks.spawn(timer::run_sweep(Arc::clone(&handler)))
     } else {
         match event::parse_invocation(&function, &payload) {
@@ -202,5 +208,9 @@ async fn receive(
         let summary = "a task panicked, which is a defect of vivadrop: see the log for the location";
         (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())
     });
+    // The host does not repeat the tick of a timer.
+    if status == StatusCode::INTERNAL_SERVER_ERROR && !is_tick {
+        handler.sleep_unless_stopping(began + RETRY_ANSWERED_AFTER.min(handler.deadline)).await;
+    }
     respond(status, summary)
 }

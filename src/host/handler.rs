@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -104,6 +107,14 @@ impl Handler {
                 Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64()))
             }),
             () = self.cancel_work.cancelled() => Err(STOPPING.into()),
+        }
+    }
+
+    /// Waits until `time`, or until the process is to stop.
+    pub(super) async fn sleep_unless_stopping(&self, time: Instant) {
+        tokio::select! {
+            () = sleep_until(time) => {}
+            () = self.stop.cancelled() => {}
         }
     }
 

@@ -122,3 +122,19 @@ async fn a_handler_stops_in_time_although_the_receiver_does_not_answer() {
     assert_complete(&received, &drop, &rows);
     assert_eq!(received.duplicates, 0, "the last checkpoint was written");
 }
+
+#[tokio::test]
+async fn a_failed_event_is_answered_at_once_if_the_handler_stops() {
+    let scene = Scene::on_azurite().await;
+    let (drop, mut host) = (scene.drop(10, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::status(404));
+    let (client, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    scene.wait_for(|received| received.requests > 0).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    host.terminate();
+    assert_eq!(host.exit_code(AT_ONCE).await, Some(0));
+    let answer = posted.await.unwrap().expect("the handler answers before it exits");
+    assert_eq!((answer.status, answer.log.contains("HTTP 404")), (500, true), "{}", answer.log);
+}
