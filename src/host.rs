@@ -9,6 +9,7 @@
 mod body;
 pub mod event;
 mod handler;
+mod notified;
 mod notify;
 pub mod payload;
 pub mod response;

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::{body::BodyReader, event::Invocation};
+use super::{body::BodyReader, event::Invocation, notified::Notified};
 use crate::{
     app::App,
     drop::{DropPath, containers::UrlTarget, discover},
@@ -31,6 +31,8 @@ pub(super) struct Handler {
     permits: Semaphore,
     /// Receives the bodies of requests.
     pub(super) bodies: BodyReader,
+    /// The drops that notifications have announced.
+    pub(super) notified: Notified,
     /// Cancelled when the process is to stop: no more work begins.
     stop: CancellationToken,
     /// Cancelled some seconds later: running work fails.
@@ -48,8 +50,9 @@ impl Handler {
         cancel_work: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let (permits, bodies) = (Semaphore::new(MAX_CONCURRENT_EVENTS), BodyReader::default());
-        Self { app, deadline, permits, bodies, stop, cancel_work, tasks }
+        let permits = Semaphore::new(MAX_CONCURRENT_EVENTS);
+        let (bodies, notified) = (BodyReader::default(), Notified::default());
+        Self { app, deadline, permits, bodies, notified, stop, cancel_work, tasks }
     }
 
     /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
@@ -108,6 +111,11 @@ impl Handler {
             }),
             () = self.cancel_work.cancelled() => Err(STOPPING.into()),
         }
+    }
+
+    /// Whether the process is to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Waits until `time`, or until the process is to stop.
