@@ -75,7 +75,7 @@ pub async fn deliver_file(
     // Checkpoints never pass an unacknowledged row, because `buffered` yields the batches in order.
     let mut acknowledged = pin!(acknowledged);
     while let Some(batch) = acknowledged.next().await {
-        let batch = batch?;
+        let batch = batch.map_err(|error| name_record(error, claimed))?;
         bad_rows += batch.bad_rows.len() as u64;
         claimed.checkpoint(batch.end_row, bad_rows).await?;
     }
@@ -87,6 +87,18 @@ impl FileJob<'_> {
     /// Whether the rows identify people: without a Column key, encrypted columns are null.
     fn is_identified(&self) -> bool {
         self.keys.column.is_some()
+    }
+}
+
+/// Names the file's ledger record in `error`, if the record is its cause.
+fn name_record(error: FileError, claimed: &ClaimedFile) -> FileError {
+    match error {
+        FileError::Rows(RowsError::TooFewRows { rows, first_row }) => FileError::WrongRecord {
+            rows,
+            next_row: first_row,
+            record: claimed.record_path().name.clone(),
+        },
+        error => error,
     }
 }
 
@@ -170,6 +182,20 @@ pub enum FileError {
     /// The ledger did not record the progress. The file is retried from its checkpoint.
     #[error("could not be recorded")]
     Ledger(#[from] LedgerError),
+    /// The ledger record says that more rows were delivered than the file has: somebody changed it by hand. The file is
+    /// retried until the record is corrected or deleted.
+    #[error(
+        "has {rows} rows, but its ledger record begins at `nextRow` {next_row}: correct `{record}` in STATE_CONTAINER, \
+         or delete it to deliver again from the start"
+    )]
+    WrongRecord {
+        /// The number of rows of the file.
+        rows: u64,
+        /// The first row that is not delivered, according to the record.
+        next_row: u64,
+        /// The name of the blob with the record.
+        record: String,
+    },
     /// A task panicked: a defect of vivadrop. The file is retried; the log shows where the panic occurred.
     #[error("could not be delivered: a task panicked, which is a defect of vivadrop")]
     Panicked,
@@ -180,7 +206,7 @@ impl FileError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Sink { source, .. } => source.retry_after(),
-            Self::Rows(_) | Self::Batch(_) | Self::Ledger(_) | Self::Panicked => None,
+            Self::Rows(_) | Self::Batch(_) | Self::Ledger(_) | Self::WrongRecord { .. } | Self::Panicked => None,
         }
     }
 
@@ -191,7 +217,7 @@ impl FileError {
             Self::Batch(source) => source.verdict(),
             Self::Sink { source, .. } => source.verdict(),
             Self::Ledger(source) => source.verdict(),
-            Self::Panicked => Verdict::Retry,
+            Self::WrongRecord { .. } | Self::Panicked => Verdict::Retry,
         }
     }
 }

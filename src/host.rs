@@ -1,45 +1,64 @@
 //! The HTTP server for the Azure Functions host: receives invocations and responds to them.
 //!
 //! The host posts each event to `/<function>` and waits for the response. After 2xx the event is over; after any other
-//! status the host repeats it up to five times at once, and then gives up. [`payload`] reads the request body,
+//! status the host repeats it up to five times at once, and then gives up. [`payload`] trims the request body,
 //! [`event`] finds the blob URLs in it, and the handler starts a [run](crate::run) for each drop that they belong to.
 //! The kind of a request is determined by its payload and not by the name of the function, because function folders may
 //! be renamed.
 
+mod body;
 pub mod event;
 mod handler;
+mod notified;
 mod notify;
 pub mod payload;
 pub mod response;
+mod server;
 mod timer;
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
     response::Response,
     routing::{self, get},
 };
-use futures::TryStreamExt;
-use tokio::{net::TcpListener, signal::unix};
+use tokio::{
+    net::TcpListener,
+    signal::unix,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::{
+    body::BodyError,
     handler::Handler,
-    payload::{PayloadTooLarge, PayloadTrimmer, TrimmedPayload},
     response::respond,
+    server::{Connection, Server},
 };
 use crate::{
     app::App,
     config::{InvalidSettings, Settings},
+    ledger::Ledger,
 };
 
-/// How long running work may continue after SIGTERM or SIGINT. The host waits for 10 seconds at most.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
+/// How long running work may continue after SIGTERM or SIGINT, before it is cancelled.
+const WORK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long after the signal cancelled work may take to end, at the latest.
+const CANCELLED_LIMIT: Duration = Duration::from_millis(5_500);
+
+/// The time from the signal to the end of the process, at the latest. The last responses and the last writes of the
+/// ledger get what is left of it.
+const STOP_LIMIT: Duration = Duration::from_secs(7);
+
+/// The time from the start of an event's invocation to a response that asks for a retry, at the earliest. The host
+/// repeats an event five times without a wait and then gives up, so its tries would be over within seconds otherwise.
+const RETRY_ANSWERED_AFTER: Duration = Duration::from_secs(10);
 
 /// The summary of responses to requests for another path or with another method.
 const USAGE: &str = "expected an event, as a POST request to /function";
@@ -59,7 +78,7 @@ pub fn port(settings: &Settings) -> Result<u16, InvalidSettings> {
     }
 }
 
-/// Why the server cannot start or continue.
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The port is in use, or permission to bind it was denied.
@@ -70,15 +89,13 @@ pub enum ServeError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The HTTP server ended unexpectedly.
-    #[error("the HTTP server stopped")]
-    Stopped(#[source] std::io::Error),
     /// The signal handlers could not be installed.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
 
-/// Serves the Functions host on 127.0.0.1 until SIGTERM or SIGINT.
+/// Serves the Functions host on 127.0.0.1 until SIGTERM or SIGINT, and then returns within [`STOP_LIMIT`], whatever
+/// storage, receiver and clients do. Blocking threads may be left; the process should end without waiting for them.
 pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeError> {
     let cannot_listen = |source| ServeError::Listen { port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot_listen)?;
@@ -86,9 +103,10 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
     info!(version = env!("CARGO_PKG_VERSION"), "listening on 127.0.0.1:{port}");
 
-    let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (stop, cancel_work) = (CancellationToken::new(), CancellationToken::new());
+    let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
     let ledger = app.runner.ledger.clone();
-    let handler = Arc::new(Handler::new(app, deadline, stopping.clone(), tasks.clone()));
+    let handler = Arc::new(Handler::new(app, deadline, stop.clone(), cancel_work.clone(), tasks.clone()));
     let routes = Router::new()
         // The host polls this every 25 ms until it gets a response, and occasionally after that.
         .route("/", get(async || StatusCode::OK))
@@ -99,41 +117,69 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
         .fallback(async || respond(StatusCode::NOT_FOUND, USAGE))
         .with_state(handler);
 
-    let shutdown = async move {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        info!(
-            "stopping: no further events are accepted, and running work has {} s to finish",
-            SHUTDOWN_GRACE.as_secs()
-        );
-        tokio::spawn(async move {
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-            stopping.cancel();
-        });
-    };
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown).await.map_err(ServeError::Stopped)?;
-    tasks.close();
-    tasks.wait().await;
-    // Runs that were stopped have released their claims; the ledger writes that before the process ends.
-    ledger.flush().await;
+    let server = Server::new(listener, routes, stop.clone(), connections.clone());
+    tokio::select! {
+        never = server.run() => match never {},
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let signalled = Instant::now();
+    info!("stopping: no further events are accepted, and running work has {} s to finish", WORK_LIMIT.as_secs());
+    stop.cancel();
+    finish_work(signalled, &tasks, &cancel_work).await;
+    finish_output(signalled, &ledger, &connections).await;
     Ok(())
+}
+
+/// Waits for running work, and cancels it at [`WORK_LIMIT`].
+async fn finish_work(signalled: Instant, tasks: &TaskTracker, cancel_work: &CancellationToken) {
+    tasks.close();
+    if timeout_at(signalled + WORK_LIMIT, tasks.wait()).await.is_ok() {
+        return;
+    }
+    cancel_work.cancel();
+    if timeout_at(signalled + CANCELLED_LIMIT, tasks.wait()).await.is_err() {
+        warn!("work did not end although it was cancelled");
+    }
+}
+
+/// Waits until the ledger has written the last checkpoints and released the leases, and until the last responses have
+/// been sent; gives up at [`STOP_LIMIT`].
+async fn finish_output(signalled: Instant, ledger: &Ledger, connections: &TaskTracker) {
+    connections.close();
+    let limit = signalled + STOP_LIMIT;
+    let (flushed, answered) = tokio::join!(timeout_at(limit, ledger.flush()), timeout_at(limit, connections.wait()));
+    if flushed.is_err() {
+        warn!("cannot write the last checkpoints: later runs repeat some rows, and wait until the leases lapse");
+    }
+    if answered.is_err() {
+        warn!("some requests were not answered");
+    }
 }
 
 /// Receives one request of the host and dispatches it by its payload.
 async fn receive(
     State(handler): State<Arc<Handler>>,
+    Extension(connection): Extension<Arc<Connection>>,
     function: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Response {
+    let began = Instant::now();
     let Ok(Path(function)) = function else {
         return respond(StatusCode::NOT_FOUND, USAGE);
     };
-    let payload = match read_payload(body).await {
+    let payload = match handler.bodies.read(body).await {
         Ok(payload) => payload,
-        Err(BodyError::TooLarge(error)) => return respond(StatusCode::PAYLOAD_TOO_LARGE, error),
-        Err(BodyError::Interrupted(error)) => {
-            return respond(StatusCode::BAD_REQUEST, format!("the request body was interrupted: {error}"));
+        Err(error) => {
+            let status = match error {
+                BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                BodyError::Interrupted(_) => StatusCode::BAD_REQUEST,
+                BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            };
+            return respond(status, error);
         }
     };
+    connection.request_received();
     let payload = match payload.parse() {
         Ok(payload) => payload,
         Err(error) => {
@@ -146,7 +192,8 @@ async fn receive(
     }
     // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic
     // fails only this invocation.
-    let task = if timer::is_tick(&payload) {
+    let is_tick = timer::is_tick(&payload);
+    let task = if is_tick {
         handler.tasks.spawn(timer::run_sweep(Arc::clone(&handler)))
     } else {
         match event::parse_invocation(&function, &payload) {
@@ -162,25 +209,9 @@ async fn receive(
         let summary = "a task panicked, which is a defect of vivadrop: see the log for the location";
         (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())
     });
-    respond(status, summary)
-}
-
-/// Why a request body could not be read.
-enum BodyError {
-    TooLarge(PayloadTooLarge),
-    Interrupted(axum::Error),
-}
-
-/// Reads a request body without its very long strings: without deferred binding, one of them is the whole blob.
-async fn read_payload(body: Body) -> Result<TrimmedPayload, BodyError> {
-    let mut trimmer = PayloadTrimmer::default();
-    let mut chunks = body.into_data_stream();
-    let mut result = Ok(());
-    // A payload that is too large is still read to its end, because a client that is still sending its body does not
-    // read the response.
-    while let Some(chunk) = chunks.try_next().await.map_err(BodyError::Interrupted)? {
-        result = result.and_then(|()| trimmer.push(&chunk));
+    // The host does not repeat the tick of a timer.
+    if status == StatusCode::INTERNAL_SERVER_ERROR && !is_tick {
+        handler.sleep_unless_stopping(began + RETRY_ANSWERED_AFTER.min(handler.deadline)).await;
     }
-    result.map_err(BodyError::TooLarge)?;
-    Ok(trimmer.finish())
+    respond(status, summary)
 }

@@ -86,6 +86,14 @@ pub enum RowsError {
         /// The maximum length of a line, in bytes.
         max_bytes: usize,
     },
+    /// The file ends before the row to begin with: that number is wrong. The file is retried.
+    #[error("has {rows} rows, and was to be read from row {first_row} on")]
+    TooFewRows {
+        /// The number of rows of the file.
+        rows: u64,
+        /// The row to begin with.
+        first_row: u64,
+    },
     /// A worker thread panicked: a defect of vivadrop. The file is retried; the log shows where the panic occurred.
     #[error("could not be decoded: a worker thread panicked, which is a defect of vivadrop")]
     Panicked,
@@ -99,13 +107,13 @@ impl RowsError {
             Self::Layout(source) => source.verdict(),
             Self::Damaged { .. } => Verdict::SetAside(Reason::Damaged),
             Self::RowTooLong { .. } => Verdict::SetAside(Reason::RowTooLong),
-            Self::Panicked => Verdict::Retry,
+            Self::TooFewRows { .. } | Self::Panicked => Verdict::Retry,
         }
     }
 }
 
 /// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`]
-/// count from the start of the block. With a `directory`, each row ends with the person that it finds there.
+/// count from the start of the block. A file that ends before `first_row` is an error. With a `directory`, each row ends with the person that it finds there.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,

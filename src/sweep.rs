@@ -125,7 +125,7 @@ pub async fn sweep(
     // listed again earlier than usual.
     let listed = listed.map(|listed| if report.not_listed.is_empty() { listed } else { listed - LIST_EVERY * 0.75 });
     if let Some(listed) = listed.filter(|_| report.left == 0)
-        && let Err(error) = runner.ledger.record_listing(&watched.description(), listed).await
+        && let Err(error) = runner.ledger.record_done(&listing_of(watched), listed).await
     {
         debug!("the next sweep will list the containers again: {}", error_chain(&error));
     }
@@ -172,7 +172,7 @@ impl Sweep<'_> {
         if self.mode == SweepMode::Command {
             return true;
         }
-        match self.runner.ledger.last_listing(&self.watched.description()).await {
+        match self.runner.ledger.last_done(&listing_of(self.watched)).await {
             Ok(last) => last.is_none_or(|last| clock::now() - last >= LIST_EVERY),
             // The listing is likely to fail as well.
             Err(_) => false,
@@ -286,6 +286,11 @@ impl Report {
             }
         }
     }
+}
+
+/// The name of a listing with these settings.
+fn listing_of(watched: &WatchedContainers) -> String {
+    format!("listing {}", watched.description())
 }
 
 /// What `list/` says about a drop.

@@ -21,6 +21,10 @@ mod process;
 mod queue;
 #[path = "serve/refusals.rs"]
 mod refusals;
+#[path = "serve/slow_clients.rs"]
+mod slow_clients;
+#[path = "serve/stopping.rs"]
+mod stopping;
 #[path = "serve/storage.rs"]
 mod storage;
 #[path = "serve/tenants.rs"]

@@ -1,13 +1,20 @@
 //! Processes invocations: finds the drop of each blob and runs it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::event::Invocation;
+use super::{body::BodyReader, event::Invocation, notified::Notified};
 use crate::{
     app::App,
     date::date_and_time,
@@ -17,9 +24,12 @@ use crate::{
     store::BlobPath,
 };
 
-/// The number of events that are processed at once; further events wait for a permit. This bounds the memory of the
-/// process to that of one file, times this number.
+/// The number of events that are processed at once; further events wait for a permit. A sweep runs as many drops beside
+/// them. This bounds the memory of the process to that of one file, times twice this number.
 const MAX_CONCURRENT_EVENTS: usize = 4;
+
+/// Why work fails when the process stops.
+const STOPPING: &str = "the process is stopping";
 
 /// The state that all requests share.
 pub(super) struct Handler {
@@ -27,15 +37,30 @@ pub(super) struct Handler {
     /// Time limit of one unit of work, including the wait for a permit.
     pub(super) deadline: Duration,
     permits: Semaphore,
-    stopping: CancellationToken,
+    /// Receives the bodies of requests.
+    pub(super) bodies: BodyReader,
+    /// The drops that notifications have announced.
+    pub(super) notified: Notified,
+    /// Cancelled when the process is to stop: no more work begins.
+    stop: CancellationToken,
+    /// Cancelled some seconds later: running work fails.
+    cancel_work: CancellationToken,
     /// The tasks that process invocations.
     pub(super) tasks: TaskTracker,
 }
 
 impl Handler {
-    /// A handler whose work fails as soon as `stopping` is cancelled.
-    pub(super) fn new(app: App, deadline: Duration, stopping: CancellationToken, tasks: TaskTracker) -> Self {
-        Self { app, deadline, permits: Semaphore::new(MAX_CONCURRENT_EVENTS), stopping, tasks }
+    /// A handler that begins no more work once `stop` is cancelled, and whose work fails once `cancel_work` is.
+    pub(super) fn new(
+        app: App,
+        deadline: Duration,
+        stop: CancellationToken,
+        cancel_work: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let permits = Semaphore::new(MAX_CONCURRENT_EVENTS);
+        let (bodies, notified) = (BodyReader::default(), Notified::default());
+        Self { app, deadline, permits, bodies, notified, stop, cancel_work, tasks }
     }
 
     /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
@@ -62,10 +87,12 @@ impl Handler {
                     continue;
                 }
             };
-            match self.with_limits(self.process_blob(&blob)).await {
+            let found = OnceLock::new();
+            match self.with_limits(self.process_blob(&blob, &found)).await {
                 Ok(summary) => summaries.push(summary),
                 Err(reason) => {
-                    error!(function, "`{url}` will be retried: {reason}");
+                    let path = found.get().map(DropPath::to_string);
+                    error!(function, drop.path = path, "`{url}` will be retried: {reason}");
                     status = StatusCode::INTERNAL_SERVER_ERROR;
                     summaries.push(format!("will be retried: {reason}"));
                 }
@@ -77,22 +104,52 @@ impl Handler {
         (status, summaries.join("; "))
     }
 
-    /// Waits for a permit and runs `work`; fails at the deadline, or when the process stops.
-    pub(super) async fn with_limits<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
-        let work = async {
-            let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-            work.await
-        };
+    /// The time limit of one run: what is left of the deadline is for recording that the run was not finished.
+    pub(super) fn run_limit(&self) -> Duration {
+        self.deadline.mul_f64(0.95)
+    }
+
+    /// Runs `work` without a permit; fails when the process stops.
+    pub(super) async fn until_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         tokio::select! {
-            result = tokio::time::timeout(self.deadline, work) => match result {
-                Ok(result) => result.map_err(|error| error_chain(&error)),
-                Err(_) => Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
-            },
-            () = self.stopping.cancelled() => Err("the process is stopping".into()),
+            result = work => Ok(result),
+            () = self.cancel_work.cancelled() => Err(STOPPING.into()),
         }
     }
 
-    async fn process_blob(&self, blob: &BlobPath) -> Result<String, RunError> {
+    /// Waits for a permit and runs `work`; fails at the deadline, or when the process stops.
+    pub(super) async fn with_limits<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
+        let work = async {
+            let _permit = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(STOPPING.to_owned()),
+                permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
+            };
+            work.await.map_err(|error| error_chain(&error))
+        };
+        tokio::select! {
+            result = tokio::time::timeout(self.deadline, work) => result.unwrap_or_else(|_| {
+                Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64()))
+            }),
+            () = self.cancel_work.cancelled() => Err(STOPPING.into()),
+        }
+    }
+
+    /// Whether the process is to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Waits until `time`, or until the process is to stop.
+    pub(super) async fn sleep_unless_stopping(&self, time: Instant) {
+        tokio::select! {
+            () = sleep_until(time) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Runs the drop of `blob`; sets `found` to its path.
+    async fn process_blob(&self, blob: &BlobPath, found: &OnceLock<DropPath>) -> Result<String, RunError> {
         let store = &*self.app.runner.store;
         let Some(path) = discover::find_drop(store, blob).await? else {
             let summary =
@@ -100,8 +157,9 @@ impl Handler {
             info!("{summary}");
             return Ok(summary);
         };
-        let outcome = self.app.runner.run(&path, Some(blob), Trigger::Event, Some(self.deadline)).await?;
-        Ok(summarize(&path, &outcome))
+        let path = found.get_or_init(|| path);
+        let outcome = self.app.runner.run(path, Some(blob), Trigger::Event, Some(self.run_limit())).await?;
+        Ok(summarize(path, &outcome))
     }
 }
 

@@ -10,9 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::handler::{Handler, summarize};
+use super::{
+    handler::{Handler, summarize},
+    notified::{Accepted, MAX_NOTIFIED, NotifiedDrop},
+};
 use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
@@ -39,7 +42,9 @@ pub(super) fn notification_path(function: &str, payload: &Value) -> Option<Strin
 
 /// Starts a run of the drop at `path`: 202 if the drop exists, 404 if not.
 ///
-/// The response does not wait for the run. If the process dies during the run, the next sweep finds the drop.
+/// The response does not wait for the run. If the process dies during the run, the next sweep finds the drop. A drop
+/// has at most one run that a notification has started: a notification during it is answered 202 at once, and the drop
+/// is run once more afterwards. With [`MAX_NOTIFIED`] such drops, others are answered 503.
 pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     let Ok(drop) = path.parse::<DropPath>() else {
         let message = r#"expected {"path":"container/folder"}: the folder that contains metadata/JobMetadata"#;
@@ -48,6 +53,9 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     let no_such_drop = "there is no such drop: expected a folder with job metadata in a container of DROP_CONTAINER";
     if !handler.app.watched.contains(&drop.container) {
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
+    }
+    if handler.notified.accept_repeated(&drop) {
+        return respond(StatusCode::ACCEPTED, &path, "accepted");
     }
     match discover::list_contents(&*handler.app.runner.store, &drop, handler.app.runner.limits.max_files).await {
         Ok(Some(_)) => {}
@@ -58,20 +66,36 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
             return respond(StatusCode::INTERNAL_SERVER_ERROR, &path, &reason);
         }
     }
-    info!(drop.path = %drop, "received a notification of `{drop}`");
-    let task_handler = Arc::clone(&handler);
-    handler.tasks.spawn(async move {
+    match handler.notified.accept(&drop) {
+        Accepted::First(notified) => {
+            info!(drop.path = %drop, "received a notification of `{drop}`");
+            let task_handler = Arc::clone(&handler);
+            handler.tasks.spawn(async move { run_notified(&task_handler, &drop, notified).await });
+        }
+        Accepted::Repeated => {}
+        Accepted::TooMany => {
+            let message = format!("{MAX_NOTIFIED} drops are waiting already: repeat the request later");
+            warn!(drop.path = %drop, "did not accept a notification of `{drop}`: {message}");
+            return respond(StatusCode::SERVICE_UNAVAILABLE, &path, &message);
+        }
+    }
+    respond(StatusCode::ACCEPTED, &path, "accepted")
+}
+
+/// Runs the drop until no further notification of it has come during the run.
+async fn run_notified(handler: &Handler, drop: &DropPath, mut notified: NotifiedDrop) {
+    loop {
         let work = async {
-            Ok(summarize(
-                &drop,
-                &task_handler.app.runner.run(&drop, None, Trigger::Event, Some(task_handler.deadline)).await?,
-            ))
+            notified.begin_run();
+            Ok(summarize(drop, &handler.app.runner.run(drop, None, Trigger::Event, Some(handler.run_limit())).await?))
         };
-        if let Err(reason) = task_handler.with_limits(work).await {
+        if let Err(reason) = handler.with_limits(work).await {
             error!(drop.path = %drop, "`{drop}` will be retried by the next sweep: {reason}");
         }
-    });
-    respond(StatusCode::ACCEPTED, &path, "accepted")
+        if handler.is_stopping() || !notified.needs_another_run() {
+            return;
+        }
+    }
 }
 
 fn respond(status: StatusCode, path: &str, message: &str) -> Response {

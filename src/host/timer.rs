@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use tracing::error;
+use time::Duration;
+use tracing::{debug, error};
 
 use super::handler::Handler;
 use crate::{
+    app::App,
+    clock,
     error_chain::error_chain,
     onboard::expiry,
     sweep::{SweepMode, sweep},
@@ -22,13 +25,12 @@ pub(super) fn is_tick(payload: &Value) -> bool {
 /// Sweeps once. Returns the status of the response and a summary.
 pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let app = &handler.app;
-    let state = &app.watched.state_container;
     let work = async {
         let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
-        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
-        Ok(report)
+        warn_of_expiring_keys_once_a_day(app).await;
+        report
     };
-    let reason = match handler.with_limits(work).await {
+    let reason = match handler.until_stopped(work).await {
         Ok(Ok(report)) if report.has_no_errors() => return (StatusCode::OK, report.to_string()),
         Ok(Ok(report)) => return (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
         Ok(Err(error)) => error_chain(&error),
@@ -36,6 +38,22 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     };
     error!("the sweep stopped: {reason}");
     (StatusCode::INTERNAL_SERVER_ERROR, reason)
+}
+
+/// Warns of keys that expire soon, which costs some requests for each tenant.
+async fn warn_of_expiring_keys_once_a_day(app: &App) {
+    let task = format!("expiry {}", app.watched.description());
+    let (ledger, tenants, now) = (&app.runner.ledger, app.runner.tenants.ids(), clock::now());
+    let is_due = match ledger.last_done(&task).await {
+        Ok(last) => last.is_none_or(|last| now - last >= Duration::days(1)),
+        Err(_storage_fails) => false,
+    };
+    if is_due {
+        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, &app.watched.state_container, &tenants).await;
+        if let Err(error) = ledger.record_done(&task, now).await {
+            debug!("the next sweep will check the keys again: {}", error_chain(&error));
+        }
+    }
 }
 
 #[cfg(test)]

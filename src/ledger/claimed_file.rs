@@ -58,6 +58,11 @@ impl ClaimedFile {
         &self.record
     }
 
+    /// The path of the record.
+    pub fn record_path(&self) -> &BlobPath {
+        &self.lease.path
+    }
+
     /// Sets the checkpoint: the sink has acknowledged every row before `next_row`, and `bad_rows` of them could not be
     /// decoded. Does not wait: the heartbeat task writes checkpoints at most once a second. Fails if the claim is lost.
     pub async fn checkpoint(&mut self, next_row: u64, bad_rows: u64) -> Result<(), LedgerError> {

@@ -17,8 +17,8 @@ pub(super) const LIST: &str = "list/";
 /// The folder of the entries of unfinished drops.
 pub(super) const UNFINISHED: &str = "unfinished/";
 
-/// The folder of the times of the last listings.
-const LISTINGS: &str = "listings/";
+/// The folder of the times at which periodic tasks were last done.
+const PERIODIC: &str = "periodic/";
 
 /// The folder, in any folder, of records whose names are replaced by hashes.
 const HASHED: &str = "hashed";
@@ -63,9 +63,9 @@ pub(super) fn unfinished_entry(drop: &DropPath) -> String {
     format!("{UNFINISHED}{}.json", hash(&drop.to_string()))
 }
 
-/// The record of the last listing of the containers and tenants that `settings` describes.
-pub(super) fn last_listing(settings: &str) -> String {
-    format!("{LISTINGS}{}.json", hash(settings))
+/// The record of the time at which `task` was last done.
+pub(super) fn periodic(task: &str) -> String {
+    format!("{PERIODIC}{}.json", hash(task))
 }
 
 /// Where version 1 kept the record of a drop, if that is another path.

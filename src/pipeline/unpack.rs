@@ -18,7 +18,7 @@ use crate::{
         detect::{HEAD_BYTES, LayoutError, detect_layout},
         layers::RemoveLayers,
         lines::{Block, LineBlocks},
-        skip::SkipRows,
+        skip::{SkipRows, TooFewRows},
     },
     store::ByteStream,
 };
@@ -117,6 +117,7 @@ impl Unpacking {
         if let Some(block) = lines.finish() {
             self.send(block, &mut skip)?;
         }
+        skip.finish().map_err(|TooFewRows { rows }| RowsError::TooFewRows { rows, first_row: self.first_row })?;
         Ok(())
     }
 

@@ -44,6 +44,18 @@ impl SkipRows {
         block.skip(at);
         Ok(Some(block))
     }
+
+    /// Ends the text. An error if it has fewer rows than were to be skipped.
+    pub fn finish(&self) -> Result<(), TooFewRows> {
+        if self.row < self.first_row { Err(TooFewRows { rows: self.row }) } else { Ok(()) }
+    }
+}
+
+/// The text ended before the first row that was not to be skipped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooFewRows {
+    /// The number of rows of the text.
+    pub rows: u64,
 }
 
 #[cfg(test)]
@@ -81,6 +93,15 @@ mod tests {
                     "from row {first_row}, {line_counts:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_text_without_all_the_rows_to_skip_is_an_error() {
+        for (first_row, expected) in [(0, Ok(())), (2, Ok(())), (3, Err(TooFewRows { rows: 2 }))] {
+            let mut skip = SkipRows::new(first_row, 20);
+            skip.push("{}\n \n{}".into()).unwrap();
+            assert_eq!(skip.finish(), expected, "from row {first_row}");
         }
     }
 

@@ -1,14 +1,20 @@
-//! Failures to get keys, wrong keys, invalid metadata, damaged files: which are retried, and which are set aside.
+//! Failures to get keys, wrong keys, invalid metadata, damaged files: which are retried and when, and which are set
+//! aside.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use testkit::{
-    receiver::{Failed, Received},
+    receiver::{Answer, Failed, Received},
     viva_api::Behaviour,
 };
 
 use crate::support::{
-    scene::{METADATA, Scene, SimulatedDrop, assert_complete},
+    host_payloads::timer_trigger,
+    scene::{ANSWERS_SOON, METADATA, Scene, SimulatedDrop, assert_complete},
     vectors,
 };
 
@@ -50,6 +56,39 @@ async fn transient_failures_of_the_api_are_retried() {
 }
 
 #[tokio::test]
+async fn the_five_tries_of_the_host_are_not_over_within_seconds() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    // One more than are processed at once.
+    let failing = join_all((0..5).map(|_| scene.drop(10, 1))).await;
+    let other = scene.drop(10, 1).await;
+    let (path, rows) = (other.path(), scene.rows_of(&other).await);
+    scene.receiver.answer_by(move |delivery| if delivery.drop == path { Answer::Accept } else { Answer::status(404) });
+    for drop in failing.iter().chain([&other]) {
+        scene.upload(drop).await;
+    }
+    let started = Instant::now();
+    let failed = async {
+        let events: Vec<_> = failing.iter().map(|drop| scene.event(drop, METADATA)).collect();
+        join_all(events.iter().map(async |event| (host.post(event).await.status, started.elapsed()))).await
+    };
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let answer = host.post(&scene.event(&other, METADATA)).await;
+        assert_eq!(answer.status, 200, "{}", answer.log);
+        let answer = host.post(&timer_trigger()).await;
+        assert!(answer.status == 500 && answer.log.contains("5 will be retried"), "{}", answer.log);
+        started.elapsed()
+    };
+    let (failed, meanwhile) = futures::join!(failed, meanwhile);
+    for (status, after) in &failed {
+        assert!(*status == 500 && (10..15).contains(&after.as_secs()), "{failed:?}");
+    }
+    assert!(meanwhile < Duration::from_secs(8), "waiting answers hold up other events: {meanwhile:?}");
+    assert_complete(&scene.receiver.received(), &other, &rows);
+}
+
+#[tokio::test]
 async fn a_drop_is_set_aside_if_the_api_rejects_the_request_for_its_keys() {
     let scene = Scene::on_azurite().await;
     let drop = scene.drop(10, 1).await;
@@ -65,7 +104,8 @@ async fn a_drop_is_set_aside_if_the_api_rejects_the_request_for_its_keys() {
 
 #[tokio::test]
 async fn an_api_that_denies_access_sets_nothing_aside() {
-    let scene = Scene::on_azurite().await;
+    let mut scene = Scene::on_azurite().await;
+    scene.set("DEADLINE", ANSWERS_SOON);
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;

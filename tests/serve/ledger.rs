@@ -1,10 +1,12 @@
 //! The ledger in the storage account: what it holds, and what a restarted handler knows from it.
 
 use futures::future::join_all;
+use serde_json::json;
 use testkit::viva_api::Behaviour;
+use vivadrop::store::{BlobPath, WriteIf};
 
 use crate::support::{
-    scene::{METADATA, Scene, assert_complete, has_ended},
+    scene::{ANSWERS_SOON, METADATA, Scene, assert_complete, has_ended},
     vectors,
 };
 
@@ -68,6 +70,36 @@ async fn the_ledger_holds_positions_and_no_secrets() {
         assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{}: {text}", blob.path);
         scene.secrets.check(text);
     }
+}
+
+#[tokio::test]
+async fn a_record_with_a_row_beyond_the_end_of_its_file_completes_nothing() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("DEADLINE", ANSWERS_SOON);
+    let (drop, host) = (scene.drop(20, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let etag = scene.put(&drop, "part-0.json.gz").await;
+    let name = format!("drops/{}/files/part-0.json.gz.json", drop.path());
+    let path = BlobPath::new(&scene.settings["STATE_CONTAINER"], &name);
+    let write_record = async |next_row: u64| {
+        let record = json!({
+            "version": 1, "etag": etag.0, "status": "running", "nextRow": next_row, "badRows": 0, "attempts": 1,
+            "batchRows": 500, "batchBytes": 1_048_576, "updated": "2026-11-22T03:12:45.120Z",
+        });
+        scene.store.write(&path, record.to_string().into(), WriteIf::Always).await.unwrap();
+    };
+    write_record(500).await;
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 500, "{}", answer.log);
+    for part in ["has 20 rows", "`nextRow` 500", &name, "delete it"] {
+        assert!(answer.log.contains(part), "{part}: {}", answer.log);
+    }
+    assert_eq!(scene.receiver.received().requests, 0, "nothing is reported");
+
+    write_record(0).await;
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Drops without events: notifications by a pipeline, and sweeps.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::receiver::Answer;
 use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
@@ -52,6 +55,38 @@ async fn a_notification_of_a_path_that_is_not_a_drop_is_rejected() {
 }
 
 #[tokio::test]
+async fn a_drop_that_is_notified_again_and_again_has_one_run_at_a_time() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("IN_FLIGHT", "1");
+    let (drop, host) = (scene.drop(20, 2).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    for name in [METADATA, "part-0.json.gz"] {
+        scene.put(&drop, name).await;
+    }
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_secs(2)));
+    let notification = json!({"path": drop.path()});
+    let notify = async || {
+        let (status, answer) = host.forward(Method::POST, "/api/notify", &notification).await;
+        assert_eq!((status, &answer["path"]), (202, &Value::from(drop.path())));
+    };
+    for _ in 0..20 {
+        notify().await;
+    }
+    scene.wait_for(|received| received.requests > 0).await;
+    scene.put(&drop, "part-1.json.gz").await;
+    for _ in 0..20 {
+        notify().await;
+    }
+    assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);
+    // The run that the last notifications cause finds that the drop has ended.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let log = host.stop();
+    let count =
+        |part: &str| log.iter().filter(|line| line["message"].as_str().is_some_and(|it| it.contains(part))).count();
+    assert_eq!((count("is open"), count("received a notification")), (0, 1), "{log:?}");
+}
+
+#[tokio::test]
 async fn a_sweep_delivers_drops_without_events() {
     let scene = Scene::on_azurite().await;
     let host = scene.host().await;
@@ -95,7 +130,7 @@ async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
         let answer = host.post(&timer_trigger()).await;
         assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
         // As if an hour had passed.
-        std::fs::remove_dir_all(scene.state_folder().join("listings")).unwrap();
+        std::fs::remove_dir_all(scene.state_folder().join("periodic")).unwrap();
     }
     let log = host.stop();
     let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));

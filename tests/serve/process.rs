@@ -116,29 +116,3 @@ async fn a_port_in_use_is_an_error() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&port), "{}", ended.stderr);
 }
-
-#[tokio::test]
-async fn an_idle_handler_stops_at_once() {
-    let scene = Scene::in_a_folder().await;
-    let mut host = scene.host().await;
-    host.terminate();
-    assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));
-}
-
-#[tokio::test]
-async fn a_stopping_handler_finishes_running_work() {
-    let mut scene = Scene::on_azurite().await;
-    scene.set("BATCH_ROWS", "5");
-    scene.set("IN_FLIGHT", "1");
-    let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
-    let rows = scene.rows_of(&drop).await;
-    scene.upload(&drop).await;
-    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
-    let (line, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.try_post(&event).await });
-    scene.wait_for(|received| received.accepted > 0).await;
-    host.terminate();
-    assert_eq!(posted.await.unwrap().unwrap().status, 200);
-    assert_complete(&scene.receiver.received(), &drop, &rows);
-    assert_eq!(host.exit_code(Duration::from_secs(5)).await, Some(0));
-}

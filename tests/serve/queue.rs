@@ -6,7 +6,7 @@ use crate::support::{
     azurite,
     gateway::{Behaviour, Gateway},
     queue::{QueueConsumer, QueueMessage},
-    scene::{METADATA, Scene, assert_complete},
+    scene::{ANSWERS_SOON, METADATA, Scene, assert_complete},
 };
 
 /// A scene that delivers to a queue behind a gateway.
@@ -43,6 +43,7 @@ async fn a_queue_with_transient_failures_gets_every_row() {
 async fn rows_are_delivered_after_throttling_longer_than_the_retry_budget() {
     let (mut scene, end, gateway) = scene().await;
     scene.set("DELIVERY_PATIENCE", "1s");
+    scene.set("DEADLINE", ANSWERS_SOON);
     let (drop, host) = (scene.drop(100, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;

@@ -7,7 +7,7 @@ use vivadrop::{simulate::SimulateOptions, stage::layout::LayoutName};
 
 use crate::support::{
     azurite::Azurite,
-    scene::{METADATA, Scene, assert_complete},
+    scene::{ANSWERS_SOON, METADATA, Scene, assert_complete},
 };
 
 #[tokio::test]
@@ -45,7 +45,8 @@ async fn a_file_is_completed_after_the_account_pauses() {
 #[tokio::test]
 async fn an_unavailable_account_is_retried_by_the_host() {
     let azurite = Azurite::start();
-    let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    scene.set("DEADLINE", ANSWERS_SOON);
     let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;

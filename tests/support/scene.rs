@@ -41,6 +41,10 @@ use super::{
 /// The job metadata of a simulated drop.
 pub(crate) const METADATA: &str = "metadata/JobMetadata/Metadata.json";
 
+/// A `DEADLINE` for tests of events that fail within a second: the answer to a failed event waits for ten seconds, but not
+/// longer than this.
+pub(crate) const ANSWERS_SOON: &str = "3s";
+
 /// The characters of a blob name that are percent-encoded in a URL: all but unreserved characters and slashes.
 const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 

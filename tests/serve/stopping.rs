@@ -1,0 +1,134 @@
+//! SIGTERM: running work gets a few seconds, and the process exits in time, whatever its peers do.
+
+use std::time::{Duration, Instant};
+
+use testkit::receiver::Answer;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::support::{
+    azurite::Azurite,
+    host::Host,
+    scene::{METADATA, Scene, assert_complete},
+};
+
+/// The time within which the process exits, whatever storage, receiver and clients do.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// The time within which the process exits if there is no work to finish.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Sends `bytes`, and keeps the connection open.
+async fn send(host: &Host, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    // The handler should have read the bytes, so that it knows of the request.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stream
+}
+
+#[tokio::test]
+async fn an_idle_handler_stops_at_once() {
+    let scene = Scene::in_a_folder().await;
+    let mut host = scene.host().await;
+    host.terminate();
+    assert_eq!(host.exit_code(AT_ONCE).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_handler_with_half_a_request_stops_at_once() {
+    let scene = Scene::in_a_folder().await;
+    for half in [
+        "POST /function HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"Data\":",
+        "POST /function HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"Data\":\r\n",
+        "POST /function HTTP/1.1\r\nHost: loc",
+        "",
+    ] {
+        let mut host = scene.host().await;
+        let _open = send(&host, half).await;
+        host.terminate();
+        assert_eq!(host.exit_code(AT_ONCE).await, Some(0), "{half:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_handler_finishes_running_work() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("BATCH_ROWS", "5");
+    scene.set("IN_FLIGHT", "1");
+    let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
+    let (line, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    scene.wait_for(|received| received.accepted > 0).await;
+    host.terminate();
+    assert_eq!(posted.await.unwrap().unwrap().status, 200);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+    assert_eq!(host.exit_code(AT_ONCE).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_handler_stops_in_time_although_the_storage_does_not_answer() {
+    let azurite = Azurite::start();
+    let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    scene.set("BATCH_ROWS", "5");
+    scene.set("IN_FLIGHT", "1");
+    let (drop, mut host) = (scene.drop(1_000, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
+    let (client, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    scene.wait_for(|received| received.accepted > 2).await;
+    azurite.pause();
+    host.terminate();
+    assert_eq!(host.exit_code(LIMIT).await, Some(0));
+    // Later runs wait until the lease lapses, as after SIGKILL.
+    assert!(posted.await.unwrap().is_none_or(|answer| answer.status == 500));
+}
+
+#[tokio::test]
+async fn a_handler_stops_in_time_although_the_receiver_does_not_answer() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("BATCH_ROWS", "5");
+    scene.set("IN_FLIGHT", "1");
+    let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    scene.receiver.answer_by(|delivery| match delivery.rows {
+        Some((first, _)) if first < 20 => Answer::Accept,
+        _ => Answer::Accept.after(Duration::from_secs(3600)),
+    });
+    let (client, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    scene.wait_for(|received| received.accepted >= 4).await;
+    host.terminate();
+    assert_eq!(host.exit_code(LIMIT).await, Some(0));
+    let answer = posted.await.unwrap().expect("the handler answers before it exits");
+    assert_eq!((answer.status, answer.log.contains("stopping")), (500, true), "{}", answer.log);
+
+    // The checkpoint was written and the lease released, so the next process continues there without a wait.
+    scene.receiver.answer_always(Answer::Accept);
+    let (host, started) = (scene.host().await, Instant::now());
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    assert_eq!(received.duplicates, 0, "the last checkpoint was written");
+}
+
+#[tokio::test]
+async fn a_failed_event_is_answered_at_once_if_the_handler_stops() {
+    let scene = Scene::on_azurite().await;
+    let (drop, mut host) = (scene.drop(10, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::status(404));
+    let (client, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    scene.wait_for(|received| received.requests > 0).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    host.terminate();
+    assert_eq!(host.exit_code(AT_ONCE).await, Some(0));
+    let answer = posted.await.unwrap().expect("the handler answers before it exits");
+    assert_eq!((answer.status, answer.log.contains("HTTP 404")), (500, true), "{}", answer.log);
+}
