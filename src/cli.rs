@@ -89,6 +89,9 @@ struct FileFlags {
     /// Maximum length of a row in bytes [default: $MAX_ROW_BYTES or 1048576]
     #[arg(long, value_name = "N")]
     max_row_bytes: Option<String>,
+    /// Maximum nesting depth of a row; the row itself is level 1 [default: $MAX_ROW_DEPTH or 50]
+    #[arg(long, value_name = "N")]
+    max_row_depth: Option<String>,
     /// RSA padding of the wrapped keys: auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5 [default: $KEY_WRAP or auto]
     #[arg(long, value_name = "PADDING")]
     key_wrap: Option<String>,
@@ -108,6 +111,7 @@ impl FileFlags {
             ("ALLOW_PLAINTEXT", &self.allow_plaintext),
             ("BAD_ROWS_ALLOWED", &self.bad_rows_allowed),
             ("MAX_ROW_BYTES", &self.max_row_bytes),
+            ("MAX_ROW_DEPTH", &self.max_row_depth),
             ("KEY_WRAP", &self.key_wrap),
         ] {
             if let Some(value) = flag {

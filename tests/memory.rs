@@ -1,11 +1,14 @@
-//! After a run, no key is left in the memory of the process, in the log or in the ledger.
+//! After a run, no key is left in the memory of the process, in the log or in the ledger. Whatever a file contains, the memory
+//! of the process stays small.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{fs, io::Write, time::Duration};
 
+use flate2::{Compression, write::GzEncoder};
+use futures::future::join_all;
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
 use serde_json::Value;
 use testkit::receiver::Answer;
@@ -115,4 +118,46 @@ async fn no_key_that_a_vault_unwrapped_is_left_in_memory_after_the_run() {
     scene.settings.extend(entra.with_managed_identity());
     entra.add_secrets(&scene.secrets);
     assert_keys_are_wiped(scene).await;
+}
+
+/// The peak memory of the process, in MiB, after four files of `lines` were processed at once, and the outcomes.
+async fn peak_memory_with_four_files_of(lines: &str, count: usize, bad_rows_allowed: &str) -> (u64, Vec<String>) {
+    let mut scene = Scene::in_a_folder().await;
+    for (name, value) in [("FILE_LAYOUT", "plain"), ("ALLOW_PLAINTEXT", "true"), ("DECODERS", "2")] {
+        scene.set(name, value);
+    }
+    scene.set("BAD_ROWS_ALLOWED", bad_rows_allowed);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    // The layout is detected from the first bytes.
+    gzip.write_all(b"{}\n").unwrap();
+    let text = lines.repeat(100_000);
+    (0..count / 100_000).for_each(|_| gzip.write_all(text.as_bytes()).unwrap());
+    let gzip = gzip.finish().unwrap();
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        let drop = scene.drop(1, 1).await;
+        let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
+        let mut metadata: Value = serde_json::from_str(&metadata).unwrap();
+        metadata["NumberOfRowsExtracted"] = Value::Null;
+        scene.write(&drop.path, "part-0.json.gz", gzip.clone()).await;
+        scene.write(&drop.path, METADATA, metadata.to_string()).await;
+        events.push(scene.event(&drop, METADATA));
+    }
+    let host = scene.host().await;
+    let answers = join_all(events.iter().map(|event| host.post(event))).await;
+    (host.peak_memory() >> 10, answers.into_iter().map(|answer| answer.log).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_garbage_lines_do_not_fill_the_memory() {
+    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 5_000_000, "0").await;
+    assert!(outcomes.iter().all(|outcome| outcome.contains("is set aside: bad-row")), "{outcomes:?}");
+    assert!(peak < 64, "{peak} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_lines_that_are_allowed_do_not_fill_the_memory() {
+    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 500_000, "1000000").await;
+    assert!(outcomes.iter().all(|outcome| outcome.contains("500000 bad rows")), "{outcomes:?}");
+    assert!(peak < 96, "{peak} MiB");
 }

@@ -120,6 +120,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
     let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
     let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
+    let max_depth: Option<NonZeroUsize> = reader.or_default("MAX_ROW_DEPTH", "50");
     let (ColumnFilter(columns), ColumnNames(encrypted_columns)) = (columns?, encrypted_columns?);
     Some(FileRules {
         layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
@@ -129,6 +130,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             column_cipher: column_cipher?,
             typed: row_values? == RowValues::Typed,
             max_row_bytes: max_row_bytes?.get(),
+            max_depth: max_depth?.get(),
         },
     })
 }

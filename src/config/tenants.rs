@@ -39,7 +39,7 @@ pub(super) const SINK_SETTINGS: [&str; 9] = [
 ];
 
 /// The other settings that a tenant may override.
-const FILE_SETTINGS: [&str; 11] = [
+const FILE_SETTINGS: [&str; 12] = [
     "COLUMNS",
     "ENCRYPTED_COLUMNS",
     "COLUMN_CIPHER",
@@ -48,6 +48,7 @@ const FILE_SETTINGS: [&str; 11] = [
     "FILE_CIPHER",
     "BAD_ROWS_ALLOWED",
     "MAX_ROW_BYTES",
+    "MAX_ROW_DEPTH",
     "BATCH_ROWS",
     "BATCH_BYTES",
     "IN_FLIGHT",
