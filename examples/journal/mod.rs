@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -18,11 +18,25 @@ pub(crate) struct Journal {
     /// Length of the complete lines, in bytes.
     end: u64,
     ids: HashSet<String>,
+    dead_letters: PathBuf,
 }
 
+/// The part of a message that the examples read. The rows are skipped without being converted to values: a converter has limits
+/// on nesting and on numbers, and one unusual row would then stop all rows after it.
 #[derive(Deserialize)]
 struct Message {
     id: String,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It is in the file.
+    New,
+    /// A message with its id was in the file before.
+    Duplicate,
+    /// It is not a message of vivadrop. It was added to the dead letters.
+    DeadLetter,
 }
 
 impl Journal {
@@ -39,14 +53,29 @@ impl Journal {
         text.truncate(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1));
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let ids = lines.map(|line| Ok(serde_json::from_slice::<Message>(line)?.id)).collect::<io::Result<_>>()?;
-        Ok(Self { file, end: text.len() as u64, ids })
+        let mut dead_letters = path.as_os_str().to_owned();
+        dead_letters.push(".dead-letters");
+        Ok(Self { file, end: text.len() as u64, ids, dead_letters: dead_letters.into() })
     }
 
-    /// Appends `message`, unless its id is in the file; returns whether it was new. After the return it survives a crash.
-    pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<bool> {
-        let Message { id } = serde_json::from_slice(message)?;
+    /// Appends `message`, unless its id is in the file. After the return it survives a crash.
+    ///
+    /// A message that cannot be read would fail in the same way again. It is reported and kept in another file, so that it is
+    /// acknowledged and does not block the messages after it. An error is a failure of the disk: a retry can succeed.
+    pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<Stored> {
+        let id = match serde_json::from_slice(message) {
+            Ok(Message { id }) => id,
+            Err(error) => {
+                self.append_dead_letter(message)?;
+                let (line, column) = (error.line(), error.column());
+                eprintln!(
+                    "received a message that cannot be read (line {line}, column {column}): see the dead letters"
+                );
+                return Ok(Stored::DeadLetter);
+            }
+        };
         if self.ids.contains(&id) {
-            return Ok(false);
+            return Ok(Stored::Duplicate);
         }
         // JSON strings contain no raw newlines; between tokens, a space is equivalent.
         let mut line: Vec<u8> = message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
@@ -57,6 +86,15 @@ impl Journal {
         self.file.sync_data()?;
         self.end += line.len() as u64;
         self.ids.insert(id);
-        Ok(true)
+        Ok(Stored::New)
+    }
+
+    /// Appends a message to the dead letters: one JSON string per line.
+    fn append_dead_letter(&self, message: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).open(&self.dead_letters)?;
+        let mut line = serde_json::to_vec(&String::from_utf8_lossy(message))?;
+        line.push(b'\n');
+        file.write_all(&line)?;
+        file.sync_data()
     }
 }
