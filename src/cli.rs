@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, InvalidSettings, Settings},
+    config::{Config, DecodeConfig, InvalidSettings, Settings},
     demo,
     error_chain::error_chain,
     host, telemetry,
@@ -71,9 +71,9 @@ struct FileFlags {
     /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// Columns to print: a comma-separated list, or * for all [default: $COLUMNS or *]
-    #[arg(long, value_name = "NAMES")]
-    columns: Option<String>,
+    /// Columns to print: a comma-separated list, or * for all [default: $ROW_COLUMNS or *]
+    #[arg(long, value_name = "NAMES", alias = "columns")]
+    row_columns: Option<String>,
     /// Columns to decrypt: a comma-separated list [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
@@ -98,6 +98,15 @@ struct FileFlags {
 }
 
 impl FileFlags {
+    /// The settings for decoding; logs the warnings about them.
+    fn config(&self) -> Result<DecodeConfig, InvalidSettings> {
+        let config = DecodeConfig::read(&self.over_environment())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
     /// The settings of the environment, overridden by these flags.
     fn over_environment(&self) -> Settings {
         let mut settings = Settings::from_env();
@@ -105,7 +114,7 @@ impl FileFlags {
             ("FILE_LAYOUT", &self.file_layout),
             ("FILE_CIPHER", &self.file_cipher),
             ("COLUMN_CIPHER", &self.column_cipher),
-            ("COLUMNS", &self.columns),
+            ("ROW_COLUMNS", &self.row_columns),
             ("ENCRYPTED_COLUMNS", &self.encrypted_columns),
             ("ROW_VALUES", &self.row_values),
             ("ALLOW_PLAINTEXT", &self.allow_plaintext),

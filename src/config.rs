@@ -7,6 +7,7 @@ mod onboard;
 mod parse;
 mod queue;
 mod reader;
+mod row_columns;
 mod tenant_settings;
 mod tenants;
 
@@ -22,7 +23,7 @@ use self::{
     parse::{ApiUrl, ContainerName},
     reader::Reader,
     tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
-    tenants::TenantList,
+    tenants::{TenantList, overrides_of_valid_entries},
 };
 pub use crate::drop::containers::DropContainer;
 use crate::{
@@ -120,6 +121,8 @@ pub struct Config {
     pub tenant_overrides: BTreeMap<TenantId, TenantOverrides>,
     /// `DEADLINE`: how long one event is processed at most.
     pub deadline: Duration,
+    /// What should be changed although the settings are usable. Contains no values.
+    pub warnings: Vec<String>,
 }
 
 /// A storage account, or a local folder instead of it.
@@ -155,6 +158,8 @@ pub struct VivaApiConfig {
 impl Config {
     /// Reads all settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let (settings, warning) = &row_columns::rename(settings);
+        let mut warnings: Vec<String> = warning.iter().cloned().collect();
         let reader = Reader::new(settings);
         // Every setting is read before the first `?`, so that one problem does not hide the others.
         let drop_storage = reader.storage("DropStorage");
@@ -167,14 +172,21 @@ impl Config {
         let viva_api = viva_api(&reader);
         let common = common_settings(&reader, drop_storage.as_ref());
         let tenant_overrides = match &tenants {
-            Some(list) => tenant_overrides(&reader, settings, drop_storage.as_ref(), &list.overrides),
-            None => None,
+            Some(list) => {
+                warnings.extend_from_slice(&list.warnings);
+                tenant_overrides(&reader, settings, drop_storage.as_ref(), &list.overrides)
+            }
+            None => {
+                // The settings of the valid entries are validated as well.
+                let overrides = settings.get("TENANTS").map(overrides_of_valid_entries).unwrap_or_default();
+                tenant_overrides(&reader, settings, drop_storage.as_ref(), &overrides).and(None)
+            }
         };
         let deadline = reader.or_default("DEADLINE", "25m");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
-            reader.add_problem(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
+            reader.add_problem("STATE_CONTAINER is not usable: expected another container than DROP_CONTAINER".into());
         }
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
@@ -190,6 +202,7 @@ impl Config {
                 common: common?,
                 tenant_overrides: tenant_overrides?,
                 deadline: deadline?,
+                warnings,
             })
         })
     }
@@ -206,18 +219,27 @@ pub struct DecodeConfig {
     pub key_wrap: KeyWrap,
     /// `DECODERS`.
     pub decoders: NonZeroUsize,
+    /// What should be changed although the settings are usable. Contains no values.
+    pub warnings: Vec<String>,
 }
 
 impl DecodeConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let (settings, warning) = &row_columns::rename(settings);
         let reader = Reader::new(settings);
         let rules = file_rules(&reader);
         let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
         let key_wrap = reader.or_default("KEY_WRAP", "auto");
         let decoders = decoders(&reader);
         reader.finish(|| {
-            Some(Self { rules: rules?, bad_rows_allowed: bad_rows_allowed?, key_wrap: key_wrap?, decoders: decoders? })
+            Some(Self {
+                rules: rules?,
+                bad_rows_allowed: bad_rows_allowed?,
+                key_wrap: key_wrap?,
+                decoders: decoders?,
+                warnings: warning.iter().cloned().collect(),
+            })
         })
     }
 }
@@ -241,8 +263,12 @@ impl UploadConfig {
     }
 }
 
+fn api_url(reader: &Reader<'_>) -> Option<ApiUrl> {
+    reader.or_default("VIVA_API_URL", "https://api.orginsights.viva.office.com")
+}
+
 fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
-    let url = reader.or_default("VIVA_API_URL", "https://api.orginsights.viva.office.com");
+    let url = api_url(reader);
     let partner = partner(reader);
     let ApiUrl(url) = url?;
     let scope = match reader.get("VIVA_API_SCOPE") {

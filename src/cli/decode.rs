@@ -9,7 +9,7 @@ use super::{
     CliError, FileFlags,
     local_drop::{DirectoryFlags, LocalDrop, RowReader},
 };
-use crate::{config::DecodeConfig, stage::decode::Rows};
+use crate::stage::decode::Rows;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,7 +36,7 @@ pub(super) struct DecodeArguments {
 
 /// Decodes the files of a drop and prints their rows.
 pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> {
-    let config = DecodeConfig::read(&arguments.flags.over_environment())?;
+    let config = arguments.flags.config()?;
     let started = Instant::now();
     let decryption_keys = arguments.decryption_keys.as_deref();
     let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
