@@ -18,7 +18,9 @@ use crate::{
     config::{Config, DecodeConfig, InvalidSettings, Settings},
     demo,
     error_chain::error_chain,
-    host, telemetry,
+    host,
+    one_line::escape_deceptive,
+    telemetry,
     verdict::Verdict,
 };
 
@@ -198,7 +200,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(CliError::Permanent(reason)) => (3, format!("permanent failure: {reason}")),
         Err(CliError::Printed(code)) => return ExitCode::from(code),
     };
-    eprintln!("{message}");
+    eprintln!("{}", escape_deceptive(&message));
     ExitCode::from(code)
 }
 

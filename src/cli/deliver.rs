@@ -8,6 +8,7 @@ use crate::{
     config::{Config, Settings},
     drop::DropPath,
     error_chain::error_chain,
+    one_line::escape_deceptive,
     run::{Outcome, RunError, Runner},
 };
 
@@ -58,7 +59,7 @@ async fn run_drop(
 fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
     match outcome {
         Outcome::Completed { rows, bad_rows } => {
-            eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
+            eprintln!("{}", escape_deceptive(&format!("completed `{path}`: {rows} rows, {bad_rows} bad rows")));
             Ok(())
         }
         Outcome::Open { rows, of } => {

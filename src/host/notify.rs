@@ -69,6 +69,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
 }
 
 fn respond(status: StatusCode, path: &str, message: &str) -> Response {
+    let (path, message) = (one_line(path, 2_000), one_line(message, 2_000));
     (status, Json(json!({"path": path, "message": message}))).into_response()
 }
 
