@@ -32,7 +32,7 @@ use crate::support::{
 };
 
 async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
-    let answer: Value = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
+    let answer = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
     let private_key = PemFile::new(&drop.simulated.private_key);
     unwrap_keys(&private_key, scene.tenant, KeyWrap::Auto, &wrapped_keys(&answer).unwrap()).await.unwrap()
 }
@@ -160,4 +160,66 @@ async fn garbage_lines_that_are_allowed_do_not_fill_the_memory() {
     let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 500_000, "1000000").await;
     assert!(outcomes.iter().all(|outcome| outcome.contains("500000 bad rows")), "{outcomes:?}");
     assert!(peak < 96, "{peak} MiB");
+}
+
+/// JSON of many small values: 80 times its size if it is parsed into a `serde_json::Value`.
+fn many_small_values(bytes: usize) -> String {
+    format!("[{}{{\"\":0}}]", "{\"\":0},".repeat(bytes / 9))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_of_many_small_values_does_not_fill_the_memory() {
+    let scene = Scene::in_a_folder().await;
+    let values = many_small_values(1_000_000);
+    let mut events = Vec::new();
+    for name in ["x", "Errors", "DecryptionKeyDetails", "TableName"] {
+        let drop = scene.drop(10, 1).await;
+        let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
+        let metadata = metadata.trim_start().replacen('{', &format!("{{\"{name}\":{values},"), 1);
+        scene.upload(&drop).await;
+        scene.write(&drop.path, METADATA, metadata).await;
+        events.push(scene.event(&drop, METADATA));
+    }
+    let details = scene.drop(10, 1).await;
+    scene.upload(&details).await;
+    let name = "metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
+    scene.write(&details.path, name, format!("{{\"DecryptionKeys\":{}}}", many_small_values(60_000))).await;
+    events.push(scene.event(&details, METADATA));
+
+    let host = scene.host().await;
+    let answers = join_all(events.iter().map(|event| host.post(event))).await;
+    let outcomes: Vec<_> = answers.into_iter().map(|answer| answer.log).collect();
+    let peak = host.peak_memory() >> 10;
+    assert!(peak < 64, "{peak} MiB");
+    for (outcome, part) in
+        outcomes.iter().zip(["completed", "set aside: errors", "completed", "set aside: metadata", "completed"])
+    {
+        assert!(outcome.contains(part), "{outcomes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_of_many_small_values_do_not_fill_the_memory() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    let list = many_small_values(1_000_000);
+    let string = serde_json::to_string(&many_small_values(200_000)).unwrap();
+    let event = "{\"eventType\":\"\",\"data\":[";
+    let payloads = [
+        list.clone(),
+        format!("{{\"Data\":{{\"a\":{list}}}}}"),
+        format!("{{\"Data\":{{\"req\":{{\"Body\":{string}}}}}}}"),
+        format!("{{\"Data\":{{\"a\":{string},\"b\":{string},\"c\":{string}}}}}"),
+        format!("[{event}]}},{event}{}]}}]", list.trim_matches(['[', ']'])),
+        "[".repeat(1_000_000),
+        format!("[{}0]", "0,".repeat(500_000)),
+    ];
+    for payload in payloads {
+        let posts = (0..4).map(|_| host.post_bytes(payload.clone().into_bytes()));
+        for answer in join_all(posts).await {
+            assert!(matches!(answer.status, 200 | 400 | 413), "{answer:?}");
+        }
+    }
+    let peak = host.peak_memory() >> 10;
+    assert!(peak < 64, "{peak} MiB");
 }

@@ -83,7 +83,7 @@ impl LocalDrop {
                     std::fs::read(file).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
                 let response =
                     json::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
-                details::wrapped_keys(&response.into()).map(Some)
+                details::wrapped_keys(&response).map(Some)
             }
             None => keys::wrapped_in_drop(&*self.store, &self.contents, &self.metadata).await,
         };

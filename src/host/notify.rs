@@ -16,6 +16,7 @@ use super::handler::{Handler, summarize};
 use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
+    json::bounded_value,
     one_line::one_line,
 };
 
@@ -28,7 +29,7 @@ const FUNCTION: &str = "notify";
 /// `path`: the result is then an empty path. If the host wraps the request instead of forwarding it, the body is in
 /// `Data.req.Body`.
 pub(super) fn notification_path(function: &str, payload: &Value) -> Option<String> {
-    let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| bounded_value(body.as_bytes()).ok());
     let path = wrapped.as_ref().unwrap_or(payload).get("path").and_then(Value::as_str);
     match path {
         Some(path) => Some(path.to_owned()),
