@@ -160,8 +160,8 @@ impl<'de> Deserialize<'de> for Text {
 /// The nesting depth limit of [`bounded_value`]. Payloads of the Functions host have less than ten levels.
 pub const MAX_DEPTH: usize = 32;
 
-/// The limit of [`bounded_value`] for the memory of a value, in units of about 40 bytes. It is 8 MiB: twice of what the values
-/// of 1 MiB of events take.
+/// The limit of [`bounded_value`] for the memory of a value, in units of about 40 bytes. It is 8 MiB, and more than what the
+/// values of 1 MiB of events take.
 pub const MAX_UNITS: usize = 200_000;
 
 /// The memory of a value, its text not counted.

@@ -65,7 +65,7 @@ impl FromSetting for u64 {
 
 impl FromSetting for bool {
     const EXPECTED: &'static str = "true or false";
-    const IS_WORD: bool = true;
+    const IS_WORD: Self = true;
 
     /// Ignores case.
     fn from_setting(text: &str) -> Result<Self, ParseError> {

@@ -234,8 +234,9 @@ fn only_words_numbers_and_durations_are_repeated() {
 
 #[test]
 fn a_setting_is_named_even_if_the_setting_that_it_depends_on_is_unusable_too() {
+    type Changes<'a> = &'a [(&'a str, &'a str)];
     let own = |json: &str| format!(r#"{{"{TENANT}": {json}, "contoso": {{}}}}"#);
-    let cases: [(&[(&str, &str)], &[&str]); 9] = [
+    let cases: [(Changes<'_>, &[&str]); 9] = [
         (&[("DELIVER_TO", "webhook"), ("WEBHOOK_SECRET", "short")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
         (&[("DELIVER_TO", ""), ("WEBHOOK_SECRET", "short")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
         (&[("DELIVER_TO", "webhook"), ("WEBHOOK_SECRET", "@Microsoft.KeyVault(x)")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
