@@ -288,12 +288,11 @@ fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
         reader.all_or_none([tenant_id, app_id])?;
         return Some(None);
     }
-    let partner = reader.all_or_none([tenant_id, app_id, secret])?;
-    Some(partner.map(|[tenant_id, app_id, app_secret]| Partner {
-        tenant_id: tenant_id.to_owned(),
-        app_id: app_id.to_owned(),
-        app_secret: app_secret.into(),
-    }))
+    let Some([tenant, app, app_secret]) = reader.all_or_none([tenant_id, app_id, secret])? else {
+        return Some(None);
+    };
+    reader.check_tenant_id(tenant_id, tenant)?;
+    Some(Some(Partner { tenant_id: tenant.to_owned(), app_id: app.to_owned(), app_secret: app_secret.into() }))
 }
 
 #[cfg(test)]

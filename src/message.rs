@@ -20,6 +20,7 @@ pub use self::{
 };
 use crate::{
     drop::{FileVersion, TenantId},
+    one_line::escape_deceptive,
     verdict::Reason,
 };
 
@@ -171,6 +172,9 @@ impl Message {
             #[serde(flatten)]
             failure: &'a Failure<'a>,
         }
+        // The text contains names that the customer chose.
+        let text = escape_deceptive(failure.message);
+        let failure = &Failure { message: &text, ..failure.clone() };
         let ending = format!("failed {} {}", failure.reason, failure.file.unwrap_or_default());
         let id = ending_id(&ending, drop, versions);
         let with = |failure: &Failure<'_>| Self::new(id.clone(), "viva.insights.drop.failed", Data { drop, failure });
@@ -268,6 +272,14 @@ mod tests {
         assert!(text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#), "{text}");
         assert_eq!(data(&message)["firstRow"], 10);
         assert!(data(&message).get("badRows").is_none());
+    }
+
+    #[test]
+    fn a_failure_cannot_be_hidden_by_the_name_of_a_file() {
+        let failure =
+            Failure { reason: Reason::Damaged, file: None, message: "file `a\u{202e}b` is damaged", rows_delivered: 0 };
+        let message = Message::failed(&facts(), &[], &failure, None);
+        assert_eq!(data(&message)["message"], "file `a\\u202eb` is damaged");
     }
 
     #[test]

@@ -186,6 +186,7 @@ impl<'s> Reader<'s> {
         if self.get("AZURE_CLIENT_SECRET").is_some() {
             let [tenant_id, app_id, app_secret] =
                 self.all_or_none(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
+            self.check_tenant_id("AZURE_TENANT_ID", tenant_id)?;
             return Some(Identity::Application(Application {
                 tenant_id: tenant_id.to_owned(),
                 app_id: app_id.to_owned(),
@@ -198,6 +199,15 @@ impl<'s> Reader<'s> {
         // App Service sets IDENTITY_ENDPOINT for an app that has an identity; Cloud Shell and Azure ML set MSI_ENDPOINT.
         let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
         Some(if is_on_azure { Identity::Managed(None) } else { Identity::Developer })
+    }
+
+    /// Validates the tenant of an application: the library that requests tokens quotes a tenant that it rejects.
+    pub(super) fn check_tenant_id(&self, name: &str, tenant: &str) -> Option<()> {
+        if tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
+            return Some(());
+        }
+        self.add_problem(format!("{name} is not usable: expected a tenant id or a domain"));
+        None
     }
 
     /// The webhook at `url`, and the vault secret that `WEBHOOK_SECRET` refers to if it is a reference.

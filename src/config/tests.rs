@@ -515,6 +515,20 @@ fn the_identity_depends_on_the_settings_and_the_machine() {
 }
 
 #[test]
+fn a_tenant_id_that_is_a_secret_is_not_shown_later() {
+    // The library that requests tokens quotes a tenant id that it rejects.
+    let ids = |prefix: &str, secret: &str| {
+        let app = if prefix == "AZURE" { "AZURE_CLIENT_ID" } else { "PARTNER_APP_ID" }.to_owned();
+        [(format!("{prefix}_TENANT_ID"), "8Q~abc"), (app, TENANT), (secret.to_owned(), "hunter2")]
+    };
+    for (prefix, secret) in [("AZURE", "AZURE_CLIENT_SECRET"), ("PARTNER", "PARTNER_APP_SECRET")] {
+        let ids = ids(prefix, secret);
+        let problems = problems(&ids.each_ref().map(|(name, value)| (name.as_str(), *value)));
+        assert_eq!(problems, [format!("{prefix}_TENANT_ID is not usable: expected a tenant id or a domain")]);
+    }
+}
+
+#[test]
 fn the_partners_ids_may_be_set_without_a_secret_but_only_together() {
     let ids = [("PARTNER_TENANT_ID", TENANT), ("PARTNER_APP_ID", TENANT)];
     assert!(Config::read(&settings(&ids)).unwrap().viva_api.partner.is_none(), "the managed identity authenticates");
