@@ -13,7 +13,7 @@ pub(super) const COLUMNS: &str = "COLUMNS";
 
 /// Whether a value of `COLUMNS` is the width of a terminal.
 pub(super) fn is_terminal_width(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The warning about a value of `COLUMNS` that is read.
