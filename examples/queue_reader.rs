@@ -1,5 +1,6 @@
 //! Reads the queue to which vivadrop delivers: deduplicates messages by id, stores them in a file, and deletes each message
-//! from the queue after it has been stored.
+//! from the queue after it has been stored. A message that cannot be read goes to `FILE.dead-letters`: it must neither end the
+//! program nor stay in the queue, where it would be received again and again.
 //!
 //! ```sh
 //! cargo run --example queue_reader -- 'https://account.queue.core.windows.net/rows?sv=…&sig=…' messages.ndjson
@@ -74,14 +75,8 @@ async fn handle(queue: &QueueClient, journal: &mut Journal, message: ReceivedMes
     let (Some(id), Some(receipt), Some(text)) = (message.message_id, message.pop_receipt, message.message_text) else {
         anyhow::bail!("received a message without id, receipt or text");
     };
-    let has_id = |json: &Vec<u8>| {
-        serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|message| message["id"].is_string())
-    };
-    let Some(json) = BASE64_STANDARD.decode(text).ok().filter(has_id) else {
-        // Not a message of vivadrop. It stays in the queue, and does not block the messages after it.
-        eprintln!("skipped the message {id}: it is not a message of vivadrop");
-        return Ok(());
-    };
+    // A text that is not Base64 is not a message of vivadrop. The journal keeps it with the dead letters.
+    let json = BASE64_STANDARD.decode(&text).unwrap_or_else(|_| text.into_bytes());
     journal.append(&json).with_context(|| format!("cannot store the message {id}"))?;
     match queue.delete_message(&id, &receipt, None).await {
         Ok(_) => Ok(()),

@@ -25,7 +25,7 @@ use axum::{
 use standardwebhooks::Webhook;
 use tokio::{net::TcpListener, task::spawn_blocking};
 
-use journal::Journal;
+use journal::{Journal, Stored};
 
 /// Maximum body size: a batch has at most `BATCH_BYTES` of rows (1 MiB), or one row of `MAX_ROW_BYTES`, and metadata.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -62,10 +62,12 @@ async fn handle(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body:
     }
     let stored = spawn_blocking(move || receiver.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&body));
     match stored.await {
-        Ok(Ok(true)) => StatusCode::CREATED,
+        Ok(Ok(Stored::New)) => StatusCode::CREATED,
         // A duplicate: an earlier response was lost, or vivadrop repeated a run. Or an ending that a newer one has replaced.
-        Ok(Ok(false)) => StatusCode::OK,
-        // vivadrop retries later.
+        Ok(Ok(Stored::Duplicate)) => StatusCode::OK,
+        // Acknowledged, because a retry would end in the same way.
+        Ok(Ok(Stored::DeadLetter)) => StatusCode::ACCEPTED,
+        // The disk failed. vivadrop retries later.
         Ok(Err(_)) | Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

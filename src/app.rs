@@ -77,6 +77,9 @@ pub fn wire(config: Config) -> Result<App, AppError> {
 
 /// As [`wire`], with other limits for calls to the vault and the API.
 pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let store = store(&config.drop_storage)?;
     let key_store = key_store(&config.private_keys, &config.identity, limits)?;
     let keys = KeySource {

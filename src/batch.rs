@@ -116,6 +116,15 @@ enum Row<'a> {
     Bad(BadRow),
 }
 
+/// How many rows of a block have been added to batches.
+#[derive(Debug, Default)]
+pub struct Position {
+    good: usize,
+    bad: usize,
+    /// The end of the last good row in the text of the block.
+    text: usize,
+}
+
 impl Batches {
     /// Begins at row `first_row`. A message has `envelope` bytes in addition to its rows; the sink accepts messages of
     /// at most `max_message` bytes. Any number of bad rows is allowed.
@@ -146,19 +155,37 @@ impl Batches {
 
     /// Adds the rows of the next block; appends the batches that they complete to `complete`. Stops at the first error.
     pub fn push(&mut self, rows: &Rows, complete: &mut Vec<Batch>) -> Result<(), BatchError> {
-        let mut bad = rows.bad.iter().peekable();
-        let mut start = 0;
-        let mut ends = rows.ends.iter();
-        for number in 0..rows.count() {
-            if let Some((_, reason)) = bad.next_if(|(row, _)| *row == number) {
+        let mut position = Position::default();
+        while self.push_until_complete(rows, &mut position, complete)? {}
+        Ok(())
+    }
+
+    /// Adds the rows of a block from `position` on, until they complete a batch, which is appended to `complete`. Moves
+    /// `position` after these rows. Returns false once all rows of the block are added.
+    ///
+    /// A block of very short rows has hundreds of batches, so they are not all cut at once.
+    pub fn push_until_complete(
+        &mut self,
+        rows: &Rows,
+        position: &mut Position,
+        complete: &mut Vec<Batch>,
+    ) -> Result<bool, BatchError> {
+        let complete_before = complete.len();
+        while complete.len() == complete_before {
+            let number = (position.good + position.bad) as u64;
+            if let Some((_, reason)) = rows.bad.get(position.bad).filter(|(row, _)| *row == number) {
+                position.bad += 1;
                 let row = self.batch.end_row;
                 self.add(Row::Bad(BadRow { row, reason: reason.to_string() }), complete)?;
-            } else if let Some(&end) = ends.next() {
+            } else if let Some(&end) = rows.ends.get(position.good) {
+                let start = position.text;
+                (position.good, position.text) = (position.good + 1, end);
                 self.add(Row::Good(&rows.text[start..end - 1]), complete)?;
-                start = end;
+            } else {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the file; returns the last batch, if it has any rows.

@@ -15,10 +15,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, InvalidSettings, Settings},
+    config::{Config, DecodeConfig, InvalidSettings, Settings},
     demo,
     error_chain::error_chain,
-    host, telemetry,
+    host,
+    one_line::escape_deceptive,
+    telemetry,
     verdict::Verdict,
 };
 
@@ -71,9 +73,9 @@ struct FileFlags {
     /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// Columns to print: a comma-separated list, or * for all [default: $COLUMNS or *]
-    #[arg(long, value_name = "NAMES")]
-    columns: Option<String>,
+    /// Columns to print: a comma-separated list, or * for all [default: $ROW_COLUMNS or *]
+    #[arg(long, value_name = "NAMES", alias = "columns")]
+    row_columns: Option<String>,
     /// Columns to decrypt: a comma-separated list [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
@@ -89,12 +91,24 @@ struct FileFlags {
     /// Maximum length of a row in bytes [default: $MAX_ROW_BYTES or 1048576]
     #[arg(long, value_name = "N")]
     max_row_bytes: Option<String>,
+    /// Maximum nesting depth of a row; the row itself is level 1 [default: $MAX_ROW_DEPTH or 50]
+    #[arg(long, value_name = "N")]
+    max_row_depth: Option<String>,
     /// RSA padding of the wrapped keys: auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5 [default: $KEY_WRAP or auto]
     #[arg(long, value_name = "PADDING")]
     key_wrap: Option<String>,
 }
 
 impl FileFlags {
+    /// The settings for decoding; logs the warnings about them.
+    fn config(&self) -> Result<DecodeConfig, InvalidSettings> {
+        let config = DecodeConfig::read(&self.over_environment())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
     /// The settings of the environment, overridden by these flags.
     fn over_environment(&self) -> Settings {
         let mut settings = Settings::from_env();
@@ -102,12 +116,13 @@ impl FileFlags {
             ("FILE_LAYOUT", &self.file_layout),
             ("FILE_CIPHER", &self.file_cipher),
             ("COLUMN_CIPHER", &self.column_cipher),
-            ("COLUMNS", &self.columns),
+            ("ROW_COLUMNS", &self.row_columns),
             ("ENCRYPTED_COLUMNS", &self.encrypted_columns),
             ("ROW_VALUES", &self.row_values),
             ("ALLOW_PLAINTEXT", &self.allow_plaintext),
             ("BAD_ROWS_ALLOWED", &self.bad_rows_allowed),
             ("MAX_ROW_BYTES", &self.max_row_bytes),
+            ("MAX_ROW_DEPTH", &self.max_row_depth),
             ("KEY_WRAP", &self.key_wrap),
         ] {
             if let Some(value) = flag {
@@ -185,7 +200,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(CliError::Permanent(reason)) => (3, format!("permanent failure: {reason}")),
         Err(CliError::Printed(code)) => return ExitCode::from(code),
     };
-    eprintln!("{message}");
+    eprintln!("{}", escape_deceptive(&message));
     ExitCode::from(code)
 }
 

@@ -7,6 +7,7 @@ mod onboard;
 mod parse;
 mod queue;
 mod reader;
+mod row_columns;
 mod tenant_settings;
 mod tenants;
 
@@ -22,7 +23,7 @@ use self::{
     parse::{ApiUrl, ContainerName},
     reader::Reader,
     tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
-    tenants::TenantList,
+    tenants::{TenantList, overrides_of_valid_entries},
 };
 pub use crate::drop::containers::DropContainer;
 use crate::{
@@ -123,6 +124,8 @@ pub struct Config {
     pub deadline: Duration,
     /// `MAX_FILES` and `GIVE_UP_AFTER`: the bounds of every run.
     pub run_limits: RunLimits,
+    /// What should be changed although the settings are usable. Contains no values.
+    pub warnings: Vec<String>,
 }
 
 /// A storage account, or a local folder instead of it.
@@ -158,6 +161,8 @@ pub struct VivaApiConfig {
 impl Config {
     /// Reads all settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let (settings, warning) = &row_columns::rename(settings);
+        let mut warnings: Vec<String> = warning.iter().cloned().collect();
         let reader = Reader::new(settings);
         // Every setting is read before the first `?`, so that one problem does not hide the others.
         let drop_storage = reader.storage("DropStorage");
@@ -170,8 +175,15 @@ impl Config {
         let viva_api = viva_api(&reader);
         let common = common_settings(&reader, drop_storage.as_ref());
         let tenant_overrides = match &tenants {
-            Some(list) => tenant_overrides(&reader, settings, drop_storage.as_ref(), &list.overrides),
-            None => None,
+            Some(list) => {
+                warnings.extend_from_slice(&list.warnings);
+                tenant_overrides(&reader, settings, drop_storage.as_ref(), &list.overrides)
+            }
+            None => {
+                // The settings of the valid entries are validated as well.
+                let overrides = settings.get("TENANTS").map(overrides_of_valid_entries).unwrap_or_default();
+                tenant_overrides(&reader, settings, drop_storage.as_ref(), &overrides).and(None)
+            }
         };
         let deadline = reader.or_default("DEADLINE", "25m");
         let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
@@ -179,7 +191,7 @@ impl Config {
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
-            reader.add_problem(format!("STATE_CONTAINER is `{state}`: expected another container than DROP_CONTAINER"));
+            reader.add_problem("STATE_CONTAINER is not usable: expected another container than DROP_CONTAINER".into());
         }
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
@@ -196,6 +208,7 @@ impl Config {
                 tenant_overrides: tenant_overrides?,
                 deadline: deadline?,
                 run_limits: RunLimits { max_files: max_files?.get(), give_up_after: give_up_after? },
+                warnings,
             })
         })
     }
@@ -212,18 +225,27 @@ pub struct DecodeConfig {
     pub key_wrap: KeyWrap,
     /// `DECODERS`.
     pub decoders: NonZeroUsize,
+    /// What should be changed although the settings are usable. Contains no values.
+    pub warnings: Vec<String>,
 }
 
 impl DecodeConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let (settings, warning) = &row_columns::rename(settings);
         let reader = Reader::new(settings);
         let rules = file_rules(&reader);
         let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
         let key_wrap = reader.or_default("KEY_WRAP", "auto");
         let decoders = decoders(&reader);
         reader.finish(|| {
-            Some(Self { rules: rules?, bad_rows_allowed: bad_rows_allowed?, key_wrap: key_wrap?, decoders: decoders? })
+            Some(Self {
+                rules: rules?,
+                bad_rows_allowed: bad_rows_allowed?,
+                key_wrap: key_wrap?,
+                decoders: decoders?,
+                warnings: warning.iter().cloned().collect(),
+            })
         })
     }
 }
@@ -247,8 +269,12 @@ impl UploadConfig {
     }
 }
 
+fn api_url(reader: &Reader<'_>) -> Option<ApiUrl> {
+    reader.or_default("VIVA_API_URL", "https://api.orginsights.viva.office.com")
+}
+
 fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
-    let url = reader.or_default("VIVA_API_URL", "https://api.orginsights.viva.office.com");
+    let url = api_url(reader);
     let partner = partner(reader);
     let ApiUrl(url) = url?;
     let scope = match reader.get("VIVA_API_SCOPE") {
@@ -268,12 +294,11 @@ fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
         reader.all_or_none([tenant_id, app_id])?;
         return Some(None);
     }
-    let partner = reader.all_or_none([tenant_id, app_id, secret])?;
-    Some(partner.map(|[tenant_id, app_id, app_secret]| Partner {
-        tenant_id: tenant_id.to_owned(),
-        app_id: app_id.to_owned(),
-        app_secret: app_secret.into(),
-    }))
+    let Some([tenant, app, app_secret]) = reader.all_or_none([tenant_id, app_id, secret])? else {
+        return Some(None);
+    };
+    reader.check_tenant_id(tenant_id, tenant)?;
+    Some(Some(Partner { tenant_id: tenant.to_owned(), app_id: app.to_owned(), app_secret: app_secret.into() }))
 }
 
 #[cfg(test)]

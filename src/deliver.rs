@@ -9,7 +9,7 @@ use futures::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    batch::{Batch, BatchError, BatchLimits, Batches},
+    batch::{Batch, BatchError, BatchLimits, Batches, Position},
     drop::FileVersion,
     keys::Keys,
     ledger::{ClaimedFile, LedgerError, Status},
@@ -66,7 +66,8 @@ pub async fn deliver_file(
         .allow_bad_rows(job.limits.bad_rows_allowed, bad_rows);
 
     // Decrypt, gunzip, lines, decode. All bytes are read, because gzip can only be read from its start.
-    let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, None, job.limits.decoders);
+    let (decoders, bad_rows_allowed) = (job.limits.decoders, job.limits.bad_rows_allowed);
+    let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, None, decoders, bad_rows_allowed);
     let acknowledged = cut_into_batches(rows, batches)
         .map(|batch| batch.map(|batch| into_message(job, batch)))
         .map(|message| deliver(Arc::clone(sink), message))
@@ -93,11 +94,9 @@ impl FileJob<'_> {
 /// Names the file's ledger record in `error`, if the record is its cause.
 fn name_record(error: FileError, claimed: &ClaimedFile) -> FileError {
     match error {
-        FileError::Rows(RowsError::TooFewRows { rows, first_row }) => FileError::WrongRecord {
-            rows,
-            next_row: first_row,
-            record: claimed.record_path().name.clone(),
-        },
+        FileError::Rows(RowsError::TooFewRows { rows, first_row }) => {
+            FileError::WrongRecord { rows, next_row: first_row, record: claimed.record_path().name.clone() }
+        }
         error => error,
     }
 }
@@ -107,7 +106,7 @@ fn cut_into_batches(
     rows: BoxStream<'_, Result<Rows, RowsError>>,
     batches: Batches,
 ) -> impl Stream<Item = Result<Batch, FileError>> + Send {
-    let cutter = BatchStream { rows, batches: Some(batches), ready: VecDeque::new() };
+    let cutter = BatchStream { rows, batches: Some(batches), block: None, ready: VecDeque::new() };
     stream::unfold(cutter, async |mut cutter| Some((cutter.next().await?, cutter)))
 }
 
@@ -115,6 +114,8 @@ struct BatchStream<'a> {
     rows: BoxStream<'a, Result<Rows, RowsError>>,
     /// `None` once the rows have ended or an error has occurred.
     batches: Option<Batches>,
+    /// The block whose rows are being added to batches.
+    block: Option<(Rows, Position)>,
     /// Complete batches, and the error that follows them.
     ready: VecDeque<Result<Batch, FileError>>,
 }
@@ -123,21 +124,29 @@ impl BatchStream<'_> {
     async fn next(&mut self) -> Option<Result<Batch, FileError>> {
         while self.ready.is_empty() {
             let batches = self.batches.as_mut()?;
-            let Some(rows) = self.rows.next().await else {
-                return self.batches.take()?.finish().map(Ok);
+            let Some((rows, position)) = &mut self.block else {
+                match self.rows.next().await {
+                    Some(Ok(rows)) => self.block = Some((rows, Position::default())),
+                    Some(Err(error)) => self.end_with(FileError::Rows(error)),
+                    None => return self.batches.take()?.finish().map(Ok),
+                }
+                continue;
             };
             let mut complete = Vec::new();
-            let pushed = match rows {
-                Ok(rows) => batches.push(&rows, &mut complete).map_err(FileError::Batch),
-                Err(error) => Err(FileError::Rows(error)),
-            };
+            let pushed = batches.push_until_complete(rows, position, &mut complete);
             self.ready.extend(complete.into_iter().map(Ok));
-            if let Err(error) = pushed {
-                self.ready.push_back(Err(error));
-                self.batches = None;
+            match pushed {
+                Ok(true) => {}
+                Ok(false) => self.block = None,
+                Err(error) => self.end_with(FileError::Batch(error)),
             }
         }
         self.ready.pop_front()
+    }
+
+    fn end_with(&mut self, error: FileError) {
+        self.ready.push_back(Err(error));
+        self.batches = None;
     }
 }
 

@@ -205,6 +205,8 @@ async fn receive(
             }
         }
     };
+    // The work may take minutes. Only the URLs in the payload are kept.
+    drop(payload);
     let (status, summary) = task.await.unwrap_or_else(|_| {
         let summary = "a task panicked, which is a defect of vivadrop: see the log for the location";
         (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())

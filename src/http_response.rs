@@ -57,13 +57,13 @@ pub(crate) async fn bounded_body(mut response: Response) -> reqwest::Result<Opti
 
 /// The error code in the JSON body of an error response: the member `code`, at the top level or in `error`.
 pub(crate) fn error_code(body: &[u8]) -> Option<String> {
-    let object = first_object(body).ok()?;
+    let object: Map<String, Value> = first_object(body).ok()?;
     code_of(&object).or_else(|| code_of(object_member(&object, "error")?))
 }
 
 /// The code of `error.innererror`, with which Azure services state the cause more precisely than with `error.code`.
 pub(crate) fn inner_error_code(body: &[u8]) -> Option<String> {
-    let object = first_object(body).ok()?;
+    let object: Map<String, Value> = first_object(body).ok()?;
     code_of(object_member(object_member(&object, "error")?, "innererror")?)
 }
 

@@ -159,8 +159,8 @@ pub async fn wrapped_in_drop(
             ReadWholeError::TooLarge { .. } => unreadable(&error),
             ReadWholeError::Store(source) => KeyError::unavailable("the store", source),
         })?;
-        let object = first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
-        wrapped = details::wrapped_keys(&object.into())?;
+        let details = first_object(&bytes).map_err(|error| unreadable(&format!("`{}` {error}", blob.path)))?;
+        wrapped = details::wrapped_keys(&details)?;
     }
     if let (None, Some(in_metadata)) = (&wrapped.file, &metadata.decryption_key_details) {
         wrapped = details::wrapped_keys(in_metadata)?;

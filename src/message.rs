@@ -21,6 +21,7 @@ pub use self::{
 use crate::{
     drop::{FileVersion, TenantId},
     hex::hex,
+    one_line::escape_deceptive,
     verdict::Reason,
 };
 
@@ -172,6 +173,9 @@ impl Message {
             #[serde(flatten)]
             failure: &'a Failure<'a>,
         }
+        // The text contains names that the customer chose.
+        let text = escape_deceptive(failure.message);
+        let failure = &Failure { message: &text, ..failure.clone() };
         let id = version.id(&format!("failed {} {}", failure.reason, failure.file.unwrap_or_default()), drop);
         let with = |failure: &Failure<'_>| {
             let data = Data { drop, sequence: version.sequence, failure };
@@ -287,6 +291,14 @@ mod tests {
         assert!(text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#), "{text}");
         assert_eq!(data(&message)["firstRow"], 10);
         assert!(data(&message).get("badRows").is_none());
+    }
+
+    #[test]
+    fn a_failure_cannot_be_hidden_by_the_name_of_a_file() {
+        let failure =
+            Failure { reason: Reason::Damaged, file: None, message: "file `a\u{202e}b` is damaged", rows_delivered: 0 };
+        let message = Message::failed(&facts(), &ending(1, ""), &failure, None);
+        assert_eq!(data(&message)["message"], "file `a\\u202eb` is damaged");
     }
 
     #[test]

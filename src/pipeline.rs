@@ -52,7 +52,7 @@ const BLOCKS_AHEAD: usize = 4;
 pub struct FileRules {
     /// `FILE_LAYOUT`, `FILE_CIPHER`, `ALLOW_PLAINTEXT`.
     pub layout: LayoutRules,
-    /// `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES`, `MAX_ROW_BYTES`.
+    /// `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES`, `MAX_ROW_BYTES`, `MAX_ROW_DEPTH`.
     pub rows: RowRules,
 }
 
@@ -94,6 +94,12 @@ pub enum RowsError {
         /// The row to begin with.
         first_row: u64,
     },
+    /// A block has more bad rows than are allowed. Its rows ended before the end of the block. The file is set aside.
+    #[error("has more than {allowed} bad rows (`BAD_ROWS_ALLOWED`)")]
+    TooManyBadRows {
+        /// How many bad rows are allowed.
+        allowed: u64,
+    },
     /// A worker thread panicked: a defect of vivadrop. The file is retried; the log shows where the panic occurred.
     #[error("could not be decoded: a worker thread panicked, which is a defect of vivadrop")]
     Panicked,
@@ -107,13 +113,18 @@ impl RowsError {
             Self::Layout(source) => source.verdict(),
             Self::Damaged { .. } => Verdict::SetAside(Reason::Damaged),
             Self::RowTooLong { .. } => Verdict::SetAside(Reason::RowTooLong),
+            Self::TooManyBadRows { .. } => Verdict::SetAside(Reason::BadRow),
             Self::TooFewRows { .. } | Self::Panicked => Verdict::Retry,
         }
     }
 }
 
 /// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`]
-/// count from the start of the block. A file that ends before `first_row` is an error. With a `directory`, each row ends with the person that it finds there.
+/// count from the start of the block. A file that ends before `first_row` is an error. With a `directory`, each row ends
+/// with the person that it finds there.
+///
+/// If a block has more than `bad_rows_allowed` bad rows, its rows end with the first one beyond the limit, and an error
+/// follows: memory must not depend on the number of bad rows.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,
@@ -121,8 +132,9 @@ pub fn rows(
     rules: &FileRules,
     directory: Option<Arc<Directory>>,
     decoders: NonZeroUsize,
+    bad_rows_allowed: u64,
 ) -> BoxStream<'static, Result<Rows, RowsError>> {
-    let mut decoder = Decoder::new(&rules.rows, keys.column.as_deref());
+    let mut decoder = Decoder::new(&rules.rows, keys.column.as_deref()).ending_after_bad_rows(bad_rows_allowed);
     if let Some(directory) = directory {
         decoder = decoder.joined_to(directory, &rules.rows);
     }
@@ -134,7 +146,8 @@ pub fn rows(
     let mut unpacking = Unpacking::new(bytes, first_row, decoder, decoders);
     let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
-    let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, unpacking: Some(unpacking) };
+    let unpacking = Some(unpacking);
+    let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, bad_rows_allowed, is_cut: false, unpacking };
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }
 
@@ -144,15 +157,22 @@ struct RowsStream {
     /// The number of the first row of the next block.
     next_row: u64,
     max_row_bytes: usize,
+    bad_rows_allowed: u64,
+    /// Whether the last block had too many bad rows, so that its other rows were not decoded.
+    is_cut: bool,
     /// `None` once its result has been taken.
     unpacking: Option<JoinHandle<Result<(), End>>>,
 }
 
 impl RowsStream {
     async fn next(&mut self) -> Option<Result<Rows, RowsError>> {
+        if self.is_cut {
+            return Some(Err(RowsError::TooManyBadRows { allowed: self.bad_rows_allowed }));
+        }
         match self.decoded.next().await {
             Some(Ok(Ok(rows))) => {
                 self.next_row += rows.count();
+                self.is_cut = rows.bad.len() as u64 > self.bad_rows_allowed;
                 Some(Ok(rows))
             }
             Some(Ok(Err(RowTooLong { row }))) => {

@@ -10,6 +10,8 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::time::UtcTime};
 
+use crate::one_line::EscapeDeceptive;
+
 /// The log levels without `RUST_LOG`: `info` for vivadrop, `warn` for libraries.
 const DEFAULT_FILTER: &str = "warn,vivadrop=info";
 
@@ -17,6 +19,7 @@ const DEFAULT_FILTER: &str = "warn,vivadrop=info";
 pub fn init_for_host() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let format = tracing_subscriber::fmt().json().flatten_event(true).with_timer(UtcTime::rfc_3339());
+    let format = format.with_writer(|| EscapeDeceptive(std::io::stdout()));
     format.with_env_filter(filter).with_target(false).init();
     log_panics();
 }
@@ -24,7 +27,8 @@ pub fn init_for_host() {
 /// Logs to stderr, because rows go to stdout; only warnings and errors unless `RUST_LOG` is set.
 pub fn init_for_terminal() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    let format = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
+    let writer = || EscapeDeceptive(std::io::stderr());
+    let format = tracing_subscriber::fmt().with_writer(writer).without_time().with_target(false);
     format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
     log_panics();
 }

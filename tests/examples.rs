@@ -33,7 +33,7 @@ use support::{
     command::{LONG, output_of, vivadrop},
     message::facts,
     queue::QueueConsumer,
-    scene::{Scene, SimulatedDrop},
+    scene::{METADATA, Scene, SimulatedDrop},
 };
 
 /// The size of an example's file when it is killed, in bytes: a part of the drop.
@@ -271,6 +271,94 @@ async fn a_late_ending_does_not_replace_a_newer_one_in_rust() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_ending_does_not_replace_a_newer_one_in_python() {
     assert_late_endings_change_nothing(Example::python("webhook_receiver"), |port| port.to_string()).await;
+}
+
+/// Uploads a drop of rows that JSON parsers reject or change, between two ordinary rows. Each row gives one message.
+async fn upload_strange_rows(scene: &mut Scene) -> SimulatedDrop {
+    for (name, value) in [("FILE_LAYOUT", "plain"), ("ALLOW_PLAINTEXT", "true"), ("BATCH_ROWS", "1")] {
+        scene.set(name, value);
+    }
+    // A receiver must not depend on the sender's limit.
+    scene.set("MAX_ROW_DEPTH", "100000");
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
+    let long = format!("{{\"a\":{}}}", "9".repeat(1_000));
+    let strange = [deep.as_str(), r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, &long, r#"{"\u0000":"\u0000"}"#];
+    let rows = [&[r#"{"a":"first"}"#][..], &strange, &[r#"{"a":"last"}"#]].concat();
+
+    let drop = scene.drop(1, 1).await;
+    let metadata = fs::read(drop.simulated.drop.join(METADATA)).unwrap();
+    let mut metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    metadata["NumberOfRowsExtracted"] = rows.len().into();
+    scene.write(&drop.path, "part-0.json", rows.join("\n")).await;
+    scene.write(&drop.path, METADATA, metadata.to_string()).await;
+    drop
+}
+
+impl Example {
+    /// The values of `a` in the rows that it has stored, if they are ordinary strings.
+    async fn ordinary_rows(&self) -> Vec<String> {
+        let text = if self.program == "python3" {
+            let stored =
+                Command::new("python3").arg("-B").arg(python_example("store")).arg(&self.output).output().await;
+            String::from_utf8(stored.unwrap().stdout).unwrap()
+        } else {
+            fs::read_to_string(&self.output).unwrap_or_default()
+        };
+        let names = ["first", "last"];
+        names.into_iter().filter(|name| text.contains(&format!("\"{name}\""))).map(ToOwned::to_owned).collect()
+    }
+}
+
+async fn assert_webhook_survives_every_row(mut example: Example, address: impl Fn(u16) -> String) {
+    let mut scene = Scene::in_a_folder().await;
+    let drop = upload_strange_rows(&mut scene).await;
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    scene.set("DELIVER_TO", &format!("http://127.0.0.1:{port}/"));
+    scene.set("DELIVERY_PATIENCE", "10s");
+    example.environment.push(("WEBHOOK_SECRET", scene.receiver.secret().expose_secret().to_owned()));
+    example.add_arguments([address(port).into(), example.output.clone().into()]);
+    let running = example.start();
+    run(&scene, "deliver", &drop).await;
+    assert_eq!(example.ordinary_rows().await, ["first", "last"]);
+    std::mem::drop(running);
+}
+
+async fn assert_reader_survives_every_row(mut example: Example) {
+    let mut scene = Scene::in_a_folder().await;
+    let queue = QueueConsumer::new(azurite::shared());
+    scene.set("DELIVER_TO", &queue.deliver_to());
+    scene.set("SinkStorage", &azurite::shared().connection_string());
+    let drop = upload_strange_rows(&mut scene).await;
+    run(&scene, "deliver", &drop).await;
+    example.add_arguments([queue.signed_url().into(), example.output.clone().into(), "2".into()]);
+    let mut running = example.start();
+    let started = Instant::now();
+    while queue.count().await > 0 {
+        assert_eq!(running.try_wait().unwrap(), None, "the example ended");
+        assert!(started.elapsed() < Duration::from_secs(20), "messages stay in the queue");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(example.ordinary_rows().await, ["first", "last"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_webhook_in_rust_survives_every_row() {
+    assert_webhook_survives_every_row(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_webhook_in_python_survives_every_row() {
+    assert_webhook_survives_every_row(Example::python("webhook_receiver"), |port| port.to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_reader_in_rust_survives_every_row() {
+    assert_reader_survives_every_row(Example::rust("queue_reader")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_reader_in_python_survives_every_row() {
+    assert_reader_survives_every_row(Example::python("queue_reader")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

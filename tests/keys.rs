@@ -265,7 +265,7 @@ fn wrapped_in(case: &Path) -> Result<WrappedKeys, KeyError> {
         metadata.join("JobMetadata/Metadata.json"),
     ];
     match candidates.iter().find_map(|path| fs::read(path).ok()) {
-        Some(json) => wrapped_keys(&Value::Object(first_object(&json).unwrap())),
+        Some(json) => wrapped_keys(&first_object(&json).unwrap()),
         None => Ok(WrappedKeys::default()),
     }
 }

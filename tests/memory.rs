@@ -1,11 +1,14 @@
-//! After a run, no key is left in the memory of the process, in the log or in the ledger.
+//! After a run, no key is left in the memory of the process, in the log or in the ledger. Whatever a file contains, the memory
+//! of the process stays small.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{fs, io::Write, time::Duration};
 
+use flate2::{Compression, write::GzEncoder};
+use futures::future::join_all;
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
 use serde_json::Value;
 use testkit::receiver::Answer;
@@ -29,7 +32,7 @@ use crate::support::{
 };
 
 async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
-    let answer: Value = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
+    let answer = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
     let private_key = PemFile::new(&drop.simulated.private_key);
     unwrap_keys(&private_key, scene.tenant, KeyWrap::Auto, &wrapped_keys(&answer).unwrap()).await.unwrap()
 }
@@ -115,4 +118,108 @@ async fn no_key_that_a_vault_unwrapped_is_left_in_memory_after_the_run() {
     scene.settings.extend(entra.with_managed_identity());
     entra.add_secrets(&scene.secrets);
     assert_keys_are_wiped(scene).await;
+}
+
+/// The peak memory of the process, in MiB, after four files of `lines` were processed at once, and the outcomes.
+async fn peak_memory_with_four_files_of(lines: &str, count: usize, bad_rows_allowed: &str) -> (u64, Vec<String>) {
+    let mut scene = Scene::in_a_folder().await;
+    for (name, value) in [("FILE_LAYOUT", "plain"), ("ALLOW_PLAINTEXT", "true"), ("DECODERS", "2")] {
+        scene.set(name, value);
+    }
+    scene.set("BAD_ROWS_ALLOWED", bad_rows_allowed);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    // The layout is detected from the first bytes.
+    gzip.write_all(b"{}\n").unwrap();
+    let text = lines.repeat(100_000);
+    (0..count / 100_000).for_each(|_| gzip.write_all(text.as_bytes()).unwrap());
+    let gzip = gzip.finish().unwrap();
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        let drop = scene.drop(1, 1).await;
+        let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
+        let mut metadata: Value = serde_json::from_str(&metadata).unwrap();
+        metadata["NumberOfRowsExtracted"] = Value::Null;
+        scene.write(&drop.path, "part-0.json.gz", gzip.clone()).await;
+        scene.write(&drop.path, METADATA, metadata.to_string()).await;
+        events.push(scene.event(&drop, METADATA));
+    }
+    let host = scene.host().await;
+    let answers = join_all(events.iter().map(|event| host.post(event))).await;
+    (host.peak_memory() >> 10, answers.into_iter().map(|answer| answer.log).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_garbage_lines_do_not_fill_the_memory() {
+    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 5_000_000, "0").await;
+    assert!(outcomes.iter().all(|outcome| outcome.contains("is set aside: bad-row")), "{outcomes:?}");
+    assert!(peak < 64, "{peak} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_lines_that_are_allowed_do_not_fill_the_memory() {
+    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 500_000, "1000000").await;
+    assert!(outcomes.iter().all(|outcome| outcome.contains("500000 bad rows")), "{outcomes:?}");
+    assert!(peak < 96, "{peak} MiB");
+}
+
+/// JSON of many small values: 80 times its size if it is parsed into a `serde_json::Value`.
+fn many_small_values(bytes: usize) -> String {
+    format!("[{}{{\"\":0}}]", "{\"\":0},".repeat(bytes / 9))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_of_many_small_values_does_not_fill_the_memory() {
+    let scene = Scene::in_a_folder().await;
+    let values = many_small_values(1_000_000);
+    let mut events = Vec::new();
+    for name in ["x", "Errors", "DecryptionKeyDetails", "TableName"] {
+        let drop = scene.drop(10, 1).await;
+        let metadata = fs::read_to_string(drop.simulated.drop.join(METADATA)).unwrap();
+        let metadata = metadata.trim_start().replacen('{', &format!("{{\"{name}\":{values},"), 1);
+        scene.upload(&drop).await;
+        scene.write(&drop.path, METADATA, metadata).await;
+        events.push(scene.event(&drop, METADATA));
+    }
+    let details = scene.drop(10, 1).await;
+    scene.upload(&details).await;
+    let name = "metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
+    scene.write(&details.path, name, format!("{{\"DecryptionKeys\":{}}}", many_small_values(60_000))).await;
+    events.push(scene.event(&details, METADATA));
+
+    let host = scene.host().await;
+    let answers = join_all(events.iter().map(|event| host.post(event))).await;
+    let outcomes: Vec<_> = answers.into_iter().map(|answer| answer.log).collect();
+    let peak = host.peak_memory() >> 10;
+    assert!(peak < 64, "{peak} MiB");
+    for (outcome, part) in
+        outcomes.iter().zip(["completed", "set aside: errors", "completed", "set aside: metadata", "completed"])
+    {
+        assert!(outcome.contains(part), "{outcomes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_of_many_small_values_do_not_fill_the_memory() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    let list = many_small_values(1_000_000);
+    let string = serde_json::to_string(&many_small_values(200_000)).unwrap();
+    let event = "{\"eventType\":\"\",\"data\":[";
+    let payloads = [
+        list.clone(),
+        format!("{{\"Data\":{{\"a\":{list}}}}}"),
+        format!("{{\"Data\":{{\"req\":{{\"Body\":{string}}}}}}}"),
+        format!("{{\"Data\":{{\"a\":{string},\"b\":{string},\"c\":{string}}}}}"),
+        format!("[{event}]}},{event}{}]}}]", list.trim_matches(['[', ']'])),
+        "[".repeat(1_000_000),
+        format!("[{}0]", "0,".repeat(500_000)),
+    ];
+    for payload in payloads {
+        let posts = (0..4).map(|_| host.post_bytes(payload.clone().into_bytes()));
+        for answer in join_all(posts).await {
+            assert!(matches!(answer.status, 200 | 400 | 413), "{answer:?}");
+        }
+    }
+    let peak = host.peak_memory() >> 10;
+    assert!(peak < 96, "{peak} MiB");
 }

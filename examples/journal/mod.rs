@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -23,8 +23,11 @@ pub(crate) struct Journal {
     ids: HashSet<String>,
     /// The highest sequence number of the endings of each drop, by drop path.
     endings: HashMap<String, u64>,
+    dead_letters: PathBuf,
 }
 
+/// The part of a message that the examples read. The rows are skipped without being converted to values: a converter has limits
+/// on nesting and on numbers, and one unusual row would then stop all rows after it.
 #[derive(Deserialize)]
 struct Message {
     id: String,
@@ -62,6 +65,17 @@ impl Message {
     }
 }
 
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It is in the file.
+    New,
+    /// A message with its id was in the file before, or it is an ending that a newer one has replaced.
+    Duplicate,
+    /// It is not a message of vivadrop. It was added to the dead letters.
+    DeadLetter,
+}
+
 impl Journal {
     /// Opens or creates the file at `path`. Discards an incomplete last line, which a crash can leave: its message was never
     /// acknowledged.
@@ -81,17 +95,32 @@ impl Journal {
             endings.extend(message.ending(line));
             ids.insert(message.id);
         }
-        Ok(Self { file, end: text.len() as u64, ids, endings })
+        let mut dead_letters = path.as_os_str().to_owned();
+        dead_letters.push(".dead-letters");
+        Ok(Self { file, end: text.len() as u64, ids, endings, dead_letters: dead_letters.into() })
     }
 
-    /// Appends `message`, unless its id is in the file, or it is about an ending of its drop that a newer one has replaced;
-    /// returns whether it was appended. After the return it survives a crash.
-    pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<bool> {
-        let parsed: Message = serde_json::from_slice(message)?;
+    /// Appends `message`, unless its id is in the file, or it is about an ending of its drop that a newer one has replaced.
+    /// After the return it survives a crash.
+    ///
+    /// A message that cannot be read would fail in the same way again. It is reported and kept in another file, so that it is
+    /// acknowledged and does not block the messages after it. An error is a failure of the disk: a retry can succeed.
+    pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<Stored> {
+        let parsed: Message = match serde_json::from_slice(message) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.append_dead_letter(message)?;
+                let (line, column) = (error.line(), error.column());
+                eprintln!(
+                    "received a message that cannot be read (line {line}, column {column}): see the dead letters"
+                );
+                return Ok(Stored::DeadLetter);
+            }
+        };
         let ending = parsed.ending(message);
         let is_late = |(drop, sequence): &(String, u64)| self.endings.get(drop).is_some_and(|last| last > sequence);
         if self.ids.contains(&parsed.id) || ending.as_ref().is_some_and(is_late) {
-            return Ok(false);
+            return Ok(Stored::Duplicate);
         }
         // JSON strings contain no raw newlines; between tokens, a space is equivalent.
         let mut line: Vec<u8> = message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
@@ -103,6 +132,15 @@ impl Journal {
         self.end += line.len() as u64;
         self.ids.insert(parsed.id);
         self.endings.extend(ending);
-        Ok(true)
+        Ok(Stored::New)
+    }
+
+    /// Appends a message to the dead letters: one JSON string per line.
+    fn append_dead_letter(&self, message: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).open(&self.dead_letters)?;
+        let mut line = serde_json::to_vec(&String::from_utf8_lossy(message))?;
+        line.push(b'\n');
+        file.write_all(&line)?;
+        file.sync_data()
     }
 }

@@ -1,5 +1,5 @@
 """Reads the queue to which vivadrop delivers: deduplicates messages by id, stores them in a database, and deletes each
-message from the queue after it has been stored.
+message from the queue after it has been stored. A message that cannot be read goes to the table `dead_letters`.
 
     python3 queue_reader.py 'https://account.queue.core.windows.net/rows?sv=…&sig=…' messages.db
 
@@ -50,12 +50,13 @@ class Queue:
 def handle(queue, store, message):
     """Stores one message, then deletes it from the queue. In the opposite order, a crash in between would lose it."""
     identity, receipt, text = message
+    text = text or ""
     try:
-        store.insert(base64.b64decode(text, validate=True))
-    except (ValueError, KeyError, TypeError) as error:
-        # Not a message of vivadrop. It stays in the queue, and does not block the messages after it.
-        print(f"skipped the message {identity}: {error!r}", file=sys.stderr)
-        return
+        body = base64.b64decode(text, validate=True)
+    except ValueError:
+        body = text.encode()  # not a message of vivadrop
+    # A message that cannot be read is kept with the dead letters. In the queue, it would be received again and again.
+    store.store(identity, body)
     try:
         queue.delete(identity, receipt)
     except urllib.error.HTTPError as error:

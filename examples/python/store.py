@@ -26,7 +26,14 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS drops (
     path TEXT PRIMARY KEY, sequence INTEGER NOT NULL, message_id TEXT NOT NULL REFERENCES messages (id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dead_letters (
+    id TEXT PRIMARY KEY, message BLOB NOT NULL, error TEXT NOT NULL
+) WITHOUT ROWID;
 """
+
+# Why a message cannot be read: it is not one of vivadrop, or it has a value beyond the limits of Python's parser, such as deep
+# nesting, a number of thousands of digits, or 1e999.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Store:
@@ -36,6 +43,21 @@ class Store:
         # A commit must survive a crash of the machine, not only of the process.
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(SCHEMA)
+
+    def store(self, identity, text):
+        """Inserts a message, or adds it to the dead letters if it cannot be read: it would fail in the same way again, so it is
+        reported and kept for a person, and the caller acknowledges it. `identity` is its id in the transport. Returns whether
+        the message was new. Any exception is a failure of the database: a retry can succeed."""
+        try:
+            return self.insert(text)
+        except UNREADABLE as error:
+            # The error's text could quote the message.
+            reason = type(error).__name__
+            with self._lock, self._database:
+                insert = "INSERT INTO dead_letters VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING"
+                new = self._database.execute(insert, (identity, text, reason)).rowcount > 0
+            print(f"cannot read the message {identity!r}: {reason}; it is in the table dead_letters", file=sys.stderr)
+            return new
 
     def insert(self, text):
         """Inserts a message, unless its id exists; returns whether it was new. After the return it survives a crash."""
@@ -55,7 +77,8 @@ class Store:
                 return False
             self._database.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
-                ((message["id"], position, json.dumps(row)) for position, row in enumerate(rows)),
+                # Without allow_nan, 1e999 would be stored as Infinity, which is not JSON.
+                ((message["id"], position, json.dumps(row, allow_nan=False)) for position, row in enumerate(rows)),
             )
             if message["type"] in ENDINGS:
                 # An ending with a lower sequence number is late, and changes nothing. Messages of vivadrop 0.1.0 have none.

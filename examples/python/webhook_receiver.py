@@ -51,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.respond(401)
         try:
             # A 2xx response acknowledges the message, so it is sent only after the message is on disk.
-            self.respond(201 if self.server.store.insert(body) else 200)
+            # This includes a message that cannot be read, which is kept with the dead letters: a retry would not help.
+            self.respond(201 if self.server.store.store(self.headers["webhook-id"], body) else 200)
         except Exception as error:
             print(f"cannot store a message: {type(error).__name__}", file=sys.stderr)
             self.respond(503)  # vivadrop retries later

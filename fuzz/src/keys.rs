@@ -11,7 +11,7 @@ use vivadrop::{
     json::first_object,
     keys::{
         KeyError, SecretBytes, WrappedKey, WrappedKeys,
-        details::wrapped_keys,
+        details::{KeyDetails, wrapped_keys},
         unwrap::{KeyWrap, Padding, PrivateKeys, unwrap_keys},
     },
 };
@@ -23,17 +23,17 @@ static RUNTIME: LazyLock<Runtime> =
 
 /// Checks the properties for the bytes of a document with wrapped keys.
 pub fn check(bytes: &[u8]) {
-    let object = match first_object(bytes) {
-        Ok(object) => object,
+    let details: KeyDetails = match first_object(bytes) {
+        Ok(details) => details,
         Err(error) => return assert_quotes_nothing(&error),
     };
-    let wrapped = match wrapped_keys(&object.into()) {
+    let wrapped = match wrapped_keys(&details) {
         Ok(wrapped) => wrapped,
         Err(error) => return assert_quotes_nothing(&error),
     };
     let serialized = serialize(&wrapped).to_string();
     let parsed = first_object(serialized.as_bytes()).expect("the serialized keys are a JSON object");
-    assert_eq!(wrapped_keys(&parsed.into()).expect("the serialized keys are valid"), wrapped);
+    assert_eq!(wrapped_keys(&parsed).expect("the serialized keys are valid"), wrapped);
 
     let tenant: TenantId = TENANT.parse().expect("a tenant id");
     match RUNTIME.block_on(unwrap_keys(&NoEncryption, tenant, KeyWrap::Auto, &wrapped)) {

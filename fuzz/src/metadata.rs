@@ -29,12 +29,10 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(again.as_ref().map(summarize), Ok(summarize(&parsed)));
 }
 
-/// The values to compare. Of unknown members only the names are compared, because a number may lose its last digit when
-/// it is parsed.
+/// The values to compare.
 fn summarize(metadata: &JobMetadata) -> impl PartialEq + std::fmt::Debug {
     let texts = texts(metadata).map(|(_, text)| text.cloned());
-    let rest: Vec<_> = metadata.rest.keys().cloned().collect();
-    (texts, metadata.tenant_id, metadata.rows_extracted, metadata.decryption_key_details.is_some(), rest)
+    (texts, metadata.tenant_id, metadata.rows_extracted, metadata.decryption_key_details.is_some())
 }
 
 fn texts(metadata: &JobMetadata) -> [(&'static str, Option<&String>); 10] {
@@ -53,11 +51,12 @@ fn texts(metadata: &JobMetadata) -> [(&'static str, Option<&String>); 10] {
 }
 
 fn serialize(metadata: &JobMetadata) -> Value {
-    let mut members: Map<_, _> = metadata.rest.clone();
+    let mut members = Map::new();
     let texts = texts(metadata).into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.clone().into())));
     members.extend(texts);
     members.extend(metadata.tenant_id.map(|id| ("TenantId".to_owned(), id.to_string().into())));
     members.extend(metadata.rows_extracted.map(|rows| ("NumberOfRowsExtracted".to_owned(), rows.to_string().into())));
-    members.extend(metadata.decryption_key_details.clone().map(|keys| ("DecryptionKeyDetails".to_owned(), keys)));
+    let has_keys = metadata.decryption_key_details.is_some();
+    members.extend(has_keys.then(|| ("DecryptionKeyDetails".to_owned(), Value::Array(Vec::new()))));
     members.into()
 }

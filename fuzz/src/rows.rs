@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use vivadrop::{
     keys::AesKey,
     stage::{
-        decode::{Decoder, RowRules, Rows},
+        decode::{BadRowReason, Decoder, RowRules, Rows},
         decrypt::Cipher,
         lines::is_blank,
     },
@@ -36,6 +36,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let some = RowRules {
         columns: Some(names(&["ObjectId", "IsActive", "Meetings", "a", ""])),
         column_cipher: Some(Cipher::Cbc),
+        max_depth: 2,
         ..all()
     };
     let case = |rules: RowRules, key: Option<AesKey>| Case { decoder: Decoder::new(&rules, key.as_ref()), rules, key };
@@ -65,14 +66,23 @@ pub fn check(text: &[u8]) {
     }
 }
 
-type Expected<'a> = Result<Row<'a>, vivadrop::stage::decode::BadRowReason>;
+type Expected<'a> = Result<Row<'a>, BadRowReason>;
 
 fn assert_same_rows<'a, 'b: 'a>(case: &Case, rows: &Rows, expected: impl Iterator<Item = &'a Expected<'b>>) {
     let (mut bad, mut start) = (rows.bad.iter(), 0);
     let mut ends = rows.ends.iter();
     for (number, expected) in expected.enumerate() {
         match expected {
-            Err(reason) => assert_eq!(bad.next(), Some(&(number as u64, reason.clone()))),
+            Err(expected) => {
+                let (row, found) = bad.next().expect("a bad row is missing");
+                assert_eq!(row, number as u64);
+                // The decoder stops at the first problem in a line, which may be before the invalid JSON.
+                let is_earlier = matches!(found, BadRowReason::TooDeep(_) | BadRowReason::LongNumber);
+                assert!(
+                    found == expected || *expected == BadRowReason::NotAnObject && is_earlier,
+                    "{found}: {expected}"
+                );
+            }
             Ok(expected) => {
                 let &end = ends.next().expect("a row is missing");
                 assert_same_row(case, &rows.text[start..end], expected);

@@ -17,7 +17,7 @@ fn rows(texts: &[&str]) -> Rows {
     let mut rows = Rows::default();
     for text in texts {
         if *text == "!" {
-            rows.bad.push((rows.count(), BadRowReason::NotAnObject));
+            rows.bad.push(rows.count(), BadRowReason::NotAnObject);
         } else {
             rows.text.extend_from_slice(text.as_bytes());
             rows.text.push(b'\n');

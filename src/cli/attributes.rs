@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, Program, Window},
-    config::DecodeConfig,
     stage::decode::Rows,
 };
 
@@ -87,7 +86,7 @@ pub(super) async fn attributes(arguments: &AttributesArguments) -> Result<(), Cl
 
 /// Computes and prints each cycle in turn.
 async fn preview(arguments: &PreviewArguments) -> Result<(), CliError> {
-    let config = DecodeConfig::read(&arguments.flags.over_environment())?;
+    let config = arguments.flags.config()?;
     let definitions = read_definitions(arguments)?;
     let cycles = chosen_cycles(arguments, &definitions)?;
     let decryption_keys = arguments.decryption_keys.as_deref();

@@ -17,6 +17,7 @@ use crate::{
     drop::TenantId,
     error_chain::error_chain,
     keys::CallLimits,
+    one_line::escape_deceptive,
     retry::RetryBudget,
     sink::Sink,
     tenant_config::TenantConfigs,
@@ -120,6 +121,7 @@ impl Report {
             Severity::Ok | Severity::Note | Severity::Skipped => {}
         }
         let line = finding.to_string();
+        let line = escape_deceptive(&line);
         if !std::io::stdout().is_terminal() {
             return print_line(&line);
         }

@@ -9,7 +9,7 @@ use super::{
     CliError, FileFlags,
     local_drop::{DirectoryFlags, LocalDrop, RowReader},
 };
-use crate::{config::DecodeConfig, stage::decode::Rows};
+use crate::{one_line::escape_deceptive, stage::decode::Rows};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,7 +36,7 @@ pub(super) struct DecodeArguments {
 
 /// Decodes the files of a drop and prints their rows.
 pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> {
-    let config = DecodeConfig::read(&arguments.flags.over_environment())?;
+    let config = arguments.flags.config()?;
     let started = Instant::now();
     let decryption_keys = arguments.decryption_keys.as_deref();
     let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
@@ -68,7 +68,7 @@ fn print_summary(reader: &RowReader<'_>, files: usize, started: Instant) {
     let rate = HumanCount((printed as f64 / seconds.max(0.001)) as u64);
     eprintln!("{} rows of {files} files in {seconds:.2} s ({rate} rows/s)", HumanCount(printed));
     for description in &reader.bad_rows {
-        eprintln!("bad row: {description}");
+        eprintln!("bad row: {}", escape_deceptive(description));
     }
     let unlisted = reader.bad_row_count - reader.bad_rows.len() as u64;
     if unlisted > 0 {

@@ -9,6 +9,7 @@ use crate::{
     date::date_and_time,
     drop::DropPath,
     error_chain::error_chain,
+    one_line::escape_deceptive,
     run::{Outcome, RunError, Runner, Trigger},
 };
 
@@ -59,15 +60,16 @@ async fn run_drop(
 fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
     match outcome {
         Outcome::Completed { rows, bad_rows, earlier: Some(earlier) } => {
-            eprintln!(
+            let text = format!(
                 "already completed `{path}` on {}: {rows} rows, {bad_rows} bad rows; nothing was sent: `vivadrop replay {path}` \
                  sends it again",
                 date_and_time(earlier)
             );
+            eprintln!("{}", escape_deceptive(&text));
             Ok(())
         }
         Outcome::Completed { rows, bad_rows, earlier: None } => {
-            eprintln!("completed `{path}`: {rows} rows, {bad_rows} bad rows");
+            eprintln!("{}", escape_deceptive(&format!("completed `{path}`: {rows} rows, {bad_rows} bad rows")));
             Ok(())
         }
         Outcome::Open { rows, of } => {

@@ -84,7 +84,7 @@ impl LocalDrop {
                     std::fs::read(file).map_err(|error| CliError::Usage(format!("cannot read `{name}`: {error}")))?;
                 let response =
                     json::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
-                details::wrapped_keys(&response.into()).map(Some)
+                details::wrapped_keys(&response).map(Some)
             }
             None => keys::wrapped_in_drop(&*self.store, &self.contents, &self.metadata).await,
         };
@@ -178,15 +178,15 @@ impl RowReader<'_> {
         let bytes = read(Arc::clone(&self.drop.store), file.clone(), ReadWindow::default())
             .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
             .boxed();
-        let mut blocks = pipeline::rows(bytes, 0, &self.drop.keys, self.rules, directory, self.config.decoders);
+        let (keys, decoders, allowed) = (&self.drop.keys, self.config.decoders, self.config.bad_rows_allowed);
+        let mut blocks = pipeline::rows(bytes, 0, keys, self.rules, directory, decoders, allowed);
         let (mut first_row, mut bad_rows_in_file) = (0, 0);
         while let Some(rows) = blocks.next().await {
             let rows = rows.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
             each(&rows)?;
-            for (row, reason) in &rows.bad {
+            for (row, reason) in rows.bad.iter() {
                 let description = format!("row {} of `{name}` {reason}", first_row + row);
                 bad_rows_in_file += 1;
-                let allowed = self.config.bad_rows_allowed;
                 if bad_rows_in_file > allowed {
                     return Err(CliError::Permanent(format!(
                         "more than {allowed} bad rows (`BAD_ROWS_ALLOWED`): {description}"

@@ -6,6 +6,7 @@ use crate::{
     config::{Config, Settings},
     error_chain::error_chain,
     onboard::expiry,
+    one_line::escape_deceptive,
     sweep::{self, SweepMode},
 };
 
@@ -19,9 +20,9 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     app.runner.ledger.flush().await;
     expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
-    eprintln!("{report}");
+    eprintln!("{}", escape_deceptive(&report.to_string()));
     for (path, reason) in &report.failed {
-        eprintln!("`{path}`: {reason}");
+        eprintln!("{}", escape_deceptive(&format!("`{path}`: {reason}")));
     }
     for (container, reason) in &report.not_listed {
         eprintln!("cannot list `{container}`: {reason}");

@@ -4,7 +4,7 @@
 //! not need.
 
 use super::{
-    DropContainer, InvalidSettings, KeyStoreLocation, Settings, Storage, VivaApiConfig, parse::ContainerName,
+    DropContainer, InvalidSettings, KeyStoreLocation, Settings, Storage, VivaApiConfig, api_url, parse::ContainerName,
     reader::Reader, tenants::TenantList, viva_api,
 };
 use crate::{drop::tenant::Tenants, identity::Identity, keys::viva_api::partner_key::PartnerApp};
@@ -43,7 +43,13 @@ impl OnboardConfig {
         let app_id = reader.required("PARTNER_APP_ID");
         // If only one id is set, `required` has reported the other one, and `viva_api` would report it a second time.
         let has_both_or_none = reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some();
-        let viva_api = if has_both_or_none { viva_api(&reader) } else { None };
+        let viva_api = if has_both_or_none {
+            viva_api(&reader)
+        } else {
+            api_url(&reader);
+            reader.require_resolved("PARTNER_APP_SECRET");
+            None
+        };
         let tenants = match reader.get("TENANTS") {
             Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),

@@ -19,6 +19,10 @@ pub(super) trait FromSetting: Sized {
     /// The accepted values; error messages print it after `expected`.
     const EXPECTED: &'static str;
 
+    /// Whether a value can only be a word of an enumeration, a number or a duration. Error messages repeat such a value if it
+    /// also looks like one; they repeat no other value, because it may be a secret, or a secret may be in the wrong setting.
+    const IS_WORD: bool = false;
+
     /// Parses the text, which is trimmed and not empty.
     fn from_setting(text: &str) -> Result<Self, ParseError>;
 }
@@ -27,7 +31,7 @@ pub(super) trait FromSetting: Sized {
 pub(super) enum ParseError {
     /// The text is not [`FromSetting::EXPECTED`].
     Unexpected,
-    /// As [`Self::Unexpected`], with the reason. The reason must not quote secrets.
+    /// As [`Self::Unexpected`], with the reason. The reason must not quote the text.
     Because(String),
 }
 
@@ -43,6 +47,7 @@ fn parse_or_auto<T: FromStr>(text: &str) -> Result<Option<T>, ParseError> {
 
 impl FromSetting for NonZeroUsize {
     const EXPECTED: &'static str = "a number above 0";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         parse(text)
@@ -51,6 +56,7 @@ impl FromSetting for NonZeroUsize {
 
 impl FromSetting for u64 {
     const EXPECTED: &'static str = "a number, 0 or above";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         parse(text)
@@ -59,6 +65,7 @@ impl FromSetting for u64 {
 
 impl FromSetting for bool {
     const EXPECTED: &'static str = "true or false";
+    const IS_WORD: Self = true;
 
     /// Ignores case.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
@@ -68,6 +75,7 @@ impl FromSetting for bool {
 
 impl FromSetting for Duration {
     const EXPECTED: &'static str = "a duration above 0, such as 30s, 4m, 1h or 3d";
+    const IS_WORD: bool = true;
 
     /// Parses a whole number with one of the units `ms`, `s`, `m`, `h` and `d`.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
@@ -91,6 +99,7 @@ impl FromSetting for Duration {
 /// `FILE_LAYOUT`; `auto` is `None`.
 impl FromSetting for Option<LayoutName> {
     const EXPECTED: &'static str = "auto, encrypted-gzip, gzip-encrypted, encrypted or plain";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         parse_or_auto(text)
@@ -100,6 +109,7 @@ impl FromSetting for Option<LayoutName> {
 /// `FILE_CIPHER` and `COLUMN_CIPHER`; `auto` is `None`.
 impl FromSetting for Option<Cipher> {
     const EXPECTED: &'static str = "auto, ctr or cbc";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         parse_or_auto(text)
@@ -117,6 +127,7 @@ pub(super) enum RowValues {
 
 impl FromSetting for RowValues {
     const EXPECTED: &'static str = "typed or verbatim";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         match text {
@@ -169,17 +180,15 @@ impl FromSetting for ColumnNames {
     }
 }
 
-/// `COLUMNS`: the columns to deliver; `None` is all of them.
+/// `ROW_COLUMNS`: the columns to deliver; `None` is all of them.
 pub(super) struct ColumnFilter(pub Option<Vec<String>>);
 
 impl FromSetting for ColumnFilter {
     const EXPECTED: &'static str =
         "`*`, or a comma-separated list of column names; enclose a name that contains a comma in double quotes";
 
-    /// Treats a bare number as `*`: shells export the width of the terminal as `COLUMNS`.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
-        let is_terminal_width = text.bytes().all(|byte| byte.is_ascii_digit());
-        if text == "*" || is_terminal_width {
+        if text == "*" {
             return Ok(Self(None));
         }
         let ColumnNames(names) = ColumnNames::from_setting(text)?;
@@ -189,6 +198,7 @@ impl FromSetting for ColumnFilter {
 
 impl FromSetting for KeyWrap {
     const EXPECTED: &'static str = "auto, RSA-OAEP, RSA-OAEP-256 or RSA1_5";
+    const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         parse(text)

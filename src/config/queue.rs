@@ -2,6 +2,7 @@
 
 use super::{Storage, reader::Reader};
 use crate::{
+    identity::Identity,
     sink::queue::{QueueConfig, QueueName},
     store::azure::Account,
 };
@@ -9,8 +10,7 @@ use crate::{
 impl Reader<'_> {
     /// The queue called `name` in the account of `SinkStorage`, or in that of `DropStorage` if no `SinkStorage…` is set.
     pub(super) fn queue(&self, name: QueueName, drop_storage: Option<&Storage>) -> Option<QueueConfig> {
-        let sink_settings = ["SinkStorage", "SinkStorage__blobServiceUri", "SinkStorage__queueServiceUri"];
-        let has_sink_storage = sink_settings.iter().any(|setting| self.get(setting).is_some());
+        let has_sink_storage = self.has_sink_storage();
         let (setting, storage) = if has_sink_storage {
             ("SinkStorage", self.sink_storage()?)
         } else {
@@ -33,6 +33,18 @@ impl Reader<'_> {
         config
     }
 
+    /// Validates `SinkStorage`, if it is set, although the queue's name is unusable.
+    pub(super) fn check_sink_storage(&self) {
+        if self.has_sink_storage() {
+            self.sink_storage();
+        }
+    }
+
+    fn has_sink_storage(&self) -> bool {
+        let settings = ["SinkStorage", "SinkStorage__blobServiceUri", "SinkStorage__queueServiceUri"];
+        settings.iter().any(|setting| self.get(setting).is_some())
+    }
+
     /// `SinkStorage`, which may also be given by its queue endpoint alone.
     fn sink_storage(&self) -> Option<Storage> {
         let connection_string = self.get("SinkStorage");
@@ -46,8 +58,11 @@ impl Reader<'_> {
                 None
             }
             (None, None, Some(uri)) => {
-                let identity = self.account_identity("SinkStorage__clientId")?;
-                self.account("SinkStorage", Account::queues_with_identity(uri, &identity))
+                let identity = self.account_identity("SinkStorage__clientId");
+                // The endpoint is validated even if the identity is unusable.
+                let any = Identity::Managed(None);
+                let account = Account::queues_with_identity(uri, identity.as_ref().unwrap_or(&any));
+                self.account("SinkStorage", account).filter(|_| identity.is_some())
             }
             _ => self.storage("SinkStorage"),
         }

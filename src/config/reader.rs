@@ -97,7 +97,8 @@ impl<'s> Reader<'s> {
         match T::from_setting(text) {
             Ok(value) => return Some(value),
             Err(ParseError::Unexpected) => {
-                self.add_problem(format!("{}: expected {}", describe(name, text), T::EXPECTED));
+                let state = if T::IS_WORD && is_short_word(text) { format!("`{text}`") } else { "not usable".into() };
+                self.add_problem(format!("{name} is {state}: expected {}", T::EXPECTED));
             }
             Err(ParseError::Because(reason)) => {
                 self.add_problem(format!("{name} is not usable: {reason} (expected {})", T::EXPECTED));
@@ -141,14 +142,18 @@ impl<'s> Reader<'s> {
             (Some(text), None) if text.starts_with("file:") => {
                 let folder = folder(text);
                 if folder.is_none() {
-                    self.add_problem(format!("{}: expected file:///dir", describe(name, text)));
+                    self.add_problem(format!("{name} is not usable: expected file:///dir"));
                 }
                 return folder.map(Storage::Local);
             }
             (Some(text), None) => Account::from_connection_string(text),
             (None, Some(uri)) => {
                 let (queue_uri, client_id) = (format!("{name}__queueServiceUri"), format!("{name}__clientId"));
-                Account::with_identity(uri, self.get(&queue_uri), &self.account_identity(&client_id)?)
+                let identity = self.account_identity(&client_id);
+                // The endpoints are validated even if the identity is unusable.
+                let any = Identity::Managed(None);
+                let account = Account::with_identity(uri, self.get(&queue_uri), identity.as_ref().unwrap_or(&any));
+                return self.account(name, account).filter(|_| identity.is_some());
             }
         };
         self.account(name, account)
@@ -181,6 +186,7 @@ impl<'s> Reader<'s> {
         if self.get("AZURE_CLIENT_SECRET").is_some() {
             let [tenant_id, app_id, app_secret] =
                 self.all_or_none(["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"])??;
+            self.check_tenant_id("AZURE_TENANT_ID", tenant_id)?;
             return Some(Identity::Application(Application {
                 tenant_id: tenant_id.to_owned(),
                 app_id: app_id.to_owned(),
@@ -193,6 +199,15 @@ impl<'s> Reader<'s> {
         // App Service sets IDENTITY_ENDPOINT for an app that has an identity; Cloud Shell and Azure ML set MSI_ENDPOINT.
         let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
         Some(if is_on_azure { Identity::Managed(None) } else { Identity::Developer })
+    }
+
+    /// Validates the tenant of an application: the library that requests tokens quotes a tenant that it rejects.
+    pub(super) fn check_tenant_id(&self, name: &str, tenant: &str) -> Option<()> {
+        if tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
+            return Some(());
+        }
+        self.add_problem(format!("{name} is not usable: expected a tenant id or a domain"));
+        None
     }
 
     /// The webhook at `url`, and the vault secret that `WEBHOOK_SECRET` refers to if it is a reference.
@@ -214,6 +229,19 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Validates `WEBHOOK_SECRET`, if it is set, although the webhook's URL is unusable.
+    pub(super) fn check_webhook_secret(&self) {
+        let Some(text) = self.get("WEBHOOK_SECRET") else { return };
+        if SecretReference::is_reference(text) {
+            if let Err(error) = text.parse::<SecretReference>() {
+                self.add_problem(format!("WEBHOOK_SECRET is not usable: {error}"));
+            }
+            return;
+        }
+        let any = Url::parse("https://webhook.invalid").expect("the URL is valid");
+        self.webhook_config(WebhookConfig::new(any, Some(&text.into())));
+    }
+
     /// The configuration; errors are recorded without the values: a URL may contain a password, and the secret is one.
     fn webhook_config(&self, config: Result<WebhookConfig, WebhookConfigError>) -> Option<WebhookConfig> {
         let error = match config {
@@ -231,17 +259,11 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// The start of a problem text: the setting with its value, or without it if the value may contain a secret.
-fn describe(name: &str, text: &str) -> String {
-    let may_be_secret = text.contains(['@', '?', ';'])
-        || text.contains("whsec_")
-        || text.chars().count() > 60
-        || (name == "DELIVER_TO" && has_path(text));
-    if may_be_secret { format!("{name} is not usable") } else { format!("{name} is `{text}`") }
-}
-
-/// Whether a URL, or a text that should be one, has a path. The path of a webhook may be a secret.
-fn has_path(text: &str) -> bool {
-    let after_scheme = text.split_once("://").map_or(text, |(_, after)| after);
-    after_scheme.trim_end_matches('/').contains('/')
+/// Whether `text` looks like a word of an enumeration, a number or a duration: letters, or a number with a unit.
+fn is_short_word(text: &str) -> bool {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let is_number = number.strip_prefix('-').unwrap_or(number).bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    let has_unit = text.len() - number.len() <= 3;
+    let is_word = text.bytes().all(|c| c.is_ascii_alphabetic() || c == b'-');
+    text.len() <= 14 && (is_word || is_number && has_unit)
 }

@@ -6,6 +6,7 @@ use super::{
     InvalidSettings, Settings, Storage,
     parse::{ColumnFilter, ColumnNames, Destination, RowValues},
     reader::Reader,
+    row_columns::ROW_COLUMNS,
     tenants::SINK_SETTINGS,
 };
 use crate::{
@@ -115,11 +116,12 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let layout = reader.or_default("FILE_LAYOUT", "auto");
     let cipher = reader.or_default("FILE_CIPHER", "auto");
     let allow_plaintext = reader.or_default("ALLOW_PLAINTEXT", "false");
-    let columns = reader.or_default("COLUMNS", "*");
+    let columns = reader.or_default(ROW_COLUMNS, "*");
     let encrypted_columns = reader.or_default("ENCRYPTED_COLUMNS", "ObjectId");
     let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
     let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
     let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
+    let max_depth: Option<NonZeroUsize> = reader.or_default("MAX_ROW_DEPTH", "50");
     let (ColumnFilter(columns), ColumnNames(encrypted_columns)) = (columns?, encrypted_columns?);
     Some(FileRules {
         layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
@@ -129,6 +131,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             column_cipher: column_cipher?,
             typed: row_values? == RowValues::Typed,
             max_row_bytes: max_row_bytes?.get(),
+            max_depth: max_depth?.get(),
         },
     })
 }
@@ -159,7 +162,13 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
     let gzip = reader.or_default("WEBHOOK_GZIP", "false");
     let timeout = reader.or_default("WEBHOOK_TIMEOUT", "30s");
     let retry_for: Option<Duration> = reader.or_default("DELIVERY_PATIENCE", "4m");
-    match destination? {
+    let Some(destination) = destination else {
+        // Whatever the sink is: these settings are validated as well.
+        reader.check_webhook_secret();
+        reader.check_sink_storage();
+        return None;
+    };
+    match destination {
         Destination::Stdout => Some(DeliverTo::Stdout),
         Destination::Queue(name) => {
             let mut queue = reader.queue(name, drop_storage)?;

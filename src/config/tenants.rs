@@ -8,7 +8,7 @@
 //!   "path": "contoso", "DELIVER_TO": "https://contoso.example/rows", "WEBHOOK_SECRET": "whsec_…", "BATCH_ROWS": 200}}
 //! ```
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize,
@@ -19,11 +19,19 @@ use serde_json::Value;
 use super::{
     Settings,
     parse::{FromSetting, ParseError},
+    row_columns::{self, COLUMNS, ROW_COLUMNS},
 };
 use crate::drop::{
     DropPath, TenantId,
     tenant::{InvalidTenants, Tenants, parse_prefix},
 };
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Whether `name` has the form of a setting's name, so that it is no secret.
+fn looks_like_a_setting(name: &str) -> bool {
+    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
 
 /// The settings of a sink. A tenant that overrides one of them has a sink of its own.
 pub(super) const SINK_SETTINGS: [&str; 9] = [
@@ -39,8 +47,8 @@ pub(super) const SINK_SETTINGS: [&str; 9] = [
 ];
 
 /// The other settings that a tenant may override.
-const FILE_SETTINGS: [&str; 11] = [
-    "COLUMNS",
+pub(super) const FILE_SETTINGS: [&str; 12] = [
+    ROW_COLUMNS,
     "ENCRYPTED_COLUMNS",
     "COLUMN_CIPHER",
     "ROW_VALUES",
@@ -48,6 +56,7 @@ const FILE_SETTINGS: [&str; 11] = [
     "FILE_CIPHER",
     "BAD_ROWS_ALLOWED",
     "MAX_ROW_BYTES",
+    "MAX_ROW_DEPTH",
     "BATCH_ROWS",
     "BATCH_BYTES",
     "IN_FLIGHT",
@@ -59,23 +68,49 @@ pub(super) struct TenantList {
     pub(super) tenants: Tenants,
     /// The settings that each tenant overrides; those of the short form override none.
     pub(super) overrides: BTreeMap<TenantId, Settings>,
+    /// What should be changed although it is usable.
+    pub(super) warnings: Vec<String>,
 }
 
 impl FromSetting for TenantList {
     const EXPECTED: &'static str = "a comma-separated list of tenantId or tenantId=container/prefix, or a JSON object by \
                                     tenantId, or @ and the path of a file with this JSON";
 
+    /// No error quotes the text: the JSON contains secrets, and so does JSON that is not recognized as such.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
-        if let Some(file) = text.strip_prefix('@') {
-            let json = std::fs::read_to_string(file)
-                .map_err(|error| ParseError::Because(format!("cannot read `{file}`: {error}")))?;
-            return from_json(&json).map_err(|problem| ParseError::Because(format!("`{file}`: {problem}")));
+        match json_of(text)? {
+            Some(json) => from_json(&json).into_list().map_err(ParseError::Because),
+            None => {
+                let tenants = text.parse().map_err(|error: InvalidTenants| ParseError::Because(error.to_string()))?;
+                Ok(Self { tenants, overrides: BTreeMap::new(), warnings: Vec::new() })
+            }
         }
-        if text.starts_with('{') {
-            return from_json(text).map_err(ParseError::Because);
+    }
+}
+
+/// The JSON form in `text`, or in the file that it names; `None` for the short form.
+fn json_of(text: &str) -> Result<Option<Cow<'_, str>>, ParseError> {
+    if let Some(file) = text.strip_prefix('@') {
+        let json = std::fs::read_to_string(file)
+            .map_err(|error| ParseError::Because(format!("the file after `@` cannot be read: {error}")))?;
+        // Editors on Windows write a byte-order mark.
+        return Ok(Some(json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&json).to_owned().into()));
+    }
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_start();
+    match text.as_bytes().first() {
+        Some(b'{') => Ok(Some(text.into())),
+        Some(b'[' | b'"' | b'\'') => {
+            Err(ParseError::Because("JSON must begin with `{`, without quotes or a list around it".into()))
         }
-        let tenants = text.parse().map_err(|error: InvalidTenants| ParseError::Because(error.to_string()))?;
-        Ok(Self { tenants, overrides: BTreeMap::new() })
+        _ => Ok(None),
+    }
+}
+
+/// The settings in the valid entries of an unusable `TENANTS`, so that the problems with them are reported as well.
+pub(super) fn overrides_of_valid_entries(text: &str) -> BTreeMap<TenantId, Settings> {
+    match json_of(text) {
+        Ok(Some(json)) => from_json(&json).overrides,
+        Ok(None) | Err(_) => BTreeMap::new(),
     }
 }
 
@@ -104,46 +139,68 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     }
 }
 
-/// Parses the JSON form; the error lists all problems and quotes no value, because it may be a secret.
-fn from_json(text: &str) -> Result<TenantList, String> {
-    let Members(entries) = serde_json::from_str::<Members<Members<Value>>>(text).map_err(|error| {
-        // The parser's own message may quote a value.
-        let (line, column) = (error.line(), error.column());
-        format!("line {line}, column {column}: not JSON, or not an object of objects by tenantId")
-    })?;
-    let mut locations = Vec::new();
-    let mut overrides = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (name, Members(members)) in entries {
+/// The JSON form, parsed as far as possible.
+#[derive(Default)]
+struct Parsed {
+    locations: Vec<(TenantId, Option<DropPath>)>,
+    overrides: BTreeMap<TenantId, Settings>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Parsed {
+    fn into_list(self) -> Result<TenantList, String> {
+        let Self { locations, overrides, problems, warnings } = self;
+        if problems.is_empty() {
+            Ok(TenantList { tenants: Tenants::new(locations), overrides, warnings })
+        } else {
+            Err(problems.join("; "))
+        }
+    }
+}
+
+/// Parses the JSON form. Problems quote no value and no unknown name, because it may be a secret.
+fn from_json(text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    let entries = match serde_json::from_str::<Members<Members<Value>>>(text) {
+        Ok(Members(entries)) => entries,
+        Err(error) => {
+            // The parser's own message may quote a value.
+            let (line, column) = (error.line(), error.column());
+            let problem = format!("line {line}, column {column}: not JSON, or not an object of objects by tenantId");
+            parsed.problems.push(problem);
+            return parsed;
+        }
+    };
+    for (number, (name, Members(members))) in (1..).zip(entries) {
         let tenant = match name.parse::<TenantId>() {
             Ok(tenant) => tenant,
             Err(error) => {
-                problems.push(format!("`{name}`: {error}"));
+                parsed.problems.push(format!("entry {number}: {error}"));
                 continue;
             }
         };
         let mut entry = Entry::default();
-        for (member, value) in members {
-            if let Err(problem) = entry.add(&member, value) {
-                problems.push(format!("`{name}`: {problem}"));
+        for (position, (member, value)) in (1..).zip(members) {
+            if let Err(problem) = entry.add(&member, position, value) {
+                parsed.problems.push(format!("`{tenant}`: {problem}"));
             }
         }
-        if overrides.insert(tenant, entry.settings).is_some() {
-            problems.push(format!("`{name}`: appears twice"));
+        if entry.uses_old_name {
+            parsed.warnings.push(format!("TENANTS, {tenant}: {}", row_columns::renamed()));
+        }
+        if parsed.overrides.insert(tenant, entry.settings).is_some() {
+            parsed.problems.push(format!("`{tenant}`: appears twice"));
         }
         if entry.paths.is_empty() {
-            locations.push((tenant, None));
+            parsed.locations.push((tenant, None));
         }
-        locations.extend(entry.paths.into_iter().map(|path| (tenant, Some(path))));
+        parsed.locations.extend(entry.paths.into_iter().map(|path| (tenant, Some(path))));
     }
-    if locations.is_empty() && problems.is_empty() {
-        problems.push("contains no tenant".into());
+    if parsed.locations.is_empty() && parsed.problems.is_empty() {
+        parsed.problems.push("contains no tenant".into());
     }
-    if problems.is_empty() {
-        Ok(TenantList { tenants: Tenants::new(locations), overrides })
-    } else {
-        Err(problems.join("; "))
-    }
+    parsed
 }
 
 /// The entry of one tenant.
@@ -153,17 +210,27 @@ struct Entry {
     paths: Vec<DropPath>,
     /// The settings that the tenant overrides.
     settings: Settings,
+    /// Whether it has `COLUMNS`.
+    uses_old_name: bool,
 }
 
 impl Entry {
-    /// Adds a member of the JSON object: `path` or a setting.
-    fn add(&mut self, name: &str, value: Value) -> Result<(), String> {
+    /// Adds the member at `position` of the JSON object: `path` or a setting.
+    fn add(&mut self, name: &str, position: usize, value: Value) -> Result<(), String> {
         if name == "path" {
             return self.add_paths(value);
         }
+        if name == COLUMNS {
+            if value.is_number() || value.as_str().is_some_and(row_columns::is_terminal_width) {
+                return Err(format!("`{COLUMNS}` is a number: expected {ROW_COLUMNS} with the names of columns"));
+            }
+            self.uses_old_name = true;
+            return self.add(ROW_COLUMNS, position, value);
+        }
         if !SINK_SETTINGS.contains(&name) && !FILE_SETTINGS.contains(&name) {
             let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
-            return Err(format!("`{name}` is not a setting that a tenant can override: expected path, {names}"));
+            let name = if looks_like_a_setting(name) { format!("`{name}`") } else { format!("member {position}") };
+            return Err(format!("{name} is not a setting that a tenant can override: expected path, {names}"));
         }
         if self.settings.get(name).is_some() {
             return Err(format!("`{name}` appears twice"));

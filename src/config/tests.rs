@@ -102,6 +102,208 @@ fn all_problems_with_a_webhook_are_reported_together() {
     }
 }
 
+/// All settings, those of tenants included.
+fn all_settings() -> Vec<&'static str> {
+    let others = [
+        "DropStorage",
+        "DropStorage__blobServiceUri",
+        "DropStorage__queueServiceUri",
+        "DropStorage__clientId",
+        "DROP_CONTAINER",
+        "STATE_CONTAINER",
+        "TENANTS",
+        "PRIVATE_KEYS",
+        "AZURE_TENANT_ID",
+        "AZURE_CLIENT_ID",
+        "AZURE_CLIENT_SECRET",
+        "KEY_WRAP",
+        "VIVA_API_URL",
+        "VIVA_API_SCOPE",
+        "PARTNER_TENANT_ID",
+        "PARTNER_APP_ID",
+        "PARTNER_APP_SECRET",
+        "ALLOW_PLAINTEXT",
+        "DECODERS",
+        "DEADLINE",
+        "COLUMNS",
+    ];
+    others.into_iter().chain(tenants::SINK_SETTINGS).chain(tenants::FILE_SETTINGS).collect()
+}
+
+/// A secret in the forms in which it may end up in a setting, by mistake in the form or in the name of the setting.
+fn shapes_of(secret: &str) -> Vec<String> {
+    let tenants = format!(
+        r#"{{"{TENANT}": {{"DELIVER_TO": "https://a.example/?code={secret}", "WEBHOOK_SECRET": "{secret}"}}}}"#
+    );
+    vec![
+        secret.to_owned(),
+        format!("'{secret}'"),
+        format!("\"{secret}"),
+        format!("12{secret}"),
+        format!("1{secret}s"),
+        format!("@{secret}"),
+        format!("*{secret}"),
+        format!("{secret},{secret}"),
+        format!("{TENANT},{secret}"),
+        format!("{TENANT}={secret}//a"),
+        format!("{TENANT}={secret}*"),
+        format!("{secret}={secret}"),
+        format!("AccountName=acct;AccountKey={secret};EndpointSuffix=;{secret}"),
+        format!("BlobEndpoint=ftp://{secret};SharedAccessSignature=sv=1&sig={secret}"),
+        format!("https://user:{secret}@example.com/?sig={secret}"),
+        format!("http://{secret}.example.com/{secret}"),
+        format!("file://{secret}/{secret}"),
+        format!("queue://{secret}_"),
+        format!("ftp://{secret}"),
+        format!("@Microsoft.KeyVault({secret})"),
+        format!("@Microsoft.KeyVault(SecretUri={secret})"),
+        format!("'{tenants}'"),
+        format!("\u{feff}{tenants}"),
+        format!("\u{feff}'{tenants}'"),
+        format!("[{tenants}]"),
+        serde_json::Value::from(tenants.as_str()).to_string(),
+        tenants[..tenants.len() - 2].to_owned(),
+        format!(r#"{{"{secret}": {{}}}}"#),
+        format!(r#"{{"{TENANT}": {{"{secret}": "{secret}"}}}}"#),
+        format!(r#"{{"{TENANT}": {{"path": "{secret}//{secret}"}}}}"#),
+        format!(r#"{{"{TENANT}": {{"path": "{secret}*"}}}}"#),
+        format!(r#"{{"{TENANT}": {{"IN_FLIGHT": "{secret}", "FILE_LAYOUT": "{secret}", "SinkStorage": "{secret}"}}}}"#),
+        format!(r#"{{"{TENANT}": {{"IN_FLIGHT": ["{secret}"]}}, "{TENANT}": "{secret}"}}"#),
+    ]
+}
+
+#[test]
+fn no_error_about_a_setting_repeats_a_secret_in_it() {
+    let errors = |name: &str, value: &str| {
+        // Folders, because the client of an account takes milliseconds to create.
+        let mut changed = settings(&[("DropStorage", "file:///drops"), (name, value)]);
+        let mut errors = vec![
+            Config::read(&changed).err(),
+            DecodeConfig::read(&changed).err(),
+            UploadConfig::read(&changed).err(),
+            OnboardConfig::read(&changed).err(),
+        ];
+        if name.starts_with("SinkStorage") {
+            changed.set("DELIVER_TO", "queue://rows");
+            errors.push(Config::read(&changed).err());
+        }
+        errors.into_iter().flatten().map(|error| format!("{error} {error:?}")).collect::<String>()
+    };
+    for secret in [SECRET, "hunter2", "8Q~abc-def_ghi.jkl"] {
+        for shape in shapes_of(secret) {
+            for name in all_settings() {
+                let is_json = shape.contains(TENANT) && shape.contains('{');
+                if !is_json || name == "TENANTS" {
+                    let text = errors(name, &shape);
+                    assert!(!text.contains(secret), "{name}={shape}: {text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tenants_in_json_with_a_byte_order_mark_are_read() {
+    let json = format!("\u{feff}{{\"{TENANT}\": {{\"path\": \"contoso\"}}}}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &json).unwrap();
+    for text in [json, format!("@{}", file.path().display())] {
+        let config = Config::read(&with_tenants(&text)).unwrap();
+        assert_eq!(config.tenants, format!("{TENANT}=contoso").parse().unwrap());
+    }
+}
+
+#[test]
+fn tenants_in_json_in_quotes_are_explained() {
+    for text in [format!("'{{\"{TENANT}\": {{}}}}'"), format!("[{{\"{TENANT}\": {{}}}}]"), "\"{}\"".into()] {
+        let problems = Config::read(&with_tenants(&text)).unwrap_err().0;
+        assert!(problems[0].starts_with("TENANTS is not usable: JSON must begin with `{`"), "{problems:?}");
+    }
+}
+
+#[test]
+fn only_words_numbers_and_durations_are_repeated() {
+    let problem = |name, value| problems(&[(name, value)]).remove(0);
+    for (name, value) in [("IN_FLIGHT", "many"), ("BATCH_ROWS", "-1"), ("DEADLINE", "25min"), ("FILE_LAYOUT", "gzip")] {
+        assert!(problem(name, value).starts_with(&format!("{name} is `{value}`: expected ")), "{name}");
+    }
+    for (name, value) in [("IN_FLIGHT", "hunter2"), ("DEADLINE", "https://a"), ("DROP_CONTAINER", "Sets")] {
+        assert!(problem(name, value).starts_with(&format!("{name} is not usable: expected ")), "{name}");
+    }
+}
+
+#[test]
+fn a_setting_is_named_even_if_the_setting_that_it_depends_on_is_unusable_too() {
+    type Changes<'a> = &'a [(&'a str, &'a str)];
+    let own = |json: &str| format!(r#"{{"{TENANT}": {json}, "contoso": {{}}}}"#);
+    let cases: [(Changes<'_>, &[&str]); 9] = [
+        (&[("DELIVER_TO", "webhook"), ("WEBHOOK_SECRET", "short")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
+        (&[("DELIVER_TO", ""), ("WEBHOOK_SECRET", "short")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
+        (&[("DELIVER_TO", "webhook"), ("WEBHOOK_SECRET", "@Microsoft.KeyVault(x)")], &["DELIVER_TO", "WEBHOOK_SECRET"]),
+        (&[("DELIVER_TO", "queue://A"), ("SinkStorage", "rows")], &["DELIVER_TO", "SinkStorage"]),
+        (
+            &[("DELIVER_TO", "q"), ("SinkStorage__queueServiceUri", "ftp://a"), ("WEBHOOK_GZIP", "maybe")],
+            &["DELIVER_TO", "SinkStorage", "WEBHOOK_GZIP"],
+        ),
+        (
+            &[("DELIVER_TO", "queue://rows"), ("SinkStorage", "rows"), ("DropStorage", "drops")],
+            &["SinkStorage", "DropStorage"],
+        ),
+        (
+            &[("DropStorage", ""), ("DropStorage__blobServiceUri", "ftp://a"), ("AZURE_CLIENT_SECRET", "s")],
+            &["DropStorage", "AZURE_TENANT_ID", "AZURE_CLIENT_ID"],
+        ),
+        (&[("TENANTS", &own(r#"{"IN_FLIGHT": 0}"#))], &["TENANTS is not usable", "IN_FLIGHT"]),
+        (
+            &[("TENANTS", &own(r#"{"WEBHOOK_SECRET": "short"}"#)), ("DELIVER_TO", "webhook")],
+            &["TENANTS is not usable", "DELIVER_TO", "WEBHOOK_SECRET"],
+        ),
+    ];
+    for (changes, names) in cases {
+        let problems = problems(changes);
+        for name in names {
+            let is_named = |problem: &String| problem.split(": expected").next().unwrap().contains(name);
+            assert!(problems.iter().any(is_named), "{name}: {problems:?}");
+        }
+        assert_eq!(problems.len(), names.len(), "{problems:?}");
+    }
+    let onboard = [("PARTNER_APP_ID", TENANT), ("VIVA_API_URL", "ftp://a")].into_iter().collect();
+    let problems = OnboardConfig::read(&onboard).unwrap_err().0;
+    for name in ["DropStorage", "PRIVATE_KEYS", "PARTNER_TENANT_ID", "VIVA_API_URL"] {
+        assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name}: {problems:?}");
+    }
+}
+
+#[test]
+fn the_width_of_the_terminal_never_switches_the_column_filter() {
+    let columns = |changes: &[(&str, &str)]| Config::read(&settings(changes)).unwrap().common.rules.rows.columns;
+    let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+    assert_eq!(columns(&[("COLUMNS", "132")]), None);
+    assert_eq!(columns(&[("ROW_COLUMNS", "a"), ("COLUMNS", "132")]), names(&["a"]));
+    assert_eq!(columns(&[("ROW_COLUMNS", "132")]), names(&["132"]), "a name, because shells do not set this variable");
+    // For one more version, the old name is read.
+    assert_eq!(columns(&[("COLUMNS", "a,b")]), names(&["a", "b"]));
+    assert_eq!(columns(&[("ROW_COLUMNS", "a"), ("COLUMNS", "a,b")]), names(&["a"]));
+    let decode = DecodeConfig::read(&[("COLUMNS", "a")].into_iter().collect()).unwrap();
+    assert_eq!(decode.rules.rows.columns, names(&["a"]));
+
+    let own = |json: &str, app: &[(&str, &str)]| {
+        let mut settings = with_tenants(&format!(r#"{{"{TENANT}": {json}}}"#));
+        app.iter().for_each(|(name, value)| settings.set(name, *value));
+        Config::read(&settings)
+            .map(|config| config.tenant_overrides[&TENANT.parse().unwrap()].rules.rows.columns.clone())
+    };
+    let app = [("ROW_COLUMNS", "*")];
+    assert_eq!(
+        own(r#"{"COLUMNS": "a"}"#, &app),
+        Ok(names(&["a"])),
+        "the old name of a tenant beside the new one of the app"
+    );
+    assert_eq!(own(r#"{"ROW_COLUMNS": "a"}"#, &[("COLUMNS", "b")]), Ok(names(&["a"])));
+    assert_eq!(own(r#"{"BATCH_ROWS": 7}"#, &[("COLUMNS", "b")]), Ok(names(&["b"])));
+    assert_eq!(own(r#"{"COLUMNS": "a", "ROW_COLUMNS": "b"}"#, &app).unwrap_err().0.len(), 1);
+}
+
 #[test]
 fn a_secret_in_the_wrong_setting_is_not_shown() {
     for (name, value) in [
@@ -222,7 +424,7 @@ fn tenants_may_be_in_a_file() {
     let config = Config::read(&with_tenants(&format!("@{}", file.path().display()))).unwrap();
     assert_eq!(config.tenants, format!("{TENANT}=contoso").parse().unwrap());
     let missing = Config::read(&with_tenants("@no-such.json")).unwrap_err().0;
-    assert!(missing[0].starts_with("TENANTS is not usable: cannot read `no-such.json`"), "{missing:?}");
+    assert!(missing[0].starts_with("TENANTS is not usable: the file after `@` cannot be read"), "{missing:?}");
 }
 
 #[test]
@@ -232,7 +434,7 @@ fn all_problems_with_tenants_are_reported_together_without_values() {
     );
     let report = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
     for part in [
-        "`contoso`: expected a GUID",
+        "entry 1: expected a GUID",
         "`COLOUR` is not a setting that a tenant can override: expected path, DELIVER_TO,",
         "`BATCH_ROWS` is not a string, a number, true or false",
         "`path` is not a string or a list of strings",
@@ -279,9 +481,8 @@ fn a_problem_with_the_apps_settings_is_not_repeated_for_every_tenant() {
 #[test]
 fn a_column_name_in_double_quotes_may_contain_commas() {
     let columns =
-        |text: &str| Config::read(&settings(&[("COLUMNS", text)])).map(|config| config.common.rules.rows.columns);
+        |text: &str| Config::read(&settings(&[("ROW_COLUMNS", text)])).map(|config| config.common.rules.rows.columns);
     assert_eq!(columns("*"), Ok(None));
-    assert_eq!(columns("132"), Ok(None), "the width of a terminal");
     assert_eq!(columns(r#"a, "b, c" ,d"#), Ok(Some(vec!["a".into(), "b, c".into(), "d".into()])));
     for wrong in [",", r#""a"#, r#"a"b"#, r#""a"b""#] {
         assert!(columns(wrong).is_err(), "{wrong}");
@@ -314,6 +515,20 @@ fn the_identity_depends_on_the_settings_and_the_machine() {
     let problems = problems(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
     assert_eq!(problems.len(), 1);
     assert!(problems[0].starts_with("AZURE_CLIENT_ID is not set") && !problems[0].contains("hunter2"));
+}
+
+#[test]
+fn a_tenant_id_that_is_a_secret_is_not_shown_later() {
+    // The library that requests tokens quotes a tenant id that it rejects.
+    let ids = |prefix: &str, secret: &str| {
+        let app = if prefix == "AZURE" { "AZURE_CLIENT_ID" } else { "PARTNER_APP_ID" }.to_owned();
+        [(format!("{prefix}_TENANT_ID"), "8Q~abc"), (app, TENANT), (secret.to_owned(), "hunter2")]
+    };
+    for (prefix, secret) in [("AZURE", "AZURE_CLIENT_SECRET"), ("PARTNER", "PARTNER_APP_SECRET")] {
+        let ids = ids(prefix, secret);
+        let problems = problems(&ids.each_ref().map(|(name, value)| (name.as_str(), *value)));
+        assert_eq!(problems, [format!("{prefix}_TENANT_ID is not usable: expected a tenant id or a domain")]);
+    }
 }
 
 #[test]

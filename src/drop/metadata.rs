@@ -8,11 +8,13 @@ mod tests;
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::TenantId;
 use crate::{
+    json::{Members, deserialize_members},
+    keys::details::KeyDetails,
     one_line::one_line,
     verdict::{Reason, Verdict},
 };
@@ -52,33 +54,31 @@ pub struct JobMetadata {
     pub data_factory_name: Option<String>,
     /// `PublicKeyVersion`: the version of the key pair that the keys are wrapped with.
     pub public_key_version: Option<String>,
-    /// `DecryptionKeyDetails`: wrapped keys, parsed by [`keys::details`](crate::keys::details). Never printed.
-    pub decryption_key_details: Option<Value>,
-    /// All other members, under their original names. Never printed.
-    pub rest: Map<String, Value>,
+    /// `DecryptionKeyDetails`: wrapped keys. Never printed.
+    pub decryption_key_details: Option<KeyDetails>,
 }
 
 impl JobMetadata {
     /// Parses the first JSON object in `bytes`. Ignores a byte-order mark before it and anything after it.
     ///
-    /// Names are matched case-insensitively. If a name occurs twice, the first one counts.
+    /// Names are matched case-insensitively. If a name occurs twice, the first one counts. Members with other names are
+    /// skipped: they take no memory, whatever they contain.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         let mut fields = Fields::parse(bytes)?;
         Ok(Self {
             copy_activity_id: fields.guid("CopyActivityId")?.map(|(text, _)| text),
             tenant_id: fields.guid("TenantId")?.map(|(_, id)| id),
             rows_extracted: fields.rows("NumberOfRowsExtracted")?,
-            errors: fields.take("Errors").and_then(errors_text),
+            errors: fields.errors()?,
             table_name: fields.repeated_text("TableName")?,
             request_start_date: fields.repeated_text("RequestStartDate")?,
             request_end_date: fields.repeated_text("RequestEndDate")?,
-            job_submission_time: fields.text("JobSubmissionTime"),
-            job_completion_time: fields.text("JobCompletionTime"),
-            columns_requested: fields.text("ColumnsRequested"),
-            data_factory_name: fields.text("DataFactoryName"),
-            public_key_version: fields.text("PublicKeyVersion"),
-            decryption_key_details: fields.take("DecryptionKeyDetails"),
-            rest: fields.rest(),
+            job_submission_time: fields.text("JobSubmissionTime")?,
+            job_completion_time: fields.text("JobCompletionTime")?,
+            columns_requested: fields.text("ColumnsRequested")?,
+            data_factory_name: fields.text("DataFactoryName")?,
+            public_key_version: fields.text("PublicKeyVersion")?,
+            decryption_key_details: fields.key_details()?,
         })
     }
 }
@@ -143,8 +143,28 @@ impl MetadataError {
     }
 }
 
-/// The members of the first object, in their original order.
-struct Fields(Vec<(String, Value)>);
+/// The names of the members that are read.
+const NAMES: [&str; 12] = [
+    "CopyActivityId",
+    "TenantId",
+    "NumberOfRowsExtracted",
+    "Errors",
+    "TableName",
+    "RequestStartDate",
+    "RequestEndDate",
+    "JobSubmissionTime",
+    "JobCompletionTime",
+    "ColumnsRequested",
+    "DataFactoryName",
+    "PublicKeyVersion",
+];
+
+/// The name of the member with wrapped keys.
+const KEY_DETAILS: &str = "DecryptionKeyDetails";
+
+/// The members of the first object that are read, as they are written: the value of each of [`NAMES`], and of [`KEY_DETAILS`].
+#[derive(Default)]
+struct Fields([Option<Box<RawValue>>; NAMES.len() + 1]);
 
 impl Fields {
     fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
@@ -160,24 +180,21 @@ impl Fields {
         }
     }
 
-    /// Removes all members called `name` and returns the first; `None` if it is missing or null.
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let mut matches = self.0.extract_if(.., |(key, _)| key.eq_ignore_ascii_case(name));
-        let first = matches.next().map(|(_, value)| value);
-        // `extract_if` removes only the members that it has yielded.
-        matches.for_each(drop);
-        first.filter(|value| !value.is_null())
+    /// Takes the member called `name`; `None` if it is missing or null.
+    fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
+        self.0[index_of(name)?].take().filter(|value| value.get() != "null")
     }
 
     /// A string, or the JSON of any other value; `None` if it is missing or blank.
-    fn text(&mut self, name: &str) -> Option<String> {
-        let text = as_text(self.take(name)?);
-        (!text.trim().is_empty()).then_some(text)
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, MetadataError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let text = text_of(&value).ok_or_else(|| not_text(name))?;
+        Ok(Some(text).filter(|text| !text.trim().is_empty()))
     }
 
     /// A text that every message of the drop repeats, so its length is limited.
     fn repeated_text(&mut self, name: &'static str) -> Result<Option<String>, MetadataError> {
-        let text = self.text(name);
+        let text = self.text(name)?;
         if text.as_ref().is_some_and(|text| text.chars().count() > MAX_REPEATED_CHARS) {
             return Err(MetadataError::Field { name, found: "a longer string", expected: "at most 1,000 characters" });
         }
@@ -188,7 +205,8 @@ impl Fields {
     fn guid(&mut self, name: &'static str) -> Result<Option<(String, TenantId)>, MetadataError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let invalid = MetadataError::Field { name, found: kind(&value), expected: "a GUID" };
-        let Some(text) = value.as_str().map(str::trim) else { return Err(invalid) };
+        let Some(text) = string_of(&value) else { return Err(invalid) };
+        let text = text.trim();
         if text.is_empty() {
             return Ok(None);
         }
@@ -199,14 +217,9 @@ impl Fields {
     /// A number of rows, written as a number or as a number in a string; `None` if it is missing.
     fn rows(&mut self, name: &'static str) -> Result<Option<u64>, MetadataError> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let number = match &value {
-            Value::Number(number) => as_row_count(number),
-            Value::String(text) => {
-                let text = text.trim();
-                text.parse().ok().or_else(|| as_row_count(&serde_json::from_str(text).ok()?))
-            }
-            _ => None,
-        };
+        let string = string_of(&value);
+        let text = string.as_deref().map_or(value.get(), str::trim);
+        let number = text.parse().ok().or_else(|| as_row_count(&serde_json::from_str(text).ok()?));
         number.map(Some).ok_or(MetadataError::Field {
             name,
             found: kind(&value),
@@ -214,60 +227,122 @@ impl Fields {
         })
     }
 
-    /// The members that were not taken. If a name occurs twice, the first one counts.
-    fn rest(self) -> Map<String, Value> {
-        let mut rest = Map::new();
-        for (name, value) in self.0 {
-            rest.entry(name).or_insert(value);
+    /// The text to show for `Errors`; `None` if it is blank: an empty list, or text of only blanks and control characters.
+    fn errors(&mut self) -> Result<Option<String>, MetadataError> {
+        let Some(errors) = self.take("Errors") else { return Ok(None) };
+        let joined = serde_json::from_str(errors.get()).unwrap_or_default();
+        let text = match joined {
+            JoinedErrors { count: 0, is_list: true, .. } => return Ok(None),
+            JoinedErrors { is_list: true, has_blank: false, text, .. } => text,
+            JoinedErrors { .. } => text_of(&errors).ok_or_else(|| not_text("Errors"))?,
+        };
+        // `one_line` also trims control characters, so text of only those counts as blank.
+        Ok(Some(one_line(&text, MAX_ERRORS_CHARS)).filter(|line| !line.is_empty()))
+    }
+
+    fn key_details(&mut self) -> Result<Option<KeyDetails>, MetadataError> {
+        let Some(details) = self.take(KEY_DETAILS) else { return Ok(None) };
+        let error = MetadataError::Field {
+            name: KEY_DETAILS,
+            found: "text that cannot be decoded, or deep nesting",
+            expected: "wrapped keys",
+        };
+        serde_json::from_str(details.get()).map(Some).map_err(|_| error)
+    }
+}
+
+/// The position of the member called `name`, in any case.
+fn index_of(name: &str) -> Option<usize> {
+    NAMES.iter().chain([&KEY_DETAILS]).position(|known| known.eq_ignore_ascii_case(name))
+}
+
+impl Members for Fields {
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, values: &mut A) -> Result<bool, A::Error> {
+        match index_of(name).map(|index| &mut self.0[index]) {
+            Some(slot @ None) => {
+                *slot = Some(values.next_value()?);
+                Ok(true)
+            }
+            Some(Some(_)) | None => Ok(false),
         }
-        rest
     }
 }
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields;
+        deserialize_members(deserializer)
+    }
+}
+
+/// The elements of a list of errors, joined.
+#[derive(Default)]
+struct JoinedErrors {
+    is_list: bool,
+    count: usize,
+    has_blank: bool,
+    text: String,
+}
+
+impl<'de> Deserialize<'de> for JoinedErrors {
+    /// Fails if the JSON is not a list.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor;
+        impl<'de> Visitor<'de> for ListVisitor {
+            type Value = JoinedErrors;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
+                f.write_str("a list")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = members.next_entry()? {
-                    fields.push(field);
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<JoinedErrors, A::Error> {
+                let mut errors = JoinedErrors { is_list: true, ..JoinedErrors::default() };
+                while let Some(element) = elements.next_element::<&RawValue>()? {
+                    if errors.count > 0 {
+                        errors.text.push_str("; ");
+                    }
+                    errors.count += 1;
+                    // An escape that is not text is shown as it is written.
+                    let text = text_of(element).unwrap_or_else(|| element.get().to_owned());
+                    errors.has_blank |= is_string(element) && text.trim().is_empty();
+                    errors.text.push_str(&text);
                 }
-                Ok(Fields(fields))
+                Ok(errors)
             }
         }
-        deserializer.deserialize_map(FieldsVisitor)
+        deserializer.deserialize_seq(ListVisitor)
     }
 }
 
-/// The text to show for `Errors`; `None` if it is blank: an empty list, or text of only blanks and control characters.
-fn errors_text(errors: Value) -> Option<String> {
-    let text = match errors {
-        Value::Array(list) if list.is_empty() => return None,
-        Value::Array(list) if !list.iter().any(is_blank) => {
-            list.into_iter().map(as_text).collect::<Vec<_>>().join("; ")
+fn not_text(name: &'static str) -> MetadataError {
+    MetadataError::Field { name, found: "an escape that is not text", expected: "text" }
+}
+
+fn is_string(value: &RawValue) -> bool {
+    value.get().starts_with('"')
+}
+
+/// The text of a string. `None` for other values, and if an escape is not text.
+fn string_of(value: &RawValue) -> Option<String> {
+    if is_string(value) { serde_json::from_str(value.get()).ok() } else { None }
+}
+
+/// The text of a string, or the JSON of any other value without white space between its tokens. `None` if an escape of the
+/// string is not text.
+fn text_of(value: &RawValue) -> Option<String> {
+    if is_string(value) {
+        return string_of(value);
+    }
+    let (mut in_string, mut is_escaped) = (false, false);
+    let is_kept = |&c: &char| {
+        if in_string {
+            in_string = is_escaped || c != '"';
+            is_escaped = !is_escaped && c == '\\';
+            return true;
         }
-        other => as_text(other),
+        in_string = c == '"';
+        !c.is_ascii_whitespace()
     };
-    // `one_line` also trims control characters, so text of only those counts as blank.
-    Some(one_line(&text, MAX_ERRORS_CHARS)).filter(|line| !line.is_empty())
-}
-
-fn is_blank(error: &Value) -> bool {
-    error.as_str().is_some_and(|text| text.trim().is_empty())
-}
-
-fn as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
+    Some(value.get().chars().filter(is_kept).collect())
 }
 
 /// `number` as a whole number of rows: `6` and `6.0` are accepted, `-6` and `6.5` are not.
@@ -281,13 +356,13 @@ fn as_row_count(number: &serde_json::Number) -> Option<u64> {
 }
 
 /// The kind of `value`, for an error message that does not quote it.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "another number",
-        Value::String(_) => "another string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "another string",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        _ => "another number",
     }
 }

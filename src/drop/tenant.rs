@@ -212,10 +212,11 @@ impl FromStr for Tenants {
         let mut entries = Vec::new();
         let mut errors = Vec::new();
         // Empty entries, such as after a trailing comma, are ignored.
-        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        for (number, entry) in (1..).zip(text.split(',').map(str::trim).filter(|entry| !entry.is_empty())) {
             match parse_entry(entry) {
                 Ok(entry) => entries.push(entry),
-                Err(error) => errors.push(format!("`{entry}`: {error}")),
+                // By number: the text may be anything, such as a secret in the wrong setting.
+                Err(error) => errors.push(format!("entry {number}: {error}")),
             }
         }
         if entries.is_empty() && errors.is_empty() {

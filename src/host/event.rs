@@ -14,8 +14,8 @@ mod tests;
 use serde_json::{Map, Value};
 
 use self::nested::{MAX_LAYERS, json_in, json_in_base64};
+use self::storage_event::{Event, StorageEvents, classify, is_event, parse_event};
 pub use self::storage_event::{EventUrl, Ignored};
-use self::storage_event::{StorageEvents, is_event, parse_events};
 use crate::one_line::one_line;
 
 /// The blobs that an invocation is about.
@@ -57,7 +57,7 @@ pub struct NoBlobUrl {
 pub fn parse_invocation(function: &str, payload: &Value) -> Result<Invocation, NoBlobUrl> {
     let no_blob_url = || NoBlobUrl { function: one_line(function, 100), found: describe(payload) };
     if let Some(events) = find_events(payload, MAX_LAYERS) {
-        return parse_events(&events).map(Invocation::from).ok_or_else(no_blob_url);
+        return classify(events).map(Invocation::from).ok_or_else(no_blob_url);
     }
     let bindings: Vec<BindingData> = match payload.get("Data") {
         Some(Value::Object(data)) => data.values().map(BindingData::of).collect(),
@@ -70,16 +70,16 @@ pub fn parse_invocation(function: &str, payload: &Value) -> Result<Invocation, N
             ..Invocation::default()
         });
     }
-    let events: Vec<Value> = bindings.into_iter().flat_map(BindingData::into_events).collect();
-    parse_events(&events).map(Invocation::from).ok_or_else(no_blob_url)
+    let events: Vec<Event> = bindings.into_iter().flat_map(BindingData::into_events).collect();
+    classify(events).map(Invocation::from).ok_or_else(no_blob_url)
 }
 
 /// The value of one binding in `Data`.
 enum BindingData {
     /// Events, in any encoding except plain Base64.
-    Events(Vec<Value>),
+    Events(Vec<Event>),
     /// Base64 of events: an event as bytes, or a blob whose content is an event.
-    EventsAsBytes(Vec<Value>),
+    EventsAsBytes(Vec<Event>),
     /// The content of a blob as Base64.
     Content,
     /// The descriptor of a blob. It does not contain the blob's name.
@@ -119,7 +119,7 @@ impl BindingData {
         matches!(self, Self::Content | Self::EventsAsBytes(_))
     }
 
-    fn into_events(self) -> Vec<Value> {
+    fn into_events(self) -> Vec<Event> {
         match self {
             Self::Events(events) | Self::EventsAsBytes(events) => events,
             Self::Content | Self::Descriptor | Self::Unknown | Self::Other => Vec::new(),
@@ -161,11 +161,11 @@ impl<'a> Metadata<'a> {
 }
 
 /// The events in `value`: a single event, a list that contains an event, or a string with up to `layers` encodings of
-/// either.
-fn find_events(value: &Value, layers: usize) -> Option<Vec<Value>> {
+/// either. They are parsed at once, so that the values are not kept.
+fn find_events(value: &Value, layers: usize) -> Option<Vec<Event>> {
     match value {
-        Value::Object(_) if is_event(value) => Some(vec![value.clone()]),
-        Value::Array(list) if list.iter().any(is_event) => Some(list.clone()),
+        Value::Object(_) if is_event(value) => Some(vec![parse_event(value)]),
+        Value::Array(list) if list.iter().any(is_event) => Some(list.iter().map(parse_event).collect()),
         Value::String(text) if layers > 0 => {
             let inner = json_in(text).or_else(|| json_in_base64(text))?;
             find_events(&inner, layers - 1)

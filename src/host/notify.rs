@@ -19,6 +19,7 @@ use super::{
 use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
+    json::bounded_value,
     one_line::one_line,
     run::Trigger,
 };
@@ -32,7 +33,7 @@ const FUNCTION: &str = "notify";
 /// `path`: the result is then an empty path. If the host wraps the request instead of forwarding it, the body is in
 /// `Data.req.Body`.
 pub(super) fn notification_path(function: &str, payload: &Value) -> Option<String> {
-    let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    let wrapped = payload["Data"]["req"]["Body"].as_str().and_then(|body| bounded_value(body.as_bytes()).ok());
     let path = wrapped.as_ref().unwrap_or(payload).get("path").and_then(Value::as_str);
     match path {
         Some(path) => Some(path.to_owned()),
@@ -99,6 +100,7 @@ async fn run_notified(handler: &Handler, drop: &DropPath, mut notified: Notified
 }
 
 fn respond(status: StatusCode, path: &str, message: &str) -> Response {
+    let (path, message) = (one_line(path, 2_000), one_line(message, 2_000));
     (status, Json(json!({"path": path, "message": message}))).into_response()
 }
 

@@ -12,6 +12,8 @@ use std::fmt;
 use memchr::{memchr, memchr2};
 use serde_json::Value;
 
+use crate::json::{Unreadable, bounded_value};
+
 /// Length limit of a string that is kept, in bytes as written. A string can be a batch of events, so the limit is well
 /// above one event (1 KiB) and one queue message (64 KiB).
 pub const MAX_STRING_BYTES: usize = 256 << 10;
@@ -171,10 +173,10 @@ pub struct TrimmedPayload {
 }
 
 impl TrimmedPayload {
-    /// Parses the text. A byte-order mark is ignored.
-    pub fn parse(&self) -> Result<Value, InvalidJson> {
+    /// Parses the text, within the limits of [`bounded_value`]. A byte-order mark is ignored.
+    pub fn parse(&self) -> Result<Value, InvalidPayload> {
         let text = self.json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.json);
-        serde_json::from_slice(text).map_err(|error| InvalidJson { line: error.line(), column: error.column() })
+        bounded_value(text).map_err(InvalidPayload)
     }
 }
 
@@ -184,12 +186,7 @@ impl fmt::Debug for TrimmedPayload {
     }
 }
 
-/// The payload is not JSON. The request is answered 400.
+/// The payload is not JSON, or exceeds a limit. The request is answered 400.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the payload is not valid JSON: line {line}, column {column} (not counting long strings)")]
-pub struct InvalidJson {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The column, in bytes.
-    pub column: usize,
-}
+#[error("the payload {0} (not counting long strings)")]
+pub struct InvalidPayload(pub Unreadable);

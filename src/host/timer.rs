@@ -49,7 +49,8 @@ async fn warn_of_expiring_keys_once_a_day(app: &App) {
         Err(_storage_fails) => false,
     };
     if is_due {
-        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, &app.watched.state_container, &tenants).await;
+        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, &app.watched.state_container, &tenants)
+            .await;
         if let Err(error) = ledger.record_done(&task, now).await {
             debug!("the next sweep will check the keys again: {}", error_chain(&error));
         }

@@ -14,14 +14,16 @@ use std::{fmt, sync::Arc};
 use azure_core::credentials::TokenCredential;
 use reqwest::{StatusCode, redirect};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use url::Url;
 
 use self::{
     request::{ErrorResponse, RequestError},
     token::TokenSource,
 };
-use super::{CallLimits, KeyError, WrappedKeys, details::wrapped_keys};
+use super::{
+    CallLimits, KeyError, WrappedKeys,
+    details::{KeyDetails, wrapped_keys},
+};
 use crate::{drop::TenantId, loopback::is_loopback};
 
 /// A client for the Viva Insights API at one URL.
@@ -107,7 +109,7 @@ impl VivaApi {
     async fn request_keys(&self, request: &KeyRequest<'_>) -> Result<WrappedKeys, RequestError> {
         let response = self.post(self.endpoint("egressDecryptionKey"), request).await?;
         match self.read(response).await? {
-            Ok(object) => Ok(self.keys_in(object, request)?),
+            Ok(details) => Ok(self.keys_in(&details, request)?),
             Err(response) => Err(self.request_rejected(&response, request).into()),
         }
     }
@@ -119,8 +121,8 @@ impl VivaApi {
     }
 
     /// The keys in a response.
-    fn keys_in(&self, response: Map<String, Value>, request: &KeyRequest<'_>) -> Result<WrappedKeys, KeyError> {
-        let keys = wrapped_keys(&Value::Object(response))?;
+    fn keys_in(&self, response: &KeyDetails, request: &KeyRequest<'_>) -> Result<WrappedKeys, KeyError> {
+        let keys = wrapped_keys(response)?;
         if keys.file.is_none() {
             let request = request.request_id;
             return Err(KeyError::NoKey(format!("{self} has no File key for request `{request}`")));

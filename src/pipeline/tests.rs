@@ -45,13 +45,13 @@ async fn ids(file: &str, first_row: usize, chunk: usize, decoders: usize) -> Vec
         FileRules { layout: LayoutRules { allow_plaintext: true, ..LayoutRules::default() }, ..Default::default() };
     let keys = Keys { file: None, column: Some(key().into()) };
     let bytes = stream::iter(chunks).boxed();
-    let mut blocks = rows(bytes, first_row as u64, &keys, &rules, None, NonZeroUsize::new(decoders).unwrap());
+    let mut blocks = rows(bytes, first_row as u64, &keys, &rules, None, NonZeroUsize::new(decoders).unwrap(), u64::MAX);
     let mut ids = Vec::new();
     while let Some(block) = blocks.next().await {
         let block = block.unwrap();
         let mut good = std::str::from_utf8(&block.text).unwrap().lines();
         ids.extend((0..block.count()).map(|row| {
-            let is_bad = block.bad.iter().any(|(bad, _)| *bad == row);
+            let is_bad = block.bad.iter().any(|(bad, _)| bad == row);
             let row = (!is_bad).then(|| serde_json::from_str::<serde_json::Value>(good.next().unwrap()).unwrap());
             row.map(|row| row["ObjectId"].as_str().unwrap().to_owned())
         }));

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 use super::{
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
-    json_scanner as json,
+    json_scanner::{self as json, Invalid},
     lines::{Block, is_blank},
 };
 use crate::{
@@ -17,17 +17,19 @@ use crate::{
     keys::AesKey,
 };
 
+mod bad_rows;
 mod column;
 mod detect;
 mod names;
 
+pub use bad_rows::{BadRowReason, BadRows};
 use column::{ColumnKey, Scratch, is_guid};
 use names::{Names, Next};
 
 /// How rows are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRules {
-    /// `COLUMNS`: the exact names of the columns to keep; `None` keeps all.
+    /// `ROW_COLUMNS`: the exact names of the columns to keep; `None` keeps all.
     pub columns: Option<Vec<String>>,
     /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
     pub encrypted_columns: Vec<String>,
@@ -37,6 +39,9 @@ pub struct RowRules {
     pub typed: bool,
     /// `MAX_ROW_BYTES`: the maximum length of a line in bytes, without its line end.
     pub max_row_bytes: usize,
+    /// `MAX_ROW_DEPTH`: the maximum nesting depth of a line in levels of objects and arrays. The row itself is the first
+    /// level. A line that is nested deeper is a bad row.
+    pub max_depth: usize,
 }
 
 impl Default for RowRules {
@@ -47,6 +52,7 @@ impl Default for RowRules {
             column_cipher: None,
             typed: true,
             max_row_bytes: 1 << 20,
+            max_depth: 50,
         }
     }
 }
@@ -56,6 +62,9 @@ pub struct Decoder {
     columns: Columns,
     key: Option<ColumnKey>,
     max_row_bytes: usize,
+    max_depth: usize,
+    /// With more bad rows than this, a block ends.
+    bad_rows_allowed: u64,
     buffers: Buffers,
     /// The directory whose people are joined to the rows.
     directory: Option<Arc<Directory>>,
@@ -157,8 +166,8 @@ pub struct Rows {
     pub text: Buffer,
     /// The end of each good row in `text`, after its line feed.
     pub ends: Vec<usize>,
-    /// The bad rows, in order: the number of the row within the block, and why it is bad.
-    pub bad: Vec<(u64, BadRowReason)>,
+    /// The bad rows.
+    pub bad: BadRows,
 }
 
 impl Rows {
@@ -172,20 +181,6 @@ impl Rows {
     pub fn count(&self) -> u64 {
         (self.ends.len() + self.bad.len()) as u64
     }
-}
-
-/// Why a row could not be decoded. Never contains anything of the row's content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadRowReason {
-    /// The line is not a JSON object.
-    #[error("is not a JSON object")]
-    NotAnObject,
-    /// A value of an encrypted column is not Base64.
-    #[error("`{0}` is not Base64")]
-    NotBase64(String),
-    /// A value of an encrypted column does not decrypt to text.
-    #[error("`{0}` does not decrypt to text: wrong Column key, or a damaged value")]
-    Undecipherable(String),
 }
 
 /// A line is longer than `MAX_ROW_BYTES`.
@@ -203,9 +198,19 @@ impl Decoder {
             columns: Columns::new(rules),
             key,
             max_row_bytes: rules.max_row_bytes,
+            max_depth: rules.max_depth,
+            bad_rows_allowed: u64::MAX,
             buffers: Buffers::default(),
             directory: None,
         }
+    }
+
+    /// Ends the rows of a block after `allowed` bad rows and one more: the file is then set aside at that row, and bad rows
+    /// after it would only take memory.
+    #[must_use]
+    pub fn ending_after_bad_rows(mut self, allowed: u64) -> Self {
+        self.bad_rows_allowed = allowed;
+        self
     }
 
     /// Adds to each row, as its last member, the person of `directory` that the row's key column names. Without a Column key
@@ -228,7 +233,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes the lines of a block. Blank lines are not rows.
+    /// Decodes the lines of a block. Blank lines are not rows. If there are more bad rows than
+    /// [allowed](Self::ending_after_bad_rows), the rows end with the first one beyond the limit.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
         let mut rows = Rows { text: self.buffers.take(block.text().len()), ..Rows::default() };
         // UTF-8 is checked for the whole block at once, which is faster; only if that fails, line by line.
@@ -252,7 +258,7 @@ impl Decoder {
                     has_join_key: false,
                     bad: None,
                 };
-                row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or(Err(BadRowReason::NotAnObject))
+                row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or_else(|invalid| Err(self.reason(invalid)))
             } else {
                 Err(BadRowReason::NotAnObject)
             };
@@ -263,11 +269,22 @@ impl Decoder {
                 }
                 Err(reason) => {
                     rows.text.truncate(before);
-                    rows.bad.push((rows.count(), reason));
+                    rows.bad.push(rows.count(), reason);
+                    if rows.bad.len() as u64 > self.bad_rows_allowed {
+                        break;
+                    }
                 }
             }
         }
         Ok(rows)
+    }
+
+    fn reason(&self, invalid: Invalid) -> BadRowReason {
+        match invalid {
+            Invalid::Json => BadRowReason::NotAnObject,
+            Invalid::TooDeep => BadRowReason::TooDeep(self.max_depth),
+            Invalid::LongNumber => BadRowReason::LongNumber,
+        }
     }
 }
 
@@ -286,21 +303,26 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Decodes the line and appends the row to `out`, or a part of it on failure. Returns `None` if the line is not a
-    /// JSON object.
+    /// Decodes the line and appends the row to `out`, or a part of it on failure. The outer error is that of the JSON, the
+    /// inner one that of a value.
     fn decode(
         &mut self,
         names: &mut Names<'a>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> Option<Result<(), BadRowReason>> {
+    ) -> Result<Result<(), BadRowReason>, Invalid> {
+        // The row itself is the first level.
+        let max_depth = self.decoder.max_depth.saturating_sub(1);
         // A member begins after the previous one.
         let mut begin = 0;
-        let mut next = names.begin(self.line)?;
+        let mut next = names.begin(self.line).ok_or(Invalid::Json)?;
         while let Next::Value { at, column } = next {
-            let string =
-                if self.line.get(at) == Some(&b'"') { Some(json::string_end(self.line, at + 1)?) } else { None };
-            let end = string.map_or_else(|| json::value_end(self.line, at), |(end, _)| Some(end))?;
+            let string = if self.line.get(at) == Some(&b'"') {
+                Some(json::string_end(self.line, at + 1).ok_or(Invalid::Json)?)
+            } else {
+                None
+            };
+            let end = string.map_or_else(|| json::value_end(self.line, at, max_depth), |(end, _)| Ok(end))?;
             let Treatment { action, is_encrypted, is_join_key } = column.treatment;
             if is_join_key {
                 let text = string.and_then(|(_, has_escapes)| json::unescaped(&self.line[at..end], has_escapes));
@@ -315,10 +337,10 @@ impl<'a> Row<'a> {
                 }
             }
             begin = end;
-            next = names.next(self.line, end)?;
+            next = names.next(self.line, end).ok_or(Invalid::Json)?;
         }
         if !matches!(next, Next::End { at } if at == self.line.len()) {
-            return None;
+            return Err(Invalid::Json);
         }
         out.extend_from_slice(&self.line[self.copied..]);
         if let Some(directory) = &self.decoder.directory {
@@ -328,7 +350,7 @@ impl<'a> Row<'a> {
             directory.append(self.has_join_key.then_some(&scratch.join_key), out);
             out.push(b'}');
         }
-        Some(self.bad.take().map_or(Ok(()), Err))
+        Ok(self.bad.take().map_or(Ok(()), Err))
     }
 
     /// Puts the text of the key column, decrypted if it is encrypted, into [`Scratch::join_key`]. Returns false if there is
@@ -392,7 +414,7 @@ impl<'a> Row<'a> {
                 self.bad = self.bad.take().or(decrypted.err());
             }
             Conversion::ToNumber => {
-                if json::number_end(&text, 0) == Some(text.len()) {
+                if text.len() <= json::MAX_NUMBER_CHARS && json::number_end(&text, 0) == Some(text.len()) {
                     self.replace(string, out);
                     out.extend_from_slice(&text);
                 }

@@ -2,9 +2,23 @@
 //! value.
 //!
 //! Nothing here recurses, however deep the nesting. The caller guarantees that the bytes are UTF-8. `None` means that
-//! the JSON is invalid.
+//! the JSON is invalid; [`Invalid`] distinguishes invalid JSON from JSON that the parsers of receivers reject.
 
 use std::borrow::Cow;
+
+/// The length limit of a number, in characters. Python's parser fails from 4,300 digits on, others before that.
+pub(super) const MAX_NUMBER_CHARS: usize = 1_000;
+
+/// Why a value is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Invalid {
+    /// The JSON is invalid.
+    Json,
+    /// The value is nested deeper than the limit.
+    TooDeep,
+    /// A number has more than [`MAX_NUMBER_CHARS`].
+    LongNumber,
+}
 
 /// The end of a string (after its closing quote), and whether the string has escapes. `from` is after the opening
 /// quote.
@@ -65,14 +79,26 @@ fn decimal_end(json: &[u8], from: usize) -> (usize, usize) {
     (point, if json.get(point) == Some(&b'.') { digits_end(json, point + 1) } else { point })
 }
 
-/// The end of any value except a string.
-pub(super) fn value_end(json: &[u8], from: usize) -> Option<usize> {
-    match json.get(from)? {
-        b'{' | b'[' => container_end(json, from),
-        b't' => literal_end(json, from, b"true"),
-        b'f' => literal_end(json, from, b"false"),
-        b'n' => literal_end(json, from, b"null"),
+/// The end of any value except a string. The value may have `max_depth` levels of objects and arrays.
+pub(super) fn value_end(json: &[u8], from: usize, max_depth: usize) -> Result<usize, Invalid> {
+    match json.get(from) {
+        Some(b'{' | b'[') => container_end(json, from, max_depth),
+        _ => scalar_end(json, from),
+    }
+}
+
+/// The end of a number, a boolean or null.
+fn scalar_end(json: &[u8], from: usize) -> Result<usize, Invalid> {
+    let end = match json.get(from) {
+        Some(b't') => literal_end(json, from, b"true"),
+        Some(b'f') => literal_end(json, from, b"false"),
+        Some(b'n') => literal_end(json, from, b"null"),
         _ => number_end(json, from),
+    };
+    match end {
+        Some(end) if end - from <= MAX_NUMBER_CHARS => Ok(end),
+        Some(_) => Err(Invalid::LongNumber),
+        None => Err(Invalid::Json),
     }
 }
 
@@ -107,32 +133,36 @@ pub(super) struct Name {
     pub(super) value: usize,
 }
 
-/// The end of an object or an array.
-fn container_end(json: &[u8], from: usize) -> Option<usize> {
+/// The end of an object or an array that may have `max_depth` levels.
+fn container_end(json: &[u8], from: usize, max_depth: usize) -> Result<usize, Invalid> {
     // The closing brackets of the containers that are open.
     let mut open = Vec::new();
     let mut at = from;
     loop {
-        at = match json.get(at)? {
-            bracket @ (b'{' | b'[') => {
+        at = match json.get(at) {
+            Some(bracket @ (b'{' | b'[')) => {
+                if open.len() >= max_depth {
+                    return Err(Invalid::TooDeep);
+                }
                 // In ASCII, a closing bracket is two after its opening bracket.
                 let closing = bracket + 2;
                 at = space_end(json, at + 1);
                 if json.get(at) != Some(&closing) {
                     open.push(closing);
-                    at = element(json, at, closing)?;
+                    at = element(json, at, closing).ok_or(Invalid::Json)?;
                     continue;
                 }
                 at + 1
             }
-            b'"' => string_end(json, at + 1)?.0,
-            _ => value_end(json, at)?,
+            Some(b'"') => string_end(json, at + 1).ok_or(Invalid::Json)?.0,
+            _ => scalar_end(json, at)?,
         };
         loop {
-            let Some(&closing) = open.last() else { return Some(at) };
+            let Some(&closing) = open.last() else { return Ok(at) };
             at = space_end(json, at);
             if json.get(at) != Some(&closing) {
-                at = element(json, space_end(json, after(json, at, b',')?), closing)?;
+                let next = after(json, at, b',').ok_or(Invalid::Json)?;
+                at = element(json, space_end(json, next), closing).ok_or(Invalid::Json)?;
                 break;
             }
             open.pop();

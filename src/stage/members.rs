@@ -32,7 +32,7 @@ fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
     if row.get(at) == Some(&b'"') {
         json::string_end(row, at + 1).map(|(end, _)| end)
     } else {
-        json::value_end(row, at)
+        json::value_end(row, at, usize::MAX).ok()
     }
 }
 

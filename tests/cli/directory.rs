@@ -51,7 +51,7 @@ async fn each_row_ends_with_its_person_even_if_its_id_is_not_printed() {
             "true",
             "--directory-columns",
             "country,mail,manager",
-            "--columns",
+            "--row-columns",
             columns,
         ]);
         let ended = output_of(command.arg("--directory").arg(folder.path())).await;

@@ -19,7 +19,7 @@ async fn a_tenant_may_have_its_own_webhook_secret_columns_and_limits() {
     let own = json!({
         "DELIVER_TO": receiver.url().as_str(),
         "WEBHOOK_SECRET": receiver.secret().expose_secret(),
-        "COLUMNS": "ObjectId,MetricDate",
+        "ROW_COLUMNS": "ObjectId,MetricDate",
         "BATCH_ROWS": 4,
     });
     let tenants = tempfile::NamedTempFile::new().unwrap();

@@ -179,7 +179,8 @@ impl Scene {
         let answer: Value = serde_json::from_slice(&fs::read(&simulated.decryption_keys).unwrap()).unwrap();
         self.api.add_keys(&simulated.copy_activity_id.to_string(), tenant.0, answer.clone());
 
-        let (private_key, wrapped) = (PemFile::new(&simulated.private_key), wrapped_keys(&answer).unwrap());
+        let (private_key, wrapped) =
+            (PemFile::new(&simulated.private_key), wrapped_keys(&serde_json::from_value(answer).unwrap()).unwrap());
         let keys = unwrap_keys(&private_key, tenant, KeyWrap::Auto, &wrapped).await.unwrap();
         for key in [keys.file, keys.column].into_iter().flatten() {
             self.secrets.add_key(&key.key);

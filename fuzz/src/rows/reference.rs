@@ -50,6 +50,7 @@ pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) ->
     let line = std::str::from_utf8(line).map_err(|_| BadRowReason::NotAnObject)?;
     let line = line.trim_matches([' ', '\t', '\r', '\n']);
     let mut members = members(line).map_err(|_| BadRowReason::NotAnObject)?;
+    check_limits(rules, line)?;
     for member in &mut members {
         let Some(name) = member.unescaped_name().filter(|_| member.value.starts_with('"')) else { continue };
         if rules.columns.as_ref().is_some_and(|columns| !columns.contains(&name)) {
@@ -68,6 +69,32 @@ pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) ->
         }
     }
     Ok(Row { line, members })
+}
+
+/// Checks the nesting depth and the lengths of the numbers of a line that is JSON. The first violation in the line counts.
+fn check_limits(rules: &RowRules, line: &str) -> Result<(), BadRowReason> {
+    let (mut depth, mut number_chars, mut in_string, mut is_escaped) = (0, 0, false, false);
+    for c in line.chars() {
+        if in_string {
+            in_string = is_escaped || c != '"';
+            is_escaped = !is_escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '"' => in_string = true,
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        number_chars = if matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E') { number_chars + 1 } else { 0 };
+        if depth > rules.max_depth {
+            return Err(BadRowReason::TooDeep(rules.max_depth));
+        }
+        if number_chars > 1_000 {
+            return Err(BadRowReason::LongNumber);
+        }
+    }
+    Ok(())
 }
 
 impl Row<'_> {
@@ -103,7 +130,7 @@ fn text_of(json: &str) -> Option<String> {
 }
 
 fn is_number(text: &str) -> bool {
-    let begins_like_a_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let begins_like_a_number = text.len() <= 1_000 && text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     begins_like_a_number && serde_json::from_str::<&RawValue>(text).is_ok_and(|number| number.get() == text)
 }
 

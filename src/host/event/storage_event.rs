@@ -77,22 +77,26 @@ pub(super) fn is_event(value: &Value) -> bool {
     has_text("eventType") || has_text("type") && (has_text("specversion") || has_text("source"))
 }
 
-/// Parses `events`; `None` if there are none, or if an event is incomplete and no other event names a blob. The caller
+/// What is kept of an event: the URL of the blob that it announces, or why it is ignored.
+pub(super) type Event = Result<EventUrl, Ignored>;
+
+/// Divides `events`; `None` if there are none, or if an event is incomplete and no other event names a blob. The caller
 /// reports that as an error instead of ignoring the events silently.
-pub(super) fn parse_events(events: &[Value]) -> Option<StorageEvents> {
+pub(super) fn classify(events: Vec<Event>) -> Option<StorageEvents> {
+    let has_events = !events.is_empty();
     let (mut created, mut ignored) = (Vec::new(), Vec::new());
     for event in events {
-        match created_blob(event) {
+        match event {
             Ok(url) => created.push(url),
             Err(reason) => ignored.push(reason),
         }
     }
     let is_understood = !created.is_empty() || !ignored.contains(&Ignored::Incomplete);
-    (is_understood && !events.is_empty()).then_some(StorageEvents { created, ignored })
+    (is_understood && has_events).then_some(StorageEvents { created, ignored })
 }
 
-/// The URL of the blob that `event` announces.
-fn created_blob(event: &Value) -> Result<EventUrl, Ignored> {
+/// Parses an event.
+pub(super) fn parse_event(event: &Value) -> Event {
     let event_type = member(event, "eventType").or_else(|| member(event, "type"));
     let event_type = event_type.and_then(Value::as_str).ok_or(Ignored::Incomplete)?;
     if !event_type.eq_ignore_ascii_case(BLOB_CREATED) {

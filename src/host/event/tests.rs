@@ -104,6 +104,15 @@ fn an_event_is_found_in_every_encoding() {
 }
 
 #[test]
+fn a_payload_full_of_events_is_within_the_limits() {
+    let event = event().to_string();
+    let count = crate::host::payload::MAX_PAYLOAD_BYTES / (event.len() + 1);
+    let payload = format!("[{}]", vec![event; count].join(","));
+    let payload = crate::json::bounded_value(payload.as_bytes()).unwrap();
+    assert_eq!(urls(&payload).len(), count);
+}
+
+#[test]
 fn events_of_other_triggers_do_not_report_deferred_binding_as_off() {
     for payload in [
         event_grid_trigger(&event()),

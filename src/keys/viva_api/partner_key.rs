@@ -1,13 +1,19 @@
 //! `egressPartnerKey`: registers a tenant's public key, with which Microsoft then wraps the keys of the tenant's drops.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Serialize,
+    de::{Deserializer, MapAccess},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{ErrorResponse, KeyError, RequestError, StatusCode, VivaApi};
-use crate::{drop::TenantId, keys::key_store::PublicKey};
+use crate::{
+    drop::TenantId,
+    json::{Members, Text, deserialize_members},
+    keys::key_store::PublicKey,
+};
 
 /// The partner's application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +43,7 @@ struct RsaKey {
 }
 
 /// The response to a registration. The API documents these members but does not guarantee them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartnerKeyResponse {
     /// `createdDate`.
     pub created: Option<OffsetDateTime>,
@@ -67,7 +73,7 @@ impl VivaApi {
     async fn register(&self, request: &PartnerKeyRequest) -> Result<PartnerKeyResponse, RequestError> {
         let response = self.post(self.endpoint("egressPartnerKey"), request).await?;
         match self.read(response).await? {
-            Ok(object) => Ok(parse_response(&object)),
+            Ok(response) => Ok(response),
             Err(response) => Err(self.registration_rejected(&response, request.scope_id).into()),
         }
     }
@@ -89,12 +95,24 @@ impl VivaApi {
     }
 }
 
-fn parse_response(object: &Map<String, Value>) -> PartnerKeyResponse {
-    let date = |name: &str| {
-        let (_, value) = object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-        OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()
-    };
-    PartnerKeyResponse { created: date("createdDate"), expires: date("expirationDate") }
+impl Members for PartnerKeyResponse {
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, values: &mut A) -> Result<bool, A::Error> {
+        let date = match name.to_ascii_lowercase().as_str() {
+            "createddate" => &mut self.created,
+            "expirationdate" => &mut self.expires,
+            _ => return Ok(false),
+        };
+        let text = Text::read(values)?;
+        let text = text.as_ref().and_then(Text::as_str);
+        *date = date.or_else(|| OffsetDateTime::parse(text?, &Rfc3339).ok());
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for PartnerKeyResponse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_members(deserializer)
+    }
 }
 
 #[cfg(test)]
@@ -109,9 +127,9 @@ mod tests {
         let response = json!({"scopeId": {"id": "2b13482-357g-dh58-6j34-d2832fee24b8"},
             "createdDate": "2022-04-25T17:44:10.1935639Z", "encryptionAlgorithm": "RSA2048",
             "expirationDate": "2023-04-25T17:44:10.1935639Z"});
-        let parsed = parse_response(response.as_object().unwrap());
+        let parsed: PartnerKeyResponse = serde_json::from_value(response).unwrap();
         assert_eq!(parsed.expires, Some(datetime!(2023-04-25 17:44:10.193_563_9 UTC)));
-        let none = parse_response(json!({"createdDate": 7}).as_object().unwrap());
+        let none: PartnerKeyResponse = serde_json::from_value(json!({"createdDate": 7})).unwrap();
         assert_eq!(none, PartnerKeyResponse { created: None, expires: None });
     }
 }

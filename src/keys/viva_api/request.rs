@@ -7,8 +7,7 @@ use std::{
 
 use azure_core::credentials::Secret;
 use reqwest::{Response, StatusCode, header::RETRY_AFTER};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use super::VivaApi;
@@ -91,10 +90,10 @@ impl VivaApi {
     ///
     /// A successful response without a JSON object comes from a gateway or the wrong URL. It is not requested again at
     /// once, and no drop is set aside for it.
-    pub(super) async fn read(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         response: Response,
-    ) -> Result<Result<Map<String, Value>, ErrorResponse>, RequestError> {
+    ) -> Result<Result<T, ErrorResponse>, RequestError> {
         let status = response.status();
         let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = header.and_then(|value| retry_after(value, SystemTime::now()));

@@ -62,7 +62,7 @@ fn encrypted_values<'a>(line: &'a [u8], names: &mut Names<'a>) -> Option<Vec<Cow
             }
             end
         } else {
-            json::value_end(line, at)?
+            json::value_end(line, at, usize::MAX).ok()?
         };
         next = names.next(line, end)?;
     }

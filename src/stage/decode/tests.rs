@@ -29,6 +29,11 @@ fn rows_with(rules: &RowRules, key: Option<&AesKey>, text: &str) -> Rows {
     Decoder::new(rules, key).rows(&text.into()).unwrap()
 }
 
+/// The bad rows, with their numbers.
+fn bad(rows: &Rows) -> Vec<(u64, BadRowReason)> {
+    rows.bad.iter().map(|(row, reason)| (row, reason.clone())).collect()
+}
+
 fn decoded(text: &str) -> String {
     String::from_utf8(rows_with(&RowRules::default(), Some(&key()), text).text.to_vec()).unwrap()
 }
@@ -72,7 +77,7 @@ fn half_a_surrogate_pair_in_an_encrypted_column_is_a_bad_row() {
     for text in ["\\ud800", "\\udc00AAAA"] {
         let row = format!(r#"{{"ObjectId":"{text}"}}"#);
         let with_key = rows_with(&RowRules::default(), Some(&key()), &row);
-        assert_eq!(with_key.bad, [(0, BadRowReason::NotBase64("ObjectId".into()))]);
+        assert_eq!(bad(&with_key), [(0, BadRowReason::NotBase64("ObjectId".into()))]);
         assert_eq!(rows_with(&RowRules::default(), None, &row).text[..], *b"{\"ObjectId\":null}\n");
         let elsewhere = format!(r#"{{"Meetings":"{text}","Other":"{text}"}}"#);
         assert_eq!(decoded(&elsewhere), format!("{elsewhere}\n"));
@@ -104,7 +109,61 @@ fn without_a_column_key_encrypted_values_become_null() {
 fn a_configured_cipher_is_the_only_one_tried() {
     let rules = RowRules { column_cipher: Some(Cipher::Cbc), ..RowRules::default() };
     let row = format!(r#"{{"ObjectId":"{}"}}"#, encrypt(Cipher::Ctr, GUID));
-    assert_eq!(rows_with(&rules, Some(&key()), &row).bad, [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
+    assert_eq!(bad(&rows_with(&rules, Some(&key()), &row)), [(0, BadRowReason::Undecipherable("ObjectId".into()))]);
+}
+
+#[test]
+fn rows_after_too_many_bad_rows_are_not_collected() {
+    let block: Block = "x\n{}\nx\n\n{}\nx\n{}\n".into();
+    for (allowed, expected) in [(0, (0, 1)), (1, (1, 2)), (2, (2, 3)), (3, (3, 3))] {
+        let rows = Decoder::new(&RowRules::default(), None).ending_after_bad_rows(allowed).rows(&block).unwrap();
+        assert_eq!((rows.ends.len(), rows.bad.len()), expected, "{allowed}");
+    }
+}
+
+/// A row that is nested `depth` levels deep; the row itself is the first level.
+fn nested(depth: usize, open: &str, close: &str) -> String {
+    format!("{{\"a\":{}1{}}}", open.repeat(depth - 1), close.repeat(depth - 1))
+}
+
+#[test]
+fn a_row_that_is_nested_too_deep_for_receivers_is_a_bad_row() {
+    let rules = |max_depth| RowRules { max_depth, ..RowRules::default() };
+    for (max_depth, rules) in [(50, RowRules::default()), (2, rules(2)), (1, rules(1))] {
+        for (open, close) in [("[", "]"), ("{\"b\": ", " }"), ("[ 0, ", "]")] {
+            let row = nested(max_depth, open, close);
+            assert_eq!(rows_with(&rules, None, &row).text[..], *format!("{row}\n").as_bytes());
+            for depth in [max_depth + 1, 100_000] {
+                let rows = rows_with(&rules, None, &nested(depth, open, close));
+                assert_eq!(bad(&rows), [(0, BadRowReason::TooDeep(max_depth))], "{depth}");
+            }
+        }
+    }
+    let empty = rows_with(&rules(1), None, "{\"a\":[]}\n{\"a\":{}}\n{}");
+    assert_eq!((empty.bad.len(), empty.ends.len()), (2, 1), "an empty list is a level as well");
+    // Columns that are omitted are checked, too.
+    let one_column = RowRules { columns: Some(vec!["b".into()]), ..rules(2) };
+    let rows = rows_with(&one_column, None, "{\"a\":[[]],\"b\":1}\n{\"a\":[],\"b\":1}");
+    assert_eq!((bad(&rows), &rows.text[..]), (vec![(0, BadRowReason::TooDeep(2))], &b"{\"b\":1}\n"[..]));
+    assert_eq!(BadRowReason::TooDeep(50).to_string(), "is nested deeper than 50 levels (`MAX_ROW_DEPTH`)");
+}
+
+#[test]
+fn a_row_with_a_number_that_is_too_long_for_receivers_is_a_bad_row() {
+    let digits = "9".repeat(1_000);
+    for good in [&digits, &format!("-{}", &digits[1..]), &format!("1.{}", &digits[2..]), &format!("1e{}", &digits[2..])]
+    {
+        for row in [format!("{{\"a\":{good}}}"), format!("{{\"a\":[1,{{\"b\":{good}}}]}}")] {
+            assert_eq!(decoded(&row), format!("{row}\n"));
+            let long = row.replace(good, &format!("{good}0"));
+            let rows = rows_with(&RowRules::default(), Some(&key()), &long);
+            assert_eq!(bad(&rows), [(0, BadRowReason::LongNumber)], "{long}");
+        }
+    }
+    // A string of digits is text: it only becomes a number if receivers can read that number.
+    let strings = format!("{{\"Meetings\":\"{digits}0\",\"CollaborationHours\":\"{digits}\"}}");
+    assert_eq!(decoded(&strings), format!("{{\"Meetings\":\"{digits}0\",\"CollaborationHours\":{digits}}}\n"));
+    assert_eq!(BadRowReason::LongNumber.to_string(), "has a number of more than 1000 characters");
 }
 
 /// An id, and its ciphertext in counter mode, which by chance decrypts to another text with CBC.
@@ -158,7 +217,7 @@ fn an_empty_value_stays_empty_with_either_cipher() {
 #[test]
 fn a_value_with_another_cipher_than_the_file_is_a_bad_row() {
     let rows = file_rows(&rows_of([encrypt(Cipher::Cbc, GUID), encrypt(Cipher::Ctr, GUID)]));
-    assert_eq!(rows.bad, [(1, BadRowReason::Undecipherable("ObjectId".into()))]);
+    assert_eq!(bad(&rows), [(1, BadRowReason::Undecipherable("ObjectId".into()))]);
 }
 
 #[test]
@@ -240,14 +299,14 @@ fn columns_that_are_not_configured_are_omitted() {
 fn an_omitted_column_need_not_decrypt_but_must_be_json() {
     let rows = rows_with(&with_columns(&["a"]), Some(&key()), "{\"ObjectId\":\"no base64!\",\"a\":1}\n{\"b\":01}\n");
     assert_eq!(rows.text[..], *b"{\"a\":1}\n");
-    assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
+    assert_eq!(bad(&rows), [(1, BadRowReason::NotAnObject)]);
 }
 
 #[test]
 fn bad_rows_are_counted_and_blank_lines_are_not() {
     let rows = rows_with(&RowRules::default(), None, "\n{\"a\":1}\n \t\r\n[1]\n{\"a\":2}\r\n{\"a\":\n{} {}\n{\"b\":3}");
     assert_eq!(rows.text[..], *b"{\"a\":1}\n{\"a\":2}\n{\"b\":3}\n");
-    let bad: Vec<_> = rows.bad.iter().map(|(row, _)| *row).collect();
+    let bad: Vec<_> = rows.bad.iter().map(|(row, _)| row).collect();
     assert_eq!(bad, [1, 3, 4]);
     assert_eq!(rows.count(), 6);
 }
@@ -257,7 +316,7 @@ fn a_line_that_is_not_utf8_is_a_bad_row() {
     let text = b"{\"a\":\"\xC3\xA9\"}\n{\"a\":\"\xFF\"}\n{}\n".to_vec();
     let rows = Decoder::new(&RowRules::default(), None).rows(&text.into()).unwrap();
     assert_eq!(rows.text[..], *"{\"a\":\"é\"}\n{}\n".as_bytes());
-    assert_eq!(rows.bad, [(1, BadRowReason::NotAnObject)]);
+    assert_eq!(bad(&rows), [(1, BadRowReason::NotAnObject)]);
 }
 
 #[test]
@@ -265,8 +324,8 @@ fn an_encrypted_value_that_is_not_base64_or_not_text_is_a_bad_row() {
     let not_text = BASE64_STANDARD.encode(key().iv.iter().map(|byte| byte ^ 0xFF).collect::<Vec<_>>());
     let text = format!("{{\"ObjectId\":\"no base64!\"}}\n{{\"ObjectId\":\"{not_text}\"}}\n");
     let rows = rows_with(&RowRules::default(), Some(&key()), &text);
-    assert_eq!(rows.bad[0].1, BadRowReason::NotBase64("ObjectId".into()));
-    assert_eq!(rows.bad[1].1, BadRowReason::Undecipherable("ObjectId".into()));
+    assert_eq!(bad(&rows)[0].1, BadRowReason::NotBase64("ObjectId".into()));
+    assert_eq!(bad(&rows)[1].1, BadRowReason::Undecipherable("ObjectId".into()));
     assert!(rows.text.is_empty());
 }
 
@@ -281,8 +340,9 @@ fn a_line_over_the_limit_stops_the_block() {
 #[test]
 fn deep_nesting_does_not_overflow_the_stack() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
-    assert_eq!(decoded(&deep).len(), deep.len() + 1);
-    assert_eq!(rows_with(&RowRules::default(), None, &"{\"a\":".repeat(100_000)).bad.len(), 1);
+    let rules = RowRules { max_depth: usize::MAX, ..RowRules::default() };
+    assert_eq!(rows_with(&rules, None, &deep).text.len(), deep.len() + 1);
+    assert_eq!(rows_with(&rules, None, &"{\"a\":".repeat(100_000)).bad.len(), 1);
 }
 
 /// Any JSON value, at most a few levels deep.
@@ -434,7 +494,7 @@ fn check_against_reference<'a>(
         number += 1;
     }
     prop_assert_eq!(String::from_utf8(rows.text.to_vec()).unwrap(), String::from_utf8(good).unwrap());
-    prop_assert_eq!(rows.bad, bad);
+    prop_assert_eq!(self::bad(&rows), bad);
     Ok(())
 }
 
