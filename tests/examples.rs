@@ -101,8 +101,8 @@ impl Example {
         } else {
             fs::read_to_string(&self.output).unwrap()
         };
-        let messages = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        messages.filter(|message| message["data"]["drop"]["path"] == path).last().unwrap()
+        let mut messages = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        messages.rfind(|message| message["data"]["drop"]["path"] == path).unwrap()
     }
 
     /// The rows that it has stored.

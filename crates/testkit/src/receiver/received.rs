@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use vivadrop::{
         drop::FileVersion,
-        message::{BadRow, DropFacts, Failure, Message},
+        message::{BadRow, DropFacts, EndingVersion, Failure, Message},
         store::ETag,
         verdict::Reason,
     };
@@ -325,13 +325,14 @@ mod tests {
 
     #[test]
     fn an_ending_records_how_many_rows_were_accepted_before_it() {
+        let ending = EndingVersion { sequence: 1, files: String::new() };
         let failure = Failure { file: Some("a"), reason: Reason::Damaged, message: "cut short", rows_delivered: 2 };
         let received = received(
             &[
                 rows("a", 0, &["{}", "{}"], &[]),
-                Message::completed(&facts(), &[], 3, 0),
+                Message::completed(&facts(), &ending, 1, 3, 0),
                 rows("a", 2, &["{}"], &[]),
-                Message::failed(&facts(), &[], &failure, None),
+                Message::failed(&facts(), &ending, &failure, None),
             ],
             true,
         );
