@@ -174,7 +174,7 @@ pub enum RunError {
     #[error("the job metadata of the unfinished drop has been deleted")]
     NoMetadata,
     /// The run took too long. It continues at the checkpoints of its files.
-    #[error("not finished within {} s", .0.as_secs_f64())]
+    #[error("not finished within its time limit of {} s, which follows from DEADLINE", .0.as_secs_f64())]
     TimeLimit(Duration),
     /// The ledger cannot be read or written.
     #[error(transparent)]

@@ -76,8 +76,8 @@ async fn the_five_tries_of_the_host_are_not_over_within_seconds() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let answer = host.post(&scene.event(&other, METADATA)).await;
         assert_eq!(answer.status, 200, "{}", answer.log);
-        let answer = host.post(&timer_trigger()).await;
-        assert!(answer.status == 500 && answer.log.contains("5 will be retried"), "{}", answer.log);
+        // The drops of a sweep do not wait either.
+        assert_eq!(host.post(&timer_trigger()).await.status, 200);
         started.elapsed()
     };
     let (failed, meanwhile) = futures::join!(failed, meanwhile);

@@ -262,6 +262,11 @@ async fn a_vault_or_token_service_that_does_not_answer_is_retried() {
     partner.entra.fail(Some(503));
     let host = partner.scene.host().await;
     let response = host.post(&partner.scene.event(&drop, METADATA)).await;
+    assert_eq!(response.status, 200, "{}", response.log);
+    assert!(response.log.contains("is retried at"), "the vault asked to wait: {}", response.log);
+    let other = partner.scene.drop(10, 1).await;
+    partner.scene.upload(&other).await;
+    let response = host.post(&partner.scene.event(&other, METADATA)).await;
     assert_eq!(response.status, 500, "{}", response.log);
     partner.entra.fail(None);
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));

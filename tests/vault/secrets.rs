@@ -25,7 +25,7 @@ impl SecretScene {
         scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hook)", vault.url()));
         scene.set("DELIVERY_PATIENCE", "2s");
         scene.settings.extend(entra.with_managed_identity());
-        let drop = scene.drop(20, 2).await;
+        let drop = scene.drop(20, 1).await;
         scene.upload(&drop).await;
         Self { scene, vault, drop, _entra: entra }
     }
@@ -71,7 +71,7 @@ async fn an_unreadable_secret_sets_nothing_aside() {
     partner.vault.add_secret("hook", partner.scene.receiver.secret().expose_secret());
     partner.delivers_all().await;
     partner.scene.set("WEBHOOK_SECRET", &format!("@Microsoft.KeyVault(SecretUri={}secrets/hok)", partner.vault.url()));
-    let other = partner.scene.drop(20, 2).await;
+    let other = partner.scene.drop(20, 1).await;
     partner.scene.upload(&other).await;
     partner.drop = other;
     let ended = partner.deliver().await;

@@ -1,0 +1,130 @@
+//! A container with a million blobs.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use time::OffsetDateTime;
+use vivadrop::{
+    drop::containers::{DropContainer, WatchedContainers},
+    run::Runner,
+    store::{Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, Store, StoreError, WriteIf},
+    sweep::{SweepMode, sweep},
+};
+
+use super::{
+    process::{Process, SWEEP_DEADLINE},
+    world::{METADATA, STATE_CONTAINER, TENANT, World},
+};
+use crate::support::memory_store::MemoryStore;
+
+const DROPS: u64 = 100;
+const BLOBS_OF_A_DROP: u64 = 10_000;
+
+/// The container `datasets` has a million old blobs, which are generated while they are listed.
+#[derive(Debug)]
+struct GeneratedStore(MemoryStore);
+
+fn blob(number: u64) -> Blob {
+    let (drop, file) = (number / BLOBS_OF_A_DROP, number % BLOBS_OF_A_DROP);
+    let name = match file {
+        0 => format!("run-{drop:03}/{TENANT}/{METADATA}"),
+        _ => format!("run-{drop:03}/{TENANT}/part-{file:05}-{}.json.gz", "x".repeat(200)),
+    };
+    Blob {
+        path: BlobPath::new("datasets", name),
+        etag: ETag(format!("{number:x}")),
+        size: 1,
+        modified: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+#[async_trait]
+impl Store for GeneratedStore {
+    fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
+        if container != "datasets" {
+            return self.0.list(container, prefix);
+        }
+        stream::iter((0..DROPS * BLOBS_OF_A_DROP).map(|number| Ok(blob(number)))).boxed()
+    }
+
+    fn list_with_metadata<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a, ListedBlob> {
+        self.0.list_with_metadata(container, prefix)
+    }
+
+    async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
+        self.0.find(path).await
+    }
+
+    async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        self.0.read_range(blob, range).await
+    }
+
+    async fn write_with_metadata(
+        &self,
+        path: &BlobPath,
+        bytes: Bytes,
+        metadata: &BlobMetadata,
+        condition: WriteIf,
+    ) -> Result<ETag, StoreError> {
+        self.0.write_with_metadata(path, bytes, metadata, condition).await
+    }
+
+    async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
+        self.0.delete(path, version).await
+    }
+
+    async fn has_container(&self, container: &str) -> Result<bool, StoreError> {
+        self.0.has_container(container).await
+    }
+
+    async fn create_container(&self, container: &str) -> Result<(), StoreError> {
+        self.0.create_container(container).await
+    }
+
+    async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
+        self.0.lease(path, time).await
+    }
+
+    async fn renew(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.0.renew(path, lease).await
+    }
+
+    async fn release(&self, path: &BlobPath, lease: &LeaseId) -> Result<(), StoreError> {
+        self.0.release(path, lease).await
+    }
+
+    fn parse_blob_url(&self, url: &str) -> Option<BlobPath> {
+        self.0.parse_blob_url(url)
+    }
+}
+
+/// The resident memory of this process, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// The names of the blobs alone have 300 MB.
+#[tokio::test]
+async fn a_sweep_of_a_million_blobs_needs_no_memory_for_them() {
+    let world = World::default();
+    let store: Arc<dyn Store> = Arc::new(GeneratedStore(world.storage.clone()));
+    let Runner { tenants, keys, tenant_configs, window, limits, .. } =
+        Arc::into_inner(Process::new(&world).runner).unwrap();
+    let ledger = vivadrop::ledger::Ledger::new(Arc::clone(&store), STATE_CONTAINER);
+    let watched = WatchedContainers {
+        store: Arc::clone(&store),
+        drop_container: DropContainer::Named("datasets".into()),
+        state_container: STATE_CONTAINER.into(),
+        tenants: tenants.clone(),
+    };
+    let runner = Arc::new(Runner { store, ledger, tenants, keys, tenant_configs, window, limits });
+    let before = resident_kib();
+    let report = sweep(&runner, &watched, SweepMode::Timer, SWEEP_DEADLINE).await.unwrap();
+    let grown = resident_kib().saturating_sub(before);
+    assert_eq!((report.drops, report.not_listed.len()), (0, 0), "{report}");
+    assert!(grown < 32 << 10, "the sweep took {grown} KiB");
+}
