@@ -19,7 +19,7 @@ use testkit::receiver::{Answer, Delivery};
 
 use support::{
     host::Host,
-    scene::{Scene, assert_complete, has_ended},
+    scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
 /// The events that no handler has answered with 2xx yet.
@@ -130,6 +130,46 @@ async fn delivers_everything(mut scene: Scene, instances: u64, kills: u32, seed:
     let received = scene.receiver.received();
     assert!(has_ended(&received, &drop), "all events were answered with 2xx, but the drop has not ended");
     assert_complete(&received, &drop, &rows);
+}
+
+/// Stops the process (SIGSTOP) or lets it continue (SIGCONT).
+fn signal(host: &Host, signal: &str) {
+    let sent = std::process::Command::new("kill").args([signal, &host.process().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_stood_still_for_longer_than_a_lease_sends_no_stale_ending() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("BATCH_ROWS", "40");
+    let (first, second) = (scene.host().await, scene.host().await);
+    let drop = scene.drop(200, 2).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let good = std::fs::read(drop.simulated.drop.join(METADATA)).unwrap();
+    let mut bad: Value = serde_json::from_slice(&good).unwrap();
+    bad["Errors"] = "no consent".into();
+    scene.write(&drop.path, METADATA, bad.to_string()).await;
+    // The receiver is down while the first instance wants to report the failure.
+    scene.receiver.answer_always(Answer::status(503));
+    let (client, event) = (first.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    scene.wait_for(|received| received.requests >= 2).await;
+    signal(&first, "-STOP");
+
+    scene.write(&drop.path, METADATA, good).await;
+    scene.receiver.answer_always(Answer::Accept);
+    let answers = second.trigger(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    signal(&first, "-CONT");
+    let answer = posted.await.unwrap().expect("the first instance answers");
+    assert_eq!(answer.status, 200, "{}", answer.log);
+
+    let received = scene.receiver.received();
+    assert_complete(&received, &drop, &rows);
+    let last = received.log.iter().filter(|delivery| delivery.sequence.is_some()).max_by_key(|ending| ending.sequence);
+    assert_eq!(last.unwrap().kind, "viva.insights.drop.completed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::json;
 use testkit::{receiver::Answer, viva_api::Behaviour};
-use vivadrop::store::{BlobPath, WriteIf};
+use vivadrop::store::WriteIf;
 
 use crate::support::{
     scene::{ANSWERS_SOON, METADATA, Scene, assert_complete, has_ended},

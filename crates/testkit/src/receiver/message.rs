@@ -30,9 +30,10 @@ struct Envelope<'a> {
     data: &'a RawValue,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct AnyData {
     drop: DropMembers,
+    sequence: Option<u64>,
 }
 
 /// The members of `data.drop` that the receiver uses.
@@ -82,9 +83,9 @@ impl DecodedMessage {
         let timestamp = timestamp.ok_or("expected the header webhook-timestamp in seconds")?;
 
         let data = envelope.data.get().as_bytes();
-        let drop = match envelope.r#type.as_str() {
-            "vivadrop.check" => DropMembers::default(),
-            _ => parse_json::<AnyData>(data)?.drop,
+        let AnyData { drop, sequence } = match envelope.r#type.as_str() {
+            "vivadrop.check" => AnyData::default(),
+            _ => parse_json(data)?,
         };
         let content = match envelope.r#type.as_str() {
             "vivadrop.check" => Content::Check,
@@ -104,6 +105,7 @@ impl DecodedMessage {
             kind: envelope.r#type,
             drop: drop.path.clone(),
             file,
+            sequence,
             rows,
             headers: headers.clone(),
         };

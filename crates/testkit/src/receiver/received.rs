@@ -54,6 +54,8 @@ pub struct Delivery {
     pub drop: String,
     /// The file, if the message names one.
     pub file: Option<String>,
+    /// `sequence`, if it is about the end of a drop.
+    pub sequence: Option<u64>,
     /// `firstRow` and `endRow`, if it is a message of rows.
     pub rows: Option<(u64, u64)>,
     /// The request's headers.
