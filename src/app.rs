@@ -115,11 +115,11 @@ fn tenant_configs(
     let common = TenantConfig::new(sink(common.deliver_to, identity)?, common.rules, common.limits);
     let mut own = BTreeMap::new();
     for (tenant, TenantOverrides { rules, limits, deliver_to }) in overrides {
-        let sink = match deliver_to {
-            Some(deliver_to) => sink(deliver_to, identity)?,
-            None => Arc::clone(&common.sink),
+        let config = match deliver_to {
+            Some(deliver_to) => TenantConfig::new(sink(deliver_to, identity)?, rules, limits),
+            None => common.sharing_sink(rules, limits),
         };
-        own.insert(tenant, TenantConfig::new(sink, rules, limits));
+        own.insert(tenant, config);
     }
     Ok(TenantConfigs { overrides: own, default: common })
 }

@@ -1,6 +1,6 @@
 //! Delivers one file, from its bytes to the sink: the whole pipeline on one screen.
 
-use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -15,7 +15,7 @@ use crate::{
     ledger::{ClaimedFile, LedgerError, Status},
     message::{DropFacts, Message, envelope_bytes},
     pipeline::{self, FileRules, RowsError},
-    sink::{self, Sink, SinkError},
+    sink::{Receiver, SinkError},
     stage::decode::Rows,
     store::ByteStream,
     verdict::Verdict,
@@ -55,14 +55,14 @@ pub struct FileJob<'a> {
 pub async fn deliver_file(
     job: &FileJob<'_>,
     bytes: ByteStream,
-    sink: &Arc<dyn Sink>,
+    receiver: &Receiver,
     claimed: &mut ClaimedFile,
 ) -> Result<(), FileError> {
     let (first_row, mut bad_rows) = (claimed.record().next_row, claimed.record().bad_rows);
     // Batches end where those of the first run did, whatever the settings are now, so that the same rows keep their
     // message ids. The only exception: a batch that is too large for the current sink ends earlier.
     let envelope = envelope_bytes(job.drop, job.file, job.is_identified());
-    let batches = Batches::new(claimed.record().batch, first_row, envelope, sink.largest_message())
+    let batches = Batches::new(claimed.record().batch, first_row, envelope, receiver.sink.largest_message())
         .allow_bad_rows(job.limits.bad_rows_allowed, bad_rows);
 
     // Decrypt, gunzip, lines, decode. All bytes are read, because gzip can only be read from its start.
@@ -70,7 +70,7 @@ pub async fn deliver_file(
     let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, None, decoders, bad_rows_allowed);
     let acknowledged = cut_into_batches(rows, batches)
         .map(|batch| batch.map(|batch| into_message(job, batch)))
-        .map(|message| deliver(Arc::clone(sink), message))
+        .map(|message| deliver(receiver.clone(), message))
         .buffered(job.limits.in_flight.get());
 
     // Checkpoints never pass an unacknowledged row, because `buffered` yields the batches in order.
@@ -159,9 +159,9 @@ fn into_message(job: &FileJob<'_>, mut batch: Batch) -> (Message, Batch) {
 /// Delivers a message; returns its batch after the sink has acknowledged it.
 ///
 /// Runs in a task, so that requests go on while a checkpoint is written. Dropping the future aborts the task.
-async fn deliver(sink: Arc<dyn Sink>, message: Result<(Message, Batch), FileError>) -> Result<Batch, FileError> {
+async fn deliver(receiver: Receiver, message: Result<(Message, Batch), FileError>) -> Result<Batch, FileError> {
     let (message, batch) = message?;
-    let delivery = tokio::spawn(async move { sink::deliver(&*sink, &message).await });
+    let delivery = tokio::spawn(async move { receiver.deliver(&message).await });
     match AbortOnDropHandle::new(delivery).await {
         Ok(Ok(())) => Ok(batch),
         Ok(Err(source)) => Err(FileError::Sink { first_row: batch.first_row, end_row: batch.end_row, source }),

@@ -9,10 +9,10 @@
 mod body;
 pub mod event;
 mod handler;
-mod notified;
 mod notify;
 pub mod payload;
 pub mod response;
+mod run_queue;
 mod server;
 mod timer;
 
@@ -107,6 +107,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
     let ledger = app.runner.ledger.clone();
     let handler = Arc::new(Handler::new(app, deadline, stop.clone(), cancel_work.clone(), tasks.clone()));
+    tasks.spawn(Arc::clone(&handler).run_waiting());
     let routes = Router::new()
         // The host polls this every 25 ms until it gets a response, and occasionally after that.
         .route("/", get(async || StatusCode::OK))

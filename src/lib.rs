@@ -61,6 +61,7 @@ pub mod person_id;
 pub mod pipeline;
 pub mod retry;
 pub mod run;
+mod schedule;
 pub mod simulate;
 pub mod sink;
 pub mod stage;

@@ -30,6 +30,8 @@ use crate::{
 pub struct Message {
     /// The id (`webhook-id` of a webhook): the same for the same content, so that receivers can deduplicate.
     pub id: MessageId,
+    /// What the message is about, for the sender: the path of the file, or of the drop.
+    pub subject: String,
     /// The JSON text.
     pub body: Bytes,
 }
@@ -139,7 +141,7 @@ impl Message {
         // The JSON ends in `}}`: one brace closes `data`, whose last member `rows` becomes, and one the message.
         head.truncate(head.len() - 2);
         head.extend_from_slice(b",\"rows\":[");
-        Self { id, body: rows.enclosed(&head, b"]}}") }
+        Self { id, subject: format!("{}/{}", drop.path, file.name), body: rows.enclosed(&head, b"]}}") }
     }
 
     /// `viva.insights.drop.completed`: the sink has acknowledged every row of the drop.
@@ -154,7 +156,7 @@ impl Message {
             bad_rows: u64,
         }
         let data = Data { drop, sequence: version.sequence, files, rows, bad_rows };
-        Self::new(version.id("completed", drop), "viva.insights.drop.completed", data)
+        Self::new(version.id("completed", drop), &drop.path, "viva.insights.drop.completed", data)
     }
 
     /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. If the message would have more than
@@ -179,7 +181,7 @@ impl Message {
         let id = version.id(&format!("failed {} {}", failure.reason, failure.file.unwrap_or_default()), drop);
         let with = |failure: &Failure<'_>| {
             let data = Data { drop, sequence: version.sequence, failure };
-            Self::new(id.clone(), "viva.insights.drop.failed", data)
+            Self::new(id.clone(), &drop.path, "viva.insights.drop.failed", data)
         };
         let message = with(failure);
         let excess = max_bytes.map_or(0, |max| message.body.len().saturating_sub(max.get()));
@@ -196,12 +198,12 @@ impl Message {
             vivadrop: &'static str,
         }
         let id = MessageId::hash(&["check", &Uuid::new_v4().to_string()]);
-        Self::new(id, "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
+        Self::new(id, "check", "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
     }
 
-    fn new(id: MessageId, kind: &'static str, data: impl Serialize) -> Self {
+    fn new(id: MessageId, subject: &str, kind: &'static str, data: impl Serialize) -> Self {
         let body = json(&id, kind, data).into();
-        Self { id, body }
+        Self { id, subject: subject.to_owned(), body }
     }
 }
 

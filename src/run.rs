@@ -43,7 +43,7 @@ use crate::{
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
     ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, ProgressFlag, Scope, Status},
-    sink::SinkError,
+    sink::{Receiver, SinkError},
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::is_first_occurrence,
     tenant_config::TenantConfigs,
@@ -279,6 +279,8 @@ struct Run<'a> {
     /// Whether rows were acknowledged or a file has ended in this run.
     progress_flag: ProgressFlag,
     failures: Failures,
+    /// The destination of the messages, as soon as the tenant is known.
+    receiver: Option<Receiver>,
     /// The last snapshot of an admitted drop.
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -319,6 +321,7 @@ impl<'a> Run<'a> {
             progress: BTreeMap::new(),
             progress_flag: ProgressFlag::default(),
             failures: Failures::default(),
+            receiver: None,
             snapshot: None,
         }
     }
@@ -374,6 +377,8 @@ impl<'a> Run<'a> {
             return Ok(Step::End(Outcome::Postponed(until)));
         }
         self.open(snapshot.admitted.tenant).await?;
+        let config = self.runner.tenant_configs.of(snapshot.admitted.tenant);
+        self.receiver.get_or_insert_with(|| config.receiver());
         if self
             .record
             .ending

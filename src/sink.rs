@@ -4,16 +4,19 @@
 //! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`]. [`deliver`] adds the retries.
 //! The tests in `tests/sink_contract.rs` check the contract of [`Sink`]; each test runs against several sinks.
 
+pub mod breaker;
 mod delivery;
 pub mod queue;
 pub mod stdout;
 pub mod vault_secret_webhook;
 pub mod webhook;
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, future::ready, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
+use self::breaker::{Breaker, Passage};
 pub use self::delivery::{CheckedDeliveryError, deliver, deliver_checked};
 pub use crate::http_response::StatusClass;
 use crate::{
@@ -42,6 +45,77 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// The maximum size of a message in bytes of JSON; `None` if there is no limit. Larger messages are rejected.
     fn largest_message(&self) -> Option<NonZeroUsize> {
         None
+    }
+}
+
+/// The destination of the messages of one run, which ends when the circuit breaker of the destination opens.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    /// The destination.
+    pub sink: Arc<dyn Sink>,
+    /// Its circuit breaker.
+    pub breaker: Arc<Breaker>,
+    /// When the run began.
+    pub passage: Passage,
+}
+
+impl Receiver {
+    /// Whether the breaker has not opened since the run began.
+    pub(crate) fn is_let_through(&self) -> bool {
+        self.breaker.lets_through(self.passage)
+    }
+
+    /// The error about `message`, which is not sent because the breaker has opened.
+    pub(crate) fn breaker_error(&self, message: &Message) -> SinkError {
+        let answer = format!(
+            "{}; it takes no messages of several files, so it is left alone for now",
+            self.breaker.last_answer()
+        );
+        SinkError::Unavailable { id: message.id.to_string(), tries: 0, answer, retry_after: None }
+    }
+
+    /// Delivers `message` as [`deliver`] does, but stops when the breaker opens.
+    pub async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        let check = || ready(if self.is_let_through() { Ok(()) } else { Err(BreakerOpen) });
+        deliver_checked(&*self.sink, message, check).await.map_err(|error| match error {
+            CheckedDeliveryError::Sink(error) => error,
+            CheckedDeliveryError::Check(BreakerOpen) => self.breaker_error(message),
+        })
+    }
+}
+
+/// The breaker of a destination has opened, so a message is not sent.
+struct BreakerOpen;
+
+/// A sink whose results operate a circuit breaker.
+#[derive(Debug)]
+pub(crate) struct GuardedSink {
+    pub(crate) inner: Arc<dyn Sink>,
+    pub(crate) breaker: Arc<Breaker>,
+}
+
+#[async_trait]
+impl Sink for GuardedSink {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
+        let started = Instant::now();
+        let result = self.inner.try_deliver(message).await;
+        match &result {
+            Ok(()) | Err(FailedTry { class: StatusClass::Request, .. }) => self.breaker.succeeded(),
+            Err(failed) => self.breaker.failed(&message.subject, started, &failed.answer),
+        }
+        result
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        self.inner.retry_budget()
+    }
+
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn largest_message(&self) -> Option<NonZeroUsize> {
+        self.inner.largest_message()
     }
 }
 

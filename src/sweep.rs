@@ -10,7 +10,6 @@
 //! with other settings needs its own.
 
 mod inventory;
-mod schedule;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,27 +18,31 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, FuturesUnordered},
+};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use self::{
-    inventory::Inventory,
-    schedule::{Job, Schedule},
-};
+use self::inventory::Inventory;
 use crate::{
     clock,
     drop::{DropPath, containers::WatchedContainers, discover::ListingSummary},
     error_chain::error_chain,
     ledger::{Ledger, LedgerError},
     run::{Outcome, RunError, Runner, Trigger},
+    schedule::{Job, Schedule},
     store::StoreError,
     telemetry::is_first_occurrence,
 };
 
 /// How many drops a sweep runs at once.
 const CONCURRENT_RUNS: usize = 4;
+
+/// How many entries a sweep writes at once.
+const CONCURRENT_WRITES: usize = 8;
 
 /// How often the timer's sweeps list the containers.
 const LIST_EVERY: time::Duration = time::Duration::hours(1);
@@ -112,7 +115,14 @@ pub async fn sweep(
     deadline: Duration,
 ) -> Result<Report, SweepError> {
     let started = Instant::now();
-    let mut sweep = Sweep { runner, watched, mode, schedule: Schedule::default(), report: Report::default() };
+    let mut sweep = Sweep {
+        runner,
+        watched,
+        mode,
+        schedule: Schedule::default(),
+        report: Report::default(),
+        has_overflowed: false,
+    };
     let unfinished = sweep.queue_unfinished().await.map_err(SweepError::Index)?;
     let listed = sweep.is_listing_due().await.then(clock::now);
     if listed.is_some() {
@@ -120,11 +130,11 @@ pub async fn sweep(
     }
     let run_limit = deadline / 5;
     sweep.run_queued(started + (deadline - run_limit), run_limit).await;
+    let is_index_complete = sweep.index_left().await;
     let report = sweep.report;
-    // If drops are left that only the listing knows, the next sweep lists again. If a container could not be listed, it is
-    // listed again earlier than usual.
+    // If a container could not be listed, it is listed again earlier than usual.
     let listed = listed.map(|listed| if report.not_listed.is_empty() { listed } else { listed - LIST_EVERY * 0.75 });
-    if let Some(listed) = listed.filter(|_| report.left == 0)
+    if let Some(listed) = listed.filter(|_| is_index_complete)
         && let Err(error) = runner.ledger.record_done(&listing_of(watched), listed).await
     {
         debug!("the next sweep will list the containers again: {}", error_chain(&error));
@@ -139,6 +149,8 @@ struct Sweep<'a> {
     mode: SweepMode,
     schedule: Schedule,
     report: Report,
+    /// Whether a tenant has more drops than the schedule takes.
+    has_overflowed: bool,
 }
 
 impl Sweep<'_> {
@@ -165,7 +177,7 @@ impl Sweep<'_> {
     fn queue(&mut self, job: Job) {
         self.report.drops += 1;
         self.report.left += 1;
-        self.schedule.push(job);
+        self.has_overflowed |= !self.schedule.push(job);
     }
 
     async fn is_listing_due(&self) -> bool {
@@ -237,13 +249,26 @@ impl Sweep<'_> {
         }
     }
 
+    /// Writes entries for the drops that the listing has found and that are left, so that the next sweep need not list
+    /// again. Returns whether every such drop has one.
+    async fn index_left(&mut self) -> bool {
+        let (ledger, now) = (&self.runner.ledger, clock::now());
+        let left = self.schedule.drain().into_iter().filter(|job| job.entry.is_none());
+        let writes = left.map(async |job| ledger.mark_unfinished(&job.path, job.tenant, now).await.is_ok());
+        let writes: Vec<_> = writes.collect();
+        let is_written =
+            stream::iter(writes).buffer_unordered(CONCURRENT_WRITES).all(async |is_written| is_written).await;
+        is_written && !self.has_overflowed
+    }
+
     /// Runs the queued drops. Starts none after `last_start`.
     async fn run_queued(&mut self, last_start: Instant, run_limit: Duration) {
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
-                && let Some(job) = self.schedule.next()
+                && let Some(job) =
+                    self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
             {
                 self.report.left -= 1;
                 running.push(run(Arc::clone(self.runner), job, run_limit));

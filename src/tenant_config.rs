@@ -2,13 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{deliver::Limits, drop::TenantId, pipeline::FileRules, sink::Sink};
+use crate::{
+    deliver::Limits,
+    drop::TenantId,
+    pipeline::FileRules,
+    sink::{GuardedSink, Receiver, Sink, breaker::Breaker},
+};
 
 /// How the drops of a tenant are read and delivered.
 #[derive(Debug)]
 pub struct TenantConfig {
-    /// The destination of the messages.
+    /// The destination of the messages. Its results operate the breaker.
     pub sink: Arc<dyn Sink>,
+    /// The circuit breaker of the destination. Tenants that share a destination share the breaker.
+    pub breaker: Arc<Breaker>,
     /// How files are decrypted and decoded.
     pub rules: FileRules,
     /// The bounds of the delivery of one file.
@@ -18,8 +25,26 @@ pub struct TenantConfig {
 impl TenantConfig {
     /// Combines the parts. Batches are limited to the size of the sink's messages.
     pub fn new(sink: Arc<dyn Sink>, rules: FileRules, limits: Limits) -> Self {
-        let batch = limits.batch.within(sink.largest_message());
-        Self { sink, rules, limits: Limits { batch, ..limits } }
+        let breaker = Arc::new(Breaker::default());
+        let sink = Arc::new(GuardedSink { inner: sink, breaker: Arc::clone(&breaker) });
+        Self { sink, breaker, rules, limits }.with_batches_within_the_sink()
+    }
+
+    /// The configuration of a tenant that has the destination of this one.
+    pub fn sharing_sink(&self, rules: FileRules, limits: Limits) -> Self {
+        let (sink, breaker) = (Arc::clone(&self.sink), Arc::clone(&self.breaker));
+        Self { sink, breaker, rules, limits }.with_batches_within_the_sink()
+    }
+
+    /// The destination of the messages of a run that begins now.
+    pub fn receiver(&self) -> Receiver {
+        let (sink, breaker) = (Arc::clone(&self.sink), Arc::clone(&self.breaker));
+        Receiver { sink, passage: breaker.passage(), breaker }
+    }
+
+    fn with_batches_within_the_sink(mut self) -> Self {
+        self.limits.batch = self.limits.batch.within(self.sink.largest_message());
+        self
     }
 }
 

@@ -11,8 +11,6 @@ mod support;
 mod concurrent;
 #[path = "runs/faults.rs"]
 mod faults;
-#[path = "runs/listing.rs"]
-mod listing;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
 #[path = "runs/process.rs"]

@@ -12,21 +12,22 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{body::BodyReader, event::Invocation, notified::Notified};
+use super::{body::BodyReader, event::Invocation, run_queue::RunQueue};
 use crate::{
     app::App,
+    clock,
     date::date_and_time,
     drop::{DropPath, containers::UrlTarget, discover},
     error_chain::error_chain,
     run::{Outcome, RunError, Trigger},
+    schedule::Job,
     store::BlobPath,
 };
 
-/// The number of events that are processed at once; further events wait for a permit. A sweep runs as many drops beside
-/// them. This bounds the memory of the process to that of one file, times twice this number.
-const MAX_CONCURRENT_EVENTS: usize = 4;
+/// How many drops of no tenant are looked at at once. They are refused after their job metadata was read.
+const MAX_REFUSALS: usize = 2;
 
 /// Why work fails when the process stops.
 const STOPPING: &str = "the process is stopping";
@@ -34,13 +35,13 @@ const STOPPING: &str = "the process is stopping";
 /// The state that all requests share.
 pub(super) struct Handler {
     pub(super) app: App,
-    /// Time limit of one unit of work, including the wait for a permit.
+    /// Time limit of one unit of work.
     pub(super) deadline: Duration,
-    permits: Semaphore,
+    refusals: Semaphore,
     /// Receives the bodies of requests.
     pub(super) bodies: BodyReader,
-    /// The drops that notifications have announced.
-    pub(super) notified: Notified,
+    /// The runs, and the drops that wait for one.
+    pub(super) queue: Arc<RunQueue>,
     /// Cancelled when the process is to stop: no more work begins.
     stop: CancellationToken,
     /// Cancelled some seconds later: running work fails.
@@ -58,9 +59,9 @@ impl Handler {
         cancel_work: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let permits = Semaphore::new(MAX_CONCURRENT_EVENTS);
-        let (bodies, notified) = (BodyReader::default(), Notified::default());
-        Self { app, deadline, permits, bodies, notified, stop, cancel_work, tasks }
+        let refusals = Semaphore::new(MAX_REFUSALS);
+        let (bodies, queue) = (BodyReader::default(), Arc::default());
+        Self { app, deadline, refusals, bodies, queue, stop, cancel_work, tasks }
     }
 
     /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
@@ -88,7 +89,7 @@ impl Handler {
                 }
             };
             let found = OnceLock::new();
-            match self.with_limits(self.process_blob(&blob, &found)).await {
+            match self.with_deadline(self.process_blob(&blob, &found)).await {
                 Ok(summary) => summaries.push(summary),
                 Err(reason) => {
                     let path = found.get().map(DropPath::to_string);
@@ -109,7 +110,7 @@ impl Handler {
         self.deadline.mul_f64(0.95)
     }
 
-    /// Runs `work` without a permit; fails when the process stops.
+    /// Runs `work`; fails when the process stops.
     pub(super) async fn until_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         tokio::select! {
             result = work => Ok(result),
@@ -117,27 +118,16 @@ impl Handler {
         }
     }
 
-    /// Waits for a permit and runs `work`; fails at the deadline, or when the process stops.
-    pub(super) async fn with_limits<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
-        let work = async {
-            let _permit = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Err(STOPPING.to_owned()),
-                permit = self.permits.acquire() => permit.expect("the semaphore is never closed"),
-            };
-            work.await.map_err(|error| error_chain(&error))
-        };
+    /// Runs `work`; fails at the deadline, or when the process stops.
+    async fn with_deadline<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
         tokio::select! {
-            result = tokio::time::timeout(self.deadline, work) => result.unwrap_or_else(|_| {
-                Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64()))
-            }),
+            biased;
             () = self.cancel_work.cancelled() => Err(STOPPING.into()),
+            result = tokio::time::timeout(self.deadline, work) => match result {
+                Ok(result) => result.map_err(|error| error_chain(&error)),
+                Err(_elapsed) => Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
+            },
         }
-    }
-
-    /// Whether the process is to stop.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
     }
 
     /// Waits until `time`, or until the process is to stop.
@@ -148,18 +138,61 @@ impl Handler {
         }
     }
 
-    /// Runs the drop of `blob`; sets `found` to its path.
+    /// Runs the drop of `blob`, or lets it wait for a turn of its tenant; sets `found` to its path.
     async fn process_blob(&self, blob: &BlobPath, found: &OnceLock<DropPath>) -> Result<String, RunError> {
-        let store = &*self.app.runner.store;
-        let Some(path) = discover::find_drop(store, blob).await? else {
+        let App { runner, watched, .. } = &self.app;
+        let Some(path) = discover::find_drop(&*runner.store, blob).await? else {
             let summary =
                 format!("`{blob}` is not part of a drop yet: its drop is delivered once the job metadata arrives");
             info!("{summary}");
             return Ok(summary);
         };
         let path = found.get_or_init(|| path);
-        let outcome = self.app.runner.run(path, Some(blob), Trigger::Event, Some(self.run_limit())).await?;
-        Ok(summarize(path, &outcome))
+        let run = async || {
+            let outcome = runner.run(path, Some(blob), Trigger::Event, Some(self.run_limit())).await?;
+            Ok(summarize(path, &outcome))
+        };
+        let Some(&tenant) = watched.tenants.possible_owners(path).first() else {
+            let _permit = self.refusals.acquire().await.expect("the semaphore is never closed");
+            return run().await;
+        };
+        let is_down = runner.tenant_configs.of(tenant).breaker.is_open();
+        if !is_down && let Some(_turn) = self.queue.try_start(tenant) {
+            return run().await;
+        }
+        // The host sends only a few events at a time, so this one must not be held.
+        let entry = runner.ledger.mark_unfinished(path, tenant, clock::now()).await?;
+        let _full_or_waiting = self.queue.push(tenant, path.clone(), Some(entry));
+        let why =
+            if is_down { "its receiver takes no messages at the moment" } else { "other drops of its tenant run" };
+        let summary = format!("`{path}` waits: {why}");
+        info!(drop.path = %path, "{summary}");
+        Ok(summary)
+    }
+
+    /// Runs the drops that wait, until the process is to stop.
+    pub(super) async fn run_waiting(self: Arc<Self>) {
+        let may_start = |tenant| self.app.runner.tenant_configs.of(tenant).breaker.may_start();
+        loop {
+            let (job, turn) = tokio::select! {
+                next = self.queue.next(may_start) => next,
+                () = self.stop.cancelled() => return,
+            };
+            let handler = Arc::clone(&self);
+            self.tasks.spawn(async move {
+                handler.run_job(job).await;
+                drop(turn);
+            });
+        }
+    }
+
+    async fn run_job(&self, Job { path, entry, .. }: Job) {
+        let trigger = entry.map_or(Trigger::Event, |entry| Trigger::Sweep(Some(entry)));
+        let run = self.app.runner.run(&path, None, trigger, Some(self.run_limit()));
+        match self.with_deadline(run).await {
+            Ok(outcome) => debug!(drop.path = %path, "{}", summarize(&path, &outcome)),
+            Err(reason) => error!(drop.path = %path, "`{path}` will be retried: {reason}"),
+        }
     }
 }
 

@@ -12,16 +12,12 @@ use axum::{
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use super::{
-    handler::{Handler, summarize},
-    notified::{Accepted, MAX_NOTIFIED, NotifiedDrop},
-};
+use super::{handler::Handler, run_queue::Pushed};
 use crate::{
     drop::{DropPath, discover},
     error_chain::error_chain,
     json::bounded_value,
     one_line::one_line,
-    run::Trigger,
 };
 
 /// The name of the function, unless its folder was renamed.
@@ -41,11 +37,11 @@ pub(super) fn notification_path(function: &str, payload: &Value) -> Option<Strin
     }
 }
 
-/// Starts a run of the drop at `path`: 202 if the drop exists, 404 if not.
+/// Lets the drop at `path` wait for a turn of its tenant: 202 if the drop exists, 404 if not.
 ///
-/// The response does not wait for the run. If the process dies during the run, the next sweep finds the drop. A drop
-/// has at most one run that a notification has started: a notification during it is answered 202 at once, and the drop
-/// is run once more afterwards. With [`MAX_NOTIFIED`] such drops, others are answered 503.
+/// The response does not wait for the run. If the process dies before, the next sweep finds the drop. A drop that is
+/// notified while it waits has one run; one that is notified during its run is run once more afterwards. If too many drops
+/// wait, the answer is 503.
 pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     let Ok(drop) = path.parse::<DropPath>() else {
         let message = r#"expected {"path":"container/folder"}: the folder that contains metadata/JobMetadata"#;
@@ -55,7 +51,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     if !handler.app.watched.contains(&drop.container) {
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     }
-    if handler.notified.accept_repeated(&drop) {
+    if handler.queue.repeat(&drop) {
         return respond(StatusCode::ACCEPTED, &path, "accepted");
     }
     match discover::list_contents(&*handler.app.runner.store, &drop, handler.app.runner.limits.max_files).await {
@@ -67,36 +63,20 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
             return respond(StatusCode::INTERNAL_SERVER_ERROR, &path, &reason);
         }
     }
-    match handler.notified.accept(&drop) {
-        Accepted::First(notified) => {
-            info!(drop.path = %drop, "received a notification of `{drop}`");
-            let task_handler = Arc::clone(&handler);
-            handler.tasks.spawn(async move { run_notified(&task_handler, &drop, notified).await });
-        }
-        Accepted::Repeated => {}
-        Accepted::TooMany => {
-            let message = format!("{MAX_NOTIFIED} drops are waiting already: repeat the request later");
+    let Some(&tenant) = handler.app.watched.tenants.possible_owners(&drop).first() else {
+        warn!(drop.path = %drop, "refused a notification of `{drop}`: no tenant of TENANTS may write there");
+        return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
+    };
+    match handler.queue.push(tenant, drop.clone(), None) {
+        Pushed::Waiting => info!(drop.path = %drop, "received a notification of `{drop}`"),
+        Pushed::Repeated => {}
+        Pushed::Full => {
+            let message = "too many drops are waiting already: repeat the request later";
             warn!(drop.path = %drop, "did not accept a notification of `{drop}`: {message}");
-            return respond(StatusCode::SERVICE_UNAVAILABLE, &path, &message);
+            return respond(StatusCode::SERVICE_UNAVAILABLE, &path, message);
         }
     }
     respond(StatusCode::ACCEPTED, &path, "accepted")
-}
-
-/// Runs the drop until no further notification of it has come during the run.
-async fn run_notified(handler: &Handler, drop: &DropPath, mut notified: NotifiedDrop) {
-    loop {
-        let work = async {
-            notified.begin_run();
-            Ok(summarize(drop, &handler.app.runner.run(drop, None, Trigger::Event, Some(handler.run_limit())).await?))
-        };
-        if let Err(reason) = handler.with_limits(work).await {
-            error!(drop.path = %drop, "`{drop}` will be retried by the next sweep: {reason}");
-        }
-        if handler.is_stopping() || !notified.needs_another_run() {
-            return;
-        }
-    }
 }
 
 fn respond(status: StatusCode, path: &str, message: &str) -> Response {

@@ -57,17 +57,22 @@ impl Run<'_> {
     /// Sends the recorded ending until the sink takes it, and records that.
     pub(super) async fn announce(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
         let ending = self.record.ending.clone().expect("the ending was recorded");
-        let sink = Arc::clone(&self.runner.tenant_configs.of(snapshot.admitted.tenant).sink);
+        let config = self.runner.tenant_configs.of(snapshot.admitted.tenant);
+        let receiver = self.receiver.get_or_insert_with(|| config.receiver()).clone();
         let facts = DropFacts { generation: self.record.generation, ..snapshot.admitted.facts.clone() };
-        let message = message_of(&facts, self.record.sequence, &ending, &*sink);
+        let message = message_of(&facts, self.record.sequence, &ending, &*receiver.sink);
         let is_current = || async {
+            if !receiver.is_let_through() {
+                let source = receiver.breaker_error(&message);
+                return Err(RunError::Notification { event: event_of(&ending), source });
+            }
             let record = self.runner.ledger.drop_record(self.path).await?;
             let is_current = (record.sequence, record.replays) == (self.record.sequence, self.record.replays);
-            if is_current { Ok(()) } else { Err(LedgerError::Conflict(self.path.clone())) }
+            if is_current { Ok(()) } else { Err(LedgerError::Conflict(self.path.clone()).into()) }
         };
-        let announcement = match deliver_checked(&*sink, &message, is_current).await {
+        let announcement = match deliver_checked(&*receiver.sink, &message, is_current).await {
             Ok(()) => Announcement::Done(Some(message.id)),
-            Err(CheckedDeliveryError::Check(error)) => return Err(error.into()),
+            Err(CheckedDeliveryError::Check(error)) => return Err(error),
             Err(CheckedDeliveryError::Sink(error @ SinkError::Rejected { .. })) if ending.reason.is_none() => {
                 let refused = Ending {
                     reason: Some(Reason::Refused),

@@ -143,12 +143,13 @@ impl Run<'_> {
         if attempts > 1 {
             info!(drop.path = %path, file.name = %name, attempts, "resuming `{name}` of `{path}` at row {first_row}");
         }
-        let TenantConfig { sink, rules, limits } = self.runner.tenant_configs.of(admitted.tenant);
+        let TenantConfig { rules, limits, .. } = self.runner.tenant_configs.of(admitted.tenant);
+        let receiver = self.receiver.as_ref().expect("the tenant is known");
         let (_, keys) = self.keys.as_ref().expect("the keys were requested before");
         let facts = DropFacts { generation: self.record.generation, ..admitted.facts.clone() };
         let job = FileJob { drop: &facts, file: &file, keys, rules, limits: *limits };
         let bytes = read(Arc::clone(&self.runner.store), blob.clone(), self.runner.window);
-        let delivery = AssertUnwindSafe(deliver_file(&job, bytes, sink, claimed)).catch_unwind().await;
+        let delivery = AssertUnwindSafe(deliver_file(&job, bytes, receiver, claimed)).catch_unwind().await;
         let Err(error) = delivery.unwrap_or(Err(FileError::Panicked)) else {
             let end_row = claimed.record().next_row;
             info!(drop.path = %path, file.name = %name, rows = end_row - first_row,

@@ -1,12 +1,17 @@
 //! Settings per tenant.
 
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use testkit::receiver::{Options, Receiver};
+use testkit::receiver::{Answer, Options, Receiver};
 use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
-    scene::{METADATA, Scene, assert_complete},
+    command::LONG,
+    host::Host,
+    scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     vectors,
 };
 
@@ -58,4 +63,61 @@ async fn a_tenant_without_its_own_destination_uses_the_common_one() {
     scene.upload(&drop).await;
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_complete(&scene.receiver.received(), &drop, &scene.rows_of(&drop).await);
+}
+
+/// The host sends four blob events at a time: an event is posted as soon as one of the earlier ones is answered.
+async fn post_through_the_gate(host: &Host, events: Vec<Value>) -> Vec<Duration> {
+    let started = Instant::now();
+    let answers = events.into_iter().map(async |event| {
+        let answer = host.post(&event).await;
+        assert_eq!(answer.status, 200, "{}", answer.log);
+        started.elapsed()
+    });
+    let answers: Vec<_> = answers.collect();
+    stream::iter(answers).buffered(4).collect().await
+}
+
+#[tokio::test]
+async fn a_tenant_whose_receiver_hangs_delays_the_drops_of_another_by_seconds_at_most() {
+    let mut scene = Scene::on_azurite().await;
+    let other = TenantId(uuid::Uuid::new_v4());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    let hanging = Receiver::start(Options::default()).await.unwrap();
+    hanging.answer_always(Answer::Accept.after(Duration::from_secs(600)));
+    let own = json!({
+        "DELIVER_TO": hanging.url().as_str(),
+        "WEBHOOK_SECRET": hanging.secret().expose_secret(),
+        "WEBHOOK_TIMEOUT": "5s",
+        "DELIVERY_PATIENCE": "20s",
+    });
+    scene.set("TENANTS", &json!({scene.tenant.to_string(): {}, other.to_string(): own}).to_string());
+    let options = SimulateOptions { users: 1, weeks: 1, tenant: Some(other), ..SimulateOptions::default() };
+    let mut blocked = Vec::new();
+    for _ in 0..6 {
+        blocked.push(scene.drop_like(options.clone()).await);
+    }
+    let healthy = scene.drop(20, 1).await;
+    let rows = scene.rows_of(&healthy).await;
+    for drop in blocked.iter().chain([&healthy]) {
+        scene.upload(drop).await;
+    }
+    let host = scene.host().await;
+    let events = |drops: &[SimulatedDrop]| drops.iter().map(|drop| scene.event(drop, METADATA)).collect::<Vec<_>>();
+    // Two of the tenant's drops run, and the others wait. Their events must not keep the gate shut.
+    let posted: Vec<_> = blocked.iter().map(|drop| scene.event(drop, METADATA)).collect();
+    let mut posts = Vec::new();
+    for event in posted {
+        let client = host.client();
+        posts.push(tokio::spawn(async move { client.try_post(&event).await }));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let delays = post_through_the_gate(&host, events(std::slice::from_ref(&healthy))).await;
+    assert!(delays[0] < Duration::from_secs(4), "the healthy tenant waited {delays:?}");
+    assert_complete(&scene.receiver.received(), &healthy, &rows);
+    let answered = posts.iter().filter(|post| post.is_finished()).count();
+    assert!(answered >= 4, "only {answered} of six events were answered: the host sends four at a time");
+
+    // The receiver recovers. No event is left, so the process has to work on the waiting drops by itself.
+    hanging.answer_always(Answer::Accept);
+    hanging.wait_for(LONG, |received| received.drops.len() >= 4).await.unwrap();
 }

@@ -1,0 +1,215 @@
+//! The runs of this process, and the drops that wait for one.
+//!
+//! The host sends only a few events at a time, so an event must not be held while its tenant has no turn. Then the drop
+//! waits here, and in the index of unfinished drops in case the process ends; the event is answered.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use crate::{
+    drop::{DropPath, TenantId},
+    schedule::{Job, Schedule},
+    store::ETag,
+};
+
+/// How many drops run at once, besides those of a sweep. This bounds the memory of the process.
+const MAX_RUNNING: usize = 4;
+
+/// How many drops wait at once, of all tenants. The sweep finds the others in the index.
+const MAX_WAITING: usize = 10_000;
+
+/// How often the queue looks whether a receiver that failed may be tried again.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// The drops that run or wait.
+#[derive(Debug, Default)]
+pub(super) struct RunQueue {
+    state: Mutex<State>,
+    /// Notified when a drop begins to wait, and when a run ends.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    schedule: Schedule,
+    running: usize,
+    /// The drops that wait, or that run after they have waited.
+    drops: HashMap<DropPath, Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    Running {
+        /// Whether there was news about the drop since the run began.
+        again: bool,
+    },
+}
+
+/// What became of a drop that was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It waits for its turn.
+    Waiting,
+    /// It waits or runs already. A run that began before will be followed by another.
+    Repeated,
+    /// Too many drops wait.
+    Full,
+}
+
+impl RunQueue {
+    /// Begins a run for an event of `tenant`; `None` if there is no turn for it now.
+    pub(super) fn try_start(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
+        let mut state = self.state();
+        if state.running >= MAX_RUNNING || !state.schedule.try_start(tenant) {
+            return None;
+        }
+        state.running += 1;
+        Some(Turn { queue: Arc::clone(self), tenant, path: None })
+    }
+
+    /// Whether the drop waits or runs already. A run that began before will be followed by another.
+    pub(super) fn repeat(&self, path: &DropPath) -> bool {
+        match self.state().drops.get_mut(path) {
+            Some(Place::Running { again }) => {
+                *again = true;
+                true
+            }
+            place => place.is_some(),
+        }
+    }
+
+    /// Lets a drop wait for a turn of its tenant.
+    pub(super) fn push(&self, tenant: TenantId, path: DropPath, entry: Option<ETag>) -> Pushed {
+        if self.repeat(&path) {
+            return Pushed::Repeated;
+        }
+        let mut state = self.state();
+        if state.drops.len() >= MAX_WAITING {
+            return Pushed::Full;
+        }
+        if !state.schedule.push(Job { tenant, path: path.clone(), entry }) {
+            return Pushed::Full;
+        }
+        state.drops.insert(path, Place::Waiting);
+        drop(state);
+        self.changed.notify_one();
+        Pushed::Waiting
+    }
+
+    /// Waits for the next drop that has a turn; `may_start` says whether its tenant's receiver is worth a try.
+    pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, Turn) {
+        loop {
+            if let Some(started) = self.start_next(&may_start) {
+                return started;
+            }
+            let _elapsed = timeout(POLL_EVERY, self.changed.notified()).await;
+        }
+    }
+
+    fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, Turn)> {
+        let mut state = self.state();
+        if state.running >= MAX_RUNNING {
+            return None;
+        }
+        let job = state.schedule.next(may_start)?;
+        state.running += 1;
+        state.drops.insert(job.path.clone(), Place::Running { again: false });
+        let turn = Turn { queue: Arc::clone(self), tenant: job.tenant, path: Some(job.path.clone()) };
+        Some((job, turn))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to run a drop; dropping it ends the run.
+pub(super) struct Turn {
+    queue: Arc<RunQueue>,
+    tenant: TenantId,
+    /// The drop, if it has waited.
+    path: Option<DropPath>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.running -= 1;
+        state.schedule.finished(self.tenant);
+        if let Some(path) = self.path.take()
+            && let Some(Place::Running { again: true }) = state.drops.remove(&path)
+            && state.schedule.push(Job { tenant: self.tenant, path: path.clone(), entry: None })
+        {
+            state.drops.insert(path, Place::Waiting);
+        }
+        drop(state);
+        self.queue.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId(Uuid::from_u128(number))
+    }
+
+    fn path(name: &str) -> DropPath {
+        DropPath::new("datasets", name)
+    }
+
+    #[test]
+    fn a_tenant_has_two_turns_and_leaves_the_others_to_other_tenants() {
+        let queue = Arc::new(RunQueue::default());
+        let turns: Vec<_> = (0..2).map(|_| queue.try_start(tenant(1)).unwrap()).collect();
+        assert!(queue.try_start(tenant(1)).is_none());
+        let others: Vec<_> = (2..4).map(|number| queue.try_start(tenant(number)).unwrap()).collect();
+        assert!(queue.try_start(tenant(4)).is_none(), "four run");
+        drop(turns);
+        assert!(queue.try_start(tenant(1)).is_some());
+        drop(others);
+    }
+
+    #[test]
+    fn news_about_a_waiting_drop_are_one_run_and_news_about_a_running_one_cause_another() {
+        let queue = Arc::new(RunQueue::default());
+        assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Waiting);
+        assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
+        let (_, turn) = queue.start_next(|_| true).unwrap();
+        assert!(queue.start_next(|_| true).is_none());
+        assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
+        drop(turn);
+        let (job, turn) = queue.start_next(|_| true).unwrap();
+        assert_eq!(job.path, path("a"));
+        drop(turn);
+        assert!(queue.start_next(|_| true).is_none());
+        assert!(queue.state().drops.is_empty());
+    }
+
+    #[test]
+    fn the_number_of_waiting_drops_is_bounded() {
+        let queue = RunQueue::default();
+        let pushed = (0..1_001).map(|number| queue.push(tenant(1), path(&number.to_string()), None));
+        assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Waiting).count(), 1_000);
+        assert_eq!(queue.push(tenant(2), path("a"), None), Pushed::Waiting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_may_be_tried_again_is_noticed() {
+        let queue = Arc::new(RunQueue::default());
+        queue.push(tenant(1), path("a"), None);
+        let start = tokio::time::Instant::now();
+        let (job, _turn) = queue.next(|_| start.elapsed() > Duration::from_secs(60)).await;
+        assert_eq!(job.path, path("a"));
+        assert!(start.elapsed() < Duration::from_secs(70));
+    }
+}

@@ -1,0 +1,149 @@
+//! The order in which drops are run: in turn among tenants.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    drop::{DropPath, TenantId},
+    store::ETag,
+};
+
+/// How many drops of a tenant run at once.
+const MAX_PER_TENANT: usize = 2;
+
+/// How many drops of a tenant wait for their turn.
+const MAX_WAITING_PER_TENANT: usize = 1_000;
+
+/// A drop to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) tenant: TenantId,
+    pub(crate) path: DropPath,
+    /// The version of its entry in the index of unfinished drops, if it is known.
+    pub(crate) entry: Option<ETag>,
+}
+
+/// The drops that wait, and how many run, by tenant.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule {
+    tenants: BTreeMap<TenantId, Turns>,
+    /// The number of jobs started so far.
+    started: u64,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    waiting: VecDeque<Job>,
+    running: usize,
+    /// The value of `Schedule::started` when the tenant's last job started.
+    last: u64,
+}
+
+impl Schedule {
+    /// Adds a job; returns whether its tenant has room for it.
+    pub(crate) fn push(&mut self, job: Job) -> bool {
+        let waiting = &mut self.tenants.entry(job.tenant).or_default().waiting;
+        let has_room = waiting.len() < MAX_WAITING_PER_TENANT;
+        if has_room {
+            waiting.push_back(job);
+        }
+        has_room
+    }
+
+    /// Starts a job of `tenant` that need not wait; returns whether the tenant has a turn left, and no job that waits for
+    /// it.
+    pub(crate) fn try_start(&mut self, tenant: TenantId) -> bool {
+        let turns = self.tenants.entry(tenant).or_default();
+        let has_turn = turns.running < MAX_PER_TENANT && turns.waiting.is_empty();
+        if has_turn {
+            self.started += 1;
+            (turns.running, turns.last) = (turns.running + 1, self.started);
+        }
+        has_turn
+    }
+
+    /// Starts the next job: of the tenants that have a turn left and that `may_start`, the one with the fewest running
+    /// jobs; of these, the one whose last job started first.
+    pub(crate) fn next(&mut self, may_start: impl Fn(TenantId) -> bool) -> Option<Job> {
+        let mut candidates: Vec<_> = self
+            .tenants
+            .iter_mut()
+            .filter(|(_, turns)| turns.running < MAX_PER_TENANT && !turns.waiting.is_empty())
+            .collect();
+        candidates.sort_by_key(|(_, turns)| (turns.running, turns.last));
+        let (_, turns) = candidates.into_iter().find(|(tenant, _)| may_start(**tenant))?;
+        self.started += 1;
+        (turns.running, turns.last) = (turns.running + 1, self.started);
+        turns.waiting.pop_front()
+    }
+
+    /// Removes the jobs that wait.
+    pub(crate) fn drain(&mut self) -> Vec<Job> {
+        self.tenants.values_mut().flat_map(|turns| turns.waiting.drain(..)).collect()
+    }
+
+    /// Ends a job of `tenant`.
+    pub(crate) fn finished(&mut self, tenant: TenantId) {
+        if let Some(turns) = self.tenants.get_mut(&tenant) {
+            turns.running -= 1;
+            if turns.running == 0 && turns.waiting.is_empty() {
+                self.tenants.remove(&tenant);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn job(tenant: u128, name: &str) -> Job {
+        Job { tenant: TenantId(Uuid::from_u128(tenant)), path: DropPath::new("datasets", name), entry: None }
+    }
+
+    #[test]
+    fn a_tenant_with_many_drops_leaves_turns_to_the_others() {
+        let mut schedule = Schedule::default();
+        for name in ["1", "2", "3", "4"] {
+            assert!(schedule.push(job(1, name)));
+        }
+        schedule.push(job(2, "a"));
+        schedule.push(job(3, "b"));
+        let order: Vec<_> = std::iter::from_fn(|| schedule.next(|_| true)).map(|job| job.path.folder).collect();
+        assert_eq!(order, ["1", "a", "b", "2"]);
+        schedule.finished(job(1, "").tenant);
+        assert_eq!(schedule.next(|_| true).unwrap().path.folder, "3");
+    }
+
+    #[test]
+    fn a_job_that_need_not_wait_does_not_overtake_those_that_do() {
+        let (mut schedule, tenant) = (Schedule::default(), job(1, "").tenant);
+        assert!(schedule.try_start(tenant));
+        schedule.push(job(1, "1"));
+        assert!(!schedule.try_start(tenant), "a job waits");
+        assert_eq!(schedule.next(|_| true).unwrap().path.folder, "1");
+        assert!(!schedule.try_start(tenant), "two jobs run");
+        schedule.finished(tenant);
+        assert!(schedule.try_start(tenant));
+    }
+
+    #[test]
+    fn a_tenant_that_may_not_start_leaves_its_turn_to_the_others() {
+        let mut schedule = Schedule::default();
+        schedule.push(job(1, "1"));
+        schedule.push(job(2, "a"));
+        let is_not_first = |tenant| tenant != job(1, "").tenant;
+        assert_eq!(schedule.next(is_not_first).unwrap().path.folder, "a");
+        assert_eq!(schedule.next(is_not_first), None);
+    }
+
+    #[test]
+    fn the_number_of_waiting_drops_of_a_tenant_is_bounded() {
+        let mut schedule = Schedule::default();
+        let accepted =
+            (0..MAX_WAITING_PER_TENANT + 5).filter(|number| schedule.push(job(1, &number.to_string()))).count();
+        assert_eq!(accepted, MAX_WAITING_PER_TENANT);
+        assert!(schedule.push(job(2, "a")));
+    }
+}
