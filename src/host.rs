@@ -21,8 +21,9 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
-    http::StatusCode,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{StatusCode, header},
+    middleware::{self, Next},
     response::Response,
     routing::{self, get},
 };
@@ -111,7 +112,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let routes = Router::new()
         // The host polls this every 25 ms until it gets a response, and occasionally after that.
         .route("/", get(async || StatusCode::OK))
-        .route("/{function}", routing::post(receive))
+        .route("/{function}", routing::post(receive).layer(middleware::from_fn(reject_browsers)))
         // The host forwards requests for HTTP functions to this path.
         .route("/api/{function}", routing::post(receive))
         .method_not_allowed_fallback(async || respond(StatusCode::METHOD_NOT_ALLOWED, USAGE))
@@ -156,6 +157,18 @@ async fn finish_output(signalled: Instant, ledger: &Ledger, connections: &TaskTr
     if answered.is_err() {
         warn!("some requests were not answered");
     }
+}
+
+/// Rejects requests that a web page has made a browser send to this port. The host sends neither an `Origin` nor another
+/// `Host` than the loopback address. Requests that it forwards for HTTP functions, below `/api`, have the headers of the
+/// client, and a function key that the host has checked.
+async fn reject_browsers(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    if request.headers().contains_key(header::ORIGIN) || !["127.0.0.1", "localhost"].contains(&name) {
+        return respond(StatusCode::FORBIDDEN, "expected a request of the Functions host on this machine");
+    }
+    next.run(request).await
 }
 
 /// Receives one request of the host and dispatches it by its payload.

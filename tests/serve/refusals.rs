@@ -48,6 +48,22 @@ async fn a_drop_of_another_tenant_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_a_web_page_makes_a_browser_send_is_rejected() {
+    let scene = Scene::on_azurite().await;
+    let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = async |name: &str, value: &str| {
+        let request = client.post(host.url("/function")).header(name, value);
+        request.body(scene.event(&drop, METADATA).to_string()).send().await.unwrap().status()
+    };
+    assert_eq!(post("origin", "https://attacker.example").await, 403);
+    assert_eq!(post("host", "attacker.example").await, 403);
+    assert_eq!(scene.receiver.received().requests, 0);
+    assert_eq!(post("content-type", "application/json").await, 200);
+}
+
+#[tokio::test]
 async fn a_url_outside_the_watched_container_is_refused() {
     let scene = Scene::on_azurite().await;
     let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
