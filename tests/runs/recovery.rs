@@ -614,3 +614,21 @@ async fn a_lost_entry_of_an_unfinished_drop_is_found_by_the_hourly_listing() {
     Process::new(&world).sweep(SweepMode::Timer).await;
     world.assert_complete("the entry was lost");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_killed_at_any_step_loses_no_row_and_no_ending() {
+    for step in 0.. {
+        let world = World::with_two_files().await;
+        let killed = Process::with(&world, Some(Fault::Kill { step, is_processed: step % 2 == 0 }), 2);
+        let is_killed = killed.sweep(SweepMode::Timer).await.is_none();
+        sleep(HOUR).await;
+        Process::new(&world).sweep(SweepMode::Timer).await;
+        world.assert_complete(&format!("step {step}"));
+        assert_last_ending_is_completed(&world, &format!("step {step}")).await;
+        assert_eq!(unfinished(&world).await, [""; 0], "step {step}");
+        if !is_killed {
+            assert!(step > 20, "{step}");
+            break;
+        }
+    }
+}
