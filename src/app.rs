@@ -21,6 +21,7 @@ use crate::{
     sink::{
         Sink,
         queue::{self, Queue},
+        service_bus::{self, ServiceBus},
         stdout::Stdout,
         vault_secret_webhook::VaultSecretWebhook,
         webhook::{InvalidClient, Webhook},
@@ -68,6 +69,12 @@ pub enum AppError {
     /// The client of the queue cannot be created.
     #[error("the queue is not usable")]
     Queue(#[from] queue::InvalidClient),
+    /// The client of Service Bus cannot be created.
+    #[error("the Service Bus entity is not usable")]
+    ServiceBus(#[from] service_bus::InvalidClient),
+    /// The credential for Service Bus cannot be created.
+    #[error("the Service Bus entity is not usable")]
+    ServiceBusIdentity(#[source] azure_core::Error),
 }
 
 /// Builds the application. Connects to nothing yet.
@@ -132,6 +139,10 @@ fn sink(deliver_to: DeliverTo, identity: &Identity) -> Result<Arc<dyn Sink>, App
             Arc::new(VaultSecretWebhook::new(*webhook, secret, credential).map_err(AppError::Secret)?)
         }
         DeliverTo::Queue(queue) => Arc::new(Queue::new(*queue)?),
+        DeliverTo::ServiceBus(entity) => {
+            let credential = identity.credential(without_retries()).map_err(AppError::ServiceBusIdentity)?;
+            Arc::new(ServiceBus::new(*entity, credential)?)
+        }
         DeliverTo::Stdout => Arc::new(Stdout::new()),
     })
 }

@@ -8,6 +8,7 @@ mod parse;
 mod queue;
 mod reader;
 mod row_columns;
+mod service_bus;
 mod tenant_settings;
 mod tenants;
 

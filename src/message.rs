@@ -30,10 +30,23 @@ use crate::{
 pub struct Message {
     /// The id (`webhook-id` of a webhook): the same for the same content, so that receivers can deduplicate.
     pub id: MessageId,
-    /// What the message is about, for the sender: the path of the file, or of the drop.
-    pub subject: String,
+    /// The type, such as `viva.insights.rows`.
+    pub kind: &'static str,
+    /// The drop that the message is about; `None` for `vivadrop.check`.
+    pub drop: Option<DropReference>,
+    /// The file whose rows it has; `None` for other messages.
+    pub file: Option<String>,
     /// The JSON text.
     pub body: Bytes,
+}
+
+/// Which drop a message is about, for sinks that put this next to the JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropReference {
+    /// The tenant that the drop belongs to.
+    pub tenant: TenantId,
+    /// The drop path, `container/folder`.
+    pub path: String,
 }
 
 /// The id of a message: `msg_` and 32 hexadecimal digits.
@@ -87,6 +100,12 @@ pub struct DropFacts {
     pub generation: u32,
 }
 
+impl DropFacts {
+    fn reference(&self) -> DropReference {
+        DropReference { tenant: self.tenant_id, path: self.path.clone() }
+    }
+}
+
 /// A row that could not be decoded: an entry of `badRows`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadRow {
@@ -106,6 +125,12 @@ struct Envelope<'a, T> {
 }
 
 impl Message {
+    /// What the message is about, for people and for comparison: the path of the file, or of the drop.
+    pub fn subject(&self) -> String {
+        let drop = self.drop.as_ref().map(|drop| drop.path.as_str()).unwrap_or_default();
+        format!("{drop}/{}", self.file.as_deref().unwrap_or_default())
+    }
+
     /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order.
     pub fn rows(
         drop: &DropFacts,
@@ -136,12 +161,14 @@ impl Message {
             &drop.generation.to_string(),
         ]);
         let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
-        let mut head = json(&id, "viva.insights.rows", data);
+        let kind = "viva.insights.rows";
+        let mut head = json(&id, kind, data);
 
         // The JSON ends in `}}`: one brace closes `data`, whose last member `rows` becomes, and one the message.
         head.truncate(head.len() - 2);
         head.extend_from_slice(b",\"rows\":[");
-        Self { id, subject: format!("{}/{}", drop.path, file.name), body: rows.enclosed(&head, b"]}}") }
+        let (drop, file) = (Some(drop.reference()), Some(file.name.clone()));
+        Self { id, kind, drop, file, body: rows.enclosed(&head, b"]}}") }
     }
 
     /// `viva.insights.drop.completed`: the sink has acknowledged every row of the drop.
@@ -156,7 +183,7 @@ impl Message {
             bad_rows: u64,
         }
         let data = Data { drop, sequence: version.sequence, files, rows, bad_rows };
-        Self::new(version.id("completed", drop), &drop.path, "viva.insights.drop.completed", data)
+        Self::new(version.id("completed", drop), "viva.insights.drop.completed", Some(drop), data)
     }
 
     /// `viva.insights.drop.failed`: the drop, or one file of it, was set aside. If the message would have more than
@@ -181,7 +208,7 @@ impl Message {
         let id = version.id(&format!("failed {} {}", failure.reason, failure.file.unwrap_or_default()), drop);
         let with = |failure: &Failure<'_>| {
             let data = Data { drop, sequence: version.sequence, failure };
-            Self::new(id.clone(), &drop.path, "viva.insights.drop.failed", data)
+            Self::new(id.clone(), "viva.insights.drop.failed", Some(drop), data)
         };
         let message = with(failure);
         let excess = max_bytes.map_or(0, |max| message.body.len().saturating_sub(max.get()));
@@ -198,12 +225,12 @@ impl Message {
             vivadrop: &'static str,
         }
         let id = MessageId::hash(&["check", &Uuid::new_v4().to_string()]);
-        Self::new(id, "check", "vivadrop.check", Data { vivadrop: env!("CARGO_PKG_VERSION") })
+        Self::new(id, "vivadrop.check", None, Data { vivadrop: env!("CARGO_PKG_VERSION") })
     }
 
-    fn new(id: MessageId, subject: &str, kind: &'static str, data: impl Serialize) -> Self {
+    fn new(id: MessageId, kind: &'static str, drop: Option<&DropFacts>, data: impl Serialize) -> Self {
         let body = json(&id, kind, data).into();
-        Self { id, subject: subject.to_owned(), body }
+        Self { id, kind, drop: drop.map(DropFacts::reference), file: None, body }
     }
 }
 

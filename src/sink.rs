@@ -1,12 +1,14 @@
-//! The destinations of messages: the partner's webhook, a storage queue, or standard output.
+//! The destinations of messages: the partner's webhook, a storage queue, an entity of Service Bus, or standard output.
 //!
 //! A sink tries to deliver whole messages and does not look into them. Implementations: [`webhook::Webhook`],
-//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`] and [`stdout::Stdout`]. [`deliver`] adds the retries.
+//! [`vault_secret_webhook::VaultSecretWebhook`], [`queue::Queue`], [`service_bus::ServiceBus`] and [`stdout::Stdout`].
+//! [`deliver`] adds the retries.
 //! The tests in `tests/sink_contract.rs` check the contract of [`Sink`]; each test runs against several sinks.
 
 pub mod breaker;
 mod delivery;
 pub mod queue;
+pub mod service_bus;
 pub mod stdout;
 pub mod vault_secret_webhook;
 pub mod webhook;
@@ -44,6 +46,12 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 
     /// The maximum size of a message in bytes of JSON; `None` if there is no limit. Larger messages are rejected.
     fn largest_message(&self) -> Option<NonZeroUsize> {
+        None
+    }
+
+    /// The Service Bus entity that this sink delivers to, if it is one: it drops repeated ids, and `vivadrop check` reads
+    /// its properties.
+    fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
         None
     }
 }
@@ -101,7 +109,7 @@ impl Sink for GuardedSink {
         let result = self.inner.try_deliver(message).await;
         match &result {
             Ok(()) | Err(FailedTry { class: StatusClass::Request, .. }) => self.breaker.succeeded(),
-            Err(failed) => self.breaker.failed(&message.subject, started, &failed.answer),
+            Err(failed) => self.breaker.failed(&message.subject(), started, &failed.answer),
         }
         result
     }
@@ -135,6 +143,10 @@ impl<S: Sink + ?Sized> Sink for Arc<S> {
 
     fn largest_message(&self) -> Option<NonZeroUsize> {
         (**self).largest_message()
+    }
+
+    fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
+        (**self).as_service_bus()
     }
 }
 

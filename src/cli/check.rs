@@ -87,6 +87,7 @@ fn shorten_retries(deliver_to: &mut DeliverTo) {
     let budget = match deliver_to {
         DeliverTo::Webhook(webhook, _) => &mut webhook.retry_budget,
         DeliverTo::Queue(queue) => &mut queue.retry_budget,
+        DeliverTo::ServiceBus(entity) => &mut entity.retry_budget,
         DeliverTo::Stdout => return,
     };
     *budget = RetryBudget::lasting(RETRY_TIME.min(budget.total));

@@ -9,7 +9,10 @@ use super::{DropContainer, KeyStoreLocation};
 use crate::{
     keys::{unwrap::KeyWrap, vault::vault_url},
     loopback::is_loopback,
-    sink::queue::{InvalidQueueName, QueueName},
+    sink::{
+        queue::{InvalidQueueName, QueueName},
+        service_bus::{EntityAddress, InvalidAddress},
+    },
     stage::{decrypt::Cipher, layout::LayoutName},
     store::is_safe_segment,
 };
@@ -267,15 +270,19 @@ impl FromSetting for ApiUrl {
     }
 }
 
+/// The beginning of `DELIVER_TO` for Service Bus.
+pub(super) const SERVICE_BUS_SCHEME: &str = "servicebus://";
+
 /// `DELIVER_TO`, before the settings that belong to it are read.
 pub(super) enum Destination {
     Webhook(Url),
     Queue(QueueName),
+    ServiceBus(EntityAddress),
     Stdout,
 }
 
 impl FromSetting for Destination {
-    const EXPECTED: &'static str = "https://…, queue://<name> or stdout:";
+    const EXPECTED: &'static str = "https://…, queue://<name>, servicebus://<namespace>/<queue or topic> or stdout:";
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         if text == "stdout:" {
@@ -284,6 +291,10 @@ impl FromSetting for Destination {
         if let Some(name) = text.strip_prefix("queue://") {
             let name = name.parse().map_err(|error: InvalidQueueName| ParseError::Because(error.to_string()))?;
             return Ok(Self::Queue(name));
+        }
+        if let Some(address) = text.strip_prefix(SERVICE_BUS_SCHEME) {
+            let address = address.parse().map_err(|error: InvalidAddress| ParseError::Because(error.to_string()))?;
+            return Ok(Self::ServiceBus(address));
         }
         let url: Url = parse(text)?;
         match url.scheme() {

@@ -67,14 +67,17 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records a problem if a secret is still a Key Vault reference: App Service replaces references by the secrets.
-    pub(super) fn require_resolved(&self, name: &str) {
-        if self.get(name).is_some_and(SecretReference::is_reference) {
+    /// Records a problem if a secret is still a Key Vault reference: App Service replaces references by the secrets. Returns
+    /// whether there is none.
+    pub(super) fn require_resolved(&self, name: &str) -> bool {
+        let is_reference = self.get(name).is_some_and(SecretReference::is_reference);
+        if is_reference {
             self.add_problem(format!(
                 "{name} is a Key Vault reference that the platform did not resolve: check that the app's identity has the role \
                  Key Vault Secrets User, and that the secret exists"
             ));
         }
+        !is_reference
     }
 
     /// Reads a setting that has no default.

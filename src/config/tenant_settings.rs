@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, num::NonZeroUsize, thread::available_parallelis
 
 use super::{
     InvalidSettings, Settings, Storage,
-    parse::{ColumnFilter, ColumnNames, Destination, RowValues},
+    parse::{ColumnFilter, ColumnNames, Destination, RowValues, SERVICE_BUS_SCHEME},
     reader::Reader,
     row_columns::ROW_COLUMNS,
+    service_bus::SERVICE_BUS,
     tenants::SINK_SETTINGS,
 };
 use crate::{
@@ -15,7 +16,9 @@ use crate::{
     drop::TenantId,
     pipeline::FileRules,
     retry::RetryBudget,
-    sink::{queue::QueueConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig},
+    sink::{
+        queue::QueueConfig, service_bus::ServiceBusConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig,
+    },
     stage::{decode::RowRules, layout::LayoutRules},
 };
 
@@ -49,6 +52,8 @@ pub enum DeliverTo {
     Webhook(Box<WebhookConfig>, Option<SecretReference>),
     /// `queue://<name>`
     Queue(Box<QueueConfig>),
+    /// `servicebus://<namespace>/<queue or topic>`
+    ServiceBus(Box<ServiceBusConfig>),
     /// `stdout:`
     Stdout,
 }
@@ -96,6 +101,8 @@ fn overrides_of_tenant(
     if own.get("DELIVER_TO").is_some() {
         // A receiver that knows a secret can sign with it, so two receivers must not share one.
         merged.0.remove("WEBHOOK_SECRET");
+        // The app's key is for the namespace or the entity of the app.
+        merged.0.remove(SERVICE_BUS);
     }
     if own.0.keys().any(|name| name.starts_with("SinkStorage")) {
         // Several settings together describe one account; those of the app describe another account.
@@ -139,7 +146,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
 /// Reads the bounds for one file. The size limit of a message is not a setting: each sink has its own.
 fn limits(reader: &Reader<'_>) -> Option<Limits> {
     let rows = reader.or_default("BATCH_ROWS", "500");
-    let bytes = reader.or_default("BATCH_BYTES", "1048576");
+    let bytes = batch_bytes(reader);
     let in_flight = reader.or_default("IN_FLIGHT", "8");
     let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
@@ -149,6 +156,12 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
         decoders: decoders?,
         bad_rows_allowed: bad_rows_allowed?,
     })
+}
+
+/// Reads the maximum size of a batch. In the standard tier of Service Bus, a message has at most 256 KiB with properties.
+fn batch_bytes(reader: &Reader<'_>) -> Option<NonZeroUsize> {
+    let is_service_bus = reader.get("DELIVER_TO").is_some_and(|text| text.starts_with(SERVICE_BUS_SCHEME));
+    reader.or_default("BATCH_BYTES", if is_service_bus { "204800" } else { "1048576" })
 }
 
 /// Reads the number of blocks of a file that are decoded in parallel; the default is the number of cores.
@@ -166,6 +179,7 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
         // Whatever the sink is: these settings are validated as well.
         reader.check_webhook_secret();
         reader.check_sink_storage();
+        reader.check_service_bus();
         return None;
     };
     match destination {
@@ -174,6 +188,11 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
             let mut queue = reader.queue(name, drop_storage)?;
             queue.retry_budget = RetryBudget::lasting(retry_for?);
             Some(DeliverTo::Queue(Box::new(queue)))
+        }
+        Destination::ServiceBus(address) => {
+            let mut entity = reader.service_bus(address)?.for_batches(batch_bytes(reader)?);
+            entity.retry_budget = RetryBudget::lasting(retry_for?);
+            Some(DeliverTo::ServiceBus(Box::new(entity)))
         }
         Destination::Webhook(url) => {
             // This records the problems of URL and secret, so it comes before the first `?`.

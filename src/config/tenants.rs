@@ -20,6 +20,7 @@ use super::{
     Settings,
     parse::{FromSetting, ParseError},
     row_columns::{self, COLUMNS, ROW_COLUMNS},
+    service_bus::SERVICE_BUS,
 };
 use crate::drop::{
     DropPath, TenantId,
@@ -34,7 +35,7 @@ fn looks_like_a_setting(name: &str) -> bool {
 }
 
 /// The settings of a sink. A tenant that overrides one of them has a sink of its own.
-pub(super) const SINK_SETTINGS: [&str; 9] = [
+pub(super) const SINK_SETTINGS: [&str; 10] = [
     "DELIVER_TO",
     "WEBHOOK_SECRET",
     "WEBHOOK_GZIP",
@@ -44,6 +45,7 @@ pub(super) const SINK_SETTINGS: [&str; 9] = [
     "SinkStorage__blobServiceUri",
     "SinkStorage__queueServiceUri",
     "SinkStorage__clientId",
+    SERVICE_BUS,
 ];
 
 /// The other settings that a tenant may override.
