@@ -11,9 +11,10 @@ mod containers;
 mod finding;
 mod key;
 mod ledger;
+mod service_bus;
 mod sink;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use url::Url;
@@ -50,6 +51,8 @@ pub struct CheckTargets {
     pub api: VivaApi,
     /// The sinks: the common one (`None`), and those of tenants with a sink of their own.
     pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
+    /// `GIVE_UP_AFTER`: for how long messages may be sent again.
+    pub give_up_after: Duration,
 }
 
 impl CheckTargets {
@@ -74,6 +77,9 @@ impl CheckTargets {
         tests.push(Box::pin(async { api::grants_access(&self.api).await }));
         for (tenant, sink) in &self.sinks {
             tests.push(Box::pin(async move { vec![sink::accepts_a_message(&**sink, *tenant).await] }));
+            if let Some(entity) = sink.as_service_bus() {
+                tests.push(Box::pin(service_bus::properties_are_suitable(entity, *tenant, self.give_up_after)));
+            }
         }
         stream::iter(tests).buffered(CONCURRENT_TESTS).flat_map(stream::iter)
     }

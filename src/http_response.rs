@@ -1,8 +1,8 @@
 //! Reads the responses of HTTP services: what an error status means, how much of a body is read, and the error code in
 //! it.
 //!
-//! [`StatusClass`] is one rule for the webhook, the queue, the Viva Insights API, Key Vault and the token service. The
-//! body is read for the last three only.
+//! [`StatusClass`] is one rule for the webhook, the queue, Service Bus, the Viva Insights API, Key Vault and the token
+//! service. The body is read for the last four only.
 
 use reqwest::Response;
 use serde_json::{Map, Value};

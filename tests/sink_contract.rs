@@ -27,6 +27,7 @@ use vivadrop::{
     sink::{
         FailedTry, Sink, SinkError, StatusClass, deliver,
         queue::{Queue, QueueConfig},
+        service_bus::{EntityAddress, ServiceBus, ServiceBusConfig, SharedAccessKey},
         stdout::Stdout,
         webhook::{Webhook, WebhookConfig},
     },
@@ -36,11 +37,14 @@ use vivadrop::{
 
 use support::{
     azurite,
+    credential::Credential,
     faults::{Fault, FaultySink},
     gateway::{self, Gateway},
     memory_sink::MemorySink,
     message::{facts, rows_message},
     queue::QueueConsumer,
+    service_bus::{self, Entity, Namespace, Rights},
+    tls::Certificate,
 };
 
 /// A row value that no error may contain.
@@ -121,6 +125,55 @@ impl Destination for OverHttp {
 
     async fn stop(&self) {
         self.receiver.stop().await;
+    }
+}
+
+struct OverServiceBus {
+    sink: Arc<ServiceBus>,
+    namespace: Namespace,
+}
+
+impl OverServiceBus {
+    async fn new() -> Self {
+        let certificate = Certificate::new();
+        let namespace = Namespace::start(&certificate, None).await;
+        namespace.create("rows", Entity::default());
+        let address: EntityAddress = namespace.deliver_to("rows").trim_start_matches("servicebus://").parse().unwrap();
+        let key = SharedAccessKey::new(&namespace.connection_string(Rights::Send), &address).unwrap();
+        let mut config = ServiceBusConfig::new(address, Some(key));
+        config.retry_budget = SHORT;
+        let sink = ServiceBus::with_http_client(certificate.client(), config, Arc::new(Credential(None)));
+        Self { sink: Arc::new(sink), namespace }
+    }
+}
+
+#[async_trait]
+impl Destination for OverServiceBus {
+    fn sink(&self) -> Arc<dyn Sink> {
+        Arc::<ServiceBus>::clone(&self.sink)
+    }
+
+    async fn rows(&self) -> BTreeSet<String> {
+        self.namespace.messages("rows").iter().flat_map(|message| rows_of(&message.body)).collect()
+    }
+
+    fn fail_once(&self) -> bool {
+        self.namespace.script([service_bus::Behaviour::Status(503, "ServerBusy", Some("7"))]);
+        true
+    }
+
+    fn reject(&self) -> bool {
+        self.namespace.answer_always(service_bus::Behaviour::Status(400, "A property is malformed.", None));
+        true
+    }
+
+    fn misconfigure(&self) -> bool {
+        self.namespace.answer_always(service_bus::Behaviour::Status(410, "No such entity.", None));
+        true
+    }
+
+    async fn stop(&self) {
+        self.namespace.stop().await;
     }
 }
 
@@ -266,6 +319,7 @@ async fn destinations() -> Vec<(&'static str, Box<dyn Destination>)> {
         ("webhook", Box::new(OverHttp::new(false).await)),
         ("webhook with gzip", Box::new(OverHttp::new(true).await)),
         ("queue", Box::new(OverQueue::new().await)),
+        ("Service Bus", Box::new(OverServiceBus::new().await)),
         ("stdout", Box::new(OverPipe::new())),
         ("memory", Box::new(InMemory::new())),
     ]

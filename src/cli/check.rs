@@ -79,6 +79,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         wrap: runner.keys.wrap,
         api: runner.keys.api,
         sinks: distinct_sinks(runner.tenant_configs),
+        give_up_after: runner.limits.give_up_after,
         store: runner.store,
     })
 }

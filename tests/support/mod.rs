@@ -1,5 +1,5 @@
 //! Shared by the integration tests: in-memory implementations of vivadrop's traits, fault injection, and the other ends of
-//! its connections (the Functions host, Azurite, Microsoft Entra ID, Key Vault, a queue's consumer).
+//! its connections (the Functions host, Azurite, Microsoft Entra ID, Key Vault, Service Bus, a queue's consumer).
 //!
 //! The stubs of the webhook receiver and of the Viva Insights API are in `crates/testkit`, because `vivadrop demo` uses
 //! them too.
@@ -8,6 +8,7 @@
 
 pub(crate) mod azurite;
 pub(crate) mod command;
+pub(crate) mod credential;
 pub(crate) mod entra;
 pub(crate) mod faults;
 pub(crate) mod gateway;
@@ -22,6 +23,7 @@ pub(crate) mod queue;
 pub(crate) mod scene;
 pub(crate) mod schema;
 pub(crate) mod secrets;
+pub(crate) mod service_bus;
 pub(crate) mod tls;
 pub(crate) mod vault;
 pub(crate) mod vectors;

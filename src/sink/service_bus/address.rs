@@ -96,7 +96,7 @@ impl fmt::Display for EntityAddress {
 /// The host of a namespace that is given by its name, or by its host name in any Azure cloud.
 fn host_of(namespace: &str) -> Option<String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
-    if namespace.is_empty() || !namespace.bytes().all(is_allowed) {
+    if namespace.is_empty() || namespace.ends_with(':') || !namespace.bytes().all(is_allowed) {
         return None;
     }
     let host = if namespace.contains(['.', ':']) { namespace } else { &format!("{namespace}{PUBLIC_CLOUD}") };
