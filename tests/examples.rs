@@ -34,6 +34,8 @@ use support::{
     message::facts,
     queue::QueueConsumer,
     scene::{METADATA, Scene, SimulatedDrop},
+    service_bus::{Entity, Namespace, Rights},
+    tls::Certificate,
 };
 
 /// The size of an example's file when it is killed, in bytes: a part of the drop.
@@ -221,6 +223,46 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
     std::mem::drop(running);
 }
 
+/// Runs the receiver for Service Bus with a stand-in for Microsoft's SDK, which speaks AMQP. The messages are those that the
+/// stub of the REST interface has accepted. `source` is the queue or subscription, and what the SDK gets to know of it.
+async fn assert_service_bus_receiver_stores_every_row_once(source: (&str, &str), options: &[&str]) {
+    let (mut example, mut scene) = (Example::python("service_bus_receiver"), Scene::in_a_folder().await);
+    let namespace = Namespace::start(&Certificate::new(), None).await;
+    namespace.create("rows", Entity::default());
+    scene.set("DELIVER_TO", &namespace.deliver_to("rows"));
+    scene.set("ServiceBus", &namespace.connection_string(Rights::Send));
+    scene.set("SSL_CERT_FILE", &namespace.certificate.file().display().to_string());
+    let (drop, rows) = upload_drop(&mut scene).await;
+    run(&scene, "deliver", &drop).await;
+
+    let messages = tempfile::tempdir().unwrap();
+    // Twice, as if duplicate detection was off.
+    for (position, message) in namespace.messages("rows").iter().cycle().take(2 * namespace.requests().len()).enumerate() {
+        fs::write(messages.path().join(format!("{position:06}-{}", message.id)), &message.body).unwrap();
+    }
+    fs::write(messages.path().join("999999-strange"), "not a message").unwrap();
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service_bus/sdk");
+    let connection_string = namespace.connection_string(Rights::Listen);
+    example.environment.extend([
+        ("PYTHONPATH", sdk.display().to_string()),
+        ("STAND_IN_MESSAGES", messages.path().display().to_string()),
+        ("SERVICE_BUS_CONNECTION_STRING", connection_string),
+    ]);
+    example.add_arguments(["localhost".into(), source.0.into(), example.output.clone().into()]);
+    example.arguments.extend(options.iter().map(OsString::from));
+
+    let running = example.start();
+    let mut running = example.kill_and_restart(running).await;
+    wait_until(|| {
+        assert_eq!(running.try_wait().unwrap(), None, "the example ended");
+        fs::read_dir(messages.path()).unwrap().count() == 1
+    })
+    .await;
+    assert_eq!(fs::read_to_string(messages.path().join("entity")).unwrap(), source.1);
+    assert!(sorted(example.rows().await) == rows, "the stored rows are not the delivered rows");
+    assert_eq!(example.state(&drop.path()).await["type"], "viva.insights.drop.completed");
+}
+
 /// The message without `sequence`, as version 0.1.0 sent it.
 fn without_sequence(message: Message) -> Message {
     let mut json: Value = serde_json::from_slice(&message.body).unwrap();
@@ -379,4 +421,15 @@ async fn the_queue_reader_in_rust_stores_every_row_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_reader_in_python_stores_every_row_once() {
     assert_reader_stores_every_row_once(Example::python("queue_reader")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_bus_receiver_in_python_stores_every_row_of_a_queue_once() {
+    assert_service_bus_receiver_stores_every_row_once(("rows", "rows"), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_bus_receiver_in_python_stores_every_row_of_the_sessions_of_a_subscription_once() {
+    let source = ("viva/rows/subscriptions/all", "viva/rows all");
+    assert_service_bus_receiver_stores_every_row_once(source, &["--sessions"]).await;
 }

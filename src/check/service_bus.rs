@@ -125,7 +125,7 @@ fn compare(name: &str, properties: &EntityProperties, tenant_sessions: bool, giv
 fn length(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "days"), (3600, "hours"), (60, "minutes")];
-    let unit = units.iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    let unit = units.iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
     match unit {
         Some((unit, name)) if seconds / unit == 1 => format!("1 {}", name.trim_end_matches('s')),
         Some((unit, name)) => format!("{} {name}", seconds / unit),

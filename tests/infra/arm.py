@@ -114,12 +114,15 @@ def walk(value, path=()):
         yield path, value
 
 
-class Template:
-    """A template and the values of its parameters."""
+DEPLOYMENT = "Microsoft.Resources/deployments"
 
-    def __init__(self, path, values=None):
+
+class Template:
+    """A template and the values of its parameters. `content` is that of a template in another one."""
+
+    def __init__(self, path, values=None, content=None):
         self.path = Path(path)
-        self.json = json.loads(self.path.read_text())
+        self.json = content or json.loads(self.path.read_text())
         self.parameters = self.json["parameters"]
         self.variables = self.json["variables"]
         self.values = dict(values or {})
@@ -137,12 +140,28 @@ class Template:
         found = []
         for resource in self.json["resources"]:
             self.mentioned = set()
+            resource, nested = without_nested(resource)
             evaluated = self.evaluate(resource)
             if evaluated.get("condition", True):
                 evaluated["id"] = resource_id(evaluated["type"], evaluated["name"].split("/"), evaluated.get("scope", GROUP))
                 evaluated["mentioned"] = self.mentioned
                 found.append(evaluated)
+                if nested:
+                    values = {name: each["value"] for name, each in evaluated["properties"]["parameters"].items()}
+                    found += Template(self.path, values, nested).resources()
         return found
+
+    def nested(self):
+        """The templates in this one. They have parameters and variables of their own."""
+        nested = (without_nested(resource)[1] for resource in self.json["resources"])
+        return [Template(self.path, content=content) for content in nested if content]
+
+    def expressions(self):
+        """Yields the text of every expression, except for those in nested templates."""
+        resources = [without_nested(resource)[0] for resource in self.json["resources"]]
+        for _, value in walk({**self.json, "resources": resources}):
+            if expression_of(value) is not None:
+                yield expression_of(value)
 
     def outputs(self):
         """The outputs, evaluated."""
@@ -232,6 +251,16 @@ class Template:
         identifier = resource_id(kind, names, scope)
         self.mentioned.add(identifier)
         return identifier
+
+
+def without_nested(resource):
+    """A resource without the template in it, and that template. Its expressions are evaluated on their own."""
+    if resource["type"] != DEPLOYMENT:
+        return resource, None
+    properties = dict(resource["properties"])
+    if properties["expressionEvaluationOptions"] != {"scope": "inner"}:
+        raise Mistake("a nested template must evaluate its own expressions")
+    return {**resource, "properties": properties}, properties.pop("template")
 
 
 def resource_id(kind, names, scope):

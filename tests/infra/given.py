@@ -8,6 +8,12 @@ OBJECT = "00000000-0000-4000-8000-0000000000"
 # Value of all secret parameters. The tests search for it in the evaluated templates.
 SECRET = "MARKED-AS-SECRET"
 
+# A queue in another subscription and resource group.
+ENTITY = (
+    "/subscriptions/00000000-0000-4000-8000-00000000000c/resourceGroups/messaging"
+    "/providers/Microsoft.ServiceBus/namespaces/contoso/queues/rows"
+)
+
 PARTNER = ROOT / "infra/partner/mainTemplate.json"
 SUBSCRIPTION = ROOT / "infra/partner/subscription.json"
 MANAGED_APP = ROOT / "infra/customer/mainTemplate.json"
@@ -45,6 +51,7 @@ EVERYTHING = {
         "partnerAppObjectId": f"{OBJECT}02",
         "operatorObjectId": f"{OBJECT}03",
         "sinkQueueServiceUri": "https://rows.queue.core.windows.net",
+        "serviceBusEntityId": ENTITY,
     },
     SUBSCRIPTION: {**LEAST[SUBSCRIPTION], "dropContainer": "datasets"},
     MANAGED_APP: {

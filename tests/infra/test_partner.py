@@ -123,6 +123,13 @@ class PartnerTemplates(unittest.TestCase):
             self.assertEqual((properties["evaluationFrequency"], properties["windowSize"]), ("PT15M", "PT1H"))
             self.assertIn("ingestion_time() > ago(15m)", properties["criteria"]["allOf"][0]["query"])
 
+    def test_the_role_for_service_bus_is_assigned_in_the_group_of_the_entity(self):
+        kind = "Microsoft.Resources/deployments"
+        (deployment,) = self.resources(kind)
+        self.assertEqual(deployment["subscriptionId"], given.ENTITY.split("/")[2])
+        self.assertEqual(deployment["resourceGroup"], "messaging")
+        self.assertEqual(self.resources(kind, values=given.LEAST[given.PARTNER]), [])
+
     def test_every_alert_goes_to_the_operators(self):
         (group,) = self.resources("Microsoft.Insights/actionGroups")
         alerts = self.resources("Microsoft.Insights/scheduledQueryRules") + self.resources("Microsoft.Insights/metricAlerts")

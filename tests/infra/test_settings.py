@@ -22,6 +22,7 @@ ALTERNATIVES = {
     "AZURE_TENANT_ID",
     "DropStorage",
     "DropStorage__clientId",
+    "ServiceBus",
     "SinkStorage",
     "SinkStorage__blobServiceUri",
     "SinkStorage__clientId",

@@ -5,7 +5,7 @@ import re
 import unittest
 
 from . import given
-from .arm import Template, calls_in, expression_of, parse, walk
+from .arm import Template, calls_in, parse, walk
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
@@ -18,6 +18,7 @@ ROLES = {
     "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
     "73c42c96-874c-492b-b04d-ab87d138a893": "Log Analytics Reader",
+    "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39": "Azure Service Bus Data Sender",
 }
 
 # All roles that the templates assign: identity, scope, role. The test fails if a template assigns another one.
@@ -31,6 +32,7 @@ GRANTED = {
         ("app", "vault", "Key Vault Crypto User"),
         ("app", "vault", "Key Vault Secrets User"),
         ("app", "insights", "Monitoring Metrics Publisher"),
+        ("app", "entity", "Azure Service Bus Data Sender"),
         ("topic", "host", "Storage Blob Data Contributor"),
         ("watch", "workspace", "Log Analytics Reader"),
         ("partner application", "vault", "Key Vault Crypto User"),
@@ -61,6 +63,7 @@ SCOPES = {
     "/vaults/": "vault",
     "/components/": "insights",
     "/workspaces/": "workspace",
+    "/queues/": "entity",
 }
 
 
@@ -79,17 +82,16 @@ class AllTemplates(unittest.TestCase):
 
     def test_every_parameter_and_variable_is_used(self):
         for path in given.LEAST:
-            template = Template(path)
-            used = {"parameters": set(), "variables": set()}
-            for _, value in walk(template.json):
-                if expression_of(value) is None:
-                    continue
-                for _, name, arguments in calls_in(parse(expression_of(value))):
-                    if name in used:
-                        used[name].add(arguments[0][1])
-            with self.subTest(path.name):
-                self.assertEqual(used["parameters"], set(template.parameters))
-                self.assertEqual(used["variables"], set(template.variables))
+            outer = Template(path)
+            for template in [outer, *outer.nested()]:
+                used = {"parameters": set(), "variables": set()}
+                for expression in template.expressions():
+                    for _, name, arguments in calls_in(parse(expression)):
+                        if name in used:
+                            used[name].add(arguments[0][1])
+                with self.subTest(path.name):
+                    self.assertEqual(used["parameters"], set(template.parameters))
+                    self.assertEqual(used["variables"], set(template.variables))
 
     def test_every_parameter_has_a_description(self):
         types = {"string": str, "securestring": str, "int": int, "bool": bool, "object": dict, "array": list}
