@@ -237,7 +237,9 @@ async fn assert_service_bus_receiver_stores_every_row_once(source: (&str, &str),
 
     let messages = tempfile::tempdir().unwrap();
     // Twice, as if duplicate detection was off.
-    for (position, message) in namespace.messages("rows").iter().cycle().take(2 * namespace.requests().len()).enumerate() {
+    for (position, message) in
+        namespace.messages("rows").iter().cycle().take(2 * namespace.requests().len()).enumerate()
+    {
         fs::write(messages.path().join(format!("{position:06}-{}", message.id)), &message.body).unwrap();
     }
     fs::write(messages.path().join("999999-strange"), "not a message").unwrap();

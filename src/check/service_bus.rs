@@ -69,7 +69,8 @@ fn compare(name: &str, properties: &EntityProperties, tenant_sessions: bool, giv
     let mut findings = Vec::new();
     if !properties.is_enabled {
         findings.push(
-            Finding::fix(SUBJECT, format!("{name} is disabled for sending")).todo("enable it: set its status to Active"),
+            Finding::fix(SUBJECT, format!("{name} is disabled for sending"))
+                .todo("enable it: set its status to Active"),
         );
     }
     match properties.duplicate_detection {
@@ -166,7 +167,9 @@ mod tests {
             (
                 EntityProperties { duplicate_detection: minutes(10), ..SUITABLE },
                 false,
-                Some("fix the entity drops repeated ids for 10 minutes, and messages may be sent again for GIVE_UP_AFTER, 3 days"),
+                Some(
+                    "fix the entity drops repeated ids for 10 minutes, and messages may be sent again for GIVE_UP_AFTER, 3 days",
+                ),
             ),
             (
                 EntityProperties { max_size: Some(512), ..SUITABLE },

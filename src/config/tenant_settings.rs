@@ -17,7 +17,8 @@ use crate::{
     pipeline::FileRules,
     retry::RetryBudget,
     sink::{
-        queue::QueueConfig, service_bus::ServiceBusConfig, vault_secret_webhook::SecretReference, webhook::WebhookConfig,
+        queue::QueueConfig, service_bus::ServiceBusConfig, vault_secret_webhook::SecretReference,
+        webhook::WebhookConfig,
     },
     stage::{decode::RowRules, layout::LayoutRules},
 };

@@ -67,8 +67,7 @@ const LARGEST_PREMIUM: NonZeroUsize = NonZeroUsize::new((1 << 20) - PROPERTIES).
 const NO_TENANT: &str = "vivadrop";
 
 /// The characters of a drop path that are percent-encoded: all but unreserved characters and slashes.
-const ENCODED_IN_DROP: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const ENCODED_IN_DROP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// The configuration of the Service Bus sink.
 #[derive(Debug)]

@@ -25,7 +25,10 @@ async fn the_check_sends_a_message_and_reads_the_properties_of_the_entity() {
     manage(&mut partner);
     let [sent, read] = &sink_lines(&partner).await[..] else { panic!("two lines") };
     assert!(sent.starts_with("ok     sink      sent `vivadrop.check` with the id `msg_"), "{sent}");
-    assert!(read.starts_with("ok     sink      read the properties of the Service Bus entity `viva/rows` in localhost:"), "{read}");
+    assert!(
+        read.starts_with("ok     sink      read the properties of the Service Bus entity `viva/rows` in localhost:"),
+        "{read}"
+    );
     assert!(read.ends_with(": they are suitable"), "{read}");
 }
 
@@ -56,7 +59,10 @@ async fn each_unsuitable_property_is_reported_with_what_to_do() {
 
     partner.namespace.create(QUEUE, Entity { window: None, is_topic: true, ..Entity::default() });
     let lines = sink_lines(&partner).await;
-    assert!(lines[1].contains("has no duplicate detection -> create it again with duplicate detection for at least 3 days"), "{lines:?}");
+    assert!(
+        lines[1].contains("has no duplicate detection -> create it again with duplicate detection for at least 3 days"),
+        "{lines:?}"
+    );
 
     // A shorter GIVE_UP_AFTER needs a shorter window.
     partner.namespace.create(QUEUE, Entity { window: Some(Duration::from_secs(600)), ..Entity::default() });

@@ -153,7 +153,11 @@ async fn a_replay_within_the_window_delivers_nothing_and_warns() {
 
     let ended = partner.run(&["replay", &drop.path()]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("warning: a Service Bus entity with duplicate detection drops the ids"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("warning: a Service Bus entity with duplicate detection drops the ids"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("`vivadrop replay --new-ids "), "{}", ended.stderr);
     let again = partner.namespace.messages(QUEUE);
     let of_rows = again.iter().filter(|message| message.label == "viva.insights.rows").count();
@@ -186,7 +190,8 @@ fn drop_has(messages: &[Received], rows: &[String]) {
         })
     };
     let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap().to_string();
-    let found = messages.iter().flat_map(|message| message.json()["data"]["rows"].as_array().cloned().unwrap_or_default());
+    let found =
+        messages.iter().flat_map(|message| message.json()["data"]["rows"].as_array().cloned().unwrap_or_default());
     let found = count(found.map(|row| row.to_string()).collect());
     assert_eq!(found, count(rows.iter().map(|row| parsed(row)).collect()));
 }

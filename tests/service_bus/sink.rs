@@ -66,7 +66,9 @@ fn sink(
     let mut config = ServiceBusConfig::new(address, key);
     config.retry_budget = retry_budget;
     let client = reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(namespace.certificate.file()).unwrap()).unwrap()])
+        .tls_certs_only(
+            [reqwest::Certificate::from_pem(&std::fs::read(namespace.certificate.file()).unwrap()).unwrap()],
+        )
         .no_proxy()
         .build()
         .unwrap();

@@ -442,7 +442,10 @@ fn accept(
     }
     let session = property("SessionId");
     if entity.requires_session && session.is_none() {
-        return Err(Refusal(400, "The SessionId was not set on a message, and it cannot be sent to the entity.".into()));
+        return Err(Refusal(
+            400,
+            "The SessionId was not set on a message, and it cannot be sent to the entity.".into(),
+        ));
     }
     let id = property("MessageId").filter(|id| id.len() <= 128).ok_or_else(|| Refusal(400, "MessageId.".into()))?;
     if let Some(window) = entity.window {
@@ -467,7 +470,8 @@ fn accept(
 fn describe(host: &str, path: &str, entity: &Entity) -> String {
     let Entity { is_topic, window, requires_session, max_size_mb, status, .. } = entity;
     let window_seconds = window.unwrap_or(Duration::from_secs(600)).as_secs();
-    let session = if *is_topic { String::new() } else { format!("<RequiresSession>{requires_session}</RequiresSession>") };
+    let session =
+        if *is_topic { String::new() } else { format!("<RequiresSession>{requires_session}</RequiresSession>") };
     let kind = if *is_topic { "TopicDescription" } else { "QueueDescription" };
     format!(
         r#"<entry xmlns="http://www.w3.org/2005/Atom"><id>https://{host}/{path}?api-version=2021-05</id>

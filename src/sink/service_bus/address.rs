@@ -141,7 +141,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap().resource(), resource);
         }
-        for text in ["", "/rows", "me@contoso/rows", "con toso/rows", "sb://contoso/rows", "contoso:port/rows", "ü/rows"] {
+        for text in
+            ["", "/rows", "me@contoso/rows", "con toso/rows", "sb://contoso/rows", "contoso:port/rows", "ü/rows"]
+        {
             assert_eq!(parse(text), Err(InvalidAddress::Namespace), "{text}");
         }
     }
@@ -151,7 +153,9 @@ mod tests {
         let longest = format!("contoso/{}", "a".repeat(260));
         assert!(parse(&longest).is_ok());
         let too_long = format!("{longest}a");
-        for text in ["contoso", "contoso/", "contoso//rows", "contoso/rows/", "contoso/a/../b", "contoso/a%2fb", &too_long] {
+        for text in
+            ["contoso", "contoso/", "contoso//rows", "contoso/rows/", "contoso/a/../b", "contoso/a%2fb", &too_long]
+        {
             assert_eq!(parse(text), Err(InvalidAddress::Entity), "{text}");
         }
         assert_eq!(parse("contoso/topic/Subscriptions/all"), Err(InvalidAddress::Subscription));

@@ -40,7 +40,8 @@ fn cause(status: StatusCode, detail: &str) -> (StatusClass, Option<&'static str>
     if has_number(detail, THROTTLED) {
         return (StatusClass::Transient, Some("the namespace or the entity is throttled"));
     }
-    let about_size = is_about(&["message size", "messagesize", "size of the message", "message is too large", "message too large"]);
+    let about_size =
+        is_about(&["message size", "messagesize", "size of the message", "message is too large", "message too large"]);
     let about_quota = is_about(&["quota", "maximum entity size", "size of entity", "maximum size of the entity"]);
     match status {
         StatusCode::FORBIDDEN => match (about_size, about_quota) {
@@ -50,7 +51,9 @@ fn cause(status: StatusCode, detail: &str) -> (StatusClass, Option<&'static str>
             ),
             (false, true) => (
                 StatusClass::Transient,
-                Some("the entity is full until its consumers read messages; raise its maximum size if this happens often"),
+                Some(
+                    "the entity is full until its consumers read messages; raise its maximum size if this happens often",
+                ),
             ),
             _ => (
                 StatusClass::Service,
@@ -154,7 +157,10 @@ mod tests {
             (503, "ServerBusy"),
             (500, ""),
             (408, ""),
-            (403, "The request was terminated because the namespace is being throttled. Error code : 50009. Please wait 2 seconds"),
+            (
+                403,
+                "The request was terminated because the namespace is being throttled. Error code : 50009. Please wait 2 seconds",
+            ),
             (400, "Error code: 50009."),
         ] {
             assert_eq!(classified(status, detail).0, StatusClass::Transient, "{status} {detail}");

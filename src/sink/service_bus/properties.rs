@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_feed_is_no_entity() {
-        let feed = r#"<feed xmlns="http://www.w3.org/2005/Atom"><title type="text">Publicly Listed Services</title></feed>"#;
+        let feed =
+            r#"<feed xmlns="http://www.w3.org/2005/Atom"><title type="text">Publicly Listed Services</title></feed>"#;
         assert_eq!(EntityProperties::parse(feed.as_bytes()), Ok(None));
         assert_eq!(EntityProperties::parse(b"<html>"), Err(UnknownForm));
         assert_eq!(EntityProperties::parse(b""), Err(UnknownForm));
@@ -141,9 +142,12 @@ mod tests {
 
     #[test]
     fn a_window_is_an_iso_8601_duration() {
-        for (text, seconds) in
-            [("PT10M", 600.0), ("P7D", 604_800.0), ("P1DT2H3M4.5S", 93_784.5), ("P10675199DT2H48M5.4775807S", 922_337_203_685.477_6)]
-        {
+        for (text, seconds) in [
+            ("PT10M", 600.0),
+            ("P7D", 604_800.0),
+            ("P1DT2H3M4.5S", 93_784.5),
+            ("P10675199DT2H48M5.4775807S", 922_337_203_685.477_6),
+        ] {
             assert_eq!(parse_duration(text).unwrap().as_secs_f64(), seconds, "{text}");
         }
         for text in ["", "10", "10M", "PT10", "P10M", "PT1D", "P-1D", "P1.2.3D"] {
