@@ -126,7 +126,7 @@ async fn rows_arrive_exactly_once_although_the_handler_is_killed() {
     let partner = BusScene::new().await;
     let (drop, rows) = partner.upload(12_000).await;
     let mut host = partner.scene.host().await;
-    partner.namespace.answer_always(Behaviour::Slow(Duration::from_millis(30)));
+    partner.namespace.answer_always(Behaviour::SlowResponse(Duration::from_millis(100)));
     for requests in [5, 12] {
         let (line, event) = (host.client(), partner.scene.event(&drop, METADATA));
         let posted = tokio::spawn(async move { line.try_post(&event).await });

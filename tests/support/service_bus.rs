@@ -58,8 +58,8 @@ pub(crate) struct Namespace {
 pub(crate) enum Behaviour {
     /// What is documented.
     Normal,
-    /// The same, after this time.
-    Slow(Duration),
+    /// The same, but responds only after this time.
+    SlowResponse(Duration),
     /// Responds with this status, this detail in the body, and this `Retry-After`, and does nothing.
     Status(u16, &'static str, Option<&'static str>),
     /// Does what is documented, and closes the connection instead of responding.
@@ -327,9 +327,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let work = || route(&shared, &head.method, &head.uri, &head.headers, &body).unwrap_or_else(Refusal::into_response);
     match shared.plan.choose(&()) {
         Behaviour::Normal => work(),
-        Behaviour::Slow(time) => {
+        Behaviour::SlowResponse(time) => {
+            let response = work();
             tokio::time::sleep(time).await;
-            work()
+            response
         }
         Behaviour::Status(status, detail, retry_after) => {
             let mut response = Refusal(status, detail.to_owned()).into_response();

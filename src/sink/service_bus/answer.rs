@@ -40,8 +40,14 @@ fn cause(status: StatusCode, detail: &str) -> (StatusClass, Option<&'static str>
     if has_number(detail, THROTTLED) {
         return (StatusClass::Transient, Some("the namespace or the entity is throttled"));
     }
-    let about_size =
-        is_about(&["message size", "messagesize", "size of the message", "message is too large", "message too large"]);
+    let about_size = is_about(&[
+        "message size",
+        "messagesize",
+        "size of the message",
+        "message is too large",
+        "message too large",
+        "bytes) exceeds the limit",
+    ]);
     let about_quota = is_about(&["quota", "maximum entity size", "size of entity", "maximum size of the entity"]);
     match status {
         StatusCode::FORBIDDEN => match (about_size, about_quota) {
@@ -126,6 +132,10 @@ mod tests {
             ("The maximum entity size has been reached or exceeded for Queue: 'rows'.", StatusClass::Transient),
             ("The message size exceeds the limit of 262144 bytes.", StatusClass::Request),
             ("MessageSizeExceeded", StatusClass::Request),
+            (
+                "The received message (delivery-id:0, size:262145 bytes) exceeds the limit (262144 bytes) currently allowed.",
+                StatusClass::Request,
+            ),
             // The entity is full, or the message is too large: nothing may be set aside.
             ("Quota exceeded or message too large.", StatusClass::Service),
             ("The messaging entity is disabled.", StatusClass::Service),
