@@ -23,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, RequestBuilder, StatusCode, header, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header, redirect};
 use serde::Serialize;
 use tokio::time::timeout;
 use url::Url;
@@ -47,8 +47,11 @@ const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
 /// The scope of tokens, in every Azure cloud.
 const SCOPE: &str = "https://servicebus.azure.net/.default";
 
-/// The timeout of one try, including the request for a token.
+/// The timeout of one try until the status is known, including the request for a token.
 const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The timeout for the body of a response, after its status is known.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,38 +184,34 @@ impl ServiceBus {
     /// Reads the properties of the entity, in one try. The identity or the key needs the right *Manage* for this, which
     /// is not needed to deliver.
     pub async fn inspect(&self) -> Result<Inspection, FailedTry> {
-        within_timeout(async {
-            let request = self.authorized(self.client.get(self.address.management_url())).await?;
-            let response = request.send().await.map_err(|error| no_answer(&error))?;
-            match response.status() {
-                StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Inspection::Missing),
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(Inspection::NotPermitted),
-                status if status.is_success() => {}
-                status => return Err(answer::classify(status, response.headers(), b"")),
-            }
-            let body = bounded_body(response).await.map_err(|error| no_answer(&error))?;
-            match EntityProperties::parse(&body.unwrap_or_default()) {
-                Ok(Some(properties)) => Ok(Inspection::Found(properties)),
-                Ok(None) => Ok(Inspection::Missing),
-                Err(_) => Err(FailedTry {
-                    class: StatusClass::Service,
-                    answer: "the answer describes no queue or topic".into(),
-                    retry_after: None,
-                }),
-            }
-        })
-        .await
+        let response = self.exchange(self.client.get(self.address.management_url())).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = body_of(response).await;
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Inspection::Missing),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(Inspection::NotPermitted),
+            status if status.is_success() => {}
+            status => return Err(answer::classify(status, &headers, &body)),
+        }
+        match EntityProperties::parse(&body) {
+            Ok(Some(properties)) => Ok(Inspection::Found(properties)),
+            Ok(None) => Ok(Inspection::Missing),
+            Err(_) => Err(FailedTry {
+                class: StatusClass::Service,
+                answer: "the answer describes no queue or topic".into(),
+                retry_after: None,
+            }),
+        }
     }
 
-    /// Sends a message once.
-    async fn send(&self, message: &Message) -> Result<(), FailedTry> {
-        let request = self.authorized(self.request(message)).await?;
-        let response = request.send().await.map_err(|error| no_answer(&error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        // The body is read to the end, so that the connection can be reused. Once the status is known, an error does not
-        // matter.
-        let body = bounded_body(response).await.ok().flatten().unwrap_or_default();
-        if status.is_success() { Ok(()) } else { Err(answer::classify(status, &headers, &body)) }
+    /// Authorizes and sends `request` once; returns the response before its body is read.
+    async fn exchange(&self, request: RequestBuilder) -> Result<Response, FailedTry> {
+        let exchange = async {
+            let request = self.authorized(request).await?;
+            request.send().await.map_err(|error| no_answer(&error))
+        };
+        let elapsed = |_| FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()));
+        timeout(TRY_TIMEOUT, exchange).await.map_err(elapsed)?
     }
 
     /// The request that sends `message`, without authorization.
@@ -260,7 +259,11 @@ impl Sink for ServiceBus {
             let limit = format!("it has {bytes} bytes; the limit of Service Bus with its properties is {largest}");
             return Err(FailedTry::rejected(limit));
         }
-        within_timeout(self.send(message)).await
+        let response = self.exchange(self.request(message)).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        // Also the body of a success is read, so that the connection can be reused.
+        let body = body_of(response).await;
+        if status.is_success() { Ok(()) } else { Err(answer::classify(status, &headers, &body)) }
     }
 
     fn retry_budget(&self) -> RetryBudget {
@@ -290,10 +293,13 @@ impl fmt::Debug for ServiceBus {
     }
 }
 
-/// Limits one try to [`TRY_TIMEOUT`].
-async fn within_timeout<T>(one_try: impl Future<Output = Result<T, FailedTry>>) -> Result<T, FailedTry> {
-    let no_answer = |_| FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()));
-    timeout(TRY_TIMEOUT, one_try).await.map_err(no_answer)?
+/// The body of a response; empty if it is too large, too slow or incomplete. The status decides what the response means,
+/// so this is no failure.
+async fn body_of(response: Response) -> Vec<u8> {
+    match timeout(BODY_TIMEOUT, bounded_body(response)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None) | Err(_)) | Err(_) => Vec::new(),
+    }
 }
 
 /// The failure of a request without a response, described by its innermost cause. The error itself is not used, because
