@@ -2,10 +2,16 @@
 //!
 //! For use on one machine. It keeps the whole [`Store`] contract: versions, pinned reads, conditional writes and
 //! leases. File access blocks, so it runs on the blocking thread pool, in chunks of bounded size.
+//!
+//! A folder cannot hold every name that Azure Storage can: two names of which one continues the other after a slash (`a`
+//! and `a/b`), segments of more than 255 bytes. Writing such a blob is an error about this blob; other blobs are not
+//! affected. Files with names that cannot be a blob's are skipped in listings, with a warning.
 
+mod contained;
 mod file;
 mod lease;
 mod list;
+mod lock;
 mod version;
 mod write;
 
@@ -30,8 +36,10 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use self::{
-    file::{blob_of, file_name, file_path, store_error},
+    contained::{contained, is_outside},
+    file::{blob_of, file_name, file_path, is_missing, is_too_long, store_error},
     lease::Leases,
+    list::Walk,
 };
 use super::{
     Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, Listing, Store, StoreError, WriteIf, raw_url::RawUrl,
@@ -75,7 +83,8 @@ impl LocalStore {
         file_path(&self.root, path)
     }
 
-    /// Runs `work` while holding the lock of the store, so that no other writer, in any process, runs at the same time.
+    /// Runs `work` while holding the lock of the blob, so that no other writer of it, in any process, runs at the same
+    /// time.
     async fn locked<T: Send + 'static>(
         &self,
         path: &BlobPath,
@@ -83,7 +92,7 @@ impl LocalStore {
     ) -> Result<T, StoreError> {
         let store = self.clone();
         on_blocking_pool(path.clone(), move |path| {
-            let _lock = write::lock(&store.root).map_err(|error| store_error(path, error))?;
+            let _lock = lock::lock(&store.root, path).map_err(|error| store_error(path, error))?;
             work(&store, path, OffsetDateTime::now_utc())
         })
         .await
@@ -94,15 +103,25 @@ impl LocalStore {
 impl Store for LocalStore {
     fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a> {
         let (root, prefix) = (Arc::clone(&self.root), BlobPath::new(container, prefix));
-        let blobs = on_blocking_pool(prefix, move |prefix| list::list(&root, prefix));
-        stream::once(blobs).map_ok(|blobs| stream::iter(blobs.into_iter().map(Ok))).try_flatten().boxed()
+        let path = prefix.clone();
+        let walk = on_blocking_pool(prefix, move |prefix| Walk::new(&root, prefix));
+        let next_page = move |mut walk: Walk| {
+            on_blocking_pool(path.clone(), move |_| {
+                let page = walk.next_page()?;
+                Ok((!page.is_empty()).then(|| (stream::iter(page.into_iter().map(Ok)), walk)))
+            })
+        };
+        stream::once(walk).map_ok(move |walk| try_unfold(walk, next_page.clone()).try_flatten()).try_flatten().boxed()
     }
 
     async fn find(&self, path: &BlobPath) -> Result<Option<Blob>, StoreError> {
         let Some(file) = self.file(path) else {
             return Ok(None);
         };
-        match on_blocking_pool(path.clone(), move |path| blob_of(path, fs::metadata(file))).await {
+        let root = Arc::clone(&self.root);
+        let found =
+            on_blocking_pool(path.clone(), move |path| blob_of(path, contained(&root, &file).and_then(fs::metadata)));
+        match found.await {
             Err(StoreError::Missing(_)) => Ok(None),
             blob => blob,
         }
@@ -111,10 +130,12 @@ impl Store for LocalStore {
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let missing = || StoreError::Missing(blob.path.clone());
         let file = self.file(&blob.path).ok_or_else(missing)?;
-        let etag = blob.etag.clone();
+        let (root, etag) = (Arc::clone(&self.root), blob.etag.clone());
         // The first chunk is usually the whole range.
-        let opened =
-            on_blocking_pool(blob.path.clone(), move |path| RangeReader::open(path, &file, etag, range)?.read_chunk());
+        let opened = on_blocking_pool(blob.path.clone(), move |path| {
+            let file = contained(&root, &file).map_err(|error| store_error(path, error))?;
+            RangeReader::open(path, &file, etag, range)?.read_chunk()
+        });
         let Some((first, reader)) = opened.await? else {
             return Ok(stream::empty().boxed());
         };
@@ -130,7 +151,11 @@ impl Store for LocalStore {
     ) -> Result<ETag, StoreError> {
         let file = self.file(path).ok_or_else(|| StoreError::unavailable(path, "a blob cannot have this name"))?;
         let root = Arc::clone(&self.root);
-        on_blocking_pool(path.clone(), move |path| write::write(&root, path, &file, &bytes, &condition)).await
+        on_blocking_pool(path.clone(), move |path| {
+            let name = file.file_name().expect("a file path ends in the last segment of the blob's name");
+            write::write(&root, path, name, &bytes, &condition)
+        })
+        .await
     }
 
     async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError> {
@@ -142,11 +167,10 @@ impl Store for LocalStore {
             if lease::active_lease(&store.root, path, now).map_err(|error| store_error(path, error))?.is_some() {
                 return Err(StoreError::LeaseConflict(path.clone()));
             }
-            if let Some(version) = &version {
-                let current = fs::metadata(&file).map_err(|error| store_error(path, error))?;
-                if version::etag(&current) != *version {
-                    return Err(StoreError::Changed(path.clone()));
-                }
+            let current = blob_of(path, contained(&store.root, &file).and_then(fs::metadata))?;
+            let current = current.ok_or_else(|| StoreError::Missing(path.clone()))?;
+            if version.is_some_and(|version| version != current.etag) {
+                return Err(StoreError::Changed(path.clone()));
             }
             fs::remove_file(file).map_err(|error| store_error(path, error))
         });
@@ -160,11 +184,13 @@ impl Store for LocalStore {
         let Some(folder) = file_name(container).map(|name| self.root.join(name)) else {
             return Ok(false);
         };
+        let root = Arc::clone(&self.root);
         on_blocking_pool(BlobPath::new(container, ""), move |path| {
-            match fs::metadata(folder).map_err(|error| store_error(path, error)) {
+            match contained(&root, &folder).and_then(fs::metadata) {
                 Ok(metadata) => Ok(metadata.is_dir()),
-                Err(StoreError::Missing(_)) => Ok(false),
-                Err(error) => Err(error),
+                Err(error) if is_outside(&error) => Err(StoreError::unavailable(path, error)),
+                Err(error) if is_missing(&error) || is_too_long(&error) => Ok(false),
+                Err(error) => Err(store_error(path, error)),
             }
         })
         .await
@@ -173,14 +199,16 @@ impl Store for LocalStore {
     async fn create_container(&self, container: &str) -> Result<(), StoreError> {
         let path = BlobPath::new(container, "");
         let invalid_name = || StoreError::unavailable(&path, "a container cannot have this name");
-        let folder = self.root.join(file_name(container).ok_or_else(invalid_name)?);
-        on_blocking_pool(path, move |path| fs::create_dir_all(folder).map_err(|error| store_error(path, error))).await
+        file_name(container).ok_or_else(invalid_name)?;
+        let root = Arc::clone(&self.root);
+        on_blocking_pool(path, move |path| contained::create_container(&root, path).map(drop)).await
     }
 
     async fn lease(&self, path: &BlobPath, time: Duration) -> Result<Option<LeaseId>, StoreError> {
         let file = self.file(path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         self.locked(path, move |store, path, now| {
-            blob_of(path, fs::metadata(file))?.ok_or_else(|| StoreError::Missing(path.clone()))?;
+            let blob = blob_of(path, contained(&store.root, &file).and_then(fs::metadata))?;
+            blob.ok_or_else(|| StoreError::Missing(path.clone()))?;
             store.leases.acquire(&store.root, path, time, now).map_err(|error| store_error(path, error))
         })
         .await

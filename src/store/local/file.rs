@@ -13,8 +13,14 @@ use crate::store::{Blob, BlobPath, StoreError};
 /// Prefix of the store's own files. They are not blobs.
 pub(super) const OWN_PREFIX: &str = ".vivadrop-";
 
+/// How many segments a blob name has at most, as in Azure Storage.
+pub(super) const MAX_SEGMENTS: usize = 254;
+
 /// The path of the file that holds the blob at `path`; `None` if no file can have that name.
 pub(super) fn file_path(root: &Path, path: &BlobPath) -> Option<PathBuf> {
+    if path.name.split('/').count() > MAX_SEGMENTS {
+        return None;
+    }
     let mut file = root.to_path_buf();
     for segment in std::iter::once(&*path.container).chain(path.name.split('/')) {
         file.push(file_name(segment)?);
@@ -52,9 +58,26 @@ pub(super) fn blob_of(path: &BlobPath, metadata: io::Result<fs::Metadata>) -> Re
 /// Converts an I/O error about the file of the blob at `path`.
 pub(super) fn store_error(path: &BlobPath, error: io::Error) -> StoreError {
     match error.kind() {
-        // `NotADirectory`: a file is in the place of a folder of the name, so the blob cannot exist.
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::Missing(path.clone()),
+        _ if is_missing(&error) || is_too_long(&error) => StoreError::Missing(path.clone()),
         io::ErrorKind::PermissionDenied => StoreError::Denied(path.clone()),
         _ => StoreError::unavailable(path, error),
     }
+}
+
+/// Whether the error means that there is no such file: nothing has the name, a file is in the place of a folder of the
+/// name, or the name is that of a symbolic link to itself.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) || is_link_loop(error)
+}
+
+/// Whether the error means that no file can have the name, because it, or its path, is too long.
+pub(super) fn is_too_long(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidFilename
+}
+
+/// Whether the error is `ELOOP`: a symbolic link that leads to itself. `ErrorKind::FilesystemLoop` is not stable yet.
+fn is_link_loop(error: &io::Error) -> bool {
+    /// On Linux, and on macOS and the BSDs.
+    const ELOOP: [i32; 2] = [40, 62];
+    cfg!(unix) && error.raw_os_error().is_some_and(|code| ELOOP.contains(&code))
 }

@@ -1,8 +1,8 @@
 //! Leases on the blobs of a folder: one record file per lease, in a folder of the store's own.
 //!
 //! A lease is active until the time in its record, and only while the process that wrote the record keeps the file
-//! locked. The system unlocks the file if that process is killed. The caller must hold the lock of the store during
-//! each of these functions, so that they never run concurrently.
+//! locked. The system unlocks the file if that process is killed. The caller must hold the lock of the blob
+//! ([`super::lock`]) during each of these functions, so that they never run concurrently for one blob.
 
 use std::{
     collections::HashMap,
@@ -14,14 +14,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::file::OWN_PREFIX;
-use crate::{
-    hex::hex,
-    store::{BlobPath, LeaseId},
-};
+use super::{file::OWN_PREFIX, lock::digest};
+use crate::store::{BlobPath, LeaseId};
 
 /// The leases of this process, with their locked record files.
 #[derive(Debug, Default)]
@@ -108,8 +104,7 @@ impl Leases {
 /// The record file of a blob's lease. It is named by a hash, because a blob name may be longer than a file name, or
 /// contain characters that a file name cannot.
 fn record_path(root: &Path, path: &BlobPath) -> PathBuf {
-    let digest = hex(&Sha256::digest(path.to_string()));
-    root.join(format!("{OWN_PREFIX}leases")).join(format!("{digest}.json"))
+    root.join(format!("{OWN_PREFIX}leases")).join(format!("{}.json", digest(path)))
 }
 
 /// The record on a blob, if its time has not passed and the process that wrote it is alive.

@@ -1,7 +1,7 @@
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use super::*;
+use super::{file::MAX_SEGMENTS, list::PAGE_BLOBS, *};
 use crate::store::list_at_most;
 
 struct Folder {
@@ -82,24 +82,168 @@ async fn links_are_followed_except_in_loops() {
     assert_eq!(folder.names("c", "").await, ["linked/file", "run/part-0", "run/part-1"]);
     let blob = folder.blob("run/part-1").await;
     assert_eq!(folder.text(&blob).await.unwrap(), "rows");
+    assert_eq!(folder.store.find(&BlobPath::new("c", "itself")).await.unwrap(), None);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_leads_out_of_the_folder_gives_no_access() {
+    use std::os::unix::fs::symlink;
+
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "not ours").unwrap();
+    let folder = Folder::new();
+    let target = folder.put("c/part-0", "rows");
+    let inside = folder.blob("part-0").await;
+    let at = |path: &str| folder.root.path().join(path);
+    symlink(outside.path().join("secret"), at("c/file")).unwrap();
+    symlink(outside.path(), at("c/folder")).unwrap();
+    symlink(outside.path(), at("container")).unwrap();
+
+    assert_eq!(folder.names("c", "").await, ["part-0"]);
+    assert_eq!(folder.names("c", "folder/").await, [""; 0]);
+    assert_eq!(folder.names("container", "").await, [""; 0]);
+    for (container, name) in [("c", "file"), ("c", "folder/secret"), ("container", "secret")] {
+        assert_eq!(folder.store.find(&BlobPath::new(container, name)).await.unwrap(), None, "{container}/{name}");
+    }
+    for (container, name) in [("c", "folder/new"), ("c", "folder/new/new"), ("container", "new")] {
+        let path = BlobPath::new(container, name);
+        let error = folder.store.write(&path, Bytes::new(), WriteIf::Always).await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("leads out of the folder"), "{source}");
+        folder.store.delete(&BlobPath::new(container, "secret"), None).await.unwrap();
+    }
+    assert!(folder.store.has_container("container").await.is_err());
+    assert!(folder.store.create_container("container").await.is_err());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing was written or deleted there");
+
+    // The file is replaced by a link between finding and reading it.
+    fs::remove_file(&target).unwrap();
+    symlink(outside.path().join("secret"), &target).unwrap();
+    assert!(matches!(folder.text(&inside).await, Err(StoreError::Missing(_))));
+    // A write replaces such a link, and not the file to which it leads.
+    folder.store.write(&inside.path, Bytes::from_static(b"new"), WriteIf::Absent).await.unwrap();
+    assert_eq!(folder.text(&folder.blob("part-0").await).await.unwrap(), "new");
+    assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "not ours");
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn pipes_are_ignored_and_a_name_that_is_not_utf8_is_an_error() {
+async fn a_name_that_cannot_be_used_does_not_stop_the_listing() {
     use std::os::unix::ffi::OsStrExt;
 
     let folder = Folder::new();
     folder.put("c/part-0", "rows");
     let status = std::process::Command::new("mkfifo").arg(folder.root.path().join("c/pipe")).status();
     assert!(status.unwrap().success());
-    assert_eq!(folder.names("c", "").await, ["part-0"]);
-
     let name = std::ffi::OsStr::from_bytes(b"part-\xFF");
     fs::write(folder.root.path().join("c").join(name), "rows").unwrap();
-    let error = list_at_most(&folder.store, "c", "", 1).await.unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("`part-\u{FFFD}`") && source.contains("not UTF-8"), "{source}");
+    let name = std::ffi::OsStr::from_bytes(b"run-\xFF");
+    fs::create_dir_all(folder.root.path().join("c").join(name).join("below")).unwrap();
+    assert_eq!(folder.names("c", "").await, ["part-0"]);
+}
+
+#[tokio::test]
+async fn a_folder_700_levels_deep_does_not_stop_the_listing() {
+    let folder = Folder::new();
+    folder.put("c/part-0", "rows");
+    let deep = format!("c/{}part-1", "d/".repeat(700));
+    folder.put(&deep, "rows");
+    folder.put(&format!("c/{}part-2", "e/".repeat(MAX_SEGMENTS - 1)), "rows");
+    assert_eq!(folder.names("c", "").await, [&format!("{}part-2", "e/".repeat(MAX_SEGMENTS - 1)), "part-0"]);
+    let deep = BlobPath::new("c", format!("{}part-1", "d/".repeat(700)));
+    assert_eq!(folder.store.find(&deep).await.unwrap(), None);
+    assert!(folder.store.write(&deep, Bytes::new(), WriteIf::Always).await.is_err());
+}
+
+/// A path that is longer than the system accepts can be created all the same, one folder at a time.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_path_longer_than_the_system_accepts_does_not_stop_the_listing() {
+    let folder = Folder::new();
+    folder.put("c/part-0", "rows");
+    let long = "n".repeat(250);
+    let script = format!("for i in $(seq 20); do mkdir {long} && cd -P {long} || exit 1; done; touch file");
+    let made =
+        std::process::Command::new("bash").arg("-c").arg(script).current_dir(folder.root.path().join("c")).status();
+    assert!(made.unwrap().success());
+    assert_eq!(folder.names("c", "").await, ["part-0"]);
+    // The folder cannot be deleted by its path either.
+    let remove = std::process::Command::new("rm").arg("-rf").arg(folder.root.path().join("c")).status();
+    assert!(remove.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_listing_holds_one_page_of_blobs_in_memory() {
+    let folder = Folder::new();
+    for number in 0..PAGE_BLOBS + 50 {
+        folder.put(&format!("c/run-{}/part-{number:05}", number % 3), "");
+    }
+    let listed = list_at_most(&folder.store, "c", "", 2 * PAGE_BLOBS).await.unwrap().unwrap();
+    assert_eq!(listed.len(), PAGE_BLOBS + 50);
+    let mut walk = Walk::new(&folder.store.root, &BlobPath::new("c", "")).unwrap();
+    let page = walk.next_page().unwrap();
+    assert_eq!(page.len(), PAGE_BLOBS);
+    assert_eq!(walk.next_page().unwrap().len(), 50);
+    assert_eq!(walk.next_page().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_name_in_the_place_of_a_folder_stops_only_the_other_name() {
+    let folder = Folder::new();
+    let write = async |name: &str| {
+        folder.store.write(&BlobPath::new("c", name), Bytes::from_static(b"{}"), WriteIf::Absent).await
+    };
+    let text = |result: Result<ETag, StoreError>| crate::error_chain::error_chain(&result.unwrap_err());
+    write("a").await.unwrap();
+    write("a.json/b").await.unwrap();
+    write("x/y").await.unwrap();
+    let error = text(write("a/b").await);
+    assert!(error.contains("`c/a/b`") && error.contains("the file `a` is in the place of a folder"), "{error}");
+    let error = text(write("x").await);
+    assert!(error.contains("`c/x`") && error.contains("a folder is in the place of this file"), "{error}");
+    write("a.json/c").await.unwrap();
+    assert_eq!(folder.names("c", "").await, ["a", "a.json/b", "a.json/c", "x/y"]);
+}
+
+#[tokio::test]
+async fn a_name_of_252_bytes_can_be_written_and_a_longer_one_stops_only_itself() {
+    let folder = Folder::new();
+    let write = async |length: usize| {
+        let path = BlobPath::new("c", format!("run/{}", "n".repeat(length)));
+        (folder.store.write(&path, Bytes::from_static(b"{}"), WriteIf::Absent).await, path)
+    };
+    write(252).await.0.unwrap();
+    let (written, path) = write(257).await;
+    let error = crate::error_chain::error_chain(&written.unwrap_err());
+    assert!(error.contains("longer than 255 bytes"), "{error}");
+    assert_eq!(folder.store.find(&path).await.unwrap(), None);
+    folder.store.delete(&path, None).await.unwrap();
+    assert!(matches!(folder.store.lease(&path, Duration::from_secs(15)).await, Err(StoreError::Missing(_))));
+    assert_eq!(folder.names("c", &format!("run/{}/", "n".repeat(257))).await, [""; 0]);
+    assert_eq!(folder.names("c", "").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_write_does_not_delay_the_renewal_of_a_lease() {
+    let folder = Folder::new();
+    folder.put("c/state.json", "{}");
+    let leased = BlobPath::new("c", "state.json");
+    let lease = folder.store.lease(&leased, Duration::from_secs(15)).await.unwrap().unwrap();
+    let store = folder.store.clone();
+    let started = std::time::Instant::now();
+    let large = tokio::spawn(async move {
+        let bytes = Bytes::from(vec![1; 256 << 20]);
+        store.write(&BlobPath::new("c", "large"), bytes, WriteIf::Always).await
+    });
+    let mut longest = Duration::ZERO;
+    while !large.is_finished() {
+        let before = std::time::Instant::now();
+        folder.store.renew(&leased, &lease).await.unwrap();
+        longest = longest.max(before.elapsed());
+    }
+    large.await.unwrap().unwrap();
+    assert!(longest < started.elapsed() / 2, "{longest:?} of {:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 //! A reader sees either the old version or the new one, and of two concurrent conditional writes only one succeeds.
 
 use std::{
-    fs::{self, File},
+    ffi::OsStr,
+    fs::{self, Metadata},
     io::{self, Write},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -13,54 +14,52 @@ use tempfile::NamedTempFile;
 use time::OffsetDateTime;
 
 use super::{
-    file::{OWN_PREFIX, store_error},
-    lease, version,
+    contained::{contained, create_folder_of, write_error},
+    file::{OWN_PREFIX, is_missing},
+    lease,
+    lock::lock,
+    version,
 };
 use crate::store::{BlobPath, ETag, StoreError, WriteIf};
 
-/// Writes `bytes` to `file`, the file of the blob at `path`, if `condition` holds.
+/// Writes `bytes` as the blob at `path`, whose file is called `file_name`, if `condition` holds.
+///
+/// The bytes are written to a temporary file before the blob is locked, because writing may take long.
 pub(super) fn write(
     root: &Path,
     path: &BlobPath,
-    file: &Path,
+    file_name: &OsStr,
     bytes: &[u8],
     condition: &WriteIf,
 ) -> Result<ETag, StoreError> {
-    let folder = file.parent().unwrap_or(root);
-    let to_error = |error| match store_error(path, error) {
-        // A file is in the place of a folder of the name.
-        StoreError::Missing(path) => StoreError::unavailable(&path, "its folder cannot be created"),
-        error => error,
-    };
-    fs::create_dir_all(folder).map_err(to_error)?;
-    let _lock = lock(root).map_err(to_error)?;
+    let folder = create_folder_of(root, path)?;
+    let file = folder.join(file_name);
+    check(root, path, &file, condition)?;
+    let to_error = |error| write_error(path, error);
+    let new = write_temporary(&folder, bytes).map_err(to_error)?;
+
+    let _lock = lock(root, path).map_err(to_error)?;
     let lease = lease::active_lease(root, path, OffsetDateTime::now_utc()).map_err(to_error)?;
     if lease.as_ref() != condition.lease() {
         return Err(StoreError::LeaseConflict(path.clone()));
     }
-    let current = current_metadata(file).map_err(to_error)?;
-    if !holds(condition, current.as_ref()) {
-        return Err(StoreError::Changed(path.clone()));
+    let current = check(root, path, &file, condition)?;
+    replace(new, &file, current.as_ref()).map_err(to_error)
+}
+
+/// Fails if `condition` does not hold for the file that exists now; returns the metadata of that file.
+fn check(root: &Path, path: &BlobPath, file: &Path, condition: &WriteIf) -> Result<Option<Metadata>, StoreError> {
+    let current = match contained(root, file).and_then(fs::metadata) {
+        Err(error) if is_missing(&error) => None,
+        metadata => Some(metadata.map_err(|error| write_error(path, error))?),
+    };
+    if current.as_ref().is_some_and(Metadata::is_dir) {
+        return Err(StoreError::unavailable(path, "a folder is in the place of this file: rename one of the two"));
     }
-    replace(folder, file, bytes, current.as_ref()).map_err(to_error)
+    if holds(condition, current.as_ref()) { Ok(current) } else { Err(StoreError::Changed(path.clone())) }
 }
 
-/// Locks the store against all other writers, in every process, until the returned file is dropped. The system releases
-/// the lock if this process is killed.
-pub(super) fn lock(root: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(root.join(format!("{OWN_PREFIX}lock")))?;
-    file.lock()?;
-    Ok(file)
-}
-
-fn current_metadata(file: &Path) -> io::Result<Option<fs::Metadata>> {
-    match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        metadata => metadata.map(Some),
-    }
-}
-
-fn holds(condition: &WriteIf, current: Option<&fs::Metadata>) -> bool {
+fn holds(condition: &WriteIf, current: Option<&Metadata>) -> bool {
     match condition {
         WriteIf::Always => true,
         WriteIf::Absent => current.is_none(),
@@ -70,14 +69,19 @@ fn holds(condition: &WriteIf, current: Option<&fs::Metadata>) -> bool {
     }
 }
 
-fn replace(folder: &Path, file: &Path, bytes: &[u8], current: Option<&fs::Metadata>) -> io::Result<ETag> {
+fn write_temporary(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut new = new_file(folder)?;
     new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    Ok(new)
+}
+
+/// Puts the file `new` in the place of `file`, which has the metadata `current` if it exists.
+fn replace(new: NamedTempFile, file: &Path, current: Option<&Metadata>) -> io::Result<ETag> {
     // The clock of the file system may tick only every few milliseconds, and inodes are reused, so two quick versions
     // of the same size could have the same ETag. Therefore each version gets a later modification time than the one
     // before.
     new.as_file().set_modified(later_than(current))?;
-    new.as_file().sync_all()?;
     let written = new.persist(file)?;
     Ok(version::etag(&written.metadata()?))
 }
@@ -91,7 +95,7 @@ fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Now, or one nanosecond after the modification time of `current` if that is later.
-fn later_than(current: Option<&fs::Metadata>) -> SystemTime {
+fn later_than(current: Option<&Metadata>) -> SystemTime {
     let now = SystemTime::now();
     let Some(modified) = current.map(version::modified_nanos) else {
         return now;
