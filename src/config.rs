@@ -23,7 +23,7 @@ pub use self::{
 use self::{
     parse::{ApiUrl, ContainerName},
     reader::Reader,
-    tenant_settings::{common_settings, decoders, file_rules, tenant_overrides},
+    tenant_settings::{DEADLINE, common_settings, decoders, file_rules, tenant_overrides},
     tenants::{TenantList, overrides_of_valid_entries},
 };
 pub use crate::drop::containers::DropContainer;
@@ -171,6 +171,15 @@ impl Config {
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let tenants: Option<TenantList> = reader.required("TENANTS");
         let private_keys = reader.required("PRIVATE_KEYS");
+        if let Some(KeyStoreLocation::Folder(folder)) = &private_keys
+            && !folder.is_dir()
+        {
+            reader.add_problem(
+                "PRIVATE_KEYS is not usable: there is no such folder, or this user may not open it (`vivadrop onboard` \
+                 creates it)"
+                    .into(),
+            );
+        }
         let identity = reader.identity();
         let key_wrap = reader.or_default("KEY_WRAP", "auto");
         let viva_api = viva_api(&reader);
@@ -186,7 +195,7 @@ impl Config {
                 tenant_overrides(&reader, settings, drop_storage.as_ref(), &overrides).and(None)
             }
         };
-        let deadline = reader.or_default("DEADLINE", "25m");
+        let deadline = reader.or_default("DEADLINE", DEADLINE);
         let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
         let give_up_after = reader.or_default("GIVE_UP_AFTER", "3d");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)

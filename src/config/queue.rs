@@ -81,7 +81,7 @@ mod tests {
         let mut settings: Settings = [
             ("DropStorage", "UseDevelopmentStorage=true"),
             ("TENANTS", "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10"),
-            ("PRIVATE_KEYS", "file:///keys"),
+            ("PRIVATE_KEYS", "file:///tmp"),
             ("DELIVER_TO", "queue://rows"),
         ]
         .into_iter()

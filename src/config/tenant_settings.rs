@@ -65,6 +65,9 @@ pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage
     Some(TenantSettings { rules: rules?, limits: limits?, deliver_to: deliver_to? })
 }
 
+/// The default of `DEADLINE`.
+pub(super) const DEADLINE: &str = "25m";
+
 /// Reads the settings of each tenant that overrides any of the app's `settings`.
 pub(super) fn tenant_overrides(
     reader: &Reader<'_>,
@@ -171,11 +174,24 @@ pub(super) fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
     reader.or_default("DECODERS", &cores.to_string())
 }
 
+/// How long a message is retried; at most as long as a run lasts.
+fn delivery_patience(reader: &Reader<'_>) -> Option<Duration> {
+    let patience: Option<Duration> = reader.or_default("DELIVERY_PATIENCE", "4m");
+    let deadline: Option<Duration> = reader.or_default("DEADLINE", DEADLINE);
+    let (patience, deadline) = (patience?, deadline?);
+    if reader.get("DELIVERY_PATIENCE").is_some() && patience > deadline {
+        let problem = "DELIVERY_PATIENCE is longer than DEADLINE: expected at most DEADLINE, because a run ends then";
+        reader.add_problem(problem.into());
+        return None;
+    }
+    Some(patience.min(deadline))
+}
+
 fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<DeliverTo> {
     let destination = reader.required("DELIVER_TO");
     let gzip = reader.or_default("WEBHOOK_GZIP", "false");
     let timeout = reader.or_default("WEBHOOK_TIMEOUT", "30s");
-    let retry_for: Option<Duration> = reader.or_default("DELIVERY_PATIENCE", "4m");
+    let retry_for = delivery_patience(reader);
     let Some(destination) = destination else {
         // Whatever the sink is: these settings are validated as well.
         reader.check_webhook_secret();

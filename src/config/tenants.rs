@@ -78,15 +78,18 @@ impl FromSetting for TenantList {
     const EXPECTED: &'static str = "a comma-separated list of tenantId or tenantId=container/prefix, or a JSON object by \
                                     tenantId, or @ and the path of a file with this JSON";
 
-    /// No error quotes the text: the JSON contains secrets, and so does JSON that is not recognized as such.
+    /// No error quotes the text: the JSON contains secrets, and so does JSON that is not recognized as such. Only the ids
+    /// and paths of valid entries are quoted.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
-        match json_of(text)? {
-            Some(json) => from_json(&json).into_list().map_err(ParseError::Because),
+        let list = match json_of(text)? {
+            Some(json) => from_json(&json).into_list().map_err(ParseError::Because)?,
             None => {
                 let tenants = text.parse().map_err(|error: InvalidTenants| ParseError::Because(error.to_string()))?;
-                Ok(Self { tenants, overrides: BTreeMap::new(), warnings: Vec::new() })
+                Self { tenants, overrides: BTreeMap::new(), warnings: Vec::new() }
             }
-        }
+        };
+        let overlaps = list.tenants.overlaps();
+        if overlaps.is_empty() { Ok(list) } else { Err(ParseError::Because(overlaps.join("; "))) }
     }
 }
 

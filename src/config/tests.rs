@@ -10,7 +10,7 @@ fn settings(changes: &[(&str, &str)]) -> Settings {
     let mut settings: Settings = [
         ("DropStorage", "UseDevelopmentStorage=true"),
         ("TENANTS", TENANT),
-        ("PRIVATE_KEYS", "file:///keys"),
+        ("PRIVATE_KEYS", "file:///tmp"),
         ("DELIVER_TO", "http://127.0.0.1:9000/rows"),
     ]
     .into_iter()
@@ -492,7 +492,7 @@ fn a_column_name_in_double_quotes_may_contain_commas() {
 #[test]
 fn private_keys_are_in_a_vault_or_a_folder() {
     let read = |value| Config::read(&settings(&[("PRIVATE_KEYS", value)])).unwrap().private_keys;
-    assert_eq!(read("file:///keys"), KeyStoreLocation::Folder("/keys".into()));
+    assert_eq!(read("file:///tmp"), KeyStoreLocation::Folder("/tmp".into()));
     let vault = "https://kv.vault.azure.net";
     assert_eq!(read(vault), KeyStoreLocation::Vault(vault.parse().unwrap()));
     for value in ["http://kv.vault.azure.net", "https://kv.vault.azure.net/keys", "kv"] {
@@ -547,7 +547,7 @@ fn the_partners_ids_may_be_set_without_a_secret_but_only_together() {
 fn onboard_needs_fewer_settings_than_a_run_and_the_partners_ids() {
     let required = [
         ("DropStorage", "UseDevelopmentStorage=true"),
-        ("PRIVATE_KEYS", "file:///keys"),
+        ("PRIVATE_KEYS", "file:///tmp"),
         ("PARTNER_TENANT_ID", TENANT),
         ("PARTNER_APP_ID", TENANT),
     ];
@@ -561,4 +561,66 @@ fn onboard_needs_fewer_settings_than_a_run_and_the_partners_ids() {
     }
     let invalid_ids = required.into_iter().chain([("PARTNER_APP_ID", "contoso"), ("TENANTS", "contoso")]).collect();
     assert_eq!(OnboardConfig::read(&invalid_ids).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn a_key_folder_that_does_not_exist_is_a_problem_of_the_settings() {
+    let problems = problems(&[("PRIVATE_KEYS", "file:///nope")]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("PRIVATE_KEYS is not usable: there is no such folder"), "{problems:?}");
+    // `onboard` creates the folder.
+    let settings: Settings = [
+        ("DropStorage", "UseDevelopmentStorage=true"),
+        ("PRIVATE_KEYS", "file:///nope"),
+        ("PARTNER_TENANT_ID", TENANT),
+        ("PARTNER_APP_ID", TENANT),
+    ]
+    .into_iter()
+    .collect();
+    OnboardConfig::read(&settings).unwrap();
+}
+
+#[test]
+fn a_message_cannot_be_retried_for_longer_than_a_run_lasts() {
+    let too_long = problems(&[("DELIVERY_PATIENCE", "30m")]);
+    assert_eq!(too_long.len(), 1, "{too_long:?}");
+    assert!(too_long[0].starts_with("DELIVERY_PATIENCE is longer than DEADLINE: expected at most"), "{too_long:?}");
+    Config::read(&settings(&[("DELIVERY_PATIENCE", "25m")])).unwrap();
+
+    let tenants = format!(r#"{{"{TENANT}": {{"DELIVERY_PATIENCE": "30m"}}}}"#);
+    let of_tenant = problems(&[("TENANTS", &tenants)]);
+    assert_eq!(of_tenant.len(), 1, "{of_tenant:?}");
+    assert!(of_tenant[0].starts_with(&format!("TENANTS, {TENANT}: DELIVERY_PATIENCE is longer")), "{of_tenant:?}");
+
+    // If it is not set, it is 4 minutes, or DEADLINE if that is shorter.
+    for (deadline, expected) in [("2s", 2), ("25m", 240)] {
+        let config = Config::read(&settings(&[("DEADLINE", deadline)])).unwrap();
+        let DeliverTo::Webhook(webhook, _) = &config.common.deliver_to else { panic!("a webhook") };
+        assert_eq!(webhook.retry_budget.total, Duration::from_secs(expected));
+    }
+}
+
+#[test]
+fn places_of_two_tenants_that_overlap_are_one_problem_that_names_both() {
+    const OTHER: &str = "7da33e17-783a-47e5-b238-dcec69539374";
+    for (outer, inner) in [("datasets", "datasets"), ("datasets", "datasets/a"), ("datasets/a", "datasets/a/b/c")] {
+        let json = format!(r#"{{"{TENANT}": {{"path": "{inner}"}}, "{OTHER}": {{"path": ["x", "{outer}"]}}}}"#);
+        for tenants in [format!("{TENANT}={inner},{OTHER}=x,{OTHER}={outer}"), json] {
+            let problems = problems(&[("TENANTS", &tenants)]);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            let [first, second] = [format!("{TENANT}=`{inner}`"), format!("{OTHER}=`{outer}`")];
+            for part in ["TENANTS is not usable", &first, &second, "overlap"] {
+                assert!(problems[0].contains(part), "{part}: {problems:?}");
+            }
+        }
+    }
+    // The places of one tenant may overlap; and for folders named by a GUID, the outermost decides.
+    for tenants in [
+        format!("{TENANT}=datasets/a,{OTHER}=datasets/ab"),
+        format!("{TENANT}=datasets/a,{TENANT}=datasets/a/b,{OTHER}=datasets/b"),
+        format!("{TENANT}=datasets,{OTHER}"),
+        format!("{TENANT},{OTHER}=datasets/{TENANT}"),
+    ] {
+        Config::read(&settings(&[("TENANTS", &tenants)])).unwrap();
+    }
 }

@@ -45,6 +45,31 @@ impl Tenants {
         Self(entries.into_iter().map(|(tenant, prefix)| Entry { tenant, prefix }).collect())
     }
 
+    /// One sentence for each prefix at or below a prefix of another tenant: both tenants could write there.
+    pub fn overlaps(&self) -> Vec<String> {
+        let mut prefixes: Vec<(Vec<&str>, TenantId, &DropPath)> = self
+            .0
+            .iter()
+            .filter_map(|entry| Some((entry.prefix.as_ref()?, entry.tenant)))
+            .map(|(prefix, tenant)| (prefix.segments().collect(), tenant, prefix))
+            .collect();
+        // A prefix comes directly before those below it, so `around` has all prefixes that contain the current one.
+        prefixes.sort();
+        let mut overlaps = Vec::new();
+        let mut around: Vec<&(Vec<&str>, TenantId, &DropPath)> = Vec::new();
+        for inner in &prefixes {
+            while around.pop_if(|outer| !inner.0.starts_with(&outer.0)).is_some() {}
+            if let Some((_, tenant, outer)) = around.iter().rev().find(|(_, tenant, _)| *tenant != inner.1) {
+                overlaps.push(format!(
+                    "{tenant}=`{outer}` and {}=`{}` overlap: give each tenant a place of its own",
+                    inner.1, inner.2
+                ));
+            }
+            around.push(inner);
+        }
+        overlaps
+    }
+
     /// Decides whether the drop at `path` belongs to the tenant `claimed` in its job metadata; returns that tenant.
     ///
     /// `tenantId=container/prefix` admits the tenant at and below that prefix. `tenantId` alone admits it where its

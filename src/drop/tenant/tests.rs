@@ -122,14 +122,6 @@ fn an_explicit_prefix_counts_even_inside_another_tenants_folder() {
 }
 
 #[test]
-fn tenants_that_share_a_prefix_are_distinguished_by_the_job_metadata() {
-    let setting = format!("{A}=datasets,{B}=datasets");
-    assert!(may_write(&setting, A, "datasets/run") && may_write(&setting, B, "datasets/run"));
-    assert_eq!(tenants(&setting).possible_owners(&path("datasets/run")), [id(A), id(B)]);
-    assert_eq!(tenants(&setting).possible_owners(&path("other")), []);
-}
-
-#[test]
 fn the_containers_are_those_of_prefixes_and_the_guids_of_short_entries() {
     let upper = B.to_uppercase();
     let tenants = tenants(&format!("{A}=customer-a/x,{upper},{A}=customer-a/y"));
