@@ -12,9 +12,10 @@ mod finding;
 mod key;
 mod ledger;
 mod service_bus;
+mod settings;
 mod sink;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use url::Url;
@@ -45,6 +46,14 @@ pub struct CheckTargets {
     pub tenants: Tenants,
     /// The tenants' keys.
     pub key_store: Arc<dyn KeyStore>,
+    /// The folder of the tenants' keys, if they are not in a vault.
+    pub key_folder: Option<PathBuf>,
+    /// `ALLOW_PLAINTEXT`.
+    pub allow_plaintext: bool,
+    /// `DEADLINE`.
+    pub deadline: Duration,
+    /// The working directory, which has `host.json` if the Functions host started this process.
+    pub working_directory: PathBuf,
     /// `KEY_WRAP`.
     pub wrap: KeyWrap,
     /// The Viva Insights API.
@@ -59,6 +68,13 @@ impl CheckTargets {
     /// Runs all tests, several at a time; returns the findings in a fixed order.
     pub fn findings(&self) -> impl Stream<Item = Finding> + '_ {
         let mut tests: Vec<BoxFuture<'_, Vec<Finding>>> = Vec::new();
+        tests.push(Box::pin(async {
+            let deadline = settings::deadline_is_before_function_timeout(self.deadline, &self.working_directory);
+            settings::plaintext_is_rejected(self.allow_plaintext).into_iter().chain(deadline).collect()
+        }));
+        if let Some(folder) = &self.key_folder {
+            tests.push(Box::pin(async { settings::private_keys_are_private(folder) }));
+        }
         if let Some(url) = &self.store_url {
             tests.push(Box::pin(async move { vec![clock::agrees_with_store(url).await] }));
         }

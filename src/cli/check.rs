@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -13,7 +14,7 @@ use super::CliError;
 use crate::{
     app::{self, App},
     check::{CheckTargets, Finding, Severity},
-    config::{Config, DeliverTo, InvalidSettings, Settings, Storage},
+    config::{Config, DeliverTo, InvalidSettings, KeyStoreLocation, Settings, Storage},
     drop::TenantId,
     error_chain::error_chain,
     keys::CallLimits,
@@ -66,6 +67,11 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         Storage::Azure(account) => Some(account.blob_endpoint().clone()),
         Storage::Local(_) => None,
     };
+    let key_folder = match &config.private_keys {
+        KeyStoreLocation::Folder(folder) => Some(folder.clone()),
+        KeyStoreLocation::Vault(_) => None,
+    };
+    let (allow_plaintext, deadline) = (config.common.rules.layout.allow_plaintext, config.deadline);
     let limits = CallLimits { retry: RetryBudget::lasting(RETRY_TIME), try_timeout: TRY_TIMEOUT };
     let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let App { runner, watched, key_store } = app;
@@ -76,6 +82,10 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         state_container: watched.state_container,
         tenants: runner.tenants,
         key_store,
+        key_folder,
+        allow_plaintext,
+        deadline,
+        working_directory: PathBuf::from("."),
         wrap: runner.keys.wrap,
         api: runner.keys.api,
         sinks: distinct_sinks(runner.tenant_configs),

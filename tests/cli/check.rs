@@ -1,6 +1,6 @@
 //! `vivadrop check`: one line per finding, and the exit code of the worst.
 
-use std::{fs, net::Ipv4Addr, time::Duration};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, time::Duration};
 
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -116,6 +116,28 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
             "fix",
             "key",
             &["is not a PEM file"],
+        ),
+        (
+            |scene| fs::set_permissions(scene.private_key(scene.tenant), fs::Permissions::from_mode(0o640)).unwrap(),
+            3,
+            "fix",
+            "key",
+            &["other users of this machine may read or write the private key `", "mode 640", "-> run `chmod 600 "],
+        ),
+        (
+            |scene| scene.set("ALLOW_PLAINTEXT", "true"),
+            0,
+            "note",
+            "plain",
+            &["ALLOW_PLAINTEXT", "-> remove it, unless"],
+        ),
+        // The tests run in the folder of `host.json`.
+        (
+            |scene| scene.set("DEADLINE", "30m"),
+            3,
+            "fix",
+            "deadline",
+            &["DEADLINE is 1800 s", "functionTimeout in host.json is 1800 s", "-> set DEADLINE"],
         ),
         (|scene| scene.set("DROP_CONTAINER", "nowhere"), 3, "fix", "drops", &["`nowhere`", "no such container", "->"]),
         (|scene| scene.set("STATE_CONTAINER", "nowhere"), 0, "note", "state", &["`nowhere`", "does not exist yet"]),

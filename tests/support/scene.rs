@@ -1,7 +1,9 @@
 //! The environment of a test: a customer's storage, the partner's receiver, a stub of the Viva Insights API, and simulated
 //! drops.
 
-use std::{collections::BTreeMap, fs, num::NonZeroUsize, ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap, fs, num::NonZeroUsize, ops::Deref, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
+};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -150,6 +152,8 @@ impl Scene {
     /// Copies the private key of `tenant` into the folder that `PRIVATE_KEYS` names.
     pub(crate) fn add_private_key(&self, tenant: TenantId, pem: &std::path::Path) {
         fs::copy(pem, self.private_key(tenant)).unwrap();
+        // Git does not keep the mode of a file.
+        fs::set_permissions(self.private_key(tenant), fs::Permissions::from_mode(0o600)).unwrap();
         self.secrets.add_pem(&fs::read_to_string(pem).unwrap());
     }
 
