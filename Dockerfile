@@ -4,6 +4,10 @@
 #
 # The base image is the one that `func init --worker-runtime custom --docker` uses for custom handlers. It contains the host.
 # `make package` creates and checks the app in `dist/`.
+#
+# The base is named by tag, because this repository does not track its digests. For builds that can be repeated, replace the
+# tag by the digest that `docker buildx imagetools inspect mcr.microsoft.com/azure-functions/dotnet:4` prints, and renew it
+# with every security update of the base.
 FROM mcr.microsoft.com/azure-functions/dotnet:4
 
 # checkov:skip=CKV_DOCKER_2:The platform monitors the host itself and ignores Docker health checks

@@ -16,7 +16,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let started = protect_memory().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let started = harden().and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let runtime = match started {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -30,13 +30,19 @@ fn main() -> ExitCode {
     code
 }
 
+/// Reduces what other processes can do to this one, and what this one can do if it is exploited. Runs before any other
+/// thread starts, because threads inherit `no_new_privs`.
+///
 /// Disables core dumps, and access to the memory by other processes of the same user, because the memory contains keys.
-fn protect_memory() -> io::Result<()> {
+/// Programs that this process starts (`az`, in local work) cannot gain privileges.
+fn harden() -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     }
+    #[cfg(target_os = "linux")]
+    rustix::thread::set_no_new_privs(true)?;
     // A debug build stays accessible for debuggers, and for the test that searches its memory for keys.
     #[cfg(all(target_os = "linux", not(debug_assertions)))]
     {

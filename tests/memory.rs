@@ -26,7 +26,7 @@ use vivadrop::{
 use crate::support::{
     entra::Entra,
     host::Host,
-    process_memory::{Needles, core_limit, found_in},
+    process_memory::{Needles, core_limit, found_in, no_new_privileges},
     scene::{METADATA, Scene, SimulatedDrop, assert_complete, has_ended},
     vault::KeyVault,
     vectors,
@@ -45,6 +45,7 @@ async fn assert_keys_are_wiped(mut scene: Scene) {
     scene.set("IN_FLIGHT", "1");
     let host = scene.host().await;
     assert_eq!(core_limit(host.process()), ["0", "0"]);
+    assert!(no_new_privileges(host.process()), "the process cannot gain privileges");
     let mut needles = Needles::default();
     needles.add_private_key(&fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap());
     for cipher in Cipher::ALL {

@@ -84,6 +84,12 @@ pub(crate) fn core_limit(process: u32) -> Vec<String> {
     line.split_ascii_whitespace().take(2).map(ToOwned::to_owned).collect()
 }
 
+/// Whether a program that `process` starts cannot gain privileges, such as by its set-user-ID bit.
+pub(crate) fn no_new_privileges(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1"))
+}
+
 /// The needles that the memory of `process` contains, with their addresses.
 ///
 /// Panics if the memory cannot be read: a test that reads nothing must not pass.
