@@ -9,13 +9,16 @@ use time::Duration;
 use super::CliError;
 use crate::{
     app::{self, AppError},
-    config::{DropContainer, OnboardConfig, Settings, Storage},
+    config::{DropContainer, OnboardConfig, Settings, Storage, UploadConfig},
     date::date,
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     keys::CallLimits,
     onboard::{OnboardRequest, Onboarded, Onboarding, expiry::first_expiry},
-    store::azure::{ContainerSas, SasError},
+    store::{
+        StoreError,
+        azure::{ContainerSas, SasError},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -32,6 +35,9 @@ pub(super) struct OnboardArguments {
     /// Print a SAS URL for the customer's container that is valid for N days: a secret
     #[arg(long, value_name = "N")]
     sas_days: Option<u16>,
+    /// Revoke the SAS URLs of the customer's container, or only the one of POLICY, and do nothing else
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["rotate", "sas_days"])]
+    revoke: Option<String>,
 }
 
 /// Parses `365d` or `365`.
@@ -41,6 +47,9 @@ fn days(text: &str) -> Result<Duration, &'static str> {
 }
 
 pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError> {
+    if let Some(policy) = &arguments.revoke {
+        return revoke(arguments.tenant, Some(policy.as_str()).filter(|policy| !policy.is_empty())).await;
+    }
     let config = OnboardConfig::read(&Settings::from_env())?;
     if let (Some(days), Storage::Azure(account)) = (arguments.sas_days, &config.drop_storage) {
         account.check_sas_lifetime(days).map_err(|error| CliError::Usage(error.to_string()))?;
@@ -54,7 +63,7 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
-            Some(account.create_container_sas(&onboarded.container, days).await.map_err(|error| no_url(&error))?)
+            Some(account.create_container_sas(&onboarded.container, days).await.map_err(|error| sas_failed(&error))?)
         }
         _ => None,
     };
@@ -62,12 +71,36 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
         .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
 }
 
-fn no_url(error: &SasError) -> CliError {
+/// Revokes the SAS URLs of the customer's container: the one of `policy`, or all.
+async fn revoke(tenant: TenantId, policy: Option<&str>) -> Result<(), CliError> {
+    let Storage::Azure(account) = UploadConfig::read(&Settings::from_env())?.drop_storage else {
+        return Err(CliError::Usage("DropStorage is a folder, not a storage account, so there is no SAS".into()));
+    };
+    let revoked =
+        account.revoke_container_sas(&tenant.to_string(), policy).await.map_err(|error| sas_failed(&error))?;
+    let mut out = std::io::stdout().lock();
+    let printed = if revoked.is_empty() {
+        writeln!(out, "there is no SAS to revoke")
+    } else {
+        revoked
+            .iter()
+            .try_for_each(|policy| writeln!(out, "revoked {policy}: Azure may accept its SAS URL for up to 30 s more"))
+    };
+    printed.map_err(|error| CliError::Transient(format!("cannot print: {error}")))
+}
+
+fn sas_failed(error: &SasError) -> CliError {
     match error {
-        SasError::AccountHasOnlySas | SasError::InvalidLifetime { .. } => CliError::Usage(error.to_string()),
-        SasError::InvalidDelegationKey => CliError::Permanent(error.to_string()),
-        SasError::Store(crate::store::StoreError::Denied(_)) => CliError::Permanent(error_chain(error)),
-        SasError::Store(store) => CliError::of(store.verdict(), error),
+        SasError::AccountHasOnlySas
+        | SasError::InvalidLifetime { .. }
+        | SasError::UnknownAccountName
+        | SasError::NotRevocable
+        | SasError::UnknownPolicy { .. } => CliError::Usage(error.to_string()),
+        SasError::InvalidDelegationKey | SasError::TooManyPolicies { .. } => CliError::Permanent(error.to_string()),
+        SasError::DelegationKey(StoreError::Denied(_)) | SasError::Policies(StoreError::Denied(_)) => {
+            CliError::Permanent(error_chain(error))
+        }
+        SasError::DelegationKey(store) | SasError::Policies(store) => CliError::of(store.verdict(), error),
     }
 }
 
@@ -123,13 +156,24 @@ fn print(
         "  consent, by an administrator: https://login.microsoftonline.com/{tenant}/adminconsent?client_id={app}"
     )?;
     match (url, &config.drop_storage) {
-        (Some(ContainerSas { url, expires }), _) => {
+        (Some(ContainerSas { url, expires, policy }), _) => {
             writeln!(
                 out,
                 "  SAS URL for the customer's Data Factory (create and write only, until {}; a secret):",
                 date(*expires)
             )?;
-            writeln!(out, "  {}", url.expose_secret())
+            writeln!(out, "  {}", url.expose_secret())?;
+            match policy {
+                Some(policy) => writeln!(
+                    out,
+                    "  Azure accepts it within 30 s; `vivadrop onboard --tenant {tenant} --revoke {policy}` revokes it"
+                ),
+                None => writeln!(
+                    out,
+                    "  it is signed by an identity, so it cannot be revoked alone: with an account key in DropStorage, a SAS \
+                     URL has a stored access policy"
+                ),
+            }
         }
         (None, Storage::Azure(_)) => {
             writeln!(out, "  SAS URL for the customer's Data Factory: `--sas-days N` creates a new one each time")

@@ -2,6 +2,7 @@
 //!
 //! Endpoints and credentials belong to [`Account`]; this module maps the [`Store`] contract to requests.
 
+mod access_policy;
 mod account;
 mod account_error;
 mod blob_url;
@@ -10,6 +11,7 @@ mod endpoint;
 mod failure;
 mod request;
 mod sas;
+mod shared_key;
 mod signature;
 
 use std::{

@@ -149,6 +149,75 @@ async fn a_sas_allows_creating_and_overwriting_blobs_and_nothing_else() {
     }
 }
 
+/// The store as the holder of the SAS URL that `ended` printed sees it.
+fn customer(ended: &CommandOutput) -> AzureStore {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let url = sas_url(ended).unwrap();
+    let (_, query) = url.split_once('?').unwrap();
+    let endpoint = azurite::shared().blob_endpoint();
+    let connection = format!("BlobEndpoint={endpoint};SharedAccessSignature={query}");
+    AzureStore::new(&Account::from_connection_string(&connection).unwrap()).unwrap()
+}
+
+/// The stored access policy to which the SAS URL refers.
+fn policy(ended: &CommandOutput) -> String {
+    let url = sas_url(ended).unwrap();
+    let id = url.split('&').find_map(|pair| pair.strip_prefix("si=")).unwrap();
+    percent_encoding::percent_decode_str(id).decode_utf8().unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn a_revoked_sas_is_denied_and_the_others_still_work() {
+    let (scene, tenant) = partner(Scene::on_azurite().await).await;
+    let (_, neighbour) = partner(Scene::on_azurite().await).await;
+    let [first, second] =
+        [onboard(&scene, tenant, &["--sas-days", "3"]).await, onboard(&scene, tenant, &["--sas-days", "3"]).await];
+    let other = onboard(&scene, neighbour, &["--sas-days", "3"]).await;
+    let write = async |ended: &CommandOutput, tenant: TenantId| {
+        let path = BlobPath::new(tenant.to_string(), "run/part-0.json.gz");
+        customer(ended).write(&path, "rows".into(), WriteIf::Always).await
+    };
+    for ended in [&first, &second] {
+        write(ended, tenant).await.unwrap();
+        assert!(ended.stdout.contains(&format!("--revoke {}", policy(ended))), "{}", ended.stdout);
+    }
+    let denied = |result: Result<_, StoreError>| assert!(matches!(result, Err(StoreError::Denied(_))), "{result:?}");
+
+    let ended = onboard(&scene, tenant, &["--revoke", &policy(&first)]).await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    assert!(ended.stdout.starts_with(&format!("revoked {}", policy(&first))), "{}", ended.stdout);
+    denied(write(&first, tenant).await);
+    write(&second, tenant).await.unwrap();
+
+    // A policy that does not exist is an error that names those that do.
+    let unknown = onboard(&scene, tenant, &["--revoke", &policy(&first)]).await;
+    assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains(&policy(&second)), "{}", unknown.stderr);
+
+    assert_eq!(onboard(&scene, tenant, &["--revoke"]).await.code, Some(0));
+    denied(write(&second, tenant).await);
+    write(&other, neighbour).await.unwrap();
+    let again = onboard(&scene, tenant, &["--revoke"]).await;
+    assert_eq!((again.code, &*again.stdout), (Some(0), "there is no SAS to revoke\n"));
+    assert_eq!(scene.api.registrations(), 2, "revoking registers nothing");
+}
+
+#[tokio::test]
+async fn a_sixth_sas_is_refused_until_one_is_revoked() {
+    let (scene, tenant) = partner(Scene::on_azurite().await).await;
+    let mut policies = Vec::new();
+    for _ in 0..5 {
+        policies.push(policy(&onboard(&scene, tenant, &["--sas-days", "3"]).await));
+    }
+    let sixth = onboard(&scene, tenant, &["--sas-days", "3"]).await;
+    assert_eq!(sixth.code, Some(3), "{}", sixth.stderr);
+    for part in ["five", "--revoke", &policies[0], &policies[4]] {
+        assert!(sixth.stderr.contains(part), "{part}: {}", sixth.stderr);
+    }
+    assert_eq!(onboard(&scene, tenant, &["--revoke", &policies[0]]).await.code, Some(0));
+    assert_eq!(onboard(&scene, tenant, &["--sas-days", "3"]).await.code, Some(0));
+}
+
 #[tokio::test]
 async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
     let entra = Entra::start().await;
@@ -166,6 +235,10 @@ async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
 
     let ended = onboard(&scene, tenant, &["--sas-days", "7"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("cannot be revoked alone"), "{}", ended.stdout);
+    let revoked = onboard(&scene, tenant, &["--revoke"]).await;
+    assert_eq!(revoked.code, Some(2), "{}", revoked.stderr);
+    assert!(revoked.stderr.contains("revoke-delegation-keys"), "{}", revoked.stderr);
     let url = SecretString::from(sas_url(&ended).unwrap());
     let (container_url, query) = secrecy::ExposeSecret::expose_secret(&url).split_once('?').unwrap();
     let client = entra.certificate.client();

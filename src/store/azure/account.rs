@@ -22,6 +22,7 @@ use super::{
     account_error::AccountError,
     connection_string::ConnectionString,
     endpoint::{endpoints, parse_https_endpoint, sibling},
+    shared_key::SharedKey,
     signature::AccountKey,
 };
 use crate::{identity::Identity, loopback::is_loopback};
@@ -132,6 +133,12 @@ impl Account {
     /// The options for every SDK client of this account: bounded retries, no decompression, signed requests.
     pub fn client_options(&self) -> ClientOptions {
         client_options(&self.http, Some(self.clone()))
+    }
+
+    /// The options for a client whose requests are signed with the account key instead of a SAS.
+    pub(super) fn shared_key_options(&self, key: &Arc<AccountKey>) -> ClientOptions {
+        let signing: Arc<dyn Policy> = Arc::new(SharedKey(Arc::clone(key)));
+        ClientOptions { per_try_policies: vec![signing], ..client_options(&self.http, None) }
     }
 
     /// The query string that authorizes a request now: the configured SAS, or a new one signed with the account key.

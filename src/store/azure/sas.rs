@@ -2,6 +2,10 @@
 //!
 //! The Data Factory sink puts blobs, or puts blocks and commits them, so *create* and *write* suffice. The SAS grants
 //! neither *read* nor *list*, because the container holds earlier drops for as long as the partner keeps them.
+//!
+//! With an account key, each SAS refers to a stored access policy of its own, so that it can be revoked alone
+//! ([`super::access_policy`]). With an identity, that is not possible: Azure supports no stored access policy for a SAS
+//! that a user delegation key signs.
 
 use azure_core::http::{RequestContent, XmlFormat};
 use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::KeyInfo};
@@ -29,6 +33,9 @@ pub struct ContainerSas {
     pub url: SecretString,
     /// When the SAS expires.
     pub expires: OffsetDateTime,
+    /// The stored access policy that [`Account::revoke_container_sas`] deletes to revoke the SAS. `None` if an identity
+    /// signed it: it cannot be revoked alone.
+    pub policy: Option<String>,
 }
 
 /// Why no SAS was created.
@@ -36,8 +43,8 @@ pub struct ContainerSas {
 pub enum SasError {
     /// The account is configured with a SAS, which cannot sign another one.
     #[error(
-        "DropStorage has a SAS, and a SAS cannot sign another one: create one for the container in the portal, with only \
-         Create and Write, or set an account key or a managed identity"
+        "DropStorage has a SAS, and a SAS can neither sign nor revoke another one: create one for the container in the portal, \
+         with only Create and Write, or set an account key or a managed identity"
     )]
     AccountHasOnlySas,
     /// The requested lifetime is zero or above the limit of the credential.
@@ -48,12 +55,45 @@ pub enum SasError {
         /// The longest lifetime in days.
         max_days: u16,
     },
+    /// The name of the account is not in its URL, and a SAS that an identity signs contains the name.
+    #[error(
+        "the name of the account is not in DropStorage__blobServiceUri, and the SAS contains it: set \
+         https://{{account}}.blob.core.windows.net for this command"
+    )]
+    UnknownAccountName,
+    /// An identity signed the SAS, so there is no stored access policy.
+    #[error(
+        "a SAS that an identity signs cannot be revoked alone: `az storage account revoke-delegation-keys` revokes all of them, \
+         and each expires within {MAX_DAYS_BY_IDENTITY} days (with a connection string in DropStorage, --revoke revokes a SAS \
+         that was signed with the account key)"
+    )]
+    NotRevocable,
+    /// The container has no stored access policy of this name.
+    #[error("the container has no stored access policy `{policy}`; it has: {}", list(.policies))]
+    UnknownPolicy {
+        /// The requested name.
+        policy: String,
+        /// The names of the policies of the container.
+        policies: Vec<String>,
+    },
+    /// The container has as many stored access policies as Azure allows.
+    #[error(
+        "the container has five stored access policies, as many as Azure allows: revoke one with `--revoke POLICY`; it has: {}",
+        list(.policies)
+    )]
+    TooManyPolicies {
+        /// The names of the policies of the container.
+        policies: Vec<String>,
+    },
     /// The account did not issue a user delegation key.
     #[error(
         "the account issued no user delegation key to sign a SAS with (an identity needs the roles Storage Blob Data Owner \
          and Storage Blob Delegator)"
     )]
-    Store(#[from] StoreError),
+    DelegationKey(#[source] StoreError),
+    /// The stored access policies of the container cannot be read or written.
+    #[error("the stored access policies of the container cannot be read or written")]
+    Policies(#[from] StoreError),
     /// The account's response is not a complete user delegation key.
     #[error("the account's user delegation key cannot be parsed")]
     InvalidDelegationKey,
@@ -67,7 +107,13 @@ impl Account {
             Credential::AccountKey(_) => ("an account key", MAX_DAYS_BY_KEY),
             Credential::Identity(_) => ("an identity", MAX_DAYS_BY_IDENTITY),
         };
-        if (1..=max_days).contains(&days) { Ok(()) } else { Err(SasError::InvalidLifetime { signer, max_days }) }
+        if !(1..=max_days).contains(&days) {
+            return Err(SasError::InvalidLifetime { signer, max_days });
+        }
+        match &self.credential {
+            Credential::Identity(_) if account_name(&self.blob).is_none() => Err(SasError::UnknownAccountName),
+            _ => Ok(()),
+        }
     }
 
     /// Creates a SAS for `container` that lasts `days` and permits its holder to create and write blobs there.
@@ -76,20 +122,23 @@ impl Account {
         let now = OffsetDateTime::now_utc();
         let mut expires = now + Duration::days(days.into());
         let is_tls = self.blob.scheme() == "https";
-        let query = match &self.credential {
+        let (query, policy) = match &self.credential {
             Credential::Sas(_) => return Err(SasError::AccountHasOnlySas),
             Credential::AccountKey(key) => {
-                key.sign_container_sas(container, if is_tls { "https" } else { "https,http" }, expires)
+                let policy = self.create_policy(key, container, expires).await?;
+                let protocol = if is_tls { "https" } else { "https,http" };
+                (key.sign_container_sas(container, protocol, &policy), Some(policy))
             }
             Credential::Identity(_) => {
+                let account = account_name(&self.blob).ok_or(SasError::UnknownAccountName)?;
                 let start = now - CLOCK_SKEW;
                 expires = expires.min(start + Duration::days(MAX_DAYS_BY_IDENTITY.into()));
                 let key = self.user_delegation_key(container, start, expires).await?;
-                key.sign_container_sas(&account_name(&self.blob), container, expires)
+                (key.sign_container_sas(account, container, expires), None)
             }
         };
         let endpoint = self.blob.as_str().trim_end_matches('/');
-        Ok(ContainerSas { url: format!("{endpoint}/{container}?{}", query.expose_secret()).into(), expires })
+        Ok(ContainerSas { url: format!("{endpoint}/{container}?{}", query.expose_secret()).into(), expires, policy })
     }
 
     /// Requests a key that signs on behalf of our identity.
@@ -100,14 +149,15 @@ impl Account {
         expiry: OffsetDateTime,
     ) -> Result<UserDelegationKey, SasError> {
         let path = BlobPath::new(container, "");
-        let to_error = |error: azure_core::Error| SasError::Store(store_error(&path, &error));
+        let to_error = |error: azure_core::Error| SasError::DelegationKey(store_error(&path, &error));
         let options =
             BlobServiceClientOptions { client_options: self.client_options(), ..BlobServiceClientOptions::default() };
         let service = BlobServiceClient::new(self.blob.clone(), self.credential(), Some(options)).map_err(to_error)?;
         let key_info = KeyInfo { start: Some(start), expiry: Some(expiry), ..KeyInfo::default() };
         let body: RequestContent<KeyInfo, XmlFormat> =
             key_info.try_into().map_err(|_| SasError::InvalidDelegationKey)?;
-        let response = send(&path, service.get_user_delegation_key(body, None)).await?;
+        let response =
+            send(&path, service.get_user_delegation_key(body, None)).await.map_err(SasError::DelegationKey)?;
         let key = response.into_model().ok().and_then(|key| {
             Some(UserDelegationKey {
                 object: key.signed_oid?,
@@ -123,13 +173,20 @@ impl Account {
     }
 }
 
-/// The account's name: the first label of the host, or, for an emulator, the path.
-fn account_name(blob: &Url) -> String {
+/// The account's name: the path of an emulator's URL, or the first label of a host such as
+/// `{account}.blob.core.windows.net` or `{account}.z1.blob.storage.azure.net`. `None` for a custom domain.
+fn account_name(blob: &Url) -> Option<&str> {
     let path = blob.path().trim_matches('/');
     if !path.is_empty() {
-        return path.to_owned();
+        return Some(path);
     }
-    blob.host_str().and_then(|host| host.split('.').next()).unwrap_or_default().to_owned()
+    let (account, domain) = blob.host_str()?.split_once('.')?;
+    let is_blob_service = domain.split('.').take(2).any(|label| label == "blob");
+    is_blob_service.then_some(account)
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -138,9 +195,20 @@ mod tests {
 
     #[test]
     fn the_account_name_is_in_the_host_or_in_an_emulators_path() {
-        let name = |url: &str| account_name(&url.parse().unwrap());
-        assert_eq!(name("https://acct.blob.core.windows.net/"), "acct");
-        assert_eq!(name("https://127.0.0.1:10000/devstoreaccount1"), "devstoreaccount1");
+        let name = |url: &str| account_name(&url.parse().unwrap()).map(ToOwned::to_owned);
+        assert_eq!(name("https://acct.blob.core.windows.net/").as_deref(), Some("acct"));
+        assert_eq!(name("https://acct.z12.blob.storage.azure.net").as_deref(), Some("acct"));
+        assert_eq!(name("https://acct.privatelink.blob.core.windows.net").as_deref(), Some("acct"));
+        assert_eq!(name("https://127.0.0.1:10000/devstoreaccount1").as_deref(), Some("devstoreaccount1"));
+    }
+
+    #[test]
+    fn a_custom_domain_with_an_identity_is_reported_before_a_sas_is_signed() {
+        for url in ["https://drops.contoso.com", "https://blob.contoso.com", "https://localhost"] {
+            assert_eq!(account_name(&url.parse().unwrap()), None, "{url}");
+            let account = Account::with_identity(url, None, &crate::identity::Identity::Managed(None)).unwrap();
+            assert!(matches!(account.check_sas_lifetime(7), Err(SasError::UnknownAccountName)), "{url}");
+        }
     }
 
     #[test]

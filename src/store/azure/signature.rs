@@ -1,6 +1,6 @@
 //! Signs SAS query strings: an account SAS for our own requests, and a service SAS for a customer's container.
 //!
-//! Requests carry a SAS instead of the account key, so the key itself is never sent. The SDK cannot do this:
+//! Requests carry a SAS (and few of them a signature: [`super::shared_key`]) instead of the account key, so the key itself is never sent. The SDK cannot do this:
 //! `azure_storage_blob` accepts a URL or an Entra credential but no account key, and `azure_storage_sas` signs only
 //! with a user delegation key, in a version that no emulator supports yet. Microsoft documents the string to sign at
 //! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and for a service SAS at
@@ -17,6 +17,8 @@ use time::{Duration, OffsetDateTime, format_description::BorrowedFormatItem, mac
 const VERSION: &str = "2021-12-02";
 /// Read, write, delete, list, add, create, update, process: of blobs and their leases, and of queue messages.
 const PERMISSIONS: &str = "rwdlacup";
+/// Create and write: the permissions of a customer's SAS.
+pub(super) const CONTAINER_PERMISSIONS: &str = "cw";
 const SERVICES: &str = "bq";
 const RESOURCE_TYPES: &str = "sco";
 /// A SAS starts this long before now, because clocks differ: Microsoft's recommendation.
@@ -57,14 +59,22 @@ impl AccountKey {
         query.into()
     }
 
-    /// The query string of a service SAS that permits creating and writing blobs in `container` until `expires`.
-    pub(super) fn sign_container_sas(&self, container: &str, protocol: &str, expires: OffsetDateTime) -> SecretString {
-        let (account, expiry) = (&self.account, timestamp(expires));
-        // The first empty field is the start: the SAS is valid immediately. The two before the protocol are the access
-        // policy and the IP range.
+    /// The query string of a service SAS for `container` that refers to the container's stored access policy `policy`,
+    /// which has the permissions and the expiry.
+    pub(super) fn sign_container_sas(&self, container: &str, protocol: &str, policy: &str) -> SecretString {
+        let account = &self.account;
+        // The three empty fields at the start are permissions, start and expiry: a SAS must not repeat what its policy has.
+        // The one before the protocol is the IP range.
         let text =
-            format!("cw\n\n{expiry}\n/blob/{account}/{container}\n\n\n{protocol}\n{VERSION}\n{CONTAINER_SAS_TAIL}");
-        container_query(&expiry, protocol, "", &self.hmac(&text))
+            format!("\n\n\n/blob/{account}/{container}\n{policy}\n\n{protocol}\n{VERSION}\n{CONTAINER_SAS_TAIL}");
+        let signature = STANDARD.encode(self.hmac(&text));
+        let [policy, protocol, signature] = [policy, protocol, &signature].map(percent_encode);
+        format!("sv={VERSION}&sr=c&si={policy}&spr={protocol}&sig={signature}").into()
+    }
+
+    /// The signature of `text`, in Base64.
+    pub(super) fn sign(&self, text: &str) -> String {
+        STANDARD.encode(self.hmac(text))
     }
 
     fn hmac(&self, text: &str) -> [u8; 32] {
@@ -84,25 +94,25 @@ pub(super) struct UserDelegationKey {
 }
 
 impl UserDelegationKey {
-    /// Like [`AccountKey::sign_container_sas`], for the account with the name `account`.
+    /// The query string of a SAS that permits creating and writing blobs in `container` of `account` until `expires`.
     pub(super) fn sign_container_sas(&self, account: &str, container: &str, expires: OffsetDateTime) -> SecretString {
         let Self { object, tenant, service, version, .. } = self;
         let [expiry, key_start, key_expiry] = [expires, self.start, self.expiry].map(timestamp);
         // The four empty fields are two agents' object ids, a correlation id and the IP range.
         let text = format!(
-            "cw\n\n{expiry}\n/blob/{account}/{container}\n{object}\n{tenant}\n{key_start}\n{key_expiry}\n{service}\n{version}\n\
+            "{CONTAINER_PERMISSIONS}\n\n{expiry}\n/blob/{account}/{container}\n{object}\n{tenant}\n{key_start}\n{key_expiry}\n{service}\n{version}\n\
              \n\n\n\nhttps\n{VERSION}\n{CONTAINER_SAS_TAIL}"
         );
         let key = [object, tenant, &key_start, &key_expiry, service, version].map(|value| percent_encode(value));
         let [object, tenant, start, end, service, version] = key;
         let key = format!("&skoid={object}&sktid={tenant}&skt={start}&ske={end}&sks={service}&skv={version}");
-        container_query(&expiry, "https", &key, &hmac(self.key.expose_secret(), &text))
+        container_query(&expiry, &key, &hmac(self.key.expose_secret(), &text))
     }
 }
 
-fn container_query(expiry: &str, protocol: &str, key: &str, signature: &[u8]) -> SecretString {
-    let [expiry, protocol, signature] = [expiry, protocol, &STANDARD.encode(signature)].map(percent_encode);
-    format!("sv={VERSION}&sr=c&sp=cw&se={expiry}&spr={protocol}{key}&sig={signature}").into()
+fn container_query(expiry: &str, key: &str, signature: &[u8]) -> SecretString {
+    let [expiry, signature] = [expiry, &STANDARD.encode(signature)].map(percent_encode);
+    format!("sv={VERSION}&sr=c&sp={CONTAINER_PERMISSIONS}&se={expiry}&spr=https{key}&sig={signature}").into()
 }
 
 fn percent_encode(value: &str) -> String {
@@ -147,9 +157,8 @@ mod tests {
         let expires = datetime!(2026-11-22 02:00:00 UTC);
         let key = AccountKey::new("acct".into(), &STANDARD.encode("not a secret")).unwrap();
         assert_eq!(
-            key.sign_container_sas("customer", "https", expires).expose_secret(),
-            "sv=2021-12-02&sr=c&sp=cw&se=2026%2D11%2D22T02%3A00%3A00Z&spr=https\
-             &sig=HvoBq90mhIrFinN%2FwvDHOLnCRUFWewbOPwny3YZfGCs%3D"
+            key.sign_container_sas("customer", "https", "vivadrop-1").expose_secret(),
+            "sv=2021-12-02&sr=c&si=vivadrop%2D1&spr=https&sig=B8GLQOgvBWAO9t%2FeA%2Fms8vKXJAPCJdXQo9t4ZSjY2Vs%3D"
         );
         let key = UserDelegationKey {
             object: "o-1".into(),
