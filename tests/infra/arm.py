@@ -137,18 +137,33 @@ class Template:
 
     def resources(self):
         """The resources that are deployed with these values, evaluated, each with its `id`."""
-        found = []
+        found, loops = [], {}
         for resource in self.json["resources"]:
-            self.mentioned = set()
+            # A `copy` of a resource is an object, a `copy` of a property is a list.
+            loop = resource.get("copy", {"count": 1})
             resource, nested = without_nested(resource)
-            evaluated = self.evaluate(resource)
-            if evaluated.get("condition", True):
-                evaluated["id"] = resource_id(evaluated["type"], evaluated["name"].split("/"), evaluated.get("scope", GROUP))
-                evaluated["mentioned"] = self.mentioned
-                found.append(evaluated)
-                if nested:
-                    values = {name: each["value"] for name, each in evaluated["properties"]["parameters"].items()}
-                    found += Template(self.path, values, nested).resources()
+            self.mentioned = set()
+            for index in range(self.evaluate(loop["count"])):
+                if "name" in loop:
+                    self.locals[loop["name"]] = index
+                self.mentioned = set()
+                evaluated = self.evaluate({key: value for key, value in resource.items() if key != "copy"})
+                if evaluated.get("condition", True):
+                    evaluated["id"] = resource_id(
+                        evaluated["type"], evaluated["name"].split("/"), evaluated.get("scope", GROUP)
+                    )
+                    evaluated["mentioned"] = self.mentioned
+                    found.append(evaluated)
+                    loops.setdefault(loop.get("name"), []).append(evaluated["id"])
+                    if nested:
+                        values = {name: each["value"] for name, each in evaluated["properties"]["parameters"].items()}
+                        found += Template(self.path, values, nested).resources()
+        # The name of a loop in `dependsOn` stands for all resources of the loop.
+        names = {resource["copy"]["name"] for resource in self.json["resources"] if "copy" in resource}
+        for resource in found:
+            if "dependsOn" in resource:
+                each = [loops.get(name, []) if name in names else [name] for name in resource["dependsOn"]]
+                resource["dependsOn"] = [identifier for identifiers in each for identifier in identifiers]
         return found
 
     def nested(self):
@@ -315,7 +330,9 @@ FUNCTIONS = {
     "max": max,
     "mul": lambda a, b: a * b,
     "not": lambda value: not value,
+    "null": lambda: None,
     "or": lambda *values: any(values),
+    "replace": str.replace,
     "resourceGroup": lambda: {"id": GROUP, "location": "westeurope", "name": "group"},
     "skip": lambda items, count: items[count:],
     "split": lambda text, separator: text.split(separator),

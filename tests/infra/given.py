@@ -52,6 +52,7 @@ EVERYTHING = {
         "operatorObjectId": f"{OBJECT}03",
         "sinkQueueServiceUri": "https://rows.queue.core.windows.net",
         "serviceBusEntityId": ENTITY,
+        "privateEndpoints": True,
     },
     SUBSCRIPTION: {**LEAST[SUBSCRIPTION], "dropContainer": "datasets"},
     MANAGED_APP: {

@@ -11,12 +11,19 @@ from pathlib import Path
 BASE = "https://schema.management.azure.com/schemas/"
 FOLDER = os.environ.get("VIVADROP_ARM_SCHEMAS")
 
-# Resource types without a published schema for this version. Their properties are not validated.
+# Resource types without a published schema for this version, or whose schema the folder does not have (Microsoft.Network).
+# Their properties are not validated.
 UNPUBLISHED = {
     ("Microsoft.Insights/components", "2020-02-02"),
     ("Microsoft.Insights/diagnosticSettings", "2021-05-01-preview"),
     ("Microsoft.Insights/scheduledQueryRules", "2022-06-15"),
     ("Microsoft.Logic/workflows", "2019-05-01"),
+    ("Microsoft.Network/networkSecurityGroups", "2024-05-01"),
+    ("Microsoft.Network/privateDnsZones", "2020-06-01"),
+    ("Microsoft.Network/privateDnsZones/virtualNetworkLinks", "2020-06-01"),
+    ("Microsoft.Network/privateEndpoints", "2024-05-01"),
+    ("Microsoft.Network/privateEndpoints/privateDnsZoneGroups", "2024-05-01"),
+    ("Microsoft.Network/virtualNetworks", "2024-05-01"),
 }
 
 

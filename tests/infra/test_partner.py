@@ -56,6 +56,68 @@ class PartnerTemplates(unittest.TestCase):
         self.assertEqual([(days, len(paths)) for days, paths in drops], [(30, 10), (30, 10), (30, 5)])
         self.assertEqual([path for _, paths in drops for path in paths], [f"container{number}/" for number in range(25)])
 
+    def test_without_private_endpoints_nothing_of_the_network_is_deployed(self):
+        found = Template(given.PARTNER, given.LEAST[given.PARTNER]).resources()
+        self.assertEqual([each["id"] for each in found if each["type"].startswith("Microsoft.Network/")], [])
+        (app,) = [each for each in found if each["type"] == "Microsoft.Web/sites"]
+        self.assertIsNone(app["properties"]["virtualNetworkSubnetId"])
+        for resource in found:
+            if resource["type"] in ("Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"):
+                self.assertEqual(resource["properties"]["publicNetworkAccess"], "Enabled")
+                self.assertEqual(resource["properties"]["networkAcls"]["defaultAction"], "Allow")
+
+    def test_with_private_endpoints_storage_and_vault_have_no_public_access(self):
+        drops, host = sorted(self.resources("Microsoft.Storage/storageAccounts"), key=lambda each: each["name"])
+        (vault,) = self.resources("Microsoft.KeyVault/vaults")
+        for resource in (drops, vault):
+            self.assertEqual(resource["properties"]["publicNetworkAccess"], "Disabled", resource["name"])
+        # Event Grid cannot use a private endpoint: it writes dead letters as a trusted service.
+        self.assertEqual(host["properties"]["publicNetworkAccess"], "Enabled")
+        self.assertEqual(host["properties"]["networkAcls"], {"bypass": "AzureServices", "defaultAction": "Deny"})
+        for resource in (drops, vault):
+            self.assertEqual(resource["properties"]["networkAcls"]["defaultAction"], "Deny")
+        # Event Grid and the customers' Data Factories call the app over the internet.
+        (app,) = self.resources("Microsoft.Web/sites")
+        self.assertEqual(app["properties"]["publicNetworkAccess"], "Enabled")
+
+    def test_the_app_resolves_and_reaches_every_private_endpoint(self):
+        (network,) = self.resources("Microsoft.Network/virtualNetworks")
+        subnets = {each["name"]: each["properties"] for each in network["properties"]["subnets"]}
+        (app,) = self.resources("Microsoft.Web/sites")
+        self.assertEqual(app["properties"]["virtualNetworkSubnetId"], f"{network['id']}/subnets/app")
+        # Flex Consumption joins a subnet that is delegated to Container Apps environments.
+        (delegation,) = subnets["app"]["delegations"]
+        self.assertEqual(delegation["properties"]["serviceName"], "Microsoft.App/environments")
+
+        zones = {each["id"]: each["name"] for each in self.resources("Microsoft.Network/privateDnsZones")}
+        links = self.resources("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+        self.assertEqual({each["name"].split("/")[0] for each in links}, set(zones.values()))
+        for link in links:
+            self.assertEqual(link["properties"]["virtualNetwork"]["id"], network["id"])
+
+        zone_of = {}
+        for group in self.resources("Microsoft.Network/privateEndpoints/privateDnsZoneGroups"):
+            (config,) = group["properties"]["privateDnsZoneConfigs"]
+            zone_of[group["name"].split("/")[0]] = zones[config["properties"]["privateDnsZoneId"]]
+        reached = set()
+        for endpoint in self.resources("Microsoft.Network/privateEndpoints"):
+            self.assertEqual(endpoint["properties"]["subnet"]["id"], f"{network['id']}/subnets/endpoints")
+            (connection,) = endpoint["properties"]["privateLinkServiceConnections"]
+            target = connection["properties"]["privateLinkServiceId"].rsplit("/", 1)[1].rstrip("0123456789abcdef-")
+            (service,) = connection["properties"]["groupIds"]
+            reached.add((target, service, zone_of[endpoint["name"]]))
+        storage = "privatelink.{}.core.windows.net"
+        self.assertEqual({(target[:4], service, zone) for target, service, zone in reached}, {
+            *(("drop", each, storage.format(each)) for each in ("blob", "dfs", "queue")),
+            *(("host", each, storage.format(each)) for each in ("blob", "queue", "table")),
+            ("vaul", "vault", "privatelink.vaultcore.azure.net"),
+        })
+
+    def test_the_app_starts_after_its_private_endpoints_can_be_resolved(self):
+        (settings,) = self.resources("Microsoft.Web/sites/config")
+        for group in self.resources("Microsoft.Network/privateEndpoints/privateDnsZoneGroups"):
+            self.assertIn(group["id"], settings["dependsOn"])
+
     def test_only_events_of_drops_are_sent(self):
         for values, subject in (
             (given.LEAST, "/blobServices/default/containers/"),

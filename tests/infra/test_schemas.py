@@ -10,9 +10,12 @@ TEMPLATE = {"id", "mentioned", "condition", "scope", "comments", "metadata", "de
 
 
 def plain(value):
-    """`value` with strings in place of values that only Azure knows."""
+    """`value` with strings in place of values that only Azure knows, and without properties that are null.
+
+    Azure treats a property that is null as absent.
+    """
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
         return [plain(inner) for inner in value]
     return str(value) if isinstance(value, Unknown) else value
