@@ -5,6 +5,7 @@ import unittest
 
 from . import given
 from .arm import ROOT, Template
+from .test_settings import in_the_readme
 from .test_templates import GRANTED, ROLES
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +69,24 @@ class Documents(unittest.TestCase):
         granted = {role for roles in GRANTED.values() for _, _, role in roles}
         listed = {role for role in ROLES.values() if role in table}
         self.assertEqual(listed, granted)
+
+    def test_every_limit_is_a_constant_of_the_named_file_or_a_setting(self):
+        limits = section(ROOT / "docs/security.md", "## Limits", "##")
+        rows = re.findall(r"^\| (?!what|-)(.+?) \| (.+?) \| (.+?) \|$", limits, re.MULTILINE)
+        self.assertGreater(len(rows), 40)
+        settings = in_the_readme()
+        for what, value, where in rows:
+            names = re.findall(r"`([A-Z_]+)`", where)
+            files = re.findall(r"`(src/[\w/.]+)`", where)
+            with self.subTest(what):
+                self.assertTrue(names)
+                if files:
+                    source = "".join((ROOT / file).read_text() for file in files)
+                    for name in names:
+                        self.assertRegex(source, rf"const {name}: ")
+                else:
+                    for name, default in zip(names, re.findall(r"`([^`]+)`", value), strict=True):
+                        self.assertEqual(settings[name], default)
 
     def test_directory_columns_are_those_of_the_template(self):
         customer = (ROOT / "docs/customer.md").read_text()
