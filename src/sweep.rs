@@ -38,6 +38,9 @@ use crate::{
     telemetry::is_first_occurrence,
 };
 
+/// The shortest time limit of a run, unless the deadline of the sweep is shorter.
+const MIN_RUN_LIMIT: Duration = Duration::from_secs(60);
+
 /// How many drops a sweep runs at once.
 const CONCURRENT_RUNS: usize = 4;
 
@@ -128,8 +131,9 @@ pub async fn sweep(
     if listed.is_some() {
         sweep.queue_found(&unfinished).await;
     }
-    let run_limit = deadline / 5;
-    sweep.run_queued(started + (deadline - run_limit), run_limit).await;
+    // A short deadline still gives each drop time enough.
+    let run_limit = (deadline / 5).max(MIN_RUN_LIMIT).min(deadline);
+    sweep.run_queued(started + (deadline - run_limit).max(deadline / 2), run_limit).await;
     let is_index_complete = sweep.index_left().await;
     let report = sweep.report;
     // If a container could not be listed, it is listed again earlier than usual.
