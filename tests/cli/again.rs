@@ -161,3 +161,49 @@ async fn a_replay_repairs_a_ledger_record_that_cannot_be_parsed() {
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
     assert_eq!(scene.receiver.received().rows(&drop.path()).len(), rows.len());
 }
+
+/// Names that only a folder can have affect only themselves: a sweep logs a warning for each and delivers the drops.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_name_that_cannot_be_a_blobs_stops_neither_a_sweep_nor_the_drop_around_it() {
+    use std::os::unix::{ffi::OsStrExt, fs::symlink};
+
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(40, 2).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let store = PathBuf::from(scene.settings["DropStorage"].trim_start_matches("file://"));
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "not ours").unwrap();
+    let folder = store.join(drop.path());
+    fs::write(folder.join(std::ffi::OsStr::from_bytes(b"part-\xFF")), "rows").unwrap();
+    symlink(outside.path(), folder.join("linked")).unwrap();
+    fs::create_dir_all(store.join("datasets").join("deep/".repeat(300))).unwrap();
+
+    let swept = run(&scene, &["sweep"]).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    assert_complete(&scene.receiver.received(), &drop, &rows);
+    for why in ["the name is not UTF-8: rename it", "leads out of the folder", "at most 254 segments"] {
+        assert!(swept.stderr.contains(why), "{why}: {}", swept.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_files_a_and_a_json_b_of_a_drop_in_a_folder_are_both_delivered() {
+    let scene = Scene::in_a_folder().await;
+    let drop = scene.drop(30, 3).await;
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let store = PathBuf::from(scene.settings["DropStorage"].trim_start_matches("file://"));
+    let folder = store.join(drop.path());
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    fs::rename(&files[0], folder.join("a")).unwrap();
+    fs::create_dir(folder.join("a.json")).unwrap();
+    fs::rename(&files[1], folder.join("a.json/b")).unwrap();
+
+    let delivered = run(&scene, &["deliver", &drop.path()]).await;
+    assert_eq!(delivered.code, Some(0), "{}", delivered.stderr);
+    assert_eq!(scene.receiver.received().drops[&drop.path()].files.len(), 3);
+}
