@@ -172,7 +172,7 @@ impl Tenants {
     }
 
     /// Whether a prefix of `tenant` contains `path`. The setting names that place explicitly, so it counts even inside
-    /// another tenant's place.
+    /// a folder named by another tenant's GUID. Two tenants' prefixes do not overlap: see [`overlaps`](Self::overlaps).
     fn is_below_own_prefix(&self, tenant: TenantId, path: &DropPath) -> bool {
         self.entries_of(tenant).any(|entry| entry.prefix.is_some() && entry.depth_in(path).is_some())
     }
