@@ -224,26 +224,42 @@ async fn a_name_of_252_bytes_can_be_written_and_a_longer_one_stops_only_itself()
     assert_eq!(folder.names("c", "").await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_large_write_does_not_delay_the_renewal_of_a_lease() {
+#[tokio::test]
+async fn a_write_does_not_delay_the_renewal_of_a_lease_on_another_blob() {
     let folder = Folder::new();
     folder.put("c/state.json", "{}");
     let leased = BlobPath::new("c", "state.json");
     let lease = folder.store.lease(&leased, Duration::from_secs(15)).await.unwrap().unwrap();
-    let store = folder.store.clone();
-    let started = std::time::Instant::now();
-    let large = tokio::spawn(async move {
-        let bytes = Bytes::from(vec![1; 256 << 20]);
-        store.write(&BlobPath::new("c", "large"), bytes, WriteIf::Always).await
-    });
-    let mut longest = Duration::ZERO;
-    while !large.is_finished() {
-        let before = std::time::Instant::now();
-        folder.store.renew(&leased, &lease).await.unwrap();
-        longest = longest.max(before.elapsed());
+    // Another writer holds the lock of another blob, and does not release it.
+    let other = BlobPath::new("c", "large");
+    assert_ne!(lock::digest(&other)[..2], lock::digest(&leased)[..2], "two lock files");
+    let _held = lock::lock(&folder.store.root, &other).unwrap();
+    folder.store.renew(&leased, &lease).await.unwrap();
+    let etag = folder.blob("state.json").await.etag;
+    let condition = WriteIf::Leased(etag, lease.clone());
+    folder.store.write(&leased, Bytes::from_static(b"{ }"), condition).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_a_blob_are_written_before_it_is_locked() {
+    const BYTES: usize = 4 << 20;
+    let folder = Folder::new();
+    folder.put("c/first", "");
+    let path = BlobPath::new("c", "large");
+    let held = lock::lock(&folder.store.root, &path).unwrap();
+    let (store, large) = (folder.store.clone(), path.clone());
+    let write = tokio::spawn(async move { store.write(&large, Bytes::from(vec![1; BYTES]), WriteIf::Absent).await });
+    let has_all_bytes = |entry: std::io::Result<fs::DirEntry>| {
+        entry.and_then(|entry| entry.metadata()).is_ok_and(|metadata| metadata.len() == BYTES as u64)
+    };
+    while !fs::read_dir(folder.root.path().join("c")).unwrap().any(has_all_bytes) {
+        assert!(!write.is_finished(), "it waits for the lock");
+        tokio::task::yield_now().await;
     }
-    large.await.unwrap().unwrap();
-    assert!(longest < started.elapsed() / 2, "{longest:?} of {:?}", started.elapsed());
+    assert_eq!(folder.store.find(&path).await.unwrap(), None);
+    drop(held);
+    write.await.unwrap().unwrap();
+    assert_eq!(folder.blob("large").await.size, BYTES as u64);
 }
 
 #[tokio::test]
