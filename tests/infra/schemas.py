@@ -11,7 +11,8 @@ from pathlib import Path
 BASE = "https://schema.management.azure.com/schemas/"
 FOLDER = os.environ.get("VIVADROP_ARM_SCHEMAS")
 
-# Resource types without a published schema for this version, or whose schema the folder does not have (Microsoft.Network).
+# Resource types without a published schema for this version, or whose schema the folder does not have (Microsoft.Network,
+# Microsoft.Resources).
 # Their properties are not validated.
 UNPUBLISHED = {
     ("Microsoft.Insights/components", "2020-02-02"),
@@ -24,6 +25,7 @@ UNPUBLISHED = {
     ("Microsoft.Network/privateEndpoints", "2024-05-01"),
     ("Microsoft.Network/privateEndpoints/privateDnsZoneGroups", "2024-05-01"),
     ("Microsoft.Network/virtualNetworks", "2024-05-01"),
+    ("Microsoft.Resources/deployments", "2022-09-01"),
 }
 
 
