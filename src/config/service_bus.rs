@@ -57,7 +57,7 @@ mod tests {
         let mut settings: Settings = [
             ("DropStorage", "UseDevelopmentStorage=true"),
             ("TENANTS", TENANT),
-            ("PRIVATE_KEYS", "file:///keys"),
+            ("PRIVATE_KEYS", "file:///tmp"),
             ("DELIVER_TO", "servicebus://contoso/rows"),
         ]
         .into_iter()
