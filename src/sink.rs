@@ -122,6 +122,10 @@ impl Sink for GuardedSink {
         self.inner.name()
     }
 
+    fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
+        self.inner.as_service_bus()
+    }
+
     fn largest_message(&self) -> Option<NonZeroUsize> {
         self.inner.largest_message()
     }
