@@ -9,6 +9,8 @@ mod support;
 
 #[path = "runs/concurrent.rs"]
 mod concurrent;
+#[path = "runs/directory.rs"]
+mod directory;
 #[path = "runs/faults.rs"]
 mod faults;
 #[path = "runs/outcomes.rs"]
