@@ -101,12 +101,14 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         state_container: config.state_container.clone(),
         tenants: config.tenants.clone(),
     };
+    let tenant_configs = tenant_configs(config.common, config.tenant_overrides, &config.identity)?;
     let runner = Runner {
+        directory_memory: tenant_configs.directory_memory(),
         ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,
         keys,
-        tenant_configs: tenant_configs(config.common, config.tenant_overrides, &config.identity)?,
+        tenant_configs,
         window: ReadWindow::default(),
         limits: config.run_limits,
     };
@@ -119,14 +121,15 @@ fn tenant_configs(
     overrides: BTreeMap<TenantId, TenantOverrides>,
     identity: &Identity,
 ) -> Result<TenantConfigs, AppError> {
-    let common = TenantConfig::new(sink(common.deliver_to, identity)?, common.rules, common.limits);
+    let common = TenantConfig::new(sink(common.deliver_to, identity)?, common.rules, common.limits)
+        .with_directory(common.directory);
     let mut own = BTreeMap::new();
-    for (tenant, TenantOverrides { rules, limits, deliver_to }) in overrides {
+    for (tenant, TenantOverrides { rules, limits, directory, deliver_to }) in overrides {
         let config = match deliver_to {
             Some(deliver_to) => TenantConfig::new(sink(deliver_to, identity)?, rules, limits),
             None => common.sharing_sink(rules, limits),
         };
-        own.insert(tenant, config);
+        own.insert(tenant, config.with_directory(directory));
     }
     Ok(TenantConfigs { overrides: own, default: common })
 }

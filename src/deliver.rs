@@ -1,6 +1,6 @@
 //! Delivers one file, from its bytes to the sink: the whole pipeline on one screen.
 
-use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, time::Duration};
+use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -10,10 +10,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     batch::{Batch, BatchError, BatchLimits, Batches, Position},
+    directory::Directory,
     drop::FileVersion,
     keys::Keys,
     ledger::{ClaimedFile, LedgerError, Status},
-    message::{DropFacts, Message, envelope_bytes},
+    message::{DropFacts, JoinFacts, Message, envelope_bytes},
     pipeline::{self, FileRules, RowsError},
     sink::{Receiver, SinkError},
     stage::decode::Rows,
@@ -35,6 +36,15 @@ pub struct Limits {
     pub bad_rows_allowed: u64,
 }
 
+/// The directory that rows are joined to.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The directory, as messages describe it.
+    pub facts: JoinFacts,
+    /// Its people.
+    pub people: Arc<Directory>,
+}
+
 /// Everything that the delivery of a file needs, except its bytes.
 pub struct FileJob<'a> {
     /// The drop, as messages describe it.
@@ -43,6 +53,8 @@ pub struct FileJob<'a> {
     pub file: &'a FileVersion,
     /// The keys of the drop.
     pub keys: &'a Keys,
+    /// The directory that the rows are joined to, if they are.
+    pub join: Option<&'a Join>,
     /// How the file is read.
     pub rules: &'a FileRules,
     /// The bounds of the delivery.
@@ -61,13 +73,14 @@ pub async fn deliver_file(
     let (first_row, mut bad_rows) = (claimed.record().next_row, claimed.record().bad_rows);
     // Batches end where those of the first run did, whatever the settings are now, so that the same rows keep their
     // message ids. The only exception: a batch that is too large for the current sink ends earlier.
-    let envelope = envelope_bytes(job.drop, job.file, job.is_identified());
+    let envelope = envelope_bytes(job.drop, job.file, job.is_identified(), job.facts_of_join());
     let batches = Batches::new(claimed.record().batch, first_row, envelope, receiver.sink.largest_message())
         .allow_bad_rows(job.limits.bad_rows_allowed, bad_rows);
 
     // Decrypt, gunzip, lines, decode. All bytes are read, because gzip can only be read from its start.
     let (decoders, bad_rows_allowed) = (job.limits.decoders, job.limits.bad_rows_allowed);
-    let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, None, decoders, bad_rows_allowed);
+    let people = job.join.map(|join| Arc::clone(&join.people));
+    let rows = pipeline::rows(bytes, first_row, job.keys, job.rules, people, decoders, bad_rows_allowed);
     let acknowledged = cut_into_batches(rows, batches)
         .map(|batch| batch.map(|batch| into_message(job, batch)))
         .map(|message| deliver(receiver.clone(), message))
@@ -88,6 +101,10 @@ impl FileJob<'_> {
     /// Whether the rows identify people: without a Column key, encrypted columns are null.
     fn is_identified(&self) -> bool {
         self.keys.column.is_some()
+    }
+
+    fn facts_of_join(&self) -> Option<&JoinFacts> {
+        self.join.map(|join| &join.facts)
     }
 }
 
@@ -153,7 +170,8 @@ impl BatchStream<'_> {
 /// Moves the text of a batch into its message; returns both. What remains of the batch is needed for the checkpoint.
 fn into_message(job: &FileJob<'_>, mut batch: Batch) -> (Message, Batch) {
     let (range, text) = (batch.first_row..batch.end_row, mem::take(&mut batch.text));
-    (Message::rows(job.drop, job.file, range, job.is_identified(), text, &batch.bad_rows), batch)
+    let directory = job.facts_of_join();
+    (Message::rows(job.drop, job.file, range, job.is_identified(), directory, text, &batch.bad_rows), batch)
 }
 
 /// Delivers a message; returns its batch after the sink has acknowledged it.

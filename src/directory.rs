@@ -7,12 +7,27 @@
 //! JSON text plus a byte each: some 110 bytes with the default columns, and up to twice that while the table grows. If rows
 //! are matched by e-mail address, each address costs about 70 bytes more.
 
+mod config;
+mod memory;
+mod snapshot;
+
 use std::{collections::HashMap, fmt, str::FromStr};
 
 use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
 
-use crate::stage::members::{members, string_value};
+pub use self::{
+    config::{DirectoryConfig, DirectoryMode},
+    memory::{DirectoryMemory, Reservation},
+    snapshot::{Choice, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run, choose, is_directory},
+};
+use crate::{
+    pipeline::FileRules,
+    stage::{
+        layout::LayoutRules,
+        members::{members, string_value},
+    },
+};
 
 /// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
 const END_OF_VALUE: u8 = b'\n';
@@ -47,6 +62,17 @@ impl DirectoryRules {
             names.extend([MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES].map(String::from));
         }
         names
+    }
+
+    /// How the files of a directory are read if those of the tenant's other drops are read by `rules`. A directory is a drop
+    /// of its own: its layout is detected, and its values are joined unchanged.
+    pub fn file_rules(&self, rules: &FileRules) -> FileRules {
+        let mut own = rules.clone();
+        own.layout = LayoutRules { allow_plaintext: rules.layout.allow_plaintext, ..LayoutRules::default() };
+        own.rows.columns = Some(self.columns_to_read());
+        own.rows.encrypted_columns = Vec::new();
+        own.rows.typed = false;
+        own
     }
 }
 
@@ -101,6 +127,18 @@ pub struct DirectoryTooLarge {
     pub limit: usize,
     /// How many people fitted.
     pub people: usize,
+    /// How many bytes these people take, without free room.
+    pub content: usize,
+}
+
+impl DirectoryTooLarge {
+    /// A bound that is large enough for a directory of `people` people, in bytes. The table grows by doubling, so it needs up
+    /// to twice the size of its content.
+    pub fn needed(&self, people: u64) -> u64 {
+        let people = people.max(self.people as u64 + 1);
+        let content = u128::from(self.content as u64) * u128::from(people) / self.people.max(1) as u128;
+        u64::try_from(2 * content).unwrap_or(u64::MAX)
+    }
 }
 
 /// 128 bits that stand for an id or an address: the bytes of a GUID, or a hash of any other lower-case text.
@@ -161,7 +199,8 @@ impl DirectoryBuilder {
             self.add(row);
             let bytes = self.table.bytes() + self.address_count * ADDRESS_BYTES;
             if bytes > self.rules.memory {
-                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.people.len() - 1 });
+                let content = self.table.content() + self.address_count * ADDRESS_BYTES;
+                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.people.len(), content });
             }
         }
         Ok(())
@@ -256,6 +295,12 @@ impl Directory {
         self.table.people.len()
     }
 
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let owner_bytes = size_of::<((Level, Key), Owner)>() + 1;
+        self.table.bytes() + self.owners.capacity() * 8 / 7 * owner_bytes
+    }
+
     /// Whether nobody is in the directory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -336,6 +381,11 @@ impl Table {
     /// The bytes that the table takes, free room included.
     fn bytes(&self) -> usize {
         self.people.capacity() * size_of::<Entry>() + self.arena.capacity() + self.index.capacity() * 8 / 7 * 5
+    }
+
+    /// The bytes of the people and their values, without free room.
+    fn content(&self) -> usize {
+        self.people.len() * (size_of::<Entry>() + 6) + self.arena.len()
     }
 
     /// Sets the values of a person; returns the person's number.

@@ -3,6 +3,7 @@
 //! The ledger consists of JSON blobs in `STATE_CONTAINER`. They hold positions and reasons, never row data or keys:
 //! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
 //! - `unfinished/`, the index of the drops that are not over, which sweeps run;
+//! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
 //! - `list/`, one entry for each drop, for lists.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
@@ -13,6 +14,7 @@
 
 mod claim;
 mod claimed_file;
+mod directories;
 mod entry;
 mod error;
 mod heartbeat;
@@ -41,7 +43,7 @@ pub use self::{
     claimed_file::ClaimedFile,
     error::LedgerError,
     list_entry::{DropState, ListEntry},
-    record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, Scope, Status},
+    record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
     survey::Survey,
     unfinished::UnfinishedDrop,
 };

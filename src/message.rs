@@ -19,6 +19,7 @@ pub use self::{
     size::{RowsSize, envelope_bytes},
 };
 use crate::{
+    directory::DirectorySnapshot,
     drop::{FileVersion, TenantId},
     hex::hex,
     one_line::escape_deceptive,
@@ -106,6 +107,14 @@ impl DropFacts {
     }
 }
 
+/// The directory that rows are joined to: `data.directory` of their message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct JoinFacts {
+    /// The directory; `None` if there is none, so that nobody is found.
+    pub snapshot: Option<DirectorySnapshot>,
+}
+
 /// A row that could not be decoded: an entry of `badRows`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadRow {
@@ -131,12 +140,14 @@ impl Message {
         format!("{drop}/{}", self.file.as_deref().unwrap_or_default())
     }
 
-    /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order.
+    /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order, which are joined to
+    /// `directory`, if it is given.
     pub fn rows(
         drop: &DropFacts,
         file: &FileVersion,
         range: std::ops::Range<u64>,
         identified: bool,
+        directory: Option<&JoinFacts>,
         rows: RowsText,
         bad_rows: &[BadRow],
     ) -> Self {
@@ -148,19 +159,22 @@ impl Message {
             first_row: u64,
             end_row: u64,
             identified: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            directory: Option<&'a JoinFacts>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             bad_rows: &'a [BadRow],
         }
-        let id = MessageId::hash(&[
-            "rows",
-            &drop.path,
-            &file.name,
-            &file.etag.0,
-            &range.start.to_string(),
-            &range.end.to_string(),
-            &drop.generation.to_string(),
-        ]);
-        let data = Data { drop, file: &file.name, first_row: range.start, end_row: range.end, identified, bad_rows };
+        let (start, end, generation) = (range.start.to_string(), range.end.to_string(), drop.generation.to_string());
+        let mut parts = vec!["rows", &drop.path, &file.name, &file.etag.0, &start, &end, &generation];
+        // Rows that are not joined keep the ids that they had before there was a join.
+        let snapshot = directory.map(|directory| directory.snapshot.as_ref());
+        let path = snapshot.flatten().map(|snapshot| snapshot.path.to_string()).unwrap_or_default();
+        if let Some(snapshot) = snapshot {
+            parts.extend(["directory", &path, snapshot.map_or("", |snapshot| &snapshot.versions)]);
+        }
+        let id = MessageId::hash(&parts);
+        let (first_row, end_row) = (range.start, range.end);
+        let data = Data { drop, file: &file.name, first_row, end_row, identified, directory, bad_rows };
         let kind = "viva.insights.rows";
         let mut head = json(&id, kind, data);
 
@@ -315,7 +329,7 @@ mod tests {
     #[test]
     fn rows_are_inserted_digit_for_digit() {
         let rows = br#"{"a":1.50},{"a":12345678901234567890.10}"#;
-        let message = Message::rows(&facts(), &file("1"), 10..12, true, rows[..].into(), &[]);
+        let message = Message::rows(&facts(), &file("1"), 10..12, true, None, rows[..].into(), &[]);
         let text = std::str::from_utf8(&message.body).unwrap();
         assert!(text.ends_with(r#","rows":[{"a":1.50},{"a":12345678901234567890.10}]}}"#), "{text}");
         assert_eq!(data(&message)["firstRow"], 10);
@@ -333,23 +347,46 @@ mod tests {
     #[test]
     fn a_batch_of_bad_rows_alone_has_an_empty_list_of_rows() {
         let bad = [BadRow { row: 3, reason: "is not a JSON object".into() }];
-        let message = Message::rows(&facts(), &file("1"), 3..4, false, RowsText::default(), &bad);
+        let message = Message::rows(&facts(), &file("1"), 3..4, false, None, RowsText::default(), &bad);
         assert_eq!(data(&message)["rows"], json!([]));
         assert_eq!(data(&message)["badRows"], json!([{"row": 3, "reason": "is not a JSON object"}]));
     }
 
     #[test]
     fn an_id_depends_on_the_rows_and_the_file_version() {
-        let id = |etag: &str, range| Message::rows(&facts(), &file(etag), range, true, RowsText::default(), &[]).id;
+        let id =
+            |etag: &str, range| Message::rows(&facts(), &file(etag), range, true, None, RowsText::default(), &[]).id;
         assert_eq!(id("1", 0..500), id("1", 0..500));
         assert_ne!(id("1", 0..500), id("1", 0..501));
         assert_ne!(id("1", 0..500), id("2", 0..500));
     }
 
     #[test]
+    fn joined_rows_name_their_directory_and_have_ids_of_their_own() {
+        let snapshot = |path: &str, versions: &str| DirectorySnapshot {
+            path: path.parse().unwrap(),
+            id: Some("5e8f1d2a".into()),
+            versions: versions.into(),
+        };
+        let joined = |snapshot| JoinFacts { snapshot };
+        let message = |directory: Option<&JoinFacts>| {
+            Message::rows(&facts(), &file("1"), 0..500, true, directory, RowsText::default(), &[])
+        };
+        let found = message(Some(&joined(Some(snapshot("datasets/users", "1")))));
+        assert_eq!(data(&found)["directory"], json!({"path": "datasets/users", "id": "5e8f1d2a"}));
+        let (none, off) = (message(Some(&joined(None))), message(None));
+        assert_eq!(data(&none).get("directory"), Some(&Value::Null));
+        assert_eq!(data(&off).get("directory"), None);
+        let others = [("datasets/users", "2"), ("datasets/others", "1")];
+        let others = others.map(|(path, versions)| message(Some(&joined(Some(snapshot(path, versions))))));
+        let ids: std::collections::BTreeSet<_> = [found, none, off].into_iter().chain(others).map(|m| m.id).collect();
+        assert_eq!(ids.len(), 5);
+    }
+
+    #[test]
     fn another_generation_changes_the_ids_and_nothing_else() {
         let replayed = DropFacts { generation: 1, ..facts() };
-        let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, RowsText::default(), &[]).id;
+        let id = |facts: &DropFacts| Message::rows(facts, &file("1"), 0..500, true, None, RowsText::default(), &[]).id;
         assert_ne!(id(&facts()), id(&replayed));
         assert_eq!(serde_json::to_value(facts()).unwrap(), serde_json::to_value(replayed).unwrap());
     }

@@ -17,6 +17,7 @@ mod admitted;
 mod announce;
 mod backoff;
 mod conclude;
+mod directory;
 mod failure;
 mod files;
 
@@ -30,10 +31,11 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use self::{backoff::MAX_WAIT, files::Failures};
+use self::{backoff::MAX_WAIT, directory::RunDirectory, files::Failures};
 use crate::{
     clock,
     deliver::FileError,
+    directory::DirectoryMemory,
     drop::{
         DropPath, FileVersion, TenantId,
         discover::{self, DropContents},
@@ -50,6 +52,7 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 pub use admitted::{AdmittedDrop, read_metadata};
+pub use directory::DirectoryError;
 
 /// Runs drops. Holds the parts that every run needs.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct Runner {
     pub keys: KeySource,
     /// The sink, the file rules and the limits of each tenant.
     pub tenant_configs: TenantConfigs,
+    /// The memory that the lookup tables of all runs share.
+    pub directory_memory: DirectoryMemory,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.
@@ -128,6 +133,8 @@ pub enum Outcome {
     },
     /// The receiver or a service asked to wait: the drop is retried at this time.
     Postponed(OffsetDateTime),
+    /// The drop waits for the directory that its rows are joined to, until this time at most.
+    Waiting(OffsetDateTime),
     /// There is no job metadata: this is not a drop, or not yet.
     NoDrop,
     /// The drop is not one of our tenants', or lies where its tenant may not write.
@@ -140,7 +147,7 @@ impl Outcome {
         match self {
             Self::Completed { .. } | Self::NoDrop | Self::Refused(_) => true,
             Self::SetAside { is_over, .. } => *is_over,
-            Self::Open { .. } | Self::Postponed(_) => false,
+            Self::Open { .. } | Self::Postponed(_) | Self::Waiting(_) => false,
         }
     }
 }
@@ -154,6 +161,14 @@ pub enum RunError {
     /// The API, the vault or the token service did not answer.
     #[error("cannot get the keys of the drop")]
     Keys(#[source] KeyError),
+    /// The directory that the rows are joined to cannot be read.
+    #[error("cannot read the directory `{path}`")]
+    Directory {
+        /// The path of the directory drop.
+        path: DropPath,
+        /// Why.
+        source: Box<DirectoryError>,
+    },
     /// The delivery of a file failed.
     #[error("delivery of file `{name}` stopped")]
     File {
@@ -186,6 +201,7 @@ impl RunError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Keys(source) => source.retry_after(),
+            Self::Directory { source, .. } => source.retry_after(),
             Self::File { source, .. } => source.retry_after(),
             Self::Notification { source, .. } => source.retry_after(),
             Self::Store(_) | Self::NoMetadata | Self::TimeLimit(_) | Self::Ledger(_) => None,
@@ -196,7 +212,12 @@ impl RunError {
 /// Why a run stopped before it could judge the drop from its records: by verdict.
 enum Stopped {
     Retry(RunError),
-    SetAside { reason: Reason, message: String },
+    SetAside {
+        reason: Reason,
+        message: String,
+    },
+    /// The directory that the rows are joined to has gone: the run chooses another one.
+    ChooseAgain,
 }
 
 impl<E: Into<RunError>> From<E> for Stopped {
@@ -279,6 +300,8 @@ struct Run<'a> {
     /// Whether rows were acknowledged or a file has ended in this run.
     progress_flag: ProgressFlag,
     failures: Failures,
+    /// The directory that the rows are joined to.
+    directory: RunDirectory,
     /// The destination of the messages, as soon as the tenant is known.
     receiver: Option<Receiver>,
     /// The last snapshot of an admitted drop.
@@ -321,6 +344,7 @@ impl<'a> Run<'a> {
             progress: BTreeMap::new(),
             progress_flag: ProgressFlag::default(),
             failures: Failures::default(),
+            directory: RunDirectory::default(),
             receiver: None,
             snapshot: None,
         }
@@ -391,6 +415,7 @@ impl<'a> Run<'a> {
             Ok(step) => Ok(step),
             Err(Stopped::Retry(error)) => Err(error),
             Err(Stopped::SetAside { reason, message }) => self.set_drop_aside(&snapshot, reason, message).await,
+            Err(Stopped::ChooseAgain) => Ok(Step::Again),
         }
     }
 
@@ -444,10 +469,14 @@ impl<'a> Run<'a> {
         let files = snapshot.contents.files.iter().zip(&snapshot.versions);
         let mut left: Vec<_> = files.filter(|(_, version)| is_left(version)).collect();
         if left.is_empty() {
+            self.unload_directory();
             return Ok(self.conclude(snapshot, metadata.rows_extracted).await?);
         }
         // The event's file first, and last those that earlier runs have started: they may fail again.
         left.sort_by_key(|(blob, version)| (Some(&blob.path) != self.first, self.progress.contains_key(&version.name)));
+        if let Some(waiting) = self.pin_directory(snapshot).await? {
+            return Ok(waiting);
+        }
         self.process_files(snapshot, metadata, left).await?;
         Ok(Step::Again)
     }

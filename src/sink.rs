@@ -7,6 +7,7 @@
 
 pub mod breaker;
 mod delivery;
+pub(crate) mod discard;
 pub mod queue;
 pub mod service_bus;
 pub mod stdout;

@@ -73,7 +73,7 @@ pub struct Report {
     pub drops: usize,
     /// Drops that are completed.
     pub completed: usize,
-    /// Drops with missing rows.
+    /// Drops with missing rows, or that wait.
     pub open: usize,
     /// Drops that are set aside, or that have a file that is.
     pub set_aside: usize,
@@ -308,7 +308,7 @@ impl Report {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
             Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
             Ok(Outcome::Refused(_)) => self.refused += 1,
-            Ok(Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::NoDrop) => self.open += 1,
+            Ok(Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::NoDrop) => self.open += 1,
             Err(why) => {
                 error!(drop.path = %path, "`{path}` will be retried: {why}");
                 self.failed.push((path, why));

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     deliver::Limits,
+    directory::{DirectoryConfig, DirectoryMemory},
     drop::TenantId,
     pipeline::FileRules,
     sink::{GuardedSink, Receiver, Sink, breaker::Breaker},
@@ -20,6 +21,8 @@ pub struct TenantConfig {
     pub rules: FileRules,
     /// The bounds of the delivery of one file.
     pub limits: Limits,
+    /// What is done with directory exports.
+    pub directory: DirectoryConfig,
 }
 
 impl TenantConfig {
@@ -27,13 +30,19 @@ impl TenantConfig {
     pub fn new(sink: Arc<dyn Sink>, rules: FileRules, limits: Limits) -> Self {
         let breaker = Arc::new(Breaker::default());
         let sink = Arc::new(GuardedSink { inner: sink, breaker: Arc::clone(&breaker) });
-        Self { sink, breaker, rules, limits }.with_batches_within_the_sink()
+        Self { sink, breaker, rules, limits, directory: DirectoryConfig::default() }.with_batches_within_the_sink()
+    }
+
+    /// The same with `directory` for directory exports.
+    #[must_use]
+    pub fn with_directory(self, directory: DirectoryConfig) -> Self {
+        Self { directory, ..self }
     }
 
     /// The configuration of a tenant that has the destination of this one.
     pub fn sharing_sink(&self, rules: FileRules, limits: Limits) -> Self {
         let (sink, breaker) = (Arc::clone(&self.sink), Arc::clone(&self.breaker));
-        Self { sink, breaker, rules, limits }.with_batches_within_the_sink()
+        Self { sink, breaker, rules, limits, directory: DirectoryConfig::default() }.with_batches_within_the_sink()
     }
 
     /// The destination of the messages of a run that begins now.
@@ -61,5 +70,11 @@ impl TenantConfigs {
     /// The configuration of `tenant`.
     pub fn of(&self, tenant: TenantId) -> &TenantConfig {
         self.overrides.get(&tenant).unwrap_or(&self.default)
+    }
+
+    /// The memory for the lookup tables of all tenants: as much as the largest one may take.
+    pub fn directory_memory(&self) -> DirectoryMemory {
+        let configs = self.overrides.values().chain([&self.default]);
+        DirectoryMemory::new(configs.map(|config| config.directory.rules.memory).max().unwrap_or_default())
     }
 }

@@ -46,6 +46,8 @@ pub enum Reason {
     Refused,
     /// The drop has more than `MAX_FILES` blobs.
     TooManyFiles,
+    /// The directory that the rows are joined to does not fit into `DIRECTORY_MEMORY`.
+    DirectoryTooLarge,
     /// Something did not answer, or denied access, for all of `GIVE_UP_AFTER`.
     Unavailable,
     /// A defect of vivadrop: five runs in a row have panicked.
@@ -67,6 +69,7 @@ impl Reason {
             Self::RowCount => "row-count",
             Self::Refused => "refused",
             Self::TooManyFiles => "too-many-files",
+            Self::DirectoryTooLarge => "directory-too-large",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }
@@ -85,7 +88,14 @@ mod tests {
 
     #[test]
     fn a_reason_is_displayed_as_it_is_serialized() {
-        for reason in [Reason::Errors, Reason::NoKey, Reason::BadRow, Reason::RowTooLong, Reason::TooManyFiles] {
+        for reason in [
+            Reason::Errors,
+            Reason::NoKey,
+            Reason::BadRow,
+            Reason::RowTooLong,
+            Reason::TooManyFiles,
+            Reason::DirectoryTooLarge,
+        ] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
         }
     }

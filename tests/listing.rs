@@ -130,7 +130,9 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
         bad_rows_allowed: 0,
     };
     let config = TenantConfig::new(Arc::new(MemorySink::default()), FileRules::default(), limits);
+    let tenant_configs = TenantConfigs { default: config, overrides: BTreeMap::new() };
     Runner {
+        directory_memory: tenant_configs.directory_memory(),
         store: Arc::clone(store),
         ledger: Ledger::new(Arc::clone(store), STATE_CONTAINER),
         tenants,
@@ -140,7 +142,7 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
             api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
             may_be_missing: true,
         },
-        tenant_configs: TenantConfigs { default: config, overrides: BTreeMap::new() },
+        tenant_configs,
         window: ReadWindow::default(),
         limits: RunLimits::default(),
     }

@@ -8,7 +8,8 @@ mod support;
 
 use serde_json::{Value, json};
 use vivadrop::{
-    message::{BadRow, EndingVersion, Failure, Message},
+    directory::DirectorySnapshot,
+    message::{BadRow, EndingVersion, Failure, JoinFacts, Message},
     verdict::Reason,
 };
 
@@ -17,7 +18,7 @@ use support::{
     schema::{assert_valid, published, validator, violations},
 };
 
-const REASONS: [Reason; 13] = [
+const REASONS: [Reason; 14] = [
     Reason::Errors,
     Reason::Metadata,
     Reason::NoKey,
@@ -29,6 +30,7 @@ const REASONS: [Reason; 13] = [
     Reason::RowCount,
     Reason::Refused,
     Reason::TooManyFiles,
+    Reason::DirectoryTooLarge,
     Reason::Unavailable,
     Reason::Internal,
 ];
@@ -40,8 +42,14 @@ fn messages() -> Vec<Value> {
     let failure =
         Failure { file: Some(&file.name), reason: Reason::RowTooLong, message: "row 7 is too long", rows_delivered: 7 };
     let ending = EndingVersion { sequence: 3, files: String::new() };
+    let snapshot = DirectorySnapshot {
+        path: "datasets/run/AADUser".parse().unwrap(),
+        id: Some("5e8f1d2a".into()),
+        versions: String::new(),
+    };
+    let directory = JoinFacts { snapshot: Some(snapshot) };
     let messages = [
-        Message::rows(&facts(), &file, 0..2, true, br#"{"PersonId":"x"}"#[..].into(), &bad),
+        Message::rows(&facts(), &file, 0..2, true, Some(&directory), br#"{"PersonId":"x"}"#[..].into(), &bad),
         Message::completed(&facts(), &ending, 1, 2, 1),
         Message::failed(&facts(), &ending, &failure, None),
         Message::check(),
@@ -89,10 +97,10 @@ fn a_missing_or_renamed_member_is_invalid() {
         pointers(&message, "", &mut all);
         let concerns_a_drop = message["data"].get("drop").is_some();
         assert!(all.len() > if concerns_a_drop { 12 } else { 4 }, "{all:?}");
-        // `badRows` of a rows message is optional, so that only the schema without additional members notices its
-        // renaming.
-        for pointer in all.iter().filter(|pointer| *pointer != "/data/badRows" || message["data"].get("file").is_none())
-        {
+        // `badRows` and `directory` of a rows message are optional, so that only the schema without additional members
+        // notices their renaming.
+        let is_optional = |pointer: &&String| ["/data/badRows", "/data/directory"].contains(&pointer.as_str());
+        for pointer in all.iter().filter(|pointer| !is_optional(pointer) || message["data"].get("file").is_none()) {
             let (parent, name) = pointer.rsplit_once('/').unwrap();
             let mut changed = message.clone();
             let members = changed.pointer_mut(parent).unwrap().as_object_mut().unwrap();
@@ -121,7 +129,10 @@ fn a_value_of_another_type_is_invalid() {
 fn receivers_accept_additional_members_and_this_version_sends_none() {
     let validator = validator(&published());
     for message in messages() {
-        for parent in ["", "/data", "/data/drop"].into_iter().filter(|parent| message.pointer(parent).is_some()) {
+        for parent in ["", "/data", "/data/drop", "/data/directory"]
+            .into_iter()
+            .filter(|parent| message.pointer(parent).is_some())
+        {
             let mut changed = message.clone();
             changed.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert("new".into(), json!(1));
             validator.validate(&changed).unwrap();

@@ -100,7 +100,7 @@ fn facts() -> (DropFacts, FileVersion) {
 
 fn envelope() -> usize {
     let (drop, file) = facts();
-    envelope_bytes(&drop, &file, true)
+    envelope_bytes(&drop, &file, true, None)
 }
 
 /// The size of the real message with the rows `range`, whose texts are `texts`.
@@ -111,7 +111,7 @@ fn message_bytes(range: std::ops::Range<u64>, texts: &[&str]) -> usize {
     };
     let bad: Vec<_> = (range.start..).zip(texts).filter_map(is_bad).collect();
     let (drop, file) = facts();
-    Message::rows(&drop, &file, range, true, good.join(",").as_bytes().into(), &bad).body.len()
+    Message::rows(&drop, &file, range, true, None, good.join(",").as_bytes().into(), &bad).body.len()
 }
 
 #[test]

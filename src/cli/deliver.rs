@@ -104,6 +104,10 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
         Outcome::Postponed(until) => {
             Err(CliError::Transient(format!("`{path}` is retried at {}, as its receiver asked", date_and_time(until))))
         }
+        Outcome::Waiting(until) => Err(CliError::Transient(format!(
+            "`{path}` waits for the directory of its run, until {} at most; then a sweep delivers it",
+            date_and_time(until)
+        ))),
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
         Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),
     }

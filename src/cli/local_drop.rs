@@ -23,7 +23,7 @@ use crate::{
     keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
     pipeline::{self, FileRules},
     run::read_metadata,
-    stage::{decode::Rows, layout::LayoutRules},
+    stage::decode::Rows,
     store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
@@ -257,13 +257,7 @@ impl DirectoryFlags {
         };
         let columns = self.directory_columns.iter().map(|name| name.trim().to_owned()).collect();
         let rules = DirectoryRules { columns, key: self.directory_key.clone(), ..DirectoryRules::default() };
-        let mut file_rules = config.rules.clone();
-        // The directory is a drop of its own: its layout is detected, and its values are joined unchanged.
-        file_rules.layout =
-            LayoutRules { allow_plaintext: config.rules.layout.allow_plaintext, ..LayoutRules::default() };
-        file_rules.rows.columns = Some(rules.columns_to_read());
-        file_rules.rows.encrypted_columns = Vec::new();
-        file_rules.rows.typed = false;
+        let file_rules = rules.file_rules(&config.rules);
 
         let in_directory = |error: CliError| error.context(&format!("directory `{}`", folder.display()));
         let decryption_keys = self.directory_decryption_keys.as_deref();

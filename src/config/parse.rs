@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{DropContainer, KeyStoreLocation};
 use crate::{
+    directory::{DirectoryKey, DirectoryMode},
     keys::{unwrap::KeyWrap, vault::vault_url},
     loopback::is_loopback,
     sink::{
@@ -196,6 +197,73 @@ impl FromSetting for ColumnFilter {
         }
         let ColumnNames(names) = ColumnNames::from_setting(text)?;
         if names.is_empty() { Err(ParseError::Unexpected) } else { Ok(Self(Some(names))) }
+    }
+}
+
+/// `DIRECTORY_COLUMNS`: at least one name, and no name twice.
+pub(super) struct DirectoryColumns(pub Vec<String>);
+
+impl FromSetting for DirectoryColumns {
+    const EXPECTED: &'static str = ColumnNames::EXPECTED;
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let ColumnNames(names) = ColumnNames::from_setting(text)?;
+        if names.is_empty() {
+            return Err(ParseError::Unexpected);
+        }
+        if names.iter().enumerate().any(|(at, name)| names[..at].contains(name)) {
+            return Err(ParseError::Because("a name appears twice".into()));
+        }
+        Ok(Self(names))
+    }
+}
+
+/// `DIRECTORY`.
+impl FromSetting for DirectoryMode {
+    const EXPECTED: &'static str = "deliver, join or both";
+    const IS_WORD: bool = true;
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "deliver" => Ok(Self::Deliver),
+            "join" => Ok(Self::Join),
+            "both" => Ok(Self::Both),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}
+
+/// `DIRECTORY_KEY`.
+impl FromSetting for DirectoryKey {
+    const EXPECTED: &'static str = "COLUMN=id or COLUMN=mail, such as ObjectId=id or Email=mail";
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        parse(text)
+    }
+}
+
+/// A size in bytes.
+pub(super) struct ByteSize(pub usize);
+
+impl FromSetting for ByteSize {
+    const EXPECTED: &'static str = "a size above 0, such as 64MiB or 1GiB";
+    const IS_WORD: bool = true;
+
+    /// Parses a whole number with one of the units `KiB`, `MiB` and `GiB`, or a number of bytes.
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: usize = match &text[digits.len()..] {
+            "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(ParseError::Unexpected),
+        };
+        let count: usize = parse(digits)?;
+        match count.checked_mul(unit) {
+            Some(bytes) if bytes > 0 => Ok(Self(bytes)),
+            _ => Err(ParseError::Unexpected),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, thread::available_parallelis
 
 use super::{
     InvalidSettings, Settings, Storage,
-    parse::{ColumnFilter, ColumnNames, Destination, RowValues, SERVICE_BUS_SCHEME},
+    parse::{ByteSize, ColumnFilter, ColumnNames, Destination, DirectoryColumns, RowValues, SERVICE_BUS_SCHEME},
     reader::Reader,
     row_columns::ROW_COLUMNS,
     service_bus::SERVICE_BUS,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     batch::BatchLimits,
     deliver::Limits,
+    directory::{DirectoryConfig, DirectoryRules},
     drop::TenantId,
     pipeline::FileRules,
     retry::RetryBudget,
@@ -30,6 +31,8 @@ pub struct TenantSettings {
     pub rules: FileRules,
     /// The bounds for one file.
     pub limits: Limits,
+    /// What is done with directory exports.
+    pub directory: DirectoryConfig,
     /// `DELIVER_TO`: the sink.
     pub deliver_to: DeliverTo,
 }
@@ -41,6 +44,8 @@ pub struct TenantOverrides {
     pub rules: FileRules,
     /// The bounds for one of its files.
     pub limits: Limits,
+    /// What is done with its directory exports.
+    pub directory: DirectoryConfig,
     /// Its own sink; `None` if it uses that of the app.
     pub deliver_to: Option<DeliverTo>,
 }
@@ -61,8 +66,9 @@ pub enum DeliverTo {
 
 /// Reads the settings of the app, which apply to every tenant that does not override them.
 pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TenantSettings> {
-    let (rules, limits, deliver_to) = (file_rules(reader), limits(reader), deliver_to(reader, drop_storage));
-    Some(TenantSettings { rules: rules?, limits: limits?, deliver_to: deliver_to? })
+    let (rules, limits, directory) = (file_rules(reader), limits(reader), directory(reader));
+    let deliver_to = deliver_to(reader, drop_storage);
+    Some(TenantSettings { rules: rules?, limits: limits?, directory: directory?, deliver_to: deliver_to? })
 }
 
 /// The default of `DEADLINE`.
@@ -117,9 +123,12 @@ fn overrides_of_tenant(
     let reader = Reader::new(&merged);
     let rules = file_rules(&reader);
     let limits = limits(&reader);
+    let directory = directory(&reader);
     let has_own_sink = SINK_SETTINGS.iter().any(|name| own.get(name).is_some());
     let deliver_to = if has_own_sink { deliver_to(&reader, drop_storage).map(Some) } else { Some(None) };
-    reader.finish(|| Some(TenantOverrides { rules: rules?, limits: limits?, deliver_to: deliver_to? }))
+    reader.finish(|| {
+        Some(TenantOverrides { rules: rules?, limits: limits?, directory: directory?, deliver_to: deliver_to? })
+    })
 }
 
 /// Reads how files are decoded.
@@ -145,6 +154,17 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             max_depth: max_depth?.get(),
         },
     })
+}
+
+/// Reads what is done with directory exports.
+fn directory(reader: &Reader<'_>) -> Option<DirectoryConfig> {
+    let mode = reader.or_default("DIRECTORY", "deliver");
+    let columns = reader.or_default("DIRECTORY_COLUMNS", "mail,department,jobTitle,country");
+    let key = reader.or_default("DIRECTORY_KEY", "ObjectId=id");
+    let wait = reader.or_default("DIRECTORY_WAIT", "1h");
+    let memory: Option<ByteSize> = reader.or_default("DIRECTORY_MEMORY", "256MiB");
+    let (DirectoryColumns(columns), ByteSize(memory)) = (columns?, memory?);
+    Some(DirectoryConfig { mode: mode?, rules: DirectoryRules { columns, key: key?, memory }, wait: wait? })
 }
 
 /// Reads the bounds for one file. The size limit of a message is not a setting: each sink has its own.

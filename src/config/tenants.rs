@@ -49,7 +49,7 @@ pub(super) const SINK_SETTINGS: [&str; 10] = [
 ];
 
 /// The other settings that a tenant may override.
-pub(super) const FILE_SETTINGS: [&str; 12] = [
+pub(super) const FILE_SETTINGS: [&str; 17] = [
     ROW_COLUMNS,
     "ENCRYPTED_COLUMNS",
     "COLUMN_CIPHER",
@@ -62,6 +62,11 @@ pub(super) const FILE_SETTINGS: [&str; 12] = [
     "BATCH_ROWS",
     "BATCH_BYTES",
     "IN_FLIGHT",
+    "DIRECTORY",
+    "DIRECTORY_COLUMNS",
+    "DIRECTORY_KEY",
+    "DIRECTORY_WAIT",
+    "DIRECTORY_MEMORY",
 ];
 
 /// `TENANTS`, parsed.

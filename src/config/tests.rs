@@ -1,4 +1,5 @@
 use super::*;
+use crate::directory::{DirectoryConfig, DirectoryMode};
 use crate::identity::Application;
 
 /// The example of the Standard Webhooks specification.
@@ -353,6 +354,34 @@ fn the_storage_account_may_be_accessed_with_a_managed_identity() {
 fn durations_have_units() {
     for (text, seconds) in [("90s", 90.0), ("4m", 240.0), ("1h", 3600.0), ("250ms", 0.25)] {
         assert_eq!(Config::read(&settings(&[("DEADLINE", text)])).unwrap().deadline.as_secs_f64(), seconds);
+    }
+}
+
+#[test]
+fn the_directory_is_delivered_unless_the_app_or_the_tenant_joins_it() {
+    let config = Config::read(&settings(&[])).unwrap();
+    assert_eq!(config.common.directory, DirectoryConfig::default());
+    let json = format!(
+        r#"{{"{TENANT}": {{"DIRECTORY": "join", "DIRECTORY_COLUMNS": "mail, \"a,b\"", "DIRECTORY_KEY": "Email=mail",
+            "DIRECTORY_WAIT": "2h", "DIRECTORY_MEMORY": "1GiB"}}}}"#
+    );
+    let config = Config::read(&with_tenants(&json)).unwrap();
+    assert_eq!(config.common.directory.mode, DirectoryMode::Deliver);
+    let own = &config.tenant_overrides[&TENANT.parse().unwrap()].directory;
+    assert_eq!((own.mode, own.wait.as_secs(), own.rules.memory), (DirectoryMode::Join, 7200, 1 << 30));
+    assert_eq!(own.rules.columns, ["mail", "a,b"]);
+    assert_eq!(own.rules.key, "Email=mail".parse().unwrap());
+    let changes = [
+        ("DIRECTORY", "yes"),
+        ("DIRECTORY_COLUMNS", "mail,mail"),
+        ("DIRECTORY_KEY", "ObjectId"),
+        ("DIRECTORY_WAIT", "soon"),
+        ("DIRECTORY_MEMORY", "256MB"),
+    ];
+    let problems = problems(&changes);
+    assert_eq!(problems.len(), 5, "{problems:?}");
+    for ((name, _), problem) in changes.iter().zip(&problems) {
+        assert!(problem.starts_with(name), "{problem}");
     }
 }
 

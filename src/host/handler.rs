@@ -208,6 +208,9 @@ pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
         Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
         Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
         Outcome::Postponed(until) => format!("`{path}` is retried at {}, as its receiver asked", date_and_time(*until)),
+        Outcome::Waiting(until) => {
+            format!("`{path}` waits for the directory of its run, until {} at most", date_and_time(*until))
+        }
         Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
     }

@@ -6,19 +6,21 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use time::OffsetDateTime;
 
 use super::{
-    Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, LedgerError, Scope, Status, entry,
+    Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, LedgerError, PinnedDirectory, Scope, Status,
+    entry,
     record::{FileFacts, files_hash},
 };
 use crate::{
     batch::BatchLimits,
-    drop::{DropPath, FileVersion, TenantId},
+    directory::DirectorySnapshot,
+    drop::{DropPath, FileVersion, InvalidDropPath, TenantId},
     message::MessageId,
     store::{BlobMetadata, BlobPath, ETag},
     verdict::Reason,
 };
 
 /// The version of the record format. Version 1 is read as well.
-const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,6 +102,8 @@ struct DropJson {
     failing: Option<FailingJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     announced_files: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<DirectoryJson>,
     #[serde(with = "time::serde::rfc3339")]
     first_seen: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -154,6 +158,54 @@ struct FailingJson {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     last_error: String,
+}
+
+/// The directory that rows are joined to. All members are null if there is none.
+#[derive(Default, Serialize, Deserialize)]
+struct DirectoryJson {
+    path: Option<DropPathJson>,
+    id: Option<String>,
+    versions: Option<String>,
+}
+
+/// The path of a drop, as text.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct DropPathJson(pub(super) DropPath);
+
+impl TryFrom<String> for DropPathJson {
+    type Error = InvalidDropPath;
+
+    fn try_from(text: String) -> Result<Self, InvalidDropPath> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<DropPathJson> for String {
+    fn from(path: DropPathJson) -> Self {
+        path.0.to_string()
+    }
+}
+
+impl From<PinnedDirectory> for DirectoryJson {
+    fn from(PinnedDirectory { snapshot }: PinnedDirectory) -> Self {
+        snapshot.map_or_else(Self::default, |DirectorySnapshot { path, id, versions }| Self {
+            path: Some(DropPathJson(path)),
+            id,
+            versions: Some(versions),
+        })
+    }
+}
+
+impl From<DirectoryJson> for PinnedDirectory {
+    fn from(json: DirectoryJson) -> Self {
+        let snapshot = |path: DropPathJson| DirectorySnapshot {
+            path: path.0,
+            id: json.id,
+            versions: json.versions.unwrap_or_default(),
+        };
+        Self { snapshot: json.path.map(snapshot) }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -313,6 +365,7 @@ pub(super) fn format_drop(drop: &DropPath, tenant: TenantId, record: &DropRecord
         ending: ending.map(EndingJson::from),
         failing: record.failing.as_ref().map(FailingJson::from),
         announced_files: record.announced_files.clone(),
+        directory: record.directory.clone().map(DirectoryJson::from),
         first_seen: to_millisecond(record.first_seen.unwrap_or(now)),
         updated: to_millisecond(now),
     })
@@ -342,6 +395,7 @@ pub(super) fn parse_drop(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<Dr
         sequence: json.sequence,
         ending,
         announced_files: json.announced_files,
+        directory: json.directory.map(PinnedDirectory::from),
         failing: json.failing.map(Failing::from),
         version: Some(etag),
     })
@@ -463,6 +517,12 @@ fn version(path: &BlobPath, bytes: &[u8]) -> Result<u64, LedgerError> {
     }
 }
 
+/// Parses a record whose members are the same in all versions.
+pub(super) fn parse_versioned<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
+    version(path, bytes)?;
+    parse(path, bytes)
+}
+
 fn parse<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
     serde_json::from_slice(bytes).map_err(|error| invalid(path, &error.to_string()))
 }
@@ -570,6 +630,7 @@ mod tests {
             sequence: 3,
             ending: Some(ending),
             announced_files: vec!["part-0.json.gz@0x8DE2".into()],
+            directory: None,
             failing: None,
             version: Some(ETag("1".into())),
         }
@@ -634,7 +695,12 @@ mod tests {
         };
         let completed = DropRecord { ending: Some(pending), failing: Some(failing), ..set_aside.clone() };
         let open = DropRecord { ending: None, ..completed.clone() };
-        for expected in [set_aside, completed, open] {
+        let snapshot =
+            DirectorySnapshot { path: DropPath::new("datasets", "users"), id: None, versions: "00ff".into() };
+        let pinned = |snapshot| Some(PinnedDirectory { snapshot });
+        let joined = DropRecord { directory: pinned(Some(snapshot)), ..open.clone() };
+        let joined_to_none = DropRecord { directory: pinned(None), ..open.clone() };
+        for expected in [set_aside, completed, open, joined, joined_to_none] {
             let text = format_drop(&DropPath::new("datasets", "run"), tenant(), &expected, time);
             assert_eq!(parse_drop(&path(), ETag("1".into()), &text).unwrap(), expected);
         }

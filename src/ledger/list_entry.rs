@@ -28,6 +28,8 @@ const MAX_MESSAGE: usize = 500;
 pub enum DropState {
     /// Rows are missing, or a run works on the drop.
     Open,
+    /// The drop waits for the directory that its rows are joined to.
+    Waiting,
     /// Something did not answer; the drop is retried.
     Retrying,
     /// Retrying cannot help.

@@ -6,7 +6,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{drop::DropPath, hex::hex};
+use crate::{
+    drop::{DropPath, TenantId},
+    hex::hex,
+};
 
 /// The folder of the records of all drops.
 pub(super) const DROPS: &str = "drops/";
@@ -16,6 +19,9 @@ pub(super) const LIST: &str = "list/";
 
 /// The folder of the entries of unfinished drops.
 pub(super) const UNFINISHED: &str = "unfinished/";
+
+/// The folder of the records of each tenant's directories.
+const DIRECTORIES: &str = "directories/";
 
 /// The folder of the times at which periodic tasks were last done.
 const PERIODIC: &str = "periodic/";
@@ -61,6 +67,11 @@ pub(super) fn list_entry(drop: &DropPath) -> String {
 /// The entry of an unfinished drop.
 pub(super) fn unfinished_entry(drop: &DropPath) -> String {
     format!("{UNFINISHED}{}.json", hash(&drop.to_string()))
+}
+
+/// The record of the directories of a tenant.
+pub(super) fn directories(tenant: TenantId) -> String {
+    format!("{DIRECTORIES}{tenant}.json")
 }
 
 /// The record of the time at which `task` was last done.

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::{
     batch::BatchLimits,
     clock,
+    directory::DirectorySnapshot,
     drop::{FileVersion, TenantId, discover::DropContents},
     hex::hex,
     message::MessageId,
@@ -221,6 +222,14 @@ pub struct Failing {
     pub error: String,
 }
 
+/// The directory that the rows of a drop are joined to. It is recorded before the first row is sent, so that every run of the
+/// drop sends the same rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedDirectory {
+    /// The directory; `None` if the rows are joined to none, so that nobody is found.
+    pub snapshot: Option<DirectorySnapshot>,
+}
+
 /// The record of a drop, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropRecord {
@@ -239,6 +248,8 @@ pub struct DropRecord {
     pub ending: Option<Ending>,
     /// The files that were set aside and announced in this replay, as `name@ETag`.
     pub announced_files: Vec<String>,
+    /// The directory that the drop's rows are joined to, as soon as it is chosen.
+    pub directory: Option<PinnedDirectory>,
     /// The failures since the last progress, if any.
     pub failing: Option<Failing>,
     /// The version of the record's blob, which a write must overwrite; `None` if there was no record.

@@ -1,6 +1,6 @@
 //! The size of a message, computed before the message is built, so that a batch can be cut to the limit of a sink.
 
-use super::{BadRow, DropFacts};
+use super::{BadRow, DropFacts, JoinFacts};
 use crate::drop::FileVersion;
 
 /// A rows message without the values that differ between files or batches. The id and the timestamp always have this
@@ -11,8 +11,9 @@ const FIXED: &str = concat!(
 );
 
 /// The size in bytes of everything that is the same in all rows messages of a file.
-pub fn envelope_bytes(drop: &DropFacts, file: &FileVersion, identified: bool) -> usize {
-    FIXED.len() + json_bytes(drop) + json_bytes(&file.name) + json_bytes(&identified)
+pub fn envelope_bytes(drop: &DropFacts, file: &FileVersion, identified: bool, directory: Option<&JoinFacts>) -> usize {
+    let directory = directory.map_or(0, |directory| ",\"directory\":".len() + json_bytes(directory));
+    FIXED.len() + json_bytes(drop) + json_bytes(&file.name) + json_bytes(&identified) + directory
 }
 
 /// The parts of a rows message that differ between the batches of a file.
@@ -67,6 +68,7 @@ fn digits(number: u64) -> usize {
 mod tests {
     use super::*;
     use crate::{
+        directory::DirectorySnapshot,
         message::{Message, RowsText},
         store::ETag,
     };
@@ -84,9 +86,19 @@ mod tests {
         };
         let names = ["run", "Läufe \"1\"\\\n\u{1}"];
         let texts = ["", "{}", "{\"a\":1},{\"ü\":[]}"];
-        for (name, value, identified) in [(names[0], None, true), (names[1], Some("2026-08-16"), false)] {
+        let snapshot = DirectorySnapshot {
+            path: "datasets/Läufe/AADUser".parse().unwrap(),
+            id: Some("5e8f1d2a".into()),
+            versions: "1".into(),
+        };
+        let joins = [None, Some(None), Some(Some(snapshot))].map(|join| join.map(|snapshot| JoinFacts { snapshot }));
+        let cases = [(names[0], None, true), (names[1], Some("2026-08-16"), false)];
+        for ((name, value, identified), join) in
+            cases.into_iter().flat_map(|case| joins.iter().map(move |join| (case, join)))
+        {
+            let join = join.as_ref();
             let (drop, file) = (facts(name, value), FileVersion { name: name.into(), etag: ETag("1".into()) });
-            let envelope = envelope_bytes(&drop, &file, identified);
+            let envelope = envelope_bytes(&drop, &file, identified, join);
             for (first_row, end_row) in [(0, 1), (9, 10), (99, 1_000_001), (u64::MAX - 1, u64::MAX)] {
                 for text in texts {
                     for count in 0..3 {
@@ -96,7 +108,8 @@ mod tests {
                         let bad_bytes = bad_rows.iter().map(BadRow::entry_bytes).sum();
                         let rows = RowsSize { first_row, end_row, text_bytes: text.len(), bad_bytes };
                         let text = RowsText::from(text.as_bytes());
-                        let message = Message::rows(&drop, &file, first_row..end_row, identified, text, &bad_rows);
+                        let message =
+                            Message::rows(&drop, &file, first_row..end_row, identified, join, text, &bad_rows);
                         assert_eq!(envelope + rows.bytes(), message.body.len(), "{message:?}");
                     }
                 }

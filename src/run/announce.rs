@@ -70,8 +70,13 @@ impl Run<'_> {
             let is_current = (record.sequence, record.replays) == (self.record.sequence, self.record.replays);
             if is_current { Ok(()) } else { Err(LedgerError::Conflict(self.path.clone()).into()) }
         };
-        let announcement = match deliver_checked(&*receiver.sink, &message, is_current).await {
-            Ok(()) => Announcement::Done(Some(message.id)),
+        let sent = if ending.reason.is_none() && self.is_silent(&snapshot.admitted) {
+            Ok(None)
+        } else {
+            deliver_checked(&*receiver.sink, &message, is_current).await.map(|()| Some(message.id.clone()))
+        };
+        let announcement = match sent {
+            Ok(id) => Announcement::Done(id),
             Err(CheckedDeliveryError::Check(error)) => return Err(error),
             Err(CheckedDeliveryError::Sink(error @ SinkError::Rejected { .. })) if ending.reason.is_none() => {
                 let refused = Ending {
@@ -137,11 +142,12 @@ impl Run<'_> {
         })
     }
 
-    /// Updates the entry of an ended drop in lists, and removes it from the index of unfinished drops. If that fails, the
-    /// next sweep does it.
+    /// Wakes the drops that wait for an ended directory, updates the drop's entry in lists, and removes it from the index of
+    /// unfinished drops. If that fails, the next sweep does it.
     pub(super) async fn close(&self, snapshot: &Snapshot) {
         let ledger = &self.runner.ledger;
         let result = async {
+            self.publish_directory(snapshot).await?;
             let state = match &self.record.ending {
                 Some(Ending { reason: None, .. }) => DropState::Completed,
                 Some(_) | None => DropState::SetAside,

@@ -207,7 +207,7 @@ impl Run<'_> {
         let since = match state {
             DropState::Completed | DropState::SetAside => ending.map(|ending| ending.recorded),
             DropState::Retrying => failing.map(|failing| failing.since),
-            DropState::Open => self.record.first_seen,
+            DropState::Open | DropState::Waiting => self.record.first_seen,
         };
         let is_ended = matches!(state, DropState::Completed | DropState::SetAside);
         let ending = ending.filter(|_| is_ended);

@@ -44,6 +44,7 @@ impl RunError {
             Self::File { source, .. } => matches!(source, FileError::Ledger(LedgerError::NewerVersion { .. })),
             Self::Store(_)
             | Self::Keys(_)
+            | Self::Directory { .. }
             | Self::Notification { .. }
             | Self::NoMetadata
             | Self::TimeLimit(_)

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{AdmittedDrop, Run, RunError, Snapshot, Stopped};
 use crate::{
-    deliver::{FileError, FileJob, deliver_file},
+    deliver::{FileError, FileJob, Join, deliver_file},
     drop::{FileVersion, metadata::JobMetadata},
     error_chain::error_chain,
     keys::{KeyError, Keys},
@@ -111,7 +111,18 @@ impl Run<'_> {
             }
         };
         self.request_keys(snapshot, metadata).await?;
-        match self.deliver(&snapshot.admitted, blob, &mut claimed).await {
+        let join = match self.load_directory(snapshot).await {
+            Ok(join) => join,
+            Err(stopped) => {
+                if matches!(stopped, Stopped::ChooseAgain) {
+                    self.tried.remove(&(self.record.replays, claimed.record().file.clone()));
+                }
+                // The run may claim the file again.
+                let _lapses_otherwise = claimed.release().await;
+                return Err(stopped);
+            }
+        };
+        match self.deliver(&snapshot.admitted, join.as_ref(), blob, &mut claimed).await {
             Ok(()) => {}
             Err(error) if error.stops_the_run() => return Err(error.into()),
             Err(error) => {
@@ -137,17 +148,23 @@ impl Run<'_> {
     }
 
     /// Delivers a claimed file from its checkpoint on. If it fails permanently, sets it aside.
-    async fn deliver(&self, admitted: &AdmittedDrop, blob: &Blob, claimed: &mut ClaimedFile) -> Result<(), RunError> {
+    async fn deliver(
+        &self,
+        admitted: &AdmittedDrop,
+        join: Option<&Join>,
+        blob: &Blob,
+        claimed: &mut ClaimedFile,
+    ) -> Result<(), RunError> {
         let FileRecord { file, next_row: first_row, attempts, .. } = claimed.record().clone();
         let (path, name) = (self.path, &file.name);
         if attempts > 1 {
             info!(drop.path = %path, file.name = %name, attempts, "resuming `{name}` of `{path}` at row {first_row}");
         }
         let TenantConfig { rules, limits, .. } = self.runner.tenant_configs.of(admitted.tenant);
-        let receiver = self.receiver.as_ref().expect("the tenant is known");
+        let receiver = &self.receiver_of_rows(admitted);
         let (_, keys) = self.keys.as_ref().expect("the keys were requested before");
         let facts = DropFacts { generation: self.record.generation, ..admitted.facts.clone() };
-        let job = FileJob { drop: &facts, file: &file, keys, rules, limits: *limits };
+        let job = FileJob { drop: &facts, file: &file, keys, join, rules, limits: *limits };
         let bytes = read(Arc::clone(&self.runner.store), blob.clone(), self.runner.window);
         let delivery = AssertUnwindSafe(deliver_file(&job, bytes, receiver, claimed)).catch_unwind().await;
         let Err(error) = delivery.unwrap_or(Err(FileError::Panicked)) else {

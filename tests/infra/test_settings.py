@@ -50,7 +50,7 @@ def in_the_readme():
 def in_the_source():
     """The names of settings in the source."""
     source = "".join(path.read_text() for path in [given.ROOT / "src/config.rs", *(given.ROOT / "src/config").glob("*.rs")])
-    return set(re.findall(r'"([A-Z][A-Z]+(?:_[A-Z]+)+|TENANTS|DECODERS|DEADLINE)"', source))
+    return set(re.findall(r'"([A-Z][A-Z]+(?:_[A-Z]+)+|TENANTS|DECODERS|DEADLINE|DIRECTORY)"', source))
 
 
 def in_the_template():

@@ -15,6 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 use vivadrop::{
     batch::BatchLimits,
     deliver::Limits,
+    directory::DirectoryConfig,
     drop::{
         TenantId,
         containers::{DropContainer, WatchedContainers},
@@ -78,6 +79,7 @@ pub(crate) struct Setup {
     /// The sinks of tenants that have their own.
     pub(crate) own_sinks: BTreeMap<TenantId, Arc<dyn Sink>>,
     pub(crate) limits: RunLimits,
+    pub(crate) directory: DirectoryConfig,
 }
 
 impl Setup {
@@ -90,6 +92,7 @@ impl Setup {
             sink: Arc::clone(&world.receiver) as Arc<dyn Sink>,
             own_sinks: BTreeMap::new(),
             limits: RunLimits::default(),
+            directory: DirectoryConfig::default(),
         }
     }
 }
@@ -120,6 +123,11 @@ impl Faults {
     /// How many steps there were.
     pub(crate) fn steps(&self) -> u64 {
         self.steps.load(Ordering::SeqCst)
+    }
+
+    /// Returns once the process is killed.
+    pub(crate) async fn killed(&self) {
+        self.killed.notified().await;
     }
 
     /// Decides what happens to a request to a container of the storage.
@@ -197,7 +205,7 @@ impl Process {
     }
 
     pub(crate) fn with_setup(world: &World, setup: Setup) -> Self {
-        let Setup { fault, batch_rows, tenants, sink, own_sinks, limits: run_limits } = setup;
+        let Setup { fault, batch_rows, tenants, sink, own_sinks, limits: run_limits, directory } = setup;
         let faults = Arc::new(Faults::new(fault));
         let [of_storage, of_sink] = [(); 2].map(|()| Arc::clone(&faults));
         let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(call));
@@ -214,8 +222,11 @@ impl Process {
             bad_rows_allowed: 0,
         };
         let sink = Arc::new(FaultySink { inner: sink, plan: Plan::by(move |_| of_sink.request()) });
-        let own_config = |(tenant, sink)| (tenant, TenantConfig::new(sink, rules.clone(), limits));
+        let own_config =
+            |(tenant, sink)| (tenant, TenantConfig::new(sink, rules.clone(), limits).with_directory(directory.clone()));
         let overrides = own_sinks.into_iter().map(own_config).collect();
+        let default = TenantConfig::new(sink, rules.clone(), limits).with_directory(directory.clone());
+        let tenant_configs = TenantConfigs { default, overrides };
         let runner = Runner {
             ledger: Ledger::new(Arc::clone(&store), STATE_CONTAINER),
             store,
@@ -226,7 +237,8 @@ impl Process {
                 api: VivaApi::new(&"http://127.0.0.1:1".parse().unwrap(), None, String::new()).unwrap(),
                 may_be_missing: true,
             },
-            tenant_configs: TenantConfigs { default: TenantConfig::new(sink, rules, limits), overrides },
+            directory_memory: tenant_configs.directory_memory(),
+            tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,
         };

@@ -28,5 +28,5 @@ pub(crate) fn file() -> FileVersion {
 
 /// The message with the rows `range` of the file. `rows` is their JSON text, joined by commas.
 pub(crate) fn rows_message(range: Range<u64>, rows: &str) -> Message {
-    Message::rows(&facts(), &file(), range, true, rows.as_bytes().into(), &[])
+    Message::rows(&facts(), &file(), range, true, None, rows.as_bytes().into(), &[])
 }

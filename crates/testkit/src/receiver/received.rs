@@ -262,7 +262,7 @@ mod tests {
     fn rows(file: &str, first: u64, rows: &[&str], bad_rows: &[BadRow]) -> Message {
         let file = FileVersion { name: file.into(), etag: ETag("1".into()) };
         let end = first + (rows.len() + bad_rows.len()) as u64;
-        Message::rows(&facts(), &file, first..end, true, rows.join(",").as_bytes().into(), bad_rows)
+        Message::rows(&facts(), &file, first..end, true, None, rows.join(",").as_bytes().into(), bad_rows)
     }
 
     fn parse(message: &Message) -> Result<DecodedMessage, String> {

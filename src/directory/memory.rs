@@ -1,0 +1,70 @@
+//! The memory that all lookup tables of the process share.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The bytes of one permit.
+const UNIT: usize = 1 << 10;
+
+/// Bounds the memory that the lookup tables of all runs take together. A run that finds too little waits until other runs
+/// have ended.
+#[derive(Debug, Clone)]
+pub struct DirectoryMemory {
+    permits: Arc<Semaphore>,
+    units: u32,
+}
+
+/// A part of the memory, until it is dropped.
+#[derive(Debug)]
+pub struct Reservation(OwnedSemaphorePermit);
+
+impl DirectoryMemory {
+    /// This many bytes: those of the largest table, or more.
+    pub fn new(bytes: usize) -> Self {
+        let units = units(bytes);
+        Self { permits: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Waits until `bytes` are free, or all of the memory if that is less.
+    pub async fn reserve(&self, bytes: usize) -> Reservation {
+        let permits = Arc::clone(&self.permits).acquire_many_owned(units(bytes).min(self.units)).await;
+        Reservation(permits.expect("the semaphore is never closed"))
+    }
+}
+
+impl Reservation {
+    /// Frees everything but `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.0.num_permits().saturating_sub(units(bytes) as usize);
+        drop(self.0.split(excess));
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_waits_until_there_is_room_for_it() {
+        let memory = DirectoryMemory::new(100 << 20);
+        let mut first = memory.reserve(60 << 20).await;
+        let wait = Duration::from_secs(1);
+        assert!(timeout(wait, memory.reserve(60 << 20)).await.is_err());
+        first.shrink_to(40 << 20);
+        let second = timeout(wait, memory.reserve(60 << 20)).await.unwrap();
+        assert!(timeout(wait, memory.reserve(1)).await.is_err());
+        drop((first, second));
+        // A table that is larger than the memory is alone.
+        drop(timeout(wait, memory.reserve(usize::MAX)).await.unwrap());
+        memory.reserve(1).await;
+    }
+}
