@@ -17,7 +17,7 @@ use crate::{
         viva_api::{InvalidVivaApi, VivaApi, token},
     },
     ledger::Ledger,
-    run::Runner,
+    run::{Runner, WokenDrops},
     sink::{
         Sink,
         queue::{self, Queue},
@@ -104,6 +104,7 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
     let tenant_configs = tenant_configs(config.common, config.tenant_overrides, &config.identity)?;
     let runner = Runner {
         directory_memory: tenant_configs.directory_memory(),
+        woken: WokenDrops::default(),
         ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,

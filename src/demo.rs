@@ -74,10 +74,12 @@ async fn run_steps(arguments: &DemoArguments, folder: &Path) -> Result<()> {
     let (mut handler, address) = start_handler(&settings).await?;
     println!("3. started the handler, `vivadrop serve`, as the Functions host does; it listens at {address}");
 
-    let event = blob_event(&storage, &simulated);
-    println!("4. posted the blob event of the job metadata to {address}/function");
+    let function = format!("{address}/function");
+    post(function.clone(), blob_event(&storage, &storage.directory, &simulated)).await?;
+    let event = blob_event(&storage, &storage.drop, &simulated);
+    println!("4. posted the blob events of the job metadata, of the directory and of the drop, to {function}");
     let posted_at = Instant::now();
-    let response = tokio::spawn(post(format!("{address}/function"), event));
+    let response = tokio::spawn(post(function, event));
     let received = show_progress(&receiver, &simulated, &mut handler).await?;
     let seconds = posted_at.elapsed().as_secs_f64();
     let log = response.await??;
@@ -87,13 +89,18 @@ async fn run_steps(arguments: &DemoArguments, folder: &Path) -> Result<()> {
 }
 
 async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simulated> {
-    let options =
-        SimulateOptions { users: arguments.rows.div_ceil(WEEKS.into()), weeks: WEEKS, ..SimulateOptions::default() };
+    let options = SimulateOptions {
+        users: arguments.rows.div_ceil(WEEKS.into()),
+        weeks: WEEKS,
+        directory: true,
+        ..SimulateOptions::default()
+    };
     let started = Instant::now();
     let out = folder.join("simulated");
     let simulated = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
     println!(
-        "1. simulated a drop of {} rows: {} of text, {} after compression and encryption, in {:.1} s",
+        "1. simulated a drop of {} rows, and the directory of its people: {} of text, {} after compression and encryption, \
+         in {:.1} s",
         HumanCount(simulated.rows),
         HumanBytes(simulated.text_bytes),
         HumanBytes(simulated.file_bytes),
@@ -108,19 +115,25 @@ struct Storage {
     keys: PathBuf,
     /// The drop path, below `account`.
     drop: String,
+    /// The path of the directory drop, below `account`.
+    directory: String,
 }
 
-/// Moves the drop to where a customer's pipeline would copy it, and copies the private key into the key folder.
+/// Moves the drops to where a customer's pipeline would copy it, and copies the private key into the key folder.
 fn arrange(simulated: &Simulated, folder: &Path) -> Result<Storage> {
     let storage = Storage {
         account: folder.join("store"),
         keys: folder.join("keys"),
         drop: format!("datasets/{}/VivaInsights/{}", simulated.copy_activity_id, simulated.tenant),
+        directory: format!("datasets/{}/AADUser/{}", simulated.copy_activity_id, simulated.tenant),
     };
-    let drop = storage.account.join(&storage.drop);
-    std::fs::create_dir_all(drop.parent().unwrap_or(&storage.account))?;
     std::fs::create_dir_all(&storage.keys)?;
-    std::fs::rename(&simulated.drop, drop)?;
+    let directory = simulated.directory.as_ref().context("the directory was simulated")?;
+    for (from, to) in [(&simulated.drop, &storage.drop), (directory, &storage.directory)] {
+        let to = storage.account.join(to);
+        std::fs::create_dir_all(to.parent().unwrap_or(&storage.account))?;
+        std::fs::rename(from, to)?;
+    }
     std::fs::copy(&simulated.private_key, storage.keys.join(format!("{}.pem", simulated.tenant)))?;
     Ok(storage)
 }
@@ -133,6 +146,7 @@ fn settings(
 ) -> Vec<(&'static str, String)> {
     vec![
         ("DropStorage", format!("file://{}", storage.account.display())),
+        ("DIRECTORY", "join".to_owned()),
         ("TENANTS", simulated.tenant.to_string()),
         ("PRIVATE_KEYS", format!("file://{}", storage.keys.display())),
         ("VIVA_API_URL", api.url().to_string()),
@@ -173,8 +187,8 @@ async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, St
 }
 
 /// The request body that the host posts for a blob trigger with deferred binding.
-fn blob_event(storage: &Storage, simulated: &Simulated) -> Value {
-    let uri = format!("file://{}/{}/metadata/JobMetadata/Metadata.json", storage.account.display(), storage.drop);
+fn blob_event(storage: &Storage, drop: &str, simulated: &Simulated) -> Value {
+    let uri = format!("file://{}/{}/metadata/JobMetadata/Metadata.json", storage.account.display(), drop);
     json!({
         "Data": {"blob": {
             "Version": "1.0", "Source": "AzureStorageBlobs", "ContentType": "application/json",
@@ -240,6 +254,6 @@ fn report(simulated: &Simulated, received: &Received, seconds: f64, log: &str) {
     println!("   the handler's response to the host: {log}");
     let rows = received.drops.values().flat_map(|drop| drop.files.values()).flat_map(|file| file.rows.values());
     if let Some(row) = rows.into_iter().next() {
-        println!("6. one of the rows, as the receiver got it:\n   {row}");
+        println!("6. one of the rows, joined to the directory, as the receiver got it:\n   {row}");
     }
 }

@@ -20,6 +20,7 @@ mod conclude;
 mod directory;
 mod failure;
 mod files;
+mod woken;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +54,7 @@ use crate::{
 };
 pub use admitted::{AdmittedDrop, read_metadata};
 pub use directory::DirectoryError;
+pub use woken::{WokenDrop, WokenDrops};
 
 /// Runs drops. Holds the parts that every run needs.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub struct Runner {
     pub tenant_configs: TenantConfigs,
     /// The memory that the lookup tables of all runs share.
     pub directory_memory: DirectoryMemory,
+    /// The drops that runs have woken.
+    pub woken: WokenDrops,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.

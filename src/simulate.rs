@@ -5,10 +5,11 @@
 //! any size takes a few MiB of memory per core, and no row is written to the disk unencrypted (unless the layout is
 //! `plain`). [`people`] generates metrics, [`rows`] and [`numbers`] format them, [`blocks`] distributes the work,
 //! [`data_file`], [`gzip`] and [`encrypt`] encode a file, [`secrets`] generates keys, [`metadata`] and [`period`] are the
-//! job metadata.
+//! job metadata, and [`directory`] is the export that says who the people are.
 
 mod blocks;
 mod data_file;
+mod directory;
 mod encrypt;
 mod gzip;
 mod metadata;
@@ -68,6 +69,8 @@ pub struct SimulateOptions {
     pub seed: Option<u64>,
     /// The `TableName` of the job metadata, a member of its later versions.
     pub table_name: Option<String>,
+    /// Whether a directory export of the same people is written as well.
+    pub directory: bool,
     /// The tenant's RSA-2048 key in PEM (PKCS#8 or PKCS#1). By default, a key is generated, which takes up to some seconds.
     pub private_key: Option<PathBuf>,
 }
@@ -88,6 +91,7 @@ impl Default for SimulateOptions {
             string_metrics: false,
             seed: None,
             table_name: None,
+            directory: false,
             private_key: None,
         }
     }
@@ -98,6 +102,8 @@ impl Default for SimulateOptions {
 pub struct Simulated {
     /// The folder of the drop, which contains the data files and `metadata`.
     pub drop: PathBuf,
+    /// The folder of the directory export, a drop of its own, if there is one.
+    pub directory: Option<PathBuf>,
     /// The tenant's private key in PEM, readable by the owner only.
     pub private_key: PathBuf,
     /// The wrapped keys, as a response of `egressDecryptionKey`.
@@ -154,7 +160,7 @@ impl SimulateError {
     }
 }
 
-/// Writes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, and calls `progress` with the number of rows so
+/// Writes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, and `out/directory` on request; calls `progress` with the number of rows so
 /// far.
 ///
 /// `out` is created if it is missing, and must be empty. The job metadata is written last, so that an incomplete folder is
@@ -168,6 +174,7 @@ pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -
     create_folders(out)?;
     let mut simulated = Simulated {
         drop: out.join("drop"),
+        directory: options.directory.then(|| out.join("directory")),
         private_key: out.join("private-key.pem"),
         decryption_keys: out.join("decryption-keys.json"),
         tenant: options.tenant.unwrap_or_else(|| TenantId(Uuid::new_v4())),
@@ -179,7 +186,13 @@ pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -
     };
     secrets::write_private_key(&private_key, &simulated.private_key)?;
     write_json(&simulated.decryption_keys, &secrets::Answer::new(&details))?;
-    write_files(options, &Rows::new(options, &period, &keys), &keys, total, &mut simulated, progress)?;
+    let rows = Rows::new(options, &period, &keys);
+    write_files(options, &rows, &keys, total, &mut simulated, progress)?;
+    if let Some(folder) = &simulated.directory {
+        let keys = DropKeys::random();
+        let details = secrets::wrap(&keys, &private_key, options.key_wrap).map_err(SimulateError::Keys)?;
+        directory::write(options, &period, rows.seed(), (&keys, details), &simulated, folder)?;
+    }
     write_metadata(options, &period, details, &simulated)?;
     Ok(simulated)
 }
@@ -242,12 +255,17 @@ fn write_metadata(
     details: Vec<KeyDetails>,
     simulated: &Simulated,
 ) -> Result<(), SimulateError> {
-    let folder = simulated.drop.join("metadata/JobMetadata");
-    fs::create_dir_all(&folder).map_err(SimulateError::writing(&folder))?;
     let mut metadata = JobMetadata::new(simulated, period);
     metadata.table_name = options.table_name.as_deref();
     metadata.decryption_key_details = options.keys_in_metadata.then_some(details);
-    write_json(&folder.join("Metadata.json"), &metadata)
+    write_metadata_of(&simulated.drop, &metadata)
+}
+
+/// Writes the job metadata of the drop in `folder`.
+fn write_metadata_of(folder: &Path, metadata: &JobMetadata<'_>) -> Result<(), SimulateError> {
+    let folder = folder.join("metadata/JobMetadata");
+    fs::create_dir_all(&folder).map_err(SimulateError::writing(&folder))?;
+    write_json(&folder.join("Metadata.json"), metadata)
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), SimulateError> {

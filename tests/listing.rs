@@ -20,7 +20,7 @@ use vivadrop::{
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     pipeline::FileRules,
-    run::{RunLimits, Runner},
+    run::{RunLimits, Runner, WokenDrops},
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, ReadWindow, Store, StoreError,
         WriteIf,
@@ -133,6 +133,7 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
     let tenant_configs = TenantConfigs { default: config, overrides: BTreeMap::new() };
     Runner {
         directory_memory: tenant_configs.directory_memory(),
+        woken: WokenDrops::default(),
         store: Arc::clone(store),
         ledger: Ledger::new(Arc::clone(store), STATE_CONTAINER),
         tenants,

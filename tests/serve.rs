@@ -7,6 +7,8 @@ mod support;
 
 #[path = "serve/arrival.rs"]
 mod arrival;
+#[path = "serve/directory.rs"]
+mod directory;
 #[path = "serve/failures.rs"]
 mod failures;
 #[path = "serve/ledger.rs"]

@@ -16,7 +16,7 @@ use crate::{
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     simulate::{self, Cipher, LayoutName, Padding, SimulateError, SimulateOptions, Simulated},
-    store::WriteIf,
+    store::{Store, WriteIf},
 };
 
 #[derive(Debug, Args)]
@@ -60,6 +60,9 @@ pub(super) struct SimulateArguments {
     /// Generate the same rows every time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Write a directory export of the same people to DIR/directory as well, with its wrapped keys in its metadata
+    #[arg(long)]
+    directory: bool,
     /// Upload the drop to DropStorage, and print its path
     #[arg(long)]
     upload: bool,
@@ -83,6 +86,9 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
         HumanBytes(simulated.file_bytes),
         simulated.drop.display()
     );
+    if let Some(directory) = &simulated.directory {
+        eprintln!("simulated the directory export of the same people in `{}`", directory.display());
+    }
     if let Some(config) = upload {
         let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
         eprintln!("uploaded to `{path}`");
@@ -103,6 +109,7 @@ fn run_simulation(arguments: &SimulateArguments) -> Result<Simulated, SimulateEr
         keys_in_metadata: arguments.keys_in_drop,
         string_metrics: arguments.string_metrics,
         seed: arguments.seed,
+        directory: arguments.directory,
         private_key: arguments.private_key.clone(),
         ..SimulateOptions::default()
     };
@@ -123,17 +130,26 @@ async fn upload(config: &UploadConfig, simulated: &Simulated) -> Result<DropPath
         DropContainer::PerTenant => simulated.tenant.to_string(),
     };
     let path = DropPath::new(container, format!("{}/VivaInsights/{}", simulated.copy_activity_id, simulated.tenant));
-    let mut names =
-        files_below(&simulated.drop).map_err(|error| format!("cannot list `{}`: {error}", simulated.drop.display()))?;
+    if let Some(directory) = &simulated.directory {
+        let folder = format!("{}/AADUser/{}", simulated.copy_activity_id, simulated.tenant);
+        upload_folder(&*store, directory, &DropPath::new(&path.container, folder)).await?;
+    }
+    upload_folder(&*store, &simulated.drop, &path).await?;
+    Ok(path)
+}
+
+/// Uploads a folder as the drop at `path`, the metadata last.
+async fn upload_folder(store: &dyn Store, folder: &Path, path: &DropPath) -> Result<(), String> {
+    let mut names = files_below(folder).map_err(|error| format!("cannot list `{}`: {error}", folder.display()))?;
     names.sort_by_key(|name| name.starts_with("metadata/"));
     for name in names {
-        let file = simulated.drop.join(&name);
+        let file = folder.join(&name);
         let bytes =
             tokio::fs::read(&file).await.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
         let blob = path.blob(&name);
         store.write(&blob, Bytes::from(bytes), WriteIf::Always).await.map_err(|error| error_chain(&error))?;
     }
-    Ok(path)
+    Ok(())
 }
 
 /// The paths of all files below `folder`, relative to it and with `/` as separator.

@@ -21,7 +21,7 @@ use crate::{
     date::date_and_time,
     drop::{DropPath, containers::UrlTarget, discover},
     error_chain::error_chain,
-    run::{Outcome, RunError, Trigger},
+    run::{Outcome, RunError, Trigger, WokenDrop},
     schedule::Job,
     store::BlobPath,
 };
@@ -150,6 +150,7 @@ impl Handler {
         let path = found.get_or_init(|| path);
         let run = async || {
             let outcome = runner.run(path, Some(blob), Trigger::Event, Some(self.run_limit())).await?;
+            self.queue_woken();
             Ok(summarize(path, &outcome))
         };
         let Some(&tenant) = watched.tenants.possible_owners(path).first() else {
@@ -192,6 +193,14 @@ impl Handler {
         match self.with_deadline(run).await {
             Ok(outcome) => debug!(drop.path = %path, "{}", summarize(&path, &outcome)),
             Err(reason) => error!(drop.path = %path, "`{path}` will be retried: {reason}"),
+        }
+        self.queue_woken();
+    }
+
+    /// Queues the drops whose directory has ended, so that they need not wait for a sweep.
+    pub(super) fn queue_woken(&self) {
+        for WokenDrop { tenant, path, entry } in self.app.runner.woken.take() {
+            let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
         }
     }
 }

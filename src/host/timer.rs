@@ -27,6 +27,7 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let app = &handler.app;
     let work = async {
         let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
+        handler.queue_woken();
         warn_of_expiring_keys_once_a_day(app).await;
         report
     };

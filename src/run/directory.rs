@@ -9,7 +9,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use futures::{StreamExt, TryStreamExt};
 use tracing::{info, warn};
 
-use super::{AdmittedDrop, Outcome, Run, RunError, Snapshot, Step, Stopped, conclude::RowCounts, read_metadata};
+use super::{
+    AdmittedDrop, Outcome, Run, RunError, Snapshot, Step, Stopped, WokenDrop, conclude::RowCounts, read_metadata,
+};
 use crate::{
     clock,
     date::date_and_time,
@@ -325,7 +327,8 @@ impl Run<'_> {
         while let Some(entry) = entries.try_next().await? {
             let is_waiting = entry.tenant == admitted.tenant && entry.not_before > now;
             if is_waiting && are_of_the_same_run(&entry.path, self.path, admitted.tenant) {
-                ledger.mark_unfinished(&entry.path, entry.tenant, now).await?;
+                let version = ledger.mark_unfinished(&entry.path, entry.tenant, now).await?;
+                self.runner.woken.add(WokenDrop { tenant: entry.tenant, path: entry.path, entry: version });
             }
         }
         Ok(())

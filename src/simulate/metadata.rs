@@ -8,13 +8,13 @@ use super::{Simulated, people::METRICS, period::Period, secrets::KeyDetails};
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct JobMetadata<'a> {
-    copy_activity_id: String,
+    pub(super) copy_activity_id: String,
     job_submission_time: String,
     job_completion_time: String,
     request_start_date: String,
     request_end_date: String,
-    columns_requested: String,
-    number_of_rows_extracted: u64,
+    pub(super) columns_requested: String,
+    pub(super) number_of_rows_extracted: u64,
     data_factory_name: &'static str,
     tenant_id: String,
     errors: &'static str,

@@ -45,6 +45,11 @@ impl Rows {
         }
     }
 
+    /// The seed of the people.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The lines of the rows in `range`. Row `r` belongs to person `r % users` in week `r / users`.
     pub(super) fn text(&self, range: Range<u64>) -> Vec<u8> {
         let mut text = Vec::with_capacity(range.clone().count() * ROW_BYTES);

@@ -15,7 +15,9 @@ async fn the_demo_delivers_a_drop_and_cleans_up() {
     let ended = output_of(vivadrop().args(["demo", "--rows", "2000"]).env("TMPDIR", folder.path())).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stderr, "");
-    for part in ["2,000 rows", "0 bad signatures", "completed `datasets/", "\"ObjectId\""] {
+    for part in
+        ["2,000 rows", "0 bad signatures", "completed `datasets/", "\"ObjectId\"", "\"directory\":{\"mail\":\"person"]
+    {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
     }
     assert_cleaned_up(folder.path()).await;

@@ -12,8 +12,12 @@ use crate::support::{
 
 /// A command that simulates a small drop of the tenant of `scene` with its private key.
 fn simulate(out: &Path, scene: &Scene) -> Command {
+    simulate_people(out, scene, "10", "2")
+}
+
+fn simulate_people(out: &Path, scene: &Scene, users: &str, weeks: &str) -> Command {
     let mut command = vivadrop();
-    command.args(["simulate", "--users", "10", "--weeks", "2", "--files", "2", "--keys-in-drop", "--out"]).arg(out);
+    command.args(["simulate", "--users", users, "--weeks", weeks, "--files", "2", "--keys-in-drop", "--out"]).arg(out);
     command.args(["--tenant", &scene.tenant.to_string()]);
     command.arg("--private-key").arg(case("encrypted-ctr").private_key());
     command
@@ -41,6 +45,22 @@ async fn a_simulated_drop_can_be_decoded() {
         let ended = output_of(&mut decode).await;
         assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 20), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn the_directory_of_the_same_people_can_be_joined() {
+    let (scene, folder) = (Scene::in_a_folder().await, tempfile::tempdir().unwrap());
+    let out = folder.path().join("out");
+    let ended = output_of(simulate_people(&out, &scene, "200", "1").arg("--directory")).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let mut decode = vivadrop();
+    decode.arg("decode").arg(out.join("drop")).arg("--private-key").arg(out.join("private-key.pem"));
+    decode.args(["--directory-columns", "mail,department,manager", "--directory"]).arg(out.join("directory"));
+    let ended = output_of(&mut decode).await;
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 200), "{}", ended.stderr);
+    let count = |text: &str| ended.stdout.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(count("\"directory\":null"), 4, "one in 50 people is missing");
+    assert_eq!((count("@contoso.example"), count("\"manager\":{\"id\":"), count("Interns")), (196, 195, 0));
 }
 
 #[tokio::test]

@@ -1,0 +1,40 @@
+//! The drops that runs of this process have woken, so that the process need not wait for a sweep to run them.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{
+    drop::{DropPath, TenantId},
+    store::ETag,
+};
+
+/// How many drops are kept. Sweeps find the others in the index.
+const MAX_DROPS: usize = 1_000;
+
+/// A drop whose entry in the index was made due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WokenDrop {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The drop path.
+    pub path: DropPath,
+    /// The version of its entry in the index.
+    pub entry: ETag,
+}
+
+/// The drops that runs have woken, until somebody takes them.
+#[derive(Debug, Default)]
+pub struct WokenDrops(Mutex<Vec<WokenDrop>>);
+
+impl WokenDrops {
+    pub(super) fn add(&self, drop: WokenDrop) {
+        let mut drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if drops.len() < MAX_DROPS {
+            drops.push(drop);
+        }
+    }
+
+    /// Takes all drops.
+    pub fn take(&self) -> Vec<WokenDrop> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
