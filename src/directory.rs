@@ -19,7 +19,10 @@ use sha2::{Digest, Sha256};
 pub use self::{
     config::{DirectoryConfig, DirectoryMode},
     memory::{DirectoryMemory, Reservation},
-    snapshot::{Choice, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run, choose, is_directory},
+    snapshot::{
+        Choice, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run, choose, expected_directory,
+        is_directory,
+    },
 };
 use crate::{
     pipeline::FileRules,

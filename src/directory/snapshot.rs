@@ -68,6 +68,15 @@ pub fn are_of_the_same_run(one: &DropPath, other: &DropPath, tenant: TenantId) -
     }
 }
 
+/// Where the directory of the same pipeline run lies if the run has the folders of our customer template; `None` if `drop`
+/// lies elsewhere.
+pub fn expected_directory(drop: &DropPath) -> Option<DropPath> {
+    let mut segments: Vec<_> = drop.folder.split('/').collect();
+    let export = segments.iter().position(|segment| segment.eq_ignore_ascii_case(INSIGHTS_FOLDER))?;
+    segments[export] = DIRECTORY_FOLDER;
+    Some(DropPath::new(&drop.container, segments.join("/")))
+}
+
 /// The folder of the pipeline run that has written the drop in `folder`: the folder around `AADUser` or `VivaInsights`, or else
 /// around the last folder that is not named by the tenant id. `None` if that is the container and there is no tenant id: it
 /// may contain exports of many runs.
@@ -205,6 +214,12 @@ mod tests {
         assert!(!is_same("insights-1", "users-1"), "a container has many runs");
         let elsewhere = DropPath::new("other", path(OWN).folder);
         assert!(!are_of_the_same_run(&path("run/VivaInsights/TENANT"), &elsewhere, tenant()));
+    }
+
+    #[test]
+    fn the_directory_is_expected_next_to_the_drop() {
+        assert_eq!(expected_directory(&path("a/VivaInsights/TENANT")), Some(path("a/AADUser/TENANT")));
+        assert_eq!(expected_directory(&path("a/insights/TENANT")), None);
     }
 
     #[test]

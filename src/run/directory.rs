@@ -10,7 +10,8 @@ use futures::{StreamExt, TryStreamExt};
 use tracing::{info, warn};
 
 use super::{
-    AdmittedDrop, Outcome, Run, RunError, Snapshot, Step, Stopped, WokenDrop, conclude::RowCounts, read_metadata,
+    AdmittedDrop, Outcome, Run, RunError, Runner, Snapshot, Step, Stopped, WokenDrop, conclude::RowCounts,
+    read_metadata,
 };
 use crate::{
     clock,
@@ -18,7 +19,7 @@ use crate::{
     deliver::Join,
     directory::{
         Choice, Directory, DirectoryBuilder, DirectoryConfig, DirectoryMode, DirectorySnapshot, DirectoryTooLarge,
-        KnownDirectory, Reservation, Situation, are_of_the_same_run, choose, is_directory,
+        KnownDirectory, Reservation, Situation, are_of_the_same_run, choose, expected_directory, is_directory,
     },
     drop::{
         DropPath,
@@ -41,8 +42,16 @@ use crate::{
 pub(super) struct RunDirectory {
     /// The snapshots that this run has found deleted or overwritten.
     gone: BTreeSet<DirectorySnapshot>,
+    /// The directory that this run has chosen, and its blobs, until it is loaded.
+    chosen: Option<(DirectorySnapshot, DirectoryContents)>,
     /// The table, as soon as the first file was claimed.
     loaded: Option<Loaded>,
+}
+
+/// The blobs and the job metadata of a directory.
+struct DirectoryContents {
+    blobs: DropContents,
+    metadata: JobMetadata,
 }
 
 struct Loaded {
@@ -154,6 +163,7 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 Choice::WaitUntil(until) if waits == Some(until) => {
+                    self.start_directory(snapshot).await?;
                     info!(drop.path = %path, "`{path}` waits for the directory of its run, until {} at most", date_and_time(until));
                     return Ok(Some(Step::End(Outcome::Waiting(until))));
                 }
@@ -171,6 +181,23 @@ impl Run<'_> {
         }
     }
 
+    /// Makes the directory next to the drop due, if it is there: its event may have been lost, or it may have ended before
+    /// vivadrop recorded directories.
+    async fn start_directory(&self, snapshot: &Snapshot) -> Result<(), RunError> {
+        let Runner { store, ledger, tenants, limits, woken, .. } = self.runner;
+        let Some(path) = expected_directory(self.path) else { return Ok(()) };
+        let Some(contents) = discover::list_contents(&**store, &path, limits.max_files).await? else {
+            return Ok(());
+        };
+        let tenant = snapshot.admitted.tenant;
+        let admitted = AdmittedDrop::admit(&**store, tenants, &contents, 0).await?;
+        if admitted.is_ok_and(|admitted| admitted.tenant == tenant && is_directory_drop(&admitted)) {
+            let entry = ledger.mark_unfinished(&path, tenant, clock::now()).await?;
+            woken.add(WokenDrop { tenant, path, entry });
+        }
+        Ok(())
+    }
+
     /// Chooses among the directories that are still there.
     async fn choose_directory(&mut self, snapshot: &Snapshot) -> Result<Choice, RunError> {
         let tenant = snapshot.admitted.tenant;
@@ -186,7 +213,8 @@ impl Run<'_> {
                 now: clock::now(),
             });
             let Choice::Join(Some(chosen)) = choice else { return Ok(choice) };
-            if self.contents_of(&chosen, &snapshot.admitted).await?.is_some() {
+            if let Some(contents) = self.contents_of(&chosen, &snapshot.admitted).await? {
+                self.directory.chosen = Some((chosen.clone(), contents));
                 return Ok(Choice::Join(Some(chosen)));
             }
             self.directory.gone.insert(chosen);
@@ -199,19 +227,19 @@ impl Run<'_> {
         &self,
         directory: &DirectorySnapshot,
         admitted: &AdmittedDrop,
-    ) -> Result<Option<(DropContents, JobMetadata)>, StoreError> {
+    ) -> Result<Option<DirectoryContents>, StoreError> {
         let (store, limits) = (&*self.runner.store, self.runner.limits);
-        let Some(contents) = discover::list_contents(store, &directory.path, limits.max_files).await? else {
+        let Some(blobs) = discover::list_contents(store, &directory.path, limits.max_files).await? else {
             return Ok(None);
         };
-        if Scope::of(&contents).files.as_ref() != Some(&directory.versions) {
+        if Scope::of(&blobs).files.as_ref() != Some(&directory.versions) {
             return Ok(None);
         }
-        let Ok(metadata) = read_metadata(store, &contents.metadata).await? else {
+        let Ok(metadata) = read_metadata(store, &blobs.metadata).await? else {
             return Ok(None);
         };
         let owner = self.runner.tenants.admit(&directory.path, metadata.tenant_id);
-        Ok((owner.ok() == Some(admitted.tenant)).then_some((contents, metadata)))
+        Ok((owner.ok() == Some(admitted.tenant)).then_some(DirectoryContents { blobs, metadata }))
     }
 
     /// The directory that the rows are joined to; `None` if they are not joined. Loads it if that was not done. Without a
@@ -233,9 +261,14 @@ impl Run<'_> {
         let (facts, people) = match &pinned.snapshot {
             Some(directory) if is_identified => {
                 let mut reserved = self.runner.directory_memory.reserve(config.rules.memory).await;
-                let people = match self.read_directory(directory, &snapshot.admitted).await {
-                    Ok(Some(people)) => people,
-                    Ok(None) => return Err(self.choose_again(directory)),
+                // Its blobs are read in the listed versions only, so a listing of this run is as good as a new one.
+                let contents = match self.directory.chosen.take().filter(|(chosen, _)| chosen == directory) {
+                    Some((_, contents)) => Some(contents),
+                    None => self.contents_of(directory, &snapshot.admitted).await?,
+                };
+                let Some(contents) = contents else { return Err(self.choose_again(directory)) };
+                let people = match self.read_directory(contents, &snapshot.admitted).await {
+                    Ok(people) => people,
                     Err(error) if error.is_gone() => return Err(self.choose_again(directory)),
                     Err(error) => return Err(stopped(&directory.path, error)),
                 };
@@ -253,22 +286,19 @@ impl Run<'_> {
         Ok(Some(join))
     }
 
-    /// Reads a directory into a table; `None` if this version of it has gone.
+    /// Reads a directory into a table.
     async fn read_directory(
         &self,
-        directory: &DirectorySnapshot,
+        DirectoryContents { blobs, metadata }: DirectoryContents,
         admitted: &AdmittedDrop,
-    ) -> Result<Option<Directory>, DirectoryError> {
-        let Some((contents, metadata)) = self.contents_of(directory, admitted).await? else {
-            return Ok(None);
-        };
+    ) -> Result<Directory, DirectoryError> {
         let store = &self.runner.store;
-        let keys = self.runner.keys.keys_of(&**store, &contents, &metadata, admitted.tenant).await?;
+        let keys = self.runner.keys.keys_of(&**store, &blobs, &metadata, admitted.tenant).await?;
         let TenantConfig { rules, limits, directory: config, .. } = self.runner.tenant_configs.of(admitted.tenant);
         let file_rules = config.rules.file_rules(rules);
         let mut builder = DirectoryBuilder::new(&config.rules);
-        for file in &contents.files {
-            let name = contents.relative(file);
+        for file in &blobs.files {
+            let name = blobs.relative(file);
             let bytes = read(Arc::clone(store), file.clone(), self.runner.window);
             let mut rows = pipeline::rows(bytes, 0, &keys, &file_rules, None, limits.decoders, limits.bad_rows_allowed);
             while let Some(rows) = rows.next().await {
@@ -280,7 +310,7 @@ impl Run<'_> {
                 builder.push(rows.good()).map_err(too_large)?;
             }
         }
-        Ok(Some(builder.finish()))
+        Ok(builder.finish())
     }
 
     /// The pinned directory has gone: another one is chosen for the rows that are left.

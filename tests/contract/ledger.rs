@@ -8,6 +8,7 @@ use time::macros::datetime;
 use tokio::time::Instant;
 use vivadrop::{
     batch::BatchLimits,
+    directory::{DirectorySnapshot, KnownDirectory},
     drop::{DropPath, FileVersion, TenantId, discover::ListingSummary},
     ledger::{
         Claim, ClaimRequest, ClaimedFile, DropRecord, DropState, FileProgress, LEASE_RENEWED_AFTER, Ledger,
@@ -271,6 +272,34 @@ async fn a_list_entry_is_read_as_it_was_written(fixture: StoreFixture) {
     assert_eq!(ledger.list_entries().try_collect::<Vec<ListEntry>>().await.unwrap(), [entry]);
 }
 
+async fn directories_that_end_at_the_same_time_are_all_recorded_and_each_drop_once(fixture: StoreFixture) {
+    let directory = |folder: &str, versions: &str, hour| KnownDirectory {
+        snapshot: DirectorySnapshot {
+            path: DropPath::new("datasets", folder),
+            id: Some("5e8f1d2a".into()),
+            versions: versions.into(),
+        },
+        is_complete: versions != "failed",
+        ended: datetime!(2026-11-22 00:00 UTC) + time::Duration::hours(hour),
+    };
+    let ledger = fixture.ledger();
+    assert_eq!(ledger.directories(tenant()).await.unwrap(), []);
+    let (one, other, newer) = (directory("a", "1", 2), directory("b", "failed", 1), directory("a", "2", 3));
+    let processes = [fixture.ledger(), fixture.ledger()];
+    let (first, second) =
+        tokio::join!(processes[0].record_directory(tenant(), &one), processes[1].record_directory(tenant(), &other));
+    first.and(second).unwrap();
+    assert_eq!(ledger.directories(tenant()).await.unwrap(), [other.clone(), one]);
+    ledger.record_directory(tenant(), &newer).await.unwrap();
+    assert_eq!(ledger.directories(tenant()).await.unwrap(), [other, newer.clone()]);
+    // A record that somebody has damaged is replaced.
+    let path = BlobPath::new(format!("{}-state", fixture.container), format!("directories/{}.json", tenant()));
+    fixture.store.write(&path, "{".into(), WriteIf::Always).await.unwrap();
+    assert!(matches!(ledger.directories(tenant()).await, Err(LedgerError::Invalid { .. })));
+    ledger.record_directory(tenant(), &newer).await.unwrap();
+    assert_eq!(ledger.directories(tenant()).await.unwrap(), [newer]);
+}
+
 async fn a_record_that_version_1_kept_at_another_path_is_continued(fixture: StoreFixture) {
     let ledger = fixture.ledger();
     let nested = FileVersion { name: "more/part-0.json.gz".into(), etag: ETag("1".into()) };
@@ -331,6 +360,7 @@ contract![
     a_replay_with_new_ids_uses_the_current_batch_limits,
     an_entry_that_an_event_has_rewritten_is_not_removed,
     a_list_entry_is_read_as_it_was_written,
+    directories_that_end_at_the_same_time_are_all_recorded_and_each_drop_once,
     a_record_that_version_1_kept_at_another_path_is_continued,
     a_file_and_a_drop_whose_records_collided_in_version_1_have_their_own,
     a_lease_that_is_still_held_after_its_time_belongs_to_a_live_run,

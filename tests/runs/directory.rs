@@ -11,14 +11,14 @@ use vivadrop::{
     drop::DropPath,
     ledger::DropState,
     run::{Outcome, RunError, Trigger},
-    store::{Store, WriteIf},
+    store::{BlobPath, Store, WriteIf},
     sweep::SweepMode,
     verdict::Reason,
 };
 
 use super::{
     process::{Fault, Process, Setup},
-    world::{METADATA, TENANT, World, assert_completed, path},
+    world::{METADATA, STATE_CONTAINER, TENANT, World, assert_completed, path},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -223,6 +223,35 @@ async fn a_drop_waits_for_a_late_directory_which_makes_it_due_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_directory_whose_event_was_lost_is_run_when_its_drop_waits() {
+    let world = world().await;
+    let process = joining(&world);
+    // The hour of the next listing has just begun.
+    process.sweep(SweepMode::Timer).await;
+    put_directory(&world, &directory_of("run"), &people("HR")).await;
+    assert_waiting(&run_to_end(&process, &path()).await);
+    for _ in 0..2 {
+        sweep_after(&process, 5 * MINUTE).await;
+    }
+    assert_joined_to(&world, "run", "HR", "lost event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_ended_before_directories_were_recorded_is_joined() {
+    let world = world().await;
+    put_directory(&world, &directory_of("run"), &people("HR")).await;
+    let process = joining(&world);
+    run_to_end(&process, &directory_of("run")).await;
+    let record = BlobPath::new(STATE_CONTAINER, format!("directories/{TENANT}.json"));
+    world.storage.delete(&record, None).await.unwrap();
+    assert_waiting(&run_to_end(&process, &path()).await);
+    for _ in 0..2 {
+        sweep_after(&process, 5 * MINUTE).await;
+    }
+    assert_joined_to(&world, "run", "HR", "not recorded");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_directory_a_drop_waits_for_an_hour_and_finds_nobody() {
     let world = world().await;
     let process = joining(&world);
@@ -404,6 +433,69 @@ async fn a_process_that_is_killed_at_any_step_loses_no_wake_up_and_changes_no_me
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_fails_at_any_step_changes_no_message() {
+    let expected = {
+        let world = world().await;
+        put_directory(&world, &directory_of("run"), &people("HR")).await;
+        run_to_end(&joining(&world), &directory_of("run")).await;
+        run_to_end(&joining(&world), &path()).await;
+        lines(&world)
+    };
+    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+        let world = world().await;
+        put_directory(&world, &directory_of("run"), &people("HR")).await;
+        let fault = Some(Fault::Fails { step, is_processed });
+        let process = Process::with_setup(&world, Setup { fault, ..setup(&world, DirectoryMode::Join) });
+        // The drop waits, its directory ends, and the drop is resumed. The host repeats events that fail.
+        for drop in [path(), directory_of("run")] {
+            while run(&process, &drop).await.unwrap().is_err() {
+                sleep(Duration::from_secs(10)).await;
+            }
+        }
+        for _ in 0..3 {
+            if world.endings().is_empty() {
+                sweep_after(&joining(&world), 5 * MINUTE).await;
+            }
+        }
+        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
+        if process.faults.steps() <= step {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_that_run_the_drop_at_the_same_time_join_it_to_the_same_directory() {
+    let world = world().await;
+    put_directory(&world, &directory_of("run"), &people("HR")).await;
+    run_to_end(&joining(&world), &directory_of("run")).await;
+    let (first, second) = (joining(&world), joining(&world));
+    let drop = path();
+    tokio::join!(run_to_end(&first, &drop), run_to_end(&second, &drop));
+    world.assert_complete("concurrent");
+    assert_joined_to(&world, "run", "HR", "concurrent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_costs_six_more_storage_requests_and_waiting_thirteen() {
+    let requests = async |mode: Option<DirectoryMode>, has_directory: bool| {
+        let world = world().await;
+        put_directory(&world, &directory_of("run"), &people("HR")).await;
+        if has_directory {
+            run_to_end(&joining(&world), &directory_of("run")).await;
+        }
+        let process = Process::with_setup(&world, setup(&world, mode.unwrap_or_default()));
+        run_to_end(&process, &path()).await;
+        process.store.calls()
+    };
+    let (plain, joined) = (requests(None, true).await, requests(Some(DirectoryMode::Join), true).await);
+    // The directory's record, its listing, its metadata and its file are read, and the choice is recorded.
+    assert!(joined - plain <= 6, "{joined} requests instead of {plain}");
+    let waiting = requests(Some(DirectoryMode::Join), false).await;
+    assert!(waiting <= 13, "{waiting}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_that_ends_at_any_step_of_the_drop_wakes_it() {
     for step in 0.. {
         let world = world().await;
@@ -430,7 +522,8 @@ async fn a_directory_that_ends_at_any_step_of_the_drop_wakes_it() {
 
 #[tokio::test(start_paused = true)]
 async fn rows_that_are_left_are_joined_to_another_directory_if_the_first_one_has_gone() {
-    for is_replaced in [true, false] {
+    let mut tested = 0;
+    for (step, is_replaced) in (10..40).flat_map(|step| [(step, false), (step, true)]) {
         let world = world().await;
         let process = joining(&world);
         put_directory(&world, &directory_of("old"), &people("Old")).await;
@@ -439,11 +532,13 @@ async fn rows_that_are_left_are_joined_to_another_directory_if_the_first_one_has
         put_directory(&world, &directory_of("run"), &people("First")).await;
         run_to_end(&process, &directory_of("run")).await;
         // Killed after some rows.
-        let fault = Some(Fault::Kill { step: 28, is_processed: true });
+        let fault = Some(Fault::Kill { step, is_processed: true });
         let killed = Process::with_setup(&world, Setup { fault, ..setup(&world, DirectoryMode::Join) });
-        assert!(run(&killed, &path()).await.is_none());
-        let before = world.batches().len();
-        assert!((1..7).contains(&before), "{before}");
+        run(&killed, &path()).await;
+        if !(1..6).contains(&world.batches().len()) {
+            continue;
+        }
+        tested += 1;
         if is_replaced {
             put_directory(&world, &directory_of("run"), &people("Second")).await;
             run_to_end(&process, &directory_of("run")).await;
@@ -461,4 +556,5 @@ async fn rows_that_are_left_are_joined_to_another_directory_if_the_first_one_has
         assert!(departments.iter().any(|found| found == "First"), "{departments:?}");
         assert!(departments.iter().any(|found| found == later), "{departments:?}");
     }
+    assert!(tested > 3, "{tested}");
 }
