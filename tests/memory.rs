@@ -10,9 +10,10 @@ use std::{fs, io::Write, time::Duration};
 use flate2::{Compression, write::GzEncoder};
 use futures::future::join_all;
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::receiver::Answer;
 use vivadrop::{
+    drop::DropPath,
     keys::{
         Keys,
         details::wrapped_keys,
@@ -26,6 +27,7 @@ use vivadrop::{
 use crate::support::{
     entra::Entra,
     host::Host,
+    host_payloads::blob_trigger,
     process_memory::{Needles, core_limit, found_in, no_new_privileges},
     scene::{METADATA, Scene, SimulatedDrop, assert_complete, has_ended},
     vault::KeyVault,
@@ -120,6 +122,43 @@ async fn no_key_that_a_vault_unwrapped_is_left_in_memory_after_the_run() {
     scene.settings.extend(entra.with_managed_identity());
     entra.add_secrets(&scene.secrets);
     assert_keys_are_wiped(scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_directory_is_left_in_memory_after_the_run() {
+    let mut scene = Scene::in_a_folder().await;
+    for (name, value) in [("DIRECTORY", "join"), ("ALLOW_PLAINTEXT", "true"), ("BATCH_ROWS", "50"), ("IN_FLIGHT", "1")]
+    {
+        scene.set(name, value);
+    }
+    let drop = scene.drop(2_000, 1).await;
+    // A person whom no row names, so that no message contains the department.
+    let department = format!("department {}", uuid::Uuid::new_v4());
+    let mut needles = Needles::default();
+    needles.add_text("the department", &department);
+    let person = json!({"id": uuid::Uuid::new_v4(), "mail": "a@contoso.example", "department": department});
+    let metadata = json!({
+        "TenantId": scene.tenant, "TableName": "BasicDataSet_v0.User_v1", "NumberOfRowsExtracted": 1,
+        "CopyActivityId": drop.simulated.copy_activity_id,
+    });
+    let directory = DropPath::new(&drop.path.container, drop.path.folder.replace("VivaInsights", "AADUser"));
+    scene.write(&directory, "part-0.json", format!("{person}\n")).await;
+    scene.write(&directory, METADATA, metadata.to_string()).await;
+    scene.upload(&drop).await;
+    let host = scene.host().await;
+    let answer = host.post(&blob_trigger(&scene.address_of(&directory.blob(METADATA)), 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.log);
+    assert_eq!(found_in(host.process(), &needles), [""; 0], "after the directory was counted");
+
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(50)));
+    let (client, event) = (host.client(), scene.event(&drop, METADATA));
+    let posted = tokio::spawn(async move { client.trigger(&event).await });
+    scene.wait_for(|received| received.drops.contains_key(&drop.path())).await;
+    assert_ne!(found_in(host.process(), &needles), [""; 0], "the search does not find the table that is in use");
+    scene.receiver.answer_always(Answer::Accept);
+    let answers = posted.await.unwrap();
+    assert!(answers.last().unwrap().log.contains("completed"), "{answers:?}");
+    assert_eq!(found_in(host.process(), &needles), [""; 0], "after the run");
 }
 
 /// The peak memory of the process, in MiB, after four files of `lines` were processed at once, and the outcomes.
