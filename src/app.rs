@@ -17,7 +17,7 @@ use crate::{
         viva_api::{InvalidVivaApi, VivaApi, token},
     },
     ledger::Ledger,
-    run::{Runner, WokenDrops},
+    run::{self, Runner, WokenDrops},
     sink::{
         Sink,
         queue::{self, Queue},
@@ -112,6 +112,7 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         tenant_configs,
         window: ReadWindow::default(),
         limits: config.run_limits,
+        slots: run::free_slots(),
     };
     Ok(App { runner: Arc::new(runner), watched, key_store })
 }

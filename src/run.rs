@@ -29,7 +29,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, warn};
 
 use self::{backoff::MAX_WAIT, directory::RunDirectory, files::Failures};
@@ -77,6 +77,16 @@ pub struct Runner {
     pub window: ReadWindow,
     /// The bounds of every run.
     pub limits: RunLimits,
+    /// The runs of this process: one permit each. This bounds its memory.
+    pub slots: Arc<Semaphore>,
+}
+
+/// How many drops a process runs at once.
+const MAX_RUNS: usize = 4;
+
+/// The slots of a process in which no run has started.
+pub fn free_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_RUNS))
 }
 
 /// The bounds of every run.

@@ -76,6 +76,11 @@ impl Schedule {
         turns.waiting.pop_front()
     }
 
+    /// Whether a job waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.tenants.values().any(|turns| !turns.waiting.is_empty())
+    }
+
     /// Removes the jobs that wait.
     pub(crate) fn drain(&mut self) -> Vec<Job> {
         self.tenants.values_mut().flat_map(|turns| turns.waiting.drain(..)).collect()

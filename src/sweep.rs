@@ -22,7 +22,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, FuturesUnordered},
 };
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
@@ -41,8 +41,8 @@ use crate::{
 /// The shortest time limit of a run, unless the deadline of the sweep is shorter.
 const MIN_RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many drops a sweep runs at once.
-const CONCURRENT_RUNS: usize = 4;
+/// How many drops a sweep runs at once. The process has one slot more, so that events can always run.
+const CONCURRENT_RUNS: usize = 3;
 
 /// How many entries a sweep writes at once.
 const CONCURRENT_WRITES: usize = 8;
@@ -244,6 +244,12 @@ impl Sweep<'_> {
         }
     }
 
+    /// A slot of the process for a run; `None` if there is none now. Waits for one if no run of this sweep will free one.
+    async fn slot(&self, must_wait: bool) -> Option<OwnedSemaphorePermit> {
+        let slots = Arc::clone(&self.runner.slots);
+        if must_wait { slots.acquire_owned().await.ok() } else { slots.try_acquire_owned().ok() }
+    }
+
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
     fn refuse(&mut self, path: &DropPath) {
         self.report.refused += 1;
@@ -271,11 +277,13 @@ impl Sweep<'_> {
         loop {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
+                && self.schedule.has_waiting()
+                && let Some(slot) = self.slot(running.is_empty()).await
                 && let Some(job) =
                     self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
             {
                 self.report.left -= 1;
-                running.push(run(Arc::clone(self.runner), job, run_limit));
+                running.push(run(Arc::clone(self.runner), job, run_limit, slot));
             }
             let Some((job, outcome)) = running.next().await else {
                 return;
@@ -287,7 +295,12 @@ impl Sweep<'_> {
 }
 
 /// Runs a drop in a task of its own, so that a panic does not end the sweep.
-async fn run(runner: Arc<Runner>, job: Job, limit: Duration) -> (Job, Result<Outcome, String>) {
+async fn run(
+    runner: Arc<Runner>,
+    job: Job,
+    limit: Duration,
+    _slot: OwnedSemaphorePermit,
+) -> (Job, Result<Outcome, String>) {
     let (path, trigger) = (job.path.clone(), Trigger::Sweep(job.entry.clone()));
     let task = tokio::spawn(async move { runner.run(&path, None, trigger, Some(limit)).await });
     let outcome = match AbortOnDropHandle::new(task).await {

@@ -20,7 +20,7 @@ use vivadrop::{
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     pipeline::FileRules,
-    run::{RunLimits, Runner, WokenDrops},
+    run::{RunLimits, Runner, WokenDrops, free_slots},
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, ReadWindow, Store, StoreError,
         WriteIf,
@@ -146,6 +146,7 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
         tenant_configs,
         window: ReadWindow::default(),
         limits: RunLimits::default(),
+        slots: free_slots(),
     }
 }
 

@@ -60,7 +60,7 @@ impl Handler {
         tasks: TaskTracker,
     ) -> Self {
         let refusals = Semaphore::new(MAX_REFUSALS);
-        let (bodies, queue) = (BodyReader::default(), Arc::default());
+        let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(Arc::clone(&app.runner.slots))));
         Self { app, deadline, refusals, bodies, queue, stop, cancel_work, tasks }
     }
 

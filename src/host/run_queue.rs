@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     drop::{DropPath, TenantId},
@@ -17,18 +20,17 @@ use crate::{
     store::ETag,
 };
 
-/// How many drops run at once, besides those of a sweep. This bounds the memory of the process.
-const MAX_RUNNING: usize = 4;
-
 /// How many drops wait at once, of all tenants. The sweep finds the others in the index.
 const MAX_WAITING: usize = 10_000;
 
-/// How often the queue looks whether a receiver that failed may be tried again.
-const POLL_EVERY: Duration = Duration::from_secs(5);
+/// How often the queue looks whether a sweep has freed a slot, or a receiver that failed may be tried again.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The drops that run or wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RunQueue {
+    /// The slots of the process, which a sweep uses as well.
+    slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// Notified when a drop begins to wait, and when a run ends.
     changed: Notify,
@@ -37,7 +39,6 @@ pub(super) struct RunQueue {
 #[derive(Debug, Default)]
 struct State {
     schedule: Schedule,
-    running: usize,
     /// The drops that wait, or that run after they have waited.
     drops: HashMap<DropPath, Place>,
 }
@@ -63,14 +64,16 @@ pub(super) enum Pushed {
 }
 
 impl RunQueue {
+    /// A queue for runs in these slots.
+    pub(super) fn new(slots: Arc<Semaphore>) -> Self {
+        Self { slots, state: Mutex::default(), changed: Notify::new() }
+    }
+
     /// Begins a run for an event of `tenant`; `None` if there is no turn for it now.
     pub(super) fn try_start(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
-        let mut state = self.state();
-        if state.running >= MAX_RUNNING || !state.schedule.try_start(tenant) {
-            return None;
-        }
-        state.running += 1;
-        Some(Turn { queue: Arc::clone(self), tenant, path: None })
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let has_turn = self.state().schedule.try_start(tenant);
+        has_turn.then(|| Turn { queue: Arc::clone(self), tenant, path: None, slot: Some(slot) })
     }
 
     /// Whether the drop waits or runs already. A run that began before will be followed by another.
@@ -113,14 +116,11 @@ impl RunQueue {
     }
 
     fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, Turn)> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
         let mut state = self.state();
-        if state.running >= MAX_RUNNING {
-            return None;
-        }
         let job = state.schedule.next(may_start)?;
-        state.running += 1;
         state.drops.insert(job.path.clone(), Place::Running { again: false });
-        let turn = Turn { queue: Arc::clone(self), tenant: job.tenant, path: Some(job.path.clone()) };
+        let turn = Turn { queue: Arc::clone(self), tenant: job.tenant, path: Some(job.path.clone()), slot: Some(slot) };
         Some((job, turn))
     }
 
@@ -135,12 +135,13 @@ pub(super) struct Turn {
     tenant: TenantId,
     /// The drop, if it has waited.
     path: Option<DropPath>,
+    /// `None` once the run has ended.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        state.running -= 1;
         state.schedule.finished(self.tenant);
         if let Some(path) = self.path.take()
             && let Some(Place::Running { again: true }) = state.drops.remove(&path)
@@ -149,6 +150,7 @@ impl Drop for Turn {
             state.drops.insert(path, Place::Waiting);
         }
         drop(state);
+        drop(self.slot.take());
         self.queue.changed.notify_one();
     }
 }
@@ -158,6 +160,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::run::free_slots;
 
     fn tenant(number: u128) -> TenantId {
         TenantId(Uuid::from_u128(number))
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_tenant_has_two_turns_and_leaves_the_others_to_other_tenants() {
-        let queue = Arc::new(RunQueue::default());
+        let queue = Arc::new(RunQueue::new(free_slots()));
         let turns: Vec<_> = (0..2).map(|_| queue.try_start(tenant(1)).unwrap()).collect();
         assert!(queue.try_start(tenant(1)).is_none());
         let others: Vec<_> = (2..4).map(|number| queue.try_start(tenant(number)).unwrap()).collect();
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn news_about_a_waiting_drop_are_one_run_and_news_about_a_running_one_cause_another() {
-        let queue = Arc::new(RunQueue::default());
+        let queue = Arc::new(RunQueue::new(free_slots()));
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Waiting);
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
         let (_, turn) = queue.start_next(|_| true).unwrap();
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_number_of_waiting_drops_is_bounded() {
-        let queue = RunQueue::default();
+        let queue = RunQueue::new(free_slots());
         let pushed = (0..1_001).map(|number| queue.push(tenant(1), path(&number.to_string()), None));
         assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Waiting).count(), 1_000);
         assert_eq!(queue.push(tenant(2), path("a"), None), Pushed::Waiting);
@@ -205,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receiver_that_may_be_tried_again_is_noticed() {
-        let queue = Arc::new(RunQueue::default());
+        let queue = Arc::new(RunQueue::new(free_slots()));
         queue.push(tenant(1), path("a"), None);
         let start = tokio::time::Instant::now();
         let (job, _turn) = queue.next(|_| start.elapsed() > Duration::from_secs(60)).await;

@@ -96,7 +96,8 @@ impl Run<'_> {
                 }
                 Choice::WaitUntil(until) if waits == Some(until) => {
                     self.start_directory(snapshot).await?;
-                    info!(drop.path = %path, "`{path}` waits for the directory of its run, until {} at most", date_and_time(until));
+                    let end = date_and_time(until);
+                    info!(drop.path = %path, "`{path}` waits for the directory of its run, until {end} at most");
                     return Ok(Some(Step::End(Outcome::Waiting(until))));
                 }
                 Choice::WaitUntil(until) => {

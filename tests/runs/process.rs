@@ -29,7 +29,7 @@ use vivadrop::{
     message::Message,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{Outcome, RunError, RunLimits, Runner, Trigger, WokenDrops},
+    run::{Outcome, RunError, RunLimits, Runner, Trigger, WokenDrops, free_slots},
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -242,6 +242,7 @@ impl Process {
             tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,
+            slots: free_slots(),
         };
         Self { runner: Arc::new(runner), faults, store: faulty_store }
     }
