@@ -24,13 +24,7 @@ pub use self::{
         is_directory,
     },
 };
-use crate::{
-    pipeline::FileRules,
-    stage::{
-        layout::LayoutRules,
-        members::{members, string_value},
-    },
-};
+use crate::json::members::{members, string_value};
 
 /// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
 const END_OF_VALUE: u8 = b'\n';
@@ -65,17 +59,6 @@ impl DirectoryRules {
             names.extend([MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES].map(String::from));
         }
         names
-    }
-
-    /// How the files of a directory are read if those of the tenant's other drops are read by `rules`. A directory is a drop
-    /// of its own: its layout is detected, and its values are joined unchanged.
-    pub fn file_rules(&self, rules: &FileRules) -> FileRules {
-        let mut own = rules.clone();
-        own.layout = LayoutRules { allow_plaintext: rules.layout.allow_plaintext, ..LayoutRules::default() };
-        own.rows.columns = Some(self.columns_to_read());
-        own.rows.encrypted_columns = Vec::new();
-        own.rows.typed = false;
-        own
     }
 }
 

@@ -4,6 +4,9 @@
 //! A [`Value`] can take 80 times the size of its text. So JSON is read into types that keep only what is needed; where the shape
 //! varies, [`bounded_value`] limits the number of values.
 
+pub mod members;
+pub(crate) mod scanner;
+
 use std::{fmt, marker::PhantomData};
 
 use serde::Deserialize;

@@ -31,7 +31,7 @@ use self::{
     worker_pool::{OrderedResults, Panicked, worker_pool},
 };
 use crate::{
-    directory::Directory,
+    directory::{Directory, DirectoryRules},
     keys::Keys,
     stage::{
         Damage,
@@ -54,6 +54,19 @@ pub struct FileRules {
     pub layout: LayoutRules,
     /// `ENCRYPTED_COLUMNS`, `COLUMN_CIPHER`, `ROW_VALUES`, `MAX_ROW_BYTES`, `MAX_ROW_DEPTH`.
     pub rows: RowRules,
+}
+
+impl FileRules {
+    /// How the files of a directory are read if those of the tenant's other drops are read by these rules. A directory is
+    /// a drop of its own: its layout is detected, and its values are joined unchanged.
+    pub fn of_directory(&self, directory: &DirectoryRules) -> Self {
+        let mut own = self.clone();
+        own.layout = LayoutRules { allow_plaintext: self.layout.allow_plaintext, ..LayoutRules::default() };
+        own.rows.columns = Some(directory.columns_to_read());
+        own.rows.encrypted_columns = Vec::new();
+        own.rows.typed = false;
+        own
+    }
 }
 
 /// Why the rows of a file end early. Each text continues a sentence that begins with ``file `part-0.json.gz` ``.

@@ -25,11 +25,9 @@ pub mod columns;
 pub mod decode;
 pub mod decrypt;
 pub mod detect;
-mod json_scanner;
 pub mod layers;
 pub mod layout;
 pub mod lines;
-pub mod members;
 pub mod skip;
 
 pub use inflate::{PIECE_BYTES, Window};

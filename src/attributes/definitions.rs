@@ -392,7 +392,7 @@ fn member<'a>(members: &Members<'a>, name: &str) -> Option<&'a RawValue> {
 
 /// A JSON number in millionths, if it is one that can be a bound.
 fn in_millionths(json: &str) -> Option<u64> {
-    let is_number = crate::stage::members::is_number(json.as_bytes());
+    let is_number = crate::json::members::is_number(json.as_bytes());
     is_number.then(|| Decimal::parse(json.as_bytes()).in_millionths()).flatten()
 }
 

@@ -10,8 +10,8 @@ use super::{
     definitions::Attribute,
 };
 use crate::{
+    json::members::{is_number, members, string_value},
     person_id::PersonId,
-    stage::members::{is_number, members, string_value},
 };
 
 /// Columns that every row may have, besides those of the attributes.

@@ -257,7 +257,7 @@ impl DirectoryFlags {
         };
         let columns = self.directory_columns.iter().map(|name| name.trim().to_owned()).collect();
         let rules = DirectoryRules { columns, key: self.directory_key.clone(), ..DirectoryRules::default() };
-        let file_rules = rules.file_rules(&config.rules);
+        let file_rules = config.rules.of_directory(&rules);
 
         let in_directory = |error: CliError| error.context(&format!("directory `{}`", folder.display()));
         let decryption_keys = self.directory_decryption_keys.as_deref();

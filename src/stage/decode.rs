@@ -8,12 +8,12 @@ use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 use super::{
     columns::{IS_ACTIVE, METRICS},
     decrypt::Cipher,
-    json_scanner::{self as json, Invalid},
     lines::{Block, is_blank},
 };
 use crate::{
     buffers::{Buffer, Buffers},
     directory::Directory,
+    json::scanner::{self as json, Invalid},
     keys::AesKey,
 };
 

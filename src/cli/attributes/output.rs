@@ -8,7 +8,7 @@ use std::{
 use crate::{
     attributes::{Attribute, Cycle, CycleReport, Program, RANGES, Value},
     directory::Directory,
-    stage::members::string_value,
+    json::members::string_value,
 };
 
 /// The width of the longest bar of a table, in characters.

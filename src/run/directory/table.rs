@@ -135,7 +135,7 @@ impl Run<'_> {
         let store = &self.runner.store;
         let keys = self.runner.keys.keys_of(&**store, &blobs, &metadata, admitted.tenant).await?;
         let TenantConfig { rules, limits, directory: config, .. } = self.runner.tenant_configs.of(admitted.tenant);
-        let file_rules = config.rules.file_rules(rules);
+        let file_rules = rules.of_directory(&config.rules);
         let mut builder = DirectoryBuilder::new(&config.rules);
         for file in &blobs.files {
             let name = blobs.relative(file);

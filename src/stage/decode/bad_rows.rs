@@ -1,6 +1,6 @@
 //! The bad rows of a block.
 
-use crate::stage::json_scanner::MAX_NUMBER_CHARS;
+use crate::json::scanner::MAX_NUMBER_CHARS;
 
 /// Why a row could not be decoded. Never contains anything of the row's content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

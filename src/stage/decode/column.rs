@@ -15,11 +15,9 @@ use zeroize::Zeroizing;
 
 use super::BadRowReason;
 use crate::{
+    json::scanner as json,
     keys::AesKey,
-    stage::{
-        decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
-        json_scanner as json,
-    },
+    stage::decrypt::{AES_BLOCK_BYTES, Cipher, decrypt_blocks, unpad},
     wipe::with_stack_wiped,
 };
 

@@ -10,10 +10,12 @@ use super::{
     column::{ColumnKey, Scratch, is_guid},
     names::{Names, Next},
 };
-use crate::stage::{
-    decrypt::Cipher,
-    json_scanner as json,
-    lines::{BLOCK_BYTES, Block, is_blank},
+use crate::{
+    json::scanner as json,
+    stage::{
+        decrypt::Cipher,
+        lines::{BLOCK_BYTES, Block, is_blank},
+    },
 };
 
 /// The maximum number of values in the sample.

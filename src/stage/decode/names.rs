@@ -5,7 +5,7 @@
 //! column is looked up.
 
 use super::{Column, Columns};
-use crate::stage::json_scanner as json;
+use crate::json::scanner as json;
 
 /// The maximum number of names that are predicted. It bounds the time per row if every row has other names.
 const MAX_PREDICTED: usize = 256;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json_scanner as json;
+use super::scanner as json;
 
 /// One member of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Member<'a> {
     pub value: &'a [u8],
 }
 
-/// The members of `row`, which is a JSON object as a [`Decoder`](super::decode::Decoder) writes it, in order. A name with half
+/// The members of `row`, which is a JSON object as a [`Decoder`](crate::stage::decode::Decoder) writes it, in order. A name with half
 /// of a surrogate pair, which is no text, is skipped.
 pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
     let mut at = json::after(row, json::space_end(row, 0), b'{');

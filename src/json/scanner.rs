@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 
 /// The length limit of a number, in characters. Python's parser fails from 4,300 digits on, others before that.
-pub(super) const MAX_NUMBER_CHARS: usize = 1_000;
+pub(crate) const MAX_NUMBER_CHARS: usize = 1_000;
 
 /// Why a value is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Invalid {
+pub(crate) enum Invalid {
     /// The JSON is invalid.
     Json,
     /// The value is nested deeper than the limit.
@@ -22,7 +22,7 @@ pub(super) enum Invalid {
 
 /// The end of a string (after its closing quote), and whether the string has escapes. `from` is after the opening
 /// quote.
-pub(super) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
+pub(crate) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut has_escapes = false;
     loop {
@@ -40,7 +40,7 @@ pub(super) fn string_end(json: &[u8], from: usize) -> Option<(usize, bool)> {
 
 /// The content of `string`, which includes its quotes, with escapes undone. `None` if the content is not text: an
 /// escape can be half of a surrogate pair (`\ud800` alone).
-pub(super) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]>> {
     if has_escapes {
         return serde_json::from_slice::<String>(string).ok().map(|text| text.into_bytes().into());
     }
@@ -48,7 +48,7 @@ pub(super) fn unescaped(string: &[u8], has_escapes: bool) -> Option<Cow<'_, [u8]
 }
 
 /// The end of a number (section 6).
-pub(super) fn number_end(json: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn number_end(json: &[u8], from: usize) -> Option<usize> {
     let start = from + usize::from(json.get(from)? == &b'-');
     let (point, end) = decimal_end(json, start);
     let has_leading_zero = json.get(start) == Some(&b'0') && point > start + 1;
@@ -80,7 +80,7 @@ fn decimal_end(json: &[u8], from: usize) -> (usize, usize) {
 }
 
 /// The end of any value except a string. The value may have `max_depth` levels of objects and arrays.
-pub(super) fn value_end(json: &[u8], from: usize, max_depth: usize) -> Result<usize, Invalid> {
+pub(crate) fn value_end(json: &[u8], from: usize, max_depth: usize) -> Result<usize, Invalid> {
     match json.get(from) {
         Some(b'{' | b'[') => container_end(json, from, max_depth),
         _ => scalar_end(json, from),
@@ -103,14 +103,14 @@ fn scalar_end(json: &[u8], from: usize) -> Result<usize, Invalid> {
 }
 
 /// `json` without whitespace at its start and end.
-pub(super) fn trimmed(json: &[u8]) -> &[u8] {
+pub(crate) fn trimmed(json: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let end = json.iter().rposition(|byte| !is_space(byte)).map_or(0, |last| last + 1);
     &json[space_end(json, 0).min(end)..end]
 }
 
 /// The end of the whitespace at `at`, if there is any.
-pub(super) fn space_end(json: &[u8], mut at: usize) -> usize {
+pub(crate) fn space_end(json: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = json.get(at) {
         at += 1;
     }
@@ -118,19 +118,19 @@ pub(super) fn space_end(json: &[u8], mut at: usize) -> usize {
 }
 
 /// The name of a member, and the colon after it.
-pub(super) fn name(json: &[u8], from: usize) -> Option<Name> {
+pub(crate) fn name(json: &[u8], from: usize) -> Option<Name> {
     let (end, has_escapes) = string_end(json, after(json, from, b'"')?)?;
     let value = space_end(json, after(json, space_end(json, end), b':')?);
     Some(Name { end, has_escapes, value })
 }
 
 /// The positions of a name and of its value.
-pub(super) struct Name {
+pub(crate) struct Name {
     /// The position after the closing quote.
-    pub(super) end: usize,
-    pub(super) has_escapes: bool,
+    pub(crate) end: usize,
+    pub(crate) has_escapes: bool,
     /// The position of the value.
-    pub(super) value: usize,
+    pub(crate) value: usize,
 }
 
 /// The end of an object or an array that may have `max_depth` levels.
@@ -177,7 +177,7 @@ fn element(json: &[u8], from: usize, closing: u8) -> Option<usize> {
 }
 
 /// The position after `byte`, if `byte` is at `at`.
-pub(super) fn after(json: &[u8], at: usize, byte: u8) -> Option<usize> {
+pub(crate) fn after(json: &[u8], at: usize, byte: u8) -> Option<usize> {
     (json.get(at) == Some(&byte)).then_some(at + 1)
 }
 
@@ -200,7 +200,7 @@ fn digits_end(json: &[u8], from: usize) -> usize {
 }
 
 /// The end of the characters of a string that stand for themselves: the next quote, backslash or control character.
-pub(super) fn plain_end(json: &[u8], from: usize) -> usize {
+pub(crate) fn plain_end(json: &[u8], from: usize) -> usize {
     run_end(json, from, not_plain)
 }
 
