@@ -8,6 +8,7 @@
 mod api;
 mod clock;
 mod containers;
+mod directory;
 mod finding;
 mod key;
 mod ledger;
@@ -24,6 +25,7 @@ pub use self::finding::{Finding, Severity};
 use crate::{
     drop::{TenantId, tenant::Tenants},
     keys::{key_store::KeyStore, unwrap::KeyWrap, viva_api::VivaApi},
+    ledger::Ledger,
     sink::Sink,
     store::Store,
 };
@@ -60,6 +62,8 @@ pub struct CheckTargets {
     pub api: VivaApi,
     /// The sinks: the common one (`None`), and those of tenants with a sink of their own.
     pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
+    /// The tenants whose rows are joined to a directory.
+    pub joined_tenants: Vec<TenantId>,
     /// `GIVE_UP_AFTER`: for how long messages may be sent again.
     pub give_up_after: Duration,
 }
@@ -89,6 +93,12 @@ impl CheckTargets {
         tests.push(Box::pin(async { ledger::is_readable(&self.store, &self.state_container).await }));
         for tenant in self.tenants.ids() {
             tests.push(Box::pin(async move { key::is_usable(self, tenant).await }));
+        }
+        for tenant in &self.joined_tenants {
+            tests.push(Box::pin(async move {
+                let ledger = Ledger::new(Arc::clone(&self.store), self.state_container.as_str());
+                vec![directory::arrives(&ledger, *tenant).await]
+            }));
         }
         tests.push(Box::pin(async { api::grants_access(&self.api).await }));
         for (tenant, sink) in &self.sinks {

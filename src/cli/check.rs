@@ -76,6 +76,8 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
     let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let App { runner, watched, key_store } = app;
     let runner = Arc::into_inner(runner).expect("no run has started");
+    let is_joined = |tenant: &TenantId| runner.tenant_configs.of(*tenant).directory.joins();
+    let joined_tenants = runner.tenants.ids().into_iter().filter(is_joined).collect();
     Ok(CheckTargets {
         store_url,
         drop_containers: watched.names(),
@@ -89,6 +91,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         wrap: runner.keys.wrap,
         api: runner.keys.api,
         sinks: distinct_sinks(runner.tenant_configs),
+        joined_tenants,
         give_up_after: runner.limits.give_up_after,
         store: runner.store,
     })
