@@ -192,12 +192,12 @@ fn range_of(sum: u64, weeks: u8, bounds: [u64; RANGES - 1]) -> usize {
     bounds.into_iter().filter(|bound| sum >= bound * BILLIONTHS_IN_A_MILLIONTH * u64::from(weeks)).count()
 }
 
-/// What a pass found.
+/// The range of each person, and how many people are in each range.
 pub struct CycleReport<'a> {
     definitions: &'a Definitions,
     /// The days whose rows count.
     pub window: Window,
-    /// What the rows cover.
+    /// The period that the rows cover.
     pub period: Period,
     /// How many dates in the window have rows.
     pub weeks: usize,
@@ -214,7 +214,7 @@ pub struct CycleReport<'a> {
 /// A person's weeks and ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonReport<'a> {
-    /// Who it is.
+    /// The id of the person.
     pub id: PersonId,
     /// How many of the person's weeks count.
     pub weeks: u32,

@@ -258,7 +258,7 @@ fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]
     keys
 }
 
-/// Who has an address.
+/// The person or people who have an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Person(u32),

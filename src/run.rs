@@ -447,11 +447,7 @@ impl<'a> Run<'a> {
 
     /// Makes sure that the ledger knows the drop before this run changes anything about it.
     async fn open(&mut self, tenant: TenantId) -> Result<(), LedgerError> {
-        let is_listed = match &self.trigger {
-            Trigger::Sweep(entry) => entry.is_some(),
-            Trigger::Event | Trigger::Command => false,
-        };
-        if !is_listed && self.entry.is_none() {
+        if self.entry.is_none() {
             let now = clock::now();
             self.entry = Some(self.runner.ledger.mark_unfinished(self.path, tenant, now).await?);
         }

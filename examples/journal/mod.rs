@@ -65,7 +65,7 @@ impl Message {
     }
 }
 
-/// What became of a message.
+/// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
     /// It is in the file.

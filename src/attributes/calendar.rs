@@ -43,7 +43,7 @@ impl Window {
     }
 }
 
-/// What the rows of a drop cover.
+/// The period that the rows of a drop cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
     /// All dates are Sundays.

@@ -52,7 +52,7 @@ enum Place {
     },
 }
 
-/// What became of a drop that was pushed.
+/// The result of [`RunQueue::push`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// It waits for its turn.
