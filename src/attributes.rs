@@ -11,6 +11,7 @@ mod decimal;
 mod definitions;
 mod people;
 mod rows;
+mod schedule;
 
 use std::collections::BTreeSet;
 
@@ -19,8 +20,9 @@ use time::Date;
 pub use self::{
     calendar::{Period, Window},
     confidentiality::{RANGES, withheld},
-    definitions::{Attribute, Cycle, Definitions, InvalidDefinitions, Program},
+    definitions::{Attribute, Cycle, DefaultAttribute, Definitions, InvalidDefinitions, Program, default_attributes},
     people::TooManyPeople,
+    schedule::DueCycle,
 };
 use self::{
     decimal::{BILLIONTHS, millionths_text},

@@ -4,7 +4,9 @@
 //! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
 //! - `unfinished/`, the index of the drops that are not over, which sweeps run;
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
-//! - `list/`, one entry for each drop, for lists.
+//! - `list/`, one entry for each drop, for lists;
+//! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
+//!   far their imports are.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
@@ -18,6 +20,7 @@ mod directories;
 mod entry;
 mod error;
 mod heartbeat;
+mod imports;
 mod json;
 mod lease;
 mod list_entry;
@@ -42,6 +45,7 @@ pub use self::{
     claim::{Claim, ClaimRequest, ProgressFlag},
     claimed_file::ClaimedFile,
     error::LedgerError,
+    imports::{AcceptedDefinitions, Deletion, TenantImports},
     list_entry::{DropState, ListEntry},
     record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
     survey::Survey,

@@ -21,7 +21,8 @@
 //!   it), [`ledger`] (persistent state)
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
 //!   batches), [`buffers`]
-//! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs), [`person_id`]
+//! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs),
+//!   [`definitions`] (of attributes, in storage), [`person_id`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
 //!   material from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
@@ -40,6 +41,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod date;
+pub mod definitions;
 pub mod deliver;
 pub mod demo;
 pub mod directory;

@@ -2,6 +2,8 @@
 //!
 //! Definitions are JSON that people edit. They are validated as a whole: every mistake is named, with its place.
 
+mod format;
+
 use std::{collections::HashSet, fmt};
 
 use serde_json::value::RawValue;
@@ -114,6 +116,22 @@ const DEFAULTS: [Default; 10] = [
     Default { name: "Meeting hours with Skip Level Manager", column: "Meeting hours with skip level", older_columns: &["SkipLevelMeetingHours"], unit: "Hour", bounds: Some(["0.01", "0.5", "1"]) },
     Default { name: "Internal network size", column: "Internal network size", older_columns: &[], unit: "Count", bounds: Some(["15", "30", "45"]) },
 ];
+
+/// A default attribute, for people who choose attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultAttribute {
+    /// Its name.
+    pub name: &'static str,
+    /// What is measured.
+    pub unit: &'static str,
+    /// The upper bounds of its first three ranges, as JSON numbers; `None` if there is no default, so that `max` is needed.
+    pub bounds: Option<[&'static str; RANGES - 1]>,
+}
+
+/// The default attributes.
+pub fn default_attributes() -> impl Iterator<Item = DefaultAttribute> {
+    DEFAULTS.iter().map(|default| DefaultAttribute { name: default.name, unit: default.unit, bounds: default.bounds })
+}
 
 /// Everything that is wrong with definitions, one sentence each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

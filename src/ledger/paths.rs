@@ -23,6 +23,12 @@ pub(super) const UNFINISHED: &str = "unfinished/";
 /// The folder of the records of each tenant's directories.
 const DIRECTORIES: &str = "directories/";
 
+/// The folder of the definitions of attributes of each tenant, which people may edit.
+pub(super) const DEFINITIONS: &str = "attributes/";
+
+/// The folder of the records of each tenant's imports of attributes.
+const IMPORTS: &str = "imports/";
+
 /// The folder of the times at which periodic tasks were last done.
 const PERIODIC: &str = "periodic/";
 
@@ -72,6 +78,16 @@ pub(super) fn unfinished_entry(drop: &DropPath) -> String {
 /// The record of the directories of a tenant.
 pub(super) fn directories(tenant: TenantId) -> String {
     format!("{DIRECTORIES}{tenant}.json")
+}
+
+/// The definitions of attributes of a tenant.
+pub(super) fn definitions(tenant: TenantId) -> String {
+    format!("{DEFINITIONS}{tenant}.json")
+}
+
+/// The record of the imports of a tenant.
+pub(super) fn imports(tenant: TenantId) -> String {
+    format!("{IMPORTS}{tenant}/tenant.json")
 }
 
 /// The record of the time at which `task` was last done.
