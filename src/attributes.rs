@@ -10,6 +10,7 @@ mod confidentiality;
 mod decimal;
 mod definitions;
 mod people;
+mod person_json;
 mod rows;
 mod schedule;
 

@@ -3,9 +3,11 @@
 mod attributes;
 mod check;
 mod decode;
+mod definitions;
 mod deliver;
 mod local_drop;
 mod onboard;
+mod programs;
 mod simulate;
 mod sweep;
 
@@ -43,8 +45,10 @@ enum Command {
     Serve,
     /// Decrypt a drop in a local folder and print its rows as JSON lines
     Decode(Box<decode::DecodeArguments>),
-    /// Compute employee attributes for survey platforms
+    /// Define and preview employee attributes for survey platforms
     Attributes(attributes::AttributesArguments),
+    /// Define survey programs and their cycles
+    Programs(programs::ProgramsArguments),
     /// Deliver a drop to the configured sink, as an event would
     Deliver(deliver::DeliverArguments),
     /// Deliver a drop again from its first row, even if it was completed or set aside
@@ -183,6 +187,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => serve().await,
         Command::Decode(arguments) => decode::decode(&arguments).await,
         Command::Attributes(arguments) => attributes::attributes(&arguments).await,
+        Command::Programs(arguments) => programs::programs(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,

@@ -12,6 +12,8 @@ mod attributes;
 mod check;
 #[path = "cli/decode.rs"]
 mod decode;
+#[path = "cli/definitions.rs"]
+mod definitions;
 #[path = "cli/deliver.rs"]
 mod deliver;
 #[path = "cli/demo.rs"]

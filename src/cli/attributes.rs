@@ -1,26 +1,20 @@
-//! `vivadrop attributes`: employee attributes for survey platforms.
+//! `vivadrop attributes`: a tenant's employee attributes for survey platforms.
 
 mod output;
+mod preview;
 
-use std::{
-    io::{BufWriter, Write},
-    path::PathBuf,
-};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
-use clap::{Args, Subcommand, ValueEnum};
-
-use self::output::{Subject, write_csv, write_json, write_table};
+use self::preview::PreviewArguments;
 use super::{
-    CliError, FileFlags,
-    local_drop::{DirectoryFlags, LocalDrop},
+    CliError,
+    definitions::{TenantArguments, edit, print},
 };
 use crate::{
-    attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, Program, Window},
-    stage::decode::Rows,
+    attributes::{Attribute, Definitions},
+    drop::TenantId,
 };
-
-/// The bound of the table of people in bytes.
-const MEMORY: usize = 256 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct AttributesArguments {
@@ -30,150 +24,191 @@ pub(super) struct AttributesArguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Print the attributes of a tenant
+    List(ListArguments),
+    /// Add an attribute, and import it for the survey cycles whose drops are still in storage
+    Add(AddArguments),
+    /// Remove an attribute: receivers delete everything imported under its name
+    Remove(RemoveArguments),
+    /// Change the ranges of an attribute
+    Ranges(RangesArguments),
+    /// Change what the roles of the survey platform may do with an attribute
+    Roles(RolesArguments),
     /// Compute the attributes of a drop in a local folder; sends nothing
     Preview(Box<PreviewArguments>),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Computes the named cycle, or every cycle whose last week the drop has rows of.
-Exit code 3 if a cycle cannot be reported, for example because too few people have rows; stderr has the reason.
-
-Examples:
-  vivadrop attributes preview drop --private-key tenant.pem --attributes attributes.json
-  vivadrop attributes preview drop --private-key tenant.pem --attributes attributes.json \\
-    --program Engagement --cycle Oct --directory users --format csv > partial-upload.csv")]
-struct PreviewArguments {
-    /// Folder of the drop, which contains metadata/JobMetadata
-    drop: PathBuf,
-    /// The tenant's RSA-2048 private key (PKCS#8 or PKCS#1)
-    #[arg(long, value_name = "PEM")]
-    private_key: PathBuf,
-    /// Saved response of egressDecryptionKey [default: the key details in the drop's metadata]
-    #[arg(long, value_name = "JSON")]
-    decryption_keys: Option<PathBuf>,
-    /// Definitions of attributes and survey programs, as JSON
-    #[arg(long, value_name = "FILE")]
-    attributes: PathBuf,
-    /// Only this program [default: all]
-    #[arg(long, value_name = "NAME")]
-    program: Option<String>,
-    /// Only this cycle of the program, even if the drop does not reach its last week [default: all that it reaches]
-    #[arg(long, value_name = "NAME", requires = "program")]
-    cycle: Option<String>,
-    /// table (bars for people), json (one line per cycle) or csv (a partial upload for survey platforms)
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    format: Format,
-    #[command(flatten)]
-    directory: DirectoryFlags,
-    #[command(flatten)]
-    flags: FileFlags,
+Example:
+  vivadrop attributes list --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10")]
+struct ListArguments {
+    /// The customer's Microsoft Entra tenant id
+    #[arg(long, value_name = "ID")]
+    tenant: TenantId,
+    /// Print the definitions as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-    Csv,
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A default attribute needs only its name (`Collaboration hours` also needs --max); docs/attributes.md lists them. For any other
+metric, name its column and the ranges.
+
+Examples:
+  vivadrop attributes add --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 'Email hours'
+  vivadrop attributes add --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 Focus --metric TotalFocusHours --max 5,10,15 \\
+    --role Manager=report-filters,report-sections")]
+struct AddArguments {
+    #[command(flatten)]
+    tenant: TenantArguments,
+    /// Name of the attribute
+    name: String,
+    /// Column of the metric [default: that of the default attribute]
+    #[arg(long, value_name = "COLUMN")]
+    metric: Option<String>,
+    /// What is measured; Hour is scaled from months to weeks [default: Hour]
+    #[arg(long, value_name = "UNIT", requires = "metric")]
+    unit: Option<String>,
+    /// Upper bounds of the first three ranges [default: those of the default attribute]
+    #[arg(long, value_name = "A,B,C")]
+    max: Option<Bounds>,
+    /// What a role may do: report-filters, report-sections, comment-filters
+    #[arg(long = "role", value_name = "ROLE=PERMISSIONS")]
+    roles: Vec<Role>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  vivadrop attributes remove --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 'Email hours' --dry-run")]
+struct RemoveArguments {
+    #[command(flatten)]
+    tenant: TenantArguments,
+    /// Name of the attribute
+    name: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  vivadrop attributes ranges --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 'Email hours' --max 4,7,9.5")]
+struct RangesArguments {
+    #[command(flatten)]
+    tenant: TenantArguments,
+    /// Name of the attribute
+    name: String,
+    /// Upper bounds of the first three ranges
+    #[arg(long, value_name = "A,B,C")]
+    max: Bounds,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The roles replace those that the attribute has; without --role it has none.
+
+Example:
+  vivadrop attributes roles --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 'Email hours' --role Manager=report-filters")]
+struct RolesArguments {
+    #[command(flatten)]
+    tenant: TenantArguments,
+    /// Name of the attribute
+    name: String,
+    /// What a role may do: report-filters, report-sections, comment-filters
+    #[arg(long = "role", value_name = "ROLE=PERMISSIONS")]
+    roles: Vec<Role>,
+}
+
+/// Three numbers with commas between them.
+#[derive(Debug, Clone)]
+struct Bounds(Vec<Value>);
+
+impl std::str::FromStr for Bounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| serde_json::from_str(text.trim()).ok().filter(Value::is_number);
+        let numbers: Option<Vec<Value>> = text.split(',').map(number).collect();
+        numbers.filter(|numbers| numbers.len() == 3).map(Self).ok_or_else(|| "expected three numbers: 5,10,15".into())
+    }
+}
+
+/// A role and its permissions.
+#[derive(Debug, Clone)]
+struct Role(String, Vec<String>);
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (role, permissions) = text.split_once('=').ok_or("expected ROLE=PERMISSION,PERMISSION")?;
+        let permissions = permissions.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        Ok(Self(role.trim().to_owned(), permissions.collect()))
+    }
 }
 
 /// Runs a subcommand.
 pub(super) async fn attributes(arguments: &AttributesArguments) -> Result<(), CliError> {
     match &arguments.command {
-        Command::Preview(arguments) => preview(arguments).await,
-    }
-}
-
-/// Computes and prints each cycle in turn.
-async fn preview(arguments: &PreviewArguments) -> Result<(), CliError> {
-    let config = arguments.flags.config()?;
-    let definitions = read_definitions(arguments)?;
-    let cycles = chosen_cycles(arguments, &definitions)?;
-    let decryption_keys = arguments.decryption_keys.as_deref();
-    let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
-    let directory = arguments.directory.load(&arguments.private_key, &config).await?;
-
-    let mut rules = config.rules.clone();
-    rules.rows.columns = Some(CyclePass::columns(&definitions));
-    rules.rows.typed = true;
-    let is_identified = drop.keys.column.is_some();
-    let mut stdout = BufWriter::new(std::io::stdout().lock());
-    let (mut has_failed, mut first_pass): (bool, Option<CycleReport<'_>>) = (false, None);
-    for (program, cycle, window) in cycles {
-        let name = format!("{}/{}", program.name, cycle.name);
-        let not_reached = |report: &CycleReport<'_>| arguments.cycle.is_none() && !report.reaches(window);
-        // The first pass knows all dates, so a cycle that the drop does not reach costs no pass of its own.
-        if first_pass.as_ref().is_some_and(not_reached) {
-            eprintln!("{name}: the drop does not reach the last week of this cycle");
-            continue;
-        }
-        let mut pass = CyclePass::new(&definitions, window, MEMORY);
-        let mut failure = None;
-        let add = |rows: &Rows| {
-            if failure.is_none() {
-                failure = pass.push(rows.good()).err();
-            }
-            Ok(())
-        };
-        drop.read_all(&config, &rules, add).await?;
-        let report = match failure.map_or_else(|| pass.finish(is_identified), Err) {
-            Ok(report) => report,
-            Err(failure @ CycleFailure::NotWeekly) => return Err(CliError::Permanent(failure.to_string())),
-            Err(failure) => {
-                eprintln!("{name}: {failure}");
-                has_failed = true;
-                continue;
-            }
-        };
-        if not_reached(&report) {
-            eprintln!("{name}: the drop does not reach the last week of this cycle");
-        } else if let Some(failure) = &report.failure {
-            eprintln!("{name}: {failure}");
-            has_failed = true;
-        } else {
-            let subject = Subject { program, cycle, report: &report, directory: directory.as_deref() };
-            let written = match arguments.format {
-                Format::Table => write_table(&mut stdout, &subject),
-                Format::Json => write_json(&mut stdout, &subject),
-                Format::Csv => write_csv(&mut stdout, &subject, arguments.directory.columns()),
+        Command::List(arguments) => print(arguments.tenant, arguments.json, table).await,
+        Command::Add(arguments) => edit(&arguments.tenant, |definitions| add(definitions, arguments)).await,
+        Command::Remove(RemoveArguments { tenant, name }) => {
+            let remove = |definitions: &mut Value| {
+                let at = position(definitions, name)?;
+                definitions["attributes"].as_array_mut().expect("an array").remove(at);
+                Ok(())
             };
-            written.map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
+            edit(tenant, remove).await
         }
-        first_pass.get_or_insert(report);
+        Command::Ranges(RangesArguments { tenant, name, max }) => {
+            edit(tenant, |definitions| set(definitions, name, "max", json!(max.0))).await
+        }
+        Command::Roles(RolesArguments { tenant, name, roles }) => {
+            edit(tenant, |definitions| set(definitions, name, "roles", roles_json(roles))).await
+        }
+        Command::Preview(arguments) => preview::preview(arguments).await,
     }
-    stdout.flush().map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
-    if has_failed { Err(CliError::Printed(3)) } else { Ok(()) }
 }
 
-fn read_definitions(arguments: &PreviewArguments) -> Result<Definitions, CliError> {
-    let file = arguments.attributes.display();
-    let json = std::fs::read(&arguments.attributes)
-        .map_err(|error| CliError::Usage(format!("cannot read `{file}`: {error}")))?;
-    Definitions::parse(&json).map_err(|error| CliError::Usage(format!("`{file}`: {error}")))
+fn add(definitions: &mut Value, arguments: &AddArguments) -> Result<(), CliError> {
+    let AddArguments { name, metric, unit, max, roles, .. } = arguments;
+    let mut attribute = json!({"name": name, "roles": roles_json(roles)});
+    let members = [
+        ("metric", metric.as_ref().map(|metric| json!(metric))),
+        ("unit", unit.as_ref().map(|unit| json!(unit))),
+        ("max", max.as_ref().map(|max| json!(max.0))),
+    ];
+    for (member, value) in members.into_iter().filter_map(|(member, value)| Some((member, value?))) {
+        attribute[member] = value;
+    }
+    definitions["attributes"].as_array_mut().expect("an array").push(attribute);
+    Ok(())
 }
 
-/// The cycles to compute, with their windows, in the order of the definitions.
-fn chosen_cycles<'a>(
-    arguments: &PreviewArguments,
-    definitions: &'a Definitions,
-) -> Result<Vec<(&'a Program, &'a Cycle, Window)>, CliError> {
-    let mut chosen = Vec::new();
-    for program in &definitions.programs {
-        for cycle in &program.cycles {
-            let is_chosen = arguments.program.as_ref().is_none_or(|name| *name == program.name)
-                && arguments.cycle.as_ref().is_none_or(|name| *name == cycle.name);
-            if let Some(window) = Window::before(cycle.end).filter(|_| is_chosen) {
-                chosen.push((program, cycle, window));
-            }
-        }
-    }
-    if chosen.is_empty() {
-        let file = arguments.attributes.display();
-        return Err(CliError::Usage(match (&arguments.program, &arguments.cycle) {
-            (Some(program), Some(cycle)) => format!("`{file}` has no cycle `{cycle}` of a program `{program}`"),
-            (Some(program), None) => format!("`{file}` has no cycle of a program `{program}`"),
-            (None, _) => format!("`{file}` has no cycles: add a program with a cycle"),
-        }));
-    }
-    Ok(chosen)
+fn set(definitions: &mut Value, name: &str, member: &str, value: Value) -> Result<(), CliError> {
+    let at = position(definitions, name)?;
+    definitions["attributes"][at][member] = value;
+    Ok(())
+}
+
+/// The position of the attribute `name`.
+fn position(definitions: &Value, name: &str) -> Result<usize, CliError> {
+    let attributes = definitions["attributes"].as_array().expect("an array");
+    let position = attributes.iter().position(|attribute| attribute["name"] == name);
+    position.ok_or_else(|| CliError::Usage(format!("there is no attribute `{name}`: see `vivadrop attributes list`")))
+}
+
+fn roles_json(roles: &[Role]) -> Value {
+    roles.iter().map(|Role(role, permissions)| (role.clone(), json!(permissions))).collect()
+}
+
+/// The attributes as text for people.
+fn table(definitions: &Definitions) -> String {
+    let line = |attribute: &Attribute| {
+        let roles = attribute.roles.iter().map(|(role, permissions)| format!("; {role}: {}", permissions.join(", ")));
+        let Attribute { name, column, unit, .. } = attribute;
+        format!("{name}: `{column}`, {unit}; {}{}\n", attribute.labels().join(", "), roles.collect::<String>())
+    };
+    definitions.attributes.iter().map(line).collect()
 }

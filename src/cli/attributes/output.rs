@@ -67,27 +67,19 @@ pub(super) fn write_json(out: &mut impl Write, subject: &Subject<'_>) -> io::Res
         report.weeks,
         report.period.name()
     )?;
-    let mut entry = Vec::new();
+    let (mut entry, mut text) = (Vec::new(), Vec::new());
     for (number, person) in report.people().enumerate() {
-        let comma = if number > 0 { "," } else { "" };
         entry.clear();
         match subject.directory {
             Some(directory) => directory.append_by_id(person.id, &mut entry),
             None => entry.extend_from_slice(b"null"),
         }
-        write!(out, "{comma}{{\"ObjectId\":\"{}\",\"directory\":", person.id)?;
-        out.write_all(&entry)?;
-        write!(out, ",\"weeks\":{},\"attributes\":{{", person.weeks)?;
-        let present = report
-            .counts()
-            .zip(&person.attributes)
-            .filter_map(|((attribute, _), value)| Some((attribute, value.as_ref()?)));
-        for (number, (attribute, value)) in present.enumerate() {
-            let comma = if number > 0 { "," } else { "" };
-            write!(out, "{comma}{}:", json_string(&attribute.name))?;
-            write_value(out, value)?;
+        text.clear();
+        if number > 0 {
+            text.push(b',');
         }
-        write!(out, "}}}}")?;
+        report.append_person(&person, &entry, &mut text);
+        out.write_all(&text)?;
     }
     write!(out, "],\"counts\":{{")?;
     for (number, (attribute, counts)) in report.counts().enumerate() {
@@ -95,19 +87,6 @@ pub(super) fn write_json(out: &mut impl Write, subject: &Subject<'_>) -> io::Res
         write!(out, "{comma}{}:{}", json_string(&attribute.name), json_counts(counts))?;
     }
     writeln!(out, "}}}}")
-}
-
-fn write_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
-    match value {
-        Value::Withheld => write!(out, "{{\"range\":null,\"withheld\":true}}"),
-        Value::Range { number, label, average } => {
-            write!(out, "{{\"range\":{number},\"label\":{}", json_string(label))?;
-            if let Some(average) = average {
-                write!(out, ",\"value\":{average}")?;
-            }
-            write!(out, "}}")
-        }
-    }
 }
 
 fn json_string(text: &str) -> String {

@@ -1,0 +1,158 @@
+//! `vivadrop attributes preview`: computes the attributes of a local drop and sends nothing.
+
+use std::{
+    io::{BufWriter, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, ValueEnum};
+
+use super::output::{Subject, write_csv, write_json, write_table};
+use crate::{
+    attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, Program, Window},
+    cli::{
+        CliError, FileFlags,
+        local_drop::{DirectoryFlags, LocalDrop},
+    },
+    stage::decode::Rows,
+};
+
+/// The bound of the table of people in bytes.
+const MEMORY: usize = 256 << 20;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Computes the named cycle, or every cycle whose last week the drop has rows of.
+Exit code 3 if a cycle cannot be reported, for example because too few people have rows; stderr has the reason.
+
+Examples:
+  vivadrop attributes preview drop --private-key tenant.pem --attributes attributes.json
+  vivadrop attributes preview drop --private-key tenant.pem --attributes attributes.json \\
+    --program Engagement --cycle Oct --directory users --format csv > partial-upload.csv")]
+pub(super) struct PreviewArguments {
+    /// Folder of the drop, which contains metadata/JobMetadata
+    drop: PathBuf,
+    /// The tenant's RSA-2048 private key (PKCS#8 or PKCS#1)
+    #[arg(long, value_name = "PEM")]
+    private_key: PathBuf,
+    /// Saved response of egressDecryptionKey [default: the key details in the drop's metadata]
+    #[arg(long, value_name = "JSON")]
+    decryption_keys: Option<PathBuf>,
+    /// Definitions of attributes and survey programs, as JSON
+    #[arg(long, value_name = "FILE")]
+    attributes: PathBuf,
+    /// Only this program [default: all]
+    #[arg(long, value_name = "NAME")]
+    program: Option<String>,
+    /// Only this cycle of the program, even if the drop does not reach its last week [default: all that it reaches]
+    #[arg(long, value_name = "NAME", requires = "program")]
+    cycle: Option<String>,
+    /// table (bars for people), json (one line per cycle) or csv (a partial upload for survey platforms)
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+    #[command(flatten)]
+    directory: DirectoryFlags,
+    #[command(flatten)]
+    flags: FileFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Computes and prints each cycle in turn.
+pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError> {
+    let config = arguments.flags.config()?;
+    let definitions = read_definitions(arguments)?;
+    let cycles = chosen_cycles(arguments, &definitions)?;
+    let decryption_keys = arguments.decryption_keys.as_deref();
+    let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
+    let directory = arguments.directory.load(&arguments.private_key, &config).await?;
+
+    let mut rules = config.rules.clone();
+    rules.rows.columns = Some(CyclePass::columns(&definitions));
+    rules.rows.typed = true;
+    let is_identified = drop.keys.column.is_some();
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let (mut has_failed, mut first_pass): (bool, Option<CycleReport<'_>>) = (false, None);
+    for (program, cycle, window) in cycles {
+        let name = format!("{}/{}", program.name, cycle.name);
+        let not_reached = |report: &CycleReport<'_>| arguments.cycle.is_none() && !report.reaches(window);
+        // The first pass knows all dates, so a cycle that the drop does not reach costs no pass of its own.
+        if first_pass.as_ref().is_some_and(not_reached) {
+            eprintln!("{name}: the drop does not reach the last week of this cycle");
+            continue;
+        }
+        let mut pass = CyclePass::new(&definitions, window, MEMORY);
+        let mut failure = None;
+        let add = |rows: &Rows| {
+            if failure.is_none() {
+                failure = pass.push(rows.good()).err();
+            }
+            Ok(())
+        };
+        drop.read_all(&config, &rules, add).await?;
+        let report = match failure.map_or_else(|| pass.finish(is_identified), Err) {
+            Ok(report) => report,
+            Err(failure @ CycleFailure::NotWeekly) => return Err(CliError::Permanent(failure.to_string())),
+            Err(failure) => {
+                eprintln!("{name}: {failure}");
+                has_failed = true;
+                continue;
+            }
+        };
+        if not_reached(&report) {
+            eprintln!("{name}: the drop does not reach the last week of this cycle");
+        } else if let Some(failure) = &report.failure {
+            eprintln!("{name}: {failure}");
+            has_failed = true;
+        } else {
+            let subject = Subject { program, cycle, report: &report, directory: directory.as_deref() };
+            let written = match arguments.format {
+                Format::Table => write_table(&mut stdout, &subject),
+                Format::Json => write_json(&mut stdout, &subject),
+                Format::Csv => write_csv(&mut stdout, &subject, arguments.directory.columns()),
+            };
+            written.map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
+        }
+        first_pass.get_or_insert(report);
+    }
+    stdout.flush().map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
+    if has_failed { Err(CliError::Printed(3)) } else { Ok(()) }
+}
+
+fn read_definitions(arguments: &PreviewArguments) -> Result<Definitions, CliError> {
+    let file = arguments.attributes.display();
+    let json = std::fs::read(&arguments.attributes)
+        .map_err(|error| CliError::Usage(format!("cannot read `{file}`: {error}")))?;
+    Definitions::parse(&json).map_err(|error| CliError::Usage(format!("`{file}`: {error}")))
+}
+
+/// The cycles to compute, with their windows, in the order of the definitions.
+fn chosen_cycles<'a>(
+    arguments: &PreviewArguments,
+    definitions: &'a Definitions,
+) -> Result<Vec<(&'a Program, &'a Cycle, Window)>, CliError> {
+    let mut chosen = Vec::new();
+    for program in &definitions.programs {
+        for cycle in &program.cycles {
+            let is_chosen = arguments.program.as_ref().is_none_or(|name| *name == program.name)
+                && arguments.cycle.as_ref().is_none_or(|name| *name == cycle.name);
+            if let Some(window) = Window::before(cycle.end).filter(|_| is_chosen) {
+                chosen.push((program, cycle, window));
+            }
+        }
+    }
+    if chosen.is_empty() {
+        let file = arguments.attributes.display();
+        return Err(CliError::Usage(match (&arguments.program, &arguments.cycle) {
+            (Some(program), Some(cycle)) => format!("`{file}` has no cycle `{cycle}` of a program `{program}`"),
+            (Some(program), None) => format!("`{file}` has no cycle of a program `{program}`"),
+            (None, _) => format!("`{file}` has no cycles: add a program with a cycle"),
+        }));
+    }
+    Ok(chosen)
+}
