@@ -91,7 +91,8 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
     }
     if let Some(config) = upload {
         let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
-        eprintln!("uploaded to `{path}`");
+        eprintln!("uploaded it to:");
+        println!("{path}");
     }
     Ok(())
 }

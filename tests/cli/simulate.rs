@@ -69,8 +69,7 @@ async fn an_uploaded_drop_can_be_delivered() {
         let folder = tempfile::tempdir().unwrap();
         let ended = output_of(simulate(folder.path(), &scene).arg("--upload").envs(&scene.settings)).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let (_, path) = ended.stderr.trim().rsplit_once("uploaded to `").unwrap();
-        let path = path.trim_end_matches('`');
+        let path = ended.stdout.trim();
         assert!(path.starts_with(&scene.container) && path.ends_with(&scene.tenant.to_string()), "{path}");
 
         let ended = deliver(&scene, path).await;
