@@ -11,16 +11,16 @@ mod programs;
 mod simulate;
 mod sweep;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, DecodeConfig, InvalidSettings, Settings},
+    config::{Config, DecodeConfig, InvalidSettings, Settings, check_deadline},
     demo,
     error_chain::error_chain,
-    host,
+    host::{self, function_timeout::function_timeout},
     one_line::escape_deceptive,
     telemetry,
     verdict::Verdict,
@@ -77,10 +77,10 @@ struct FileFlags {
     /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// Columns to print: a comma-separated list, or * for all [default: $ROW_COLUMNS or *]
+    /// Columns to print: a comma-separated list, or * for all; `name?` may be missing [default: $ROW_COLUMNS or *]
     #[arg(long, value_name = "NAMES", alias = "columns")]
     row_columns: Option<String>,
-    /// Columns to decrypt: a comma-separated list [default: $ENCRYPTED_COLUMNS or ObjectId]
+    /// Columns to decrypt: a comma-separated list; `name?` may be missing [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
     /// Conversion of metrics that are strings: typed (to numbers) or verbatim [default: $ROW_VALUES or typed]
@@ -211,14 +211,14 @@ pub async fn run(arguments: Arguments) -> ExitCode {
 
 async fn serve() -> Result<(), CliError> {
     let settings = Settings::from_env();
-    let (port, config) = match (host::port(&settings), Config::read(&settings)) {
-        (Ok(port), Ok(config)) => (port, config),
-        (port, config) => {
-            let mut problems = Vec::new();
-            for InvalidSettings(more) in [port.err(), config.err()].into_iter().flatten() {
-                problems.extend(more);
-            }
-            return Err(InvalidSettings(problems).into());
+    // The host runs the handler in the folder of host.json. `vivadrop check` reports one that is not JSON.
+    let function_timeout = function_timeout(Path::new(".")).ok().flatten();
+    let deadline = function_timeout.map_or(Ok(()), |timeout| check_deadline(&settings, timeout));
+    let (port, config) = match (host::port(&settings), Config::read(&settings), deadline) {
+        (Ok(port), Ok(config), Ok(())) => (port, config),
+        (port, config, deadline) => {
+            let problems = [port.err(), config.err(), deadline.err()].into_iter().flatten();
+            return Err(InvalidSettings(problems.flat_map(|InvalidSettings(problems)| problems).collect()).into());
         }
     };
     telemetry::init_for_host();

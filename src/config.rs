@@ -224,6 +224,22 @@ impl Config {
     }
 }
 
+/// Checks that `DEADLINE` is below `function_timeout`, the time after which the Functions host kills the handler. A
+/// `DEADLINE` that is unusable by itself is left to [`Config::read`].
+pub fn check_deadline(settings: &Settings, function_timeout: Duration) -> Result<(), InvalidSettings> {
+    let deadline: Option<Duration> = Reader::new(settings).or_default("DEADLINE", DEADLINE);
+    if deadline.is_none_or(|deadline| deadline < function_timeout) {
+        return Ok(());
+    }
+    let is_default = if settings.get("DEADLINE").is_some() { "" } else { ", which is the default" };
+    Err(InvalidSettings(vec![format!(
+        "DEADLINE is {}{is_default}: expected less than functionTimeout in host.json ({} s), by some minutes, because the \
+         host then ends the process",
+        settings.get("DEADLINE").unwrap_or(DEADLINE),
+        function_timeout.as_secs()
+    )]))
+}
+
 /// The settings that the command `decode` needs: how files are decoded, and how keys are unwrapped.
 #[derive(Debug)]
 pub struct DecodeConfig {

@@ -8,6 +8,7 @@
 
 mod body;
 pub mod event;
+pub mod function_timeout;
 mod handler;
 mod notify;
 pub mod payload;

@@ -35,7 +35,7 @@ use crate::{
     keys::Keys,
     stage::{
         Damage,
-        decode::{Decoder, RowRules, RowTooLong, Rows},
+        decode::{ColumnChecks, Decoder, MissingColumns, RowRules, RowTooLong, Rows},
         detect::LayoutError,
         layout::LayoutRules,
     },
@@ -60,12 +60,28 @@ impl FileRules {
     /// How the files of a directory are read if those of the tenant's other drops are read by these rules. A directory is
     /// a drop of its own: its layout is detected, and its values are joined unchanged.
     pub fn of_directory(&self, directory: &DirectoryRules) -> Self {
-        let mut own = self.clone();
+        let mut own = self.clone().for_columns(directory.columns_to_read());
         own.layout = LayoutRules { allow_plaintext: self.layout.allow_plaintext, ..LayoutRules::default() };
-        own.rows.columns = Some(directory.columns_to_read());
         own.rows.encrypted_columns = Vec::new();
         own.rows.typed = false;
         own
+    }
+
+    /// The same for a directory export: it need not have the columns that settings name for other drops. If its rows are
+    /// only counted, they need not have any.
+    #[must_use]
+    pub fn for_directory_export(mut self, is_delivered: bool) -> Self {
+        self.rows.checks.expected.clear();
+        self.rows.checks.rejects_empty_rows &= is_delivered;
+        self
+    }
+
+    /// The same for a computation that reads `columns`, whatever columns are delivered.
+    #[must_use]
+    pub fn for_columns(mut self, columns: Vec<String>) -> Self {
+        self.rows.columns = Some(columns);
+        self.rows.checks = ColumnChecks::default();
+        self
     }
 }
 
@@ -91,6 +107,9 @@ pub enum RowsError {
         /// What is wrong with the bytes.
         source: Damage,
     },
+    /// No row has a column that a setting names. The file is set aside.
+    #[error(transparent)]
+    MissingColumns(#[from] MissingColumns),
     /// A line is too long. The file is set aside.
     #[error("has a line of more than {max_bytes} bytes (`MAX_ROW_BYTES`) at row {row}")]
     RowTooLong {
@@ -126,7 +145,7 @@ impl RowsError {
             Self::Layout(source) => source.verdict(),
             Self::Damaged { .. } => Verdict::SetAside(Reason::Damaged),
             Self::RowTooLong { .. } => Verdict::SetAside(Reason::RowTooLong),
-            Self::TooManyBadRows { .. } => Verdict::SetAside(Reason::BadRow),
+            Self::TooManyBadRows { .. } | Self::MissingColumns(_) => Verdict::SetAside(Reason::BadRow),
             Self::TooFewRows { .. } | Self::Panicked => Verdict::Retry,
         }
     }
@@ -138,6 +157,9 @@ impl RowsError {
 ///
 /// If a block has more than `bad_rows_allowed` bad rows, its rows end with the first one beyond the limit, and an error
 /// follows: memory must not depend on the number of bad rows.
+///
+/// A column that a setting names and that no row has is an error: before the first row if its name is misspelled, otherwise
+/// after the last row. The latter is checked only if all rows are decoded, from row 0 on.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,
@@ -152,6 +174,7 @@ pub fn rows(
         decoder = decoder.joined_to(directory, &rules.rows);
     }
     let decoder = Arc::new(decoder);
+    let all_columns = (first_row == 0).then(|| Arc::clone(&decoder));
     let pool_decoder = Arc::clone(&decoder);
     let decode = move |block| with_stack_wiped(|| pool_decoder.rows(&block));
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
@@ -160,13 +183,23 @@ pub fn rows(
     let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
 
     let unpacking = Some(unpacking);
-    let rows = RowsStream { decoded, next_row: first_row, max_row_bytes, bad_rows_allowed, is_cut: false, unpacking };
+    let rows = RowsStream {
+        decoded,
+        decoder: all_columns,
+        next_row: first_row,
+        max_row_bytes,
+        bad_rows_allowed,
+        is_cut: false,
+        unpacking,
+    };
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }
 
 /// The decoded rows of a file, and at their end the error of the unpacking thread, if it failed.
 struct RowsStream {
     decoded: OrderedResults<Result<Rows, RowTooLong>>,
+    /// The decoder, if it decodes all rows of the file.
+    decoder: Option<Arc<Decoder>>,
     /// The number of the first row of the next block.
     next_row: u64,
     max_row_bytes: usize,
@@ -194,7 +227,10 @@ impl RowsStream {
             Some(Err(Panicked)) => Some(Err(RowsError::Panicked)),
             // The results end after the unpacking thread, which submits the jobs.
             None => match self.unpacking.take()?.await {
-                Ok(Ok(())) => None,
+                Ok(Ok(())) => {
+                    let decoder = self.decoder.take().filter(|_| self.next_row > 0)?;
+                    decoder.check_columns().err().map(|missing| Err(missing.into()))
+                }
                 Ok(Err(End::Failed(error))) => Some(Err(error)),
                 // The thread panicked, or stopped although the consumer is still here: not the end of the file.
                 Ok(Err(End::ConsumerGone)) | Err(_) => Some(Err(RowsError::Panicked)),

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-
 use super::{Finding, Severity};
+use crate::host::function_timeout::{InvalidHostJson, function_timeout};
 
 /// Number of private keys that get a finding of their own.
 const LISTED_KEYS: usize = 5;
@@ -81,12 +80,12 @@ fn exposed_keys(_: &Path) -> std::io::Result<Vec<(PathBuf, u32)>> {
 /// Compares `DEADLINE` with `functionTimeout` of the `host.json` in `folder`, if there is one: the host kills the process
 /// when an event takes longer.
 pub(super) fn deadline_is_before_function_timeout(deadline: Duration, folder: &Path) -> Option<Finding> {
-    let text = fs::read_to_string(folder.join("host.json")).ok()?;
-    let host: Value = match serde_json::from_str(&text) {
-        Ok(host) => host,
-        Err(error) => return Some(Finding::fix("deadline", format!("read host.json: it is not JSON: {error}"))),
+    let timeout = match function_timeout(folder) {
+        Ok(timeout) => timeout?,
+        Err(InvalidHostJson(error)) => {
+            return Some(Finding::fix("deadline", format!("read host.json: it is not JSON: {error}")));
+        }
     };
-    let timeout = function_timeout(host.get("functionTimeout")?.as_str()?)?;
     let text = format!(
         "compared two limits: DEADLINE is {} s, and functionTimeout in host.json is {} s",
         deadline.as_secs_f64(),
@@ -100,33 +99,9 @@ pub(super) fn deadline_is_before_function_timeout(deadline: Duration, folder: &P
     ))
 }
 
-/// Parses `hh:mm:ss` or `d.hh:mm:ss`. `None` for any other text, and for `-1`, which means no limit.
-fn function_timeout(text: &str) -> Option<Duration> {
-    let (days, time) = text.split_once('.').unwrap_or(("0", text));
-    let mut seconds: u64 = days.parse().ok()?;
-    let parts: Vec<&str> = time.split(':').collect();
-    if parts.len() != 3 {
-        return None;
-    }
-    for (part, unit) in parts.into_iter().zip([24, 60, 60]) {
-        seconds = seconds.checked_mul(unit)?.checked_add(part.parse().ok()?)?;
-    }
-    Some(Duration::from_secs(seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_function_timeout_has_days_hours_minutes_and_seconds() {
-        let seconds = |text| function_timeout(text).map(|timeout| timeout.as_secs());
-        assert_eq!(seconds("00:30:00"), Some(1800));
-        assert_eq!(seconds("1.01:00:05"), Some(90_005));
-        for text in ["-1", "", "30", "00:30", "a:b:c", "00:00:00:00"] {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_deadline_is_compared_only_if_there_is_a_host_json_with_a_timeout() {

@@ -46,7 +46,13 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> 
         Some(name) => vec![drop.find_file(name).await?],
     };
 
-    let mut reader = drop.reader(&config, &config.rules, files.iter().map(|file| file.size).sum());
+    let mut rules = config.rules.clone();
+    if drop.is_directory() {
+        rules = rules.for_directory_export(true);
+    } else {
+        rules.rows.checks.expected.extend(arguments.directory.expected_column());
+    }
+    let mut reader = drop.reader(&config, &rules, files.iter().map(|file| file.size).sum());
     let mut stdout = std::io::stdout().lock();
     let mut print = |rows: &Rows| {
         stdout.write_all(&rows.text).map_err(|error| CliError::Transient(format!("cannot write the rows: {error}")))

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::CliError;
 use crate::{
     config::DecodeConfig,
-    directory::{Directory, DirectoryBuilder, DirectoryKey, DirectoryRules},
+    directory::{Directory, DirectoryBuilder, DirectoryKey, DirectoryRules, is_directory},
     drop::{
         DropPath, TenantId,
         discover::{self, DropContents},
@@ -23,7 +23,7 @@ use crate::{
     keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
     pipeline::{self, FileRules},
     run::read_metadata,
-    stage::decode::Rows,
+    stage::decode::{ExpectedColumn, Rows},
     store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
@@ -33,6 +33,8 @@ const MAX_LISTED_BAD_ROWS: usize = 100;
 /// A drop with the keys that decrypt it.
 pub(super) struct LocalDrop {
     store: Arc<dyn Store>,
+    /// The path of its folder on this machine.
+    path: DropPath,
     pub(super) contents: DropContents,
     pub(super) metadata: JobMetadata,
     pub(super) keys: Keys,
@@ -65,7 +67,8 @@ impl LocalDrop {
                 "the extraction failed, so there is no data; Microsoft reports: {errors}"
             )));
         }
-        let mut drop = Self { store, contents, metadata, keys: Keys::default() };
+        let path = DropPath::new("", folder.canonicalize().unwrap_or_default().to_string_lossy());
+        let mut drop = Self { store, path, contents, metadata, keys: Keys::default() };
         drop.keys = drop.unwrapped_keys(private_key, decryption_keys, config).await?;
         Ok(drop)
     }
@@ -107,6 +110,11 @@ impl LocalDrop {
         let path = self.contents.path.blob(name);
         let blob = self.store.find(&path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
         blob.ok_or_else(no_such_file)
+    }
+
+    /// Whether the drop is a directory export.
+    pub(super) fn is_directory(&self) -> bool {
+        is_directory(&self.path, self.metadata.table_name.as_deref())
     }
 
     /// Begins to read rows of `bytes` bytes of files; a progress bar appears on a terminal.
@@ -241,6 +249,12 @@ pub(super) struct DirectoryFlags {
 }
 
 impl DirectoryFlags {
+    /// The column that the rows must have for the join, if one was named.
+    pub(super) fn expected_column(&self) -> Option<ExpectedColumn> {
+        let is_named = self.directory.is_some() && self.directory_key != DirectoryRules::default().key;
+        is_named.then(|| ExpectedColumn::new("--directory-key", &self.directory_key.column))
+    }
+
     /// The names of the joined columns, if there is a directory.
     pub(super) fn columns(&self) -> Option<&[String]> {
         self.directory.is_some().then_some(self.directory_columns.as_slice())

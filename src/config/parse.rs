@@ -153,8 +153,15 @@ impl FromSetting for Uuid {
 
 /// A comma-separated list of column names.
 ///
-/// A name in double quotes may contain commas; some names of PersonReport_v1 do.
-pub(super) struct ColumnNames(pub Vec<String>);
+/// A name in double quotes may contain commas; some names of PersonReport_v1 do. A question mark after a name or after its
+/// closing quote says that files may lack the column.
+#[derive(Default)]
+pub(super) struct ColumnNames {
+    /// The names, in order.
+    pub(super) names: Vec<String>,
+    /// The names of columns that a file must have.
+    pub(super) expected: Vec<String>,
+}
 
 impl FromSetting for ColumnNames {
     const EXPECTED: &'static str =
@@ -172,20 +179,24 @@ impl FromSetting for ColumnNames {
         if in_quotes {
             return Err(misplaced_quote());
         }
-        let mut names = Vec::new();
+        let mut list = Self::default();
         for part in parts.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
+            let (part, is_optional) = part.strip_suffix('?').map_or((part, false), |part| (part.trim_end(), true));
             let name = part.strip_prefix('"').and_then(|part| part.strip_suffix('"')).unwrap_or(part);
             if name.contains('"') {
                 return Err(misplaced_quote());
             }
-            names.push(name.to_owned());
+            list.names.push(name.to_owned());
+            if !is_optional {
+                list.expected.push(name.to_owned());
+            }
         }
-        Ok(Self(names))
+        Ok(list)
     }
 }
 
 /// `ROW_COLUMNS`: the columns to deliver; `None` is all of them.
-pub(super) struct ColumnFilter(pub Option<Vec<String>>);
+pub(super) struct ColumnFilter(pub Option<ColumnNames>);
 
 impl FromSetting for ColumnFilter {
     const EXPECTED: &'static str =
@@ -195,8 +206,8 @@ impl FromSetting for ColumnFilter {
         if text == "*" {
             return Ok(Self(None));
         }
-        let ColumnNames(names) = ColumnNames::from_setting(text)?;
-        if names.is_empty() { Err(ParseError::Unexpected) } else { Ok(Self(Some(names))) }
+        let list = ColumnNames::from_setting(text)?;
+        if list.names.is_empty() { Err(ParseError::Unexpected) } else { Ok(Self(Some(list))) }
     }
 }
 
@@ -207,8 +218,8 @@ impl FromSetting for DirectoryColumns {
     const EXPECTED: &'static str = ColumnNames::EXPECTED;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
-        let ColumnNames(names) = ColumnNames::from_setting(text)?;
-        if names.is_empty() {
+        let ColumnNames { names, expected } = ColumnNames::from_setting(text)?;
+        if names.is_empty() || expected.len() < names.len() {
             return Err(ParseError::Unexpected);
         }
         if names.iter().enumerate().any(|(at, name)| names[..at].contains(name)) {

@@ -21,7 +21,10 @@ use crate::{
         queue::QueueConfig, service_bus::ServiceBusConfig, vault_secret_webhook::SecretReference,
         webhook::WebhookConfig,
     },
-    stage::{decode::RowRules, layout::LayoutRules},
+    stage::{
+        decode::{ColumnChecks, ExpectedColumn, RowRules},
+        layout::LayoutRules,
+    },
 };
 
 /// How files are decoded, and where their rows are delivered.
@@ -66,10 +69,17 @@ pub enum DeliverTo {
 
 /// Reads the settings of the app, which apply to every tenant that does not override them.
 pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TenantSettings> {
-    let (rules, limits, directory) = (file_rules(reader), limits(reader), directory(reader));
+    let (limits, directory) = (limits(reader), directory(reader));
+    let rules = file_rules(reader).map(|rules| expect_join_key(reader, rules, directory.as_ref()));
     let deliver_to = deliver_to(reader, drop_storage);
     Some(TenantSettings { rules: rules?, limits: limits?, directory: directory?, deliver_to: deliver_to? })
 }
+
+/// The setting that says how a row finds its person.
+const DIRECTORY_KEY: &str = "DIRECTORY_KEY";
+
+/// The setting that names the encrypted columns.
+const ENCRYPTED_COLUMNS: &str = "ENCRYPTED_COLUMNS";
 
 /// The default of `DEADLINE`.
 pub(super) const DEADLINE: &str = "25m";
@@ -121,9 +131,8 @@ fn overrides_of_tenant(
     merged.0.extend(own.0.clone());
 
     let reader = Reader::new(&merged);
-    let rules = file_rules(&reader);
-    let limits = limits(&reader);
-    let directory = directory(&reader);
+    let (limits, directory) = (limits(&reader), directory(&reader));
+    let rules = file_rules(&reader).map(|rules| expect_join_key(&reader, rules, directory.as_ref()));
     let has_own_sink = SINK_SETTINGS.iter().any(|name| own.get(name).is_some());
     let deliver_to = if has_own_sink { deliver_to(&reader, drop_storage).map(Some) } else { Some(None) };
     reader.finish(|| {
@@ -137,17 +146,27 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let cipher = reader.or_default("FILE_CIPHER", "auto");
     let allow_plaintext = reader.or_default("ALLOW_PLAINTEXT", "false");
     let columns = reader.or_default(ROW_COLUMNS, "*");
-    let encrypted_columns = reader.or_default("ENCRYPTED_COLUMNS", "ObjectId");
+    let encrypted_columns = reader.or_default(ENCRYPTED_COLUMNS, "ObjectId");
     let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
     let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
     let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
     let max_depth: Option<NonZeroUsize> = reader.or_default("MAX_ROW_DEPTH", "50");
-    let (ColumnFilter(columns), ColumnNames(encrypted_columns)) = (columns?, encrypted_columns?);
+    let (ColumnFilter(columns), encrypted_columns): (_, ColumnNames) = (columns?, encrypted_columns?);
+    let mut expected = Vec::new();
+    if let Some(columns) = &columns {
+        expected.extend(columns.expected.iter().map(|name| ExpectedColumn::new(ROW_COLUMNS, name)));
+    }
+    // By default, files without encrypted columns are fine.
+    if reader.get(ENCRYPTED_COLUMNS).is_some() {
+        let names = encrypted_columns.expected.iter();
+        expected.extend(names.map(|name| ExpectedColumn::new(ENCRYPTED_COLUMNS, name)));
+    }
     Some(FileRules {
         layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
         rows: RowRules {
-            columns,
-            encrypted_columns,
+            checks: ColumnChecks { expected, rejects_empty_rows: columns.is_some() },
+            columns: columns.map(|columns| columns.names),
+            encrypted_columns: encrypted_columns.names,
             column_cipher: column_cipher?,
             typed: row_values? == RowValues::Typed,
             max_row_bytes: max_row_bytes?.get(),
@@ -156,11 +175,19 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     })
 }
 
+/// The same rules, which expect the column of `DIRECTORY_KEY` if that is set and rows are joined.
+fn expect_join_key(reader: &Reader<'_>, mut rules: FileRules, directory: Option<&DirectoryConfig>) -> FileRules {
+    let key = directory.filter(|directory| directory.joins() && reader.get(DIRECTORY_KEY).is_some());
+    let column = key.map(|directory| ExpectedColumn::new(DIRECTORY_KEY, &directory.rules.key.column));
+    rules.rows.checks.expected.extend(column);
+    rules
+}
+
 /// Reads what is done with directory exports.
 fn directory(reader: &Reader<'_>) -> Option<DirectoryConfig> {
     let mode = reader.or_default("DIRECTORY", "deliver");
     let columns = reader.or_default("DIRECTORY_COLUMNS", "mail,department,jobTitle,country");
-    let key = reader.or_default("DIRECTORY_KEY", "ObjectId=id");
+    let key = reader.or_default(DIRECTORY_KEY, "ObjectId=id");
     let wait = reader.or_default("DIRECTORY_WAIT", "1h");
     let memory: Option<ByteSize> = reader.or_default("DIRECTORY_MEMORY", "256MiB");
     let (DirectoryColumns(columns), ByteSize(memory)) = (columns?, memory?);

@@ -653,3 +653,53 @@ fn places_of_two_tenants_that_overlap_are_one_problem_that_names_both() {
         Config::read(&settings(&[("TENANTS", &tenants)])).unwrap();
     }
 }
+
+#[test]
+fn columns_that_the_user_names_are_expected_in_a_file() {
+    let expected = |changes: &[(&str, &str)]| {
+        let rules = Config::read(&settings(changes)).unwrap().common.rules.rows;
+        rules.checks.expected.iter().map(|column| format!("{} {}", column.setting, column.name)).collect::<Vec<_>>()
+    };
+    assert!(expected(&[]).is_empty(), "a default must not fail a file");
+    assert_eq!(expected(&[("ENCRYPTED_COLUMNS", "ObjectId")]), ["ENCRYPTED_COLUMNS ObjectId"]);
+    let columns = "ObjectId, rare?,\"with, comma\",\"rare, with comma\"?, \"certain?\"";
+    let names = ["ROW_COLUMNS ObjectId", "ROW_COLUMNS with, comma", "ROW_COLUMNS certain?"];
+    assert_eq!(expected(&[("ROW_COLUMNS", columns)]), names);
+    assert_eq!(
+        Config::read(&settings(&[("ROW_COLUMNS", columns)])).unwrap().common.rules.rows.columns.unwrap(),
+        ["ObjectId", "rare", "with, comma", "rare, with comma", "certain?"]
+    );
+    let key = ("DIRECTORY_KEY", "Email=mail");
+    assert!(expected(&[key]).is_empty(), "nothing is joined");
+    assert_eq!(expected(&[key, ("DIRECTORY", "join")]), ["DIRECTORY_KEY Email"]);
+    assert!(expected(&[("DIRECTORY", "join")]).is_empty());
+}
+
+#[test]
+fn a_deadline_must_be_below_the_timeout_of_the_host() {
+    let check =
+        |changes: &[(&str, &str)], minutes: u64| check_deadline(&settings(changes), Duration::from_secs(minutes * 60));
+    assert_eq!(check(&[], 30), Ok(()));
+    assert_eq!(check(&[("DEADLINE", "soon")], 30), Ok(()), "it is reported elsewhere");
+    let problem = |changes: &[(&str, &str)], minutes| check(changes, minutes).unwrap_err().0.remove(0);
+    assert!(problem(&[("DEADLINE", "1h")], 30).starts_with("DEADLINE is 1h: expected less than functionTimeout"));
+    assert!(problem(&[], 10).starts_with("DEADLINE is 25m, which is the default: expected less than"));
+}
+
+#[test]
+fn a_secret_of_a_sink_is_validated_whatever_else_is_unusable() {
+    for (deliver_to, setting, value) in [
+        ("ftp://example.com", "WEBHOOK_SECRET", "secret"),
+        ("", "WEBHOOK_SECRET", "secret"),
+        ("queue://Rows", "SinkStorage", "rows"),
+        ("", "SinkStorage", "rows"),
+        ("servicebus://contoso", "ServiceBus", "rows"),
+    ] {
+        let problems = problems(&[("DELIVER_TO", deliver_to), (setting, value)]);
+        for name in ["DELIVER_TO", setting] {
+            assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name}: {problems:?}");
+        }
+    }
+    let problems = problems(&[("DropStorage", "none"), ("DELIVER_TO", "queue://rows"), ("SinkStorage", "none")]);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+}

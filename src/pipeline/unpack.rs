@@ -14,7 +14,7 @@ use crate::{
     keys::AesKey,
     stage::{
         Damage,
-        decode::{Decoder, RowTooLong, Rows},
+        decode::{Decoder, RowRules, RowTooLong, Rows},
         detect::{HEAD_BYTES, LayoutError, detect_layout},
         layers::RemoveLayers,
         lines::{Block, LineBlocks},
@@ -107,24 +107,24 @@ impl Unpacking {
         while let Some(chunk) = bytes {
             let mut input = &chunk[..];
             while layers.push(&mut input, lines.window())? > 0 {
-                self.send_blocks(&mut lines, &mut skip)?;
+                self.send_blocks(&mut lines, &mut skip, &rules.rows)?;
             }
             bytes = self.next()?;
         }
         while layers.finish(lines.window())? > 0 {
-            self.send_blocks(&mut lines, &mut skip)?;
+            self.send_blocks(&mut lines, &mut skip, &rules.rows)?;
         }
         if let Some(block) = lines.finish() {
-            self.send(block, &mut skip)?;
+            self.send(block, &mut skip, &rules.rows)?;
         }
         skip.finish().map_err(|TooFewRows { rows }| RowsError::TooFewRows { rows, first_row: self.first_row })?;
         Ok(())
     }
 
     /// Sends the decoders the complete blocks.
-    fn send_blocks(&mut self, lines: &mut LineBlocks, skip: &mut SkipRows) -> Result<(), Stop> {
+    fn send_blocks(&mut self, lines: &mut LineBlocks, skip: &mut SkipRows, rules: &RowRules) -> Result<(), Stop> {
         while let Some(block) = lines.next_block() {
-            self.send(block, skip)?;
+            self.send(block, skip, rules)?;
         }
         Ok(())
     }
@@ -132,8 +132,9 @@ impl Unpacking {
     /// Sends the decoders a block without the rows to skip. Waits until the worker pool has a permit.
     ///
     /// The column cipher is detected before rows are skipped, so a resumed run detects the same cipher as the first run.
-    fn send(&mut self, block: Block, skip: &mut SkipRows) -> Result<(), Stop> {
+    fn send(&mut self, block: Block, skip: &mut SkipRows, rules: &RowRules) -> Result<(), Stop> {
         if let Some(decoder) = self.undecided.take() {
+            decoder.check_first_columns(&block, rules).map_err(RowsError::MissingColumns)?;
             decoder.detect_column_cipher(&block);
         }
         if let Some(block) = skip.push(block)? {

@@ -7,7 +7,7 @@
 
 mod table;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use futures::TryStreamExt;
 use tracing::info;
@@ -29,6 +29,7 @@ use crate::{
         metadata::JobMetadata,
     },
     ledger::{DropState, LedgerError, PinnedDirectory, Scope},
+    pipeline::FileRules,
     sink::{Receiver, breaker::Breaker, discard::Discard},
     store::StoreError,
 };
@@ -64,6 +65,16 @@ impl Run<'_> {
     /// Whether the drop is a directory that sends nothing but failures, because it is only joined.
     pub(super) fn is_silent(&self, admitted: &AdmittedDrop) -> bool {
         self.directory_config(admitted).mode == DirectoryMode::Join && is_directory_drop(admitted)
+    }
+
+    /// How the files of the drop are read.
+    pub(super) fn rules_of_rows(&self, admitted: &AdmittedDrop) -> Cow<'_, FileRules> {
+        let rules = &self.runner.tenant_configs.of(admitted.tenant).rules;
+        if is_directory_drop(admitted) {
+            Cow::Owned(rules.clone().for_directory_export(!self.is_silent(admitted)))
+        } else {
+            Cow::Borrowed(rules)
+        }
     }
 
     /// Where the rows of the drop go.

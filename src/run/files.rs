@@ -15,7 +15,6 @@ use crate::{
     ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, Status},
     message::DropFacts,
     store::{Blob, StoreError, read},
-    tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
 };
 
@@ -160,11 +159,12 @@ impl Run<'_> {
         if attempts > 1 {
             info!(drop.path = %path, file.name = %name, attempts, "resuming `{name}` of `{path}` at row {first_row}");
         }
-        let TenantConfig { rules, limits, .. } = self.runner.tenant_configs.of(admitted.tenant);
+        let rules = &self.rules_of_rows(admitted);
+        let limits = self.runner.tenant_configs.of(admitted.tenant).limits;
         let receiver = &self.receiver_of_rows(admitted);
         let (_, keys) = self.keys.as_ref().expect("the keys were requested before");
         let facts = DropFacts { generation: self.record.generation, ..admitted.facts.clone() };
-        let job = FileJob { drop: &facts, file: &file, keys, join, rules, limits: *limits };
+        let job = FileJob { drop: &facts, file: &file, keys, join, rules, limits };
         let bytes = read(Arc::clone(&self.runner.store), blob.clone(), self.runner.window);
         let delivery = AssertUnwindSafe(deliver_file(&job, bytes, receiver, claimed)).catch_unwind().await;
         let Err(error) = delivery.unwrap_or(Err(FileError::Panicked)) else {

@@ -18,11 +18,14 @@ use crate::{
 };
 
 mod bad_rows;
+mod checks;
 mod column;
 mod detect;
 mod names;
 
 pub use bad_rows::{BadRowReason, BadRows};
+use checks::FileColumns;
+pub use checks::{ColumnChecks, ExpectedColumn, MissingColumns};
 use column::{ColumnKey, Scratch, is_guid};
 use names::{Names, Next};
 
@@ -31,6 +34,8 @@ use names::{Names, Next};
 pub struct RowRules {
     /// `ROW_COLUMNS`: the exact names of the columns to keep; `None` keeps all.
     pub columns: Option<Vec<String>>,
+    /// Which columns a file must have.
+    pub checks: ColumnChecks,
     /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
     pub encrypted_columns: Vec<String>,
     /// `COLUMN_CIPHER`: the cipher of these columns; `None` detects it for each file.
@@ -48,6 +53,7 @@ impl Default for RowRules {
     fn default() -> Self {
         Self {
             columns: None,
+            checks: ColumnChecks::default(),
             encrypted_columns: vec!["ObjectId".into()],
             column_cipher: None,
             typed: true,
@@ -60,6 +66,7 @@ impl Default for RowRules {
 /// Decodes the blocks of one file. May be used by several threads at once.
 pub struct Decoder {
     columns: Columns,
+    rejects_empty_rows: bool,
     key: Option<ColumnKey>,
     max_row_bytes: usize,
     max_depth: usize,
@@ -78,6 +85,8 @@ struct Columns {
     named: HashMap<Box<str>, Treatment>,
     /// The action for columns that are not in `named`.
     others: Action,
+    /// The columns that the file must have.
+    checked: FileColumns,
 }
 
 /// What is done with a column.
@@ -128,15 +137,16 @@ impl Columns {
             named.extend(METRICS.iter().map(|&name| (name.into(), Action::Convert(Conversion::ToNumber))));
             named.insert(IS_ACTIVE.into(), Action::Convert(Conversion::ToBoolean));
         }
+        let checked = FileColumns::new(&rules.checks);
         let encrypted = rules.encrypted_columns.iter();
         named.extend(encrypted.map(|name| (name.as_str().into(), Action::Convert(Conversion::Decrypt))));
         let Some(kept) = &rules.columns else {
             let named = named.into_iter().map(|(name, action)| (name, Treatment::of(action))).collect();
-            return Self { named, others: Action::Keep };
+            return Self { named, others: Action::Keep, checked };
         };
         let action = |name: &str| named.get(name).copied().unwrap_or(Action::Keep);
         let named = kept.iter().map(|name| (name.as_str().into(), Treatment::of(action(name)))).collect();
-        Self { named, others: Action::Omit }
+        Self { named, others: Action::Omit, checked }
     }
 
     /// Adds what a join needs: its key, which `rules` may hide, and no column with the name of the joined member.
@@ -196,6 +206,7 @@ impl Decoder {
         let key = key.map(|key| ColumnKey::new(key, rules.column_cipher));
         Self {
             columns: Columns::new(rules),
+            rejects_empty_rows: rules.checks.rejects_empty_rows,
             key,
             max_row_bytes: rules.max_row_bytes,
             max_depth: rules.max_depth,
@@ -220,6 +231,18 @@ impl Decoder {
         self.columns.join(rules, directory.key_column());
         self.directory = Some(directory);
         self
+    }
+
+    /// Compares the names of columns in settings with those in `first`, which is the first block of the file. Must be called
+    /// before any block of the file is decoded, so that no row is delivered of a file that lacks a column for certain.
+    pub fn check_first_columns(&self, first: &Block, rules: &RowRules) -> Result<(), MissingColumns> {
+        self.columns.checked.check_first(first, rules.columns.as_deref())
+    }
+
+    /// Reports the columns that settings name and that no row of the file had. Must be called after all blocks of the file
+    /// are decoded.
+    pub fn check_columns(&self) -> Result<(), MissingColumns> {
+        self.columns.checked.missing()
     }
 
     /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first block
@@ -341,6 +364,9 @@ impl<'a> Row<'a> {
         }
         if !matches!(next, Next::End { at } if at == self.line.len()) {
             return Err(Invalid::Json);
+        }
+        if self.decoder.rejects_empty_rows && !self.has_members && begin > 0 {
+            return Ok(Err(BadRowReason::NoColumns));
         }
         out.extend_from_slice(&self.line[self.copied..]);
         if let Some(directory) = &self.decoder.directory {

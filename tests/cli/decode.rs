@@ -90,6 +90,27 @@ async fn all_problems_with_settings_are_reported_together() {
 }
 
 #[tokio::test]
+async fn a_column_that_no_row_has_fails_with_the_nearest_name() {
+    let case = case("encrypted-ctr");
+    let rows_of = async |flag: &str, names: &str| output_of(decode(&case).args([flag, names])).await;
+    for (flag, names, nearest) in [
+        ("--row-columns", "objectid", "`objectid` in ROW_COLUMNS (the nearest is `ObjectId`)"),
+        ("--encrypted-columns", "objectID", "`objectID` in ENCRYPTED_COLUMNS (the nearest is `ObjectId`)"),
+        ("--row-columns", "Wellbeing", "`Wellbeing` in ROW_COLUMNS"),
+    ] {
+        let ended = rows_of(flag, names).await;
+        assert!(exits(&ended, 3).contains(nearest), "{}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{names}");
+    }
+    let ended = rows_of("--row-columns", "ObjectId,Wellbeing").await;
+    assert!(exits(&ended, 3).contains("`Wellbeing` in ROW_COLUMNS"), "{}", ended.stderr);
+    exits(&rows_of("--row-columns", "ObjectId,Wellbeing?").await, 0);
+    let ended = rows_of("--row-columns", "Wellbeing?").await;
+    assert!(exits(&ended, 3).contains("has none of the columns in `ROW_COLUMNS`"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+}
+
+#[tokio::test]
 async fn settings_of_other_commands_are_not_read() {
     let case = case("encrypted-ctr");
     let ended = output_of(decode(&case).env("IN_FLIGHT", "many").env("TENANTS", "nobody")).await;

@@ -60,6 +60,16 @@ async fn work_unfinished_at_the_deadline_is_retried() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_the_host_would_not_let_pass_is_reported_with_the_other_settings() {
+    // The working directory of the tests has a host.json with a functionTimeout of 30 minutes.
+    let ended = output_of(vivadrop().arg("serve").env("DEADLINE", "30m")).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for part in ["DEADLINE is 30m: expected less than functionTimeout in host.json (1800 s)", "DELIVER_TO is not set"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
 async fn all_invalid_settings_are_reported_before_a_port_is_bound() {
     // The port is in use, so binding it would be reported.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -9,7 +9,7 @@ use testkit::receiver::{Answer, Options, Receiver};
 use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
-    command::LONG,
+    command::{LONG, output_of, vivadrop},
     host::Host,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     vectors,
@@ -47,6 +47,26 @@ async fn a_tenant_may_have_its_own_webhook_secret_columns_and_limits() {
     assert_complete(&received, &own, &rows);
     assert_eq!(received.drops.len(), 1);
     assert!(received.log.iter().filter_map(|delivery| delivery.rows).all(|(first, end)| end - first <= 4));
+}
+
+#[tokio::test]
+async fn a_misspelled_column_sets_the_file_aside_before_its_first_row_and_a_replay_delivers_it() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("ROW_COLUMNS", "ObjectID,MetricDate");
+    let (drop, host) = (scene.drop(30, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 200, "{}", answer.log);
+    let received = scene.receiver.received();
+    let failed = &received.drops[&drop.path()].failed[0];
+    assert_eq!((received.row_count(), &*failed.reason), (0, "bad-row"));
+    assert!(failed.message.contains("`ObjectID` in ROW_COLUMNS (the nearest is `ObjectId`)"), "{}", failed.message);
+
+    scene.set("ROW_COLUMNS", "ObjectId,MetricDate,Wellbeing?");
+    let ended = output_of(vivadrop().arg("replay").arg(drop.path()).envs(&scene.settings)).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let rows: Vec<String> = scene.rows_of(&drop).await.iter().map(|row| two_columns(row)).collect();
+    assert_eq!(scene.receiver.received().row_count(), rows.len() as u64);
 }
 
 /// The columns `ObjectId` and `MetricDate` of a row.

@@ -68,6 +68,13 @@ pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) ->
             member.decoded = text.to_ascii_lowercase().into();
         }
     }
+    let is_kept = |member: &Member<'_>| {
+        let name = member.unescaped_name();
+        rules.columns.as_ref().is_none_or(|columns| name.is_some_and(|name| columns.contains(&name)))
+    };
+    if rules.checks.rejects_empty_rows && !members.is_empty() && !members.iter().any(is_kept) {
+        return Err(BadRowReason::NoColumns);
+    }
     Ok(Row { line, members })
 }
 

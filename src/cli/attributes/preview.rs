@@ -72,8 +72,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
     let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
     let directory = arguments.directory.load(&arguments.private_key, &config).await?;
 
-    let mut rules = config.rules.clone();
-    rules.rows.columns = Some(CyclePass::columns(&definitions));
+    let mut rules = config.rules.clone().for_columns(CyclePass::columns(&definitions));
     rules.rows.typed = true;
     let is_identified = drop.keys.column.is_some();
     let mut stdout = BufWriter::new(std::io::stdout().lock());

@@ -15,6 +15,9 @@ pub enum BadRowReason {
     /// The line has a number that is longer than parsers of receivers accept.
     #[error("has a number of more than {} characters", MAX_NUMBER_CHARS)]
     LongNumber,
+    /// The line has columns, and `ROW_COLUMNS` names none of them: the row would be `{}`.
+    #[error("has none of the columns in `ROW_COLUMNS`")]
+    NoColumns,
     /// A value of an encrypted column is not Base64.
     #[error("`{0}` is not Base64")]
     NotBase64(String),

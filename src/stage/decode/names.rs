@@ -81,6 +81,9 @@ impl<'a> Names<'a> {
         let name = json::name(row, start)?;
         let unescaped = json::unescaped(&row[start..name.end], name.has_escapes);
         let unescaped = unescaped.as_deref().and_then(|name| std::str::from_utf8(name).ok());
+        if let Some(name) = unescaped {
+            self.columns.checked.see(name);
+        }
         Some(Name { text: &row[at..name.value], column: self.columns.find(unescaped) })
     }
 }

@@ -296,6 +296,51 @@ fn columns_that_are_not_configured_are_omitted() {
 }
 
 #[test]
+fn a_row_that_would_lose_all_its_columns_is_a_bad_row() {
+    let mut rules = with_columns(&["a"]);
+    rules.checks.rejects_empty_rows = true;
+    let rows = rows_with(&rules, None, "{\"a\":1}\n{\"b\":1}\n{}\n{\"b\":01}\n");
+    assert_eq!(rows.text[..], *b"{\"a\":1}\n{}\n");
+    assert_eq!(bad(&rows), [(1, BadRowReason::NoColumns), (3, BadRowReason::NotAnObject)]);
+}
+
+/// What is reported about the columns of a file with these rows, before its first row and after its last one.
+fn missing_columns(row_columns: &[&str], encrypted: &[&str], text: &str) -> [Option<String>; 2] {
+    let mut rules = with_columns(row_columns);
+    let expected = row_columns.iter().map(|name| ExpectedColumn::new("ROW_COLUMNS", name));
+    let encrypted = encrypted.iter().map(|name| ExpectedColumn::new("ENCRYPTED_COLUMNS", name));
+    rules.checks.expected = expected.chain(encrypted).collect();
+    let decoder = Decoder::new(&rules, None);
+    let block = text.into();
+    let first = decoder.check_first_columns(&block, &rules);
+    decoder.rows(&block).unwrap();
+    [first, decoder.check_columns()].map(|result| result.err().map(|missing| missing.to_string()))
+}
+
+#[test]
+fn a_misspelled_column_is_reported_before_the_first_row() {
+    let text = "{\"ObjectId\":\"x\",\"Emails sent\":1}\n";
+    let one = |name: &str, setting: &str, nearest: &str| {
+        Some(format!("lacks a column that a setting names: `{name}` in {setting}{nearest}"))
+    };
+    let respelled = one("objectid", "ROW_COLUMNS", " (the nearest is `ObjectId`)");
+    assert_eq!(missing_columns(&["objectid", "Emails sent"], &[], text), [respelled.clone(), respelled]);
+    let unknown = one("Wellbeing", "ROW_COLUMNS", "");
+    assert_eq!(missing_columns(&["Wellbeing"], &[], text), [unknown.clone(), unknown.clone()], "no column is right");
+    assert_eq!(missing_columns(&["ObjectId", "Wellbeing"], &[], text), [None, unknown], "it may be a rare column");
+    let encrypted = one("OBJECTID", "ENCRYPTED_COLUMNS", " (the nearest is `ObjectId`)");
+    assert_eq!(missing_columns(&["ObjectId"], &["OBJECTID"], text)[1], encrypted);
+}
+
+#[test]
+fn a_rare_column_is_not_missing() {
+    let text = "{\"a\":1}\n".repeat(100) + "{\"a\":1,\"rare\":2}\n";
+    assert_eq!(missing_columns(&["a", "rare"], &["a"], &text), [None, None]);
+    let with_both_spellings = missing_columns(&["EmailsSent", "Emails sent"], &[], "{\"Emails sent\":1}\n");
+    assert_eq!(with_both_spellings[0], None, "both names are meant");
+}
+
+#[test]
 fn an_omitted_column_need_not_decrypt_but_must_be_json() {
     let rows = rows_with(&with_columns(&["a"]), Some(&key()), "{\"ObjectId\":\"no base64!\",\"a\":1}\n{\"b\":01}\n");
     assert_eq!(rows.text[..], *b"{\"a\":1}\n");

@@ -1,0 +1,173 @@
+//! Detects column names in settings that no row of a file has: most are typing errors.
+//!
+//! Names are recorded where [`Names`](super::names::Names) parses a name that it did not predict, which is once per block for
+//! each name, so the check costs nothing per row.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use serde::de::IgnoredAny;
+
+use crate::{
+    json::scanner as json,
+    stage::lines::{Block, is_blank},
+};
+
+/// The number of rows at the start of a file whose names are compared with those of the settings.
+const SAMPLE_ROWS: usize = 16;
+
+/// The maximum number of names of a file that are kept to suggest one of them, and their maximum length in bytes.
+const MAX_SUGGESTIONS: usize = 512;
+const MAX_SUGGESTION_BYTES: usize = 100;
+
+/// The similarity, between 0 and 1, from which on a name is suggested.
+const SIMILAR: f64 = 0.6;
+
+/// Which columns a file must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnChecks {
+    /// The columns of which each must be in at least one row of a file that has rows.
+    pub expected: Vec<ExpectedColumn>,
+    /// Whether a row that has columns, but none of [`RowRules::columns`](super::RowRules::columns), is a bad row.
+    pub rejects_empty_rows: bool,
+}
+
+/// A column that a setting names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedColumn {
+    /// The setting.
+    pub setting: &'static str,
+    /// The exact name of the column.
+    pub name: String,
+}
+
+impl ExpectedColumn {
+    /// The column `name`, which `setting` names.
+    pub fn new(setting: &'static str, name: &str) -> Self {
+        Self { setting, name: name.to_owned() }
+    }
+}
+
+/// No row of a file has a column that a setting names. Each text continues a sentence that begins with
+/// ``file `part-0.json.gz` ``.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingColumns(Vec<MissingColumn>);
+
+impl std::error::Error for MissingColumns {}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MissingColumn {
+    column: ExpectedColumn,
+    /// The most similar name in the file.
+    nearest: Option<String>,
+}
+
+impl fmt::Display for MissingColumns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 {
+            "lacks a column that a setting names: "
+        } else {
+            "lacks columns that settings name: "
+        })?;
+        for (index, MissingColumn { column: ExpectedColumn { setting, name }, nearest }) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}`{name}` in {setting}")?;
+            if let Some(nearest) = nearest {
+                write!(f, " (the nearest is `{nearest}`)")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The check of one file. May be used by several threads at once.
+pub(super) struct FileColumns {
+    expected: Vec<ExpectedColumn>,
+    /// Whether a row has the column, by name.
+    seen: HashMap<Box<str>, AtomicBool>,
+    /// The names in the first rows of the file.
+    first_names: OnceLock<Vec<String>>,
+}
+
+impl FileColumns {
+    pub(super) fn new(checks: &ColumnChecks) -> Self {
+        let seen = checks.expected.iter().map(|column| (column.name.as_str().into(), AtomicBool::new(false))).collect();
+        Self { expected: checks.expected.clone(), seen, first_names: OnceLock::new() }
+    }
+
+    /// Records that a row has the column `name`.
+    pub(super) fn see(&self, name: &str) {
+        // Threads share the flags, so they are written once.
+        if let Some(seen) = self.seen.get(name).filter(|seen| !seen.load(Relaxed)) {
+            seen.store(true, Relaxed);
+        }
+    }
+
+    /// Reads the names in the first rows of the file, and reports names in settings that differ from them only in case,
+    /// spaces or punctuation, and settings of which these rows have no column at all.
+    ///
+    /// Other columns may be rare: [`Self::missing`] reports them when all rows are read.
+    pub(super) fn check_first(&self, first: &Block, row_columns: Option<&[String]>) -> Result<(), MissingColumns> {
+        if self.expected.is_empty() {
+            return Ok(());
+        }
+        let rows = first.lines().filter(|line| !is_blank(line)).take(SAMPLE_ROWS);
+        let rows: Vec<HashMap<String, IgnoredAny>> =
+            rows.filter_map(|line| serde_json::from_slice(json::trimmed(line)).ok()).collect();
+        let mut names: Vec<String> = rows.into_iter().flat_map(HashMap::into_keys).collect();
+        names.retain(|name| name.len() <= MAX_SUGGESTION_BYTES && !name.contains(char::is_control));
+        names.sort();
+        names.dedup();
+        names.truncate(MAX_SUGGESTIONS);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let names = self.first_names.get_or_init(|| names);
+        let has = |name: &String| names.binary_search(name).is_ok();
+        let kept = row_columns.unwrap_or_default();
+        let has_none = !kept.iter().any(has);
+        let is_misspelled = |column: &&ExpectedColumn| {
+            !has(&column.name) && (has_none && kept.contains(&column.name) || self.is_respelled(&column.name, names))
+        };
+        self.report(self.expected.iter().filter(is_misspelled))
+    }
+
+    /// Reports the columns that no row had. To be called when all rows are decoded.
+    pub(super) fn missing(&self) -> Result<(), MissingColumns> {
+        self.report(self.expected.iter().filter(|column| !self.seen[&*column.name].load(Relaxed)))
+    }
+
+    /// Whether `names` contain the letters and digits of `name` in another spelling that no setting names.
+    fn is_respelled(&self, name: &str, names: &[String]) -> bool {
+        let letters = letters_of(name);
+        names.iter().any(|other| letters_of(other) == letters && !self.seen.contains_key(other.as_str()))
+    }
+
+    fn report<'a>(&self, missing: impl Iterator<Item = &'a ExpectedColumn>) -> Result<(), MissingColumns> {
+        let missing: Vec<_> = missing
+            .map(|column| MissingColumn { column: column.clone(), nearest: self.nearest(&column.name) })
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(MissingColumns(missing)) }
+    }
+
+    /// The name in the first rows that is most similar to `name`, if one is similar.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let letters = letters_of(name);
+        let similarity = |other: &String| strsim::normalized_damerau_levenshtein(&letters, &letters_of(other));
+        let names = self.first_names.get()?.iter().map(|other| (similarity(other), other));
+        let (_, nearest) =
+            names.filter(|(similarity, _)| *similarity >= SIMILAR).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        Some(nearest.clone())
+    }
+}
+
+/// The letters and digits of a name, in lower case.
+fn letters_of(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
