@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use azure_core::credentials::TokenCredential;
 
 use crate::{
-    config::{Config, DeliverTo, KeyStoreLocation, Storage, TenantOverrides, TenantSettings, VivaApiConfig},
+    config::{
+        Config, DeliverTo, KeyStoreLocation, LedgerConfig, Storage, TenantOverrides, TenantSettings, VivaApiConfig,
+    },
     drop::{TenantId, containers::WatchedContainers},
     identity::{Identity, without_retries},
     keys::{
@@ -176,6 +178,11 @@ fn vault_credential(identity: &Identity) -> Result<Arc<dyn TokenCredential>, Inv
 pub fn viva_api(config: &VivaApiConfig, identity: &Identity) -> Result<VivaApi, AppError> {
     let credential = token::credential(&config.url, config.partner.as_ref(), identity)?;
     Ok(VivaApi::new(&config.url, credential, config.scope.clone())?)
+}
+
+/// The ledger alone, for commands that only read or plan.
+pub fn ledger(config: &LedgerConfig) -> Result<Ledger, AppError> {
+    Ok(Ledger::new(store(&config.drop_storage)?, config.state_container.clone()))
 }
 
 /// The store of `DropStorage`: a storage account, or a folder.

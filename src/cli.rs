@@ -9,6 +9,7 @@ mod local_drop;
 mod onboard;
 mod programs;
 mod simulate;
+mod status;
 mod sweep;
 
 use std::{path::Path, process::ExitCode};
@@ -55,6 +56,8 @@ enum Command {
     Replay(deliver::ReplayArguments),
     /// Find all drops that are not finished, and deliver them
     Sweep,
+    /// Show where every drop stands, and what to do
+    Status(status::StatusArguments),
     /// Generate an encrypted drop with realistic rows
     Simulate(simulate::SimulateArguments),
     /// Create and register a customer's key, create their container, and print the remaining steps
@@ -191,6 +194,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
         Command::Replay(arguments) => deliver::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
+        Command::Status(arguments) => status::status(&arguments).await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
         Command::Onboard(arguments) => onboard::onboard(&arguments).await,
         Command::Check => check::check().await,

@@ -11,3 +11,8 @@ pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     if tokio >= system { now + (tokio - system) } else { now - (system - tokio) }
 }
+
+/// The time without the part of a second, as lists show it.
+pub fn whole_seconds(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(0).unwrap_or(time)
+}

@@ -3,6 +3,7 @@
 //! All settings are read before any problem is reported, and all problems are reported together. Parsed values need no
 //! further validation. A setting that is not set never selects something less secure.
 
+mod ledger;
 mod onboard;
 mod parse;
 mod queue;
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Du
 use url::Url;
 
 pub use self::{
+    ledger::LedgerConfig,
     onboard::OnboardConfig,
     tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
 };

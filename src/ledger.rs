@@ -6,7 +6,8 @@
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
 //! - `list/`, one entry for each drop, for lists;
 //! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
-//!   far their imports are.
+//!   far their imports are;
+//! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
@@ -16,9 +17,11 @@
 
 mod claim;
 mod claimed_file;
+mod customers;
 mod directories;
 mod entry;
 mod error;
+mod file_list;
 mod heartbeat;
 mod imports;
 mod json;
@@ -44,7 +47,9 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     claim::{Claim, ClaimRequest, ProgressFlag},
     claimed_file::ClaimedFile,
+    customers::CustomerEntry,
     error::LedgerError,
+    file_list::{ListedFile, ListedFiles},
     imports::{AcceptedDefinitions, Deletion, TenantImports},
     list_entry::{DropState, ListEntry},
     record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},

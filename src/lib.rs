@@ -28,6 +28,7 @@
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
 //! - Storage: [`store`] (Azure Blob Storage, or a folder)
 //! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
+//! - Operation: [`status`] (where every drop stands, and what to do)
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
 //! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
@@ -67,6 +68,7 @@ mod schedule;
 pub mod simulate;
 pub mod sink;
 pub mod stage;
+pub mod status;
 pub mod store;
 pub mod sweep;
 pub mod telemetry;

@@ -23,6 +23,7 @@ use crate::{
         key_store::{KeyExpiry, KeyStore, PublicKey},
         viva_api::{VivaApi, partner_key::PartnerApp},
     },
+    ledger::Ledger,
     store::{ETag, Store, StoreError},
 };
 
@@ -124,6 +125,11 @@ impl OnboardError {
 }
 
 impl Onboarding {
+    /// The ledger, which has an entry for each customer.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Arc::clone(&self.store), self.state_container.clone())
+    }
+
     /// Performs the steps that are not done yet. Calls `done` after each step with its description.
     pub async fn run(&self, request: &OnboardRequest, mut done: impl FnMut(&str)) -> Result<Onboarded, OnboardError> {
         let (tenant, now) = (request.tenant, OffsetDateTime::now_utc());

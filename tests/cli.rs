@@ -28,3 +28,5 @@ mod queue;
 mod samples;
 #[path = "cli/simulate.rs"]
 mod simulate;
+#[path = "cli/status.rs"]
+mod status;

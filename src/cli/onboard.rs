@@ -5,15 +5,18 @@ use std::io::Write;
 use clap::Args;
 use secrecy::ExposeSecret;
 use time::Duration;
+use tracing::warn;
 
 use super::CliError;
 use crate::{
     app::{self, AppError},
-    config::{DropContainer, OnboardConfig, Settings, Storage, UploadConfig},
+    clock,
+    config::{DropContainer, LedgerConfig, OnboardConfig, Settings, Storage},
     date::date,
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     keys::CallLimits,
+    ledger::Ledger,
     onboard::{OnboardRequest, Onboarded, Onboarding, expiry::first_expiry},
     store::{
         StoreError,
@@ -63,7 +66,10 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
     })?;
     let url = match (arguments.sas_days, &config.drop_storage) {
         (Some(days), Storage::Azure(account)) => {
-            Some(account.create_container_sas(&onboarded.container, days).await.map_err(|error| sas_failed(&error))?)
+            let created = account.create_container_sas(&onboarded.container, days).await;
+            let sas = created.map_err(|error| sas_failed(&error))?;
+            record_sas(&onboarding.ledger(), tenant, &sas).await;
+            Some(sas)
         }
         _ => None,
     };
@@ -71,13 +77,42 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
         .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
 }
 
+/// Records when the SAS URL expires. A failure is only a warning, because the URL exists and is printed once.
+async fn record_sas(ledger: &Ledger, tenant: TenantId, sas: &ContainerSas) {
+    let recorded = ledger.update_customer(tenant, |customer| {
+        customer.sas_expires = Some(clock::whole_seconds(sas.expires));
+        customer.sas_policy.clone_from(&sas.policy);
+    });
+    if let Err(error) = recorded.await {
+        warn!("cannot record when the SAS URL expires: {}", error_chain(&error));
+    }
+}
+
+/// Records that the SAS URLs of these policies are revoked.
+async fn record_revoked(ledger: &Ledger, tenant: TenantId, revoked: &[String]) {
+    if revoked.is_empty() {
+        return;
+    }
+    let recorded = ledger.update_customer(tenant, |customer| {
+        if customer.sas_policy.take_if(|policy| revoked.contains(policy)).is_some() {
+            customer.sas_expires = None;
+        }
+    });
+    if let Err(error) = recorded.await {
+        warn!("cannot record that the SAS URL is revoked: {}", error_chain(&error));
+    }
+}
+
 /// Revokes the SAS URLs of the customer's container: the one of `policy`, or all.
 async fn revoke(tenant: TenantId, policy: Option<&str>) -> Result<(), CliError> {
-    let Storage::Azure(account) = UploadConfig::read(&Settings::from_env())?.drop_storage else {
+    let config = LedgerConfig::read(&Settings::from_env())?;
+    let Storage::Azure(account) = &config.drop_storage else {
         return Err(CliError::Usage("DropStorage is a folder, not a storage account, so there is no SAS".into()));
     };
     let revoked =
         account.revoke_container_sas(&tenant.to_string(), policy).await.map_err(|error| sas_failed(&error))?;
+    let ledger = app::ledger(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    record_revoked(&ledger, tenant, &revoked).await;
     let mut out = std::io::stdout().lock();
     let printed = if revoked.is_empty() {
         writeln!(out, "there is no SAS to revoke")

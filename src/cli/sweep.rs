@@ -18,7 +18,8 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     let state = &app.watched.state_container;
     let result = sweep::sweep(&app.runner, &app.watched, SweepMode::Command, deadline).await;
     app.runner.ledger.flush().await;
-    expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, state, &app.runner.tenants.ids()).await;
+    let (runner, tenants) = (&app.runner, app.runner.tenants.ids());
+    expiry::check_expiries(&*app.key_store, &*runner.store, &runner.ledger, state, &tenants).await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
     eprintln!("{}", escape_deceptive(&report.to_string()));
     for (path, reason) in &report.failed {

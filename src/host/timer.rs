@@ -28,7 +28,7 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     let work = async {
         let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
         handler.queue_woken();
-        warn_of_expiring_keys_once_a_day(app).await;
+        check_expiries_once_a_day(app).await;
         report
     };
     let reason = match handler.until_stopped(work).await {
@@ -41,8 +41,8 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, reason)
 }
 
-/// Warns of keys that expire soon, which costs some requests for each tenant.
-async fn warn_of_expiring_keys_once_a_day(app: &App) {
+/// Records when keys expire, and warns of those that expire soon. Costs some requests for each tenant.
+async fn check_expiries_once_a_day(app: &App) {
     let task = format!("expiry {}", app.watched.description());
     let (ledger, tenants, now) = (&app.runner.ledger, app.runner.tenants.ids(), clock::now());
     let is_due = match ledger.last_done(&task).await {
@@ -50,8 +50,8 @@ async fn warn_of_expiring_keys_once_a_day(app: &App) {
         Err(_storage_fails) => false,
     };
     if is_due {
-        expiry::warn_of_expiring_keys(&*app.key_store, &*app.runner.store, &app.watched.state_container, &tenants)
-            .await;
+        let (store, state) = (&*app.runner.store, &app.watched.state_container);
+        expiry::check_expiries(&*app.key_store, store, ledger, state, &tenants).await;
         if let Err(error) = ledger.record_done(&task, now).await {
             debug!("the next sweep will check the keys again: {}", error_chain(&error));
         }

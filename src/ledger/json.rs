@@ -26,6 +26,9 @@ pub(super) const VERSION: u64 = 2;
 #[serde(rename_all = "camelCase")]
 struct FileJson {
     version: u64,
+    /// Absent if vivadrop wrote the record before it listed files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     etag: String,
     status: FileStatus,
     next_row: u64,
@@ -258,6 +261,7 @@ pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
     let (status, reason) = FileStatus::of(record.status);
     format(&FileJson {
         version: VERSION,
+        name: Some(record.file.name.clone()),
         etag: record.file.etag.0.clone(),
         status,
         next_row: record.next_row,
@@ -321,7 +325,18 @@ pub(super) fn parse_file_metadata(metadata: &BlobMetadata) -> Option<FileFacts> 
 /// Parses the record of the file `name`.
 pub(super) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<FileRecord, LedgerError> {
     version(path, bytes)?;
-    let json: FileJson = parse(path, bytes)?;
+    file_record(path, name.to_owned(), parse(path, bytes)?)
+}
+
+/// Parses the record of a file, which has the name of the file. An older record has none; its file is called `otherwise`.
+pub(super) fn parse_named_file(path: &BlobPath, otherwise: &str, bytes: &[u8]) -> Result<FileRecord, LedgerError> {
+    version(path, bytes)?;
+    let mut json: FileJson = parse(path, bytes)?;
+    let name = json.name.take().unwrap_or_else(|| otherwise.to_owned());
+    file_record(path, name, json)
+}
+
+fn file_record(path: &BlobPath, name: String, json: FileJson) -> Result<FileRecord, LedgerError> {
     let Some(status) = json.status.status(json.reason) else {
         return Err(invalid(path, "it is set aside without a `reason`"));
     };
@@ -329,7 +344,7 @@ pub(super) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -> Result<Fi
         return Err(invalid(path, "it has more `badRows` than rows"));
     }
     Ok(FileRecord {
-        file: FileVersion { name: name.to_owned(), etag: ETag(json.etag) },
+        file: FileVersion { name, etag: ETag(json.etag) },
         status,
         next_row: json.next_row,
         bad_rows: json.bad_rows,
@@ -582,6 +597,7 @@ mod tests {
         let text = String::from_utf8(format_file(&set_aside())).unwrap();
         let expected = r#"{
   "version": 2,
+  "name": "part-0.json.gz",
   "etag": "0x8DE2",
   "status": "set-aside",
   "nextRow": 1500,

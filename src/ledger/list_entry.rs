@@ -10,6 +10,7 @@ use super::{
     paths,
 };
 use crate::{
+    clock::whole_seconds,
     drop::{DropPath, TenantId, discover::ListingSummary},
     one_line::one_line,
     store::{Listing, WriteIf},
@@ -112,7 +113,6 @@ struct EntryJson {
 
 impl From<&ListEntry> for EntryJson {
     fn from(entry: &ListEntry) -> Self {
-        let whole_seconds = |time: OffsetDateTime| time.replace_nanosecond(0).unwrap_or(time);
         Self {
             path: entry.path.to_string(),
             tenant: entry.tenant,
@@ -166,6 +166,12 @@ impl Ledger {
         let path = self.blob(paths::list_entry(&entry.path));
         self.store.write_with_metadata(&path, bytes, &metadata, WriteIf::Always).await?;
         Ok(())
+    }
+
+    /// The entry of a drop; `None` if there is none, or if it cannot be parsed.
+    pub async fn list_entry(&self, drop: &DropPath) -> Result<Option<ListEntry>, LedgerError> {
+        let record = self.read(&self.blob(paths::list_entry(drop))).await?;
+        Ok(record.and_then(|(_, bytes)| serde_json::from_slice::<EntryJson>(&bytes).ok()?.entry()))
     }
 
     /// Lists the entries of all drops. Skips blobs that are not entries.

@@ -29,6 +29,9 @@ pub(super) const DEFINITIONS: &str = "attributes/";
 /// The folder of the records of each tenant's imports of attributes.
 const IMPORTS: &str = "imports/";
 
+/// The folder of the entries of customers.
+pub(super) const CUSTOMERS: &str = "customers/";
+
 /// The folder of the times at which periodic tasks were last done.
 const PERIODIC: &str = "periodic/";
 
@@ -88,6 +91,11 @@ pub(super) fn definitions(tenant: TenantId) -> String {
 /// The record of the imports of a tenant.
 pub(super) fn imports(tenant: TenantId) -> String {
     format!("{IMPORTS}{tenant}/tenant.json")
+}
+
+/// The entry of a customer.
+pub(super) fn customer(tenant: TenantId) -> String {
+    format!("{CUSTOMERS}{tenant}.json")
 }
 
 /// The record of the time at which `task` was last done.

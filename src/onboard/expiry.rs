@@ -1,4 +1,4 @@
-//! When a tenant's key or its registration expires, and warnings before that.
+//! When a tenant's key or its registration expires: warnings before that, and the entries of customers in the ledger.
 
 use futures::{StreamExt, stream};
 use time::{Duration, OffsetDateTime};
@@ -6,10 +6,12 @@ use tracing::warn;
 
 use super::record;
 use crate::{
+    clock::whole_seconds,
     date::date,
     drop::TenantId,
     error_chain::error_chain,
     keys::key_store::{KeyExpiry, KeyStore},
+    ledger::Ledger,
     store::Store,
 };
 
@@ -43,59 +45,91 @@ impl Expiry {
     }
 }
 
-/// The earlier of the expiry of a key and of its registration. A key store that does not record the key's expiry is
-/// completed from the registration's record.
-pub fn first_expiry(key: KeyExpiry, record: Option<&record::Registration>) -> Option<Expiry> {
-    let key = match key {
-        KeyExpiry::At(at) => Some(at),
-        KeyExpiry::Never | KeyExpiry::Unknown => record.and_then(|record| record.key_expires),
-    };
-    let registration = record.and_then(|record| record.registered?.expiration_date);
-    let expiries = [("key", key), ("registration", registration)];
-    let expiries = expiries.into_iter().filter_map(|(what, at)| Some(Expiry { what, at: at? }));
-    expiries.min_by_key(|expiry| expiry.at)
+/// When a key and its registration expire, as far as known.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Expiries {
+    /// When the key expires.
+    pub key: Option<OffsetDateTime>,
+    /// When the registration expires.
+    pub registration: Option<OffsetDateTime>,
 }
 
-/// Logs a warning for each of `tenants` whose key or registration expires within [`WARN_BEFORE`].
+impl Expiries {
+    /// The expiry of a key and of its registration. A key store that does not record the key's expiry is completed from
+    /// the registration's record.
+    pub fn of(key: KeyExpiry, record: Option<&record::Registration>) -> Self {
+        let key = match key {
+            KeyExpiry::At(at) => Some(at),
+            KeyExpiry::Never | KeyExpiry::Unknown => record.and_then(|record| record.key_expires),
+        };
+        Self { key, registration: record.and_then(|record| record.registered?.expiration_date) }
+    }
+
+    /// The earlier one.
+    pub fn first(&self) -> Option<Expiry> {
+        let expiries = [("key", self.key), ("registration", self.registration)];
+        let expiries = expiries.into_iter().filter_map(|(what, at)| Some(Expiry { what, at: at? }));
+        expiries.min_by_key(|expiry| expiry.at)
+    }
+}
+
+/// The earlier of the expiry of a key and of its registration.
+pub fn first_expiry(key: KeyExpiry, record: Option<&record::Registration>) -> Option<Expiry> {
+    Expiries::of(key, record).first()
+}
+
+/// Looks up when the keys and registrations of `tenants` expire, records it in the ledger's entries of customers, and logs a
+/// warning for each that expires within [`WARN_BEFORE`].
 ///
 /// Failures are logged as warnings too: they must not stop the sweep.
-pub async fn warn_of_expiring_keys(
+pub async fn check_expiries(
     key_store: &dyn KeyStore,
     store: &dyn Store,
+    ledger: &Ledger,
     state_container: &str,
     tenants: &[TenantId],
 ) {
-    let checks: Vec<_> =
-        tenants.iter().map(|tenant| warn_if_expiring(key_store, store, state_container, *tenant)).collect();
+    let checks: Vec<_> = tenants
+        .iter()
+        .map(async |&tenant| {
+            let result = check_expiry(key_store, store, ledger, state_container, tenant).await;
+            if let Err(why) = result {
+                warn!(tenant = %tenant, "cannot tell when the key of tenant {tenant} expires: {why}");
+            }
+        })
+        .collect();
     let all = stream::iter(checks).buffer_unordered(CONCURRENT_TENANTS).collect::<()>();
     if tokio::time::timeout(TIMEOUT, all).await.is_err() {
         warn!("cannot tell within {} s when the tenants' keys expire", TIMEOUT.as_secs());
     }
 }
 
-async fn warn_if_expiring(key_store: &dyn KeyStore, store: &dyn Store, state_container: &str, tenant: TenantId) {
-    let now = OffsetDateTime::now_utc();
-    match expiry_of(key_store, store, state_container, tenant).await {
-        Ok(Some(expiry)) if expiry.is_near(now) => warn!(
-            tenant = %tenant,
-            "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` creates and registers a new key",
-            expiry.sentence(now)
-        ),
-        Ok(_) => {}
-        Err(why) => warn!(tenant = %tenant, "cannot tell when the key of tenant {tenant} expires: {why}"),
-    }
-}
-
-async fn expiry_of(
+async fn check_expiry(
     key_store: &dyn KeyStore,
     store: &dyn Store,
+    ledger: &Ledger,
     state_container: &str,
     tenant: TenantId,
-) -> Result<Option<Expiry>, String> {
+) -> Result<(), String> {
     let key = key_store.current(tenant).await.map_err(|error| error_chain(&error))?;
     let record = record::read(store, state_container, tenant).await.map_err(|error| error_chain(&error))?;
     // A tenant without a key gets no warning here: its drops report the missing key.
-    Ok(key.and_then(|key| first_expiry(key.expiry, record.as_ref().map(|(_, record)| record))))
+    let expiries = key.map(|key| Expiries::of(key.expiry, record.as_ref().map(|(_, record)| record)));
+    let expiries = expiries.unwrap_or_default();
+    let now = OffsetDateTime::now_utc();
+    if let Some(expiry) = expiries.first().filter(|expiry| expiry.is_near(now)) {
+        warn!(
+            tenant = %tenant,
+            "tenant {tenant}: {}; `vivadrop onboard --rotate --tenant {tenant}` creates and registers a new key",
+            expiry.sentence(now)
+        );
+    }
+    let recorded = ledger.update_customer(tenant, |customer| {
+        customer.key_expires = expiries.key.map(whole_seconds);
+        customer.registration_expires = expiries.registration.map(whole_seconds);
+        customer.checked = Some(whole_seconds(now));
+    });
+    recorded.await.map_err(|error| error_chain(&error))
 }
 
 #[cfg(test)]

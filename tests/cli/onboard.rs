@@ -183,8 +183,17 @@ async fn a_revoked_sas_is_denied_and_the_others_still_work() {
     }
     let denied = |result: Result<_, StoreError>| assert!(matches!(result, Err(StoreError::Denied(_))), "{result:?}");
 
+    let mut admitted = scene.settings.clone();
+    admitted.insert("TENANTS".into(), tenant.to_string());
+    let expires = async || {
+        let status = output_of(vivadrop().arg("status").envs(&admitted)).await;
+        status.stdout.contains(&format!("tenant {tenant}: the SAS URL expires on "))
+    };
+    assert!(expires().await);
+
     let ended = onboard(&scene, tenant, &["--revoke", &policy(&first)]).await;
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    assert!(expires().await, "the second SAS URL still expires");
     assert!(ended.stdout.starts_with(&format!("revoked {}", policy(&first))), "{}", ended.stdout);
     denied(write(&first, tenant).await);
     write(&second, tenant).await.unwrap();
@@ -196,6 +205,7 @@ async fn a_revoked_sas_is_denied_and_the_others_still_work() {
 
     assert_eq!(onboard(&scene, tenant, &["--revoke"]).await.code, Some(0));
     denied(write(&second, tenant).await);
+    assert!(!expires().await);
     write(&other, neighbour).await.unwrap();
     let again = onboard(&scene, tenant, &["--revoke"]).await;
     assert_eq!((again.code, &*again.stdout), (Some(0), "there is no SAS to revoke\n"));
@@ -366,6 +376,9 @@ async fn check_and_sweep_warn_before_a_key_in_a_vault_expires() {
     let swept = run(&scene, &["sweep"]).await;
     assert_eq!(swept.code, Some(0), "{}", swept.stderr);
     assert!(swept.stderr.contains("WARN") && swept.stderr.contains("its key expires on "), "{}", swept.stderr);
+    let status = run(&scene, &["status"]).await;
+    assert_eq!(status.code, Some(3), "{}", status.stderr);
+    assert!(status.stdout.contains(&format!("tenant {tenant}: the key expires on ")), "{}", status.stdout);
 
     let rotated = onboard(&scene, tenant, &["--rotate"]).await;
     assert_eq!((rotated.code, &*rotated.stderr), (Some(0), "created a key\nregistered the key\n"));

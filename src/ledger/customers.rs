@@ -1,0 +1,85 @@
+//! The entries of customers: what expires, and when.
+
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{Ledger, LedgerError, entry, paths};
+use crate::{
+    drop::TenantId,
+    store::{Listing, StoreError, WriteIf},
+};
+
+/// How many entries are read at the same time if a listing does not return their fields.
+const CONCURRENT_READS: usize = 8;
+
+/// The entry of a customer. A time is `None` if it is unknown, or if there is nothing that expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub struct CustomerEntry {
+    /// The customer.
+    pub tenant: TenantId,
+    /// When the customer's key expires.
+    #[serde(default, rename = "keyexpires", with = "time::serde::rfc3339::option")]
+    pub key_expires: Option<OffsetDateTime>,
+    /// When the registration of the key expires.
+    #[serde(default, rename = "registrationexpires", with = "time::serde::rfc3339::option")]
+    pub registration_expires: Option<OffsetDateTime>,
+    /// When the newest SAS URL of the customer's container expires.
+    #[serde(default, rename = "sasexpires", with = "time::serde::rfc3339::option")]
+    pub sas_expires: Option<OffsetDateTime>,
+    /// The stored access policy of that SAS URL.
+    #[serde(default, rename = "saspolicy")]
+    pub sas_policy: Option<String>,
+    /// When the key and its registration were last looked up.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub checked: Option<OffsetDateTime>,
+}
+
+impl CustomerEntry {
+    /// An entry in which nothing is known.
+    pub fn new(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            key_expires: None,
+            registration_expires: None,
+            sas_expires: None,
+            sas_policy: None,
+            checked: None,
+        }
+    }
+}
+
+impl Ledger {
+    /// Lists the entries of all customers. Skips blobs that are not entries.
+    pub fn customers(&self) -> Listing<'_, CustomerEntry> {
+        let listed = self.store.list_with_metadata(&self.container, paths::CUSTOMERS);
+        let entries = listed.map_ok(async |listed| entry::parse(&*self.store, listed).await);
+        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+    }
+
+    /// Changes the entry of a customer. An entry that cannot be parsed is replaced.
+    pub async fn update_customer(
+        &self,
+        tenant: TenantId,
+        change: impl Fn(&mut CustomerEntry),
+    ) -> Result<(), LedgerError> {
+        let path = self.blob(paths::customer(tenant));
+        loop {
+            let read = self.read(&path).await?;
+            let condition = read.as_ref().map_or(WriteIf::Absent, |(version, _)| WriteIf::Matches(version.clone()));
+            let previous = read.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok());
+            let previous = previous.unwrap_or_else(|| CustomerEntry::new(tenant));
+            let mut entry = previous.clone();
+            change(&mut entry);
+            if entry == previous {
+                return Ok(());
+            }
+            let (bytes, metadata) = entry::format(&entry);
+            match self.store.write_with_metadata(&path, bytes, &metadata, condition).await {
+                Err(StoreError::Changed(_)) => {}
+                written => return Ok(written.map(|_| ())?),
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Where every drop stands, and what to do: the read model of `vivadrop status`, the API and the operator's page.
+//!
+//! A [`Snapshot`] is built from one listing of the ledger's `list/`, so it costs a request for each 5,000 drops, and none
+//! for each drop. Its memory is bounded: if there are too many drops, it omits the oldest completed ones. Only [`load`] does
+//! I/O; the other parts group, sort and describe.
+
+mod customers;
+mod detail;
+mod drop_status;
+mod filter;
+mod groups;
+mod interval;
+pub mod load;
+mod remedy;
+mod snapshot;
+mod weeks;
+
+pub use self::{
+    customers::{Customer, LastDrop},
+    detail::{DropDetail, FileState, FileStatus},
+    drop_status::{DropStatus, FileCounts, State},
+    filter::{DropFilter, InvalidFilter, parse_reason, parse_since, parse_state, parse_week},
+    groups::{Group, groups},
+    load::load,
+    snapshot::{Snapshot, SnapshotBuilder},
+    weeks::{Cell, TenantWeeks, Weeks, week_of, weeks},
+};

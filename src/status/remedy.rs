@@ -1,0 +1,58 @@
+//! What to do about a drop, in one sentence for each state and reason. `docs/partner.md` says more.
+
+use super::State;
+use crate::verdict::Reason;
+
+/// What to do about a drop in this state; `None` if there is nothing to do.
+pub(super) fn remedy(state: State, reason: Option<Reason>) -> Option<&'static str> {
+    match state {
+        State::Completed => None,
+        State::Waiting => Some("Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over."),
+        State::Open => Some(
+            "Wait for the missing files: their events continue the drop, and after 30 days it is set aside as `row-count`.",
+        ),
+        State::Retrying => Some(
+            "Fix the cause that the message names; sweeps then continue the drop, and `vivadrop sweep` runs it at once.",
+        ),
+        State::Overdue => Some("Ask the customer whether their pipeline still runs, and run `vivadrop check`."),
+        State::SetAside => Some(reason.map_or("Run `vivadrop replay DROP_PATH`.", remedy_of_reason)),
+    }
+}
+
+/// What to do about a drop that was set aside.
+fn remedy_of_reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Errors => {
+            "Follow Microsoft's message, or ask Microsoft support; the next run of the customer's pipeline is a new drop."
+        }
+        Reason::Metadata => "Ask the customer to run the pipeline again.",
+        Reason::NoKey => {
+            "Check that the customer's key exists and is registered (`vivadrop check`), then run `vivadrop replay DROP_PATH`."
+        }
+        Reason::WrongKey => {
+            "Compare the registered public key with the private key (`vivadrop check`), then run `vivadrop replay DROP_PATH`."
+        }
+        Reason::Plaintext => {
+            "Ask the customer what was uploaded, because real exports are encrypted; `ALLOW_PLAINTEXT=true` is for sample data."
+        }
+        Reason::Damaged => "Ask the customer for the drop again, and find out who else writes to the container.",
+        Reason::BadRow => {
+            "Raise BAD_ROWS_ALLOWED and run `vivadrop replay DROP_PATH`, or report the row that the message names to Microsoft."
+        }
+        Reason::RowTooLong => "If such rows are valid, raise MAX_ROW_BYTES and run `vivadrop replay DROP_PATH`.",
+        Reason::RowCount => {
+            "Ask the customer for missing files, or delete files of another run and then run `vivadrop replay DROP_PATH`."
+        }
+        Reason::Refused => {
+            "Fix the receiver, whose log has the message id (after HTTP 413, lower BATCH_BYTES), then run `vivadrop replay DROP_PATH`."
+        }
+        Reason::TooManyFiles => {
+            "Ask the customer who else writes to the folder; if the files are right, raise MAX_FILES and run `vivadrop replay DROP_PATH`."
+        }
+        Reason::DirectoryTooLarge => {
+            "Raise DIRECTORY_MEMORY or join fewer DIRECTORY_COLUMNS, then run `vivadrop replay DROP_PATH`."
+        }
+        Reason::Unavailable => "Fix the cause that the message names, then run `vivadrop replay DROP_PATH`.",
+        Reason::Internal => "Report the defect; after an upgrade, run `vivadrop replay DROP_PATH`.",
+    }
+}

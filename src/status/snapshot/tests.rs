@@ -1,0 +1,146 @@
+//! Snapshots, and what is derived from them.
+
+use time::{
+    Duration,
+    macros::{date, datetime},
+};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    drop::{DropPath, discover::ListingSummary},
+    ledger::DropState,
+    status::{DropFilter, groups, weeks},
+    verdict::Reason,
+};
+
+const NOW: OffsetDateTime = datetime!(2026-11-25 12:00 UTC);
+const SUNDAY: OffsetDateTime = datetime!(2026-11-22 03:00 UTC);
+
+fn tenant(number: u128) -> TenantId {
+    TenantId(Uuid::from_u128(number))
+}
+
+fn entry(tenant: TenantId, state: DropState, reason: Option<Reason>, arrived: OffsetDateTime) -> ListEntry {
+    ListEntry {
+        path: DropPath::new("datasets", format!("{tenant}/{}-{}", arrived.unix_timestamp(), state as u8)),
+        tenant,
+        state,
+        rows: 10,
+        expected_rows: None,
+        files_done: 0,
+        files_set_aside: 0,
+        files: 1,
+        since: arrived + Duration::HOUR,
+        attempts: 0,
+        next_try: None,
+        reason,
+        message: None,
+        is_over: true,
+        listing: ListingSummary { blobs: 1, newest: arrived, digest: 0 },
+    }
+}
+
+fn snapshot(entries: impl IntoIterator<Item = ListEntry>, tenants: Option<&[TenantId]>) -> Snapshot {
+    let mut builder = SnapshotBuilder::new(NOW);
+    entries.into_iter().for_each(|entry| builder.add_drop(entry));
+    builder.finish(tenants)
+}
+
+/// Weekly drops, the last one `weeks_ago`.
+fn weekly(tenant: TenantId, weeks_ago: i64) -> impl Iterator<Item = ListEntry> {
+    (weeks_ago..weeks_ago + 5)
+        .map(move |week| entry(tenant, DropState::Completed, None, SUNDAY - Duration::weeks(week)))
+}
+
+#[test]
+fn a_later_success_does_not_hide_a_failure_of_the_same_week() {
+    let drops = [
+        entry(tenant(1), DropState::SetAside, Some(Reason::Damaged), SUNDAY),
+        entry(tenant(1), DropState::Completed, None, SUNDAY + Duration::DAY),
+        entry(tenant(1), DropState::Completed, None, SUNDAY - Duration::DAY),
+    ];
+    let weeks = weeks(&snapshot(drops, None), 2, None);
+    assert_eq!(weeks.weeks, [date!(2026 - 11 - 15), date!(2026 - 11 - 22)]);
+    let [before, last] = &weeks.tenants[0].cells[..] else { panic!("two weeks") };
+    assert_eq!((before.completed, before.worst), (1, Some(State::Completed)));
+    assert_eq!((last.completed, last.set_aside, last.worst), (1, 1, Some(State::SetAside)));
+}
+
+#[test]
+fn a_tenant_is_overdue_only_if_it_is_configured() {
+    let drops = || weekly(tenant(1), 2).chain(weekly(tenant(2), 0));
+    let is_overdue = |drop: &DropStatus| drop.state == State::Overdue;
+    let both = snapshot(drops(), None);
+    let overdue: Vec<_> = both.drops.iter().filter(|drop| is_overdue(drop)).collect();
+    assert_eq!(
+        overdue.iter().map(|drop| (drop.tenant_id, drop.since)).collect::<Vec<_>>(),
+        [(tenant(1), SUNDAY - Duration::WEEK)]
+    );
+    assert_eq!(both.customers[0].expected_every.as_deref(), Some("P7D"));
+    assert_eq!(both.customers[0].problems.len(), 1);
+    let configured = snapshot(drops(), Some(&[tenant(2), tenant(3)]));
+    assert!(!configured.drops.iter().any(is_overdue));
+    let customers: Vec<_> = configured.customers.iter().map(|customer| customer.tenant_id).collect();
+    assert_eq!(customers, [tenant(2), tenant(3)], "a customer that has never dropped is shown");
+}
+
+#[test]
+fn groups_have_the_most_urgent_state_first_and_count_rows() {
+    let drops = [
+        entry(tenant(1), DropState::Retrying, None, SUNDAY),
+        entry(tenant(2), DropState::SetAside, Some(Reason::NoKey), SUNDAY),
+        entry(tenant(2), DropState::SetAside, Some(Reason::NoKey), SUNDAY - Duration::DAY),
+        entry(tenant(2), DropState::SetAside, Some(Reason::Damaged), SUNDAY),
+        entry(tenant(2), DropState::Completed, None, SUNDAY),
+    ];
+    let groups = groups(&snapshot(drops, None), &DropFilter::default());
+    let found: Vec<_> =
+        groups.iter().map(|group| (group.state, group.reason, group.drops, group.rows_delivered)).collect();
+    let expected = [
+        (State::SetAside, Some(Reason::NoKey), 2, 20),
+        (State::SetAside, Some(Reason::Damaged), 1, 10),
+        (State::Retrying, None, 1, 10),
+    ];
+    assert_eq!(found, expected);
+    assert!(groups.iter().all(|group| group.remedy.is_some()));
+}
+
+#[test]
+fn customers_report_what_expires_within_thirty_days() {
+    let mut builder = SnapshotBuilder::new(NOW);
+    let near = Some(NOW + Duration::days(20));
+    let customer = CustomerEntry { key_expires: near, sas_expires: Some(NOW), ..CustomerEntry::new(tenant(1)) };
+    builder.add_customer(customer);
+    builder
+        .add_customer(CustomerEntry { key_expires: Some(NOW + Duration::days(31)), ..CustomerEntry::new(tenant(2)) });
+    let snapshot = builder.finish(Some(&[tenant(1), tenant(2)]));
+    let [key, sas] = &snapshot.customers[0].problems[..] else { panic!("{:?}", snapshot.customers[0].problems) };
+    assert!(key.starts_with("the key expires on 2026-12-15: `vivadrop onboard --rotate"), "{key}");
+    assert!(sas.starts_with("the SAS URL expired on 2026-11-25"), "{sas}");
+    assert!(snapshot.customers[1].problems.is_empty());
+}
+
+#[test]
+fn memory_is_bounded_and_the_oldest_completed_drops_are_left_out_first() {
+    let mut builder = SnapshotBuilder::new(NOW);
+    builder.max_memory = 100_000;
+    builder.add_drop(entry(tenant(1), DropState::SetAside, Some(Reason::Damaged), SUNDAY - Duration::weeks(90)));
+    for hours in 0..1_000 {
+        builder.add_drop(entry(tenant(1), DropState::Completed, None, SUNDAY - Duration::hours(hours)));
+    }
+    assert!(builder.memory <= 100_000);
+    let snapshot = builder.finish(None);
+    let shown = snapshot.drops.iter().filter(|drop| drop.path.is_some()).count();
+    assert_eq!(shown as u64 + snapshot.omitted, 1_001);
+    assert!(snapshot.omitted > 500, "{}", snapshot.omitted);
+    assert!(snapshot.drops.iter().any(|drop| drop.state == State::SetAside));
+    assert!(snapshot.drops.iter().any(|drop| drop.arrived == SUNDAY), "the newest drop is kept");
+}
+
+#[test]
+fn drops_are_sorted_by_the_time_of_their_last_change() {
+    let drops = (0..5).map(|day| entry(tenant(1), DropState::Open, None, SUNDAY - Duration::days(day * 3 % 5)));
+    let since: Vec<_> = snapshot(drops, None).drops.iter().map(|drop| drop.since).collect();
+    assert!(since.is_sorted_by(|a, b| a >= b));
+}

@@ -1,0 +1,169 @@
+//! `vivadrop status`: where every drop stands, and what to do.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testkit::receiver::Answer;
+use time::{Duration, OffsetDateTime};
+use vivadrop::{
+    drop::{DropPath, discover::ListingSummary},
+    ledger::{DropState, Ledger, ListEntry},
+    verdict::Reason,
+};
+
+use crate::support::{
+    command::{CommandOutput, output_of, vivadrop},
+    scene::{METADATA, Scene, SimulatedDrop},
+};
+
+async fn status(scene: &Scene, arguments: &[&str]) -> CommandOutput {
+    let ended = output_of(vivadrop().arg("status").args(arguments).envs(&scene.settings)).await;
+    scene.secrets.check(&ended.stderr);
+    scene.secrets.check(&ended.stdout);
+    ended
+}
+
+async fn json_of(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
+    let ended = status(scene, &[arguments, &["--output", "json"]].concat()).await;
+    (ended.code, serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stderr)))
+}
+
+async fn deliver(scene: &Scene, drop: &SimulatedDrop) {
+    output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&scene.settings)).await;
+}
+
+fn ledger(scene: &Scene) -> Ledger {
+    let container = scene.settings.get("STATE_CONTAINER").cloned().unwrap_or("vivadrop-state".into());
+    Ledger::new(std::sync::Arc::clone(&scene.store), container)
+}
+
+/// The entry of a completed drop that arrived at `arrived`.
+fn completed(scene: &Scene, folder: &str, arrived: OffsetDateTime) -> ListEntry {
+    ListEntry {
+        path: DropPath::new("datasets", folder),
+        tenant: scene.tenant,
+        state: DropState::Completed,
+        rows: 10,
+        expected_rows: Some(10),
+        files_done: 1,
+        files_set_aside: 0,
+        files: 1,
+        since: arrived,
+        attempts: 0,
+        next_try: None,
+        reason: None,
+        message: None,
+        is_over: true,
+        listing: ListingSummary { blobs: 3, newest: arrived, digest: 7 },
+    }
+}
+
+#[tokio::test]
+async fn a_completed_drop_needs_nobody() {
+    for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
+        let drop = scene.drop(40, 2).await;
+        scene.rows_of(&drop).await;
+        scene.upload(&drop).await;
+        deliver(&scene, &drop).await;
+        let (code, json) = json_of(&scene, &[]).await;
+        assert_eq!(code, Some(0));
+        let [shown] = &json["drops"].as_array().unwrap()[..] else { panic!("{json}") };
+        let since = shown["since"].clone();
+        assert!(json["asOf"].as_str().unwrap() >= since.as_str().unwrap());
+        let expected = json!({
+            "tenantId": scene.tenant.to_string(), "path": drop.path(), "state": "completed", "rows": 40, "expectedRows": 40,
+            "files": {"done": 2, "setAside": 0, "total": 2}, "since": since, "attempts": 0, "nextTry": null, "reason": null,
+            "message": null, "remedy": null
+        });
+        assert_eq!(*shown, expected);
+        let table = status(&scene, &[]).await;
+        assert!(table.stdout.starts_with("TENANT"), "{}", table.stdout);
+        assert!(table.stdout.contains("completed  40 of 40"), "{}", table.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_drop_that_was_set_aside_needs_a_person_and_says_what_to_do() {
+    let scene = Scene::on_azurite().await;
+    let drop = scene.drop(40, 2).await;
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let part = drop.simulated.drop.join("part-1.json.gz");
+    let mut bytes = fs::read(&part).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    scene.write(&drop.path, "part-1.json.gz", bytes).await;
+    deliver(&scene, &drop).await;
+    let (code, json) = json_of(&scene, &["--state", "set-aside", "--since", "1h"]).await;
+    assert_eq!(code, Some(3), "{json}");
+    assert_eq!(json["drops"][0]["reason"], "damaged");
+    assert!(json["drops"][0]["remedy"].as_str().unwrap().contains("Ask the customer for the drop again"));
+    assert_eq!(json_of(&scene, &["--state", "completed"]).await.1["drops"], json!([]));
+
+    let (code, json) = json_of(&scene, &[&drop.path()]).await;
+    assert_eq!(code, Some(3), "{json}");
+    let files = json["drop"]["fileList"].as_array().unwrap();
+    let states: Vec<_> =
+        files.iter().map(|file| (file["name"].as_str().unwrap(), file["state"].as_str().unwrap())).collect();
+    assert_eq!(states, [("part-0.json.gz", "done"), ("part-1.json.gz", "set-aside")]);
+    assert_eq!(files[1]["reason"], "damaged");
+    let table = status(&scene, &[&drop.path()]).await;
+    assert!(table.stdout.contains("part-1.json.gz  set-aside"), "{}", table.stdout);
+}
+
+#[tokio::test]
+async fn an_open_drop_and_a_retried_drop_need_nobody_yet() {
+    let scene = Scene::in_a_folder().await;
+    let (open, retried) = (scene.drop(40, 2).await, scene.drop(20, 1).await);
+    scene.rows_of(&open).await;
+    scene.put(&open, METADATA).await;
+    scene.put(&open, "part-0.json.gz").await;
+    deliver(&scene, &open).await;
+    scene.receiver.answer_always(Answer::status(404));
+    scene.upload(&retried).await;
+    deliver(&scene, &retried).await;
+    let (code, json) = json_of(&scene, &["--tenant", &scene.tenant.to_string()]).await;
+    assert_eq!(code, Some(0), "{json}");
+    let drops = json["drops"].as_array().unwrap();
+    assert_eq!([&drops[0]["state"], &drops[1]["state"]], ["retrying", "open"], "the newest change comes first");
+    assert_eq!((&drops[0]["attempts"], &drops[1]["rows"]), (&json!(1), &json!(20)));
+    assert!(drops[0]["message"].as_str().unwrap().contains("HTTP 404") && drops[0]["nextTry"].is_string());
+}
+
+#[tokio::test]
+async fn a_tenant_whose_weekly_drop_is_late_is_overdue() {
+    let scene = Scene::in_a_folder().await;
+    let (ledger, now) = (ledger(&scene), OffsetDateTime::now_utc());
+    for weeks in 2..6 {
+        let entry = completed(&scene, &format!("run-{weeks}"), now - Duration::weeks(weeks));
+        ledger.write_list_entry(&entry).await.unwrap();
+    }
+    let (code, json) = json_of(&scene, &["--state", "overdue"]).await;
+    assert_eq!(code, Some(3), "{json}");
+    let [overdue] = &json["drops"].as_array().unwrap()[..] else { panic!("{json}") };
+    assert_eq!((&overdue["path"], &overdue["rows"]), (&Value::Null, &Value::Null));
+    assert_eq!(overdue["tenantId"], scene.tenant.to_string());
+    let table = status(&scene, &[]).await;
+    assert!(table.stdout.contains("has not arrived: ask the customer"), "{}", table.stdout);
+}
+
+#[tokio::test]
+async fn a_drop_that_the_ledger_does_not_know_is_a_permanent_failure() {
+    let scene = Scene::in_a_folder().await;
+    let ended = status(&scene, &["datasets/none"]).await;
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("the ledger has no drop `datasets/none`"), "{}", ended.stderr);
+    let ended = status(&scene, &[]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "no drops\n"));
+}
+
+#[tokio::test]
+async fn status_needs_no_settings_but_the_storage() {
+    let scene = Scene::in_a_folder().await;
+    let mut entry = completed(&scene, "run", OffsetDateTime::now_utc());
+    (entry.state, entry.reason, entry.message) = (DropState::SetAside, Some(Reason::Errors), Some("a\nb".into()));
+    ledger(&scene).write_list_entry(&entry).await.unwrap();
+    let storage = scene.settings["DropStorage"].clone();
+    let ended = output_of(vivadrop().arg("status").env("DropStorage", storage)).await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}
