@@ -227,6 +227,12 @@ async fn serve() -> Result<(), CliError> {
     };
     telemetry::init_for_host();
     let deadline = config.deadline;
+    start_telemetry(&config)?;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     host::serve(port, app, deadline).await.map_err(|error| CliError::Transient(error_chain(&error)))
+}
+
+/// Starts the export of traces and metrics, if the settings name an endpoint.
+fn start_telemetry(config: &Config) -> Result<(), CliError> {
+    telemetry::export::start(&config.telemetry).map_err(|error| CliError::Transient(error_chain(&error)))
 }

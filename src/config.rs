@@ -10,6 +10,7 @@ mod queue;
 mod reader;
 mod row_columns;
 mod service_bus;
+mod telemetry;
 mod tenant_settings;
 mod tenants;
 
@@ -25,6 +26,7 @@ pub use self::{
 use self::{
     parse::{ApiUrl, ContainerName},
     reader::Reader,
+    telemetry::telemetry,
     tenant_settings::{DEADLINE, common_settings, decoders, file_rules, tenant_overrides},
     tenants::{TenantList, overrides_of_valid_entries},
 };
@@ -36,6 +38,7 @@ use crate::{
     pipeline::FileRules,
     run::RunLimits,
     store::azure::Account,
+    telemetry::TelemetryConfig,
 };
 
 /// Settings as text, by name.
@@ -127,6 +130,8 @@ pub struct Config {
     pub deadline: Duration,
     /// `MAX_FILES` and `GIVE_UP_AFTER`: the bounds of every run.
     pub run_limits: RunLimits,
+    /// What is exported about the process, and where: `OTEL_…`, `TELEMETRY_TENANTS` and `WEBHOOK_TRACEPARENT`.
+    pub telemetry: TelemetryConfig,
     /// What should be changed although the settings are usable. Contains no values.
     pub warnings: Vec<String>,
 }
@@ -200,6 +205,7 @@ impl Config {
         let deadline = reader.or_default("DEADLINE", DEADLINE);
         let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
         let give_up_after = reader.or_default("GIVE_UP_AFTER", "3d");
+        let telemetry = telemetry(&reader);
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
@@ -220,6 +226,7 @@ impl Config {
                 tenant_overrides: tenant_overrides?,
                 deadline: deadline?,
                 run_limits: RunLimits { max_files: max_files?.get(), give_up_after: give_up_after? },
+                telemetry: telemetry?,
                 warnings,
             })
         })

@@ -19,6 +19,7 @@ use crate::{
     sink::{Receiver, SinkError},
     stage::decode::Rows,
     store::ByteStream,
+    telemetry::in_current_trace,
     verdict::Verdict,
 };
 
@@ -179,7 +180,7 @@ fn into_message(job: &FileJob<'_>, mut batch: Batch) -> (Message, Batch) {
 /// Runs in a task, so that requests go on while a checkpoint is written. Dropping the future aborts the task.
 async fn deliver(receiver: Receiver, message: Result<(Message, Batch), FileError>) -> Result<Batch, FileError> {
     let (message, batch) = message?;
-    let delivery = tokio::spawn(async move { receiver.deliver(&message).await });
+    let delivery = tokio::spawn(in_current_trace(async move { receiver.deliver(&message).await }));
     match AbortOnDropHandle::new(delivery).await {
         Ok(Ok(())) => Ok(batch),
         Ok(Err(source)) => Err(FileError::Sink { first_row: batch.first_row, end_row: batch.end_row, source }),

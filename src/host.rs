@@ -23,7 +23,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::{self, get},
@@ -46,6 +46,7 @@ use crate::{
     app::App,
     config::{InvalidSettings, Settings},
     ledger::Ledger,
+    telemetry::{self, continue_trace},
 };
 
 /// How long running work may continue after SIGTERM or SIGINT, before it is cancelled.
@@ -130,7 +131,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     info!("stopping: no further events are accepted, and running work has {} s to finish", WORK_LIMIT.as_secs());
     stop.cancel();
     finish_work(signalled, &tasks, &cancel_work).await;
-    finish_output(signalled, &ledger, &connections).await;
+    tokio::join!(finish_output(signalled, &ledger, &connections), telemetry::export::finish());
     Ok(())
 }
 
@@ -177,6 +178,7 @@ async fn receive(
     State(handler): State<Arc<Handler>>,
     Extension(connection): Extension<Arc<Connection>>,
     function: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     let began = Instant::now();
@@ -208,11 +210,15 @@ async fn receive(
     // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic
     // fails only this invocation.
     let is_tick = timer::is_tick(&payload);
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     let task = if is_tick {
-        handler.tasks.spawn(timer::run_sweep(Arc::clone(&handler)))
+        handler.tasks.spawn(continue_trace(traceparent, timer::run_sweep(Arc::clone(&handler))))
     } else {
         match event::parse_invocation(&function, &payload) {
-            Ok(invocation) => handler.tasks.spawn(Arc::clone(&handler).process(function.clone(), invocation)),
+            Ok(invocation) => {
+                let work = Arc::clone(&handler).process(function.clone(), invocation);
+                handler.tasks.spawn(continue_trace(traceparent, work))
+            }
             Err(error) => {
                 // 200, because repeating the request would not help.
                 error!(function, "{error}");
@@ -226,6 +232,7 @@ async fn receive(
         let summary = "a task panicked, which is a defect of vivadrop: see the log for the location";
         (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())
     });
+    telemetry::export::flush_soon();
     // The host does not repeat the tick of a timer.
     if status == StatusCode::INTERNAL_SERVER_ERROR && !is_tick {
         handler.sleep_unless_stopping(began + RETRY_ANSWERED_AFTER.min(handler.deadline)).await;

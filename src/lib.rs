@@ -31,7 +31,8 @@
 //! - Operation: [`status`] (where every drop stands, and what to do)
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
-//! - Helpers: [`telemetry`] (logs), [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
+//! - Observability: [`telemetry`] (logs, traces and metrics)
+//! - Helpers: [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
 pub mod app;
 pub mod attributes;

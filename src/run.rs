@@ -20,6 +20,7 @@ mod conclude;
 mod directory;
 mod failure;
 mod files;
+mod observe;
 mod woken;
 
 use std::{
@@ -48,7 +49,7 @@ use crate::{
     ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, ProgressFlag, Scope, Status},
     sink::{Receiver, SinkError},
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
-    telemetry::is_first_occurrence,
+    telemetry::{Span, is_first_occurrence},
     tenant_config::TenantConfigs,
     verdict::{Reason, Verdict},
 };
@@ -262,18 +263,8 @@ impl Runner {
         time_limit: Option<Duration>,
     ) -> Result<Outcome, RunError> {
         let mut run = Run::new(self, path, first, trigger);
-        let outcome = match time_limit {
-            None => run.run_to_end().await,
-            Some(limit) => match timeout(limit, run.run_to_end()).await {
-                Ok(outcome) => outcome,
-                // A file that has failed before says more than the time.
-                Err(_elapsed) => Err(run.failures.first.take().unwrap_or(RunError::TimeLimit(limit))),
-            },
-        };
-        match outcome {
-            Err(error) => run.record_failure(error).await,
-            outcome => outcome,
-        }
+        let span = run.span.clone();
+        span.scope(run.run_within(time_limit)).await
     }
 
     /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended, and runs it.
@@ -320,6 +311,7 @@ struct Run<'a> {
     receiver: Option<Receiver>,
     /// The last snapshot of an admitted drop.
     snapshot: Option<Arc<Snapshot>>,
+    span: Span,
 }
 
 /// A drop at one instant.
@@ -349,6 +341,7 @@ impl<'a> Run<'a> {
             runner,
             path,
             first,
+            span: observe::start_span(path, &trigger),
             trigger,
             record: DropRecord::default(),
             is_record_outdated: true,
@@ -362,6 +355,24 @@ impl<'a> Run<'a> {
             receiver: None,
             snapshot: None,
         }
+    }
+
+    /// Runs for up to `limit`; records a failure.
+    async fn run_within(&mut self, limit: Option<Duration>) -> Result<Outcome, RunError> {
+        let outcome = match limit {
+            None => self.run_to_end().await,
+            Some(limit) => match timeout(limit, self.run_to_end()).await {
+                Ok(outcome) => outcome,
+                // A file that has failed before says more than the time.
+                Err(_elapsed) => Err(self.failures.first.take().unwrap_or(RunError::TimeLimit(limit))),
+            },
+        };
+        let outcome = match outcome {
+            Err(error) => self.record_failure(error).await,
+            outcome => outcome,
+        };
+        self.report(&outcome);
+        outcome
     }
 
     async fn run_to_end(&mut self) -> Result<Outcome, RunError> {
@@ -451,6 +462,7 @@ impl<'a> Run<'a> {
             let now = clock::now();
             self.entry = Some(self.runner.ledger.mark_unfinished(self.path, tenant, now).await?);
         }
+        self.record.first_run = self.record.first_run.take().or_else(|| self.span.traceparent());
         if !self.record.exists() {
             self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
         }

@@ -35,7 +35,7 @@ use crate::{
     run::{Outcome, RunError, Runner, Trigger},
     schedule::{Job, Schedule},
     store::StoreError,
-    telemetry::is_first_occurrence,
+    telemetry::{in_current_trace, is_first_occurrence},
 };
 
 /// The shortest time limit of a run, unless the deadline of the sweep is shorter.
@@ -302,7 +302,8 @@ async fn run(
     _slot: OwnedSemaphorePermit,
 ) -> (Job, Result<Outcome, String>) {
     let (path, trigger) = (job.path.clone(), Trigger::Sweep(job.entry.clone()));
-    let task = tokio::spawn(async move { runner.run(&path, None, trigger, Some(limit)).await });
+    let work = async move { runner.run(&path, None, trigger, Some(limit)).await };
+    let task = tokio::spawn(in_current_trace(work));
     let outcome = match AbortOnDropHandle::new(task).await {
         Ok(outcome) => outcome.map_err(|error: RunError| error_chain(&error)),
         Err(_panicked) => Err("a task panicked, which is a defect of vivadrop: see the log for the location".into()),

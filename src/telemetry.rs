@@ -1,92 +1,24 @@
-//! Logging: JSON lines on stdout for the Functions host, short lines on stderr for a terminal.
+//! Logs, and the export of traces and metrics by OpenTelemetry.
+//!
+//! [`logs`] writes log lines. [`export`] sends traces and metrics to an OTLP endpoint if the settings name one; otherwise
+//! there are no threads and no buffers for them, and every call here does nothing. [`span`] has the spans of the
+//! traces. Instrumentation is per run, file and batch, never per row. Exported data contain no keys, no rows and no
+//! personal data. `docs/telemetry.md` lists all of them.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher, RandomState},
-    io::IsTerminal,
-    panic,
-    sync::{LazyLock, Mutex, PoisonError},
+pub mod config;
+pub mod export;
+mod exporter;
+mod flush;
+mod logs;
+pub(crate) mod resource;
+pub mod sampler;
+mod span;
+
+pub use self::{
+    config::TelemetryConfig,
+    logs::{init_for_host, init_for_terminal},
 };
-
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::time::UtcTime};
-
-use crate::one_line::EscapeDeceptive;
-
-/// The log levels without `RUST_LOG`: `info` for vivadrop, `warn` for libraries.
-const DEFAULT_FILTER: &str = "warn,vivadrop=info";
-
-/// Logs JSON lines to stdout, because the host reports every line on stderr as an error.
-pub fn init_for_host() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let format = tracing_subscriber::fmt().json().flatten_event(true).with_timer(UtcTime::rfc_3339());
-    let format = format.with_writer(|| EscapeDeceptive(std::io::stdout()));
-    format.with_env_filter(filter).with_target(false).init();
-    log_panics();
-}
-
-/// Logs to stderr, because rows go to stdout; only warnings and errors unless `RUST_LOG` is set.
-pub fn init_for_terminal() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    let writer = || EscapeDeceptive(std::io::stderr());
-    let format = tracing_subscriber::fmt().with_writer(writer).without_time().with_target(false);
-    format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
-    log_panics();
-}
-
-/// Logs only the location of a panic: its message may contain data that was being decoded.
-fn log_panics() {
-    panic::set_hook(Box::new(|panic| {
-        let location = match panic.location() {
-            Some(location) => location.to_string(),
-            None => "an unknown location".to_owned(),
-        };
-        tracing::error!("a task panicked at {location}: a defect of vivadrop, please report it");
-    }));
-}
-
-/// The maximum number of remembered lines; they take about 100 KiB.
-const MAX_SEEN_LINES: usize = 4096;
-
-/// Whether this is the first call with `line` in this process.
-///
-/// Every sweep finds the same conditions again, and each of them should be logged once. If there are more different lines
-/// than are remembered, some of them are logged again.
-pub(crate) fn is_first_occurrence(line: &str) -> bool {
-    static SEEN: LazyLock<Mutex<SeenLines>> = LazyLock::new(Mutex::default);
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line)
-}
-
-/// The hashes of lines that were logged; bounded.
-#[derive(Default)]
-struct SeenLines {
-    hasher: RandomState,
-    hashes: HashSet<u64>,
-}
-
-impl SeenLines {
-    /// Adds `line`; returns whether it is new. Forgets all lines when the set is full.
-    fn insert(&mut self, line: &str) -> bool {
-        if self.hashes.len() == MAX_SEEN_LINES {
-            self.hashes.clear();
-        }
-        self.hashes.insert(self.hasher.hash_one(line))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeated_lines_are_recognized_and_their_number_is_bounded() {
-        let mut seen = SeenLines::default();
-        assert!(seen.insert("refused a"));
-        assert!(!seen.insert("refused a"));
-        assert!(seen.insert("refused b"));
-        for line in 0..2 * MAX_SEEN_LINES {
-            seen.insert(&line.to_string());
-            assert!(seen.hashes.len() <= MAX_SEEN_LINES);
-        }
-        assert!(seen.insert("refused a"));
-    }
-}
+pub(crate) use self::{
+    logs::is_first_occurrence,
+    span::{Span, continue_trace, in_current_trace, traceparent_for_webhooks},
+};

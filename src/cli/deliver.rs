@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
@@ -11,6 +11,7 @@ use crate::{
     error_chain::error_chain,
     one_line::escape_deceptive,
     run::{Outcome, RunError, Runner, Trigger},
+    telemetry,
 };
 
 #[derive(Debug, Args)]
@@ -61,12 +62,14 @@ async fn run_drop(
     run: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
 ) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
+    start_telemetry(&config)?;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     if !app.watched.contains(&path.container) {
         return Err(CliError::Permanent(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let result = run(&app.runner, path).await;
     app.runner.ledger.flush().await;
+    telemetry::export::finish().await;
     let outcome = result.map_err(|error| {
         let reason = error_chain(&error);
         CliError::Transient(format!("{reason}; the drop is unfinished, and `vivadrop deliver {path}` continues it"))

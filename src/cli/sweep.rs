@@ -1,6 +1,6 @@
 //! `vivadrop sweep`: one sweep, as the timer starts it.
 
-use super::CliError;
+use super::{CliError, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
@@ -8,18 +8,21 @@ use crate::{
     onboard::expiry,
     one_line::escape_deceptive,
     sweep::{self, SweepMode},
+    telemetry,
 };
 
 /// Sweeps all containers, and warns of keys that expire soon.
 pub(super) async fn sweep() -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let deadline = config.deadline;
+    start_telemetry(&config)?;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     let state = &app.watched.state_container;
     let result = sweep::sweep(&app.runner, &app.watched, SweepMode::Command, deadline).await;
     app.runner.ledger.flush().await;
     let (runner, tenants) = (&app.runner, app.runner.tenants.ids());
     expiry::check_expiries(&*app.key_store, &*runner.store, &runner.ledger, state, &tenants).await;
+    telemetry::export::finish().await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
     eprintln!("{}", escape_deceptive(&report.to_string()));
     for (path, reason) in &report.failed {

@@ -127,6 +127,10 @@ fn all_settings() -> Vec<&'static str> {
         "DECODERS",
         "DEADLINE",
         "COLUMNS",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_TRACES_SAMPLER",
     ];
     others.into_iter().chain(tenants::SINK_SETTINGS).chain(tenants::FILE_SETTINGS).collect()
 }

@@ -24,6 +24,7 @@ use crate::{
     run::{Outcome, RunError, Trigger, WokenDrop},
     schedule::Job,
     store::BlobPath,
+    telemetry,
 };
 
 /// How many drops of no tenant are looked at at once. They are refused after their job metadata was read.
@@ -194,6 +195,7 @@ impl Handler {
             Ok(outcome) => debug!(drop.path = %path, "{}", summarize(&path, &outcome)),
             Err(reason) => error!(drop.path = %path, "`{path}` will be retried: {reason}"),
         }
+        telemetry::export::flush_soon();
         self.queue_woken();
     }
 

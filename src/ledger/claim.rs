@@ -50,6 +50,8 @@ pub struct ClaimRequest {
     pub progress: ProgressFlag,
     /// The generation of the drop: with new message ids, batches need not be the same as before.
     pub generation: u32,
+    /// The span of the run, as a `traceparent`, if it is exported.
+    pub run: Option<String>,
 }
 
 /// The result of claiming a file.
@@ -114,9 +116,10 @@ impl Ledger {
         let lease = RecordLease { store: Arc::clone(&self.store), path, id };
         let mut renewal = Renewal::new(lease.clone(), leased);
         match renewal.during(self.start_attempt(&lease, request, created)).await {
-            Ok(Started::Running(etag, record)) => {
+            Ok(Started::Running { etag, record, killed_run }) => {
+                let progress = request.progress.clone();
                 let claimed =
-                    ClaimedFile::new(renewal, etag, record, request.progress.clone(), &self.active_claims, &self.tasks);
+                    ClaimedFile::new(renewal, etag, record, killed_run, progress, &self.active_claims, &self.tasks);
                 Ok(Some(Claim::Acquired(claimed)))
             }
             Ok(Started::Ended(record)) => {
@@ -140,9 +143,10 @@ impl Ledger {
         path: &BlobPath,
         request: &ClaimRequest,
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation, .. } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, run, .. } = request;
         let earlier = self.file_record_v1(drop, &file.name).await?;
-        let record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation));
+        let mut record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation));
+        record.run.clone_from(run);
         let (bytes, metadata) = (json::format_file(&record).into(), json::file_metadata(&record));
         match self.store.write_with_metadata(path, bytes, &metadata, WriteIf::Absent).await {
             Ok(etag) => Ok(Some((etag, record))),
@@ -159,14 +163,14 @@ impl Ledger {
         request: &ClaimRequest,
         created: Option<(ETag, FileRecord)>,
     ) -> Result<Started, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation, .. } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, run, .. } = request;
         let (mut etag, mut record) = self
             .read_file_record(&lease.path, &file.name)
             .await?
             .ok_or_else(|| StoreError::Missing(lease.path.clone()))?;
         let is_same = record.file == *file && record.replays == *replays;
         if is_same && created.is_some_and(|(created, _)| created == etag) && record.status == Status::Running {
-            return Ok(Started::Running(etag, record));
+            return Ok(Started::Running { etag, record, killed_run: None });
         }
         if record.replays > *replays {
             return Ok(Started::Outdated);
@@ -174,19 +178,22 @@ impl Ledger {
         if record.file != *file && !self.is_current(drop, file).await? {
             return Ok(Started::Outdated);
         }
+        let mut killed_run = None;
         if !is_same {
             // A replay that keeps the message ids needs batches with the same limits.
             let keeps_ids = record.file == *file && record.generation == *generation;
             let batch = if keeps_ids { record.batch } else { *batch };
             record = FileRecord::new(file.clone(), batch, *replays, *generation);
         } else if record.status == Status::Running {
+            killed_run = record.run.take();
             record.attempts = record.attempts.saturating_add(1);
             record.updated = clock::now();
         } else {
             return Ok(Started::Ended(record));
         }
+        record.run.clone_from(run);
         lease.write(&mut etag, &record).await?;
-        Ok(Started::Running(etag, record))
+        Ok(Started::Running { etag, record, killed_run })
     }
 
     /// Whether the newest version of the file is still this one. A run may have waited for the claim, and must not
@@ -198,7 +205,12 @@ impl Ledger {
 
 /// What a run finds after it has leased the record of a file.
 enum Started {
-    Running(ETag, FileRecord),
+    Running {
+        etag: ETag,
+        record: FileRecord,
+        /// The span of the last run, if that was killed.
+        killed_run: Option<String>,
+    },
     Ended(FileRecord),
     Outdated,
 }

@@ -22,6 +22,7 @@ use crate::{
 /// task writes the last checkpoint and releases the lease.
 pub struct ClaimedFile {
     record: FileRecord,
+    killed_run: Option<String>,
     lease: RecordLease,
     progress: ProgressFlag,
     /// `None` once the claim has ended.
@@ -37,11 +38,13 @@ struct Active {
 }
 
 impl ClaimedFile {
-    /// Starts the heartbeat of a claim, which takes over `renewal`. `record` has the version `etag`.
+    /// Starts the heartbeat of a claim, which takes over `renewal`. `record` has the version `etag`; `killed_run` is the
+    /// span of the run that worked on the file before, if that was killed.
     pub(super) fn new(
         renewal: Renewal,
         etag: ETag,
         record: FileRecord,
+        killed_run: Option<String>,
         progress: ProgressFlag,
         active_claims: &ActiveClaims,
         tasks: &TaskTracker,
@@ -50,12 +53,17 @@ impl ClaimedFile {
         let registration = active_claims.register(&lease.path);
         let (updates, received) = watch::channel(record.clone());
         let heartbeat = tasks.spawn(Heartbeat::new(renewal, etag, received).run());
-        Self { record, lease, progress, active: Some(Active { updates, heartbeat, registration }) }
+        Self { record, killed_run, lease, progress, active: Some(Active { updates, heartbeat, registration }) }
     }
 
     /// The current record: where the work starts, and how far it is.
     pub fn record(&self) -> &FileRecord {
         &self.record
+    }
+
+    /// The span of the last run that worked on the file, as a `traceparent`, if that run was killed.
+    pub fn killed_run(&self) -> Option<&str> {
+        self.killed_run.as_deref()
     }
 
     /// The path of the record.
@@ -83,7 +91,7 @@ impl ClaimedFile {
     /// Records that the file has ended with `status`, and ends the claim. `message` says why the file was set aside.
     pub async fn finish(&mut self, status: Status, message: Option<String>) -> Result<(), LedgerError> {
         self.progress.set();
-        (self.record.status, self.record.message) = (status, message);
+        (self.record.status, self.record.message, self.record.run) = (status, message, None);
         // If the heartbeat task has stopped, its error is returned below.
         self.send_update();
         self.release().await
@@ -92,6 +100,7 @@ impl ClaimedFile {
     /// Ends the claim: waits until the last update is written and the lease released. Fails if the claim is lost, or
     /// was ended before.
     pub async fn release(&mut self) -> Result<(), LedgerError> {
+        self.remove_run();
         let Some(Active { updates, heartbeat, registration }) = self.active.take() else {
             return Err(LedgerError::LeaseLost(self.lease.path.clone()));
         };
@@ -102,10 +111,24 @@ impl ClaimedFile {
         result
     }
 
+    /// Removes this run from the record, because it ends by itself.
+    fn remove_run(&mut self) {
+        if self.record.run.take().is_some() {
+            // If the heartbeat task has stopped, another run has the file.
+            self.send_update();
+        }
+    }
+
     /// Passes the current record to the heartbeat task; returns false if the task has stopped.
     fn send_update(&mut self) -> bool {
         self.record.updated = clock::now();
         self.active.as_ref().is_some_and(|active| active.updates.send(self.record.clone()).is_ok())
+    }
+}
+
+impl Drop for ClaimedFile {
+    fn drop(&mut self) {
+        self.remove_run();
     }
 }
 

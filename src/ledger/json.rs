@@ -50,6 +50,8 @@ struct FileJson {
     reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -107,6 +109,8 @@ struct DropJson {
     announced_files: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     directory: Option<DirectoryJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_run: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     first_seen: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -276,6 +280,7 @@ pub(super) fn format_file(record: &FileRecord) -> Vec<u8> {
         updated: to_millisecond(record.updated),
         reason,
         message: record.message.clone(),
+        run: record.run.clone(),
     })
 }
 
@@ -354,6 +359,7 @@ fn file_record(path: &BlobPath, name: String, json: FileJson) -> Result<FileReco
         generation: json.generation,
         batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes, message: json.message_bytes },
         message: json.message,
+        run: json.run,
         updated: json.updated,
     })
 }
@@ -381,6 +387,7 @@ pub(super) fn format_drop(drop: &DropPath, tenant: TenantId, record: &DropRecord
         failing: record.failing.as_ref().map(FailingJson::from),
         announced_files: record.announced_files.clone(),
         directory: record.directory.clone().map(DirectoryJson::from),
+        first_run: record.first_run.clone(),
         first_seen: to_millisecond(record.first_seen.unwrap_or(now)),
         updated: to_millisecond(now),
     })
@@ -412,6 +419,7 @@ pub(super) fn parse_drop(path: &BlobPath, etag: ETag, bytes: &[u8]) -> Result<Dr
         announced_files: json.announced_files,
         directory: json.directory.map(PinnedDirectory::from),
         failing: json.failing.map(Failing::from),
+        first_run: json.first_run,
         version: Some(etag),
     })
 }
@@ -588,6 +596,7 @@ mod tests {
                 message: NonZeroUsize::new(48 << 10),
             },
             message: Some("file `part-0.json.gz` has more than 3 bad rows".into()),
+            run: None,
             updated: datetime!(2026-11-22 00:00:00.25 UTC),
         }
     }
@@ -648,6 +657,7 @@ mod tests {
             announced_files: vec!["part-0.json.gz@0x8DE2".into()],
             directory: None,
             failing: None,
+            first_run: None,
             version: Some(ETag("1".into())),
         }
     }

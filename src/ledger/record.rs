@@ -48,6 +48,9 @@ pub struct FileRecord {
     pub batch: BatchLimits,
     /// Why the file was set aside, for a person.
     pub message: Option<String>,
+    /// The span of the run that works on the file, as a `traceparent`. Only runs that export traces set it, and they remove it
+    /// when they end: a span that is still here belongs to a run that was killed.
+    pub run: Option<String>,
     /// When this record was written.
     pub updated: OffsetDateTime,
 }
@@ -66,6 +69,7 @@ impl FileRecord {
             generation,
             batch,
             message: None,
+            run: None,
             updated: clock::now(),
         }
     }
@@ -252,6 +256,8 @@ pub struct DropRecord {
     pub directory: Option<PinnedDirectory>,
     /// The failures since the last progress, if any.
     pub failing: Option<Failing>,
+    /// The span of the first run, as a `traceparent`, if it was exported: later runs link to it.
+    pub first_run: Option<String>,
     /// The version of the record's blob, which a write must overwrite; `None` if there was no record.
     pub(super) version: Option<ETag>,
 }

@@ -6,7 +6,10 @@ use futures::FutureExt;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{AdmittedDrop, Run, RunError, Snapshot, Stopped};
+use super::{
+    AdmittedDrop, Run, RunError, Snapshot, Stopped,
+    observe::{report_file, report_keys},
+};
 use crate::{
     deliver::{FileError, FileJob, Join, deliver_file},
     drop::{FileVersion, metadata::JobMetadata},
@@ -15,6 +18,7 @@ use crate::{
     ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, Status},
     message::DropFacts,
     store::{Blob, StoreError, read},
+    telemetry::Span,
     verdict::{Reason, Verdict},
 };
 
@@ -85,6 +89,7 @@ impl Run<'_> {
             is_new: !self.progress.contains_key(&file.name),
             progress: self.progress_flag.clone(),
             generation: self.record.generation,
+            run: self.span.traceparent(),
         }
     }
 
@@ -121,7 +126,11 @@ impl Run<'_> {
                 return Err(stopped);
             }
         };
-        match self.deliver(&snapshot.admitted, join.as_ref(), blob, &mut claimed).await {
+        let span = self.start_file_span(&claimed);
+        let delivered = span.scope(self.deliver(&snapshot.admitted, join.as_ref(), blob, &mut claimed)).await;
+        report_file(&span, claimed.record(), delivered.as_ref().err());
+        drop(span);
+        match delivered {
             Ok(()) => {}
             Err(error) if error.stops_the_run() => return Err(error.into()),
             Err(error) => {
@@ -139,8 +148,11 @@ impl Run<'_> {
         let is_valid = |(requested_for, _): &(_, Keys)| snapshot.scope.covers_keys_of(requested_for);
         if !self.keys.as_ref().is_some_and(is_valid) {
             let Run { runner, .. } = self;
-            let keys =
-                runner.keys.keys_of(&*runner.store, &snapshot.contents, metadata, snapshot.admitted.tenant).await?;
+            let span = Span::start("keys");
+            let keys = runner.keys.keys_of(&*runner.store, &snapshot.contents, metadata, snapshot.admitted.tenant);
+            let keys = span.scope(keys).await;
+            report_keys(&span, &keys);
+            let keys = keys?;
             self.keys = Some((snapshot.scope.clone(), keys));
         }
         Ok(())

@@ -23,6 +23,7 @@ use crate::{
     message::Message,
     retry::RetryBudget,
     sink::{FailedTry, Sink},
+    telemetry::traceparent_for_webhooks,
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
@@ -91,6 +92,9 @@ impl Webhook {
         }
         if self.gzip {
             request = request.header(header::CONTENT_ENCODING, "gzip");
+        }
+        if let Some(traceparent) = traceparent_for_webhooks() {
+            request = request.header("traceparent", traceparent);
         }
         request.body(body)
     }

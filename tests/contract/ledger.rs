@@ -70,6 +70,7 @@ fn request(etag: &str) -> ClaimRequest {
         is_new: false,
         progress: ProgressFlag::default(),
         generation: 0,
+        run: None,
     }
 }
 

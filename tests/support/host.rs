@@ -27,6 +27,9 @@ const POLL: Duration = Duration::from_millis(25);
 /// How often the host posts an event before it gives up.
 const TRIES: usize = 5;
 
+/// The trace that the host's requests belong to. The host marks every trace as not sampled: the last two digits.
+pub(crate) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
 /// The size of the chunks of a request body, in bytes.
 const CHUNK: usize = 16 << 10;
 
@@ -81,7 +84,11 @@ impl Host {
 
     /// Posts to the handler from another task, also while the handler is being restarted.
     pub(crate) fn client(&self) -> HostClient {
-        HostClient { url: self.url("/function"), client: self.client.clone() }
+        HostClient {
+            url: self.url("/function"),
+            client: self.client.clone(),
+            traceparent: Some(TRACEPARENT.to_owned()),
+        }
     }
 
     /// See [`HostClient::trigger`].
@@ -97,6 +104,12 @@ impl Host {
     /// Posts `body` once.
     pub(crate) async fn post_bytes(&self, body: impl Into<Bytes>) -> Answer {
         self.client().post(in_chunks(body.into())).await.expect("the handler answers")
+    }
+
+    /// Posts `event` once, with this `traceparent`, or without one.
+    pub(crate) async fn post_traced(&self, event: &Value, traceparent: Option<&str>) -> Answer {
+        let client = HostClient { traceparent: traceparent.map(ToOwned::to_owned), ..self.client() };
+        client.post(in_chunks(event.to_string().into())).await.expect("the handler answers")
     }
 
     /// Posts a body that is sent chunk by chunk, once.
@@ -169,6 +182,7 @@ impl Host {
 pub(crate) struct HostClient {
     url: String,
     client: reqwest::Client,
+    traceparent: Option<String>,
 }
 
 impl HostClient {
@@ -189,15 +203,17 @@ impl HostClient {
     }
 
     async fn post(&self, chunks: impl Stream<Item = Bytes> + Send + 'static) -> reqwest::Result<Answer> {
-        let request = self
+        let mut request = self
             .client
             .post(&self.url)
             .header("X-Azure-Functions-HostVersion", "4.1052.200.0")
             .header("X-Azure-Functions-InvocationId", "7f0e8a52-0d4c-4f0e-9d3c-0a8f6f2d7e10")
-            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
             .header("Content-Type", "application/json; charset=utf-8")
             // A stream has no `Content-Length`: the host uses chunked encoding.
             .body(reqwest::Body::wrap_stream(chunks.map(Ok::<_, std::io::Error>)));
+        if let Some(traceparent) = &self.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         Ok(read_answer(request.send().await?).await)
     }
 }

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod azurite;
+pub(crate) mod collector;
 pub(crate) mod command;
 pub(crate) mod credential;
 pub(crate) mod entra;
