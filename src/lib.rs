@@ -16,7 +16,7 @@
 //! # Modules
 //!
 //! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`](mod@sweep) (timer),
-//!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`]
+//!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`], [`page`] (assets of the operator's page)
 //! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`deliver`] (one file of
 //!   it), [`ledger`] (persistent state)
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
@@ -61,6 +61,7 @@ pub mod loopback;
 pub mod message;
 pub mod onboard;
 pub mod one_line;
+pub mod page;
 pub mod person_id;
 pub mod pipeline;
 pub mod retry;

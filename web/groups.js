@@ -1,0 +1,90 @@
+// The first section of "Drops": everything that is not completed, by state, reason and tenant, with what to do.
+import { html, useState } from './html.js';
+import { count, plural } from './format.js';
+import { PlanDialog } from './plan.js';
+import { link } from './route.js';
+import { MEANING, rank, reasonWords, stateOf } from './states.js';
+import { Age, Answer, focusSoon, Glyph, Limited, Section, State } from './ui.js';
+
+/** States whose drops a replay can help; the others end by themselves, or there is no drop. */
+const CAN_REPLAY = ['set-aside', 'open', 'retrying'];
+
+/** The section. */
+export function Groups({ resource }) {
+  const [planned, setPlanned] = useState(null);
+  return html`
+    <${Section} id="groups" title="What needs attention" resource=${resource} what="groups">
+      <${Answer} resource=${resource}>${({ groups }) => {
+        const causes = byCause(groups);
+        const urgent = causes.filter((cause) => stateOf(cause.state).person);
+        const working = causes.filter((cause) => !stateOf(cause.state).person);
+        return html`
+          <${Verdict} urgent=${urgent} working=${working} />
+          ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
+          ${working.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
+          ${working.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}`;
+      }}<//>
+      ${planned && html`<${PlanDialog} filter=${planned} close=${() => setPlanned(null)} />`}
+    <//>`;
+}
+
+/** Groups with the same state, reason and remedy are one cause; worst first, then the oldest. */
+function byCause(groups) {
+  const causes = new Map();
+  for (const group of groups) {
+    const key = JSON.stringify([group.state, group.reason, group.remedy]);
+    if (!causes.has(key)) causes.set(key, { key, state: group.state, reason: group.reason, remedy: group.remedy, groups: [] });
+    causes.get(key).groups.push(group);
+  }
+  const oldest = (cause) => cause.groups.map((group) => group.oldest || '').sort()[0];
+  return [...causes.values()].sort((a, b) => rank(a.state) - rank(b.state) || (oldest(a) < oldest(b) ? -1 : 1));
+}
+
+const isOverdue = ({ state }) => state === 'overdue';
+
+const dropsOf = (causes) => causes.flatMap((cause) => cause.groups).reduce((sum, group) => sum + group.drops, 0);
+
+/** The answer to "do I have to do anything?", in one sentence. */
+function Verdict({ urgent, working }) {
+  const busy = working.length > 0 ? ` vivadrop is working on ${plural(dropsOf(working), 'drop')}.` : '';
+  const [late, stopped] = [urgent.filter(isOverdue), urgent.filter((cause) => !isOverdue(cause))].map(dropsOf);
+  const parts = [stopped > 0 && `${plural(stopped, 'drop')} set aside`, late > 0 && `${plural(late, 'customer')} overdue`].filter(Boolean);
+  if (urgent.length === 0) {
+    return html`<p class="verdict good"><${Glyph} name="completed" /><span><strong>Nothing needs you.</strong>${busy || ' Every drop is completed.'}</span></p>`;
+  }
+  return html`<p class="verdict bad"><${Glyph} name="set-aside" />
+    <span><strong>${parts.join(' and ')}: a person is needed.</strong>${busy}</span></p>`;
+}
+
+function Cause({ cause, plan }) {
+  const total = dropsOf([cause]);
+  const what = isOverdue(cause) ? ['customer', 'customers'] : ['drop', 'drops'];
+  return html`
+    <article class="cause card edge-${stateOf(cause.state).name}">
+      <div class="cause-head">
+        <${State} name=${cause.state} />
+        <h3>${cause.reason ? reasonWords(cause.reason) : stateOf(cause.state).word}${cause.reason && html` <code class="muted">${cause.reason}</code>`}</h3>
+        ${cause.groups.length > 1 && html`<span class="tabular muted">${plural(total, ...what)} of ${plural(cause.groups.length, 'tenant')}</span>`}
+      </div>
+      <p class="remedy">${cause.remedy || MEANING[cause.state]}</p>
+      <${Limited} items=${cause.groups} first=${5} what="tenant">${(groups) => html`
+        <ul class="tenants">${groups.map((group) => html`<${Tenant} key=${group.tenantId} group=${group} plan=${plan} what=${what} />`)}</ul>`}<//>
+    </article>`;
+}
+
+function Tenant({ group, plan, what }) {
+  const { tenantId, state, reason } = group;
+  const about = `${stateOf(state).word}${reason ? ` (${reason})` : ''} of tenant ${tenantId}`;
+  return html`
+    <li>
+      <code class="tenant">${tenantId}</code>
+      <span class="facts tabular">
+        ${isOverdue(group) ? 'since' : html`${plural(group.drops, ...what)}${' · '}oldest`}${' '}<${Age} at=${group.oldest} />
+        ${group.rowsDelivered > 0 && html`${' · '}${count(group.rowsDelivered)} rows delivered already`}
+      </span>
+      <span class="actions">
+        <a class="button" href=${link(['drops'], { state, reason, tenant: tenantId })} onClick=${() => focusSoon('all-drops')} aria-label=${`Show drops: ${about}`}>Show</a>
+        ${CAN_REPLAY.includes(state) && html`<button type="button" class=${state === 'set-aside' ? 'primary' : ''} onClick=${() => plan({ tenant: tenantId, state, reason })} aria-label=${`Replay these drops: ${about}`}>Replay these…</button>`}
+      </span>
+    </li>`;
+}
