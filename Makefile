@@ -1,6 +1,9 @@
 # Start with `make demo` and `make test`. Each step of CI is a target.
 .DEFAULT_GOAL := help
 AZURITE := tests/azurite/node_modules/.bin/azurite
+BROWSER := tests/browser/node_modules/.package-lock.json
+# Debian's browser, or the one of GitHub's runners.
+export CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome) /usr/bin/chromium)
 DENY_VERSION := 0.20.2
 INFERNO_VERSION := 0.12.8
 FUZZ_VERSION := 0.13.2
@@ -15,10 +18,10 @@ TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Deliver an encrypted drop to a webhook on this machine; needs no account
 	target/release/vivadrop demo
@@ -56,13 +59,25 @@ package: .venv/package ## Build, check and zip a release for Azure Functions on 
 managed-app: ## Zip the customer's managed application, for Azure Marketplace or a service catalog
 	$(PYTHON) infra/managed_app.py
 
-test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm first
+test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm and Chromium first
 	cargo test --workspace --all-targets
 	cargo test --workspace --doc
+	$(MAKE) browser-test
 
 $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
 	touch $@
+
+browser-test: $(BROWSER) $(CHROMIUM) ## Test the operator's page in a browser
+	node --test --test-concurrency=1 tests/browser/*.test.js
+
+$(BROWSER): tests/browser/package-lock.json
+	npm ci --prefix tests/browser --no-audit --no-fund
+	touch $@
+
+$(CHROMIUM):
+	@test "$$(id -u)" = 0 || { echo 'first: sudo apt-get install chromium' >&2; exit 1; }
+	apt-get update -qq && apt-get install --yes --no-install-recommends chromium
 
 # Without a sanitizer, the fuzzers build with stable Rust; our code has no `unsafe` that a sanitizer could check.
 # New corpus files go to target/, inputs that fail go to fuzz/artifacts/.
@@ -111,4 +126,4 @@ ci: fmt clippy doc test infra-lint deny ## Run all steps of CI
 
 clean: ## Delete all build output
 	cargo clean
-	rm -rf tests/azurite/node_modules dist .venv
+	rm -rf tests/*/node_modules dist .venv

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { dialog, press, see, visitor } from './visit.js';
+import { tenantId, world } from './world.js';
+
+const visit = visitor();
+
+test('the groups that need a person come first, each with count, age, remedy and what was delivered already', async (t) => {
+  const { page } = await visit(t, '#/drops');
+  await see(page, '2 drops set aside and 1 customer overdue: a person is needed.');
+  const states = await page.locator('.cause .badge').allTextContents();
+  assert.deepEqual(states, ['Set aside', 'Overdue', 'Retrying', 'Open', 'Waiting']);
+  const first = page.locator('.cause').first();
+  for (const text of ['Keys do not fit', 'Check that the registered public key', tenantId(2), '2 drops', 'oldest 4 days ago', '8,000 rows delivered already']) {
+    assert.ok((await first.textContent()).includes(text), text);
+  }
+});
+
+test('if nothing needs a person, the page says so', async (t) => {
+  const { page } = await visit(t, '#/drops', { state: { ...world(), groups: [] } });
+  await see(page, 'Nothing needs you.');
+});
+
+test('a cell of the heat map shows the worst state with glyph, text and counts', async (t) => {
+  const { page } = await visit(t, '#/drops');
+  const cell = page.getByRole('table', { name: /by tenant and week/ }).getByRole('row').filter({ hasText: tenantId(2) }).getByRole('cell').first();
+  assert.equal((await cell.textContent()).trim(), '3 ok, 1 set aside');
+  assert.match(await cell.getAttribute('class'), /state-set-aside/);
+  assert.equal(await cell.locator('svg.glyph').count(), 1);
+  await cell.getByRole('link').click();
+  await page.waitForURL(/tenant=.*&week=/);
+});
+
+test('filters are in the address, survive a reload, and can be shared', async (t) => {
+  const { page } = await visit(t, '#/drops');
+  await page.getByLabel('State').selectOption('Set aside');
+  await page.waitForURL(/#\/drops\?state=set-aside/);
+  const rows = page.getByRole('table', { name: 'All drops' }).getByRole('row');
+  await see(page, 'Clear filters');
+  await page.waitForFunction(() => document.querySelectorAll('table.list tbody tr').length === 2);
+  await page.reload();
+  await see(page, 'Clear filters');
+  assert.equal(await page.getByLabel('State').inputValue(), 'set-aside');
+  await page.waitForFunction(() => document.querySelectorAll('table.list tbody tr').length === 2);
+  assert.equal(await rows.count(), 3);
+  await page.getByRole('link', { name: 'Clear filters' }).click();
+  await page.waitForFunction(() => document.querySelectorAll('table.list tbody tr').length === 9);
+});
+
+test('a drop shows its files, its rows, the reason and what to do', async (t) => {
+  const { page, state } = await visit(t, '#/drops?state=set-aside');
+  await page.getByRole('link', { name: state.drops[1].path }).click();
+  await page.getByRole('heading', { name: 'Drop', exact: true }).waitFor();
+  await see(page, 'What to do:');
+  for (const text of ['part-1.json.gz', 'Keys do not fit', 'does not unwrap', '3 of 4 done, 1 set aside', `vivadrop replay ${state.drops[1].path}`]) await see(page, text);
+  const focused = await page.evaluate(() => document.activeElement.textContent);
+  assert.equal(focused, 'Drop');
+});
+
+test('the progress of a running drop is shown without a reload', async (t) => {
+  const state = world();
+  const drop = state.drops[4];
+  const { page } = await visit(t, `#/drop/${encodeURIComponent(drop.path)}`, { state });
+  await see(page, '2,500');
+  Object.assign(drop, { rows: 12_000, state: 'completed', reason: null });
+  state.files[drop.path][0] = { ...state.files[drop.path][0], state: 'done', nextRow: 12_000 };
+  await see(page, '12,000');
+  await see(page, 'Completed');
+});
+
+test('replaying a group: the plan is confirmed with its counts, the first drop comes first, then the others', async (t) => {
+  const { page, server, state } = await visit(t, '#/drops');
+  await press(page, /^Replay these drops: Set aside/);
+  await see(dialog(page), '8,000 rows will be sent again');
+  assert.equal(state.replays.size, 0);
+  await press(dialog(page), 'Replay the first one only');
+  await page.getByRole('heading', { name: 'Replay', exact: true }).waitFor();
+  const run = state.replays.get('run-1');
+  assert.equal(run.first, 1);
+  Object.assign(run, { state: 'paused', done: 1, updated: '2' });
+  await press(page, 'Replay the other 1 drop');
+  await see(page, 'Running');
+  Object.assign(run, { state: 'done', done: 2, updated: '3' });
+  await see(page, 'Finished. Every drop is completed.');
+  const plan = server.requests.find(({ path }) => path === '/api/manage/v1/plans');
+  assert.deepEqual(JSON.parse(plan.body), { tenant: tenantId(2), state: 'set-aside', reason: 'wrong-key' });
+});
+
+test('a running replay can be found again and cancelled', async (t) => {
+  const { page, state } = await visit(t, '#/drops?state=set-aside');
+  await press(page, 'Replay the drops of this filter…');
+  await press(dialog(page), 'Replay all 2');
+  await page.getByRole('heading', { name: 'Replay', exact: true }).waitFor();
+  await page.getByRole('link', { name: 'Drops', exact: true }).first().click();
+  await page.getByRole('link', { name: '0 drops of 2' }).click();
+  await press(page, 'Cancel this replay…');
+  await see(dialog(page), '2 drops will not be replayed');
+  await press(dialog(page), 'Cancel the replay');
+  await see(page, 'Cancelled. 2 drops were not replayed.');
+  assert.equal(state.replays.get('run-1').state, 'cancelled');
+});
+
+test('a replay that has changed in the meantime is shown instead of being cancelled', async (t) => {
+  const { page, state } = await visit(t, '#/drops');
+  await press(page, /^Replay these drops: Set aside/);
+  await press(dialog(page), 'Replay all 2');
+  await press(page, 'Cancel this replay…');
+  await page.route('**/replays/run-1/cancel', (route) => {
+    Object.assign(state.replays.get('run-1'), { done: 2, state: 'done', updated: 'later' });
+    return route.continue();
+  });
+  await press(dialog(page), 'Cancel the replay');
+  await see(page, 'Finished. Every drop is completed.');
+});
+
+test('customers: what expires and what to do, customers with problems first', async (t) => {
+  const { page } = await visit(t, '#/customers');
+  await see(page, '4 customers need attention');
+  const customer = page.locator('.customer').filter({ hasText: tenantId(5) });
+  for (const text of ['Paused', 'expired 2 days ago', 'The SAS token has expired']) await see(customer, text);
+  const order = await page.locator('.customer h2 code').allTextContents();
+  assert.deepEqual(order.slice(-2), [tenantId(1), tenantId(4)]);
+});
+
+test('after a failure the last answer stays visible', async (t) => {
+  const { page, server } = await visit(t, '#/customers');
+  await see(page, '4 customers need attention');
+  await server.stop();
+  await press(page, 'Refresh customers');
+  await see(page, 'The server did not answer.');
+  await see(page, '4 customers need attention');
+});
