@@ -7,7 +7,7 @@ import { Overview } from './attribute-overview.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { go, link } from './route.js';
 import { Setup } from './setup.js';
-import { Answer, AsOf, Glyph, Limited, Notice } from './ui.js';
+import { Answer, AsOf, Glyph, Limited, Notice, Text } from './ui.js';
 
 /** The view. */
 export function Attributes({ route }) {
@@ -48,7 +48,7 @@ function Tenant({ tenantId, page, step, tenants }) {
       <p><label class="inline">Tenant <select class="tenant-picker" value=${tenantId} onChange=${choose}>
         ${[...new Set([tenantId, ...tenants.map((each) => each.tenantId)])].sort().map((each) => html`<option value=${each} selected=${each === tenantId}>${each}</option>`)}</select></label></p>`}
     <${Answer} resource=${resource}>${() => html`
-      ${data.problems.length > 0 && html`<${Notice} kind="bad"><p><strong>The definitions are not valid.</strong> ${data.definitions && 'The last valid version stays in force.'}</p><ul>${data.problems.map((problem) => html`<li>${problem}</li>`)}</ul><//>`}
+      ${data.problems.length > 0 && html`<${Notice} kind="bad"><p><strong>The definitions are not valid.</strong> ${data.definitions && 'The last valid version stays in force.'}</p><ul>${data.problems.map((problem) => html`<li><${Text} text=${problem} /></li>`)}</ul><//>`}
       ${settingUp
         ? html`<${Setup} key=${page} tenant=${tenant} page=${page} step=${step} />`
         : data.definitions ? html`<${Overview} tenant=${tenant} />` : html`<${NotSetUp} tenantId=${tenantId} />`}`}<//>`;

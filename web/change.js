@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from './html.js';
 import { apiPath, manage, view } from './api.js';
 import { differences, EMPTY } from './definitions.js';
-import { announce, Dialog, Failure, Notice } from './ui.js';
+import { announce, Dialog, Failure, Notice, Text } from './ui.js';
 
 /**
  * The steps of a change: `form`, `confirm`, `conflict`. `base`: `{ definitions, etag }` that the change starts from.
@@ -57,7 +57,7 @@ export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = fal
     ${steps.step === 'confirm' && html`
       <div role="group" aria-label="Confirm">
         ${steps.consequences.length > 0
-          ? html`<p><strong>This will happen:</strong></p><ul class="consequences">${steps.consequences.map((text) => html`<li>${text}</li>`)}</ul>`
+          ? html`<p><strong>This will happen:</strong></p><ul class="consequences">${steps.consequences.map((text) => html`<li><${Text} text=${text} /></li>`)}</ul>`
           : html`<p>Nothing is imported again or deleted.</p>`}
         <p class="actions">
           ${hasForm ? html`<button type="button" onClick=${steps.back} disabled=${steps.busy}>Back</button>` : html`<button type="button" onClick=${discard} disabled=${steps.busy}>Cancel</button>`}

@@ -1,10 +1,10 @@
 // The view "Customers": keys, registrations and SAS tokens that expire, the last drop, and what to do.
 import { html } from './html.js';
 import { apiPath } from './api.js';
-import { date, plural, relative } from './format.js';
+import { date, duration, plural, relative } from './format.js';
 import { useResource } from './resource.js';
 import { link } from './route.js';
-import { Age, Answer, AsOf, Glyph, Limited, State } from './ui.js';
+import { Age, Answer, AsOf, Glyph, Limited, State, Text } from './ui.js';
 
 /** From how many days before it something that expires is marked. */
 const SOON = 30;
@@ -33,14 +33,14 @@ function Customer({ customer }) {
     <li class="card customer">
       <h2><code class="tenant">${tenantId}</code>${customer.paused && html` <span class="badge state-waiting"><${Glyph} name="paused" />Paused</span>`}</h2>
       ${customer.problems.length > 0 && html`
-        <ul class="problems" aria-label="What to do">${customer.problems.map((problem) => html`<li><${Glyph} name="warning" /><span>${problem}</span></li>`)}</ul>`}
+        <ul class="problems" aria-label="What to do">${customer.problems.map((problem) => html`<li><${Glyph} name="warning" /><span><${Text} text=${problem} /></span></li>`)}</ul>`}
       <dl class="numbers columns">
         <${Expiry} title="Key" at=${customer.keyExpires} />
         <${Expiry} title="Registration" at=${customer.registrationExpires} />
         <${Expiry} title="SAS" at=${customer.sasExpires} />
         <div class="grow"><dt>Last drop</dt><dd>${lastDrop
           ? html`<a href=${lastDrop.path ? link(['drop', lastDrop.path]) : link(['drops'], { tenant: tenantId })}><${Age} at=${lastDrop.since} /></a> <${State} name=${lastDrop.state} />`
-          : 'none yet'}</dd>${customer.expectedEvery && html`<dd class="muted">expected every ${customer.expectedEvery}</dd>`}</div>
+          : 'none yet'}</dd>${customer.expectedEvery && html`<dd class="muted">expected every ${duration(customer.expectedEvery)}</dd>`}</div>
       </dl>
       <p class="note">${customer.checked ? html`Keys and registration were checked <${Age} at=${customer.checked} />.` : 'Keys and registration were not checked yet; the sweep does it once a day.'}
         ${' '}<a href=${link(['drops'], { tenant: tenantId })}>Drops</a>${' · '}<a href=${link(['attributes', tenantId])}>Attributes</a></p>

@@ -3,7 +3,7 @@ import { html, useState } from './html.js';
 import { apiPath, manage } from './api.js';
 import { date, plural } from './format.js';
 import { link } from './route.js';
-import { Age, announce, Dialog, Failure, Glyph } from './ui.js';
+import { Age, announce, Dialog, Failure, Glyph, Text } from './ui.js';
 
 /** The states of an import in words, with the glyph and the colour of a state of drops. */
 const STATES = {
@@ -48,7 +48,7 @@ function Cycle({ name, dates, each, tenant, isFormer }) {
         ${each ? html`<span class="badge state-${state}"><${Glyph} name=${state} />${word}</span> <span class="muted"><${Age} at=${each.updated} /></span>` : html`<span class="muted">Not imported yet. This happens when a drop reaches the last week before the survey closes.</span>`}
         ${each?.people != null && html`<div class="muted">${plural(each.people, 'person', 'people')}, ${each.window.weeks} of 12 weeks with data</div>`}
         ${each && each.revision < tenant.revision && !isActive(each) && html`<div class="muted">computed with revision ${each.revision}; the definitions have revision ${tenant.revision}</div>`}
-        ${each?.message && html`<div class="bad-text">${each.message}${each.reason && html` <code>${each.reason}</code>`}</div>`}
+        ${each?.message && html`<div class="bad-text"><${Text} text=${each.message} />${each.reason && html` <code>${each.reason}</code>`}</div>`}
       </div>
       <span class="actions">
         ${each?.path && html`<a class="button" href=${link(['drop', each.path])} aria-label=${`Show the drop of ${cycleName(each)}`}>Drop</a>`}

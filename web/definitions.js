@@ -10,6 +10,20 @@ export const PERMISSIONS = [
 /** Bounds that are suggested for an attribute without default bounds. */
 export const SUGGESTED_BOUNDS = [15, 20, 25];
 
+/** What the default attributes measure. */
+export const DESCRIPTIONS = {
+  'Email hours': 'Sending and receiving emails.',
+  'Call hours': 'Scheduled and unscheduled Teams calls with at least one other person.',
+  'After-hours collaboration hours': 'Meetings, emails, Teams chats and calls outside of working hours.',
+  'Multitasking hours': 'Sending or reading emails or chats during a meeting or a Teams call.',
+  'Collaboration hours': 'Meetings, emails, Teams chats and calls with at least one other person.',
+  'Uninterrupted hours': 'Blocks of one hour or longer without meetings, emails, chats and calls.',
+  'Meeting hours': 'Meetings with at least one other person.',
+  'Meeting hours with Manager 1:1': 'Meetings of only the person and their manager.',
+  'Meeting hours with Skip Level Manager': "Meetings that the manager's manager also attended.",
+  'Internal network size': 'People in the organization with a reciprocal interaction in the past four weeks.',
+};
+
 /** The definitions of a tenant that has none. */
 export const EMPTY = { version: 1, minGroupSize: 5, inactiveWeeks: 'include', values: false, attributes: [], programs: [] };
 
@@ -26,6 +40,9 @@ export const unitOf = (attribute, catalogue) =>
 
 /** The names of the four ranges. */
 export const labelsOf = ([a, b, c]) => [`0 to less than ${a}`, `${a} to less than ${b}`, `${b} to less than ${c}`, `${c} or more`];
+
+/** The four ranges in short, for lists. */
+export const shortRanges = ([a, b, c]) => `less than ${a} · ${a} to ${b} · ${b} to ${c} · ${c} or more`;
 
 const put = (list, item) => (list.some(({ name }) => name === item.name) ? list.map((old) => (old.name === item.name ? item : old)) : [...list, item]);
 

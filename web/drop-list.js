@@ -67,7 +67,7 @@ function Table({ drops }) {
         <tr role="row" key=${drop.path || `overdue/${drop.tenantId}/${drop.since}`}>
           <td role="cell"><${State} name=${drop.state} /></td>
           <td role="cell" class="path"><${Path} drop=${drop} /></td>
-          <td role="cell"><${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} /></td>
+          <td role="cell">${drop.path && html`<${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} />`}</td>
           <td role="cell" class="tabular"><${Age} at=${drop.since} /></td>
           <td role="cell">${drop.reason && html`<div>${reasonWords(drop.reason)}</div>`}${drop.nextTry && html`<div class="muted">next try <${Age} at=${drop.nextTry} /></div>`}</td>
         </tr>`)}</tbody>

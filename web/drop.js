@@ -5,7 +5,7 @@ import { count, plural } from './format.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link } from './route.js';
 import { MEANING, reasonWords } from './states.js';
-import { Age, Answer, AsOf, Command, Glyph, Limited, Notice, Rows, State } from './ui.js';
+import { Age, Answer, AsOf, Command, Glyph, Limited, Notice, Rows, State, Text } from './ui.js';
 
 /** The view. Reads again every two seconds while a file is running. */
 export function Drop({ route }) {
@@ -27,7 +27,7 @@ function Details({ drop }) {
     ${drop.state !== 'completed' && html`<${WhatToDo} drop=${drop} />`}
     <dl class="numbers">
       <div class="grow"><dt>Rows</dt><dd><${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} /></dd></div>
-      <div><dt>Files</dt><dd>${count(files.done)} of ${count(files.total)} done${files.setAside > 0 && `, ${count(files.setAside)} set aside`}</dd></div>
+      <div><dt>Files</dt><dd>${files.total == null ? 'unknown' : `${count(files.done)} of ${count(files.total)} done`}${files.setAside > 0 && `, ${count(files.setAside)} set aside`}</dd></div>
       <div><dt>Attempts</dt><dd>${count(drop.attempts ?? 0)}</dd></div>
       ${drop.nextTry && html`<div><dt>Next try</dt><dd><${Age} at=${drop.nextTry} /></dd></div>`}
       <div><dt>Tenant</dt><dd><a href=${link(['drops'], { tenant: drop.tenantId })}><code class="tenant">${drop.tenantId}</code></a></dd></div>
@@ -36,6 +36,7 @@ function Details({ drop }) {
       <h2 id="files">Files</h2>
       ${drop.fileList.length === 0 ? html`<p class="placeholder">No file was read yet.</p>` : html`
         <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown} />`}<//>`}
+      ${drop.hasMoreFiles && html`<p class="note">The drop has more files; these are the first ones by name.</p>`}
     </section>
     <section aria-labelledby="commands">
       <h2 id="commands">On the command line</h2>
@@ -52,7 +53,7 @@ function WhatToDo({ drop }) {
     <${Notice} kind=${drop.state === 'set-aside' ? 'bad' : 'info'} glyph=${drop.state}>
       <p><strong>${drop.reason ? reasonWords(drop.reason) : MEANING[drop.state]}</strong>${drop.reason && html` <code>${drop.reason}</code>`}</p>
       ${drop.message && html`<p class="message">${drop.message}</p>`}
-      ${drop.remedy && html`<p><strong>What to do:</strong> ${drop.remedy}</p>`}
+      ${drop.remedy && html`<p><strong>What to do:</strong> <${Text} text=${drop.remedy} /></p>`}
       ${drop.state === 'set-aside' && html`<p><a href=${link(['drops'], { tenant: drop.tenantId, state: drop.state, reason: drop.reason })}>Show drops with the same cause, to replay them</a></p>`}
     <//>`;
 }

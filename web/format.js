@@ -27,6 +27,13 @@ export const date = formatter(day);
 /** `27 Nov` for a date without a time. */
 export const dateWithoutYear = formatter(shortDay);
 
+/** `7 days` for `P7D`, `12 hours` for `PT12H`; another duration is shown as it is. */
+export function duration(iso) {
+  const [, days, hours] = /^P(?:(\d+)D|T(\d+)H)$/.exec(iso) || [];
+  if (days) return plural(Number(days), 'day');
+  return hours ? plural(Number(hours), 'hour') : iso;
+}
+
 /** The time between a moment and now, in its largest unit: `3 days`; never negative. */
 export function span(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));

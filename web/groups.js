@@ -3,8 +3,8 @@ import { html, useState } from './html.js';
 import { count, plural } from './format.js';
 import { PlanDialog } from './plan.js';
 import { link } from './route.js';
-import { MEANING, rank, reasonWords, stateOf } from './states.js';
-import { Age, Answer, focusSoon, Glyph, Limited, Section, State } from './ui.js';
+import { MEANING, needsPerson, rank, reasonWords, stateOf } from './states.js';
+import { Age, Answer, focusSoon, Glyph, Limited, Section, State, Text } from './ui.js';
 
 /** States whose drops a replay can help; the others end by themselves, or there is no drop. */
 const CAN_REPLAY = ['set-aside', 'open', 'retrying'];
@@ -16,8 +16,8 @@ export function Groups({ resource }) {
     <${Section} id="groups" title="What needs attention" resource=${resource} what="groups">
       <${Answer} resource=${resource}>${({ groups }) => {
         const causes = byCause(groups);
-        const urgent = causes.filter((cause) => stateOf(cause.state).person);
-        const working = causes.filter((cause) => !stateOf(cause.state).person);
+        const urgent = causes.filter((cause) => cause.person);
+        const working = causes.filter((cause) => !cause.person);
         return html`
           <${Verdict} urgent=${urgent} working=${working} />
           ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
@@ -32,8 +32,10 @@ export function Groups({ resource }) {
 function byCause(groups) {
   const causes = new Map();
   for (const group of groups) {
-    const key = JSON.stringify([group.state, group.reason, group.remedy]);
-    if (!causes.has(key)) causes.set(key, { key, state: group.state, reason: group.reason, remedy: group.remedy, groups: [] });
+    const { state, reason, remedy } = group;
+    const person = needsPerson(state, group.oldest);
+    const key = JSON.stringify([state, reason, remedy, person]);
+    if (!causes.has(key)) causes.set(key, { key, state, reason, remedy, person, groups: [] });
     causes.get(key).groups.push(group);
   }
   const oldest = (cause) => cause.groups.map((group) => group.oldest || '').sort()[0];
@@ -47,13 +49,15 @@ const dropsOf = (causes) => causes.flatMap((cause) => cause.groups).reduce((sum,
 /** The answer to "do I have to do anything?", in one sentence. */
 function Verdict({ urgent, working }) {
   const busy = working.length > 0 ? ` vivadrop is working on ${plural(dropsOf(working), 'drop')}.` : '';
-  const [late, stopped] = [urgent.filter(isOverdue), urgent.filter((cause) => !isOverdue(cause))].map(dropsOf);
-  const parts = [stopped > 0 && `${plural(stopped, 'drop')} set aside`, late > 0 && `${plural(late, 'customer')} overdue`].filter(Boolean);
+  const of = (state) => dropsOf(urgent.filter((cause) => cause.state === state));
+  const parts = [
+    [of('set-aside'), 'drop', 'set aside'], [of('overdue'), 'customer', 'overdue'], [of('retrying'), 'drop', 'retried for more than a day'],
+  ].filter(([number]) => number > 0).map(([number, what, state]) => `${plural(number, what)} ${state}`);
   if (urgent.length === 0) {
     return html`<p class="verdict good"><${Glyph} name="completed" /><span><strong>Nothing needs you.</strong>${busy || ' Every drop is completed.'}</span></p>`;
   }
   return html`<p class="verdict bad"><${Glyph} name="set-aside" />
-    <span><strong>${parts.join(' and ')}: a person is needed.</strong>${busy}</span></p>`;
+    <span><strong>${parts.join(', ')}: a person is needed.</strong>${busy}</span></p>`;
 }
 
 function Cause({ cause, plan }) {
@@ -66,7 +70,7 @@ function Cause({ cause, plan }) {
         <h3>${cause.reason ? reasonWords(cause.reason) : stateOf(cause.state).word}${cause.reason && html` <code class="muted">${cause.reason}</code>`}</h3>
         ${cause.groups.length > 1 && html`<span class="tabular muted">${plural(total, ...what)} of ${plural(cause.groups.length, 'tenant')}</span>`}
       </div>
-      <p class="remedy">${cause.remedy || MEANING[cause.state]}</p>
+      <p class="remedy"><${Text} text=${cause.remedy || MEANING[cause.state] || ''} /></p>
       <${Limited} items=${cause.groups} first=${5} what="tenant">${(groups) => html`
         <ul class="tenants">${groups.map((group) => html`<${Tenant} key=${group.tenantId} group=${group} plan=${plan} what=${what} />`)}</ul>`}<//>
     </article>`;

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from './html.js';
 import { AttributeForm, ProgramForm } from './attribute-form.js';
 import { ChangeSteps, useChange } from './change.js';
-import { boundsOf, change, labelsOf, rolesOf, unitOf } from './definitions.js';
+import { boundsOf, change, DESCRIPTIONS, rolesOf, shortRanges, unitOf } from './definitions.js';
 import { plural } from './format.js';
 import { go, link } from './route.js';
 import { announce, Dialog, Glyph } from './ui.js';
@@ -65,7 +65,9 @@ function AttributeStep({ tenant, draft, setDraft, next }) {
         const bounds = boundsOf(attribute, catalogue);
         return html`
           <li class="card" key=${preset.name}>
-            <div><h3>${preset.name}</h3><p class="muted">${bounds ? labelsOf(bounds).join(' · ') : 'needs ranges'} <span class="unit">${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</span></p>
+            <div><h3>${preset.name}</h3>
+              ${!preset.metric && DESCRIPTIONS[preset.name] && html`<p>${DESCRIPTIONS[preset.name]}</p>`}
+              <p class="muted">${bounds ? shortRanges(bounds) : 'no default ranges;'} ${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</p>
               ${added && html`<p class="muted">${rolesOf([added]).length > 0 ? `Roles: ${rolesOf([added]).join(', ')}` : 'No roles'}</p>`}</div>
             <span class="actions">${existing.some(({ name }) => name === preset.name)
               ? html`<span class="badge state-waiting"><${Glyph} name="completed" />In use</span>`
@@ -137,7 +139,7 @@ function ImportStep({ tenant, draft, setDraft, back }) {
       <h2 id="import">Import</h2>
       ${isEmpty ? html`<p class="placeholder">There is nothing to save yet.</p>` : html`
         <ul class="review">
-          ${draft.attributes.map((attribute) => html`<li><strong>${attribute.name}</strong> <span class="muted">${labelsOf(boundsOf(attribute, tenant.catalogue)).join(' · ')}</span></li>`)}
+          ${draft.attributes.map((attribute) => html`<li><strong>${attribute.name}</strong> <span class="muted">${shortRanges(boundsOf(attribute, tenant.catalogue))}</span></li>`)}
           ${draft.programs.map((program) => html`<li><strong>${program.name}</strong> <span class="muted">${program.cycles.map((cycle) => `${cycle.name} (${cycle.start} to ${cycle.end})`).join(', ')}</span></li>`)}
         </ul>`}
       ${!isEmpty && steps.busy && steps.step === 'form' && html`<p class="placeholder" role="status">Checking what this will do…</p>`}

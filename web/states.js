@@ -1,19 +1,26 @@
 // The states of drops, as in the API, with the words, glyphs and order in which the page shows them.
 
-/** Worst first. `person`: somebody has to act; `short`: the word in a cell of the heat map. */
+/** Worst first. `short`: the word in a cell of the heat map. */
 export const STATES = [
-  { name: 'set-aside', word: 'Set aside', short: 'set aside', person: true },
-  { name: 'overdue', word: 'Overdue', short: 'overdue', person: true },
-  { name: 'retrying', word: 'Retrying', short: 'retrying', person: false },
-  { name: 'open', word: 'Open', short: 'open', person: false },
-  { name: 'waiting', word: 'Waiting', short: 'waiting', person: false },
-  { name: 'completed', word: 'Completed', short: 'ok', person: false },
+  { name: 'set-aside', word: 'Set aside', short: 'set aside' },
+  { name: 'overdue', word: 'Overdue', short: 'overdue' },
+  { name: 'retrying', word: 'Retrying', short: 'retrying' },
+  { name: 'open', word: 'Open', short: 'open' },
+  { name: 'waiting', word: 'Waiting', short: 'waiting' },
+  { name: 'completed', word: 'Completed', short: 'ok' },
 ];
 
 const byName = new Map(STATES.map((state) => [state.name, state]));
 
 /** A state by its name; a name that this version does not know is shown as it is. */
-export const stateOf = (name) => byName.get(name) || { name: 'unknown', word: String(name), short: String(name), person: true };
+export const stateOf = (name) => byName.get(name) || { name: 'unknown', word: String(name), short: String(name) };
+
+/** From how long on retrying needs a person, as in `vivadrop status`. */
+const RETRIED_LONG = 24 * 3_600_000;
+
+/** Whether a person has to do something about drops in this state since `since`. */
+export const needsPerson = (name, since) =>
+  !['retrying', 'open', 'waiting', 'completed'].includes(name) || (name === 'retrying' && Date.now() - new Date(since) > RETRIED_LONG);
 
 /** The position of a state, worst first. */
 export const rank = (name) => STATES.indexOf(byName.get(name));

@@ -54,13 +54,16 @@ export const Answer = ({ resource, children }) => html`
   ${resource.error && html`<${Failure} error=${resource.error} retry=${resource.reload} />`}
   ${resource.data ? children(resource.data) : !resource.error && html`<p class="placeholder" role="status">Loading…</p>`}`;
 
+/** A text of the server; what it has between backticks is code. */
+export const Text = ({ text }) => text.split('`').map((part, at) => (at % 2 === 1 ? html`<code>${part}</code>` : part));
+
 /** A failed call: what happened, and every mistake that the server named. */
 export function Failure({ error, retry }) {
   return html`
     <div class="notice bad" role="alert">
-      <p><${Glyph} name="warning" /> ${error.message}</p>
-      ${error.mistakes?.length > 0 && html`<ul>${error.mistakes.map(({ place, text }) => html`<li>${place && html`<code>${place}</code>: `}${text}</li>`)}</ul>`}
-      ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}
+      <${Glyph} name="warning" /><div><p><${Text} text=${error.message} /></p>
+      ${error.mistakes?.length > 0 && html`<ul>${error.mistakes.map(({ place, text }) => html`<li>${place && html`<code>${place}</code>: `}<${Text} text=${text} /></li>`)}</ul>`}
+      ${retry && html`<p><button type="button" onClick=${retry}>Try again</button></p>`}</div>
     </div>`;
 }
 

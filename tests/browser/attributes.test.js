@@ -204,5 +204,5 @@ test('definitions that were broken by hand: every mistake is shown, the last val
   state.attributes.get(tenantId(1)).problems = ['attribute `Email`: has no `metric`', '`minGroupSize` is not a whole number of 5 or more'];
   const { page } = await visit(t, overview, { state });
   await see(page, 'The last valid version stays in force.');
-  await see(page, 'attribute `Email`: has no `metric`');
+  await see(page, 'attribute Email: has no metric');
 });

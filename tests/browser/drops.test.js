@@ -7,13 +7,20 @@ const visit = visitor();
 
 test('the groups that need a person come first, each with count, age, remedy and what was delivered already', async (t) => {
   const { page } = await visit(t, '#/drops');
-  await see(page, '2 drops set aside and 1 customer overdue: a person is needed.');
+  await see(page, '2 drops set aside, 1 customer overdue: a person is needed.');
   const states = await page.locator('.cause .badge').allTextContents();
   assert.deepEqual(states, ['Set aside', 'Overdue', 'Retrying', 'Open', 'Waiting']);
   const first = page.locator('.cause').first();
-  for (const text of ['Keys do not fit', 'Check that the registered public key', tenantId(2), '2 drops', 'oldest 4 days ago', '8,000 rows delivered already']) {
+  for (const text of ['Keys do not fit', 'Compare the registered public key', tenantId(2), '2 drops', 'oldest 4 days ago', '8,000 rows delivered already']) {
     assert.ok((await first.textContent()).includes(text), text);
   }
+});
+
+test('a drop that is retried for more than a day needs a person', async (t) => {
+  const state = world();
+  state.groups = [{ ...state.groups.find((group) => group.state === 'retrying'), oldest: new Date(Date.now() - 2 * 86_400_000).toISOString() }];
+  const { page } = await visit(t, '#/drops', { state });
+  await see(page, '1 drop retried for more than a day: a person is needed.');
 });
 
 test('if nothing needs a person, the page says so', async (t) => {
@@ -117,7 +124,7 @@ test('customers: what expires and what to do, customers with problems first', as
   const { page } = await visit(t, '#/customers');
   await see(page, '4 customers need attention');
   const customer = page.locator('.customer').filter({ hasText: tenantId(5) });
-  for (const text of ['Paused', 'expired 2 days ago', 'The SAS token has expired']) await see(customer, text);
+  for (const text of ['Paused', 'expired 2 days ago', 'The SAS URL has expired']) await see(customer, text);
   const order = await page.locator('.customer h2 code').allTextContents();
   assert.deepEqual(order.slice(-2), [tenantId(1), tenantId(4)]);
 });

@@ -65,7 +65,7 @@ async function route(state, { method, area, parts, query, body, headers, answer 
       case 'drops': return answer(200, { asOf: asOf(), ...page(state.drops.filter((drop) => matches(drop, query)), query) });
       case 'drop': {
         const drop = state.drops.find((drop) => drop.path === query.get('path'));
-        return drop ? answer(200, { asOf: asOf(), drop: { ...drop, fileList: state.files[drop.path] || [] } }) : missing();
+        return drop ? answer(200, { asOf: asOf(), drop: { ...drop, fileList: state.files[drop.path] || [], hasMoreFiles: false } }) : missing();
       }
       case 'replays': {
         if (!id) return answer(200, { asOf: asOf(), replays: [...state.replays.values()] });

@@ -21,9 +21,9 @@ const drop = (tenant, state, more = {}) => {
 };
 
 const REMEDIES = {
-  'wrong-key': 'Check that the registered public key belongs to the private key in the vault (vivadrop check), then replay.',
-  unavailable: 'The webhook answered 503. vivadrop tries again; check the receiver if this lasts.',
-  overdue: "Check the customer's Data Factory pipeline: its last run should be at most a week old.",
+  'wrong-key': 'Compare the registered public key with the private key (`vivadrop check`), then run `vivadrop replay DROP_PATH`.',
+  unavailable: 'Fix the cause that the message names; sweeps then continue the drop, and `vivadrop sweep` runs it at once.',
+  overdue: 'Ask the customer whether their pipeline still runs, and run `vivadrop check`.',
 };
 
 function drops() {
@@ -35,7 +35,7 @@ function drops() {
     drop(3, 'open', { age: 5 * HOUR, rows: 9_000, remedy: 'Wait for the remaining files, or check the copy activity.' }),
     drop(4, 'retrying', { age: HOUR / 2, rows: 2_500, attempts: 4, nextTry: new Date(Date.now() + 8 * 60_000).toISOString(), reason: 'unavailable', remedy: REMEDIES.unavailable }),
     drop(5, 'waiting', { age: HOUR / 4, rows: 0 }),
-    drop(6, 'overdue', { age: 3 * DAY, path: null, rows: 0, expectedRows: null, files: { done: 0, setAside: 0, total: 0 }, remedy: REMEDIES.overdue }),
+    drop(6, 'overdue', { age: 3 * DAY, path: null, rows: null, expectedRows: null, files: { done: null, setAside: null, total: null }, attempts: null, remedy: REMEDIES.overdue }),
     drop(1, 'completed', { age: 7 * DAY }), drop(6, 'completed', { age: 11 * DAY }),
   ];
 }
@@ -112,11 +112,11 @@ function customers(list) {
     const drop = list.find((drop) => drop.tenantId === tenantId(number) && drop.path);
     return drop ? { path: drop.path, state: drop.state, since: drop.since } : null;
   };
-  const customer = (number, more = {}) => ({ tenantId: tenantId(number), paused: false, keyExpires: inDays(210), registrationExpires: inDays(160), sasExpires: inDays(90), checked: ago(6 * HOUR), lastDrop: last(number), expectedEvery: '7d', problems: [], ...more });
+  const customer = (number, more = {}) => ({ tenantId: tenantId(number), paused: false, keyExpires: inDays(210), registrationExpires: inDays(160), sasExpires: inDays(90), checked: ago(6 * HOUR), lastDrop: last(number), expectedEvery: 'P7D', problems: [], ...more });
   return [
-    customer(1), customer(2, { problems: ['2 drops are set aside (wrong-key): run vivadrop check for this tenant, then replay them.'] }),
-    customer(3, { keyExpires: inDays(9), problems: ['The key expires in 9 days: run vivadrop onboard --rotate.'] }), customer(4),
-    customer(5, { sasExpires: inDays(-2), paused: true, problems: ['The SAS token has expired: run vivadrop onboard and send the customer the new one.'] }),
+    customer(1), customer(2, { problems: ['2 drops are set aside (wrong-key): run `vivadrop check` for this tenant, then replay them.'] }),
+    customer(3, { keyExpires: inDays(9), problems: ['The key expires in 9 days: `vivadrop onboard --rotate` creates and registers a new one.'] }), customer(4),
+    customer(5, { sasExpires: inDays(-2), paused: true, problems: ['The SAS URL has expired: `vivadrop onboard --sas-days 365` creates a new one.'] }),
     customer(6, { checked: null, keyExpires: null, registrationExpires: null, problems: ['The weekly drop is 3 days late: check the customer\'s Data Factory pipeline.'] }),
   ];
 }
