@@ -19,7 +19,7 @@ use crate::{
     sink::{Receiver, SinkError},
     stage::decode::Rows,
     store::ByteStream,
-    telemetry::in_current_trace,
+    telemetry::{in_current_trace, metrics},
     verdict::Verdict,
 };
 
@@ -91,7 +91,12 @@ pub async fn deliver_file(
     let mut acknowledged = pin!(acknowledged);
     while let Some(batch) = acknowledged.next().await {
         let batch = batch.map_err(|error| name_record(error, claimed))?;
-        bad_rows += batch.bad_rows.len() as u64;
+        let bad_in_batch = batch.bad_rows.len() as u64;
+        bad_rows += bad_in_batch;
+        if receiver.sink.is_measured() {
+            let delivered = batch.end_row - batch.first_row - bad_in_batch;
+            metrics::count_rows(job.drop.tenant_id, delivered, bad_in_batch);
+        }
         claimed.checkpoint(batch.end_row, bad_rows).await?;
     }
     claimed.finish(Status::Done, None).await?;

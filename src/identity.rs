@@ -23,6 +23,7 @@ use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use self::token_error::{TokenError, network_cause};
+use crate::telemetry;
 
 /// Timeout for connecting to the endpoint of the managed identity.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +55,8 @@ pub enum Identity {
 
 /// Options for credentials whose caller retries: the SDK's own retries would multiply with the caller's.
 pub(crate) fn without_retries() -> ClientOptions {
-    ClientOptions { retry: RetryOptions::none(), ..ClientOptions::default() }
+    let per_try_policies = telemetry::http::policies();
+    ClientOptions { retry: RetryOptions::none(), per_try_policies, ..ClientOptions::default() }
 }
 
 impl Identity {

@@ -50,6 +50,11 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether deliveries count in metrics.
+    fn is_measured(&self) -> bool {
+        true
+    }
+
     /// The Service Bus entity that this sink delivers to, if it is one: it drops repeated ids, and `vivadrop check` reads
     /// its properties.
     fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
@@ -148,6 +153,10 @@ impl<S: Sink + ?Sized> Sink for Arc<S> {
 
     fn largest_message(&self) -> Option<NonZeroUsize> {
         (**self).largest_message()
+    }
+
+    fn is_measured(&self) -> bool {
+        (**self).is_measured()
     }
 
     fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {

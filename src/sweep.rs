@@ -12,7 +12,7 @@
 mod inventory;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::Arc,
     time::Duration,
@@ -35,7 +35,7 @@ use crate::{
     run::{Outcome, RunError, Runner, Trigger},
     schedule::{Job, Schedule},
     store::StoreError,
-    telemetry::{in_current_trace, is_first_occurrence},
+    telemetry::{in_current_trace, is_first_occurrence, metrics},
 };
 
 /// The shortest time limit of a run, unless the deadline of the sweep is shorter.
@@ -161,7 +161,8 @@ impl Sweep<'_> {
     /// Queues the unfinished drops that are due; returns all unfinished drops of our tenants.
     async fn queue_unfinished(&mut self) -> Result<HashSet<DropPath>, StoreError> {
         let (now, tenants) = (clock::now(), self.watched.tenants.ids());
-        let mut unfinished = HashSet::new();
+        let (mut unfinished, mut counts) = (HashSet::new(), BTreeMap::new());
+        counts.extend(tenants.iter().map(|tenant| (*tenant, 0)));
         let mut entries = self.runner.ledger.unfinished();
         while let Some(entry) = entries.try_next().await? {
             // A process with other tenants is in charge of the others.
@@ -173,8 +174,10 @@ impl Sweep<'_> {
                 let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
                 self.queue(job);
             }
+            *counts.entry(entry.tenant).or_default() += 1;
             unfinished.insert(entry.path);
         }
+        metrics::set_unfinished(counts);
         Ok(unfinished)
     }
 

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "telemetry/export.rs"]
 mod export;
+#[path = "telemetry/metrics.rs"]
+mod metrics;
 #[path = "telemetry/traces.rs"]
 mod traces;
 

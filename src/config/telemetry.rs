@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use opentelemetry_sdk::metrics::Temporality;
 use percent_encoding::percent_decode_str;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
@@ -51,6 +52,7 @@ pub(super) fn telemetry(reader: &Reader<'_>) -> Option<TelemetryConfig> {
     let traces = endpoint(reader, "OTEL_TRACES_EXPORTER", &traces, &both, "v1/traces");
     let metrics = endpoint(reader, "OTEL_METRICS_EXPORTER", &metrics, &both, "v1/metrics");
     let sampler = sampler(reader);
+    let temporality = reader.or_default("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative");
     let service_name = reader.get("OTEL_SERVICE_NAME");
     let attributes = reader.or_default("OTEL_RESOURCE_ATTRIBUTES", "");
     let tenants = reader.or_default("TELEMETRY_TENANTS", "false");
@@ -65,6 +67,7 @@ pub(super) fn telemetry(reader: &Reader<'_>) -> Option<TelemetryConfig> {
         traces: traces?.filter(|_| is_enabled),
         metrics: metrics?.filter(|_| is_enabled),
         sampler: sampler?,
+        temporality: temporality?,
         resource: resource.into_iter().collect(),
         tenants: tenants?,
         webhook_traceparent: webhook_traceparent?,
@@ -232,6 +235,21 @@ impl FromSetting for Compression {
         match text {
             "gzip" => Ok(Self(true)),
             "none" => Ok(Self(false)),
+            _ => Err(ParseError::Unexpected),
+        }
+    }
+}
+
+/// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+impl FromSetting for Temporality {
+    const EXPECTED: &'static str = "cumulative, delta or lowmemory";
+    const IS_WORD: bool = true;
+
+    fn from_setting(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "cumulative" => Ok(Self::Cumulative),
+            "delta" => Ok(Self::Delta),
+            "lowmemory" => Ok(Self::LowMemory),
             _ => Err(ParseError::Unexpected),
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     keys::key_store::{KeyExpiry, KeyStore},
     ledger::Ledger,
     store::Store,
+    telemetry::metrics,
 };
 
 /// How long before an expiry warnings begin.
@@ -117,6 +118,9 @@ async fn check_expiry(
     let expiries = key.map(|key| Expiries::of(key.expiry, record.as_ref().map(|(_, record)| record)));
     let expiries = expiries.unwrap_or_default();
     let now = OffsetDateTime::now_utc();
+    if let Some(expiry) = expiries.first() {
+        metrics::set_key_expiry(tenant, expiry.at);
+    }
     if let Some(expiry) = expiries.first().filter(|expiry| expiry.is_near(now)) {
         warn!(
             tenant = %tenant,

@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -18,7 +18,7 @@ use crate::{
     ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, Status},
     message::DropFacts,
     store::{Blob, StoreError, read},
-    telemetry::Span,
+    telemetry::{Span, metrics},
     verdict::{Reason, Verdict},
 };
 
@@ -178,6 +178,8 @@ impl Run<'_> {
         let facts = DropFacts { generation: self.record.generation, ..admitted.facts.clone() };
         let job = FileJob { drop: &facts, file: &file, keys, join, rules, limits };
         let bytes = read(Arc::clone(&self.runner.store), blob.clone(), self.runner.window);
+        let tenant = admitted.tenant;
+        let bytes = bytes.inspect_ok(move |bytes| metrics::count_bytes_read(tenant, bytes.len())).boxed();
         let delivery = AssertUnwindSafe(deliver_file(&job, bytes, receiver, claimed)).catch_unwind().await;
         let Err(error) = delivery.unwrap_or(Err(FileError::Panicked)) else {
             let end_row = claimed.record().next_row;

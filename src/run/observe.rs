@@ -2,13 +2,17 @@
 
 use super::{Outcome, Run, RunError, Trigger};
 use crate::{
+    clock,
     drop::DropPath,
     error_chain::error_chain,
     keys::{KeyError, Keys},
     ledger::{ClaimedFile, FileRecord, Status},
-    telemetry::Span,
+    telemetry::{Span, metrics},
     verdict::{Reason, Verdict},
 };
+
+/// The outcome of a run that failed: another one will retry the drop.
+const RETRYING: &str = "retrying";
 
 impl Trigger {
     fn name(&self) -> &'static str {
@@ -96,6 +100,7 @@ impl Run<'_> {
                 self.span.set_text("vivadrop.drop.id", id);
             }
         }
+        self.count(result);
         match result {
             Ok(outcome) => {
                 self.span.set("vivadrop.outcome", outcome.name());
@@ -105,9 +110,35 @@ impl Run<'_> {
                 }
             }
             Err(error) => {
-                self.span.set("vivadrop.outcome", "retrying");
+                self.span.set("vivadrop.outcome", RETRYING);
                 self.span.fail(error.kind(), &error_chain(error));
             }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Counts the run, unless it had nothing to do because an earlier run has ended the drop.
+    fn count(&self, result: &Result<Outcome, RunError>) {
+        let outcome = match result {
+            Ok(Outcome::NoDrop | Outcome::Completed { earlier: Some(_), .. }) => return,
+            Ok(outcome) => outcome.name(),
+            Err(_) => RETRYING,
+        };
+        let reason = result.as_ref().ok().and_then(Outcome::reason);
+        let Some(snapshot) = &self.snapshot else {
+            if matches!(result, Ok(Outcome::Refused(_))) {
+                metrics::count_run(None, outcome, reason);
+            }
+            return;
+        };
+        let tenant = snapshot.admitted.tenant;
+        metrics::count_run(Some(tenant), outcome, reason);
+        if let Ok(Outcome::Completed { .. } | Outcome::SetAside { is_over: true, .. }) = result {
+            // A replay begins long after the metadata has arrived.
+            let arrived = Some(snapshot.contents.metadata.modified).filter(|_| self.record.replays == 0);
+            let since = arrived.or(self.record.first_seen).unwrap_or_else(clock::now);
+            metrics::record_drop_age(tenant, outcome, clock::now() - since);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::ready, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::{FailedTry, Sink, SinkError};
@@ -10,6 +10,7 @@ use crate::{
     http_response::StatusClass,
     message::{Message, MessageId},
     retry::Backoff,
+    telemetry::metrics,
 };
 
 /// Delivers `message`; returns once the destination has taken responsibility for it.
@@ -37,6 +38,36 @@ pub enum CheckedDeliveryError<E> {
 /// As [`deliver`], but calls `check` before every try, and stops at its first error: a message that has become obsolete
 /// is not sent again.
 pub async fn deliver_checked<E, F>(
+    sink: &dyn Sink,
+    message: &Message,
+    check: impl FnMut() -> F,
+) -> Result<(), CheckedDeliveryError<E>>
+where
+    F: Future<Output = Result<(), E>>,
+{
+    let started = Instant::now();
+    let result = try_until_final(sink, message, check).await;
+    if sink.is_measured()
+        && let Some(outcome) = outcome_of(&result)
+    {
+        metrics::record_delivery(message, outcome, started.elapsed());
+    }
+    result
+}
+
+/// The result of a delivery as metrics name it; `None` if there was no try, or if the message has become obsolete.
+fn outcome_of<E>(result: &Result<(), CheckedDeliveryError<E>>) -> Option<&'static str> {
+    match result {
+        Ok(()) => Some(metrics::DELIVERED),
+        Err(CheckedDeliveryError::Sink(SinkError::Rejected { .. })) => Some("rejected"),
+        Err(CheckedDeliveryError::Sink(SinkError::Misconfigured { .. })) => Some("misconfigured"),
+        Err(CheckedDeliveryError::Sink(SinkError::Unavailable { .. })) => Some("unavailable"),
+        Err(CheckedDeliveryError::Check(_)) => None,
+    }
+}
+
+/// The loop of [`deliver_checked`].
+async fn try_until_final<E, F>(
     sink: &dyn Sink,
     message: &Message,
     mut check: impl FnMut() -> F,
@@ -89,11 +120,9 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
-    use async_trait::async_trait;
-    use tokio::time::Instant;
-
     use super::*;
     use crate::retry::RetryBudget;
+    use async_trait::async_trait;
 
     /// Fails with these results, and then accepts messages.
     #[derive(Debug, Default)]

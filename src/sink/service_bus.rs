@@ -40,6 +40,7 @@ use crate::{
     message::Message,
     retry::RetryBudget,
     sink::{FailedTry, Sink},
+    telemetry,
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
@@ -208,7 +209,7 @@ impl ServiceBus {
     async fn exchange(&self, request: RequestBuilder) -> Result<Response, FailedTry> {
         let exchange = async {
             let request = self.authorized(request).await?;
-            request.send().await.map_err(|error| no_answer(&error))
+            telemetry::http::send(request).await.map_err(|error| no_answer(&error))
         };
         let elapsed = |_| FailedTry::transient(format!("no answer in {} s", TRY_TIMEOUT.as_secs()));
         timeout(TRY_TIMEOUT, exchange).await.map_err(elapsed)?

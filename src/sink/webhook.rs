@@ -23,7 +23,7 @@ use crate::{
     message::Message,
     retry::RetryBudget,
     sink::{FailedTry, Sink},
-    telemetry::traceparent_for_webhooks,
+    telemetry::{self, traceparent_for_webhooks},
 };
 
 const USER_AGENT: &str = concat!("vivadrop/", env!("CARGO_PKG_VERSION"));
@@ -104,7 +104,7 @@ impl Webhook {
 impl Sink for Webhook {
     async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         let body = if self.gzip { compress(message).await? } else { message.body.clone() };
-        match self.request(message, body).send().await {
+        match telemetry::http::send(self.request(message, body)).await {
             Ok(response) => {
                 let result = answer::classify(response.status(), response.headers());
                 drain(response).await;

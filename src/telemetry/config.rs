@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use opentelemetry_sdk::metrics::Temporality;
 use reqwest::header::HeaderMap;
 use url::Url;
 
@@ -16,6 +17,8 @@ pub struct TelemetryConfig {
     pub metrics: Option<OtlpEndpoint>,
     /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`: which traces are recorded.
     pub sampler: SamplerConfig,
+    /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`: whether sums and histograms are totals or differences.
+    pub temporality: Temporality,
     /// The attributes of the resource: the service, the function app and its instance.
     pub resource: Vec<(String, String)>,
     /// `TELEMETRY_TENANTS`: metrics carry tenant ids.

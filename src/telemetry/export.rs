@@ -2,10 +2,13 @@
 
 use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
-use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_otlp::{Compression, ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry::{KeyValue, metrics::MeterProvider, trace::TracerProvider};
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
 use opentelemetry_sdk::{
     Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
     trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanLimits},
 };
 use tokio::{task::spawn_blocking, time::timeout};
@@ -14,6 +17,7 @@ use super::{
     config::{OtlpEndpoint, TelemetryConfig},
     exporter::OtlpClient,
     flush::{Flusher, Providers},
+    metrics::Metrics,
 };
 
 /// How long [`finish`] waits for the last export.
@@ -30,6 +34,7 @@ static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
 /// The export of this process.
 pub(super) struct Telemetry {
     pub(super) tracer: Option<SdkTracer>,
+    pub(super) metrics: Option<Metrics>,
     /// `WEBHOOK_TRACEPARENT`.
     pub(super) webhook_traceparent: bool,
     providers: Providers,
@@ -65,9 +70,12 @@ pub fn start(config: &TelemetryConfig) -> Result<(), ExportError> {
     let resource = config.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
     let resource = Resource::builder_empty().with_attributes(resource).build();
     let traces = config.traces.as_ref().map(|endpoint| tracer_provider(endpoint, config, resource.clone()));
-    let providers = Providers { traces: traces.transpose()?, metrics: None };
+    let metrics = config.metrics.as_ref().map(|endpoint| meter_provider(endpoint, config, resource));
+    let providers = Providers { traces: traces.transpose()?, metrics: metrics.transpose()? };
+    let meter = providers.metrics.as_ref().map(|provider| provider.meter(SCOPE));
     let telemetry = Telemetry {
         tracer: providers.traces.as_ref().map(|provider| provider.tracer(SCOPE)),
+        metrics: meter.map(|meter| Metrics::new(&meter, config.tenants)),
         webhook_traceparent: config.webhook_traceparent,
         flusher: Flusher::start(providers.clone())?,
         providers,
@@ -108,6 +116,17 @@ fn tracer_provider(
     let builder = SdkTracerProvider::builder().with_resource(resource).with_span_limits(limits);
     let builder = builder.with_sampler(config.sampler.sampler());
     Ok(builder.with_span_processor(BatchSpanProcessor::builder(exporter).build()).build())
+}
+
+fn meter_provider(
+    endpoint: &OtlpEndpoint,
+    config: &TelemetryConfig,
+    resource: Resource,
+) -> Result<SdkMeterProvider, ExportError> {
+    let exporter = MetricExporter::builder().with_http().with_temporality(config.temporality);
+    let exporter = configure(exporter, endpoint)?.build()?;
+    let reader = PeriodicReader::builder(exporter).build();
+    Ok(SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build())
 }
 
 /// Applies the settings of the endpoint to the builder of an exporter.

@@ -101,6 +101,7 @@ fn every_bad_value_is_reported_by_name_without_its_secrets() {
         ("OTEL_METRICS_EXPORTER", "prometheus"),
         ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "both"),
         ("OTEL_RESOURCE_ATTRIBUTES", "hunter2"),
         ("TELEMETRY_TENANTS", "yes"),
         ("WEBHOOK_TRACEPARENT", "yes"),

@@ -16,6 +16,7 @@ use crate::{
     json::first_object,
     keys::KeyError,
     retry::{self, Attempt, retry_after},
+    telemetry,
 };
 
 /// Why one request failed. Only [`KeyError::Unavailable`] is retried.
@@ -83,7 +84,7 @@ impl VivaApi {
         if let Some(token) = token {
             request = request.bearer_auth(token.secret());
         }
-        request.send().await.map_err(|error| self.no_response(error).into())
+        telemetry::http::send(request).await.map_err(|error| self.no_response(error).into())
     }
 
     /// Reads the JSON object of a successful response, or the error code of another one.

@@ -25,7 +25,7 @@ use super::{
     shared_key::SharedKey,
     signature::AccountKey,
 };
-use crate::{identity::Identity, loopback::is_loopback};
+use crate::{identity::Identity, loopback::is_loopback, telemetry};
 
 /// Time limit for connecting, per try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,7 +138,9 @@ impl Account {
     /// The options for a client whose requests are signed with the account key instead of a SAS.
     pub(super) fn shared_key_options(&self, key: &Arc<AccountKey>) -> ClientOptions {
         let signing: Arc<dyn Policy> = Arc::new(SharedKey(Arc::clone(key)));
-        ClientOptions { per_try_policies: vec![signing], ..client_options(&self.http, None) }
+        let mut options = client_options(&self.http, None);
+        options.per_try_policies.push(signing);
+        options
     }
 
     /// The query string that authorizes a request now: the configured SAS, or a new one signed with the account key.
@@ -196,6 +198,7 @@ fn client_options(http: &reqwest::Client, signing: Option<Account>) -> ClientOpt
             max_delay: azure_core::time::Duration::seconds(5),
         }),
         per_call_policies: signing.map(|account| Arc::new(account) as Arc<dyn Policy>).into_iter().collect(),
+        per_try_policies: telemetry::http::policies(),
         ..ClientOptions::default()
     }
 }
