@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files of a package besides the binary. `.funcignore` selects the same files for publishing from the repository.
-HOST_FILES = ["host.json", "function/function.json", "notify/function.json", "sweep/function.json"]
+FUNCTIONS = ["function", "manage", "notify", "page", "sweep", "view"]
+HOST_FILES = ["host.json", *(f"{name}/function.json" for name in FUNCTIONS)]
 
 # The oldest supported glibc version: that of Debian 10. Azure does not document which version Flex Consumption has; its
 # container images have 2.31 (bullseye) and 2.36 (bookworm).

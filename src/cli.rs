@@ -7,7 +7,9 @@ mod definitions;
 mod deliver;
 mod local_drop;
 mod onboard;
+mod page;
 mod programs;
+mod replay;
 mod simulate;
 mod status;
 mod sweep;
@@ -52,12 +54,14 @@ enum Command {
     Programs(programs::ProgramsArguments),
     /// Deliver a drop to the configured sink, as an event would
     Deliver(deliver::DeliverArguments),
-    /// Deliver a drop again from its first row, even if it was completed or set aside
-    Replay(deliver::ReplayArguments),
+    /// Deliver a drop again from its first row, or plan and run this for many drops
+    Replay(replay::ReplayArguments),
     /// Find all drops that are not finished, and deliver them
     Sweep,
     /// Show where every drop stands, and what to do
     Status(status::StatusArguments),
+    /// Serve the operator's page on this machine, with your own credentials
+    Page(page::PageArguments),
     /// Generate an encrypted drop with realistic rows
     Simulate(simulate::SimulateArguments),
     /// Create and register a customer's key, create their container, and print the remaining steps
@@ -192,9 +196,10 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Attributes(arguments) => attributes::attributes(&arguments).await,
         Command::Programs(arguments) => programs::programs(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
-        Command::Replay(arguments) => deliver::replay(&arguments).await,
+        Command::Replay(arguments) => replay::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,
         Command::Status(arguments) => status::status(&arguments).await,
+        Command::Page(arguments) => page::page(&arguments).await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
         Command::Onboard(arguments) => onboard::onboard(&arguments).await,
         Command::Check => check::check().await,

@@ -21,6 +21,18 @@ use crate::store::{BlobPath, ETag, is_safe_segment};
 #[serde(transparent)]
 pub struct TenantId(pub Uuid);
 
+impl utoipa::PartialSchema for TenantId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let uuid = utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::Uuid);
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .format(Some(uuid))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for TenantId {}
+
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

@@ -43,6 +43,7 @@ use self::{
     server::{Connection, Server},
 };
 use crate::{
+    api::{self, Api},
     app::App,
     config::{InvalidSettings, Settings},
     ledger::Ledger,
@@ -109,8 +110,10 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let (stop, cancel_work) = (CancellationToken::new(), CancellationToken::new());
     let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
     let ledger = app.runner.ledger.clone();
+    let api = Arc::new(Api::new(ledger.clone(), Some(app.runner.tenants.ids())));
     let handler = Arc::new(Handler::new(app, deadline, stop.clone(), cancel_work.clone(), tasks.clone()));
     tasks.spawn(Arc::clone(&handler).run_waiting());
+    tasks.spawn(Arc::clone(&handler).run_replays(api.replays()));
     let routes = Router::new()
         // The host polls this every 25 ms until it gets a response, and occasionally after that.
         .route("/", get(async || StatusCode::OK))
@@ -119,7 +122,8 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
         .route("/api/{function}", routing::post(receive))
         .method_not_allowed_fallback(async || respond(StatusCode::METHOD_NOT_ALLOWED, USAGE))
         .fallback(async || respond(StatusCode::NOT_FOUND, USAGE))
-        .with_state(handler);
+        .with_state(handler)
+        .merge(api::routes(api));
 
     let server = Server::new(listener, routes, stop.clone(), connections.clone());
     tokio::select! {
@@ -132,6 +136,19 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     stop.cancel();
     finish_work(signalled, &tasks, &cancel_work).await;
     tokio::join!(finish_output(signalled, &ledger, &connections), telemetry::export::finish());
+    Ok(())
+}
+
+/// Serves `routes` on `listener` until SIGTERM or SIGINT, with the same limits on connections.
+pub(crate) async fn serve_routes(listener: TcpListener, routes: Router) -> Result<(), ServeError> {
+    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let server = Server::new(listener, routes, CancellationToken::new(), TaskTracker::new());
+    tokio::select! {
+        never = server.run() => match never {},
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }
 

@@ -7,7 +7,8 @@
 //! - `list/`, one entry for each drop, for lists;
 //! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
 //!   far their imports are;
-//! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire.
+//! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire;
+//! - `plans/` and `replays/`, which drops are to be delivered again, and how far that is.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
@@ -31,6 +32,7 @@ mod paths;
 mod periodic;
 mod record;
 mod renewal;
+mod replays;
 mod survey;
 mod unfinished;
 
@@ -53,6 +55,7 @@ pub use self::{
     imports::{AcceptedDefinitions, Deletion, TenantImports},
     list_entry::{DropState, ListEntry},
     record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
+    replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},
     survey::Survey,
     unfinished::UnfinishedDrop,
 };

@@ -28,12 +28,14 @@
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
 //! - Storage: [`store`] (Azure Blob Storage, or a folder)
 //! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
-//! - Operation: [`status`] (where every drop stands, and what to do)
+//! - Operation: [`status`] (where every drop stands, and what to do), [`replay`](mod@replay) (many drops at once), [`api`] (HTTP), [`page`] and
+//!   [`page_server`]
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
 //! - Observability: [`telemetry`] (logs, traces and metrics)
 //! - Helpers: [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
 
+pub mod api;
 pub mod app;
 pub mod attributes;
 pub mod batch;
@@ -62,8 +64,10 @@ pub mod message;
 pub mod onboard;
 pub mod one_line;
 pub mod page;
+pub mod page_server;
 pub mod person_id;
 pub mod pipeline;
+pub mod replay;
 pub mod retry;
 pub mod run;
 mod schedule;

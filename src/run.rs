@@ -270,18 +270,42 @@ impl Runner {
     /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended, and runs it.
     /// Rows keep their message ids unless `new_ids` is set. If the process is killed, the replay resumes by itself.
     pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
+        match self.record_replay(path, new_ids).await? {
+            Recorded::Replay { .. } => self.run(path, None, Trigger::Command, None).await,
+            Recorded::Nothing(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Records that the drop at `path` is to be delivered again from its first row. It is then in the index of unfinished
+    /// drops.
+    pub async fn record_replay(&self, path: &DropPath, new_ids: bool) -> Result<Recorded, RunError> {
         let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
-            return Ok(Outcome::NoDrop);
+            return Ok(Recorded::Nothing(Outcome::NoDrop));
         };
         let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await? {
             Ok(admitted) => admitted,
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            Err(refusal) => return Ok(Recorded::Nothing(Outcome::Refused(refusal))),
         };
-        self.ledger.mark_unfinished(path, admitted.tenant, clock::now()).await?;
-        self.ledger.replay(path, admitted.tenant, new_ids).await?;
+        let tenant = admitted.tenant;
+        let entry = self.ledger.mark_unfinished(path, tenant, clock::now()).await?;
+        self.ledger.replay(path, tenant, new_ids).await?;
         self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
-        self.run(path, None, Trigger::Command, None).await
+        Ok(Recorded::Replay { tenant, entry })
     }
+}
+
+/// The result of [`Runner::record_replay`].
+#[derive(Debug)]
+pub enum Recorded {
+    /// The replay is recorded.
+    Replay {
+        /// The tenant that the drop belongs to.
+        tenant: TenantId,
+        /// The version of the drop's entry in the index of unfinished drops.
+        entry: ETag,
+    },
+    /// There is no drop, or it is refused.
+    Nothing(Outcome),
 }
 
 /// One run.

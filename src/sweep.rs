@@ -32,6 +32,7 @@ use crate::{
     drop::{DropPath, containers::WatchedContainers, discover::ListingSummary},
     error_chain::error_chain,
     ledger::{Ledger, LedgerError},
+    replay::{self, StartedDrop},
     run::{Outcome, RunError, Runner, Trigger},
     schedule::{Job, Schedule},
     store::StoreError,
@@ -133,7 +134,14 @@ pub async fn sweep(
     }
     // A short deadline still gives each drop time enough.
     let run_limit = (deadline / 5).max(MIN_RUN_LIMIT).min(deadline);
-    sweep.run_queued(started + (deadline - run_limit).max(deadline / 2), run_limit).await;
+    let last_start = started + (deadline - run_limit).max(deadline / 2);
+    loop {
+        let has_replays = sweep.queue_replays().await;
+        sweep.run_queued(last_start, run_limit).await;
+        if !has_replays || Instant::now() >= last_start {
+            break;
+        }
+    }
     let is_index_complete = sweep.index_left().await;
     let report = sweep.report;
     // If a container could not be listed, it is listed again earlier than usual.
@@ -245,6 +253,21 @@ impl Sweep<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Queues the next drops of replay runs. Returns whether there are any.
+    async fn queue_replays(&mut self) -> bool {
+        let started = match replay::turn(self.runner).await {
+            Ok(turn) => turn.started,
+            Err(error) => {
+                debug!("the next sweep will continue the replay runs: {}", error_chain(&error));
+                return false;
+            }
+        };
+        for StartedDrop { tenant, path, entry } in &started {
+            self.queue(Job { tenant: *tenant, path: path.clone(), entry: Some(entry.clone()) });
+        }
+        !started.is_empty()
     }
 
     /// A slot of the process for a run; `None` if there is none now. Waits for one if no run of this sweep will free one.

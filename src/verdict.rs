@@ -20,7 +20,7 @@ pub enum Verdict {
 }
 
 /// Why a drop or one of its files was set aside, as in `drop.failed` and in the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The job metadata reports errors: Microsoft extracted no data.

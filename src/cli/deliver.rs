@@ -1,4 +1,4 @@
-//! `vivadrop deliver` and `vivadrop replay`: deliver one drop.
+//! `vivadrop deliver`: delivers one drop.
 
 use clap::Args;
 
@@ -20,44 +20,13 @@ pub(super) struct DeliverArguments {
     drop_path: DropPath,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct ReplayArguments {
-    /// Path of the drop: container/folder
-    drop_path: DropPath,
-    /// Give the messages new ids, so that receivers do not drop them as duplicates, and cut batches by the current settings
-    #[arg(long)]
-    new_ids: bool,
-}
-
 /// Delivers a drop as an event would.
 pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), CliError> {
     run_drop(&arguments.drop_path, async |runner, path| runner.run(path, None, Trigger::Command, None).await).await
 }
 
-/// Delivers a drop again from its first row.
-pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), CliError> {
-    let run = async |runner: &Runner, path: &DropPath| {
-        if !arguments.new_ids && may_use_service_bus(runner, path) {
-            let text = format!(
-                "warning: a Service Bus entity with duplicate detection drops the ids that it has received within its window, \
-                 although it answers 201: rows that it has dropped do not arrive; `vivadrop replay --new-ids {path}` delivers \
-                 all rows"
-            );
-            eprintln!("{}", escape_deceptive(&text));
-        }
-        runner.replay(path, arguments.new_ids).await
-    };
-    run_drop(&arguments.drop_path, run).await
-}
-
-/// Whether a tenant that may own the drop at `path` has a Service Bus sink. Which one owns it is in its metadata.
-fn may_use_service_bus(runner: &Runner, path: &DropPath) -> bool {
-    let owners = runner.tenants.possible_owners(path);
-    owners.into_iter().any(|tenant| runner.tenant_configs.of(tenant).sink.as_service_bus().is_some())
-}
-
 /// Calls `run` for the drop at `path`, and reports the outcome.
-async fn run_drop(
+pub(super) async fn run_drop(
     path: &DropPath,
     run: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
 ) -> Result<(), CliError> {

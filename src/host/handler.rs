@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::StatusCode;
 use tokio::{
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +21,7 @@ use crate::{
     date::date_and_time,
     drop::{DropPath, containers::UrlTarget, discover},
     error_chain::error_chain,
+    replay::{self, StartedDrop},
     run::{Outcome, RunError, Trigger, WokenDrop},
     schedule::Job,
     store::BlobPath,
@@ -29,6 +30,12 @@ use crate::{
 
 /// How many drops of no tenant are looked at at once. They are refused after their job metadata was read.
 const MAX_REFUSALS: usize = 2;
+
+/// The time between two turns of replay runs.
+const REPLAY_TURN_EVERY: Duration = Duration::from_secs(2);
+
+/// After how many turns that start nothing the sweeps take over.
+const MAX_IDLE_TURNS: usize = 60;
 
 /// Why work fails when the process stops.
 const STOPPING: &str = "the process is stopping";
@@ -185,6 +192,35 @@ impl Handler {
                 handler.run_job(job).await;
                 drop(turn);
             });
+        }
+    }
+
+    /// Takes turns of replay runs whenever one is created or resumed, until the process is to stop. Sweeps take turns as
+    /// well, so this may leave a run to them.
+    pub(super) async fn run_replays(self: Arc<Self>, created: Arc<Notify>) {
+        loop {
+            tokio::select! {
+                () = created.notified() => {}
+                () = self.stop.cancelled() => return,
+            }
+            let mut idle_turns = 0;
+            while idle_turns < MAX_IDLE_TURNS && !self.stop.is_cancelled() {
+                let turn = match replay::turn(&self.app.runner).await {
+                    Ok(turn) => turn,
+                    Err(error) => {
+                        debug!("a sweep will continue the replay runs: {}", error_chain(&error));
+                        break;
+                    }
+                };
+                if !turn.is_running {
+                    break;
+                }
+                idle_turns = if turn.started.is_empty() { idle_turns + 1 } else { 0 };
+                for StartedDrop { tenant, path, entry } in turn.started {
+                    let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
+                }
+                self.sleep_unless_stopping(Instant::now() + REPLAY_TURN_EVERY).await;
+            }
         }
     }
 

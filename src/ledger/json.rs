@@ -546,7 +546,7 @@ pub(super) fn parse_versioned<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]
     parse(path, bytes)
 }
 
-fn parse<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
+pub(super) fn parse<T: DeserializeOwned>(path: &BlobPath, bytes: &[u8]) -> Result<T, LedgerError> {
     serde_json::from_slice(bytes).map_err(|error| invalid(path, &error.to_string()))
 }
 

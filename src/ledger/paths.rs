@@ -29,6 +29,12 @@ pub(super) const DEFINITIONS: &str = "attributes/";
 /// The folder of the records of each tenant's imports of attributes.
 const IMPORTS: &str = "imports/";
 
+/// The folder of plans.
+const PLANS: &str = "plans/";
+
+/// The folder of replay runs.
+pub(super) const REPLAYS: &str = "replays/";
+
 /// The folder of the entries of customers.
 pub(super) const CUSTOMERS: &str = "customers/";
 
@@ -91,6 +97,16 @@ pub(super) fn definitions(tenant: TenantId) -> String {
 /// The record of the imports of a tenant.
 pub(super) fn imports(tenant: TenantId) -> String {
     format!("{IMPORTS}{tenant}/tenant.json")
+}
+
+/// The plan with this id.
+pub(super) fn plan(id: &str) -> String {
+    format!("{PLANS}{id}.json")
+}
+
+/// The replay run of the plan with this id.
+pub(super) fn replay_run(id: &str) -> String {
+    format!("{REPLAYS}{id}.json")
 }
 
 /// The entry of a customer.

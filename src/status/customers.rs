@@ -7,7 +7,7 @@ use super::{DropStatus, State, interval::Expectation};
 use crate::{date::date, drop::TenantId, ledger::CustomerEntry, onboard::expiry::WARN_BEFORE};
 
 /// A customer. Unknown values are null.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Customer {
     /// The tenant.
@@ -35,7 +35,7 @@ pub struct Customer {
 }
 
 /// The drop of a customer that arrived last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct LastDrop {
     /// The drop path.
     pub path: String,

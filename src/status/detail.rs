@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where a drop and its files stand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DropDetail {
     /// The drop.
@@ -23,7 +23,7 @@ pub struct DropDetail {
 }
 
 /// Where a file stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileStatus {
     /// The name below the drop.
@@ -46,7 +46,7 @@ pub struct FileStatus {
 }
 
 /// Whether a file has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileState {
     /// A run works on the file, or worked on it until it stopped.

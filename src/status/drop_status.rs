@@ -16,7 +16,9 @@ use crate::{
 const RETRIED_LONG: Duration = Duration::days(1);
 
 /// Where a drop stands, the least urgent state first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The sink has acknowledged every row.
@@ -66,7 +68,7 @@ impl From<DropState> for State {
 }
 
 /// How many files of a drop have ended, and how many it has. Null if the drop has not arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileCounts {
     /// Files whose rows are all acknowledged.
@@ -78,7 +80,7 @@ pub struct FileCounts {
 }
 
 /// Where a drop stands, and what to do. Unknown values are null.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DropStatus {
     /// The tenant that the drop belongs to.

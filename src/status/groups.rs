@@ -9,7 +9,7 @@ use super::{DropFilter, DropStatus, Snapshot, State};
 use crate::{drop::TenantId, verdict::Reason};
 
 /// Drops of one tenant in the same state, for the same reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
     /// The state of the drops.

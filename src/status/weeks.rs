@@ -9,7 +9,7 @@ use super::{Snapshot, State};
 use crate::drop::TenantId;
 
 /// The drops of tenants by week.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Weeks {
     /// The Sundays on which the weeks begin (UTC), the newest last.
     #[serde(serialize_with = "dates")]
@@ -19,7 +19,7 @@ pub struct Weeks {
 }
 
 /// The weeks of one tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantWeeks {
     /// The tenant.
@@ -30,7 +30,7 @@ pub struct TenantWeeks {
 
 /// How many drops of a tenant arrived in a week, by state. A later success never hides a failure: all states are counted, and
 /// `worst` is the most urgent one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cell {
     /// The Sunday on which the week begins.

@@ -72,6 +72,20 @@ class Package(unittest.TestCase):
         functions = {path.parent.name + "/function.json" for path in ROOT.glob("*/function.json")}
         self.assertEqual(functions, set(package.HOST_FILES) - {"host.json"})
 
+    def test_no_route_is_reserved_by_the_host_and_reading_needs_no_key_that_can_change(self):
+        triggers = {}
+        for path in ROOT.glob("*/function.json"):
+            trigger = json.loads(path.read_text())["bindings"][0]
+            if trigger["type"] == "httpTrigger":
+                triggers[path.parent.name] = trigger
+        for name, trigger in triggers.items():
+            with self.subTest(name):
+                self.assertFalse(trigger["route"].lower().startswith(("admin", "runtime")))
+                self.assertEqual(trigger["route"].split("/")[0], name)
+                self.assertEqual(trigger["authLevel"], "anonymous" if name == "page" else "function")
+        for name in ("page", "view"):
+            self.assertEqual(triggers[name]["methods"], ["get", "head"])
+
     def test_a_wrong_layout_is_an_error(self):
         app = self.laid_out()
         self.assertEqual(package.check_layout(app), "vivadrop")

@@ -46,9 +46,9 @@ class PartnerTemplates(unittest.TestCase):
     def test_records_are_kept_for_longer_than_a_sweep_starts_drops_and_longer_than_the_drops(self):
         # The entries in `unfinished/` and the registrations in `tenants/` are kept.
         state = ["vivadrop-state/drops/", "vivadrop-state/list/"]
-        for retention, days in ((8, 60), (30, 60), (31, 61), (365, 395)):
+        for retention, days in ((8, 190), (30, 190), (161, 191), (365, 395)):
             self.assertEqual(self.rules(retentionDays=retention)[0], (days, state))
-        self.assertEqual(self.rules()[0], (60, state))
+        self.assertEqual(self.rules()[0], (190, state))
 
     def test_retention_applies_to_any_number_of_customers(self):
         many = [f"t{number}=container{number}" for number in range(25)]

@@ -1,0 +1,250 @@
+//! What `manage` does: it records what is to be done.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::{
+    Api,
+    problem::{FieldError, Problem},
+    replays::{PlanAnswer, ReplayStatus},
+};
+use crate::{
+    clock,
+    drop::TenantId,
+    ledger::{PlanFilter, ReplayRun, ReplayState},
+    replay,
+    status::{State as DropState, parse_since},
+    store::ETag,
+    verdict::Reason,
+};
+
+/// The largest body, in bytes.
+pub(super) const MAX_BODY: usize = 64 << 10;
+
+/// How long a body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Which drops to replay: those that satisfy every condition that is given. At least one is needed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanRequest {
+    /// Only drops of this tenant.
+    tenant: Option<TenantId>,
+    /// Only drops that were set aside for this reason.
+    reason: Option<Reason>,
+    /// Only drops in this state.
+    state: Option<DropState>,
+    /// Only drops whose state changed since this time: 7d, 12h, 30m, or an RFC 3339 time.
+    since: Option<String>,
+    /// The largest number of drops: those that arrived first.
+    #[schema(minimum = 1, maximum = 10_000)]
+    limit: Option<u16>,
+}
+
+/// Which plan to carry out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayRequest {
+    /// The id of the plan.
+    plan: String,
+    /// After how many drops the run pauses, so that a person can look at them.
+    #[schema(minimum = 1, maximum = 10_000)]
+    first: Option<u16>,
+}
+
+/// Plans to replay drops: freezes their list. Nothing is replayed yet.
+#[utoipa::path(
+    post, path = "/api/manage/v1/plans", tag = "manage",
+    request_body = PlanRequest,
+    responses(
+        (status = 201, description = "The plan", body = PlanAnswer),
+        (status = 400, description = "The body is not usable, or the filter is empty", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn create_plan(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
+    let request: PlanRequest = read_json(&headers, body).await?;
+    let mut errors = Vec::new();
+    let since = request.since.map(|text| parse_since(&text, clock::now())).transpose();
+    let since = since.map_err(|error| errors.push(FieldError::new("/since", error))).unwrap_or_default();
+    if request.limit.is_some_and(|limit| !(1..=replay::MAX_PLANNED).contains(&limit)) {
+        errors.push(FieldError::new("/limit", format!("expected a number from 1 to {}", replay::MAX_PLANNED)));
+    }
+    let PlanRequest { tenant, reason, state, limit, .. } = request;
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let snapshot = api.snapshots.get().await?;
+    let filter = PlanFilter { tenant, reason, state, since: since.map(clock::whole_seconds), limit };
+    let plan = replay::plan(&snapshot, filter).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
+    api.ledger.write_plan(&plan).await?;
+    Ok((StatusCode::CREATED, Json(plan.into())))
+}
+
+/// Carries out a plan. Sweeps, and the process between them, replay its drops, a few at a time.
+#[utoipa::path(
+    post, path = "/api/manage/v1/replays", tag = "manage",
+    request_body = ReplayRequest,
+    responses(
+        (status = 202, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
+        (status = 400, description = "The body is not usable", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The plan is or was carried out already", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn create_replay(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let request: ReplayRequest = read_json(&headers, body).await?;
+    if request.first.is_some_and(|first| !(1..=replay::MAX_PLANNED).contains(&first)) {
+        let detail = format!("expected a number from 1 to {}", replay::MAX_PLANNED);
+        return Err(Problem::invalid(vec![FieldError::new("/first", detail)]));
+    }
+    let plan = if replay::is_plan_id(&request.plan) { api.ledger.plan(&request.plan).await? } else { None };
+    let plan = plan.ok_or_else(no_plan)?;
+    let mut run = ReplayRun::new(&plan, request.first.map(u64::from));
+    let Some(version) = api.ledger.write_replay_run(&mut run, None).await? else {
+        return Err(Problem::new(StatusCode::CONFLICT, "the plan is or was carried out already: make a new plan"));
+    };
+    api.wake();
+    Ok(answer(StatusCode::ACCEPTED, &version, run))
+}
+
+/// Lets a paused replay run start the other drops of its plan.
+#[utoipa::path(
+    post, path = "/api/manage/v1/replays/{id}/resume", tag = "manage",
+    params(
+        ("id" = String, Path, description = "The id of the plan"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the run")
+    ),
+    responses(
+        (status = 200, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
+        (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run is not paused", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn resume_replay(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let resumed = change(&api, &id, &headers, ReplayState::Running, &[ReplayState::Paused]).await?;
+    api.wake();
+    Ok(resumed)
+}
+
+/// Stops a replay run. The drops that it has started end by themselves.
+#[utoipa::path(
+    post, path = "/api/manage/v1/replays/{id}/cancel", tag = "manage",
+    params(
+        ("id" = String, Path, description = "The id of the plan"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the run")
+    ),
+    responses(
+        (status = 200, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
+        (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn cancel_replay(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    change(&api, &id, &headers, ReplayState::Cancelled, &[ReplayState::Running, ReplayState::Paused]).await
+}
+
+/// Changes the state of a run that is in one of the states `from`.
+async fn change(
+    api: &Api,
+    id: &str,
+    headers: &HeaderMap,
+    to: ReplayState,
+    from: &[ReplayState],
+) -> Result<Response, Problem> {
+    let run = if replay::is_plan_id(id) { api.ledger.replay_run(id).await? } else { None };
+    let (version, mut run) = run.ok_or_else(no_replay)?;
+    let expected = if_match(headers)?;
+    let has_changed = || Problem::new(StatusCode::PRECONDITION_FAILED, "the replay run has changed: load it again");
+    if expected != version {
+        return Err(has_changed());
+    }
+    if !from.contains(&run.state) {
+        return Err(Problem::new(StatusCode::CONFLICT, format!("the replay run is {}", run.state.as_str())));
+    }
+    let version = replay::set_state(&api.ledger, &mut run, &version, to).await?.ok_or_else(has_changed)?;
+    Ok(answer(StatusCode::OK, &version, run))
+}
+
+/// An answer with a run and its version.
+pub(super) fn answer(status: StatusCode, version: &ETag, run: ReplayRun) -> Response {
+    let mut response = (status, Json(ReplayStatus::from(run))).into_response();
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+/// The version that `If-Match` names.
+fn if_match(headers: &HeaderMap) -> Result<ETag, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "expected the header If-Match with the ETag of the run",
+        ));
+    };
+    let text = value.to_str().unwrap_or_default();
+    // A proxy that compresses answers makes the tag a weak one.
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    Ok(ETag(text.trim_matches('"').to_owned()))
+}
+
+pub(super) fn no_plan() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such plan")
+}
+
+pub(super) fn no_replay() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such replay run")
+}
+
+/// Reads a JSON body into a type, within the limits of size and time.
+async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected application/json"));
+    }
+    let read = timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await;
+    let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
+    let bytes = read.map_err(|_| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("expected a body of at most {MAX_BODY} bytes"))
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(vec![FieldError::new("", error)]))
+}

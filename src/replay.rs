@@ -1,0 +1,235 @@
+//! Replays of many drops: a plan freezes which drops, and a replay run delivers them again, a few at a time.
+//!
+//! Both are records of the ledger. Sweeps, and the process after a request, take [turns](turn): a turn counts the drops of a
+//! run that have ended, and starts the next ones, so that at most [`MAX_PENDING`] drops of a run have not ended. A receiver
+//! that is down therefore stops the run, and not all of its drops are retried. A turn claims a drop in the record of the run
+//! before it replays the drop, and a later turn replays a drop that was only claimed: a kill skips no drop.
+
+use futures::TryStreamExt;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    date::date,
+    drop::{DropPath, TenantId},
+    error_chain::error_chain,
+    ledger::{DropState, Ledger, LedgerError, PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},
+    run::{Recorded, RunError, Runner},
+    status::{DropFilter, DropStatus, Snapshot},
+    store::ETag,
+};
+
+/// How many drops of a run have not ended at any time: as many as a sweep runs at once.
+pub const MAX_PENDING: usize = 3;
+
+/// The most drops of a plan.
+pub const MAX_PLANNED: u16 = 10_000;
+
+/// How often a turn tries again if somebody has changed the record of the run in the meantime.
+const MAX_CONFLICTS: usize = 5;
+
+/// The filter of a plan selects every drop.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a tenant, a reason, a state or a time: a plan without a filter would replay every drop")]
+pub struct EmptyFilter;
+
+/// Plans to replay the drops that the filter selects; the first ones that arrived, if there are more than the limit.
+pub fn plan(snapshot: &Snapshot, filter: PlanFilter) -> Result<ReplayPlan, EmptyFilter> {
+    let PlanFilter { tenant, reason, state, since, limit } = filter;
+    let conditions = DropFilter { tenant, state, reason, since, week: None };
+    if conditions.is_empty() {
+        return Err(EmptyFilter);
+    }
+    let mut selected: Vec<&DropStatus> =
+        snapshot.drops.iter().filter(|drop| drop.path.is_some() && conditions.matches(drop)).collect();
+    selected.sort_by_key(|drop| (drop.arrived, &drop.path));
+    let matching = selected.len() as u64;
+    selected.truncate(limit.unwrap_or(MAX_PLANNED).min(MAX_PLANNED).into());
+    let planned = |drop: &&DropStatus| {
+        Some(PlannedDrop {
+            path: drop.path.clone()?,
+            tenant_id: drop.tenant_id,
+            state: drop.state,
+            reason: drop.reason,
+            rows: drop.rows.unwrap_or_default(),
+        })
+    };
+    let drops: Vec<_> = selected.iter().filter_map(planned).collect();
+    let rows_delivered = drops.iter().map(|drop| drop.rows).sum();
+    let id = format!("{}-{}", date(snapshot.as_of), &Uuid::new_v4().simple().to_string()[..8]);
+    let counts = PlanCounts { drops: drops.len() as u64, matching, rows_delivered };
+    Ok(ReplayPlan { id, created: snapshot.as_of, filter, drops, counts })
+}
+
+/// Whether a text may be the id of a plan.
+pub fn is_plan_id(text: &str) -> bool {
+    (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// A drop that a turn has started. It is in the index of unfinished drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartedDrop {
+    /// The tenant that the drop belongs to.
+    pub tenant: TenantId,
+    /// The drop path.
+    pub path: DropPath,
+    /// The version of its entry in the index.
+    pub entry: ETag,
+}
+
+/// The result of a turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The drops that it has started.
+    pub started: Vec<StartedDrop>,
+    /// Whether a run has drops that have not ended.
+    pub is_running: bool,
+}
+
+/// Takes a turn of every replay run that runs: starts its next drops. A run that cannot take its turn affects no other.
+pub async fn turn(runner: &Runner) -> Result<Turn, LedgerError> {
+    let mut turn = Turn::default();
+    let mut running = Vec::new();
+    let mut runs = runner.ledger.replay_runs();
+    while let Some((_, run)) = runs.try_next().await? {
+        if run.state == ReplayState::Running {
+            running.push(run.id);
+        }
+    }
+    for id in running {
+        match turn_of(runner, &id, &mut turn.started).await {
+            Ok(is_running) => turn.is_running |= is_running,
+            Err(error) => warn!(replay = id, "the replay run {id} continues later: {}", error_chain(&error)),
+        }
+    }
+    Ok(turn)
+}
+
+/// Takes a turn of one run; adds the drops that it starts. Returns whether the run has drops that have not ended.
+pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
+    let ledger = &runner.ledger;
+    let Some(plan) = ledger.plan(id).await? else {
+        return Ok(false);
+    };
+    for _ in 0..MAX_CONFLICTS {
+        let Some((version, mut run)) = ledger.replay_run(id).await? else {
+            return Ok(false);
+        };
+        if run.state != ReplayState::Running {
+            return Ok(false);
+        }
+        let before = run.clone();
+        count_ended(ledger, &plan, &mut run).await?;
+        let pending = run.pending();
+        if run != before && ledger.write_replay_run(&mut run, Some(&version)).await?.is_none() {
+            // Somebody else has changed it.
+            continue;
+        }
+        if run.state != ReplayState::Running {
+            info!(replay = id, "the replay run {id} is {}: {}", run.state.as_str(), progress(&run));
+            return Ok(false);
+        }
+        let mut rejected = Vec::new();
+        for index in pending {
+            match start(runner, &plan.drops[index], &run).await? {
+                Start::Started(drop) => started.push(drop),
+                Start::Running => {}
+                Start::Rejected => rejected.push(index),
+            }
+        }
+        if rejected.is_empty() {
+            return Ok(true);
+        }
+        reject(ledger, id, &rejected).await?;
+    }
+    Ok(true)
+}
+
+/// Counts the pending drops that have ended, and claims the next ones.
+async fn count_ended(ledger: &Ledger, plan: &ReplayPlan, run: &mut ReplayRun) -> Result<(), LedgerError> {
+    let mut pending = Vec::new();
+    for index in run.pending() {
+        let Some(drop) = plan.drops.get(index) else { continue };
+        let entry = match drop.path.parse() {
+            Ok(path) => ledger.list_entry(&path).await?,
+            Err(_) => None,
+        };
+        match entry.filter(|entry| entry.since >= run.created).map(|entry| entry.state) {
+            Some(DropState::Completed) => run.done += 1,
+            Some(DropState::SetAside) => run.failed += 1,
+            _ => pending.push(index),
+        }
+    }
+    let end = run.first.unwrap_or(u64::MAX).min(run.total).min(plan.drops.len() as u64);
+    while pending.len() < MAX_PENDING && run.started < end {
+        pending.push(usize::try_from(run.started).expect("a plan has few drops"));
+        run.started += 1;
+    }
+    if pending.is_empty() {
+        run.state = if run.started < run.total { ReplayState::Paused } else { ReplayState::Done };
+    }
+    run.set_pending(&pending);
+    Ok(())
+}
+
+/// Counts pending drops as failed that cannot be replayed.
+async fn reject(ledger: &Ledger, id: &str, rejected: &[usize]) -> Result<(), LedgerError> {
+    while let Some((version, mut run)) = ledger.replay_run(id).await? {
+        let (rejected, pending): (Vec<_>, Vec<_>) =
+            run.pending().into_iter().partition(|index| rejected.contains(index));
+        run.failed += rejected.len() as u64;
+        run.set_pending(&pending);
+        if ledger.write_replay_run(&mut run, Some(&version)).await?.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+enum Start {
+    /// The replay of the drop was recorded now.
+    Started(StartedDrop),
+    /// An earlier turn has recorded it.
+    Running,
+    /// The drop was deleted, or is not in a place of its tenant any more.
+    Rejected,
+}
+
+/// Records the replay of a drop, unless that was done since the run was created.
+async fn start(runner: &Runner, drop: &PlannedDrop, run: &ReplayRun) -> Result<Start, RunError> {
+    let Ok(path) = drop.path.parse::<DropPath>() else {
+        return Ok(Start::Rejected);
+    };
+    let record = runner.ledger.drop_record(&path).await;
+    // A record that cannot be parsed is replaced by the replay.
+    let is_replayed = record.is_ok_and(|record| record.ending.is_none() && record.first_seen >= Some(run.created));
+    if is_replayed {
+        return Ok(Start::Running);
+    }
+    match runner.record_replay(&path, false).await? {
+        Recorded::Replay { tenant, entry } => {
+            info!(drop.path = %path, replay = run.id, "replays `{path}`, as planned by {}", run.id);
+            Ok(Start::Started(StartedDrop { tenant, path, entry }))
+        }
+        Recorded::Nothing(_) => Ok(Start::Rejected),
+    }
+}
+
+/// Lets a run start all its drops, or no more. Returns the new version of its record; `None` if the record has another version
+/// than `version`.
+pub async fn set_state(
+    ledger: &Ledger,
+    run: &mut ReplayRun,
+    version: &ETag,
+    state: ReplayState,
+) -> Result<Option<ETag>, LedgerError> {
+    run.state = state;
+    run.first = None;
+    ledger.write_replay_run(run, Some(version)).await
+}
+
+/// The moment of a run, in one line.
+pub fn progress(run: &ReplayRun) -> String {
+    let ReplayRun { started, done, failed, total, .. } = run;
+    format!("{started} of {total} drops started: {done} completed, {failed} failed")
+}
