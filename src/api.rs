@@ -5,6 +5,8 @@
 //! API checks no key: on Azure the Functions host does, and elsewhere [`crate::page_server`]. An answer has positions, counts
 //! and reasons of the ledger, never rows, keys or personal data.
 
+mod attributes;
+mod body;
 mod manage;
 pub mod openapi;
 mod paging;
@@ -22,7 +24,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
-    routing::{any, get, post},
+    routing::{any, get, post, put},
 };
 
 use tokio::sync::Notify;
@@ -50,6 +52,11 @@ impl Api {
         Arc::clone(&self.replays)
     }
 
+    /// The tenants of `TENANTS`, if it is set.
+    fn tenants(&self) -> Option<&[TenantId]> {
+        self.snapshots.tenants()
+    }
+
     fn wake(&self) {
         self.replays.notify_one();
     }
@@ -63,12 +70,15 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/groups", get(view::groups))
         .route("/weeks", get(view::weeks))
         .route("/customers", get(view::customers))
+        .route("/attributes", get(attributes::tenants))
+        .route("/attributes/{tenant}", get(attributes::tenant))
         .route("/plans/{id}", get(replays::plan))
         .route("/replays", get(replays::replays))
         .route("/replays/{id}", get(replays::replay))
         .route("/openapi.json", get(openapi::openapi));
     let manage = Router::new()
         .route("/plans", post(manage::create_plan))
+        .route("/attributes/{tenant}", put(attributes::replace))
         .route("/replays", post(manage::create_replay))
         .route("/replays/{id}/resume", post(manage::resume_replay))
         .route("/replays/{id}/cancel", post(manage::cancel_replay));

@@ -19,6 +19,7 @@
 mod claim;
 mod claimed_file;
 mod customers;
+mod defined_tenants;
 mod directories;
 mod entry;
 mod error;

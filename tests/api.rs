@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "api/attributes.rs"]
+mod attributes;
 #[path = "api/manage.rs"]
 mod manage;
 #[path = "api/openapi.rs"]

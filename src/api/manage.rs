@@ -1,20 +1,20 @@
 //! What `manage` does: it records what is to be done.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
     Api,
+    body::{if_match, read_json},
     problem::{FieldError, Problem},
     replays::{PlanAnswer, ReplayStatus},
 };
@@ -27,12 +27,6 @@ use crate::{
     store::ETag,
     verdict::Reason,
 };
-
-/// The largest body, in bytes.
-pub(super) const MAX_BODY: usize = 64 << 10;
-
-/// How long a body may take.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which drops to replay: those that satisfy every condition that is given. At least one is needed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -212,39 +206,10 @@ pub(super) fn answer(status: StatusCode, version: &ETag, run: ReplayRun) -> Resp
     response
 }
 
-/// The version that `If-Match` names.
-fn if_match(headers: &HeaderMap) -> Result<ETag, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Err(Problem::new(
-            StatusCode::PRECONDITION_REQUIRED,
-            "expected the header If-Match with the ETag of the run",
-        ));
-    };
-    let text = value.to_str().unwrap_or_default();
-    // A proxy that compresses answers makes the tag a weak one.
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    Ok(ETag(text.trim_matches('"').to_owned()))
-}
-
 pub(super) fn no_plan() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no such plan")
 }
 
 pub(super) fn no_replay() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no such replay run")
-}
-
-/// Reads a JSON body into a type, within the limits of size and time.
-async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected application/json"));
-    }
-    let read = timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await;
-    let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
-    let bytes = read.map_err(|_| {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("expected a body of at most {MAX_BODY} bytes"))
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(vec![FieldError::new("", error)]))
 }

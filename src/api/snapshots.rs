@@ -41,6 +41,11 @@ impl SnapshotCache {
         Self { ledger, tenants, current: Arc::default() }
     }
 
+    /// The tenants of `TENANTS`, if it is set.
+    pub(super) fn tenants(&self) -> Option<&[TenantId]> {
+        self.tenants.as_deref()
+    }
+
     /// A snapshot that is at most ten seconds old.
     pub(super) async fn get(&self) -> Result<Arc<Snapshot>, Problem> {
         let mut current = self.current.lock().await;

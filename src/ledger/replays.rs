@@ -183,7 +183,7 @@ impl Ledger {
     /// Records a plan.
     pub async fn write_plan(&self, plan: &ReplayPlan) -> Result<(), LedgerError> {
         let text = json::format(&Versioned { version: json::VERSION, record: plan });
-        self.store.write(&self.blob(paths::plan(&plan.id)), text.into(), WriteIf::Absent).await?;
+        self.store.write(&self.blob(paths::plan(&plan.id)), text.into(), WriteIf::Always).await?;
         Ok(())
     }
 
@@ -216,9 +216,13 @@ impl Ledger {
         let (bytes, metadata) = entry::format(run);
         let condition = version.map_or(WriteIf::Absent, |version| WriteIf::Matches(version.clone()));
         let path = self.blob(paths::replay_run(&run.id));
-        match self.store.write_with_metadata(&path, bytes, &metadata, condition).await {
+        match self.store.write_with_metadata(&path, bytes.clone(), &metadata, condition).await {
             Ok(version) => Ok(Some(version)),
-            Err(StoreError::Changed(_)) => Ok(None),
+            // Our own write may have succeeded, and its response was lost.
+            Err(StoreError::Changed(_)) => {
+                let found = self.read(&path).await?;
+                Ok(found.filter(|(_, found)| *found == bytes).map(|(version, _)| version))
+            }
             Err(error) => Err(error.into()),
         }
     }
