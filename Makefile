@@ -18,7 +18,7 @@ TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm and Chr
 	cargo test --workspace --all-targets
 	cargo test --workspace --doc
 	$(MAKE) browser-test
+	$(MAKE) api-test
+
+api-test: $(AZURITE) .venv/api ## Test the API with requests that schemathesis generates from its OpenAPI document
+	cargo build --bin vivadrop
+	.venv/api/bin/python tests/api/run_schemathesis.py target/debug/vivadrop $(AZURITE)
 
 $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
@@ -101,8 +106,9 @@ infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 
 # One virtual environment per job, with pinned requirements.
 .venv/bench: benches/requirements.txt
+.venv/api: tests/api/requirements.txt
 .venv/package .venv/test .venv/lint: .venv/%: infra/requirements-%.txt
-.venv/bench .venv/package .venv/test .venv/lint:
+.venv/api .venv/bench .venv/package .venv/test .venv/lint:
 	{ $(PYTHON) -m venv --clear $@ && $@/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement $<; } || { rm -rf $@; exit 1; }
 	touch $@
 

@@ -115,8 +115,7 @@ struct SavedAnswer {
 #[utoipa::path(
     get, path = "/api/view/v1/attributes", tag = "view",
     responses(
-        (status = 200, description = "The tenants", body = TenantsAnswer),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 200, description = "The tenants", body = TenantsAnswer)
     )
 )]
 pub(super) async fn tenants(State(api): State<Arc<Api>>) -> Result<Json<TenantsAnswer>, Problem> {
@@ -162,8 +161,7 @@ impl TenantCounts {
     params(("tenantId" = String, Path, format = Uuid, description = "The tenant")),
     responses(
         (status = 200, description = "The attributes", body = AttributesAnswer, headers(("ETag" = String, description = "The version of the definitions"))),
-        (status = 404, description = "There is no such tenant", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "There is no such tenant", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn tenant(State(api): State<Arc<Api>>, Path(tenant): Path<String>) -> Result<Response, Problem> {
@@ -210,8 +208,7 @@ fn catalogue() -> Vec<CatalogueEntry> {
         (status = 412, description = "Somebody else has changed the definitions", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match and If-None-Match are missing", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 428, description = "If-Match and If-None-Match are missing", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn replace(

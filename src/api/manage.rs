@@ -64,8 +64,7 @@ pub(super) struct ReplayRequest {
         (status = 201, description = "The plan", body = PlanAnswer),
         (status = 400, description = "The body is not usable, or the filter is empty", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn create_plan(
@@ -101,8 +100,7 @@ pub(super) async fn create_plan(
         (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The plan is or was carried out already", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn create_replay(
@@ -137,8 +135,7 @@ pub(super) async fn create_replay(
         (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is not paused", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn resume_replay(
@@ -163,8 +160,7 @@ pub(super) async fn resume_replay(
         (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run has ended", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn cancel_replay(

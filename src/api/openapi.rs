@@ -7,7 +7,7 @@ use axum::{
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
+        ContentBuilder, OpenApi as Document, Ref, ResponseBuilder,
         security::{ApiKey, ApiKeyValue, SecurityScheme},
     },
 };
@@ -28,20 +28,33 @@ use super::{attributes, manage, replays, view};
     ),
     paths(view::drops, view::drop, view::groups, view::weeks, view::customers, replays::plan, replays::replays,
         replays::replay, attributes::tenants, attributes::tenant, attributes::replace, manage::create_plan, manage::create_replay, manage::resume_replay, manage::cancel_replay),
-    modifiers(&FunctionKey),
+    modifiers(&Common),
     security(("functionKey" = []))
 )]
 struct Description;
 
-/// The key of the Functions host.
-struct FunctionKey;
+/// What every operation has: the key of the Functions host, and the answers without it and without storage.
+struct Common;
 
-impl Modify for FunctionKey {
+impl Modify for Common {
     fn modify(&self, document: &mut Document) {
         let components = document.components.get_or_insert_default();
         let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-functions-key")));
         components.add_security_scheme("functionKey", key);
+        for item in document.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post, &mut item.put].into_iter().flatten() {
+                let responses = &mut operation.responses.responses;
+                responses.insert("401".into(), problem("The key is missing or wrong").into());
+                responses.insert("503".into(), problem("The storage account does not answer").into());
+            }
+        }
     }
+}
+
+/// A response with problem details.
+fn problem(description: &str) -> utoipa::openapi::Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
 }
 
 /// The document.

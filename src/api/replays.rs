@@ -100,8 +100,7 @@ pub(super) struct ReplaysAnswer {
     params(("id" = String, Path, description = "The id of the plan")),
     responses(
         (status = 200, description = "The plan", body = PlanAnswer),
-        (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn plan(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<PlanAnswer>, Problem> {
@@ -113,8 +112,7 @@ pub(super) async fn plan(State(api): State<Arc<Api>>, Path(id): Path<String>) ->
 #[utoipa::path(
     get, path = "/api/view/v1/replays", tag = "view",
     responses(
-        (status = 200, description = "The replay runs", body = ReplaysAnswer),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 200, description = "The replay runs", body = ReplaysAnswer)
     )
 )]
 pub(super) async fn replays(State(api): State<Arc<Api>>) -> Result<Json<ReplaysAnswer>, Problem> {
@@ -142,8 +140,7 @@ fn keep_newest(runs: &mut Vec<ReplayRun>) {
     params(("id" = String, Path, description = "The id of the plan")),
     responses(
         (status = 200, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
-        (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn replay(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {

@@ -105,8 +105,7 @@ pub(super) struct CustomersAnswer {
     ),
     responses(
         (status = 200, description = "One page of drops", body = DropsAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn drops(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropsAnswer> {
@@ -133,8 +132,7 @@ pub(super) async fn drops(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Drops
     responses(
         (status = 200, description = "The drop", body = DropAnswer),
         (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The ledger has no such drop", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "The ledger has no such drop", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAnswer> {
@@ -159,8 +157,7 @@ pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAn
     ),
     responses(
         (status = 200, description = "The groups", body = GroupsAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn groups(State(api): State<Arc<Api>>, uri: Uri) -> Answer<GroupsAnswer> {
@@ -184,8 +181,7 @@ pub(super) async fn groups(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Grou
     ),
     responses(
         (status = 200, description = "The weeks", body = WeeksAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn weeks(State(api): State<Arc<Api>>, uri: Uri) -> Answer<WeeksAnswer> {
@@ -202,8 +198,7 @@ pub(super) async fn weeks(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Weeks
     get, path = "/api/view/v1/customers", tag = "view",
     responses(
         (status = 200, description = "The customers", body = CustomersAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The storage account does not answer", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn customers(State(api): State<Arc<Api>>, uri: Uri) -> Answer<CustomersAnswer> {
