@@ -120,9 +120,10 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
+    use async_trait::async_trait;
+
     use super::*;
     use crate::retry::RetryBudget;
-    use async_trait::async_trait;
 
     /// Fails with these results, and then accepts messages.
     #[derive(Debug, Default)]

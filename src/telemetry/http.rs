@@ -21,14 +21,14 @@ pub(crate) async fn send(request: RequestBuilder) -> reqwest::Result<Response> {
     }
     let (client, request) = request.build_split();
     let request = request?;
-    let (method, url, started) = (request.method().to_string(), request.url().clone(), Instant::now());
+    let (attributes, started) = (attributes(request.method().as_str(), request.url()), Instant::now());
     let result = client.execute(request).await;
     let outcome = match &result {
         Ok(response) => Ok(response.status().as_u16()),
         Err(error) if error.is_timeout() => Err("timeout"),
         Err(_) => Err("connection"),
     };
-    record(started.elapsed(), method, &url, outcome);
+    record(started.elapsed(), attributes, outcome);
     result
 }
 
@@ -44,24 +44,26 @@ struct Measure;
 #[async_trait]
 impl Policy for Measure {
     async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        let (method, url, started) = (request.method().as_str().to_owned(), request.url().clone(), Instant::now());
+        let (attributes, started) = (attributes(request.method().as_str(), request.url()), Instant::now());
         let result = next[0].send(context, request, &next[1..]).await;
         let outcome = result.as_ref().map(|response| u16::from(response.status())).map_err(|_| "connection");
-        record(started.elapsed(), method, &url, outcome);
+        record(started.elapsed(), attributes, outcome);
         result
     }
 }
 
+/// The attributes of a request: its method, and the host. The rest of the URL may contain a secret.
+fn attributes(method: &str, url: &Url) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("http.request.method", method.to_owned()),
+        KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
+        KeyValue::new("server.port", i64::from(url.port_or_known_default().unwrap_or_default())),
+    ]
+}
+
 /// Records a request that got a response with this status, or failed with an `error.type`. A request that was cancelled is
 /// not recorded.
-fn record(duration: Duration, method: String, url: &Url, outcome: Result<u16, &'static str>) {
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let port = url.port_or_known_default().unwrap_or_default();
-    let mut attributes = vec![
-        KeyValue::new("http.request.method", method),
-        KeyValue::new("server.address", host),
-        KeyValue::new("server.port", i64::from(port)),
-    ];
+fn record(duration: Duration, mut attributes: Vec<KeyValue>, outcome: Result<u16, &'static str>) {
     match outcome {
         Ok(status) => {
             attributes.push(KeyValue::new("http.response.status_code", i64::from(status)));

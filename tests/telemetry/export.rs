@@ -9,13 +9,15 @@ use std::{
 use axum::http::StatusCode;
 use serde_json::Value;
 use testkit::receiver::Answer;
+use vivadrop::{drop::DropPath, simulate::SimulateOptions};
 
 use super::{export_to, scene_with_collector};
 use crate::support::{
     collector::{Behaviour, Collector},
     command::{output_of, vivadrop},
     host::Host,
-    scene::{METADATA, Scene, assert_complete},
+    host_payloads::blob_trigger,
+    scene::{ANSWERS_SOON, METADATA, Scene, assert_complete},
 };
 
 /// The names of the threads of the handler.
@@ -140,6 +142,51 @@ async fn the_spans_of_the_last_runs_are_exported_when_the_process_stops() {
     let records = scene.state();
     let (_, record) = records.iter().find(|(name, _)| name.ends_with("files/part-0.json.gz.json")).unwrap();
     assert!(!String::from_utf8_lossy(record).contains("\"run\""));
+}
+
+#[tokio::test]
+async fn nothing_exported_contains_a_key_a_row_or_a_person() {
+    let (mut scene, collector) = scene_with_collector().await;
+    for (name, value) in [("DIRECTORY", "both"), ("TELEMETRY_TENANTS", "true"), ("DEADLINE", ANSWERS_SOON)] {
+        scene.set(name, value);
+    }
+    scene.secrets.add("the path of the webhook", scene.receiver.url().path());
+    let options = SimulateOptions { users: 60, weeks: 1, directory: true, ..SimulateOptions::default() };
+    let (drop, host) = (scene.drop_like(options).await, scene.host().await);
+    let directory = DropPath::new(&drop.path.container, drop.path.folder.replace("VivaInsights", "AADUser"));
+    for name in ["part-0.json.gz", METADATA] {
+        let bytes = fs::read(drop.simulated.directory.as_ref().unwrap().join(name)).unwrap();
+        scene.write(&directory, name, bytes).await;
+    }
+    scene.upload(&drop).await;
+    let event = blob_trigger(&scene.address_of(&directory.blob(METADATA)), 1);
+    assert_eq!(host.post(&event).await.status, 200);
+    // A receiver that rejects everything, and then a file that cannot be decrypted.
+    scene.receiver.answer_next(3, Answer::status(404));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
+    scene.receiver.answer_always(Answer::Accept);
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let damaged = scene.drop(5, 1).await;
+    scene.upload(&damaged).await;
+    scene.secrets.add("the content of a file", "canary-7f3a");
+    scene.write(&damaged.path, "part-0.json.gz", "canary-7f3a").await;
+    host.post(&scene.event(&damaged, METADATA)).await;
+
+    let mut people = 0;
+    for body in scene.receiver.received().bodies {
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        for row in message["data"]["rows"].as_array().into_iter().flatten() {
+            for value in [&row["ObjectId"], &row["id"], &row["mail"], &row["displayName"], &row["directory"]["mail"]] {
+                if let Some(text) = value.as_str() {
+                    scene.secrets.add("a value of a row", text);
+                    people += 1;
+                }
+            }
+        }
+    }
+    assert!(people > 100, "{people}");
+    // The collector searches what it has received when it is dropped.
+    collector.wait_for(|received| received.named("run").len() >= 4 && received.metric_exports >= 2).await;
 }
 
 #[tokio::test]

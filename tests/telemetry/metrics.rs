@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use testkit::receiver::Answer;
+use vivadrop::store::{BlobPath, WriteIf};
 
-use super::scene_with_collector;
+use super::{export_to, scene_with_collector};
 use crate::support::{
-    collector::Received,
+    collector::{Collector, Received, ReceivedMetric},
     host_payloads,
     scene::{ANSWERS_SOON, METADATA, Scene},
 };
@@ -39,7 +40,7 @@ fn documented() -> Listed {
 }
 
 fn exported(received: &Received) -> Listed {
-    let listed = |(name, metric): (&String, &crate::support::collector::ReceivedMetric)| {
+    let listed = |(name, metric): (&String, &ReceivedMetric)| {
         let attributes = metric.series.keys().flat_map(|attributes| attributes.keys().cloned()).collect();
         (name.clone(), (metric.unit.clone(), attributes))
     };
@@ -59,8 +60,8 @@ async fn register_key(scene: &Scene) {
     let record = format!(
         r#"{{"version": 1, "api": "https://api.example", "keyVersion": "", "thumbprint": "", "keyExpires": "{expires}"}}"#
     );
-    let path = vivadrop::store::BlobPath::new("vivadrop-state", format!("tenants/{}.json", scene.tenant));
-    scene.store.write(&path, record.into(), vivadrop::store::WriteIf::Always).await.unwrap();
+    let path = BlobPath::new("vivadrop-state", format!("tenants/{}.json", scene.tenant));
+    scene.store.write(&path, record.into(), WriteIf::Always).await.unwrap();
 }
 
 #[tokio::test]
@@ -136,6 +137,24 @@ async fn rows_messages_and_drops_are_counted_without_tenant_ids() {
 }
 
 #[tokio::test]
+async fn requests_to_the_storage_account_are_measured() {
+    let mut scene = Scene::on_azurite().await;
+    let collector = Collector::start(&scene.secrets).await;
+    export_to(&mut scene, &collector);
+    let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = collector.wait_for(|received| received.metrics.contains_key("vivadrop.drops")).await;
+    let requests = received.metrics["http.client.request.duration"].series.keys();
+    let requests: BTreeSet<_> =
+        requests.map(|of| (of["http.request.method"].as_str(), of["http.response.status_code"].as_str())).collect();
+    for (method, status) in [("GET", "200"), ("GET", "206"), ("PUT", "201")] {
+        assert!(requests.contains(&(method, status)), "{requests:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_number_of_unfinished_drops_is_that_of_the_last_sweep() {
     let (mut scene, collector) = scene_with_collector().await;
     scene.set("DEADLINE", ANSWERS_SOON);
@@ -151,7 +170,7 @@ async fn the_number_of_unfinished_drops_is_that_of_the_last_sweep() {
     assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     assert_eq!(host.post(&host_payloads::timer_trigger()).await.status, 200);
     host.terminate();
-    assert_eq!(host.exit_code(std::time::Duration::from_secs(8)).await, Some(0));
+    assert_eq!(host.exit_code(Duration::from_secs(8)).await, Some(0));
     assert_eq!(unfinished(&collector.received()), Some(0.0));
 }
 
@@ -164,7 +183,7 @@ async fn the_exports_of_many_invocations_are_coalesced() {
         assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
     }
     host.terminate();
-    assert_eq!(host.exit_code(std::time::Duration::from_secs(8)).await, Some(0));
+    assert_eq!(host.exit_code(Duration::from_secs(8)).await, Some(0));
     let exports = collector.received().metric_exports as u64;
     // The first one, one more for each interval, and the last one.
     assert!(exports <= 2 + started.elapsed().as_secs() / EXPORTED_WITHIN, "{exports} exports");
