@@ -5,15 +5,20 @@
 //! that is down therefore stops the run, and not all of its drops are retried. A turn claims a drop in the record of the run
 //! before it replays the drop, and a later turn replays a drop that was only claimed: a kill skips no drop.
 
+use std::{collections::HashSet, time::Duration};
+
 use futures::TryStreamExt;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
+    clock,
     date::date,
     drop::{DropPath, TenantId},
     error_chain::error_chain,
-    ledger::{DropState, Ledger, LedgerError, PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},
+    ledger::{
+        DropRecord, Ledger, LedgerError, PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState,
+    },
     run::{Recorded, RunError, Runner},
     status::{DropFilter, DropStatus, Snapshot},
     store::ETag,
@@ -25,6 +30,9 @@ pub const MAX_PENDING: usize = 3;
 /// The most drops of a plan.
 pub const MAX_PLANNED: u16 = 10_000;
 
+/// How long the turn that claims a drop may take to replay it. After that, another turn does it.
+const CLAIM_LAPSES_AFTER: Duration = Duration::from_secs(60);
+
 /// How often a turn tries again if somebody has changed the record of the run in the meantime.
 const MAX_CONFLICTS: usize = 5;
 
@@ -33,15 +41,18 @@ const MAX_CONFLICTS: usize = 5;
 #[error("expected a tenant, a reason, a state or a time: a plan without a filter would replay every drop")]
 pub struct EmptyFilter;
 
-/// Plans to replay the drops that the filter selects; the first ones that arrived, if there are more than the limit.
+/// Plans to replay the drops of customers that the filter selects; the first ones that arrived, if there are more than the
+/// limit.
 pub fn plan(snapshot: &Snapshot, filter: PlanFilter) -> Result<ReplayPlan, EmptyFilter> {
     let PlanFilter { tenant, reason, state, since, limit } = filter;
     let conditions = DropFilter { tenant, state, reason, since, week: None };
     if conditions.is_empty() {
         return Err(EmptyFilter);
     }
-    let mut selected: Vec<&DropStatus> =
-        snapshot.drops.iter().filter(|drop| drop.path.is_some() && conditions.matches(drop)).collect();
+    let customers: HashSet<_> = snapshot.customers.iter().map(|customer| customer.tenant_id).collect();
+    let is_selected =
+        |drop: &&DropStatus| drop.path.is_some() && customers.contains(&drop.tenant_id) && conditions.matches(drop);
+    let mut selected: Vec<_> = snapshot.drops.iter().filter(is_selected).collect();
     selected.sort_by_key(|drop| (drop.arrived, &drop.path));
     let matching = selected.len() as u64;
     selected.truncate(limit.unwrap_or(MAX_PLANNED).min(MAX_PLANNED).into());
@@ -105,12 +116,17 @@ pub async fn turn(runner: &Runner) -> Result<Turn, LedgerError> {
     Ok(turn)
 }
 
-/// Takes a turn of one run; adds the drops that it starts. Returns whether the run has drops that have not ended.
+/// Takes a turn of one run; adds the drops that it starts. Returns whether the run has drops that have not ended. Leaves a run
+/// with drops of tenants that are not configured here to the process that has them.
 pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
     let ledger = &runner.ledger;
     let Some(plan) = ledger.plan(id).await? else {
         return Ok(false);
     };
+    let tenants: HashSet<_> = runner.tenants.ids().into_iter().collect();
+    if !plan.drops.iter().all(|drop| tenants.contains(&drop.tenant_id)) {
+        return Ok(false);
+    }
     for _ in 0..MAX_CONFLICTS {
         let Some((version, mut run)) = ledger.replay_run(id).await? else {
             return Ok(false);
@@ -130,7 +146,9 @@ pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
             return Ok(false);
         }
         let mut rejected = Vec::new();
-        for index in pending {
+        let claims_have_lapsed = clock::now() - before.updated > CLAIM_LAPSES_AFTER;
+        let is_ours = |index: &usize| claims_have_lapsed || !before.pending().contains(index);
+        for index in pending.into_iter().filter(is_ours) {
             match start(runner, &plan.drops[index], &run).await? {
                 Start::Started(drop) => started.push(drop),
                 Start::Running => {}
@@ -150,14 +168,20 @@ async fn count_ended(ledger: &Ledger, plan: &ReplayPlan, run: &mut ReplayRun) ->
     let mut pending = Vec::new();
     for index in run.pending() {
         let Some(drop) = plan.drops.get(index) else { continue };
-        let entry = match drop.path.parse() {
-            Ok(path) => ledger.list_entry(&path).await?,
-            Err(_) => None,
+        let record = match drop.path.parse() {
+            Ok(path) => ledger.drop_record(&path).await,
+            Err(_) => Ok(DropRecord::default()),
         };
-        match entry.filter(|entry| entry.since >= run.created).map(|entry| entry.state) {
-            Some(DropState::Completed) => run.done += 1,
-            Some(DropState::SetAside) => run.failed += 1,
-            _ => pending.push(index),
+        let ending = match record {
+            Ok(record) => record.ending.filter(|ending| ending.recorded >= run.created && ending.is_final),
+            // The replay of the drop will replace the record.
+            Err(LedgerError::Invalid { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        match ending.map(|ending| ending.reason) {
+            Some(None) => run.done += 1,
+            Some(Some(_)) => run.failed += 1,
+            None => pending.push(index),
         }
     }
     let end = run.first.unwrap_or(u64::MAX).min(run.total).min(plan.drops.len() as u64);
@@ -202,7 +226,7 @@ async fn start(runner: &Runner, drop: &PlannedDrop, run: &ReplayRun) -> Result<S
     };
     let record = runner.ledger.drop_record(&path).await;
     // A record that cannot be parsed is replaced by the replay.
-    let is_replayed = record.is_ok_and(|record| record.ending.is_none() && record.first_seen >= Some(run.created));
+    let is_replayed = record.is_ok_and(|record| record.first_seen >= Some(run.created));
     if is_replayed {
         return Ok(Start::Running);
     }

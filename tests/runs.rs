@@ -19,5 +19,7 @@ mod outcomes;
 mod process;
 #[path = "runs/recovery.rs"]
 mod recovery;
+#[path = "runs/replays.rs"]
+mod replays;
 #[path = "runs/world.rs"]
 mod world;

@@ -562,7 +562,7 @@ pub(super) fn format(json: &impl Serialize) -> Vec<u8> {
 }
 
 /// Cuts a time to milliseconds, which are easier to read and still show the order of events.
-fn to_millisecond(time: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn to_millisecond(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_millisecond(time.millisecond()).unwrap_or(time)
 }
 

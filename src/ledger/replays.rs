@@ -10,7 +10,7 @@ use super::{
     json, paths,
 };
 use crate::{
-    clock::{self, whole_seconds},
+    clock,
     drop::TenantId,
     status::State,
     store::{ETag, Listing, StoreError, WriteIf},
@@ -145,7 +145,7 @@ pub struct ReplayRun {
 impl ReplayRun {
     /// A run of `plan` that pauses after its first drops, if `first` says so.
     pub fn new(plan: &ReplayPlan, first: Option<u64>) -> Self {
-        let now = whole_seconds(clock::now());
+        let now = json::to_millisecond(clock::now());
         Self {
             id: plan.id.clone(),
             state: if plan.drops.is_empty() { ReplayState::Done } else { ReplayState::Running },
@@ -212,7 +212,7 @@ impl Ledger {
         run: &mut ReplayRun,
         version: Option<&ETag>,
     ) -> Result<Option<ETag>, LedgerError> {
-        run.updated = whole_seconds(clock::now());
+        run.updated = json::to_millisecond(clock::now());
         let (bytes, metadata) = entry::format(run);
         let condition = version.map_or(WriteIf::Absent, |version| WriteIf::Matches(version.clone()));
         let path = self.blob(paths::replay_run(&run.id));

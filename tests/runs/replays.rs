@@ -1,0 +1,125 @@
+//! Replay runs of many drops: kills at any step, and two processes at once.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+use vivadrop::{
+    drop::{DropPath, TenantId},
+    ledger::{PlanFilter, ReplayRun, ReplayState},
+    replay,
+    status::{State, load},
+    store::{Store, WriteIf},
+    sweep::SweepMode,
+};
+
+use crate::{
+    process::{Fault, Process, Setup},
+    world::{METADATA, TENANT, World},
+};
+
+const DROPS: usize = 5;
+
+/// A world with five drops of one row each that are completed.
+async fn with_completed_drops() -> World {
+    let world = World::default();
+    for number in 0..DROPS {
+        let drop = DropPath::new("datasets", format!("{number}/{TENANT}"));
+        let metadata = json!({"TenantId": TENANT, "NumberOfRowsExtracted": 1}).to_string();
+        world.storage.write(&drop.blob(METADATA), metadata.into(), WriteIf::Always).await.unwrap();
+        world.storage.write(&drop.blob("part-0"), "{}\n".into(), WriteIf::Always).await.unwrap();
+    }
+    assert_eq!(Process::new(&world).sweep(SweepMode::Timer).await.unwrap().completed, DROPS);
+    sleep(Duration::from_secs(60)).await;
+    world
+}
+
+/// Plans to replay all drops, and creates the run. Returns its id.
+async fn create_run(process: &Process, first: Option<u64>) -> String {
+    let ledger = &process.runner.ledger;
+    let snapshot = load(ledger, None).await.unwrap();
+    let filter = PlanFilter { state: Some(State::Completed), ..PlanFilter::default() };
+    let plan = replay::plan(&snapshot, filter).unwrap();
+    ledger.write_plan(&plan).await.unwrap();
+    ledger.write_replay_run(&mut ReplayRun::new(&plan, first), None).await.unwrap().unwrap();
+    plan.id
+}
+
+async fn run_of(process: &Process, id: &str) -> ReplayRun {
+    process.runner.ledger.replay_run(id).await.unwrap().unwrap().1
+}
+
+/// How often each drop was replayed.
+async fn replays(process: &Process) -> Vec<u32> {
+    let mut counts = Vec::new();
+    for number in 0..DROPS {
+        let drop = DropPath::new("datasets", format!("{number}/{TENANT}"));
+        counts.push(process.runner.ledger.drop_record(&drop).await.unwrap().replays);
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_run_that_is_killed_at_any_step_replays_every_drop() {
+    let mut kills = 0;
+    for step in 0.. {
+        let world = with_completed_drops().await;
+        let process = Process::new(&world);
+        let id = create_run(&process, None).await;
+        let fault = Some(Fault::Kill { step: 3 * step, is_processed: true });
+        let is_killed = Process::with(&world, fault, 2).sweep(SweepMode::Timer).await.is_none();
+        for _ in 0..2 {
+            sleep(Duration::from_secs(300)).await;
+            process.sweep(SweepMode::Timer).await.unwrap();
+        }
+        let run = run_of(&process, &id).await;
+        assert_eq!((run.state, run.done, run.failed), (ReplayState::Done, 5, 0), "step {step}");
+        assert!(replays(&process).await.iter().all(|count| (1..=2).contains(count)), "step {step}");
+        kills += 1;
+        if !is_killed {
+            break;
+        }
+    }
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_replay_each_drop_once() {
+    let world = with_completed_drops().await;
+    let (one, other) = (Process::new(&world), Process::new(&world));
+    let id = create_run(&one, None).await;
+    tokio::join!(one.sweep(SweepMode::Timer), other.sweep(SweepMode::Timer));
+    sleep(Duration::from_secs(300)).await;
+    one.sweep(SweepMode::Timer).await.unwrap();
+    assert_eq!(replays(&one).await, [1; DROPS]);
+    assert_eq!(run_of(&one, &id).await.state, ReplayState::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_pauses_after_its_first_drop() {
+    let world = with_completed_drops().await;
+    let process = Process::new(&world);
+    let id = create_run(&process, Some(1)).await;
+    process.sweep(SweepMode::Timer).await.unwrap();
+    let run = run_of(&process, &id).await;
+    assert_eq!((run.state, run.started, run.done), (ReplayState::Paused, 1, 1));
+    assert_eq!(replays(&process).await.iter().sum::<u32>(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drops_that_were_deleted_or_belong_to_another_process_fail_and_stop_nothing() {
+    let world = with_completed_drops().await;
+    let process = Process::new(&world);
+    let id = create_run(&process, None).await;
+    let deleted = DropPath::new("datasets", format!("1/{TENANT}"));
+    world.storage.delete(&deleted.blob(METADATA), None).await.unwrap();
+    process.sweep(SweepMode::Timer).await.unwrap();
+    let run = run_of(&process, &id).await;
+    assert_eq!((run.state, run.done, run.failed), (ReplayState::Done, 4, 1));
+
+    let id = create_run(&process, None).await;
+    let tenants = TenantId(uuid::Uuid::from_u128(1)).to_string();
+    let foreign = Process::with_setup(&world, Setup { tenants, ..Setup::new(&world) });
+    foreign.sweep(SweepMode::Timer).await.unwrap();
+    assert_eq!(run_of(&process, &id).await.failed, 0, "the process that has the tenant replays them");
+}
