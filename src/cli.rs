@@ -32,7 +32,7 @@ use crate::{
 /// The end of the help text.
 const AFTER_HELP: &str = "\
 Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them.
-Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, a retry does not help.";
+Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, or a person is needed.";
 
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
 #[derive(Debug, Parser)]

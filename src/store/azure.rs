@@ -52,6 +52,9 @@ use super::{
 /// Lowest upload rate, in bytes per second, at which a write still finishes within its time limit.
 const MIN_UPLOAD_RATE: u64 = 256 * 1024;
 
+/// The blobs of a page of a listing with blob metadata.
+const BLOBS_WITH_METADATA: i32 = 1_000;
+
 /// The blobs of a storage account.
 pub struct AzureStore {
     service: BlobServiceClient,
@@ -98,9 +101,11 @@ impl AzureStore {
             return stream::empty().boxed();
         }
         let path = BlobPath::new(container, prefix);
+        // By default a page has 5,000 blobs, which take 30 MB with their metadata.
+        let page_size = include.is_some().then_some(BLOBS_WITH_METADATA);
         let options = BlobContainerClientListBlobsOptions {
             prefix: Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()),
-            maxresults: self.page_size.map(|blobs| blobs.get().into()),
+            maxresults: self.page_size.map(|blobs| blobs.get().into()).or(page_size),
             include,
             ..BlobContainerClientListBlobsOptions::default()
         };
