@@ -171,7 +171,7 @@ async fn a_files_record_is_readable_json(fixture: StoreFixture) {
     let updated = updated.as_str().unwrap();
     assert!(updated.starts_with("20") && updated.ends_with('Z'), "{updated}");
     let expected = json!({
-        "version": 2, "etag": "0x8DE2", "status": "set-aside", "nextRow": 1500, "badRows": 3, "attempts": 1,
+        "version": 2, "name": "part-0.json.gz", "etag": "0x8DE2", "status": "set-aside", "nextRow": 1500, "badRows": 3, "attempts": 1,
         "batchRows": 10, "batchBytes": 1000, "updated": null,
         "reason": "bad-row", "message": message,
     });
