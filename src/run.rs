@@ -31,7 +31,7 @@ use std::{
 
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::{backoff::MAX_WAIT, directory::RunDirectory, files::Failures};
 use crate::{
@@ -46,7 +46,9 @@ use crate::{
     },
     error_chain::error_chain,
     keys::{KeyError, KeySource, Keys},
-    ledger::{DropRecord, Ending, FileProgress, Ledger, LedgerError, ProgressFlag, Scope, Status},
+    ledger::{
+        DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
+    },
     sink::{Receiver, SinkError},
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::{Span, is_first_occurrence},
@@ -150,6 +152,8 @@ pub enum Outcome {
     Postponed(OffsetDateTime),
     /// The drop waits for the directory that its rows are joined to, until this time at most.
     Waiting(OffsetDateTime),
+    /// The tenant is paused: sweeps run the drop when it no longer is.
+    Paused,
     /// There is no job metadata: this is not a drop, or not yet.
     NoDrop,
     /// The drop is not one of our tenants', or lies where its tenant may not write.
@@ -162,7 +166,7 @@ impl Outcome {
         match self {
             Self::Completed { .. } | Self::NoDrop | Self::Refused(_) => true,
             Self::SetAside { is_over, .. } => *is_over,
-            Self::Open { .. } | Self::Postponed(_) | Self::Waiting(_) => false,
+            Self::Open { .. } | Self::Postponed(_) | Self::Waiting(_) | Self::Paused => false,
         }
     }
 }
@@ -445,6 +449,9 @@ impl<'a> Run<'a> {
             self.close(&snapshot).await;
             return Ok(Step::End(outcome));
         }
+        if tenants.is_paused(snapshot.admitted.tenant) {
+            return self.pause(&snapshot).await;
+        }
         if let Some(until) = self.held_until() {
             self.runner.ledger.mark_unfinished(self.path, snapshot.admitted.tenant, until).await?;
             return Ok(Step::End(Outcome::Postponed(until)));
@@ -491,6 +498,23 @@ impl<'a> Run<'a> {
             self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
         }
         Ok(())
+    }
+
+    /// Leaves the drop of a paused tenant to a sweep. Its entry in the index stays due, and sweeps skip it as long as the
+    /// tenant is paused.
+    async fn pause(&mut self, snapshot: &Snapshot) -> Result<Step, RunError> {
+        let (path, tenant) = (self.path, snapshot.admitted.tenant);
+        self.open(tenant).await?;
+        // The time of the pause does not count as a failure.
+        if self.record.failing.take().is_some() {
+            self.runner.ledger.write_drop_record(path, tenant, &mut self.record).await?;
+        }
+        self.read_progress(snapshot).await?;
+        let message = Some("the tenant is paused in TENANTS".to_owned());
+        let entry = ListEntry { message, ..self.list_entry(snapshot, DropState::Waiting) };
+        self.runner.ledger.write_list_entry(&entry).await?;
+        info!(drop.path = %path, "`{path}` waits, because its tenant is paused");
+        Ok(Step::End(Outcome::Paused))
     }
 
     /// Processes the files that are left, or judges the drop if no file is left.

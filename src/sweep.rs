@@ -178,7 +178,7 @@ impl Sweep<'_> {
                 continue;
             }
             let is_due = entry.not_before <= now || self.mode == SweepMode::Command;
-            if is_due {
+            if is_due && !self.watched.tenants.is_paused(entry.tenant) {
                 let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
                 self.queue(job);
             }
@@ -245,6 +245,7 @@ impl Sweep<'_> {
                     continue;
                 }
                 match self.watched.tenants.possible_owners(&path).first() {
+                    Some(&tenant) if self.watched.tenants.is_paused(tenant) => {}
                     Some(&tenant) => self.queue(Job { tenant, path, entry: None }),
                     None => self.refuse(&path),
                 }
@@ -348,7 +349,9 @@ impl Report {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
             Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
             Ok(Outcome::Refused(_)) => self.refused += 1,
-            Ok(Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::NoDrop) => self.open += 1,
+            Ok(
+                Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::Paused | Outcome::NoDrop,
+            ) => self.open += 1,
             Err(why) => {
                 error!(drop.path = %path, "`{path}` will be retried: {why}");
                 self.failed.push((path, why));

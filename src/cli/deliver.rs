@@ -15,6 +15,9 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  vivadrop deliver datasets/RUN/VivaInsights/TENANT --env-file local.env")]
 pub(super) struct DeliverArguments {
     /// Path of the drop: container/folder
     drop_path: DropPath,
@@ -79,6 +82,9 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
         Outcome::Waiting(until) => Err(CliError::Transient(format!(
             "`{path}` waits for the directory of its run, until {} at most; then a sweep delivers it",
             date_and_time(until)
+        ))),
+        Outcome::Paused => Err(CliError::Transient(format!(
+            "`{path}` waits, because its tenant is paused in TENANTS; without the pause, a sweep delivers it"
         ))),
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
         Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),

@@ -8,7 +8,12 @@
 //!   "path": "contoso", "DELIVER_TO": "https://contoso.example/rows", "WEBHOOK_SECRET": "whsec_…", "BATCH_ROWS": 200}}
 //! ```
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+};
 
 use serde::{
     Deserialize,
@@ -26,6 +31,9 @@ use crate::drop::{
     DropPath, TenantId,
     tenant::{InvalidTenants, Tenants, parse_prefix},
 };
+
+/// The member that lets the drops of a tenant wait.
+const PAUSED: &str = "paused";
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -154,15 +162,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
 struct Parsed {
     locations: Vec<(TenantId, Option<DropPath>)>,
     overrides: BTreeMap<TenantId, Settings>,
+    paused: BTreeSet<TenantId>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Parsed {
     fn into_list(self) -> Result<TenantList, String> {
-        let Self { locations, overrides, problems, warnings } = self;
+        let Self { locations, overrides, paused, problems, warnings } = self;
         if problems.is_empty() {
-            Ok(TenantList { tenants: Tenants::new(locations), overrides, warnings })
+            Ok(TenantList { tenants: Tenants::new(locations).with_paused(paused), overrides, warnings })
         } else {
             Err(problems.join("; "))
         }
@@ -199,6 +208,9 @@ fn from_json(text: &str) -> Parsed {
         if entry.uses_old_name {
             parsed.warnings.push(format!("TENANTS, {tenant}: {}", row_columns::renamed()));
         }
+        if entry.is_paused {
+            parsed.paused.insert(tenant);
+        }
         if parsed.overrides.insert(tenant, entry.settings).is_some() {
             parsed.problems.push(format!("`{tenant}`: appears twice"));
         }
@@ -218,6 +230,8 @@ fn from_json(text: &str) -> Parsed {
 struct Entry {
     /// Where the tenant may drop. If empty: at any path with its id as container or folder.
     paths: Vec<DropPath>,
+    /// Whether its drops wait.
+    is_paused: bool,
     /// The settings that the tenant overrides.
     settings: Settings,
     /// Whether it has `COLUMNS`.
@@ -225,10 +239,14 @@ struct Entry {
 }
 
 impl Entry {
-    /// Adds the member at `position` of the JSON object: `path` or a setting.
+    /// Adds the member at `position` of the JSON object: `path`, `paused` or a setting.
     fn add(&mut self, name: &str, position: usize, value: Value) -> Result<(), String> {
         if name == "path" {
             return self.add_paths(value);
+        }
+        if name == PAUSED {
+            self.is_paused = value.as_bool().ok_or_else(|| format!("`{PAUSED}` is not true or false"))?;
+            return Ok(());
         }
         if name == COLUMNS {
             if value.is_number() || value.as_str().is_some_and(row_columns::is_terminal_width) {
@@ -240,7 +258,9 @@ impl Entry {
         if !SINK_SETTINGS.contains(&name) && !FILE_SETTINGS.contains(&name) {
             let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
             let name = if looks_like_a_setting(name) { format!("`{name}`") } else { format!("member {position}") };
-            return Err(format!("{name} is not a setting that a tenant can override: expected path, {names}"));
+            return Err(format!(
+                "{name} is not a setting that a tenant can override: expected path, {PAUSED}, {names}"
+            ));
         }
         if self.settings.get(name).is_some() {
             return Err(format!("`{name}` appears twice"));

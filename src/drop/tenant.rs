@@ -8,13 +8,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use super::{DropPath, InvalidDropPath, InvalidTenantId, TenantId};
 
 /// The tenants and the places where each may write: the setting `TENANTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenants(Vec<Entry>);
+pub struct Tenants {
+    entries: Vec<Entry>,
+    /// The tenants whose drops wait.
+    paused: BTreeSet<TenantId>,
+}
 
 /// One entry of `TENANTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +46,25 @@ impl Tenants {
     /// Each tenant with the prefix where it may write. Without a prefix, the tenant may write wherever its GUID is the
     /// container or a folder.
     pub fn new(entries: impl IntoIterator<Item = (TenantId, Option<DropPath>)>) -> Self {
-        Self(entries.into_iter().map(|(tenant, prefix)| Entry { tenant, prefix }).collect())
+        let entries = entries.into_iter().map(|(tenant, prefix)| Entry { tenant, prefix }).collect();
+        Self { entries, paused: BTreeSet::new() }
+    }
+
+    /// The same tenants, of which `paused` are paused.
+    #[must_use]
+    pub fn with_paused(self, paused: BTreeSet<TenantId>) -> Self {
+        Self { paused, ..self }
+    }
+
+    /// Whether the drops of `tenant` wait until the setting is changed.
+    pub fn is_paused(&self, tenant: TenantId) -> bool {
+        self.paused.contains(&tenant)
     }
 
     /// One sentence for each prefix at or below a prefix of another tenant: both tenants could write there.
     pub fn overlaps(&self) -> Vec<String> {
         let mut prefixes: Vec<(Vec<&str>, TenantId, &DropPath)> = self
-            .0
+            .entries
             .iter()
             .filter_map(|entry| Some((entry.prefix.as_ref()?, entry.tenant)))
             .map(|(prefix, tenant)| (prefix.segments().collect(), tenant, prefix))
@@ -80,7 +96,7 @@ impl Tenants {
         let Some(tenant) = claimed else {
             return Err(Refusal::NoTenantId { path: path.clone() });
         };
-        if !self.0.iter().any(|entry| entry.tenant == tenant) {
+        if !self.entries.iter().any(|entry| entry.tenant == tenant) {
             return Err(Refusal::UnknownTenant { tenant, path: path.clone() });
         }
         if self.is_below_own_prefix(tenant, path) {
@@ -90,7 +106,7 @@ impl Tenants {
             return Err(Refusal::WrongPlace { tenant, path: path.clone() });
         };
         let is_further_out = |entry: &&Entry| entry.depth_in(path).is_some_and(|depth| depth < own_depth);
-        match self.0.iter().find(|entry| entry.tenant != tenant && is_further_out(entry)) {
+        match self.entries.iter().find(|entry| entry.tenant != tenant && is_further_out(entry)) {
             None => Ok(tenant),
             Some(outer) => Err(Refusal::InsideOtherTenant { tenant, owner: outer.tenant, path: path.clone() }),
         }
@@ -120,7 +136,7 @@ impl Tenants {
     /// lower case, because container names are lower case.
     pub fn containers(&self) -> Vec<String> {
         let mut containers = Vec::new();
-        for entry in &self.0 {
+        for entry in &self.entries {
             let container = match &entry.prefix {
                 Some(prefix) => prefix.container.clone(),
                 None => entry.tenant.to_string(),
@@ -135,7 +151,7 @@ impl Tenants {
     /// Whether `name` is one of the containers of `DROP_CONTAINER=*`; a GUID matches in any case.
     pub fn covers_container(&self, name: &str) -> bool {
         let path = DropPath::new(name, "");
-        self.0.iter().any(|entry| match &entry.prefix {
+        self.entries.iter().any(|entry| match &entry.prefix {
             Some(prefix) => prefix.container == name,
             None => entry.depth_in(&path).is_some(),
         })
@@ -143,7 +159,7 @@ impl Tenants {
 
     /// The tenants' prefixes that lie in none of `containers`.
     pub fn prefixes_outside(&self, containers: &[String]) -> impl Iterator<Item = (TenantId, &DropPath)> {
-        let with_prefix = self.0.iter().filter_map(|entry| Some((entry.tenant, entry.prefix.as_ref()?)));
+        let with_prefix = self.entries.iter().filter_map(|entry| Some((entry.tenant, entry.prefix.as_ref()?)));
         with_prefix.filter(|(_, prefix)| !containers.contains(&prefix.container))
     }
 
@@ -163,7 +179,7 @@ impl Tenants {
     /// All tenants, each once, in the order of the setting.
     pub fn ids(&self) -> Vec<TenantId> {
         let mut ids = Vec::new();
-        for entry in &self.0 {
+        for entry in &self.entries {
             if !ids.contains(&entry.tenant) {
                 ids.push(entry.tenant);
             }
@@ -183,7 +199,7 @@ impl Tenants {
     }
 
     fn entries_of(&self, tenant: TenantId) -> impl Iterator<Item = &Entry> {
-        self.0.iter().filter(move |entry| entry.tenant == tenant)
+        self.entries.iter().filter(move |entry| entry.tenant == tenant)
     }
 }
 
@@ -247,7 +263,7 @@ impl FromStr for Tenants {
         if entries.is_empty() && errors.is_empty() {
             errors.push("expected a comma-separated list of `tenantId` or `tenantId=container/prefix`".into());
         }
-        if errors.is_empty() { Ok(Self(entries)) } else { Err(InvalidTenants(errors)) }
+        if errors.is_empty() { Ok(Self { entries, paused: BTreeSet::new() }) } else { Err(InvalidTenants(errors)) }
     }
 }
 

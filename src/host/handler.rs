@@ -258,6 +258,7 @@ pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
         Outcome::Waiting(until) => {
             format!("`{path}` waits for the directory of its run, until {} at most", date_and_time(*until))
         }
+        Outcome::Paused => format!("`{path}` waits, because its tenant is paused"),
         Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
     }

@@ -69,6 +69,30 @@ async fn a_misspelled_column_sets_the_file_aside_before_its_first_row_and_a_repl
     assert_eq!(scene.receiver.received().row_count(), rows.len() as u64);
 }
 
+#[tokio::test]
+async fn the_drops_of_a_paused_tenant_wait_until_a_sweep_without_the_pause() {
+    let mut scene = Scene::on_azurite().await;
+    scene.set("TENANTS", &json!({scene.tenant.to_string(): {"paused": true}}).to_string());
+    let drop = scene.drop(30, 1).await;
+    let host = scene.host().await;
+    scene.upload(&drop).await;
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!((answer.status, answer.log.contains("its tenant is paused")), (200, true), "{}", answer.log);
+    host.stop();
+    let run =
+        async |scene: &Scene, arguments: &[&str]| output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
+    assert_eq!(run(&scene, &["sweep"]).await.code, Some(0));
+    let ended = run(&scene, &["deliver", &drop.path()]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("its tenant is paused in TENANTS"), "{}", ended.stderr);
+    assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
+
+    scene.set("TENANTS", &scene.tenant.to_string());
+    let ended = run(&scene, &["sweep"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_complete(&scene.receiver.received(), &drop, &scene.rows_of(&drop).await);
+}
+
 /// The columns `ObjectId` and `MetricDate` of a row.
 fn two_columns(row: &str) -> String {
     let row: Value = serde_json::from_str(row).unwrap();
