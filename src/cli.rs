@@ -2,10 +2,12 @@
 
 mod attributes;
 mod check;
+mod completions;
 mod decode;
 mod definitions;
 mod deliver;
 mod local_drop;
+mod offboard;
 mod onboard;
 mod page;
 mod programs;
@@ -14,7 +16,11 @@ mod simulate;
 mod status;
 mod sweep;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -31,13 +37,17 @@ use crate::{
 
 /// The end of the help text.
 const AFTER_HELP: &str = "\
-Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them.
+Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them. RUST_LOG sets the log level,
+NO_COLOR=1 turns colours off.
 Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, or a person is needed.";
 
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
 #[derive(Debug, Parser)]
 #[command(name = "vivadrop", version, after_help = AFTER_HELP)]
 pub struct Arguments {
+    /// File with settings, one NAME=value per line as for `docker run --env-file`; environment variables override it
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,6 +55,9 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run as the custom handler of an Azure Functions host
+    #[command(after_help = "\
+Example, without the host:
+  FUNCTIONS_CUSTOMHANDLER_PORT=7072 vivadrop serve --env-file local.env")]
     Serve,
     /// Decrypt a drop in a local folder and print its rows as JSON lines
     Decode(Box<decode::DecodeArguments>),
@@ -57,6 +70,9 @@ enum Command {
     /// Deliver a drop again from its first row, or plan and run this for many drops
     Replay(replay::ReplayArguments),
     /// Find all drops that are not finished, and deliver them
+    #[command(after_help = "\
+Example:
+  vivadrop sweep --env-file production.env")]
     Sweep,
     /// Show where every drop stands, and what to do
     Status(status::StatusArguments),
@@ -66,8 +82,12 @@ enum Command {
     Simulate(simulate::SimulateArguments),
     /// Create and register a customer's key, create their container, and print the remaining steps
     Onboard(onboard::OnboardArguments),
+    /// Revoke a customer's SAS URLs, disable their key, and print what remains
+    Offboard(offboard::OffboardArguments),
     /// Test settings, storage, key store, API and sink, and print what to fix
-    Check,
+    Check(check::CheckArguments),
+    /// Print a script that completes commands and flags in a shell
+    Completions(completions::CompletionsArguments),
     /// Show the whole pipeline on this machine, without any account
     Demo(demo::DemoArguments),
 }
@@ -179,6 +199,22 @@ impl CliError {
     }
 }
 
+impl CliError {
+    /// The error of a command that cannot write `what` to stdout. A reader that has closed the pipe, such as `head`, has what
+    /// it wants: the command then ends with exit code 0.
+    fn of_output(what: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Printed(0),
+            _ => Self::Transient(format!("cannot write {what}: {error}")),
+        }
+    }
+}
+
+/// Prints to stdout. A closed pipe is ignored.
+pub(crate) fn print_line(line: &str) {
+    let _closed = writeln!(io::stdout(), "{line}");
+}
+
 impl From<InvalidSettings> for CliError {
     fn from(error: InvalidSettings) -> Self {
         Self::Usage(error.to_string())
@@ -189,6 +225,12 @@ impl From<InvalidSettings> for CliError {
 pub async fn run(arguments: Arguments) -> ExitCode {
     if !matches!(arguments.command, Command::Serve) {
         telemetry::init_for_terminal();
+    }
+    if let Some(file) = &arguments.env_file
+        && let Err(error) = Settings::read_env_file(file)
+    {
+        eprintln!("{}", escape_deceptive(&error));
+        return ExitCode::from(2);
     }
     let result = match arguments.command {
         Command::Serve => serve().await,
@@ -202,7 +244,9 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Page(arguments) => page::page(&arguments).await,
         Command::Simulate(arguments) => simulate::simulate(&arguments).await,
         Command::Onboard(arguments) => onboard::onboard(&arguments).await,
-        Command::Check => check::check().await,
+        Command::Offboard(arguments) => offboard::offboard(&arguments).await,
+        Command::Check(arguments) => check::check(&arguments).await,
+        Command::Completions(arguments) => completions::completions(&arguments),
         Command::Demo(arguments) => {
             demo::demo(&arguments).await.map_err(|error| CliError::Transient(format!("{error:#}")))
         }

@@ -3,6 +3,7 @@
 //! All settings are read before any problem is reported, and all problems are reported together. Parsed values need no
 //! further validation. A setting that is not set never selects something less secure.
 
+mod env_file;
 mod ledger;
 mod onboard;
 mod parse;
@@ -14,13 +15,20 @@ mod telemetry;
 mod tenant_settings;
 mod tenants;
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use url::Url;
 
 pub use self::{
     ledger::LedgerConfig,
-    onboard::OnboardConfig,
+    onboard::{OffboardConfig, OnboardConfig},
     tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
 };
 use self::{
@@ -41,6 +49,9 @@ use crate::{
     telemetry::TelemetryConfig,
 };
 
+/// The variables of the file that [`Settings::read_env_file`] has read.
+static ENV_FILE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+
 /// Settings as text, by name.
 #[derive(Clone, Default)]
 pub struct Settings(BTreeMap<String, String>);
@@ -51,7 +62,21 @@ impl Settings {
         // Variables that are not Unicode are skipped: `get` then reports them as not set.
         let unicode =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self(unicode.collect())
+        let mut settings = Self(unicode.collect());
+        for (name, value) in ENV_FILE.get().into_iter().flatten() {
+            settings.0.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        settings
+    }
+
+    /// Reads `file`, whose settings [`Self::from_env`] then returns as well, unless the environment has them. Must be called
+    /// once, at the start of the process.
+    pub fn read_env_file(file: &Path) -> Result<(), String> {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read `{name}`: {error}"))?;
+        let variables = env_file::parse(&text).map_err(|error| format!("`{name}`, {error}"))?;
+        ENV_FILE.get_or_init(|| variables);
+        Ok(())
     }
 
     /// The value of `name`, trimmed; `None` if it is not set or blank.

@@ -1,7 +1,7 @@
 //! `vivadrop demo`: delivers a simulated drop on this machine, without any account.
 //!
 //! The drop is in a temporary folder. Stubs of the Viva Insights API and of a webhook receiver run on loopback. The handler
-//! runs as a child process, and the demo plays the Functions host.
+//! runs as a child process, and the demo plays the Functions host. With `--serve`, the user runs the handler.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -21,13 +21,19 @@ use tokio::{
 };
 
 use crate::{
+    cli::print_line,
     config::Settings,
     simulate::{SimulateOptions, Simulated, simulate},
 };
 use testkit::{
-    receiver::{Options, Received, Receiver},
+    receiver::{Answer, Options, Received, Receiver},
     viva_api::VivaApiStub,
 };
+
+/// Prints a line. A closed pipe does not end the demo.
+macro_rules! say {
+    ($($argument:tt)*) => { print_line(&format!($($argument)*)) };
+}
 
 /// The number of weeks in the drop.
 const WEEKS: u32 = 4;
@@ -37,23 +43,76 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Arguments of `vivadrop demo`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop demo
+  vivadrop demo --serve > demo.env
+
+The second one runs until Ctrl-C. In another terminal, the path of the drop is in its output:
+  vivadrop check --env-file demo.env
+  vivadrop deliver datasets/RUN/VivaInsights/TENANT --env-file demo.env")]
 pub struct DemoArguments {
     /// Approximate number of rows
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     rows: u64,
+    /// Deliver nothing: keep the stub of the API and the receiver running, and print the settings for a handler that uses them
+    #[arg(long)]
+    serve: bool,
 }
 
 /// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or SIGTERM.
 pub async fn demo(arguments: &DemoArguments) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let stopped = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => (),
+            _ = terminate.recv() => (),
+        }
+    };
+    if arguments.serve {
+        // Dropping them closes their ports.
+        let _servers = serve(arguments, folder.path()).await?;
+        stopped.await;
+        return folder.close().context("cannot remove the temporary folder");
+    }
     tokio::select! {
         result = run_steps(arguments, folder.path()) => result?,
-        _ = tokio::signal::ctrl_c() => bail!("stopped by a signal"),
-        _ = terminate.recv() => bail!("stopped by a signal"),
+        () = stopped => bail!("stopped by a signal"),
     }
-    println!("7. stopped the handler and removed `{}`", folder.path().display());
+    say!("7. stopped the handler and removed `{}`", folder.path().display());
     folder.close().context("cannot remove the temporary folder")
+}
+
+/// Prepares a drop for the user's own handler: starts the stub and the receiver, prints their settings on stdout, and each
+/// message on stderr.
+async fn serve(arguments: &DemoArguments, folder: &Path) -> Result<(VivaApiStub, Receiver)> {
+    let simulated = simulate_drop(arguments, folder).await?;
+    let storage = arrange(&simulated, folder)?;
+    let (api, receiver) = start_servers(&simulated).await?;
+    receiver.answer_by(|message| {
+        let range = message.rows.map_or_else(String::new, |(first, end)| format!(" rows {first}..{end}"));
+        eprintln!("{} {} `{}`{range}", message.id, message.kind, message.drop);
+        Answer::Accept
+    });
+    for (name, value) in settings(&storage, &simulated, &api, &receiver) {
+        print_line(&format!("{name}={value}"));
+    }
+    eprintln!(
+        "the drop is `{}`\n\
+         stdout has the settings: save them in a file for `--env-file`; the API is on loopback, so it needs no token\n\
+         messages that arrive are listed here; Ctrl-C ends the servers and removes the folder",
+        storage.drop
+    );
+    Ok((api, receiver))
+}
+
+/// Starts a stub of the API that has the keys of the drop, and a receiver.
+async fn start_servers(simulated: &Simulated) -> Result<(VivaApiStub, Receiver)> {
+    let keys = serde_json::from_slice(&std::fs::read(&simulated.decryption_keys)?)?;
+    let api = VivaApiStub::start([(simulated.copy_activity_id.to_string(), simulated.tenant.0, keys)]).await?;
+    let receiver = Receiver::start(Options { keep_rows: false, signed: true }).await?;
+    Ok((api, receiver))
 }
 
 /// Runs the steps of the demo in `folder`. The handler is killed when this returns or is cancelled.
@@ -61,23 +120,17 @@ async fn run_steps(arguments: &DemoArguments, folder: &Path) -> Result<()> {
     let simulated = simulate_drop(arguments, folder).await?;
     let storage = arrange(&simulated, folder)?;
 
-    let keys = serde_json::from_slice(&std::fs::read(&simulated.decryption_keys)?)?;
-    let api = VivaApiStub::start([(simulated.copy_activity_id.to_string(), simulated.tenant.0, keys)]).await?;
-    let receiver = Receiver::start(Options { keep_rows: false, signed: true }).await?;
-    println!(
-        "2. started a stub of the Viva Insights API at {} and a webhook receiver at {}",
-        api.url(),
-        receiver.url()
-    );
+    let (api, receiver) = start_servers(&simulated).await?;
+    say!("2. started a stub of the Viva Insights API at {} and a webhook receiver at {}", api.url(), receiver.url());
 
     let settings = settings(&storage, &simulated, &api, &receiver);
     let (mut handler, address) = start_handler(&settings).await?;
-    println!("3. started the handler, `vivadrop serve`, as the Functions host does; it listens at {address}");
+    say!("3. started the handler, `vivadrop serve`, as the Functions host does; it listens at {address}");
 
     let function = format!("{address}/function");
     post(function.clone(), blob_event(&storage, &storage.directory, &simulated)).await?;
     let event = blob_event(&storage, &storage.drop, &simulated);
-    println!("4. posted the blob events of the job metadata, of the directory and of the drop, to {function}");
+    say!("4. posted the blob events of the job metadata, of the directory and of the drop, to {function}");
     let posted_at = Instant::now();
     let response = tokio::spawn(post(function, event));
     let received = show_progress(&receiver, &simulated, &mut handler).await?;
@@ -92,13 +145,17 @@ async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simul
     let options = SimulateOptions {
         users: arguments.rows.div_ceil(WEEKS.into()),
         weeks: WEEKS,
-        directory: true,
+        // Without one, the drop need not wait for it.
+        directory: !arguments.serve,
         ..SimulateOptions::default()
     };
     let started = Instant::now();
     let out = folder.join("simulated");
     let simulated = tokio::task::spawn_blocking(move || simulate(&options, &out, &|_| {})).await??;
-    println!(
+    if arguments.serve {
+        return Ok(simulated);
+    }
+    say!(
         "1. simulated a drop of {} rows, and the directory of its people: {} of text, {} after compression and encryption, \
          in {:.1} s",
         HumanCount(simulated.rows),
@@ -128,8 +185,8 @@ fn arrange(simulated: &Simulated, folder: &Path) -> Result<Storage> {
         directory: format!("datasets/{}/AADUser/{}", simulated.copy_activity_id, simulated.tenant),
     };
     std::fs::create_dir_all(&storage.keys)?;
-    let directory = simulated.directory.as_ref().context("the directory was simulated")?;
-    for (from, to) in [(&simulated.drop, &storage.drop), (directory, &storage.directory)] {
+    let directory = simulated.directory.as_ref().map(|directory| (directory, &storage.directory));
+    for (from, to) in [(&simulated.drop, &storage.drop)].into_iter().chain(directory) {
         let to = storage.account.join(to);
         std::fs::create_dir_all(to.parent().unwrap_or(&storage.account))?;
         std::fs::rename(from, to)?;
@@ -144,15 +201,16 @@ fn settings(
     api: &VivaApiStub,
     receiver: &Receiver,
 ) -> Vec<(&'static str, String)> {
-    vec![
+    let directory = simulated.directory.as_ref().map(|_| ("DIRECTORY", "join".to_owned()));
+    let others = [
         ("DropStorage", format!("file://{}", storage.account.display())),
-        ("DIRECTORY", "join".to_owned()),
         ("TENANTS", simulated.tenant.to_string()),
         ("PRIVATE_KEYS", format!("file://{}", storage.keys.display())),
         ("VIVA_API_URL", api.url().to_string()),
         ("DELIVER_TO", receiver.url().to_string()),
         ("WEBHOOK_SECRET", receiver.secret().expose_secret().to_owned()),
-    ]
+    ];
+    others.into_iter().chain(directory).collect()
 }
 
 /// Starts `vivadrop serve` on a free port and waits until it answers, as the Functions host does. Returns the process and
@@ -241,7 +299,7 @@ async fn show_progress(receiver: &Receiver, simulated: &Simulated, handler: &mut
 
 fn report(simulated: &Simulated, received: &Received, seconds: f64, log: &str) {
     let rate = |count: u64| (count as f64 / seconds) as u64;
-    println!(
+    say!(
         "5. received {} rows in {} messages within {seconds:.2} s: {} rows/s, {}/s of text, {} duplicates, \
          {} bad signatures",
         HumanCount(received.row_count()),
@@ -251,9 +309,9 @@ fn report(simulated: &Simulated, received: &Received, seconds: f64, log: &str) {
         received.duplicates,
         received.bad_signatures
     );
-    println!("   the handler's response to the host: {log}");
+    say!("   the handler's response to the host: {log}");
     let rows = received.drops.values().flat_map(|drop| drop.files.values()).flat_map(|file| file.rows.values());
     if let Some(row) = rows.into_iter().next() {
-        println!("6. one of the rows, joined to the directory, as the receiver got it:\n   {row}");
+        say!("6. one of the rows, joined to the directory, as the receiver got it:\n   {row}");
     }
 }

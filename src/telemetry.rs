@@ -22,6 +22,6 @@ pub use self::{
     logs::{init_for_host, init_for_terminal},
 };
 pub(crate) use self::{
-    logs::is_first_occurrence,
+    logs::{has_colours, is_first_occurrence},
     span::{Span, continue_trace, in_current_trace, traceparent_for_webhooks},
 };

@@ -16,8 +16,9 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::process::Command;
+use yaml_rust2::YamlLoader;
 
-use crate::support::command::{CommandOutput, LONG, vivadrop};
+use crate::support::command::{CommandOutput, LONG, output_of, vivadrop};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -99,6 +100,32 @@ async fn the_handler_delivers_an_uploaded_drop_with_the_commands_in_the_readme_a
     let rows = ended.stdout.matches(r#""type":"viva.insights.rows""#).count();
     let completed = ended.stdout.matches(r#""type":"viva.insights.drop.completed""#).count();
     assert_eq!((rows, completed), (2, 2), "{}\n{}", ended.stdout, ended.stderr);
+}
+
+#[tokio::test]
+async fn the_compose_file_starts_azurite_then_a_drop_and_then_vivadrop() {
+    let text = fs::read_to_string(Path::new(ROOT).join("compose.yaml")).unwrap();
+    let compose = &YamlLoader::load_from_str(&text).unwrap()[0];
+    let services = &compose["services"];
+    assert!(services["azurite"]["image"].as_str().unwrap().ends_with("/azurite"));
+    assert_eq!(services["drop"]["depends_on"]["azurite"]["condition"].as_str(), Some("service_healthy"));
+    assert_eq!(
+        services["vivadrop"]["depends_on"]["drop"]["condition"].as_str(),
+        Some("service_completed_successfully")
+    );
+
+    let common = &services["vivadrop"]["<<"];
+    assert_eq!(common["network_mode"].as_str(), Some("service:azurite"));
+    let (folder, mut check) = (tempfile::tempdir().unwrap(), vivadrop());
+    for (name, value) in common["environment"].as_hash().unwrap() {
+        let value = value.as_str().unwrap().replace("/keys", folder.path().to_str().unwrap());
+        check.env(name.as_str().unwrap(), value);
+    }
+    let checked = output_of(check.args(["check", "--no-send"])).await;
+    assert!(checked.stdout.starts_with("ok     settings"), "{}", checked.stdout);
+    let script = services["drop"]["command"][2].as_str().unwrap().replace("$$", "$");
+    let checked = Command::new("sh").args(["-n", "-c", &script]).output().await.unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub enum Severity {
     Ok,
     /// Works, and there is something to know.
     Note,
-    /// Not tested, because something else failed.
+    /// Not tested.
     Skipped,
     /// Did not answer. A retry may help.
     Retry,

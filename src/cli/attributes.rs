@@ -17,6 +17,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop attributes list --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10
+  vivadrop attributes preview drop --private-key tenant.pem --attributes attributes.json")]
 pub(super) struct AttributesArguments {
     #[command(subcommand)]
     command: Command,

@@ -1,16 +1,11 @@
 //! `vivadrop check`: tests the settings and everything that they name, and prints one line per finding.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use clap::Args;
 use futures::StreamExt;
 
-use super::CliError;
+use super::{CliError, print_line};
 use crate::{
     app::{self, App},
     check::{CheckTargets, Finding, Severity},
@@ -18,9 +13,11 @@ use crate::{
     drop::TenantId,
     error_chain::error_chain,
     keys::CallLimits,
+    loopback::is_loopback,
     one_line::escape_deceptive,
     retry::RetryBudget,
     sink::Sink,
+    telemetry,
     tenant_config::TenantConfigs,
 };
 
@@ -28,12 +25,23 @@ use crate::{
 const RETRY_TIME: Duration = Duration::from_secs(10);
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn check() -> Result<(), CliError> {
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop check --env-file production.env
+  vivadrop check --no-send")]
+pub(super) struct CheckArguments {
+    /// Do not send `vivadrop.check` to the sinks
+    #[arg(long)]
+    no_send: bool,
+}
+
+pub(super) async fn check(arguments: &CheckArguments) -> Result<(), CliError> {
     let mut report = Report::default();
     let targets = match Config::read(&Settings::from_env()) {
         Ok(config) => {
             report.print(&Finding::ok("settings", "read all settings: they are valid"));
-            targets(config)?
+            CheckTargets { send: !arguments.no_send, ..targets(config)? }
         }
         Err(InvalidSettings(complaints)) => {
             for complaint in complaints {
@@ -71,6 +79,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         KeyStoreLocation::Folder(folder) => Some(folder.clone()),
         KeyStoreLocation::Vault(_) => None,
     };
+    let needs_api = key_folder.is_none() || config.viva_api.partner.is_some() || is_loopback(&config.viva_api.url);
     let (allow_plaintext, deadline) = (config.common.rules.layout.allow_plaintext, config.deadline);
     let limits = CallLimits { retry: RetryBudget::lasting(RETRY_TIME), try_timeout: TRY_TIMEOUT };
     let app = app::wire_with(config, limits).map_err(|error| CliError::Transient(error_chain(&error)))?;
@@ -90,6 +99,8 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         working_directory: PathBuf::from("."),
         wrap: runner.keys.wrap,
         api: runner.keys.api,
+        needs_api,
+        send: true,
         sinks: distinct_sinks(runner.tenant_configs),
         joined_tenants,
         give_up_after: runner.limits.give_up_after,
@@ -137,7 +148,7 @@ impl Report {
         }
         let line = finding.to_string();
         let line = escape_deceptive(&line);
-        if !std::io::stdout().is_terminal() {
+        if !telemetry::has_colours(&std::io::stdout()) {
             return print_line(&line);
         }
         let colour = match finding.severity {
@@ -158,9 +169,4 @@ impl Report {
             (fix, retry) => print_line(&format!("{fix} to fix, and {retry} did not answer")),
         }
     }
-}
-
-/// Prints to stdout. A closed pipe is ignored, because the exit code has the result.
-fn print_line(line: &str) {
-    let _closed = writeln!(std::io::stdout(), "{line}");
 }

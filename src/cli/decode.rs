@@ -54,9 +54,7 @@ pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> 
     }
     let mut reader = drop.reader(&config, &rules, files.iter().map(|file| file.size).sum());
     let mut stdout = std::io::stdout().lock();
-    let mut print = |rows: &Rows| {
-        stdout.write_all(&rows.text).map_err(|error| CliError::Transient(format!("cannot write the rows: {error}")))
-    };
+    let mut print = |rows: &Rows| stdout.write_all(&rows.text).map_err(|error| CliError::of_output("the rows", &error));
     for file in &files {
         reader.read(file, directory.as_ref().map(Arc::clone), &mut print).await?;
     }

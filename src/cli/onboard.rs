@@ -25,6 +25,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop onboard --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 --sas-days 90
+  vivadrop onboard --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10 --rotate")]
 pub(super) struct OnboardArguments {
     /// Microsoft Entra tenant id of the customer
     #[arg(long, value_name = "ID")]
@@ -73,8 +77,7 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
         }
         _ => None,
     };
-    print(&config, tenant, &onboarded, url.as_ref())
-        .map_err(|error| CliError::Transient(format!("cannot print: {error}")))
+    print(&config, tenant, &onboarded, url.as_ref()).map_err(|error| CliError::of_output("the result", &error))
 }
 
 /// Records when the SAS URL expires. A failure is only a warning, because the URL exists and is printed once.
@@ -121,10 +124,10 @@ async fn revoke(tenant: TenantId, policy: Option<&str>) -> Result<(), CliError> 
             .iter()
             .try_for_each(|policy| writeln!(out, "revoked {policy}: Azure may accept its SAS URL for up to 30 s more"))
     };
-    printed.map_err(|error| CliError::Transient(format!("cannot print: {error}")))
+    printed.map_err(|error| CliError::of_output("the result", &error))
 }
 
-fn sas_failed(error: &SasError) -> CliError {
+pub(super) fn sas_failed(error: &SasError) -> CliError {
     match error {
         SasError::AccountHasOnlySas
         | SasError::InvalidLifetime { .. }

@@ -10,6 +10,9 @@ use super::{
 use crate::{attributes::Definitions, drop::TenantId};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  vivadrop programs list --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10")]
 pub(super) struct ProgramsArguments {
     #[command(subcommand)]
     command: Command,

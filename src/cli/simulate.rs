@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use super::CliError;
+use super::{CliError, print_line};
 use crate::{
     app,
     config::{DropContainer, Settings, UploadConfig},
@@ -20,6 +20,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop simulate --users 1000 --out sim
+  vivadrop simulate --users 10 --tenant 00000000-0000-4000-8000-000000000001 --keys-in-drop --out sim --upload")]
 pub(super) struct SimulateArguments {
     /// Number of users
     #[arg(long, value_name = "N")]
@@ -92,7 +96,7 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
     if let Some(config) = upload {
         let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
         eprintln!("uploaded it to:");
-        println!("{path}");
+        print_line(&path.to_string());
     }
     Ok(())
 }

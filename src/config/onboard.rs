@@ -1,4 +1,4 @@
-//! The settings of the command `onboard`.
+//! The settings of the commands `onboard` and `offboard`.
 //!
 //! `onboard` needs fewer settings than a run, but always the partner's two ids, which a run with a managed identity does
 //! not need.
@@ -65,6 +65,39 @@ impl OnboardConfig {
                 viva_api: viva_api?,
                 partner: PartnerApp { app_id: app_id?, tenant_id: tenant_id? },
                 tenants: tenants?,
+            })
+        })
+    }
+}
+
+/// The settings that `offboard` needs.
+#[derive(Debug)]
+pub struct OffboardConfig {
+    /// `DropStorage`: the account with the customer's container.
+    pub drop_storage: Storage,
+    /// `STATE_CONTAINER`.
+    pub state_container: String,
+    /// `PRIVATE_KEYS`: the key store with the customer's key.
+    pub private_keys: KeyStoreLocation,
+    /// The identity that accesses the key store and the storage account.
+    pub identity: Identity,
+}
+
+impl OffboardConfig {
+    /// Reads these settings; the error lists all problems.
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let reader = Reader::new(settings);
+        let drop_storage = reader.storage("DropStorage");
+        let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
+        let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
+        reader.finish(|| {
+            let ContainerName(state_container) = state_container?;
+            Some(Self {
+                drop_storage: drop_storage?,
+                state_container,
+                private_keys: private_keys?,
+                identity: identity?,
             })
         })
     }

@@ -707,3 +707,15 @@ fn a_secret_of_a_sink_is_validated_whatever_else_is_unusable() {
     let problems = problems(&[("DropStorage", "none"), ("DELIVER_TO", "queue://rows"), ("SinkStorage", "none")]);
     assert_eq!(problems.len(), 2, "{problems:?}");
 }
+
+#[test]
+fn a_tenant_may_be_paused() {
+    let read = |paused: &str| {
+        let tenants = format!(r#"{{"{TENANT}": {{"paused": {paused}}}}}"#);
+        Config::read(&settings(&[("TENANTS", &tenants)]))
+    };
+    let tenant = TENANT.parse().unwrap();
+    assert!(read("true").unwrap().tenants.is_paused(tenant));
+    assert!(!read("false").unwrap().tenants.is_paused(tenant));
+    assert!(read("\"yes\"").unwrap_err().0[0].contains("`paused` is not true or false"));
+}

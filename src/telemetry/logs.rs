@@ -29,8 +29,13 @@ pub fn init_for_terminal() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     let writer = || EscapeDeceptive(std::io::stderr());
     let format = tracing_subscriber::fmt().with_writer(writer).without_time().with_target(false);
-    format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
+    format.with_ansi(has_colours(&std::io::stderr())).with_env_filter(filter).init();
     log_panics();
+}
+
+/// Whether output to `stream` has colours: it is a terminal, and the user has not set `NO_COLOR` (https://no-color.org).
+pub(crate) fn has_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Logs only the location of a panic: its message may contain data that was being decoded.

@@ -344,3 +344,26 @@ async fn a_wrong_clock_is_reported_even_if_the_store_denies_access() {
     assert_found(&ended, 3, "fix", "drops", &["denies access"]);
     server.abort();
 }
+
+#[tokio::test]
+async fn a_local_set_up_whose_drops_contain_their_keys_has_nothing_to_fix() {
+    let mut scene = complete(Scene::in_a_folder().await).await;
+    scene.set("DELIVER_TO", "stdout:");
+    scene.settings.remove("VIVA_API_URL");
+    let ended = check(&scene).await;
+    assert_found(&ended, 0, "skip", "api", &["drops that contain their keys do not need it"]);
+    scene.set("PARTNER_TENANT_ID", "contoso.example");
+    scene.set("PARTNER_APP_ID", "6f0c2b7a-1a33-4f2b-9d3c-0a8f6f2d7e10");
+    scene.set("PARTNER_APP_SECRET", "secret");
+    let url = scene.receiver.not_found_url();
+    scene.set("VIVA_API_URL", url.as_str());
+    assert_found(&check(&scene).await, 3, "fix", "api", &["HTTP 404"]);
+}
+
+#[tokio::test]
+async fn no_message_is_sent_with_no_send() {
+    let scene = complete(Scene::in_a_folder().await).await;
+    let ended = output_of(vivadrop().args(["check", "--no-send"]).envs(&scene.settings)).await;
+    assert_found(&ended, 0, "skip", "sink", &["was not sent", "--no-send"]);
+    assert_eq!(scene.receiver.received().requests, 0);
+}

@@ -39,6 +39,34 @@ async fn a_demo_that_is_stopped_cleans_up() {
     assert_cleaned_up(folder.path()).await;
 }
 
+#[tokio::test]
+async fn a_demo_that_serves_prints_the_settings_of_a_handler_and_the_messages_that_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = vivadrop();
+    demo.args(["demo", "--serve", "--rows", "200"]).env("TMPDIR", folder.path()).stdout(Stdio::piped());
+    let mut demo = demo.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    let path = first.split('`').nth(1).unwrap();
+    let mut settings = String::new();
+    let mut out = BufReader::new(demo.stdout.take().unwrap()).lines();
+    while !settings.contains("WEBHOOK_SECRET=") {
+        settings += &(out.next_line().await.unwrap().expect("the demo prints the settings") + "\n");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), settings).unwrap();
+
+    for arguments in [&["check"][..], &["deliver", path]] {
+        let ended = output_of(vivadrop().args(arguments).arg("--env-file").arg(file.path())).await;
+        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    }
+    while !lines.next_line().await.unwrap().expect("the demo lists the messages").contains("drop.completed") {}
+    assert!(Command::new("kill").arg(demo.id().unwrap().to_string()).status().await.unwrap().success());
+    let ended = tokio::time::timeout(LONG, demo.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0));
+    assert_cleaned_up(folder.path()).await;
+}
+
 /// Checks that `folder` is empty, and that no process has it in its environment.
 async fn assert_cleaned_up(folder: &Path) {
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "the temporary folder is not empty");

@@ -213,6 +213,47 @@ async fn a_revoked_sas_is_denied_and_the_others_still_work() {
 }
 
 #[tokio::test]
+async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
+    let (scene, tenant) = partner(Scene::on_azurite().await).await;
+    let onboarded = onboard(&scene, tenant, &["--sas-days", "3"]).await;
+    let path = BlobPath::new(tenant.to_string(), "run/part-0.json.gz");
+    customer(&onboarded).write(&path, "rows".into(), WriteIf::Always).await.unwrap();
+    let offboard = async || run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
+
+    let ended = offboard().await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    for part in [&policy(&onboarded), "disabled 2 versions", "remove", "the container", "the registration"] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    let denied = customer(&onboarded).write(&path, "rows".into(), WriteIf::Always).await;
+    assert!(matches!(denied, Err(StoreError::Denied(_))), "{denied:?}");
+    assert!(!scene.private_key(tenant).exists());
+    let again = offboard().await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stdout.contains("there was none to revoke") && again.stdout.contains("there was none to disable"));
+    let unknown = run(&scene, &["offboard", "--tenant", APP]).await;
+    assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn every_version_of_an_offboarded_customer_s_key_is_disabled_in_the_vault() {
+    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
+    let entra = Entra::start().await;
+    let vault = KeyVault::start(&entra).await;
+    scene.settings.extend(entra.with_managed_identity());
+    scene.set("PRIVATE_KEYS", vault.url().as_str());
+    for arguments in [&[][..], &["--rotate"]] {
+        let ended = onboard(&scene, tenant, arguments).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    let ended = run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("disabled 2 versions"), "{}", ended.stdout);
+    let patched = vault.requests().iter().filter(|request| request.starts_with("PATCH")).count();
+    assert_eq!(patched, 2);
+}
+
+#[tokio::test]
 async fn a_sixth_sas_is_refused_until_one_is_revoked() {
     let (scene, tenant) = partner(Scene::on_azurite().await).await;
     let mut policies = Vec::new();

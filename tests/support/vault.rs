@@ -194,6 +194,7 @@ fn route(vault: &Url, state: &mut VaultState, method: &Method, uri: &Uri, body: 
         (&Method::GET, ["keys", name, "versions"]) => Ok(page(vault, uri, keys.versions(vault, name)?)),
         (&Method::GET, ["keys", name]) => keys.bundle(vault, name, ""),
         (&Method::GET, ["keys", name, version]) => keys.bundle(vault, name, version),
+        (&Method::PATCH, ["keys", name, version]) => keys.update(vault, name, version, body),
         (&Method::POST, ["keys", name, "create"]) => keys.create(vault, name, body),
         (&Method::POST, ["keys", name, version, operation]) => keys.operate(vault, name, version, operation, body),
         (&Method::GET, ["secrets", name, "" | "1"] | ["secrets", name]) => {

@@ -115,11 +115,11 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
                 Format::Json => write_json(&mut stdout, &subject),
                 Format::Csv => write_csv(&mut stdout, &subject, arguments.directory.columns()),
             };
-            written.map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
+            written.map_err(|error| CliError::of_output("the attributes", &error))?;
         }
         first_pass.get_or_insert(report);
     }
-    stdout.flush().map_err(|error| CliError::Transient(format!("cannot write the attributes: {error}")))?;
+    stdout.flush().map_err(|error| CliError::of_output("the attributes", &error))?;
     if has_failed { Err(CliError::Printed(3)) } else { Ok(()) }
 }
 

@@ -111,6 +111,22 @@ impl KeyStore for PemFolder {
         .await
     }
 
+    /// Renames every file of the tenant's keys to `{name}.disabled`.
+    async fn disable(&self, tenant: TenantId) -> Result<usize, KeyError> {
+        let folder = self.folder.clone();
+        blocking(move || {
+            let files = key_files(&folder, tenant).map_err(|error| read_error(&folder, error))?;
+            // The current key comes last: without it, the others count as missing, and another call would not find them.
+            for path in files.iter().rev() {
+                let mut disabled = path.clone().into_os_string();
+                disabled.push(".disabled");
+                fs::rename(path, disabled).map_err(|error| write_error(&folder, error))?;
+            }
+            Ok(files.len())
+        })
+        .await
+    }
+
     async fn all(&self) -> Result<Vec<(TenantId, PublicKey)>, KeyError> {
         let folder = self.folder.clone();
         blocking(move || {

@@ -124,6 +124,7 @@ pub(super) enum Operation {
     Decrypt,
     Read,
     Create,
+    Disable,
     List,
 }
 
@@ -133,6 +134,7 @@ impl Operation {
             Self::Decrypt => "decrypt with",
             Self::Read => "read",
             Self::Create => "create",
+            Self::Disable => "disable",
             Self::List => "list",
         }
     }
@@ -141,7 +143,7 @@ impl Operation {
     fn role(self) -> &'static str {
         match self {
             Self::Decrypt | Self::Read | Self::List => "Key Vault Crypto User",
-            Self::Create => "Key Vault Crypto Officer",
+            Self::Create | Self::Disable => "Key Vault Crypto Officer",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Key management in a vault: reads public keys, lists versions, creates keys.
+//! Key management in a vault: reads public keys, lists versions, creates and disables keys.
 
 use std::cmp::Reverse;
 
@@ -7,8 +7,8 @@ use azure_core::http::RequestContent;
 use azure_security_keyvault_keys::{
     KeyClient, ResourceExt, ResourceId,
     models::{
-        CreateKeyParameters, JsonWebKey, Key, KeyAttributes, KeyClientGetKeyOptions, KeyOperation, KeyProperties,
-        KeyType,
+        CreateKeyParameters, JsonWebKey, Key, KeyAttributes, KeyClientGetKeyOptions,
+        KeyClientUpdateKeyPropertiesOptions, KeyOperation, KeyProperties, KeyType, UpdateKeyPropertiesParameters,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -89,6 +89,28 @@ impl KeyStore for Vault {
             Ok(created) => key_version(&created).map(|created| created.key).ok_or_else(|| self.not_a_vault()),
             Err(response) => Err(self.rejected(&response, Operation::Create, Some(tenant))),
         }
+    }
+
+    /// Disables every version. Needs the role Key Vault Crypto Officer.
+    async fn disable(&self, tenant: TenantId) -> Result<usize, KeyError> {
+        let name = tenant.to_string();
+        let disabled = KeyAttributes { enabled: Some(false), ..KeyAttributes::default() };
+        let parameters = UpdateKeyPropertiesParameters {
+            key_attributes: Some(disabled),
+            ..UpdateKeyPropertiesParameters::default()
+        };
+        let parameters = RequestContent::try_from(parameters).expect("the attributes of a key serialize to JSON");
+        let enabled = self.listed_versions(tenant).await?.into_iter().filter(|version| version.enabled);
+        let mut count = 0;
+        for version in enabled {
+            if let Err(response) =
+                self.call(|| update_key(&self.client, &name, &version.id, parameters.clone())).await?
+            {
+                return Err(self.rejected(&response, Operation::Disable, Some(tenant)));
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     async fn all(&self) -> Result<Vec<(TenantId, PublicKey)>, KeyError> {
@@ -185,6 +207,19 @@ async fn create_key(
     parameters: RequestContent<CreateKeyParameters>,
 ) -> azure_core::Result<Key> {
     client.create_key(name, parameters, None).await?.into_model()
+}
+
+async fn update_key(
+    client: &KeyClient,
+    name: &str,
+    version: &str,
+    parameters: RequestContent<UpdateKeyPropertiesParameters>,
+) -> azure_core::Result<()> {
+    let options = KeyClientUpdateKeyPropertiesOptions {
+        key_version: Some(version.to_owned()),
+        ..KeyClientUpdateKeyPropertiesOptions::default()
+    };
+    client.update_key_properties(name, parameters, Some(options)).await.map(drop)
 }
 
 async fn list_keys(client: &KeyClient) -> azure_core::Result<Vec<KeyProperties>> {

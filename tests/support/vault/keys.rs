@@ -94,6 +94,15 @@ impl Keys {
         Ok(created.bundle(vault, name))
     }
 
+    /// Enables or disables a version.
+    pub(super) fn update(&mut self, vault: &Url, name: &str, id: &str, body: &Value) -> Result<Value, VaultError> {
+        let missing = VaultError(404, "KeyNotFound", None);
+        let mut versions = self.0.get_mut(name).into_iter().flatten();
+        let version = versions.find(|version| version.id == id).ok_or(missing)?;
+        version.enabled = body["attributes"]["enabled"].as_bool().unwrap_or(version.enabled);
+        Ok(version.bundle(vault, name))
+    }
+
     /// Performs an operation. An expired key still decrypts and unwraps.
     pub(super) fn operate(
         &self,
