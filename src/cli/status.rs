@@ -26,6 +26,12 @@ use crate::{
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code 3 if a person has to do something, otherwise 0.
+
+Examples:
+  vivadrop status --state set-aside --since 7d
+  vivadrop status datasets/RUN/VivaInsights/TENANT --output json")]
 pub(super) struct StatusArguments {
     /// Show the files of this drop: container/folder
     #[arg(conflicts_with_all = ["tenant", "state", "since"])]
@@ -66,7 +72,7 @@ pub(super) async fn status(arguments: &StatusArguments) -> Result<(), CliError> 
         let mut text = Vec::new();
         let needs_person = match &arguments.drop_path {
             Some(path) => print_drop(&ledger, path, arguments.output, &mut text).await?,
-            None => print_drops(&ledger, config.tenants.as_deref(), arguments, &mut text).await?,
+            None => print_drops(&ledger, &config, arguments, &mut text).await?,
         };
         if arguments.watch && std::io::stdout().is_terminal() {
             // Clears the screen.
@@ -92,12 +98,13 @@ struct DropsJson<'s> {
 /// person.
 async fn print_drops(
     ledger: &Ledger,
-    tenants: Option<&[TenantId]>,
+    config: &LedgerConfig,
     arguments: &StatusArguments,
     out: &mut Vec<u8>,
 ) -> Result<bool, CliError> {
-    let snapshot =
-        load(ledger, tenants).await.map_err(|error| CliError::of(error.verdict(), &error).context("the ledger"))?;
+    let snapshot = load(ledger, config.tenants.as_deref()).await;
+    let mut snapshot = snapshot.map_err(|error| CliError::of(error.verdict(), &error).context("the ledger"))?;
+    snapshot.add_paused(&config.paused);
     let since = arguments.since.as_ref().map(|text| parse_since(text, snapshot.as_of));
     let since = since.transpose().map_err(|error| CliError::Usage(error.to_string()))?;
     let filter = DropFilter { tenant: arguments.tenant, state: arguments.state, since, ..DropFilter::default() };
@@ -106,6 +113,8 @@ async fn print_drops(
     let is_shown = |customer: &&Customer| filter.tenant.is_none_or(|tenant| tenant == customer.tenant_id);
     let mut notes: Vec<_> = customers.iter().filter(is_shown).flat_map(problems_of).collect();
     let needs_person = !notes.is_empty() || drops.iter().any(|drop| drop.needs_person(*as_of));
+    let paused = customers.iter().filter(is_shown).filter(|customer| customer.paused == Some(true));
+    notes.extend(paused.map(|customer| format!("tenant {}: paused in TENANTS, so its drops wait", customer.tenant_id)));
     if *omitted > 0 {
         notes.push(format!("{omitted} old drops are not shown, because there are too many"));
     }

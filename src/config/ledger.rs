@@ -1,5 +1,7 @@
 //! The settings of the commands that only need the ledger, such as `status`.
 
+use std::collections::BTreeSet;
+
 use super::{InvalidSettings, Settings, Storage, parse::ContainerName, reader::Reader, tenants::TenantList};
 use crate::drop::TenantId;
 
@@ -12,6 +14,8 @@ pub struct LedgerConfig {
     pub state_container: String,
     /// The tenants of `TENANTS`; `None` if it is not set.
     pub tenants: Option<Vec<TenantId>>,
+    /// Those of them that are paused.
+    pub paused: BTreeSet<TenantId>,
 }
 
 impl LedgerConfig {
@@ -21,12 +25,15 @@ impl LedgerConfig {
         let drop_storage = reader.storage("DropStorage");
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let tenants = match reader.get("TENANTS") {
-            Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants.ids())),
+            Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),
         };
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
-            Some(Self { drop_storage: drop_storage?, state_container, tenants: tenants? })
+            let tenants = tenants?;
+            let paused = tenants.as_ref().map(|tenants| tenants.paused().clone()).unwrap_or_default();
+            let tenants = tenants.map(|tenants| tenants.ids());
+            Some(Self { drop_storage: drop_storage?, state_container, tenants, paused })
         })
     }
 }

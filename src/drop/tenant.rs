@@ -56,6 +56,11 @@ impl Tenants {
         Self { paused, ..self }
     }
 
+    /// The tenants that are paused.
+    pub fn paused(&self) -> &BTreeSet<TenantId> {
+        &self.paused
+    }
+
     /// Whether the drops of `tenant` wait until the setting is changed.
     pub fn is_paused(&self, tenant: TenantId) -> bool {
         self.paused.contains(&tenant)

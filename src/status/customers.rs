@@ -12,7 +12,7 @@ use crate::{date::date, drop::TenantId, ledger::CustomerEntry, onboard::expiry::
 pub struct Customer {
     /// The tenant.
     pub tenant_id: TenantId,
-    /// Whether deliveries are paused. Always null: this version cannot pause a tenant.
+    /// Whether the tenant is paused in `TENANTS`; null if that setting was not read.
     pub paused: Option<bool>,
     /// When the customer's key expires.
     #[serde(with = "time::serde::rfc3339::option")]

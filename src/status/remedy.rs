@@ -7,7 +7,10 @@ use crate::verdict::Reason;
 pub(super) fn remedy(state: State, reason: Option<Reason>) -> Option<&'static str> {
     match state {
         State::Completed => None,
-        State::Waiting => Some("Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over."),
+        State::Waiting => Some(
+            "Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over; or, if the message says so, for \
+             the end of its tenant's pause in TENANTS.",
+        ),
         State::Open => Some(
             "Wait for the missing files: their events continue the drop, and after 30 days it is set aside as `row-count`.",
         ),

@@ -1,6 +1,9 @@
 //! All drops and customers, at one time.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use time::OffsetDateTime;
 
@@ -30,6 +33,13 @@ impl Snapshot {
     /// The position of a drop in [`Self::drops`].
     pub fn position_of(drop: &DropStatus) -> (Reverse<OffsetDateTime>, Option<&str>, TenantId) {
         (Reverse(drop.since), drop.path.as_deref(), drop.tenant_id)
+    }
+
+    /// Adds which customers are paused: the tenants `paused`, and no other.
+    pub fn add_paused(&mut self, paused: &BTreeSet<TenantId>) {
+        for customer in &mut self.customers {
+            customer.paused = Some(paused.contains(&customer.tenant_id));
+        }
     }
 }
 

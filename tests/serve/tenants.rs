@@ -86,6 +86,8 @@ async fn the_drops_of_a_paused_tenant_wait_until_a_sweep_without_the_pause() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("its tenant is paused in TENANTS"), "{}", ended.stderr);
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
+    let status = run(&scene, &["status"]).await.stdout;
+    assert!(status.contains("waiting") && status.contains("paused in TENANTS, so its drops wait"), "{status}");
 
     scene.set("TENANTS", &scene.tenant.to_string());
     let ended = run(&scene, &["sweep"]).await;
