@@ -23,8 +23,9 @@ export CARGO_TERM_COLOR ?= auto
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## Deliver an encrypted drop to a webhook on this machine; needs no account
-	target/release/vivadrop demo
+demo: ## Deliver an encrypted drop to a webhook on this machine; needs no account
+	cargo build --profile demo --bin vivadrop
+	target/demo/vivadrop demo
 
 build: ## Build the release binary
 	cargo build --release

@@ -10,6 +10,7 @@ mod local_drop;
 mod offboard;
 mod onboard;
 mod page;
+mod private_key;
 mod programs;
 mod replay;
 mod simulate;

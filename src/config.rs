@@ -310,6 +310,27 @@ impl DecodeConfig {
     }
 }
 
+/// The services that `decode` calls for keys: settings that it reads only if it needs them.
+#[derive(Debug)]
+pub struct KeyServices {
+    /// The identity that accesses the vault.
+    pub identity: Identity,
+    /// The Viva Insights API; `None` unless `VIVA_API_URL` or a `PARTNER_…` setting is set.
+    pub viva_api: Option<VivaApiConfig>,
+}
+
+impl KeyServices {
+    /// Reads these settings; the error lists all problems.
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let reader = Reader::new(settings);
+        let identity = reader.identity();
+        let names = ["VIVA_API_URL", "PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
+        let has_api = names.iter().any(|name| settings.get(name).is_some());
+        let viva_api = if has_api { viva_api(&reader).map(Some) } else { Some(None) };
+        reader.finish(|| Some(Self { identity: identity?, viva_api: viva_api? }))
+    }
+}
+
 /// The settings that `simulate --upload` needs: the storage of the drops.
 #[derive(Debug)]
 pub struct UploadConfig {

@@ -591,7 +591,7 @@ fn versions_of(contents: &DropContents) -> Vec<FileVersion> {
 
 /// Logs a warning the first time only: every sweep finds the same drop again.
 fn log_refusal(path: &DropPath, refusal: &Refusal) {
-    let line = format!("refused `{path}`: {refusal}");
+    let line = format!("did not admit `{path}`: {refusal}");
     if is_first_occurrence(&line) {
         warn!(drop.path = %path, "{line}");
     } else {

@@ -54,7 +54,7 @@ const LIST_EVERY: time::Duration = time::Duration::hours(1);
 /// The age of its newest blob from which on a drop that the ledger does not know is not started.
 const MAX_AGE: time::Duration = time::Duration::days(30);
 
-/// How many refused drops a sweep logs.
+/// How many drops that are not admitted a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
 
 /// What starts a sweep.
@@ -91,7 +91,10 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { drops, completed, open, set_aside, refused, failed, left, not_listed } = self;
-        write!(f, "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} refused")?;
+        write!(
+            f,
+            "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} not admitted"
+        )?;
         write!(f, ", {} will be retried", failed.len())?;
         if *left > 0 {
             write!(f, ", {left} left for the next sweep")?;
@@ -280,7 +283,7 @@ impl Sweep<'_> {
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
     fn refuse(&mut self, path: &DropPath) {
         self.report.refused += 1;
-        let line = format!("refused `{path}`: no tenant of TENANTS may write there");
+        let line = format!("did not admit `{path}`: no tenant of TENANTS may write there");
         if self.report.refused <= MAX_LOGGED_REFUSALS && is_first_occurrence(&line) {
             warn!(drop.path = %path, "{line}");
         }

@@ -60,6 +60,7 @@ fn check_detected_layout(head: &[u8], is_whole_file: bool, has_key: bool, rules:
             }
         }
         Err(LayoutError::Plaintext) => assert!(!rules.allow_plaintext),
+        Err(LayoutError::NotPlain) => assert_eq!(rules.layout, Some(LayoutName::Plain)),
         Err(LayoutError::NoKey) => assert!(!has_key),
         Err(LayoutError::WrongIv | LayoutError::Undecipherable { .. }) => assert!(has_key),
         Err(LayoutError::Damaged(_)) => assert!(head.starts_with(b"\x1F\x8B\x08")),

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use vivadrop::{
     keys::AesKey,
     stage::{
-        decode::{BadRowReason, Decoder, RowRules, Rows},
+        decode::{BadRowReason, ColumnChecks, Decoder, RowRules, Rows},
         decrypt::Cipher,
         lines::is_blank,
     },
@@ -35,6 +35,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     };
     let some = RowRules {
         columns: Some(names(&["ObjectId", "IsActive", "Meetings", "a", ""])),
+        checks: ColumnChecks { rejects_empty_rows: true, ..ColumnChecks::default() },
         column_cipher: Some(Cipher::Cbc),
         max_depth: 2,
         ..all()

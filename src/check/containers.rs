@@ -37,12 +37,12 @@ pub(super) async fn drops_are_listed(store: &dyn Store, container: &str) -> Find
     }
 }
 
-/// Reports places in `TENANTS` that are outside of `containers`: drops there are refused.
+/// Reports places in `TENANTS` that are outside of `containers`: drops there are not admitted.
 pub(super) fn unreachable_places(tenants: &Tenants, containers: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (tenant, place) in tenants.prefixes_outside(containers) {
         let text = format!(
-            "TENANTS allows drops of {tenant} in `{place}`, which DROP_CONTAINER does not include: they are refused"
+            "TENANTS allows drops of {tenant} in `{place}`, which DROP_CONTAINER does not include: they are not admitted"
         );
         findings.push(Finding::fix("tenants", text).todo("set DROP_CONTAINER=*, or fix the place in TENANTS"));
     }

@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 use super::{
     CliError, FileFlags,
     local_drop::{DirectoryFlags, LocalDrop, RowReader},
+    private_key::PrivateKeyArgument,
 };
 use crate::{one_line::escape_deceptive, stage::decode::Rows};
 
@@ -15,14 +16,16 @@ use crate::{one_line::escape_deceptive, stage::decode::Rows};
 #[command(after_help = "\
 Examples:
   vivadrop decode drop --private-key tenant.pem --decryption-keys response.json > rows.ndjson
+  vivadrop decode drop --private-key https://contoso.vault.azure.net --env-file production.env --file part-0.json.gz
   vivadrop decode drop --private-key tenant.pem --directory users --directory-columns mail,department > rows.ndjson")]
 pub(super) struct DecodeArguments {
     /// Folder of the drop, which contains metadata/JobMetadata
     drop: PathBuf,
-    /// The tenant's RSA-2048 private key (PKCS#8 or PKCS#1)
+    /// The tenant's RSA-2048 private key: a PEM file (PKCS#8 or PKCS#1), or a vault: https://{vault}.vault.azure.net
     #[arg(long, value_name = "PEM")]
-    private_key: PathBuf,
-    /// Saved response of egressDecryptionKey [default: the key details in the drop's metadata]
+    private_key: PrivateKeyArgument,
+    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or VIVA_API_URL
+    /// is set]
     #[arg(long, value_name = "JSON")]
     decryption_keys: Option<PathBuf>,
     /// Decode only this file, a path relative to the drop, and do not check the row count [default: all files]

@@ -87,6 +87,6 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
             "`{path}` waits, because its tenant is paused in TENANTS; without the pause, a sweep delivers it"
         ))),
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
-        Outcome::Refused(refusal) => Err(CliError::Permanent(refusal.to_string())),
+        Outcome::Refused(refusal) => Err(CliError::Permanent(format!("`{path}` was not admitted: {refusal}"))),
     }
 }

@@ -10,17 +10,22 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::CliError;
+use super::{CliError, private_key::PrivateKeyArgument};
 use crate::{
-    config::DecodeConfig,
+    app,
+    config::{DecodeConfig, KeyServices, Settings},
     directory::{Directory, DirectoryBuilder, DirectoryKey, DirectoryRules, is_directory},
     drop::{
         DropPath, TenantId,
         discover::{self, DropContents},
         metadata::JobMetadata,
     },
+    error_chain::error_chain,
     json,
-    keys::{self, Keys, details, pem::PemFile, unwrap::unwrap_keys},
+    keys::{
+        self, KeyError, Keys, WrappedKeys, details,
+        unwrap::{PrivateKeys, unwrap_keys},
+    },
     pipeline::{self, FileRules},
     run::read_metadata,
     stage::decode::{ExpectedColumn, Rows},
@@ -42,15 +47,15 @@ pub(super) struct LocalDrop {
 
 impl LocalDrop {
     /// Opens the drop in `folder` and unwraps its keys with `private_key`. The wrapped keys come from `decryption_keys`, a
-    /// saved response of `egressDecryptionKey`, or from the drop's metadata.
+    /// saved response of `egressDecryptionKey`, or from the drop's metadata, or from the Viva Insights API if its settings
+    /// are set.
     pub(super) async fn open(
         folder: &Path,
-        private_key: &Path,
+        private_key: &PrivateKeyArgument,
         decryption_keys: Option<&Path>,
         config: &DecodeConfig,
     ) -> Result<Self, CliError> {
-        std::fs::File::open(private_key)
-            .map_err(|error| CliError::Usage(format!("cannot read `{}`: {error}", private_key.display())))?;
+        let private_keys = private_key.open()?;
         let (store, path) = open_folder(folder)?;
         let contents = discover::list_contents(&*store, &path, usize::MAX)
             .await
@@ -69,14 +74,18 @@ impl LocalDrop {
         }
         let path = DropPath::new("", folder.canonicalize().unwrap_or_default().to_string_lossy());
         let mut drop = Self { store, path, contents, metadata, keys: Keys::default() };
-        drop.keys = drop.unwrapped_keys(private_key, decryption_keys, config).await?;
+        if private_key.is_vault() && drop.metadata.tenant_id.is_none() {
+            let text = "the job metadata has no TenantId, which names the key in the vault";
+            return Err(CliError::Permanent(text.into()));
+        }
+        drop.keys = drop.unwrapped_keys(&*private_keys, decryption_keys, config).await?;
         Ok(drop)
     }
 
     /// Unwraps the keys; no keys if the drop has none, as in plaintext drops.
     async fn unwrapped_keys(
         &self,
-        private_key: &Path,
+        private_keys: &dyn PrivateKeys,
         decryption_keys: Option<&Path>,
         config: &DecodeConfig,
     ) -> Result<Keys, CliError> {
@@ -89,16 +98,33 @@ impl LocalDrop {
                     json::first_object(&bytes).map_err(|error| CliError::Permanent(format!("`{name}`: {error}")))?;
                 details::wrapped_keys(&response).map(Some)
             }
-            None => keys::wrapped_in_drop(&*self.store, &self.contents, &self.metadata).await,
+            None => match keys::wrapped_in_drop(&*self.store, &self.contents, &self.metadata).await {
+                Ok(None) => self.requested_keys(config).await?,
+                in_drop => in_drop,
+            },
         };
         let Some(wrapped) = wrapped.map_err(|error| CliError::of(error.verdict(), &error))? else {
             return Ok(Keys::default());
         };
-        // `PemFile` ignores the tenant: it is one key for all tenants.
+        // A PEM file is one key for all tenants.
         let tenant = self.metadata.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
-        unwrap_keys(&PemFile::new(private_key), tenant, config.key_wrap, &wrapped)
+        unwrap_keys(private_keys, tenant, config.key_wrap, &wrapped)
             .await
             .map_err(|error| CliError::of(error.verdict(), &error))
+    }
+
+    /// Requests the wrapped keys from the Viva Insights API, if its settings are set. The inner error is that of the API.
+    async fn requested_keys(&self, config: &DecodeConfig) -> Result<Result<Option<WrappedKeys>, KeyError>, CliError> {
+        let JobMetadata { copy_activity_id: Some(request), tenant_id: Some(tenant), .. } = &self.metadata else {
+            return Ok(Ok(None));
+        };
+        let KeyServices { identity, viva_api } = KeyServices::read(&Settings::from_env())?;
+        let Some(viva_api) = viva_api else { return Ok(Ok(None)) };
+        let api = app::viva_api(&viva_api, &identity).map_err(|error| CliError::Transient(error_chain(&error)))?;
+        Ok(match api.egress_decryption_key(request, *tenant).await {
+            Err(KeyError::NoKey(_)) if config.rules.layout.allow_plaintext => Ok(None),
+            requested => requested.map(Some),
+        })
     }
 
     /// Finds a file below the drop by its relative path.
@@ -263,7 +289,7 @@ impl DirectoryFlags {
     /// Reads the directory, if there is one. Its keys are unwrapped with the same private key as those of the drop.
     pub(super) async fn load(
         &self,
-        private_key: &Path,
+        private_key: &PrivateKeyArgument,
         config: &DecodeConfig,
     ) -> Result<Option<Arc<Directory>>, CliError> {
         let Some(folder) = &self.directory else {
@@ -273,7 +299,7 @@ impl DirectoryFlags {
         let rules = DirectoryRules { columns, key: self.directory_key.clone(), ..DirectoryRules::default() };
         let file_rules = config.rules.of_directory(&rules);
 
-        let in_directory = |error: CliError| error.context(&format!("directory `{}`", folder.display()));
+        let in_directory = |error: CliError| error.context("directory export");
         let decryption_keys = self.directory_decryption_keys.as_deref();
         let drop = LocalDrop::open(folder, private_key, decryption_keys, config).await.map_err(in_directory)?;
         let mut builder = DirectoryBuilder::new(&rules);

@@ -21,6 +21,9 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  vivadrop page --env-file production.env")]
 pub(super) struct PageArguments {
     /// Port of the page on 127.0.0.1; 0 chooses a free one
     #[arg(long, value_name = "N", default_value_t = 0)]

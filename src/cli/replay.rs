@@ -26,6 +26,11 @@ use crate::{
 const PRINTED_DROPS: usize = 20;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vivadrop replay datasets/RUN/VivaInsights/TENANT --new-ids
+  vivadrop replay --reason wrong-key --since 7d
+  vivadrop replay --run PLAN --first 1")]
 pub(super) struct ReplayArguments {
     /// Path of one drop, which is delivered again at once: container/folder
     #[arg(conflicts_with_all = ["tenant", "reason", "state", "since", "limit", "run", "cancel"])]

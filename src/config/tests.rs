@@ -468,7 +468,7 @@ fn all_problems_with_tenants_are_reported_together_without_values() {
     let report = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
     for part in [
         "entry 1: expected a GUID",
-        "`COLOUR` is not a setting that a tenant can override: expected path, DELIVER_TO,",
+        "`COLOUR` is not a setting that a tenant can override: expected path, paused, DELIVER_TO,",
         "`BATCH_ROWS` is not a string, a number, true or false",
         "`path` is not a string or a list of strings",
         "`IN_FLIGHT` appears twice",

@@ -99,21 +99,21 @@ impl Tenants {
     /// B.
     pub fn admit(&self, path: &DropPath, claimed: Option<TenantId>) -> Result<TenantId, Refusal> {
         let Some(tenant) = claimed else {
-            return Err(Refusal::NoTenantId { path: path.clone() });
+            return Err(Refusal::NoTenantId);
         };
         if !self.entries.iter().any(|entry| entry.tenant == tenant) {
-            return Err(Refusal::UnknownTenant { tenant, path: path.clone() });
+            return Err(Refusal::UnknownTenant { tenant });
         }
         if self.is_below_own_prefix(tenant, path) {
             return Ok(tenant);
         }
         let Some(own_depth) = self.depth_in(tenant, path) else {
-            return Err(Refusal::WrongPlace { tenant, path: path.clone() });
+            return Err(Refusal::WrongPlace { tenant });
         };
         let is_further_out = |entry: &&Entry| entry.depth_in(path).is_some_and(|depth| depth < own_depth);
         match self.entries.iter().find(|entry| entry.tenant != tenant && is_further_out(entry)) {
             None => Ok(tenant),
-            Some(outer) => Err(Refusal::InsideOtherTenant { tenant, owner: outer.tenant, path: path.clone() }),
+            Some(outer) => Err(Refusal::InsideOtherTenant { tenant, owner: outer.tenant }),
         }
     }
 
@@ -208,40 +208,32 @@ impl Tenants {
     }
 }
 
-/// Why a drop is refused. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx.
+/// Why a drop is not admitted. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx. Each
+/// text continues a sentence that begins with ``did not admit `datasets/run`: ``.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The job metadata names no tenant.
-    #[error("the job metadata of `{path}` has no TenantId")]
-    NoTenantId {
-        /// The drop.
-        path: DropPath,
-    },
+    #[error("its job metadata has no TenantId")]
+    NoTenantId,
     /// The job metadata names a tenant that is not in `TENANTS`.
-    #[error("`{path}` names the tenant {tenant}, which is not in TENANTS")]
+    #[error("it names the tenant {tenant}, which is not in TENANTS")]
     UnknownTenant {
         /// The named tenant.
         tenant: TenantId,
-        /// The drop.
-        path: DropPath,
     },
     /// The job metadata names a tenant that may not write at this path.
-    #[error("`{path}` names the tenant {tenant}, which may not write there according to TENANTS")]
+    #[error("it names the tenant {tenant}, which may not write there according to TENANTS")]
     WrongPlace {
         /// The named tenant.
         tenant: TenantId,
-        /// The drop.
-        path: DropPath,
     },
     /// The drop lies in a folder named after the tenant, but inside the place of another tenant.
-    #[error("`{path}` names the tenant {tenant}, but lies inside a place of the tenant {owner}")]
+    #[error("it names the tenant {tenant}, but lies inside a place of the tenant {owner}")]
     InsideOtherTenant {
         /// The named tenant.
         tenant: TenantId,
         /// The tenant whose place contains the drop.
         owner: TenantId,
-        /// The drop.
-        path: DropPath,
     },
 }
 

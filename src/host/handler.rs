@@ -91,8 +91,8 @@ impl Handler {
                 UrlTarget::Watched(blob) => blob,
                 UrlTarget::OwnState => continue,
                 UrlTarget::Refused(reason) => {
-                    warn!(function, "refused the event of `{url}`: {reason}");
-                    summaries.push(format!("refused: {reason}"));
+                    warn!(function, "did not admit the event of `{url}`: {reason}");
+                    summaries.push(format!("did not admit the event: {reason}"));
                     continue;
                 }
             };
@@ -260,6 +260,6 @@ pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
         }
         Outcome::Paused => format!("`{path}` waits, because its tenant is paused"),
         Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
-        Outcome::Refused(refusal) => format!("refused: {refusal}"),
+        Outcome::Refused(refusal) => format!("did not admit `{path}`: {refusal}"),
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
         }
     }
     let Some(&tenant) = handler.app.watched.tenants.possible_owners(&drop).first() else {
-        warn!(drop.path = %drop, "refused a notification of `{drop}`: no tenant of TENANTS may write there");
+        warn!(drop.path = %drop, "did not admit a notification of `{drop}`: no tenant of TENANTS may write there");
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     };
     match handler.queue.push(tenant, drop.clone(), None) {

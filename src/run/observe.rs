@@ -32,6 +32,7 @@ impl Outcome {
             Self::SetAside { .. } => "set-aside",
             Self::Postponed(_) => "postponed",
             Self::Waiting(_) => "waiting",
+            Self::Paused => "paused",
             Self::NoDrop => "no-drop",
             Self::Refused(_) => "refused",
         }

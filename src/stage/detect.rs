@@ -35,6 +35,9 @@ pub enum LayoutError {
     /// The file begins with a gzip header, and is damaged within its first bytes. The file is set aside.
     #[error("begins like gzip and is damaged")]
     Damaged(#[source] Damage),
+    /// `FILE_LAYOUT` is `plain`, and the file is not. The file is set aside.
+    #[error("is neither gzip nor JSON, and `FILE_LAYOUT` is `plain`: it is encrypted, or damaged")]
+    NotPlain,
     /// All of the file but its first AES block decrypts to text. The file is set aside.
     #[error(
         "decrypts with AES-256-CBC except for its first block: it was encrypted with another IV than the File key has"
@@ -55,7 +58,7 @@ impl LayoutError {
             Self::Plaintext => Reason::Plaintext,
             Self::NoKey => Reason::NoKey,
             Self::Damaged(_) => Reason::Damaged,
-            Self::WrongIv | Self::Undecipherable { .. } => Reason::WrongKey,
+            Self::NotPlain | Self::WrongIv | Self::Undecipherable { .. } => Reason::WrongKey,
         })
     }
 }
@@ -90,6 +93,9 @@ fn explain(head: &[u8], is_whole_file: bool, key: Option<&AesKey>, candidates: &
     let as_gzip = Sample::read(Layout::PlainGzip, head, is_whole_file, None);
     if let Some(Sample { damage: Some(damage), has_gzip_header: true, .. }) = as_gzip {
         return LayoutError::Damaged(damage);
+    }
+    if candidates.iter().all(|layout| layout.cipher().is_none()) {
+        return LayoutError::NotPlain;
     }
     let Some(key) = key else { return LayoutError::NoKey };
     let cbc = Layout::Encrypted(Cipher::Cbc);

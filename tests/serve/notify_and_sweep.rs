@@ -128,11 +128,12 @@ async fn a_refused_drop_is_logged_once_however_often_it_is_swept() {
     let host = scene.host().await;
     for _ in 0..3 {
         let answer = host.post(&timer_trigger()).await;
-        assert!(answer.log.ends_with("1 refused, 0 will be retried"), "{}", answer.log);
+        assert!(answer.log.ends_with("1 not admitted, 0 will be retried"), "{}", answer.log);
         // As if an hour had passed.
         std::fs::remove_dir_all(scene.state_folder().join("periodic")).unwrap();
     }
     let log = host.stop();
-    let refusals = log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("refused")));
+    let refusals =
+        log.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.starts_with("did not admit")));
     assert_eq!(refusals.count(), 1, "{log:?}");
 }

@@ -271,3 +271,24 @@ async fn a_vault_or_token_service_that_does_not_answer_is_retried() {
     partner.entra.fail(None);
     assert_eq!(partner.deliver_again(&drop).await.code, Some(0));
 }
+
+#[tokio::test]
+async fn a_downloaded_drop_is_decoded_with_the_vault_and_the_api() {
+    let partner = VaultScene::with(Entra::with_managed_identity).await;
+    let drop = partner.scene.drop(20, 2).await;
+    let rows = partner.scene.rows_of(&drop).await;
+    let decode = async |key: &str| {
+        let mut decode = vivadrop();
+        decode.arg("decode").arg(&drop.simulated.drop).args(["--private-key", key]).envs(&partner.scene.settings);
+        output_of(&mut decode).await
+    };
+    let vault = partner.vault.url().as_str();
+    let ended = decode(vault).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), rows);
+    assert_eq!(partner.scene.api.key_requests().len(), 1);
+
+    let ended = decode(&format!("{vault}keys/{}", partner.scene.tenant)).await;
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("without a path"), "{}", ended.stderr);
+}

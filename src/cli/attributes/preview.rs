@@ -13,6 +13,7 @@ use crate::{
     cli::{
         CliError, FileFlags,
         local_drop::{DirectoryFlags, LocalDrop},
+        private_key::PrivateKeyArgument,
     },
     stage::decode::Rows,
 };
@@ -32,10 +33,11 @@ Examples:
 pub(super) struct PreviewArguments {
     /// Folder of the drop, which contains metadata/JobMetadata
     drop: PathBuf,
-    /// The tenant's RSA-2048 private key (PKCS#8 or PKCS#1)
+    /// The tenant's RSA-2048 private key: a PEM file (PKCS#8 or PKCS#1), or a vault: https://{vault}.vault.azure.net
     #[arg(long, value_name = "PEM")]
-    private_key: PathBuf,
-    /// Saved response of egressDecryptionKey [default: the key details in the drop's metadata]
+    private_key: PrivateKeyArgument,
+    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or VIVA_API_URL
+    /// is set]
     #[arg(long, value_name = "JSON")]
     decryption_keys: Option<PathBuf>,
     /// Definitions of attributes and survey programs, as JSON

@@ -74,21 +74,21 @@ fn a_drop_in_another_tenants_folder_is_refused() {
     let tenants = tenants(&format!("{A},{B}"));
     let at = path(&format!("datasets/run/VivaInsights/{A}"));
     let result = tenants.admit(&at, Some(id(B)));
-    assert_eq!(result, Err(Refusal::WrongPlace { tenant: id(B), path: at }));
+    assert_eq!(result, Err(Refusal::WrongPlace { tenant: id(B) }));
 }
 
 #[test]
 fn a_tenant_that_is_not_configured_is_refused_everywhere() {
     let at = path(&format!("datasets/{A}/{C}"));
     let result = tenants(&format!("{A},{B}")).admit(&at, Some(id(C)));
-    assert_eq!(result, Err(Refusal::UnknownTenant { tenant: id(C), path: at }));
+    assert_eq!(result, Err(Refusal::UnknownTenant { tenant: id(C) }));
 }
 
 #[test]
 fn a_drop_without_a_tenant_id_is_refused() {
     let at = path(&format!("datasets/{A}"));
     let result = tenants(A).admit(&at, None).unwrap_err();
-    assert_eq!(result.to_string(), format!("the job metadata of `datasets/{A}` has no TenantId"));
+    assert_eq!(result.to_string(), "its job metadata has no TenantId");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_tenant_cannot_drop_in_the_name_of_another_by_naming_a_folder_after_it() {
         let at = path(&at);
         let result = tenants.admit(&at, Some(id(B)));
         let (tenant, owner) = (id(B), id(A));
-        assert_eq!(result, Err(Refusal::InsideOtherTenant { tenant, owner, path: at.clone() }));
+        assert_eq!(result, Err(Refusal::InsideOtherTenant { tenant, owner }));
         assert_eq!(tenants.admit(&at, Some(id(A))), Ok(id(A)));
         assert_eq!(tenants.possible_owners(&at), [id(A)]);
     }

@@ -88,10 +88,12 @@ fn only_the_layout_and_the_cipher_of_the_settings_are_considered() {
     for rules in [
         LayoutRules { cipher: Some(Cipher::Cbc), ..ANYTHING },
         LayoutRules { layout: Some(LayoutName::GzipEncrypted), ..ANYTHING },
-        LayoutRules { layout: Some(LayoutName::Plain), ..ANYTHING },
     ] {
         assert!(matches!(detect_whole(&bytes, &rules), Err(LayoutError::Undecipherable { .. })), "{rules:?}");
     }
+    let plain = LayoutRules { layout: Some(LayoutName::Plain), ..ANYTHING };
+    assert_eq!(detect_whole(&bytes, &plain), Err(LayoutError::NotPlain));
+    assert_eq!(detect_layout(&bytes, true, None, &plain), Err(LayoutError::NotPlain));
 }
 
 #[test]
