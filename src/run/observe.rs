@@ -34,7 +34,7 @@ impl Outcome {
             Self::Waiting(_) => "waiting",
             Self::Paused => "paused",
             Self::NoDrop => "no-drop",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) => "not-admitted",
         }
     }
 
