@@ -19,7 +19,8 @@ use crate::{
         viva_api::{InvalidVivaApi, VivaApi, token},
     },
     ledger::Ledger,
-    run::{self, Runner, WokenDrops},
+    memory_budget::MemoryBudget,
+    run::{self, Runner, WokenDrops, WokenImports},
     sink::{
         Sink,
         queue::{self, Queue},
@@ -106,7 +107,9 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
     let tenant_configs = tenant_configs(config.common, config.tenant_overrides, &config.identity)?;
     let runner = Runner {
         directory_memory: tenant_configs.directory_memory(),
+        attributes_memory: MemoryBudget::new(config.attributes_memory),
         woken: WokenDrops::default(),
+        woken_imports: WokenImports::default(),
         ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,

@@ -7,6 +7,7 @@
 
 mod calendar;
 mod confidentiality;
+mod dates;
 mod decimal;
 mod definitions;
 mod people;
@@ -21,6 +22,7 @@ use time::Date;
 pub use self::{
     calendar::{Period, Window},
     confidentiality::{RANGES, withheld},
+    dates::DropDates,
     definitions::{Attribute, Cycle, DefaultAttribute, Definitions, InvalidDefinitions, Program, default_attributes},
     people::TooManyPeople,
     schedule::DueCycle,
@@ -57,16 +59,32 @@ pub enum CycleFailure {
     TooManyPeople(#[from] TooManyPeople),
 }
 
+impl CycleFailure {
+    /// The reason, as messages spell it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotWeekly => "not-weekly",
+            Self::NotIdentified => "not-identified",
+            Self::TooFewPeople { .. } => "too-few-people",
+            Self::TooManyPeople(_) => "too-many-people",
+        }
+    }
+}
+
 /// One pass over the rows of a drop for one cycle.
 pub struct CyclePass<'a> {
     definitions: &'a Definitions,
     window: Window,
+    memory: usize,
     columns: ColumnReader,
     /// The dates of all rows, in the window or not.
     dates: BTreeSet<Date>,
+    has_unreadable_date: bool,
     /// One for each period that all dates so far agree with. Few dates are both a Sunday and the first of a month, so one of
-    /// two goes after a few rows.
+    /// two goes after a few rows; none is left if the pass has failed.
     candidates: Vec<Candidate>,
+    /// Why there is no result, if so. Then only dates are collected.
+    failure: Option<CycleFailure>,
     values: Vec<Option<u64>>,
 }
 
@@ -80,13 +98,17 @@ impl<'a> CyclePass<'a> {
     /// Begins a pass for the cycle whose rows lie in `window`; the table of people takes at most `memory` bytes.
     pub fn new(definitions: &'a Definitions, window: Window, memory: usize) -> Self {
         let attributes = definitions.attributes.len();
-        let candidate = |period| Candidate { period, people: People::new(attributes, memory) };
+        // As long as there are two tables, each has half of the memory.
+        let candidate = |period| Candidate { period, people: People::new(attributes, memory / 2) };
         Self {
             definitions,
             window,
+            memory,
             columns: ColumnReader::new(&definitions.attributes),
             dates: BTreeSet::new(),
+            has_unreadable_date: false,
             candidates: vec![candidate(Period::Week), candidate(Period::Month)],
+            failure: None,
             values: vec![None; attributes],
         }
     }
@@ -98,20 +120,27 @@ impl<'a> CyclePass<'a> {
 
     /// Adds decoded rows. They must come in file path order, then row order: of several rows of one person and week the first
     /// counts.
-    pub fn push<'r>(&mut self, rows: impl Iterator<Item = &'r [u8]>) -> Result<(), CycleFailure> {
+    pub fn push<'r>(&mut self, rows: impl Iterator<Item = &'r [u8]>) {
         for row in rows {
-            self.add(row)?;
+            if let Err(failure) = self.add(row) {
+                self.failure.get_or_insert(failure);
+                self.candidates.clear();
+            }
         }
-        Ok(())
     }
 
     fn add(&mut self, row: &[u8]) -> Result<(), CycleFailure> {
         let row = self.columns.read(row);
-        let date = row.date().ok_or(CycleFailure::NotWeekly)?;
+        let Some(date) = row.date() else {
+            self.has_unreadable_date |= row.has_date();
+            return Err(CycleFailure::NotWeekly);
+        };
         if self.dates.insert(date) {
             self.candidates.retain(|candidate| candidate.period.may_have(date));
-            if self.candidates.is_empty() {
-                return Err(CycleFailure::NotWeekly);
+            match &mut self.candidates[..] {
+                [] => return Err(CycleFailure::NotWeekly),
+                [candidate] => candidate.people.set_limit(self.memory),
+                _ => {}
             }
         }
         let counts = self.definitions.include_inactive_weeks || row.is_active();
@@ -125,37 +154,41 @@ impl<'a> CyclePass<'a> {
     }
 
     /// Ends the drop. `is_identified` tells whether the drop has a Column key.
-    ///
-    /// A pass that failed in [`push`](Self::push) has no result; do not finish it.
-    pub fn finish(mut self, is_identified: bool) -> Result<CycleReport<'a>, CycleFailure> {
-        if self.dates.is_empty() {
-            return Err(CycleFailure::NotWeekly);
-        }
-        // If all dates are both, weeks come first.
-        let Candidate { period, people } = self.candidates.swap_remove(0);
-        let in_window: Vec<Date> = self.dates.iter().copied().filter(|&date| self.window.contains(date)).collect();
-        let failure = if !is_identified {
-            Some(CycleFailure::NotIdentified)
-        } else if (people.len() as u64) < self.definitions.min_group_size {
-            Some(CycleFailure::TooFewPeople { people: people.len(), min_group_size: self.definitions.min_group_size })
-        } else {
-            None
+    pub fn finish(mut self, is_identified: bool) -> CycleReport<'a> {
+        let attributes = &self.definitions.attributes;
+        let has_no_rows = self.dates.is_empty().then_some(CycleFailure::NotWeekly);
+        let mut failure = self.failure.or(has_no_rows);
+        let candidate = match failure {
+            // If all dates are both, weeks come first.
+            None => self.candidates.swap_remove(0),
+            Some(_) => Candidate { period: Period::Week, people: People::new(attributes.len(), 0) },
         };
-        let counts = counts(&people, &self.definitions.attributes);
-        let withheld = counts.iter().map(|&counts| withheld(counts, self.definitions.min_group_size)).collect();
-        let labels = self.definitions.attributes.iter().map(Attribute::labels).collect();
-        Ok(CycleReport {
+        let Candidate { period, people } = candidate;
+        let is_weekly = failure != Some(CycleFailure::NotWeekly);
+        if failure.is_none() && !is_identified {
+            failure = Some(CycleFailure::NotIdentified);
+        }
+        let min_group_size = self.definitions.min_group_size;
+        if failure.is_none() && (people.len() as u64) < min_group_size {
+            failure = Some(CycleFailure::TooFewPeople { people: people.len(), min_group_size });
+        }
+        let counts = counts(&people, attributes);
+        CycleReport {
             definitions: self.definitions,
             window: self.window,
             period,
-            weeks: in_window.len(),
-            dates: self.dates,
+            weeks: self.dates.iter().filter(|&&date| self.window.contains(date)).count(),
+            dates: DropDates {
+                dates: self.dates,
+                period: is_weekly.then_some(period),
+                has_unreadable: self.has_unreadable_date,
+            },
             failure,
             people,
+            withheld: counts.iter().map(|&counts| withheld(counts, min_group_size)).collect(),
             counts,
-            withheld,
-            labels,
-        })
+            labels: attributes.iter().map(Attribute::labels).collect(),
+        }
     }
 }
 
@@ -204,8 +237,7 @@ pub struct CycleReport<'a> {
     pub period: Period,
     /// How many dates in the window have rows.
     pub weeks: usize,
-    /// The dates of all rows, in the window or not.
-    dates: BTreeSet<Date>,
+    dates: DropDates,
     /// Why nothing may be reported, if so.
     pub failure: Option<CycleFailure>,
     people: People,
@@ -242,10 +274,41 @@ pub enum Value<'a> {
 }
 
 impl CycleReport<'_> {
-    /// Whether the drop has rows of the last week, or of a month that ends at the end or later, of another cycle's `window`.
+    /// Whether the drop reaches the cycle with this `window`, which may be another one than that of the report.
     pub fn reaches(&self, window: Window) -> bool {
-        let latest = self.dates.range(..window.end).next_back().filter(|&&date| date >= window.start);
-        latest.is_some_and(|&latest| window.is_reached_by(latest, self.period))
+        self.dates.reaches(window)
+    }
+
+    /// The dates of the drop's rows.
+    pub fn dates(&self) -> &DropDates {
+        &self.dates
+    }
+
+    /// The memory that the report takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.people.bytes()
+    }
+
+    /// The first attribute whose `known` bounds, if it has some, are others than now, so that 1 to `minGroupSize - 1` people
+    /// move from one range to another. Who knows both reports could single them out. `known` gets the columns of an attribute.
+    pub fn identifying_change(
+        &self,
+        known: impl Fn(&mut dyn Iterator<Item = &str>) -> Option<[u64; RANGES - 1]>,
+    ) -> Option<&Attribute> {
+        let attributes = self.definitions.attributes.iter().enumerate();
+        let mut changed = attributes.filter_map(|(number, attribute)| {
+            let bounds = known(&mut attribute.columns()).filter(|bounds| *bounds != attribute.bounds)?;
+            Some((number, attribute, bounds))
+        });
+        let identifies = |&(number, attribute, bounds): &(usize, &Attribute, [u64; RANGES - 1])| {
+            let mut moved = [[0; RANGES]; RANGES];
+            for (sum, weeks) in self.people.iter().filter_map(|person| person.attribute(number)) {
+                moved[range_of(sum, weeks, bounds)][range_of(sum, weeks, attribute.bounds)] += 1;
+            }
+            let small = 1..self.definitions.min_group_size;
+            (0..RANGES).any(|from| (0..RANGES).any(|to| from != to && small.contains(&moved[from][to])))
+        };
+        changed.find(identifies).map(|(_, attribute, _)| attribute)
     }
 
     /// The number of people in the report.

@@ -6,6 +6,7 @@ mod completions;
 mod decode;
 mod definitions;
 mod deliver;
+mod import;
 mod local_drop;
 mod offboard;
 mod onboard;
@@ -66,6 +67,8 @@ Example, without the host:
     Attributes(attributes::AttributesArguments),
     /// Define survey programs and their cycles
     Programs(programs::ProgramsArguments),
+    /// Import survey attributes from a drop that was delivered
+    Import(import::ImportArguments),
     /// Deliver a drop to the configured sink, as an event would
     Deliver(deliver::DeliverArguments),
     /// Deliver a drop again from its first row, or plan and run this for many drops
@@ -238,6 +241,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Decode(arguments) => decode::decode(&arguments).await,
         Command::Attributes(arguments) => attributes::attributes(&arguments).await,
         Command::Programs(arguments) => programs::programs(&arguments).await,
+        Command::Import(arguments) => import::import(&arguments).await,
         Command::Deliver(arguments) => deliver::deliver(&arguments).await,
         Command::Replay(arguments) => replay::replay(&arguments).await,
         Command::Sweep => sweep::sweep().await,

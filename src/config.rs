@@ -32,7 +32,7 @@ pub use self::{
     tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
 };
 use self::{
-    parse::{ApiUrl, ContainerName},
+    parse::{ApiUrl, ByteSize, ContainerName},
     reader::Reader,
     telemetry::telemetry,
     tenant_settings::{DEADLINE, common_settings, decoders, file_rules, tenant_overrides},
@@ -157,6 +157,8 @@ pub struct Config {
     pub run_limits: RunLimits,
     /// What is exported about the process, and where: `OTEL_…`, `TELEMETRY_TENANTS` and `WEBHOOK_TRACEPARENT`.
     pub telemetry: TelemetryConfig,
+    /// `ATTRIBUTES_MEMORY`: the bound of the tables of people of all attributes passes, in bytes.
+    pub attributes_memory: usize,
     /// What should be changed although the settings are usable. Contains no values.
     pub warnings: Vec<String>,
 }
@@ -231,6 +233,7 @@ impl Config {
         let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
         let give_up_after = reader.or_default("GIVE_UP_AFTER", "3d");
         let telemetry = telemetry(&reader);
+        let attributes_memory: Option<ByteSize> = reader.or_default("ATTRIBUTES_MEMORY", "256MiB");
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
@@ -252,6 +255,7 @@ impl Config {
                 deadline: deadline?,
                 run_limits: RunLimits { max_files: max_files?.get(), give_up_after: give_up_after? },
                 telemetry: telemetry?,
+                attributes_memory: attributes_memory?.0,
                 warnings,
             })
         })

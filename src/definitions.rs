@@ -124,6 +124,7 @@ fn replace(record: &mut TenantImports, new: Definitions, etag: ETag) {
     }
     for name in old_definitions.iter().flat_map(|old| old.attributes_missing_in(&new)) {
         record.sequence += 1;
+        record.numbered = None;
         record.deletions.push(Deletion { attribute: name.to_owned(), sequence: record.sequence });
     }
     let is_same = old_definitions == Some(&new);

@@ -8,7 +8,6 @@
 //! are matched by e-mail address, each address costs about 70 bytes more.
 
 mod config;
-mod memory;
 mod snapshot;
 
 use std::{collections::HashMap, fmt, str::FromStr};
@@ -18,7 +17,6 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     config::{DirectoryConfig, DirectoryMode},
-    memory::{DirectoryMemory, Reservation},
     snapshot::{
         Choice, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run, choose, expected_directory,
         is_directory,

@@ -114,6 +114,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let handler = Arc::new(Handler::new(app, deadline, stop.clone(), cancel_work.clone(), tasks.clone()));
     tasks.spawn(Arc::clone(&handler).run_waiting());
     tasks.spawn(Arc::clone(&handler).run_replays(api.replays()));
+    tasks.spawn(Arc::clone(&handler).run_imports());
     let routes = Router::new()
         // The host polls this every 25 ms until it gets a response, and occasionally after that.
         .route("/", get(async || StatusCode::OK))

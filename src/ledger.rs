@@ -6,7 +6,7 @@
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
 //! - `list/`, one entry for each drop, for lists;
 //! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
-//!   far their imports are;
+//!   far their imports are; `imports-due/`, when each tenant's imports are looked at again;
 //! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire;
 //! - `plans/` and `replays/`, which drops are to be delivered again, and how far that is.
 //!
@@ -19,6 +19,7 @@
 mod claim;
 mod claimed_file;
 mod customers;
+mod cycle_import;
 mod defined_tenants;
 mod directories;
 mod entry;
@@ -26,6 +27,7 @@ mod error;
 mod file_list;
 mod heartbeat;
 mod imports;
+mod imports_due;
 mod json;
 mod lease;
 mod list_entry;
@@ -51,9 +53,11 @@ pub use self::{
     claim::{Claim, ClaimRequest, ProgressFlag},
     claimed_file::ClaimedFile,
     customers::CustomerEntry,
+    cycle_import::{CycleImport, ImportState, ImportedAttribute, KnownRanges, ListingFacts},
     error::LedgerError,
     file_list::{ListedFile, ListedFiles},
-    imports::{AcceptedDefinitions, Deletion, TenantImports},
+    imports::{AcceptedDefinitions, Deletion, ExaminedDrop, RequestedImport, TenantImports},
+    imports_due::ImportsEntry,
     list_entry::{DropState, ListEntry},
     record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
     replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},

@@ -22,7 +22,7 @@
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
 //!   batches), [`buffers`]
 //! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs),
-//!   [`definitions`] (of attributes, in storage), [`person_id`]
+//!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`person_id`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
 //!   material from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
@@ -33,7 +33,7 @@
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
 //! - Observability: [`telemetry`] (logs, traces and metrics)
-//! - Helpers: [`error_chain`], [`expected`], [`json`], [`loopback`], [`one_line`]
+//! - Helpers: [`error_chain`], [`expected`], [`json`], [`loopback`], [`memory_budget`], [`one_line`]
 
 pub mod api;
 pub mod app;
@@ -56,10 +56,12 @@ pub mod hex;
 pub mod host;
 mod http_response;
 pub mod identity;
+pub mod import;
 pub mod json;
 pub mod keys;
 pub mod ledger;
 pub mod loopback;
+pub mod memory_budget;
 pub mod message;
 pub mod onboard;
 pub mod one_line;

@@ -3,6 +3,7 @@
 //! `schema/messages.v1.json` is the contract with every receiver. A message's id depends on its content alone, however
 //! often it is sent. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
 
+mod attributes;
 mod rows_text;
 mod size;
 
@@ -15,6 +16,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 pub use self::{
+    attributes::{ImportFacts, ImportFailure, ImportVersion, RangeCounts, WindowFacts},
     rows_text::RowsText,
     size::{RowsSize, envelope_bytes},
 };
@@ -33,21 +35,14 @@ pub struct Message {
     pub id: MessageId,
     /// The type, such as `viva.insights.rows`.
     pub kind: &'static str,
-    /// The drop that the message is about; `None` for `vivadrop.check`.
-    pub drop: Option<DropReference>,
+    /// The tenant that the message is about; `None` for `vivadrop.check`.
+    pub tenant: Option<TenantId>,
+    /// The path of the drop that the message is about, `container/folder`, if it is about one.
+    pub drop: Option<String>,
     /// The file whose rows it has; `None` for other messages.
     pub file: Option<String>,
     /// The JSON text.
     pub body: Bytes,
-}
-
-/// Which drop a message is about, for sinks that put this next to the JSON text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DropReference {
-    /// The tenant that the drop belongs to.
-    pub tenant: TenantId,
-    /// The drop path, `container/folder`.
-    pub path: String,
 }
 
 /// The id of a message: `msg_` and 32 hexadecimal digits.
@@ -81,7 +76,7 @@ impl MessageId {
 }
 
 /// The description of a drop: `data.drop` of every message about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DropFacts {
     /// `CopyActivityId`; null if the metadata cannot be read.
@@ -99,12 +94,6 @@ pub struct DropFacts {
     /// How often the drop was replayed with new ids: part of every message id, but not of the message.
     #[serde(skip)]
     pub generation: u32,
-}
-
-impl DropFacts {
-    fn reference(&self) -> DropReference {
-        DropReference { tenant: self.tenant_id, path: self.path.clone() }
-    }
 }
 
 /// The directory that rows are joined to: `data.directory` of their message.
@@ -134,10 +123,16 @@ struct Envelope<'a, T> {
 }
 
 impl Message {
-    /// What the message is about, for people and for comparison: the path of the file, or of the drop.
+    /// The type of the messages with people and their attributes.
+    pub const PEOPLE: &'static str = "viva.insights.attributes";
+
+    /// What the message is about, for people and for comparison: the path of the file, or of the drop. All messages about
+    /// attributes have the same subject, so that a receiver that rejects only them does not stop the delivery of rows.
     pub fn subject(&self) -> String {
-        let drop = self.drop.as_ref().map(|drop| drop.path.as_str()).unwrap_or_default();
-        format!("{drop}/{}", self.file.as_deref().unwrap_or_default())
+        if self.kind.starts_with(Self::PEOPLE) {
+            return Self::PEOPLE.to_owned();
+        }
+        format!("{}/{}", self.drop.as_deref().unwrap_or_default(), self.file.as_deref().unwrap_or_default())
     }
 
     /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order, which are joined to
@@ -181,8 +176,8 @@ impl Message {
         // The JSON ends in `}}`: one brace closes `data`, whose last member `rows` becomes, and one the message.
         head.truncate(head.len() - 2);
         head.extend_from_slice(b",\"rows\":[");
-        let (drop, file) = (Some(drop.reference()), Some(file.name.clone()));
-        Self { id, kind, drop, file, body: rows.enclosed(&head, b"]}}") }
+        let (tenant, drop, file) = (Some(drop.tenant_id), Some(drop.path.clone()), Some(file.name.clone()));
+        Self { id, kind, tenant, drop, file, body: rows.enclosed(&head, b"]}}") }
     }
 
     /// `viva.insights.drop.completed`: the sink has acknowledged every row of the drop.
@@ -244,7 +239,8 @@ impl Message {
 
     fn new(id: MessageId, kind: &'static str, drop: Option<&DropFacts>, data: impl Serialize) -> Self {
         let body = json(&id, kind, data).into();
-        Self { id, kind, drop: drop.map(DropFacts::reference), file: None, body }
+        let (tenant, drop) = (drop.map(|drop| drop.tenant_id), drop.map(|drop| drop.path.clone()));
+        Self { id, kind, tenant, drop, file: None, body }
     }
 }
 

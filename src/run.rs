@@ -37,7 +37,6 @@ use self::{backoff::MAX_WAIT, directory::RunDirectory, files::Failures};
 use crate::{
     clock,
     deliver::FileError,
-    directory::DirectoryMemory,
     drop::{
         DropPath, FileVersion, TenantId,
         discover::{self, DropContents},
@@ -49,6 +48,7 @@ use crate::{
     ledger::{
         DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
     },
+    memory_budget::MemoryBudget,
     sink::{Receiver, SinkError},
     store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
     telemetry::{Span, is_first_occurrence},
@@ -57,7 +57,7 @@ use crate::{
 };
 pub use admitted::{AdmittedDrop, read_metadata};
 pub use directory::DirectoryError;
-pub use woken::{WokenDrop, WokenDrops};
+pub use woken::{WokenDrop, WokenDrops, WokenImports};
 
 /// Runs drops. Holds the parts that every run needs.
 #[derive(Debug)]
@@ -73,9 +73,13 @@ pub struct Runner {
     /// The sink, the file rules and the limits of each tenant.
     pub tenant_configs: TenantConfigs,
     /// The memory that the lookup tables of all runs share.
-    pub directory_memory: DirectoryMemory,
+    pub directory_memory: MemoryBudget,
+    /// The memory that the tables of people of all attributes passes share.
+    pub attributes_memory: MemoryBudget,
     /// The drops that runs have woken.
     pub woken: WokenDrops,
+    /// The tenants whose imports runs have made due.
+    pub woken_imports: WokenImports,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.

@@ -232,6 +232,11 @@ impl SinkError {
         }
     }
 
+    /// Whether the receiver will never accept the message.
+    pub fn is_rejection(&self) -> bool {
+        matches!(self, Self::Rejected { .. })
+    }
+
     /// How long the receiver asked to wait before the next run, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

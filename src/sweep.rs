@@ -8,7 +8,10 @@
 //! blob is older than 30 days; the ledger keeps its records for longer than that, so no drop is delivered again because
 //! the ledger has forgotten it. A listing is recorded for the tenants and containers that it was made with: a process
 //! with other settings needs its own.
+//!
+//! At its end, a sweep makes the [imports](crate::import) of survey attributes that are due.
 
+mod imports;
 mod inventory;
 
 use std::{
@@ -29,7 +32,7 @@ use tracing::{debug, error, info, warn};
 use self::inventory::Inventory;
 use crate::{
     clock,
-    drop::{DropPath, containers::WatchedContainers, discover::ListingSummary},
+    drop::{DropPath, TenantId, containers::WatchedContainers, discover::ListingSummary},
     error_chain::error_chain,
     ledger::{Ledger, LedgerError},
     replay::{self, StartedDrop},
@@ -82,6 +85,8 @@ pub struct Report {
     pub refused: usize,
     /// Drops that will be retried, each with its error.
     pub failed: Vec<(DropPath, String)>,
+    /// Tenants whose attributes will be imported later, each with the error.
+    pub failed_imports: Vec<(TenantId, String)>,
     /// Drops that are left for the next sweep, because the time was used up.
     pub left: usize,
     /// Containers that could not be listed, each with its error.
@@ -90,7 +95,7 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { drops, completed, open, set_aside, refused, failed, left, not_listed } = self;
+        let Self { drops, completed, open, set_aside, refused, failed, failed_imports, left, not_listed } = self;
         write!(
             f,
             "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} not admitted"
@@ -98,6 +103,9 @@ impl fmt::Display for Report {
         write!(f, ", {} will be retried", failed.len())?;
         if *left > 0 {
             write!(f, ", {left} left for the next sweep")?;
+        }
+        if !failed_imports.is_empty() {
+            write!(f, "; the attributes of {} tenants will be imported later", failed_imports.len())?;
         }
         if !not_listed.is_empty() {
             write!(f, "; {} containers could not be listed", not_listed.len())?;
@@ -129,6 +137,7 @@ pub async fn sweep(
         schedule: Schedule::default(),
         report: Report::default(),
         has_overflowed: false,
+        delivered: None,
     };
     let unfinished = sweep.queue_unfinished().await.map_err(SweepError::Index)?;
     let listed = sweep.is_listing_due().await.then(clock::now);
@@ -145,6 +154,7 @@ pub async fn sweep(
             break;
         }
     }
+    sweep.run_imports(started + deadline.mul_f64(0.95)).await;
     let is_index_complete = sweep.index_left().await;
     let report = sweep.report;
     // If a container could not be listed, it is listed again earlier than usual.
@@ -166,6 +176,8 @@ struct Sweep<'a> {
     report: Report,
     /// Whether a tenant has more drops than the schedule takes.
     has_overflowed: bool,
+    /// By tenant: the sum of the hashes of its delivered drops, if `list/` was read.
+    delivered: Option<BTreeMap<TenantId, u64>>,
 }
 
 impl Sweep<'_> {
@@ -212,13 +224,15 @@ impl Sweep<'_> {
     /// Lists the containers, and queues the drops that have news or that the index has lost. A container that cannot be
     /// listed affects no other.
     async fn queue_found(&mut self, unfinished: &HashSet<DropPath>) {
-        let known = match known_drops(&self.runner.ledger).await {
+        let mut delivered = BTreeMap::new();
+        let known = match known_drops(&self.runner.ledger, &mut delivered).await {
             Ok(known) => known,
             Err(error) => {
                 self.report.not_listed.push(("list/".into(), error_chain(&error)));
                 return;
             }
         };
+        self.delivered = Some(delivered);
         for container in self.watched.names() {
             if let Err(error) = self.queue_found_in(&container, &known, unfinished).await {
                 let why = error_chain(&error);
@@ -342,9 +356,9 @@ async fn run(
 }
 
 impl Report {
-    /// Whether every drop was run and every container listed without an error.
+    /// Whether every drop was run, every container listed and every import made without an error.
     pub fn has_no_errors(&self) -> bool {
-        self.failed.is_empty() && self.not_listed.is_empty()
+        self.failed.is_empty() && self.failed_imports.is_empty() && self.not_listed.is_empty()
     }
 
     fn count(&mut self, path: DropPath, outcome: Result<Outcome, String>) {
@@ -374,11 +388,17 @@ struct KnownDrop {
     listing: ListingSummary,
 }
 
-/// Reads `list/`. The drops are keyed by a hash of their paths, because there may be many.
-async fn known_drops(ledger: &Ledger) -> Result<HashMap<u64, KnownDrop>, LedgerError> {
+/// Reads `list/`. The drops are keyed by a hash of their paths, because there may be many. Adds up the delivered drops of each
+/// tenant.
+async fn known_drops(
+    ledger: &Ledger,
+    delivered: &mut BTreeMap<TenantId, u64>,
+) -> Result<HashMap<u64, KnownDrop>, LedgerError> {
     let mut known = HashMap::new();
     let mut entries = ledger.list_entries();
     while let Some(entry) = entries.try_next().await? {
+        let sum = delivered.entry(entry.tenant).or_default();
+        *sum = sum.wrapping_add(entry.delivery_hash());
         known.insert(key(&entry.path), KnownDrop { is_over: entry.is_over, listing: entry.listing });
     }
     Ok(known)

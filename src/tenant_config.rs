@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     deliver::Limits,
-    directory::{DirectoryConfig, DirectoryMemory},
+    directory::DirectoryConfig,
     drop::TenantId,
+    memory_budget::MemoryBudget,
     pipeline::FileRules,
     sink::{GuardedSink, Receiver, Sink, breaker::Breaker},
 };
@@ -73,8 +74,8 @@ impl TenantConfigs {
     }
 
     /// The memory for the lookup tables of all tenants: as much as the largest one may take.
-    pub fn directory_memory(&self) -> DirectoryMemory {
+    pub fn directory_memory(&self) -> MemoryBudget {
         let configs = self.overrides.values().chain([&self.default]);
-        DirectoryMemory::new(configs.map(|config| config.directory.rules.memory).max().unwrap_or_default())
+        MemoryBudget::new(configs.map(|config| config.directory.rules.memory).max().unwrap_or_default())
     }
 }

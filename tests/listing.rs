@@ -19,8 +19,9 @@ use vivadrop::{
     },
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
+    memory_budget::MemoryBudget,
     pipeline::FileRules,
-    run::{RunLimits, Runner, WokenDrops, free_slots},
+    run::{RunLimits, Runner, WokenDrops, WokenImports, free_slots},
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, ReadWindow, Store, StoreError,
         WriteIf,
@@ -133,7 +134,9 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
     let tenant_configs = TenantConfigs { default: config, overrides: BTreeMap::new() };
     Runner {
         directory_memory: tenant_configs.directory_memory(),
+        attributes_memory: MemoryBudget::new(1 << 20),
         woken: WokenDrops::default(),
+        woken_imports: WokenImports::default(),
         store: Arc::clone(store),
         ledger: Ledger::new(Arc::clone(store), STATE_CONTAINER),
         tenants,

@@ -13,6 +13,8 @@ mod concurrent;
 mod directory;
 #[path = "runs/faults.rs"]
 mod faults;
+#[path = "runs/imports.rs"]
+mod imports;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
 #[path = "runs/process.rs"]

@@ -8,8 +8,12 @@ mod support;
 
 use serde_json::{Value, json};
 use vivadrop::{
+    attributes::Definitions,
     directory::DirectorySnapshot,
-    message::{BadRow, EndingVersion, Failure, JoinFacts, Message},
+    message::{
+        BadRow, EndingVersion, Failure, ImportFacts, ImportFailure, ImportVersion, JoinFacts, Message, RangeCounts,
+        WindowFacts,
+    },
     verdict::Reason,
 };
 
@@ -54,11 +58,59 @@ fn messages() -> Vec<Value> {
         Message::failed(&facts(), &ending, &failure, None),
         Message::check(),
     ];
-    messages
-        .iter()
-        .inspect(|message| assert_valid(&message.body))
-        .map(|m| serde_json::from_slice(&m.body).unwrap())
-        .collect()
+    let messages = messages.into_iter().chain(attribute_messages());
+    messages.inspect(|message| assert_valid(&message.body)).map(|m| serde_json::from_slice(&m.body).unwrap()).collect()
+}
+
+/// One message of each type about attributes, with all optional members.
+fn attribute_messages() -> [Message; 5] {
+    let json = br#"{"attributes": [{"name": "Email hours", "roles": {"Manager": ["report-filters"]}}]}"#;
+    let definitions = Definitions::parse(json).unwrap();
+    let facts = facts();
+    let tenant = facts.tenant_id;
+    let version = ImportVersion {
+        tenant,
+        program: "Engagement",
+        cycle: "Oct",
+        revision: 2,
+        run: 0,
+        drop: &facts.path,
+        files: "",
+        directory: None,
+    };
+    let import = ImportFacts {
+        tenant_id: tenant,
+        import_id: version.id(),
+        drop: facts.clone(),
+        program: "Engagement".into(),
+        cycle: "Oct".into(),
+        revision: 2,
+        window: WindowFacts { start: "2024-07-21".into(), end: "2024-10-13".into(), weeks: 12, period: "week".into() },
+    };
+    let failure = ImportFailure {
+        tenant_id: tenant,
+        drop: facts.clone(),
+        sequence: 9,
+        program: "Engagement".into(),
+        cycle: "Oct".into(),
+        revision: 2,
+        reason: "not-weekly".into(),
+        message: "the dates are no Sundays".into(),
+    };
+    let people = br#"{"ObjectId":"9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10","directory":null,"weeks":11,
+        "attributes":{"Email hours":{"range":2,"label":"3 to less than 6","value":4.5}}}"#;
+    [
+        Message::attributes_defined(tenant, 2, 1, &definitions),
+        Message::attributes(&import, 0..1, people),
+        Message::attributes_completed(
+            &import,
+            7,
+            1,
+            &RangeCounts(vec![("Email hours", [None, None, Some(5), Some(6)])]),
+        ),
+        Message::attributes_failed(&failure, None),
+        Message::attributes_deleted(tenant, 8, "Email hours"),
+    ]
 }
 
 /// Collects the JSON pointers of all members of `value`, except those in rows.
@@ -97,10 +149,14 @@ fn a_missing_or_renamed_member_is_invalid() {
         pointers(&message, "", &mut all);
         let concerns_a_drop = message["data"].get("drop").is_some();
         assert!(all.len() > if concerns_a_drop { 12 } else { 4 }, "{all:?}");
-        // `badRows` and `directory` of a rows message are optional, so that only the schema without additional members
-        // notices their renaming.
-        let is_optional = |pointer: &&String| ["/data/badRows", "/data/directory"].contains(&pointer.as_str());
-        for pointer in all.iter().filter(|pointer| !is_optional(pointer) || message["data"].get("file").is_none()) {
+        // Only the schema without additional members notices the renaming of optional members. Names of attributes and roles
+        // are free.
+        let is_optional = |pointer: &&String| {
+            let of_rows = ["/data/badRows", "/data/directory"].contains(&pointer.as_str());
+            (of_rows && message["data"].get("file").is_some())
+                || ["/Email hours", "/Manager", "/value"].iter().any(|end| pointer.ends_with(end))
+        };
+        for pointer in all.iter().filter(|pointer| !is_optional(pointer)) {
             let (parent, name) = pointer.rsplit_once('/').unwrap();
             let mut changed = message.clone();
             let members = changed.pointer_mut(parent).unwrap().as_object_mut().unwrap();

@@ -11,6 +11,8 @@ mod arrival;
 mod directory;
 #[path = "serve/failures.rs"]
 mod failures;
+#[path = "serve/imports.rs"]
+mod imports;
 #[path = "serve/ledger.rs"]
 mod ledger;
 #[path = "serve/notify_and_sweep.rs"]

@@ -60,6 +60,16 @@ pub struct Attribute {
 }
 
 impl Attribute {
+    /// The columns that may have the metric.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.column).chain(&self.older_columns).map(String::as_str)
+    }
+
+    /// The upper bounds of the first three ranges, as JSON numbers.
+    pub fn bounds_as_text(&self) -> [String; RANGES - 1] {
+        self.bounds.map(millionths_text)
+    }
+
     /// The names of the four ranges: `0 to less than 3`, …, `8 or more`.
     pub fn labels(&self) -> [String; RANGES] {
         let [a, b, c] = self.bounds.map(millionths_text);

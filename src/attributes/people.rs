@@ -68,6 +68,20 @@ impl People {
         Self { attributes, limit, hasher: RandomState::new(), index: HashTable::new(), chunks: Vec::new(), len: 0 }
     }
 
+    /// Allows the table to take `limit` bytes.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The bytes that the table takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.len() * CHUNK * self.bytes_per_person()
+    }
+
+    fn bytes_per_person(&self) -> usize {
+        size_of::<PersonId>() + size_of::<u16>() + INDEX_BYTES + self.attributes * 9
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -130,8 +144,7 @@ impl People {
         }
         let number = self.len;
         if number.is_multiple_of(CHUNK) {
-            let per_person = size_of::<PersonId>() + size_of::<u16>() + INDEX_BYTES + self.attributes * 9;
-            if (number + CHUNK) * per_person > self.limit {
+            if (number + CHUNK) * self.bytes_per_person() > self.limit {
                 return Err(TooManyPeople { limit: self.limit });
             }
             self.chunks.push(Chunk {

@@ -79,6 +79,11 @@ impl<'a> MetricRow<'a> {
         PersonId::parse(&self.text(0)?)
     }
 
+    /// Whether there is a date, even if it cannot be read.
+    pub(super) fn has_date(&self) -> bool {
+        self.values[1].is_some_and(|value| value != b"null")
+    }
+
     pub(super) fn date(&self) -> Option<Date> {
         metric_date(&self.text(1)?)
     }

@@ -1,11 +1,13 @@
 //! Which survey cycles are imported, and what a change of the definitions causes.
 
+use sha2::{Digest, Sha256};
 use time::{Date, Duration, Month};
 
 use super::{
     calendar::Window,
     definitions::{Attribute, Cycle, Definitions, Program},
 };
+use crate::hex::hex;
 
 /// How many ended cycles of a program are imported: the latest ones.
 const LATEST_CYCLES: usize = 2;
@@ -54,6 +56,13 @@ impl Definitions {
     pub fn without_roles(&self) -> Self {
         let attributes = self.attributes.iter().map(|attribute| Attribute { roles: Vec::new(), ..attribute.clone() });
         Self { attributes: attributes.collect(), ..self.clone() }
+    }
+
+    /// What the definitions say about a cycle of theirs, as a text: with another text, the result is another one.
+    pub fn rules_of(&self, cycle: &Cycle) -> String {
+        let common = Self { programs: Vec::new(), ..self.without_roles() }.to_json();
+        let hash = Sha256::new().chain_update(common).chain_update(cycle.end.to_string()).finalize();
+        hex(hash.first_chunk::<16>().expect("a hash has 32 bytes"))
     }
 
     /// Whether a cycle has the same attributes with these and with the `other` definitions.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, start_telemetry};
+use super::{CliError, import::import_woken, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
@@ -40,6 +40,7 @@ pub(super) async fn run_drop(
         return Err(CliError::Permanent(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let result = run(&app.runner, path).await;
+    import_woken(&app.runner).await;
     app.runner.ledger.flush().await;
     telemetry::export::finish().await;
     let outcome = result.map_err(|error| {

@@ -28,8 +28,15 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     for (path, reason) in &report.failed {
         eprintln!("{}", escape_deceptive(&format!("`{path}`: {reason}")));
     }
+    for (tenant, reason) in &report.failed_imports {
+        eprintln!("{}", escape_deceptive(&format!("attributes of {tenant}: {reason}")));
+    }
     for (container, reason) in &report.not_listed {
         eprintln!("cannot list `{container}`: {reason}");
     }
-    if report.has_no_errors() { Ok(()) } else { Err(CliError::Transient("some drops will be retried".into())) }
+    if report.has_no_errors() {
+        Ok(())
+    } else {
+        Err(CliError::Transient("some drops or imports will be retried".into()))
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use axum::http::StatusCode;
+use futures::FutureExt;
 use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep_until},
@@ -220,6 +222,26 @@ impl Handler {
                     let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
                 }
                 self.sleep_unless_stopping(Instant::now() + REPLAY_TURN_EVERY).await;
+            }
+        }
+    }
+
+    /// Imports survey attributes as soon as a drop is completed, until the process is to stop.
+    pub(super) async fn run_imports(self: Arc<Self>) {
+        let runner = &self.app.runner;
+        loop {
+            let tenants = tokio::select! {
+                tenants = runner.woken_imports.next() => tenants,
+                () = self.stop.cancelled() => return,
+            };
+            for tenant in tenants {
+                // A failure is logged and recorded: a sweep repeats the pass.
+                let pass = AssertUnwindSafe(runner.import(tenant, Some(self.run_limit()))).catch_unwind();
+                match self.until_stopped(pass).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_panicked)) => error!(tenant.id = %tenant, "the import of attributes panicked"),
+                    Err(_stopping) => return,
+                }
             }
         }
     }

@@ -38,6 +38,9 @@ pub enum LedgerError {
     /// Another run has written the record of the drop. The run judges the drop again from the new record.
     #[error("another run has changed the record of `{0}`")]
     Conflict(DropPath),
+    /// Another process has written the record of an import. It is imported by that process, or by a later pass.
+    #[error("another process has changed `{0}`")]
+    ImportConflict(BlobPath),
 }
 
 impl LedgerError {
@@ -48,7 +51,8 @@ impl LedgerError {
             | Self::NewerVersion { .. }
             | Self::Invalid { .. }
             | Self::LeaseLost(_)
-            | Self::Conflict(_) => Verdict::Retry,
+            | Self::Conflict(_)
+            | Self::ImportConflict(_) => Verdict::Retry,
         }
     }
 }

@@ -4,15 +4,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Ledger, LedgerError, json, paths};
+use super::{Ledger, LedgerError, ListingFacts, json, paths};
 use crate::{
-    attributes::Definitions,
-    drop::TenantId,
+    attributes::{Definitions, DropDates},
+    drop::{DropPath, TenantId},
     store::{BlobPath, ETag, ReadWholeError, StoreError, WriteIf, read_current},
 };
 
 /// The largest definitions that are read, in bytes.
 const MAX_DEFINITIONS_BYTES: u64 = 1 << 20;
+
+/// How many drops are kept with their dates: those that were read last.
+const MAX_EXAMINED: usize = 500;
 
 /// The record of a tenant's imports, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,12 +24,81 @@ pub struct TenantImports {
     pub revision: u64,
     /// How many `completed`, `failed` and `deleted` messages there are: the `sequence` of the last one.
     pub sequence: u64,
+    /// The end of an import that has the last number, unless a deletion has it.
+    pub numbered: Option<String>,
     /// The last valid definitions; `None` if there were none.
     pub definitions: Option<AcceptedDefinitions>,
     /// The deletions of attributes that receivers have yet to be told about, in their order.
     pub deletions: Vec<Deletion>,
+    /// How many imports people have asked for.
+    pub requested: u32,
+    /// The imports that people have asked for and that are not done, in their order.
+    pub requests: Vec<RequestedImport>,
+    /// Which dates drops have.
+    pub examined: Vec<ExaminedDrop>,
     /// The version of the record's blob, which a write must overwrite; `None` if there was no record.
     version: Option<ETag>,
+}
+
+/// An import that a person has asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestedImport {
+    /// Distinguishes it from the others.
+    pub id: String,
+    /// Its number among the requests of the tenant, from 1: part of the ids of messages that are sent again.
+    pub number: u32,
+    /// The drop.
+    #[serde(with = "drop_path")]
+    pub path: DropPath,
+    /// Only this program.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Only this cycle of the program.
+    #[serde(default)]
+    pub cycle: Option<String>,
+    /// Whether cycles that were imported before are imported again.
+    pub again: bool,
+}
+
+/// The dates of a drop that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExaminedDrop {
+    /// The drop path.
+    #[serde(with = "drop_path")]
+    pub path: DropPath,
+    /// Its blobs at that time.
+    pub listing: ListingFacts,
+    /// The dates of its rows.
+    #[serde(flatten)]
+    pub dates: DropDates,
+}
+
+impl TenantImports {
+    /// What is known about the dates of a drop with these blobs.
+    pub fn examined(&self, path: &DropPath, listing: ListingFacts) -> Option<&ExaminedDrop> {
+        self.examined.iter().find(|examined| examined.path == *path && examined.listing == listing)
+    }
+
+    /// Records the dates of a drop, in place of what is recorded about the same drop.
+    pub fn remember(&mut self, examined: ExaminedDrop) {
+        self.examined.retain(|other| other.path != examined.path);
+        self.examined.push(examined);
+        self.examined.drain(..self.examined.len().saturating_sub(MAX_EXAMINED));
+    }
+}
+
+mod drop_path {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{super::json::DropPathJson, DropPath};
+
+    pub(super) fn serialize<S: Serializer>(path: &DropPath, serializer: S) -> Result<S::Ok, S::Error> {
+        DropPathJson(path.clone()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DropPath, D::Error> {
+        DropPathJson::deserialize(deserializer).map(|path| path.0)
+    }
 }
 
 /// Definitions that were valid when the ledger last looked at them.
@@ -57,8 +129,16 @@ struct TenantJson {
     version: u64,
     revision: u64,
     sequence: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numbered: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     deletions: Vec<Deletion>,
+    #[serde(default)]
+    requested: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    requests: Vec<RequestedImport>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    examined: Vec<ExaminedDrop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     accepted: Option<AcceptedJson>,
 }
@@ -80,12 +160,16 @@ impl TenantJson {
             announced: accepted.is_announced,
             definitions: RawValue::from_string(accepted.definitions.to_json()).expect("definitions are valid JSON"),
         });
-        let TenantImports { revision, sequence, deletions, .. } = record;
+        let record = record.clone();
         Self {
             version: json::VERSION,
-            revision: *revision,
-            sequence: *sequence,
-            deletions: deletions.clone(),
+            revision: record.revision,
+            sequence: record.sequence,
+            numbered: record.numbered,
+            deletions: record.deletions,
+            requested: record.requested,
+            requests: record.requests,
+            examined: record.examined,
             accepted,
         }
     }
@@ -101,8 +185,17 @@ impl TenantJson {
                 is_announced: accepted.announced,
             }),
         };
-        let Self { revision, sequence, deletions, .. } = self;
-        Ok(TenantImports { revision, sequence, definitions, deletions, version: Some(version) })
+        Ok(TenantImports {
+            revision: self.revision,
+            sequence: self.sequence,
+            numbered: self.numbered,
+            definitions,
+            deletions: self.deletions,
+            requested: self.requested,
+            requests: self.requests,
+            examined: self.examined,
+            version: Some(version),
+        })
     }
 }
 
@@ -142,6 +235,11 @@ impl Ledger {
             }
             Err(ReadWholeError::Store(error)) => Err(error.into()),
         }
+    }
+
+    /// The version of the stored definitions; `None` if there are none. Costs one request.
+    pub async fn definitions_version(&self, tenant: TenantId) -> Result<Option<ETag>, LedgerError> {
+        Ok(self.store.find(&self.blob(paths::definitions(tenant))).await?.map(|blob| blob.etag))
     }
 
     /// Stores the definitions of a tenant over the version that was read; `None` if there were none. Returns the new

@@ -2,6 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::whole_seconds,
+    directory::is_directory,
     drop::{DropPath, TenantId, discover::ListingSummary},
     one_line::one_line,
     store::{Listing, WriteIf},
@@ -72,6 +74,19 @@ pub struct ListEntry {
     pub is_over: bool,
     /// The blobs of the drop.
     pub listing: ListingSummary,
+}
+
+impl ListEntry {
+    /// A hash of this completion of the drop, if its rows were delivered: the sum over a tenant's drops changes when one is
+    /// completed.
+    pub fn delivery_hash(&self) -> u64 {
+        if self.state != DropState::Completed || is_directory(&self.path, None) {
+            return 0;
+        }
+        let since = self.since.unix_timestamp().to_be_bytes();
+        let hash: [u8; 32] = Sha256::new().chain_update(self.path.to_string()).chain_update(since).finalize().into();
+        u64::from_be_bytes(*hash.first_chunk().expect("a hash has 32 bytes"))
+    }
 }
 
 #[derive(Serialize, Deserialize)]

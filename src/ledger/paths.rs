@@ -38,6 +38,9 @@ pub(super) const REPLAYS: &str = "replays/";
 /// The folder of the entries of customers.
 pub(super) const CUSTOMERS: &str = "customers/";
 
+/// The folder of the entries of the tenants' imports.
+pub(super) const IMPORTS_DUE: &str = "imports-due/";
+
 /// The folder of the times at which periodic tasks were last done.
 const PERIODIC: &str = "periodic/";
 
@@ -112,6 +115,26 @@ pub(super) fn replay_run(id: &str) -> String {
 /// The entry of a customer.
 pub(super) fn customer(tenant: TenantId) -> String {
     format!("{CUSTOMERS}{tenant}.json")
+}
+
+/// The folder of the records of a tenant's imports of cycles, with a slash at the end.
+pub(super) fn cycle_imports(tenant: TenantId) -> String {
+    format!("{IMPORTS}{tenant}/cycles/")
+}
+
+/// The record of the import of a cycle. People choose the names, so they are replaced by a hash.
+pub(super) fn cycle_import(tenant: TenantId, program: &str, cycle: &str) -> String {
+    format!("{}{}.json", cycle_imports(tenant), hash(&format!("{} {program}{cycle}", program.len())))
+}
+
+/// The blob whose lease is held by the process that imports for a tenant.
+pub(super) fn imports_lease(tenant: TenantId) -> String {
+    format!("{IMPORTS}{tenant}/lease.json")
+}
+
+/// The entry of a tenant's imports.
+pub(super) fn imports_entry(tenant: TenantId) -> String {
+    format!("{IMPORTS_DUE}{tenant}.json")
 }
 
 /// The record of the time at which `task` was last done.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, outcome_of};
+use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, directory::is_directory_drop, outcome_of};
 use crate::{
     clock,
     error_chain::error_chain,
@@ -153,6 +153,9 @@ impl Run<'_> {
                 Some(_) | None => DropState::SetAside,
             };
             ledger.write_list_entry(&self.list_entry(snapshot, state)).await?;
+            if state == DropState::Completed && !is_directory_drop(&snapshot.admitted) {
+                self.runner.woken_imports.add(snapshot.admitted.tenant);
+            }
             match &self.entry {
                 Some(entry) => ledger.remove_unfinished(self.path, entry).await,
                 None => Ok(()),

@@ -25,6 +25,7 @@ use crate::{
         choose, expected_directory, is_directory,
     },
     drop::{
+        TenantId,
         discover::{self, DropContents},
         metadata::JobMetadata,
     },
@@ -157,33 +158,12 @@ impl Run<'_> {
                 now: clock::now(),
             });
             let Choice::Join(Some(chosen)) = choice else { return Ok(choice) };
-            if let Some(contents) = self.contents_of(&chosen, &snapshot.admitted).await? {
+            if let Some(contents) = self.runner.contents_of(&chosen, tenant).await? {
                 self.directory.chosen = Some((chosen.clone(), contents));
                 return Ok(Choice::Join(Some(chosen)));
             }
             self.directory.gone.insert(chosen);
         }
-    }
-
-    /// The blobs and the job metadata of a directory; `None` if this version of it has gone, or if the tenant may not write
-    /// there any more.
-    async fn contents_of(
-        &self,
-        directory: &DirectorySnapshot,
-        admitted: &AdmittedDrop,
-    ) -> Result<Option<DirectoryContents>, StoreError> {
-        let (store, limits) = (&*self.runner.store, self.runner.limits);
-        let Some(blobs) = discover::list_contents(store, &directory.path, limits.max_files).await? else {
-            return Ok(None);
-        };
-        if Scope::of(&blobs).files.as_ref() != Some(&directory.versions) {
-            return Ok(None);
-        }
-        let Ok(metadata) = read_metadata(store, &blobs.metadata).await? else {
-            return Ok(None);
-        };
-        let owner = self.runner.tenants.admit(&directory.path, metadata.tenant_id);
-        Ok((owner.ok() == Some(admitted.tenant)).then_some(DirectoryContents { blobs, metadata }))
     }
 
     /// If the drop is a directory: records that it has ended, and makes the drops that wait for it due at once.
@@ -230,7 +210,30 @@ impl Run<'_> {
     }
 }
 
+impl Runner {
+    /// The blobs and the job metadata of a directory; `None` if this version of it has gone, or if the tenant may not write
+    /// there any more.
+    async fn contents_of(
+        &self,
+        directory: &DirectorySnapshot,
+        tenant: TenantId,
+    ) -> Result<Option<DirectoryContents>, StoreError> {
+        let (store, limits) = (&*self.store, self.limits);
+        let Some(blobs) = discover::list_contents(store, &directory.path, limits.max_files).await? else {
+            return Ok(None);
+        };
+        if Scope::of(&blobs).files.as_ref() != Some(&directory.versions) {
+            return Ok(None);
+        }
+        let Ok(metadata) = read_metadata(store, &blobs.metadata).await? else {
+            return Ok(None);
+        };
+        let owner = self.tenants.admit(&directory.path, metadata.tenant_id);
+        Ok((owner.ok() == Some(tenant)).then_some(DirectoryContents { blobs, metadata }))
+    }
+}
+
 /// Whether the drop is a directory export.
-fn is_directory_drop(admitted: &AdmittedDrop) -> bool {
+pub(super) fn is_directory_drop(admitted: &AdmittedDrop) -> bool {
     is_directory(&admitted.path, admitted.facts.table.as_deref())
 }

@@ -1,6 +1,11 @@
-//! The drops that runs of this process have woken, so that the process need not wait for a sweep to run them.
+//! What runs of this process have made due, so that the process need not wait for a sweep to do it.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::Notify;
 
 use crate::{
     drop::{DropPath, TenantId},
@@ -36,5 +41,36 @@ impl WokenDrops {
     /// Takes all drops.
     pub fn take(&self) -> Vec<WokenDrop> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The tenants whose imports of attributes are due, until somebody takes them.
+#[derive(Debug, Default)]
+pub struct WokenImports {
+    tenants: Mutex<BTreeSet<TenantId>>,
+    added: Notify,
+}
+
+impl WokenImports {
+    /// Adds a tenant.
+    pub fn add(&self, tenant: TenantId) {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+        self.added.notify_one();
+    }
+
+    /// Takes all tenants.
+    pub fn take(&self) -> BTreeSet<TenantId> {
+        std::mem::take(&mut *self.tenants.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is a tenant, and takes all.
+    pub async fn next(&self) -> BTreeSet<TenantId> {
+        loop {
+            let tenants = self.take();
+            if !tenants.is_empty() {
+                return tenants;
+            }
+            self.added.notified().await;
+        }
     }
 }

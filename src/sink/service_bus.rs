@@ -217,7 +217,7 @@ impl ServiceBus {
 
     /// The request that sends `message`, without authorization.
     fn request(&self, message: &Message) -> RequestBuilder {
-        let tenant = message.drop.as_ref().map_or_else(|| NO_TENANT.to_owned(), |drop| drop.tenant.to_string());
+        let tenant = message.tenant.map_or_else(|| NO_TENANT.to_owned(), |tenant| tenant.to_string());
         let properties = BrokerProperties {
             message_id: message.id.as_str(),
             label: message.kind,
@@ -233,7 +233,7 @@ impl ServiceBus {
             .header("BrokerProperties", properties);
         if let Some(drop) = &message.drop {
             // A custom property is a header of its own, and a string among them is quoted.
-            let path = utf8_percent_encode(&drop.path, ENCODED_IN_DROP);
+            let path = utf8_percent_encode(drop, ENCODED_IN_DROP);
             request = request.header("drop", format!("\"{path}\""));
         }
         request.body(message.body.clone())

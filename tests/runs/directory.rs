@@ -28,22 +28,27 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const DIRECTORY_TABLE: &str = "BasicDataSet_v0.User_v1";
 
 /// The directory drop of the pipeline run in the folder `run`.
-fn directory_of(run: &str) -> DropPath {
+pub(crate) fn directory_of(run: &str) -> DropPath {
     DropPath::new("datasets", format!("{run}/AADUser/{TENANT}"))
 }
 
-async fn put_at(world: &World, drop: &DropPath, name: &str, text: impl Into<String>) {
+pub(crate) async fn put_at(world: &World, drop: &DropPath, name: &str, text: impl Into<String>) {
     world.storage.write(&drop.blob(name), text.into().into(), WriteIf::Always).await.unwrap();
 }
 
 /// The wrapped Column key of a drop. Every wrapped key unwraps.
-fn column_key() -> Value {
+pub(crate) fn column_key() -> Value {
+    key("Column")
+}
+
+/// The wrapped key of a drop for columns or files.
+pub(crate) fn key(kind: &str) -> Value {
     let (value, iv) = ("A".repeat(342) + "==", "A".repeat(22) + "==");
-    json!({"DecryptionKeyType": "Column", "DecryptionKeyValue": value, "DecryptionKeyIV": iv})
+    json!({"DecryptionKeyType": kind, "DecryptionKeyValue": value, "DecryptionKeyIV": iv})
 }
 
 /// Writes a directory drop with these people.
-async fn put_directory(world: &World, drop: &DropPath, people: &[Value]) {
+pub(crate) async fn put_directory(world: &World, drop: &DropPath, people: &[Value]) {
     put_directory_of(world, drop, TENANT, people).await;
 }
 
@@ -61,12 +66,12 @@ async fn put_directory_of(world: &World, drop: &DropPath, tenant: &str, people: 
     put_at(world, drop, "part-0", rows).await;
 }
 
-fn person(number: u128, department: &str) -> Value {
+pub(crate) fn person(number: u128, department: &str) -> Value {
     json!({"id": Uuid::from_u128(number), "mail": format!("p{number}@contoso.example"), "department": department})
 }
 
 /// The received messages, one per line and sorted, without the times at which they were made.
-fn lines(world: &World) -> Vec<String> {
+pub(crate) fn lines_of(world: &World) -> Vec<String> {
     let mut lines: Vec<_> = world
         .receiver
         .distinct()
@@ -92,7 +97,7 @@ async fn a_tenant_that_does_not_join_gets_the_messages_of_version_0_1() {
         Process::new(&world).runner.run(&drop, None, Trigger::Event, None).await.unwrap();
     }
     let expected: Vec<_> = include_str!("messages.ndjson").lines().collect();
-    assert_eq!(lines(&world), expected);
+    assert_eq!(lines_of(&world), expected);
 }
 
 /// The drop whose rows are joined: 7 rows in the file `a` and 5 in `b`, each about another person.
@@ -361,7 +366,7 @@ async fn a_run_that_is_resumed_keeps_its_directory_although_a_newer_one_has_arri
         run_to_end(&process, &directory_of("old")).await;
         assert_waiting(&run_to_end(&process, &path()).await);
         sweep_after(&process, 61 * MINUTE).await;
-        lines(&world)
+        lines_of(&world)
     };
     let mut resumed = 0;
     for step in 0.. {
@@ -380,7 +385,7 @@ async fn a_run_that_is_resumed_keeps_its_directory_although_a_newer_one_has_arri
         run_to_end(&process, &directory_of("run")).await;
         sweep_after(&process, HOUR).await;
         if is_pinned {
-            assert_eq!(lines(&world), expected, "step {step}");
+            assert_eq!(lines_of(&world), expected, "step {step}");
             resumed += u32::from(is_killed);
         } else {
             assert_joined_to(&world, "run", "Own", &format!("step {step}"));
@@ -400,7 +405,7 @@ async fn a_process_that_is_killed_at_any_step_loses_no_wake_up_and_changes_no_me
         put_directory(&world, &directory, &people("HR")).await;
         run_to_end(&joining(&world), &directory).await;
         run_to_end(&joining(&world), &path()).await;
-        lines(&world)
+        lines_of(&world)
     };
     assert_eq!(expected.len(), 8);
     for (first, second) in [(path(), directory.clone()), (directory.clone(), path())] {
@@ -423,7 +428,7 @@ async fn a_process_that_is_killed_at_any_step_loses_no_wake_up_and_changes_no_me
                     sweep_after(&joining(&world), wait).await;
                 }
             }
-            assert_eq!(lines(&world), expected, "step {step} of {first}");
+            assert_eq!(lines_of(&world), expected, "step {step} of {first}");
             assert_eq!(world.endings().len(), 1);
             if !is_killed {
                 break;
@@ -439,7 +444,7 @@ async fn a_request_that_fails_at_any_step_changes_no_message() {
         put_directory(&world, &directory_of("run"), &people("HR")).await;
         run_to_end(&joining(&world), &directory_of("run")).await;
         run_to_end(&joining(&world), &path()).await;
-        lines(&world)
+        lines_of(&world)
     };
     for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
         let world = world().await;
@@ -457,7 +462,7 @@ async fn a_request_that_fails_at_any_step_changes_no_message() {
                 sweep_after(&joining(&world), 5 * MINUTE).await;
             }
         }
-        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
+        assert_eq!(lines_of(&world), expected, "step {step}, processed: {is_processed}");
         if process.faults.steps() <= step {
             break;
         }

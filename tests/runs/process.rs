@@ -26,10 +26,11 @@ use vivadrop::{
         viva_api::VivaApi,
     },
     ledger::Ledger,
+    memory_budget::MemoryBudget,
     message::Message,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{Outcome, RunError, RunLimits, Runner, Trigger, WokenDrops, free_slots},
+    run::{Outcome, RunError, RunLimits, Runner, Trigger, WokenDrops, WokenImports, free_slots},
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -104,6 +105,8 @@ pub(crate) struct Faults {
     is_killed: AtomicBool,
     killed: Notify,
     start: Instant,
+    /// Whether the receiver is down.
+    is_sink_down: AtomicBool,
     /// When the outage started, in milliseconds since `start`.
     outage_start: AtomicU64,
 }
@@ -116,8 +119,19 @@ impl Faults {
             is_killed: AtomicBool::new(false),
             killed: Notify::new(),
             start: Instant::now(),
+            is_sink_down: AtomicBool::new(false),
             outage_start: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Lets the receiver be down, or up again.
+    pub(crate) fn outage_of_sink(&self, is_down: bool) {
+        self.is_sink_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// Decides what happens to a message.
+    fn message(&self) -> CallFault {
+        if self.is_sink_down.load(Ordering::SeqCst) { CallFault::Unavailable } else { self.request() }
     }
 
     /// How many steps there were.
@@ -221,7 +235,7 @@ impl Process {
             decoders: 1.try_into().unwrap(),
             bad_rows_allowed: 0,
         };
-        let sink = Arc::new(FaultySink { inner: sink, plan: Plan::by(move |_| of_sink.request()) });
+        let sink = Arc::new(FaultySink { inner: sink, plan: Plan::by(move |_| of_sink.message()) });
         let own_config =
             |(tenant, sink)| (tenant, TenantConfig::new(sink, rules.clone(), limits).with_directory(directory.clone()));
         let overrides = own_sinks.into_iter().map(own_config).collect();
@@ -238,7 +252,9 @@ impl Process {
                 may_be_missing: true,
             },
             directory_memory: tenant_configs.directory_memory(),
+            attributes_memory: MemoryBudget::new(1 << 20),
             woken: WokenDrops::default(),
+            woken_imports: WokenImports::default(),
             tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,

@@ -88,23 +88,15 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
             continue;
         }
         let mut pass = CyclePass::new(&definitions, window, MEMORY);
-        let mut failure = None;
         let add = |rows: &Rows| {
-            if failure.is_none() {
-                failure = pass.push(rows.good()).err();
-            }
+            pass.push(rows.good());
             Ok(())
         };
         drop.read_all(&config, &rules, add).await?;
-        let report = match failure.map_or_else(|| pass.finish(is_identified), Err) {
-            Ok(report) => report,
-            Err(failure @ CycleFailure::NotWeekly) => return Err(CliError::Permanent(failure.to_string())),
-            Err(failure) => {
-                eprintln!("{name}: {failure}");
-                has_failed = true;
-                continue;
-            }
-        };
+        let report = pass.finish(is_identified);
+        if let Some(failure @ CycleFailure::NotWeekly) = &report.failure {
+            return Err(CliError::Permanent(failure.to_string()));
+        }
         if not_reached(&report) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
         } else if let Some(failure) = &report.failure {

@@ -6,16 +6,17 @@ use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::{
-    super::{AdmittedDrop, Run, RunError, Snapshot, Stopped},
+    super::{Run, RunError, Runner, Snapshot, Stopped},
     DirectoryContents,
 };
 use crate::{
     deliver::Join,
-    directory::{Directory, DirectoryBuilder, DirectorySnapshot, DirectoryTooLarge, Reservation},
-    drop::DropPath,
+    directory::{Directory, DirectoryBuilder, DirectorySnapshot, DirectoryTooLarge},
+    drop::{DropPath, TenantId},
     error_chain::error_chain,
     keys::KeyError,
     ledger::PinnedDirectory,
+    memory_budget::Reservation,
     message::JoinFacts,
     pipeline::{self, RowsError},
     store::{StoreError, read},
@@ -104,10 +105,10 @@ impl Run<'_> {
                 // Its blobs are read in the listed versions only, so a listing of this run is as good as a new one.
                 let contents = match self.directory.chosen.take().filter(|(chosen, _)| chosen == directory) {
                     Some((_, contents)) => Some(contents),
-                    None => self.contents_of(directory, &snapshot.admitted).await?,
+                    None => self.runner.contents_of(directory, snapshot.admitted.tenant).await?,
                 };
                 let Some(contents) = contents else { return Err(self.choose_again(directory)) };
-                let people = match self.read_directory(contents, &snapshot.admitted).await {
+                let people = match self.runner.read_directory(contents, snapshot.admitted.tenant).await {
                     Ok(people) => people,
                     Err(error) if error.is_gone() => return Err(self.choose_again(directory)),
                     Err(error) => return Err(stopped(&directory.path, error)),
@@ -126,33 +127,6 @@ impl Run<'_> {
         Ok(Some(join))
     }
 
-    /// Reads a directory into a table.
-    async fn read_directory(
-        &self,
-        DirectoryContents { blobs, metadata }: DirectoryContents,
-        admitted: &AdmittedDrop,
-    ) -> Result<Directory, DirectoryError> {
-        let store = &self.runner.store;
-        let keys = self.runner.keys.keys_of(&**store, &blobs, &metadata, admitted.tenant).await?;
-        let TenantConfig { rules, limits, directory: config, .. } = self.runner.tenant_configs.of(admitted.tenant);
-        let file_rules = rules.of_directory(&config.rules);
-        let mut builder = DirectoryBuilder::new(&config.rules);
-        for file in &blobs.files {
-            let name = blobs.relative(file);
-            let bytes = read(Arc::clone(store), file.clone(), self.runner.window);
-            let mut rows = pipeline::rows(bytes, 0, &keys, &file_rules, None, limits.decoders, limits.bad_rows_allowed);
-            while let Some(rows) = rows.next().await {
-                let rows = rows.map_err(|source| DirectoryError::File { name: name.to_owned(), source })?;
-                let too_large = |error: DirectoryTooLarge| {
-                    let needed = error.needed(metadata.rows_extracted.unwrap_or_default()).div_ceil(1 << 20);
-                    DirectoryError::TooLarge { needed, limit: error.limit }
-                };
-                builder.push(rows.good()).map_err(too_large)?;
-            }
-        }
-        Ok(builder.finish())
-    }
-
     /// The pinned directory has gone: another one is chosen for the rows that are left.
     fn choose_again(&mut self, directory: &DirectorySnapshot) -> Stopped {
         let path = self.path;
@@ -166,6 +140,54 @@ impl Run<'_> {
     /// Frees the table.
     pub(in crate::run) fn unload_directory(&mut self) {
         self.directory.loaded = None;
+    }
+}
+
+impl Runner {
+    /// The people of a directory, and the memory that they take; `None` if this version of it has gone.
+    pub(crate) async fn load_table(
+        &self,
+        directory: &DirectorySnapshot,
+        tenant: TenantId,
+    ) -> Result<Option<(Directory, Reservation)>, RunError> {
+        let rules = &self.tenant_configs.of(tenant).directory.rules;
+        let mut reserved = self.directory_memory.reserve(rules.memory).await;
+        let Some(contents) = self.contents_of(directory, tenant).await? else { return Ok(None) };
+        match self.read_directory(contents, tenant).await {
+            Ok(people) => {
+                reserved.shrink_to(people.bytes());
+                Ok(Some((people, reserved)))
+            }
+            Err(error) if error.is_gone() => Ok(None),
+            Err(source) => Err(RunError::Directory { path: directory.path.clone(), source: Box::new(source) }),
+        }
+    }
+
+    /// Reads a directory into a table.
+    async fn read_directory(
+        &self,
+        DirectoryContents { blobs, metadata }: DirectoryContents,
+        tenant: TenantId,
+    ) -> Result<Directory, DirectoryError> {
+        let store = &self.store;
+        let keys = self.keys.keys_of(&**store, &blobs, &metadata, tenant).await?;
+        let TenantConfig { rules, limits, directory: config, .. } = self.tenant_configs.of(tenant);
+        let file_rules = rules.of_directory(&config.rules);
+        let mut builder = DirectoryBuilder::new(&config.rules);
+        for file in &blobs.files {
+            let name = blobs.relative(file);
+            let bytes = read(Arc::clone(store), file.clone(), self.window);
+            let mut rows = pipeline::rows(bytes, 0, &keys, &file_rules, None, limits.decoders, limits.bad_rows_allowed);
+            while let Some(rows) = rows.next().await {
+                let rows = rows.map_err(|source| DirectoryError::File { name: name.to_owned(), source })?;
+                let too_large = |error: DirectoryTooLarge| {
+                    let needed = error.needed(metadata.rows_extracted.unwrap_or_default()).div_ceil(1 << 20);
+                    DirectoryError::TooLarge { needed, limit: error.limit }
+                };
+                builder.push(rows.good()).map_err(too_large)?;
+            }
+        }
+        Ok(builder.finish())
     }
 }
 

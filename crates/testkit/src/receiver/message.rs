@@ -18,6 +18,8 @@ pub(super) enum Content {
     Rows(Batch),
     Completed(Ending),
     Failed(Failed),
+    /// A message about survey attributes.
+    Attributes,
     /// A `vivadrop.check`, which belongs to no drop.
     Check,
 }
@@ -32,6 +34,7 @@ struct Envelope<'a> {
 
 #[derive(Default, Deserialize)]
 struct AnyData {
+    #[serde(default)]
     drop: DropMembers,
     sequence: Option<u64>,
 }
@@ -92,11 +95,12 @@ impl DecodedMessage {
             "viva.insights.rows" => Content::Rows(parse_json::<Batch>(data)?.checked()?),
             "viva.insights.drop.completed" => Content::Completed(parse_json(data)?),
             "viva.insights.drop.failed" => Content::Failed(parse_json(data)?),
+            kind if kind.starts_with("viva.insights.attributes") => Content::Attributes,
             _ => return Err("expected a known `type`: vivadrop.check or viva.insights.*".into()),
         };
         let (file, rows) = match &content {
             Content::Rows(batch) => (Some(batch.file.clone()), Some((batch.first_row, batch.end_row))),
-            Content::Completed(_) | Content::Check => (None, None),
+            Content::Completed(_) | Content::Attributes | Content::Check => (None, None),
             Content::Failed(failed) => (failed.file.clone(), None),
         };
         let delivery = Delivery {

@@ -30,6 +30,8 @@ pub struct Received {
     pub duplicates: u64,
     /// Messages accepted of type `vivadrop.check`, which belong to no drop.
     pub checks: u64,
+    /// Messages accepted about survey attributes.
+    pub attributes: u64,
     /// Requests to another path than the webhook's, answered with 404.
     pub not_found: u64,
     /// Every well-formed message, accepted or rejected, in order of arrival. Empty unless rows are kept.
@@ -152,6 +154,10 @@ impl Received {
             return;
         }
         self.accepted += 1;
+        if let Content::Attributes = message.content {
+            self.attributes += 1;
+            return;
+        }
         let drop = self.drops.entry(message.drop.path).or_default();
         drop.id = message.drop.id;
         drop.tenant_id = message.drop.tenant_id;
@@ -168,7 +174,7 @@ impl Received {
                 });
             }
             Content::Failed(failed) => drop.failed.push(failed),
-            Content::Check => {}
+            Content::Attributes | Content::Check => {}
         }
     }
 }

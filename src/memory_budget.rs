@@ -1,4 +1,4 @@
-//! The memory that all lookup tables of the process share.
+//! Memory that several runs of the process share.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// Bounds the memory that the lookup tables of all runs take together. A run that finds too little waits until other runs
-/// have ended.
+/// Bounds the memory that the tables of all runs take together. A run that finds too little waits until other runs have
+/// ended.
 #[derive(Debug, Clone)]
-pub struct DirectoryMemory {
+pub struct MemoryBudget {
     permits: Arc<Semaphore>,
     units: u32,
 }
@@ -19,11 +19,16 @@ pub struct DirectoryMemory {
 #[derive(Debug)]
 pub struct Reservation(OwnedSemaphorePermit);
 
-impl DirectoryMemory {
+impl MemoryBudget {
     /// This many bytes: those of the largest table, or more.
     pub fn new(bytes: usize) -> Self {
         let units = units(bytes);
         Self { permits: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// All of the memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.units as usize * UNIT
     }
 
     /// Waits until `bytes` are free, or all of the memory if that is less.
@@ -55,7 +60,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_table_waits_until_there_is_room_for_it() {
-        let memory = DirectoryMemory::new(100 << 20);
+        let memory = MemoryBudget::new(100 << 20);
         let mut first = memory.reserve(60 << 20).await;
         let wait = Duration::from_secs(1);
         assert!(timeout(wait, memory.reserve(60 << 20)).await.is_err());

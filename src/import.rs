@@ -1,0 +1,296 @@
+//! The attributes pass: imports survey attributes from drops that were delivered.
+//!
+//! A pass works on one tenant. It brings changed definitions into force, tells receivers about them, and then imports every
+//! cycle that is due: [`plan`] chooses the drop of each cycle, [`compute`] adds up its rows, [`send`] delivers people and the
+//! end of the import. The pass is separate from the delivery of rows: it begins after `drop.completed`, has records of its own,
+//! and its failures change nothing about drops.
+//!
+//! A pass holds a lease, so one process at a time imports for a tenant. If the process is killed, the next pass computes the
+//! same import again, with the same ids, and continues at the recorded person. Nothing about people is stored. Before every
+//! try to send, the pass makes sure that the definitions are still the same: otherwise it begins again with the new ones.
+
+mod announce;
+mod compute;
+mod plan;
+mod request;
+mod send;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use time::{OffsetDateTime, Time};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+pub use self::{
+    compute::ReadError,
+    request::{ImportRequest, RequestError},
+};
+use crate::{
+    attributes::Definitions,
+    clock, definitions,
+    drop::{DropPath, TenantId},
+    error_chain::error_chain,
+    ledger::{CycleImport, ImportState, ImportsEntry, LedgerError, TenantImports},
+    one_line::one_line,
+    run::Runner,
+    sink::{Receiver, SinkError},
+    store::ETag,
+};
+
+/// The wait after the first failed pass. It doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest wait after a failed pass.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// The longest error in the index, in characters.
+const MAX_ERROR: usize = 500;
+
+/// The result of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassOutcome {
+    /// Every cycle that is due was imported, now or before.
+    Done(Vec<Imported>),
+    /// Another process imports for this tenant at the moment.
+    Busy,
+}
+
+/// An import that has ended in this pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The survey program.
+    pub program: String,
+    /// The cycle.
+    pub cycle: String,
+    /// The drop.
+    pub drop: String,
+    /// The number of people, or why the cycle cannot be imported.
+    pub result: Result<u64, String>,
+}
+
+/// Why a pass did not finish. It is repeated later.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The ledger cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A drop cannot be read.
+    #[error("cannot read the drop `{path}`")]
+    Drop {
+        /// The drop path.
+        path: DropPath,
+        /// Why.
+        source: Box<ReadError>,
+    },
+    /// The sink did not take a message.
+    #[error("cannot send attributes")]
+    Sink(#[from] SinkError),
+    /// The pass took too long. The next one continues.
+    #[error("not finished within its time limit of {} s", .0.as_secs_f64())]
+    TimeLimit(Duration),
+}
+
+impl ImportError {
+    /// How long a service asked to wait, if it did.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Sink(source) => source.retry_after(),
+            Self::Drop { source, .. } => source.retry_after(),
+            Self::Ledger(_) | Self::TimeLimit(_) => None,
+        }
+    }
+}
+
+/// Why a pass stops.
+enum Stop {
+    /// The definitions have changed: the pass begins again.
+    Changed,
+    /// The pass is repeated later.
+    Failed(ImportError),
+}
+
+impl<E: Into<ImportError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Runner {
+    /// Passes over the imports of `tenant`: does everything that is left to do, within `time_limit`.
+    ///
+    /// If it fails, the failure is recorded, and sweeps repeat the pass with growing waits.
+    pub fn import(
+        &self,
+        tenant: TenantId,
+        time_limit: Option<Duration>,
+    ) -> BoxFuture<'_, Result<PassOutcome, ImportError>> {
+        self.import_now(tenant, time_limit).boxed()
+    }
+
+    async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
+        let entry = self.ledger.imports_entry(tenant).await?;
+        if entry.is_none() && self.ledger.definitions_version(tenant).await?.is_none() {
+            return Ok(PassOutcome::Done(Vec::new()));
+        }
+        let work = async {
+            let mut pass = Pass::new(self, tenant);
+            let result = match time_limit {
+                None => pass.run().await,
+                Some(limit) => timeout(limit, pass.run()).await.unwrap_or(Err(ImportError::TimeLimit(limit))),
+            };
+            self.close_pass(&pass, entry.as_ref(), result.as_ref()).await?;
+            result.map(|()| pass.imported)
+        };
+        match self.ledger.with_imports_lease(tenant, work).await? {
+            Some(result) => result.map(PassOutcome::Done),
+            None => Ok(PassOutcome::Busy),
+        }
+    }
+
+    /// Records when the next pass begins.
+    async fn close_pass(
+        &self,
+        pass: &Pass<'_>,
+        entry: Option<&ImportsEntry>,
+        result: Result<&(), &ImportError>,
+    ) -> Result<(), LedgerError> {
+        let (now, attempts) = (clock::now(), entry.map_or(0, |entry| entry.attempts));
+        let (tenant, stored, drops) = (pass.tenant, pass.stored.clone(), pass.delivered);
+        let mut next = ImportsEntry {
+            tenant,
+            not_before: None,
+            definitions: stored,
+            drops,
+            attempts: 0,
+            error: None,
+            version: ETag(String::new()),
+        };
+        match result {
+            Ok(()) => next.not_before = self.next_cycle_end(tenant).await?,
+            Err(error) => {
+                let text = error_chain(error);
+                if attempts == 0 {
+                    warn!(tenant.id = %tenant, "the attributes of {tenant} will be imported later: {text}");
+                } else {
+                    debug!(tenant.id = %tenant, "the attributes of {tenant} will be imported later: {text}");
+                }
+                let wait = FIRST_WAIT.saturating_mul(1 << attempts.min(10)).min(MAX_WAIT);
+                let wait = error.retry_after().map_or(wait, |asked| wait.max(asked.min(MAX_WAIT)));
+                next.not_before = Some(now + wait);
+                next.attempts = attempts + 1;
+                next.error = Some(one_line(&text, MAX_ERROR));
+            }
+        }
+        self.ledger.rewrite_imports_entry(&next, entry.map(|entry| &entry.version)).await
+    }
+
+    /// When the next cycle of the tenant ends, if one has yet to end.
+    async fn next_cycle_end(&self, tenant: TenantId) -> Result<Option<OffsetDateTime>, LedgerError> {
+        let loaded = definitions::load(&self.ledger, tenant).await?;
+        let end = loaded.definitions.and_then(|definitions| definitions.next_cycle_end(clock::now().date()));
+        Ok(end.map(|end| end.with_time(Time::MIDNIGHT).assume_utc()))
+    }
+}
+
+/// One pass over the imports of a tenant.
+struct Pass<'a> {
+    runner: &'a Runner,
+    tenant: TenantId,
+    receiver: Receiver,
+    /// The record of the tenant, as this pass has last read or written it.
+    record: TenantImports,
+    /// The version of the stored definitions that this pass works with.
+    stored: Option<ETag>,
+    /// The sum of the hashes of the delivered drops that this pass has seen.
+    delivered: u64,
+    /// When the pass has last made sure that this is still the stored version.
+    checked: send::LastCheck,
+    imported: Vec<Imported>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(runner: &'a Runner, tenant: TenantId) -> Self {
+        Self {
+            runner,
+            tenant,
+            receiver: runner.tenant_configs.of(tenant).receiver(),
+            record: TenantImports::default(),
+            stored: None,
+            delivered: 0,
+            checked: send::LastCheck::default(),
+            imported: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), ImportError> {
+        loop {
+            match self.round().await {
+                Ok(()) => return Ok(()),
+                Err(Stop::Changed) => {}
+                Err(Stop::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Does everything that is left to do with the definitions that are in force now.
+    async fn round(&mut self) -> Result<(), Stop> {
+        let (loaded, record) = definitions::accept(&self.runner.ledger, self.tenant).await?;
+        self.record = record;
+        self.stored.clone_from(&loaded.etag);
+        self.checked = send::LastCheck::default();
+        for problem in &loaded.problems {
+            debug!(tenant.id = %self.tenant, "the definitions of {} are not in force: {problem}", self.tenant);
+        }
+        let Some(definitions) = loaded.definitions else { return Ok(()) };
+        let definitions: Arc<Definitions> = Arc::new(definitions);
+        self.announce_definitions(&definitions).await?;
+        self.announce_deletions().await?;
+        self.import_due_cycles(&definitions).await
+    }
+
+    /// Changes the record of the tenant.
+    async fn update_record(&mut self, change: impl Fn(&mut TenantImports)) -> Result<(), LedgerError> {
+        loop {
+            change(&mut self.record);
+            if self.runner.ledger.write_tenant_imports(self.tenant, &mut self.record).await? {
+                return Ok(());
+            }
+            self.record = self.runner.ledger.tenant_imports(self.tenant).await?;
+        }
+    }
+
+    /// The number of the message about the end of an import. If the process was killed before the number was used, the same end
+    /// gets the same number again.
+    async fn sequence_of(&mut self, import: &CycleImport) -> Result<u64, LedgerError> {
+        let end = format!("{} {:?}", import.import_id, import.state);
+        if self.record.numbered.as_ref() != Some(&end) {
+            self.update_record(|record| {
+                record.sequence += 1;
+                record.numbered = Some(end.clone());
+            })
+            .await?;
+        }
+        Ok(self.record.sequence)
+    }
+
+    /// Notes an import that has ended.
+    fn note_end(&mut self, import: &CycleImport) {
+        let CycleImport { program, cycle, drop, .. } = import;
+        let path = &drop.path;
+        let result = match import.state {
+            ImportState::Failed => {
+                let reason = import.reason.as_deref().unwrap_or_default();
+                let message = import.message.as_deref().unwrap_or_default();
+                warn!(drop.path = %path, %reason, "cannot import `{program}` `{cycle}` from `{path}`: {message}");
+                Err(format!("{reason}: {message}"))
+            }
+            ImportState::Running | ImportState::Completed => {
+                let people = import.people.unwrap_or_default();
+                info!(drop.path = %path, people, "imported `{program}` `{cycle}` from `{path}`: {people} people");
+                Ok(people)
+            }
+        };
+        self.imported.push(Imported { program: program.clone(), cycle: cycle.clone(), drop: path.clone(), result });
+    }
+}

@@ -1,0 +1,152 @@
+//! Computes a cycle from the rows of a drop.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+
+use super::Pass;
+use crate::{
+    attributes::{CyclePass, CycleReport, Definitions, Window},
+    directory::{Directory, DirectorySnapshot, is_directory},
+    drop::{
+        DropPath,
+        discover::{self, DropContents},
+        metadata::JobMetadata,
+    },
+    keys::KeyError,
+    ledger::{ListingFacts, Scope},
+    memory_budget::Reservation,
+    message::DropFacts,
+    pipeline::{self, RowsError},
+    run::{AdmittedDrop, RunError},
+    store::{StoreError, read},
+    tenant_config::TenantConfig,
+    verdict::Verdict,
+};
+
+/// A drop that is in storage.
+pub(super) struct OpenedDrop {
+    contents: DropContents,
+    metadata: JobMetadata,
+    /// The drop, as messages describe it.
+    pub(super) facts: DropFacts,
+    /// The versions of its files, as a text.
+    pub(super) files: String,
+    pub(super) listing: ListingFacts,
+}
+
+/// The directory that people are joined to.
+pub(super) struct JoinedDirectory {
+    pub(super) snapshot: DirectorySnapshot,
+    pub(super) people: Directory,
+    /// Memory of the process that the table takes.
+    _reservation: Reservation,
+}
+
+/// Why a drop cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Its blobs cannot be listed.
+    #[error("cannot list it")]
+    Store(#[from] StoreError),
+    /// Its keys cannot be obtained.
+    #[error("cannot get its keys")]
+    Keys(#[from] KeyError),
+    /// One of its files cannot be read or decoded.
+    #[error("file `{name}` {source}")]
+    File {
+        /// The name of the file.
+        name: String,
+        /// Why.
+        source: RowsError,
+    },
+    /// The directory that its people are joined to cannot be read.
+    #[error("cannot read its directory")]
+    Directory(#[source] Box<RunError>),
+}
+
+impl ReadError {
+    /// Whether it helps to read the drop again later.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Store(source) => source.verdict(),
+            Self::Keys(source) => source.verdict(),
+            Self::File { source, .. } => source.verdict(),
+            Self::Directory(_) => Verdict::Retry,
+        }
+    }
+
+    /// How long a service asked to wait, if it did.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Keys(source) => source.retry_after(),
+            Self::Directory(source) => source.retry_after(),
+            Self::Store(_) | Self::File { .. } => None,
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// The drop at `path`; `None` if it has gone, is a directory, or is not one of the tenant.
+    pub(super) async fn open(&self, path: &DropPath) -> Result<Option<OpenedDrop>, ReadError> {
+        let runner = self.runner;
+        let Some(contents) = discover::list_contents(&*runner.store, path, runner.limits.max_files).await? else {
+            return Ok(None);
+        };
+        let admitted = AdmittedDrop::admit(&*runner.store, &runner.tenants, &contents, 0).await?;
+        let Ok(AdmittedDrop { tenant, metadata: Ok(metadata), facts, .. }) = admitted else { return Ok(None) };
+        if tenant != self.tenant || is_directory(path, facts.table.as_deref()) || contents.files.is_empty() {
+            return Ok(None);
+        }
+        let files = Scope::of(&contents).files.unwrap_or_default();
+        let listing = contents.listing.into();
+        Ok(Some(OpenedDrop { contents, metadata, facts, files, listing }))
+    }
+
+    /// The directory that the rows of the drop were joined to, if the people are joined as well; `None` if it has gone.
+    pub(super) async fn directory_of(&self, path: &DropPath) -> Result<Option<JoinedDirectory>, ReadError> {
+        let runner = self.runner;
+        if !runner.tenant_configs.of(self.tenant).directory.joins() {
+            return Ok(None);
+        }
+        let record =
+            runner.ledger.drop_record(path).await.map_err(|error| ReadError::Directory(Box::new(error.into())))?;
+        let Some(snapshot) = record.directory.and_then(|pinned| pinned.snapshot) else { return Ok(None) };
+        let loaded = runner.load_table(&snapshot, self.tenant).await;
+        let loaded = loaded.map_err(|error| ReadError::Directory(Box::new(error)))?;
+        Ok(loaded.map(|(people, reservation)| JoinedDirectory { snapshot, people, _reservation: reservation }))
+    }
+
+    /// Computes the cycle whose rows lie in `window`; `None` if rows of the drop are missing, because files were deleted.
+    pub(super) async fn compute<'d>(
+        &self,
+        drop: &OpenedDrop,
+        definitions: &'d Definitions,
+        window: Window,
+        memory: usize,
+    ) -> Result<Option<CycleReport<'d>>, ReadError> {
+        let runner = self.runner;
+        let OpenedDrop { contents, metadata, .. } = drop;
+        let keys = runner.keys.keys_of(&*runner.store, contents, metadata, self.tenant).await?;
+        let TenantConfig { rules, limits, .. } = runner.tenant_configs.of(self.tenant);
+        let mut rules = rules.clone();
+        rules.rows.columns = Some(CyclePass::columns(definitions));
+        rules.rows.typed = true;
+        let mut pass = CyclePass::new(definitions, window, memory);
+        let mut row_count = 0;
+        for file in &contents.files {
+            let bytes = read(Arc::clone(&runner.store), file.clone(), runner.window);
+            let mut rows = pipeline::rows(bytes, 0, &keys, &rules, None, limits.decoders, limits.bad_rows_allowed);
+            while let Some(rows) = rows.next().await {
+                let name = || contents.relative(file).to_owned();
+                let rows = rows.map_err(|source| ReadError::File { name: name(), source })?;
+                pass.push(rows.good());
+                row_count += rows.count();
+            }
+        }
+        if metadata.rows_extracted.is_some_and(|expected| expected != row_count) {
+            return Ok(None);
+        }
+        Ok(Some(pass.finish(keys.column.is_some())))
+    }
+}

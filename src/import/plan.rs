@@ -1,0 +1,344 @@
+//! Chooses the drop of each cycle that is due, and imports it.
+//!
+//! A cycle is imported from the first drop that reaches its last week, and again from the same drop if its files or the
+//! definitions change. Which dates a drop has is recorded when it is first read, so that it is read once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::TryStreamExt;
+use tracing::warn;
+
+use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop};
+use crate::{
+    attributes::{CycleReport, Definitions, DropDates, DueCycle},
+    clock,
+    directory::is_directory,
+    drop::DropPath,
+    error_chain::error_chain,
+    ledger::{
+        CycleImport, DropState, ExaminedDrop, ImportState, ImportedAttribute, LedgerError, ListEntry, ListingFacts,
+    },
+    message::{ImportVersion, WindowFacts},
+    verdict::Verdict,
+};
+
+/// Dates from before this time are not recorded: no cycle that is due needs them.
+const OLDEST_DATES: time::Duration = time::Duration::days(850);
+
+/// What an import found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The drop reaches the cycle. The import has ended, as completed or failed.
+    Ended,
+    /// The drop does not reach the cycle's last week.
+    NotReached,
+    /// Files of the drop were deleted.
+    Incomplete,
+}
+
+impl Pass<'_> {
+    /// Does what is left to do for every cycle that is due. A drop that cannot be read delays only the cycles that need it.
+    pub(super) async fn import_due_cycles(&mut self, definitions: &Arc<Definitions>) -> Result<(), Stop> {
+        let mut first_error = None;
+        self.handle_requests(definitions, &mut first_error).await?;
+        let mut imports = self.imports().await?;
+        let drops = self.delivered_drops().await?;
+        self.forget_drops_except(&drops).await?;
+        for due in definitions.due_cycles(clock::now().date()) {
+            let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
+            let result = self.import_cycle(definitions, &due, import, &drops).await;
+            tolerate(result, &mut first_error)?;
+        }
+        first_error.map_or(Ok(()), |error| Err(Stop::Failed(error)))
+    }
+
+    /// The records of the tenant's imports, by program and cycle.
+    pub(super) async fn imports(&self) -> Result<HashMap<(String, String), CycleImport>, LedgerError> {
+        let imports = self.runner.ledger.cycle_imports(self.tenant).await?;
+        Ok(imports.into_iter().map(|import| ((import.program.clone(), import.cycle.clone()), import)).collect())
+    }
+
+    /// The drops of the tenant that were delivered, in the order in which they were completed.
+    async fn delivered_drops(&mut self) -> Result<Vec<ListEntry>, LedgerError> {
+        let mut drops = Vec::new();
+        let mut entries = self.runner.ledger.list_entries();
+        while let Some(entry) = entries.try_next().await? {
+            let is_delivered = entry.tenant == self.tenant && entry.state == DropState::Completed;
+            if is_delivered && !is_directory(&entry.path, None) {
+                drops.push(entry);
+            }
+        }
+        self.delivered = drops.iter().map(ListEntry::delivery_hash).fold(0, u64::wrapping_add);
+        drops.sort_by(|a, b| (a.since, &a.path).cmp(&(b.since, &b.path)));
+        Ok(drops)
+    }
+
+    async fn import_cycle(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        due: &DueCycle<'_>,
+        import: Option<CycleImport>,
+        drops: &[ListEntry],
+    ) -> Result<(), Stop> {
+        let Some(mut import) = import else {
+            return self.import_first(definitions, due, drops, None).await.map(|_| ());
+        };
+        let has_new_rules = import.rules != definitions.rules_of(due.cycle);
+        if !has_new_rules && import.state != ImportState::Running && !import.announced {
+            return self.announce_end(&mut import).await;
+        }
+        let listed = drops.iter().find(|drop| drop.path.to_string() == import.drop.path);
+        let has_changed = listed.is_some_and(|drop| ListingFacts::from(drop.listing) != import.listing);
+        if !has_new_rules && !has_changed && import.state != ImportState::Running {
+            return Ok(());
+        }
+        let result = self.import_again(definitions, due, &import, has_new_rules).await;
+        match result {
+            Ok(true) => Ok(()),
+            Ok(false) if has_new_rules || import.state == ImportState::Running => {
+                // The drop has gone: another one may reach the cycle.
+                if self.import_first(definitions, due, drops, Some(&import)).await? {
+                    return Ok(());
+                }
+                import.rules = definitions.rules_of(due.cycle);
+                if import.state == ImportState::Running {
+                    let message = "the drop was deleted before the import ended, and no other one reaches the cycle";
+                    return self.fail(&mut import, "drop-gone", message.to_owned()).await;
+                }
+                let revision = self.record.revision;
+                import.message =
+                    Some(format!("revision {revision} was not imported: the drop is not in storage any more"));
+                Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
+            }
+            Ok(false) => {
+                // Files were deleted after the import: it stays valid.
+                import.listing = listed.map_or(import.listing, |drop| drop.listing.into());
+                Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
+            }
+            Err(Stop::Failed(ImportError::Drop { path, source })) => self.note_failure(import, path, source).await,
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// Imports a cycle again from its drop. Returns false if that has gone.
+    async fn import_again(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        due: &DueCycle<'_>,
+        import: &CycleImport,
+        has_new_rules: bool,
+    ) -> Result<bool, Stop> {
+        let Ok(path) = import.drop.path.parse::<DropPath>() else { return Ok(false) };
+        let Some(drop) = self.open(&path).await.map_err(|error| cannot_read(&path, error))? else { return Ok(false) };
+        if !has_new_rules && import.state != ImportState::Running && drop.files == import.files {
+            return Ok(false);
+        }
+        let found = self.import(definitions, due, &drop, import.run, Some(import)).await?;
+        Ok(found == Found::Ended)
+    }
+
+    /// Imports a cycle from the first drop that reaches it. Returns false if none does.
+    async fn import_first(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        due: &DueCycle<'_>,
+        drops: &[ListEntry],
+        earlier: Option<&CycleImport>,
+    ) -> Result<bool, Stop> {
+        let mut first_error = None;
+        for listed in drops {
+            // A drop that was written before the last week began has no rows of it.
+            let may_reach = listed.listing.newest.date() >= due.window.last_week();
+            let examined = self.record.examined(&listed.path, listed.listing.into());
+            if !may_reach || examined.is_some_and(|examined| !examined.dates.reaches(due.window)) {
+                continue;
+            }
+            let result = self.import_from(definitions, due, &listed.path, earlier).await;
+            match result {
+                Ok(Found::Ended) => return Ok(true),
+                result => tolerate(result.map(|_| ()), &mut first_error)?,
+            }
+        }
+        first_error.map_or(Ok(false), |error| Err(Stop::Failed(error)))
+    }
+
+    async fn import_from(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        due: &DueCycle<'_>,
+        path: &DropPath,
+        earlier: Option<&CycleImport>,
+    ) -> Result<Found, Stop> {
+        let run = earlier.map_or(0, |earlier| earlier.run);
+        match self.open(path).await.map_err(|error| cannot_read(path, error))? {
+            Some(drop) => self.import(definitions, due, &drop, run, earlier).await,
+            None => Ok(Found::Incomplete),
+        }
+    }
+
+    /// Imports a cycle from a drop, if the drop reaches it.
+    pub(super) async fn import(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        due: &DueCycle<'_>,
+        drop: &OpenedDrop,
+        run: u32,
+        earlier: Option<&CycleImport>,
+    ) -> Result<Found, Stop> {
+        let path: DropPath = drop.facts.path.parse().expect("the path of a drop that was opened");
+        // Cycles are computed one after another, so that one table at a time is in memory.
+        let memory = self.runner.attributes_memory.clone();
+        let mut reserved = memory.reserve(memory.bytes()).await;
+        let report = match self.compute(drop, definitions, due.window, memory.bytes()).await {
+            Ok(Some(report)) => report,
+            Ok(None) => return Ok(Found::Incomplete),
+            Err(error) => match error.verdict() {
+                Verdict::Retry => return Err(cannot_read(&path, error)),
+                Verdict::SetAside(_) => {
+                    warn!(drop.path = %path, "no attributes are imported from `{path}`: {}", error_chain(&error));
+                    self.remember(&path, drop.listing, DropDates::default()).await?;
+                    return Ok(Found::NotReached);
+                }
+            },
+        };
+        reserved.shrink_to(report.bytes());
+        self.remember(&path, drop.listing, report.dates().since(clock::now().date() - OLDEST_DATES)).await?;
+        if !report.reaches(due.window) {
+            return Ok(Found::NotReached);
+        }
+        let directory = match report.failure {
+            None => self.directory_of(&path).await.map_err(|error| cannot_read(&path, error))?,
+            Some(_) => None,
+        };
+        let version = ImportVersion {
+            tenant: self.tenant,
+            program: &due.program.name,
+            cycle: &due.cycle.name,
+            revision: self.record.revision,
+            run,
+            drop: &drop.facts.path,
+            files: &drop.files,
+            directory: directory.as_ref().map(|directory| &directory.snapshot),
+        };
+        let id = version.id();
+        let mut import = match earlier.filter(|earlier| earlier.import_id == id) {
+            Some(earlier) if earlier.state == ImportState::Running => earlier.clone(),
+            _ => CycleImport::begin(
+                (&due.program.name, &due.cycle.name),
+                (drop.facts.clone(), drop.files.clone(), drop.listing),
+                (self.record.revision, definitions.rules_of(due.cycle), run, id),
+                earlier,
+            ),
+        };
+        import.window = Some(window_facts(&report));
+        import.people = Some(report.people_count() as u64);
+        self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
+        if let Some((reason, message)) = failure_of(&report, &import) {
+            import.people = None;
+            self.fail(&mut import, reason, message).await?;
+            return Ok(Found::Ended);
+        }
+        import.attributes = report
+            .counts()
+            .map(|(attribute, counts)| ImportedAttribute {
+                name: attribute.name.clone(),
+                columns: attribute.columns().map(str::to_owned).collect(),
+                bounds: attribute.bounds,
+                labels: attribute.labels(),
+                counts,
+            })
+            .collect();
+        let facts = import.facts(self.tenant).expect("the window is known");
+        let people = directory.as_ref().map(|directory| &directory.people);
+        match self.send_people(&mut import, &facts, &report, people).await {
+            Ok(()) => {}
+            Err(Stop::Failed(ImportError::Sink(error))) if error.is_rejection() => {
+                self.fail(&mut import, "refused", error_chain(&error)).await?;
+                return Ok(Found::Ended);
+            }
+            Err(stop) => return Err(stop),
+        }
+        import.state = ImportState::Completed;
+        self.end(&mut import).await?;
+        Ok(Found::Ended)
+    }
+
+    /// Records that the drop of an import cannot be read. After `GIVE_UP_AFTER` the import fails.
+    async fn note_failure(
+        &mut self,
+        mut import: CycleImport,
+        path: DropPath,
+        source: Box<ReadError>,
+    ) -> Result<(), Stop> {
+        let now = clock::now();
+        let since = *import.failing_since.get_or_insert(now);
+        if now - since >= self.runner.limits.give_up_after {
+            return self.fail(&mut import, "unavailable", error_chain(&*source)).await;
+        }
+        import.message = Some(error_chain(&*source));
+        self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
+        Err(Stop::Failed(ImportError::Drop { path, source }))
+    }
+
+    /// Records which dates a drop has.
+    async fn remember(&mut self, path: &DropPath, listing: ListingFacts, dates: DropDates) -> Result<(), LedgerError> {
+        let examined = ExaminedDrop { path: path.clone(), listing, dates };
+        if self.record.examined.contains(&examined) {
+            return Ok(());
+        }
+        self.update_record(|record| record.remember(examined.clone())).await
+    }
+
+    /// Forgets the dates of drops that were deleted.
+    async fn forget_drops_except(&mut self, drops: &[ListEntry]) -> Result<(), LedgerError> {
+        let is_known = |examined: &ExaminedDrop| drops.iter().any(|drop| drop.path == examined.path);
+        if self.record.examined.iter().all(is_known) {
+            return Ok(());
+        }
+        self.update_record(|record| record.examined.retain(is_known)).await
+    }
+}
+
+/// Keeps the first error about a drop, so that the pass goes on with the next one. Returns all other errors.
+pub(super) fn tolerate(result: Result<(), Stop>, first_error: &mut Option<ImportError>) -> Result<(), Stop> {
+    match result {
+        Err(Stop::Failed(error @ ImportError::Drop { .. })) => {
+            first_error.get_or_insert(error);
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+pub(super) fn cannot_read(path: &DropPath, source: ReadError) -> Stop {
+    Stop::Failed(ImportError::Drop { path: path.clone(), source: Box::new(source) })
+}
+
+/// Why the cycle must not be imported, if so: the reason and its explanation.
+fn failure_of(report: &CycleReport<'_>, import: &CycleImport) -> Option<(&'static str, String)> {
+    if let Some(failure) = &report.failure {
+        return Some((failure.reason(), failure.to_string()));
+    }
+    let known = |columns: &mut dyn Iterator<Item = &str>| {
+        let columns: Vec<&str> = columns.collect();
+        let known = import.known_ranges.iter();
+        let mut known = known.filter(|known| known.columns.iter().any(|column| columns.contains(&column.as_str())));
+        known.next().map(|known| known.bounds)
+    };
+    let attribute = report.identifying_change(known)?;
+    let name = &attribute.name;
+    let message = format!(
+        "the new ranges of `{name}` would move a group smaller than `minGroupSize` from one range of the earlier import to \
+         another: choose other bounds"
+    );
+    Some(("would-identify", message))
+}
+
+fn window_facts(report: &CycleReport<'_>) -> WindowFacts {
+    WindowFacts {
+        start: report.window.start.to_string(),
+        end: report.window.end.to_string(),
+        weeks: report.weeks as u64,
+        period: report.period.name().to_owned(),
+    }
+}

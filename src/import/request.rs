@@ -1,0 +1,159 @@
+//! Imports that a person asks for.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    Imported, Pass, Stop,
+    plan::{Found, cannot_read, tolerate},
+};
+use crate::{
+    attributes::{Definitions, DueCycle},
+    clock, definitions,
+    drop::{DropPath, TenantId, discover, tenant::Refusal},
+    ledger::{LedgerError, RequestedImport},
+    run::{AdmittedDrop, Runner},
+    store::StoreError,
+};
+
+/// How many requests of a tenant wait at once.
+const MAX_REQUESTS: usize = 100;
+
+/// An import that a person asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// The drop.
+    pub path: DropPath,
+    /// Only this program.
+    pub program: Option<String>,
+    /// Only this cycle of the program.
+    pub cycle: Option<String>,
+    /// Also cycles that were imported before. Their messages have new ids.
+    pub again: bool,
+}
+
+/// Why a request for an import cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// There is no drop at this path.
+    #[error("there is no job metadata below `{0}`: not a drop")]
+    NoDrop(DropPath),
+    /// The drop is not one of our tenants'.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The tenant has no definitions.
+    #[error("the tenant {0} has no definitions of attributes")]
+    NoDefinitions(TenantId),
+    /// No cycle that has ended has these names.
+    #[error(
+        "the definitions have no cycle `{cycle}` of a program `{program}` that is imported: it has not ended, or is too old"
+    )]
+    NoCycle {
+        /// The program that was asked for.
+        program: String,
+        /// The cycle that was asked for, or `*`.
+        cycle: String,
+    },
+    /// Too many requests wait.
+    #[error("{MAX_REQUESTS} imports of the tenant wait already: try again later")]
+    TooMany,
+    /// The store did not answer.
+    #[error("cannot read the drop")]
+    Store(#[from] StoreError),
+    /// The ledger cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Runner {
+    /// Records that a person asks for an import, and makes the next pass over the tenant's imports due. Returns the tenant.
+    pub async fn request_import(&self, request: &ImportRequest) -> Result<TenantId, RequestError> {
+        let ImportRequest { path, program, cycle, again } = request;
+        let contents = discover::list_contents(&*self.store, path, self.limits.max_files).await?;
+        let contents = contents.ok_or_else(|| RequestError::NoDrop(path.clone()))?;
+        let admitted = AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await?;
+        let tenant = admitted.map_err(RequestError::Refused)?.tenant;
+        loop {
+            let (loaded, mut record) = definitions::accept(&self.ledger, tenant).await?;
+            let Some(definitions) = loaded.definitions else { return Err(RequestError::NoDefinitions(tenant)) };
+            let requested = RequestedImport {
+                id: Uuid::new_v4().to_string(),
+                number: record.requested + 1,
+                path: path.clone(),
+                program: program.clone(),
+                cycle: cycle.clone(),
+                again: *again,
+            };
+            let due = definitions.due_cycles(clock::now().date());
+            if let Some(program) = program.clone().filter(|_| !due.iter().any(|due| is_requested(&requested, due))) {
+                return Err(RequestError::NoCycle { program, cycle: cycle.clone().unwrap_or_else(|| "*".into()) });
+            }
+            if record.requests.len() >= MAX_REQUESTS {
+                return Err(RequestError::TooMany);
+            }
+            record.requested += 1;
+            record.requests.push(requested);
+            if self.ledger.write_tenant_imports(tenant, &mut record).await? {
+                self.ledger.mark_imports_due(tenant, clock::now()).await?;
+                self.woken_imports.add(tenant);
+                return Ok(tenant);
+            }
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// Imports what people have asked for.
+    pub(super) async fn handle_requests(
+        &mut self,
+        definitions: &Arc<Definitions>,
+        first_error: &mut Option<super::ImportError>,
+    ) -> Result<(), Stop> {
+        for request in self.record.requests.clone() {
+            let result = self.handle_request(definitions, &request).await;
+            let is_handled = result.is_ok();
+            tolerate(result, first_error)?;
+            if is_handled {
+                self.update_record(|record| record.requests.retain(|other| other.id != request.id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_request(&mut self, definitions: &Arc<Definitions>, request: &RequestedImport) -> Result<(), Stop> {
+        let path = &request.path;
+        let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else { return Ok(()) };
+        let mut imports = self.imports().await?;
+        for due in definitions.due_cycles(clock::now().date()) {
+            let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
+            let is_handled = match &import {
+                Some(import) if request.again => import.run >= request.number && import.is_over(),
+                Some(_) => true,
+                None => false,
+            };
+            if is_handled || !is_requested(request, &due) {
+                continue;
+            }
+            let run = match &import {
+                Some(import) if request.again => import.run.max(request.number),
+                _ => 0,
+            };
+            let found = self.import(definitions, &due, &drop, run, import.as_ref()).await?;
+            if found != Found::Ended {
+                let (program, cycle) = (due.program.name.clone(), due.cycle.name.clone());
+                let why = match found {
+                    Found::Incomplete => "files of the drop were deleted",
+                    _ => "the drop has no rows of the last week of this cycle",
+                };
+                self.imported.push(Imported { program, cycle, drop: path.to_string(), result: Err(why.into()) });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_requested(request: &RequestedImport, due: &DueCycle<'_>) -> bool {
+    request.program.as_ref().is_none_or(|name| *name == due.program.name)
+        && request.cycle.as_ref().is_none_or(|name| *name == due.cycle.name)
+}

@@ -1,0 +1,431 @@
+//! The attributes pass: what receivers get, when, and after which failures.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use time::Date;
+use tokio::time::sleep;
+use uuid::Uuid;
+use vivadrop::{
+    clock, definitions,
+    directory::{DirectoryConfig, DirectoryMode},
+    drop::{DropPath, TenantId},
+    import::{ImportError, ImportRequest, PassOutcome},
+    run::{Outcome, Trigger},
+    store::{Store, WriteIf},
+    sweep::SweepMode,
+};
+
+use super::{
+    directory::{column_key, directory_of, key, lines_of, person, put_at, put_directory},
+    process::{Fault, Process, Setup},
+    world::{METADATA, TENANT, World, path},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn tenant() -> TenantId {
+    TENANT.parse().unwrap()
+}
+
+fn today() -> Date {
+    clock::now().date()
+}
+
+/// The last Sunday before `end`.
+fn window_end(end: Date) -> Date {
+    let day = end.previous_day().unwrap();
+    day - time::Duration::days(day.weekday().number_days_from_sunday().into())
+}
+
+/// The rows of `people` people in the twelve weeks before the cycle that ends today: person n has n hours of e-mail a week.
+fn rows(people: u128) -> String {
+    let weeks = (1..=12).map(|week| window_end(today()) - time::Duration::days(7 * week));
+    let row = |(number, date): (u128, Date)| {
+        let row = json!({"ObjectId": Uuid::from_u128(number), "MetricDate": date.to_string(),
+            "CollaborationHoursEmails": number as u64, "CollaborationHoursMeetings": 1});
+        format!("{row}\n")
+    };
+    (0..people).flat_map(|number| weeks.clone().map(move |date| (number, date))).map(row).collect()
+}
+
+async fn put_drop(world: &World, drop: &DropPath, rows: &str, key: Value) {
+    let metadata = json!({"TenantId": TENANT, "CopyActivityId": "4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10",
+        "NumberOfRowsExtracted": rows.lines().count(), "DecryptionKeyDetails": [key]});
+    put_at(world, drop, METADATA, metadata.to_string()).await;
+    put_at(world, drop, "part-0", rows).await;
+}
+
+/// A storage with a drop of 20 people, five of them in each range of the default attribute `Email hours` with these bounds.
+async fn world() -> World {
+    let world = World::default();
+    put_drop(&world, &path(), &rows(20), column_key()).await;
+    world
+}
+
+const BOUNDS: [u64; 3] = [5, 10, 15];
+
+fn definitions_of(attributes: Value, end: Date) -> Value {
+    let start = end - time::Duration::days(7);
+    let cycle = json!({"name": "Now", "start": start.to_string(), "end": end.to_string()});
+    json!({"attributes": attributes, "programs": [{"name": "Engagement", "cycles": [cycle]}]})
+}
+
+fn email(bounds: [u64; 3]) -> Value {
+    json!([{"name": "Email hours", "max": bounds}])
+}
+
+async fn define(process: &Process, definitions: &Value) -> definitions::Saved {
+    let ledger = &process.runner.ledger;
+    let etag = definitions::load(ledger, tenant()).await.unwrap().etag;
+    definitions::save(ledger, tenant(), definitions.to_string().as_bytes(), etag.as_ref()).await.unwrap()
+}
+
+/// A process with definitions of `Email hours` for a cycle that ends today.
+async fn with_definitions(world: &World) -> Process {
+    let process = Process::new(world);
+    define(&process, &definitions_of(email(BOUNDS), today())).await;
+    process
+}
+
+async fn deliver(process: &Process, drop: &DropPath) {
+    let outcome = process.runner.run(drop, None, Trigger::Event, None).await.unwrap();
+    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
+}
+
+async fn sweep_later(world: &World) {
+    sleep(2 * MINUTE).await;
+    Process::new(world).sweep(SweepMode::Timer).await.unwrap();
+}
+
+/// The distinct messages about attributes, without the prefix of their types.
+fn received(world: &World) -> Vec<(String, Value)> {
+    let messages = world.received().into_iter();
+    messages
+        .filter_map(|(kind, data)| Some((kind.strip_prefix("viva.insights.attributes")?.to_owned(), data)))
+        .collect()
+}
+
+fn kinds(world: &World) -> Vec<String> {
+    let mut kinds: Vec<String> = received(world).into_iter().map(|(kind, _)| kind).collect();
+    kinds.dedup();
+    kinds
+}
+
+/// The messages of this kind.
+fn of_kind(world: &World, kind: &str) -> Vec<Value> {
+    received(world).into_iter().filter(|(other, _)| other == kind).map(|(_, data)| data).collect()
+}
+
+/// The messages about attributes, without the times at which they were made.
+fn lines(world: &World) -> Vec<String> {
+    lines_of(world).into_iter().filter(|line| line.contains("viva.insights.attributes")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_is_imported_once_after_the_drop_that_reaches_it() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    process.sweep(SweepMode::Timer).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+    let defined = &of_kind(&world, ".defined")[0];
+    let expected = json!({"tenantId": TENANT, "revision": 1, "attributes": [{"name": "Email hours", "unit": "Hour",
+        "ranges": [{"label": "0 to less than 5", "min": 0, "max": 5}, {"label": "5 to less than 10", "min": 5, "max": 10},
+            {"label": "10 to less than 15", "min": 10, "max": 15}, {"label": "15 or more", "min": 15, "max": null}],
+        "roles": {}}]});
+    assert_eq!(*defined, expected);
+    let batches = of_kind(&world, "");
+    let people: Vec<&Value> = batches.iter().flat_map(|batch| batch["people"].as_array().unwrap()).collect();
+    assert_eq!(people.len(), 20);
+    for (number, person) in people.into_iter().enumerate() {
+        let range = number / 5 + 1;
+        let label = &expected["attributes"][0]["ranges"][range - 1]["label"];
+        let expected = json!({"ObjectId": Uuid::from_u128(number as u128), "directory": null, "weeks": 12,
+            "attributes": {"Email hours": {"range": range, "label": label}}});
+        assert_eq!(*person, expected);
+    }
+    let completed = &of_kind(&world, ".completed")[0];
+    assert_eq!((&completed["people"], &completed["sequence"]), (&json!(20), &json!(1)));
+    assert_eq!(completed["counts"], json!({"Email hours": [5, 5, 5, 5]}));
+    assert_eq!(completed["window"]["weeks"], json!(12));
+    assert_eq!((&completed["program"], &completed["cycle"]), (&json!("Engagement"), &json!("Now")));
+    assert_eq!(completed["importId"], batches[0]["importId"]);
+
+    let before = world.receiver.messages().len();
+    let other = DropPath::new("datasets", format!("later/VivaInsights/{TENANT}"));
+    put_drop(&world, &other, &rows(20), column_key()).await;
+    deliver(&process, &other).await;
+    sweep_later(&world).await;
+    let later = world.receiver.messages().split_off(before);
+    assert!(later.iter().all(|message| !message.kind.contains("attributes")), "another drop reaches the cycle as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_is_killed_at_any_step_resumes_with_the_same_messages() {
+    let expected = {
+        let world = world().await;
+        let process = with_definitions(&world).await;
+        deliver(&process, &path()).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+        lines(&world)
+    };
+    assert!(expected.len() > 8, "{expected:#?}");
+    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+        let world = world().await;
+        deliver(&with_definitions(&world).await, &path()).await;
+        let killed = Process::with(&world, Some(Fault::Kill { step, is_processed }), 2);
+        tokio::select! {
+            _ended = killed.runner.import(tenant(), None) => {}
+            () = killed.faults.killed() => {}
+        }
+        sweep_later(&world).await;
+        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
+        if killed.faults.steps() <= step {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_whose_process_is_killed_at_any_step_is_imported_all_the_same() {
+    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+        let world = world().await;
+        with_definitions(&world).await;
+        let killed = Process::with(&world, Some(Fault::Kill { step, is_processed }), 200);
+        let drop = path();
+        tokio::select! {
+            _ended = killed.runner.run(&drop, None, Trigger::Event, None) => {}
+            () = killed.faults.killed() => {}
+        }
+        sweep_later(&world).await;
+        sleep(HOUR).await;
+        sweep_later(&world).await;
+        assert_eq!(of_kind(&world, ".completed").len(), 1, "step {step}, processed: {is_processed}");
+        if killed.faults.steps() <= step {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_at_any_step_costs_nothing_but_time() {
+    let expected = {
+        let world = world().await;
+        let process = with_definitions(&world).await;
+        deliver(&process, &path()).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+        lines(&world)
+    };
+    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+        let world = world().await;
+        deliver(&with_definitions(&world).await, &path()).await;
+        let failing = Process::with(&world, Some(Fault::Fails { step, is_processed }), 2);
+        let _result = failing.runner.import(tenant(), None).await;
+        sweep_later(&world).await;
+        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
+        if failing.faults.steps() <= step {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_attribute_is_deleted_at_receivers_and_not_imported_again() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let both = json!([{"name": "Email hours", "max": BOUNDS}, {"name": "Meeting hours"}]);
+    define(&process, &definitions_of(both, today())).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    define(&process, &definitions_of(json!([{"name": "Meeting hours"}]), today())).await;
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed", ".defined", ".deleted", "", ".completed"]);
+    let deleted = &of_kind(&world, ".deleted")[0];
+    assert_eq!(*deleted, json!({"tenantId": TENANT, "sequence": 2, "attribute": "Email hours"}));
+    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
+    assert_eq!((&first["sequence"], &second["sequence"]), (&json!(1), &json!(3)));
+    assert_eq!((&second["revision"], &second["counts"]), (&json!(2), &json!({"Meeting hours": [20, 0, 0, 0]})));
+    assert_ne!(first["importId"], second["importId"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_are_sent_and_import_nothing_again() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    let roles = json!([{"name": "Email hours", "max": BOUNDS, "roles": {"Manager": ["report-filters"]}}]);
+    assert_eq!(define(&process, &definitions_of(roles, today())).await.revision, 1);
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed", ".defined"]);
+    assert_eq!(of_kind(&world, ".defined")[1]["attributes"][0]["roles"], json!({"Manager": ["report-filters"]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_ranges_that_would_single_people_out_are_refused() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    // Person 4 would move to the second range.
+    define(&process, &definitions_of(email([4, 10, 15]), today())).await;
+    sweep_later(&world).await;
+    let failed = &of_kind(&world, ".failed")[0];
+    assert_eq!((&failed["reason"], &failed["revision"]), (&json!("would-identify"), &json!(2)));
+    // All five people of the third range move.
+    define(&process, &definitions_of(email([5, 15, 20]), today())).await;
+    sweep_later(&world).await;
+    assert_eq!(of_kind(&world, ".completed")[1]["counts"], json!({"Email hours": [5, 10, 5, 0]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_cannot_be_reported_fails_the_cycle_with_its_reason() {
+    let monthly_and_not =
+        rows(20).replacen(&(window_end(today()) - time::Duration::days(7)).to_string(), "2024-10-08", 1);
+    let unreadable = rows(20).replace("MetricDate\":\"", "MetricDate\":\"on ");
+    let cases = [
+        (rows(4), column_key(), "too-few-people"),
+        (rows(20), key("File"), "not-identified"),
+        (monthly_and_not, column_key(), "not-weekly"),
+        (unreadable, column_key(), "not-weekly"),
+    ];
+    for (rows, key, reason) in cases {
+        let world = World::default();
+        put_drop(&world, &path(), &rows, key).await;
+        deliver(&with_definitions(&world).await, &path()).await;
+        sweep_later(&world).await;
+        sweep_later(&world).await;
+        assert_eq!(kinds(&world), [".defined", ".failed"], "{reason}");
+        let failed = &of_kind(&world, ".failed")[0];
+        assert_eq!((&failed["reason"], &failed["sequence"]), (&json!(reason), &json!(1)), "{}", failed["message"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_of_another_dataset_is_left_alone() {
+    let world = World::default();
+    let rows: String = (0..20).map(|number| format!("{}\n", json!({"ObjectId": Uuid::from_u128(number)}))).collect();
+    put_drop(&world, &path(), &rows, column_key()).await;
+    deliver(&with_definitions(&world).await, &path()).await;
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_is_imported_as_soon_as_it_has_ended() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let end = window_end(today()) + time::Duration::days(7);
+    define(&process, &definitions_of(email(BOUNDS), end)).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined"]);
+    while today() < end {
+        sleep(DAY).await;
+    }
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn definitions_that_come_after_the_drop_import_it() {
+    let world = world().await;
+    deliver(&Process::new(&world), &path()).await;
+    sweep_later(&world).await;
+    // An edit by hand, which the next sweep notices.
+    let text = definitions_of(email(BOUNDS), today()).to_string();
+    let blob = vivadrop::store::BlobPath::new("state", format!("attributes/{TENANT}.json"));
+    world.storage.write(&blob, text.into(), WriteIf::Always).await.unwrap();
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+    world.storage.write(&blob, "{}".into(), WriteIf::Always).await.unwrap();
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+    let loaded = definitions::load(&Process::new(&world).runner.ledger, tenant()).await.unwrap();
+    assert_eq!((loaded.revision, loaded.problems.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_is_imported_again_if_its_files_change_and_not_if_they_are_deleted() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    put_drop(&world, &path(), &rows(25), column_key()).await;
+    deliver(&process, &path()).await;
+    // Another process notices it when it lists the drops.
+    sleep(HOUR).await;
+    sweep_later(&world).await;
+    let completed = of_kind(&world, ".completed");
+    assert_eq!(completed.iter().map(|data| data["people"].as_u64().unwrap()).collect::<Vec<_>>(), [20, 25]);
+
+    world.storage.delete(&path().blob("part-0"), None).await.unwrap();
+    sleep(DAY).await;
+    sweep_later(&world).await;
+    define(&process, &definitions_of(json!([{"name": "Meeting hours"}]), today())).await;
+    sweep_later(&world).await;
+    assert_eq!(of_kind(&world, ".completed").len(), 2, "the rows are not in storage any more");
+    assert_eq!(of_kind(&world, ".failed").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_can_ask_for_an_import_again() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    let request = |again| ImportRequest { path: path(), program: None, cycle: None, again };
+    process.runner.request_import(&request(false)).await.unwrap();
+    assert_eq!(process.runner.import(tenant(), None).await.unwrap(), PassOutcome::Done(vec![]));
+    process.runner.request_import(&request(true)).await.unwrap();
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    assert_eq!(imported[0].result, Ok(20));
+    sweep_later(&world).await;
+    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
+    assert_ne!(first["importId"], second["importId"]);
+    let other = ImportRequest { program: Some("Pulse".into()), ..request(true) };
+    process.runner.request_import(&other).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_joined_to_the_directory_of_their_drop() {
+    let world = world().await;
+    let directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };
+    let process = Process::with_setup(&world, Setup { directory, ..Setup::new(&world) });
+    define(&process, &definitions_of(email(BOUNDS), today())).await;
+    put_directory(&world, &directory_of("run"), &[person(0, "HR"), person(1, "Sales")]).await;
+    deliver(&process, &directory_of("run")).await;
+    deliver(&process, &path()).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    let batches = of_kind(&world, "");
+    assert_eq!(batches[0]["people"][1]["directory"]["department"], json!("Sales"));
+    assert_eq!(batches[1]["people"][0]["directory"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_down_delays_the_import_and_not_the_rows() {
+    let world = world().await;
+    deliver(&with_definitions(&world).await, &path()).await;
+    let process = Process::new(&world);
+    process.faults.outage_of_sink(true);
+    let error = process.runner.import(tenant(), None).await.unwrap_err();
+    assert!(matches!(error, ImportError::Sink(_)), "{error:?}");
+    let entry = process.runner.ledger.imports_entry(tenant()).await.unwrap().unwrap();
+    assert!(entry.attempts == 1 && entry.not_before.is_some_and(|time| time > clock::now()), "{entry:?}");
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_do_not_import_at_the_same_time() {
+    let world = world().await;
+    deliver(&with_definitions(&world).await, &path()).await;
+    let (first, second) = (Process::new(&world), Process::new(&world));
+    let (first, second) = tokio::join!(first.runner.import(tenant(), None), second.runner.import(tenant(), None));
+    let busy = [first.unwrap(), second.unwrap()].into_iter().filter(|outcome| *outcome == PassOutcome::Busy).count();
+    assert_eq!(busy, 1);
+    assert_eq!(world.receiver.messages().len(), world.receiver.distinct().len());
+}
