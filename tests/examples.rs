@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use vivadrop::{
-    message::{EndingVersion, Failure, Message},
+    message::{EndingVersion, Failure, ImportFacts, ImportVersion, Message, RangeCounts, WindowFacts},
     sink::{
         deliver,
         webhook::{Webhook, WebhookConfig},
@@ -105,6 +105,33 @@ impl Example {
         };
         let mut messages = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         messages.rfind(|message| message["data"]["drop"]["path"] == path).unwrap()
+    }
+
+    /// Cycle, attribute and range of each person whose attributes it has applied, sorted.
+    async fn attributes(&self) -> Vec<(String, String, u64)> {
+        let mut found = Vec::new();
+        let mut add = |cycle: &Value, attribute: &str, value: &Value| {
+            found.push((cycle.as_str().unwrap().to_owned(), attribute.to_owned(), value["range"].as_u64().unwrap()));
+        };
+        if self.program == "python3" {
+            let mut store = Command::new("python3");
+            let view = store.arg("-B").arg(python_example("store")).arg(&self.output).arg("attributes");
+            let ended = output_of(view).await;
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            for line in ended.stdout.lines() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                add(&line[2], line[4].as_str().unwrap(), &line[5]);
+            }
+        } else {
+            for line in fs::read_to_string(self.output.with_extension("attributes")).unwrap().lines() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                for person in line[3]["people"].as_object().unwrap().values() {
+                    person.as_object().unwrap().iter().for_each(|(name, value)| add(&line[2], name, value));
+                }
+            }
+        }
+        found.sort();
+        found
     }
 
     /// The rows that it has stored.
@@ -315,6 +342,95 @@ async fn a_late_ending_does_not_replace_a_newer_one_in_rust() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_ending_does_not_replace_a_newer_one_in_python() {
     assert_late_endings_change_nothing(Example::python("webhook_receiver"), |port| port.to_string()).await;
+}
+
+/// The import `number` of 2 people who have these attributes, as two messages of people and the end.
+fn import_of(number: u32, sequence: u64, cycle: &str, attributes: &[&str]) -> [Message; 3] {
+    let version = ImportVersion {
+        tenant: facts().tenant_id,
+        program: "Engagement",
+        cycle,
+        revision: 1,
+        run: number,
+        drop: "datasets/run",
+        files: "",
+        directory: None,
+    };
+    let (start, end) = ("2024-07-21".into(), "2024-10-13".into());
+    let import = ImportFacts {
+        tenant_id: facts().tenant_id,
+        import_id: version.id(),
+        drop: facts(),
+        program: "Engagement".into(),
+        cycle: cycle.into(),
+        revision: 1,
+        window: WindowFacts { start, end, weeks: 12, period: "week".into() },
+    };
+    let values: Vec<_> =
+        attributes.iter().map(|name| format!(r#""{name}":{{"range":{number},"label":"x"}}"#)).collect();
+    let person = |id: u64| {
+        let text = format!(
+            r#"{{"ObjectId":"00000000-0000-4000-8000-00000000000{id}","directory":null,"weeks":12,"attributes":{{{}}}}}"#,
+            values.join(",")
+        );
+        Message::attributes(&import, id..id + 1, text.as_bytes())
+    };
+    [person(0), person(1), Message::attributes_completed(&import, sequence, 2, &RangeCounts(vec![]))]
+}
+
+/// Sends imports in another order than they were made. The example must have what a receiver in the right order has.
+async fn assert_imports_are_applied(mut example: Example, address: impl Fn(u16) -> String) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let secret = SecretString::from("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
+    let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
+    let webhook = Webhook::new(WebhookConfig::new(url, Some(&secret)).unwrap()).unwrap();
+    example.environment.push(("WEBHOOK_SECRET", secret.expose_secret().to_owned()));
+    example.add_arguments([address(port).into(), example.output.clone().into()]);
+    let send = async |messages: &[&Message]| {
+        for message in messages {
+            deliver(&webhook, message).await.unwrap();
+        }
+    };
+    // Cycle, attribute and range of each person that the example has.
+    let state = async |example: &Example| example.attributes().await;
+    let of = |cycle: &str, attribute: &str, range: u64| vec![(cycle.to_owned(), attribute.to_owned(), range); 2];
+
+    let [first, second, end] = import_of(1, 1, "Oct", &["Call hours", "Email hours"]);
+    let mut running = example.start();
+    send(&[&first, &second]).await;
+    assert_eq!(state(&example).await, [], "an import is applied when it completes");
+    send(&[&end, &first]).await;
+    assert_eq!(state(&example).await, [of("Oct", "Call hours", 1), of("Oct", "Email hours", 1)].concat());
+
+    // The end of a newer import comes before its people, and the program is restarted in between.
+    let [first, second, end] = import_of(3, 3, "Oct", &["Call hours", "Email hours"]);
+    send(&[&end, &first]).await;
+    running.kill().await.unwrap();
+    let _running = example.start();
+    send(&[&second]).await;
+    assert_eq!(state(&example).await, [of("Oct", "Call hours", 3), of("Oct", "Email hours", 3)].concat());
+    let [first, second, end] = import_of(2, 2, "Oct", &["Email hours"]);
+    send(&[&first, &second, &end]).await;
+    assert_eq!(state(&example).await.len(), 4, "an older import of the cycle is late");
+
+    send(&[&Message::attributes_deleted(facts().tenant_id, 5, "Call hours")]).await;
+    assert_eq!(state(&example).await, of("Oct", "Email hours", 3));
+    let [first, second, end] = import_of(4, 4, "Jul", &["Call hours"]);
+    send(&[&first, &second, &end]).await;
+    assert_eq!(state(&example).await, of("Oct", "Email hours", 3), "an import before the deletion is late");
+    let [first, second, end] = import_of(6, 6, "Jul", &["Email hours"]);
+    send(&[&first, &second, &end]).await;
+    assert_eq!(state(&example).await, [of("Jul", "Email hours", 6), of("Oct", "Email hours", 3)].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_of_attributes_are_applied_in_rust() {
+    assert_imports_are_applied(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_of_attributes_are_applied_in_python() {
+    assert_imports_are_applied(Example::python("webhook_receiver"), |port| port.to_string()).await;
 }
 
 /// Uploads a drop of rows that JSON parsers reject or change, between two ordinary rows. Each row gives one message.

@@ -1,10 +1,14 @@
 //! The storage of the examples: a file with one message per line.
 //!
-//! One line holds both the rows and the message id, so a crash cannot store one without the other. With a database, do the
-//! same in one transaction: insert the id as a primary key, together with the rows.
+//! One line holds both the rows and the message id, so a crash cannot store one without the other. With a database, do
+//! the same in one transaction: insert the id as a primary key, together with the rows.
 //!
-//! The last `drop.completed` or `drop.failed` of a drop in the file is the drop's state: an ending that arrives after one with
-//! a higher sequence number is not stored.
+//! The last `drop.completed` or `drop.failed` of a drop in the file is the drop's state: an ending that arrives after
+//! one with a higher sequence number is not stored. [`attributes`] applies the imports of survey attributes, and writes
+//! them to
+//! `FILE.attributes`.
+
+mod attributes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,6 +19,8 @@ use std::{
 
 use serde::Deserialize;
 
+use attributes::Attributes;
+
 /// The file, and what must be known about the messages in it.
 pub(crate) struct Journal {
     file: File,
@@ -23,11 +29,12 @@ pub(crate) struct Journal {
     ids: HashSet<String>,
     /// The highest sequence number of the endings of each drop, by drop path.
     endings: HashMap<String, u64>,
+    attributes: Attributes,
     dead_letters: PathBuf,
 }
 
-/// The part of a message that the examples read. The rows are skipped without being converted to values: a converter has limits
-/// on nesting and on numbers, and one unusual row would then stop all rows after it.
+/// The part of a message that the examples read. The rows are skipped without being converted to values: a converter
+/// has limits on nesting and on numbers, and one unusual row would then stop all rows after it.
 #[derive(Deserialize)]
 struct Message {
     id: String,
@@ -55,6 +62,10 @@ struct Drop {
 }
 
 impl Message {
+    fn is_about_attributes(&self) -> bool {
+        self.kind.starts_with("viva.insights.attributes")
+    }
+
     /// The drop path and the sequence number, if this message, with the JSON text `json`, is about the end of a drop.
     fn ending(&self, json: &[u8]) -> Option<(String, u64)> {
         if !["viva.insights.drop.completed", "viva.insights.drop.failed"].contains(&&*self.kind) {
@@ -77,8 +88,8 @@ pub(crate) enum Stored {
 }
 
 impl Journal {
-    /// Opens or creates the file at `path`. Discards an incomplete last line, which a crash can leave: its message was never
-    /// acknowledged.
+    /// Opens or creates the file at `path`. Discards an incomplete last line, which a crash can leave: its message was
+    /// never acknowledged.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         if let Some(folder) = path.canonicalize()?.parent() {
@@ -90,21 +101,26 @@ impl Journal {
         text.truncate(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1));
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let (mut ids, mut endings) = (HashSet::new(), HashMap::new());
+        let mut attributes = Attributes::new(with_suffix(path, ".attributes"));
         for line in lines {
             let message: Message = serde_json::from_slice(line)?;
+            if message.is_about_attributes() {
+                attributes.take(line);
+            }
             endings.extend(message.ending(line));
             ids.insert(message.id);
         }
-        let mut dead_letters = path.as_os_str().to_owned();
-        dead_letters.push(".dead-letters");
-        Ok(Self { file, end: text.len() as u64, ids, endings, dead_letters: dead_letters.into() })
+        attributes.write()?;
+        let dead_letters = with_suffix(path, ".dead-letters");
+        Ok(Self { file, end: text.len() as u64, ids, endings, attributes, dead_letters })
     }
 
-    /// Appends `message`, unless its id is in the file, or it is about an ending of its drop that a newer one has replaced.
-    /// After the return it survives a crash.
+    /// Appends `message`, unless its id is in the file, or it is about an ending of its drop that a newer one has
+    /// replaced. After the return it survives a crash.
     ///
-    /// A message that cannot be read would fail in the same way again. It is reported and kept in another file, so that it is
-    /// acknowledged and does not block the messages after it. An error is a failure of the disk: a retry can succeed.
+    /// A message that cannot be read would fail in the same way again. It is reported and kept in another file, so that
+    /// it is acknowledged and does not block the messages after it. An error is a failure of the disk: a retry can
+    /// succeed.
     pub(crate) fn append(&mut self, message: &[u8]) -> io::Result<Stored> {
         let parsed: Message = match serde_json::from_slice(message) {
             Ok(parsed) => parsed,
@@ -130,6 +146,9 @@ impl Journal {
         self.file.write_all(&line)?;
         self.file.sync_data()?;
         self.end += line.len() as u64;
+        if parsed.is_about_attributes() && self.attributes.take(message) {
+            self.attributes.write()?;
+        }
         self.ids.insert(parsed.id);
         self.endings.extend(ending);
         Ok(Stored::New)
@@ -143,4 +162,10 @@ impl Journal {
         file.write_all(&line)?;
         file.sync_data()
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
