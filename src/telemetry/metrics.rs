@@ -115,7 +115,7 @@ pub(crate) fn count_bytes_read(tenant: TenantId, bytes: usize) {
 /// Records the result of the delivery of a message, which took `duration` with all tries.
 pub(crate) fn record_delivery(message: &Message, outcome: &'static str, duration: Duration) {
     let Some(metrics) = metrics() else { return };
-    let tenant = message.drop.as_ref().map(|drop| drop.tenant);
+    let tenant = message.tenant;
     let (kind, outcome_value) = (Value::from(message.kind), Value::from(outcome));
     let attributes = metrics.attributes(tenant, [("vivadrop.message.type", kind), ("vivadrop.outcome", outcome_value)]);
     metrics.messages.add(1, &attributes);
