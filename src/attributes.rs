@@ -7,6 +7,7 @@
 
 mod calendar;
 mod confidentiality;
+mod date_cache;
 mod dates;
 mod decimal;
 mod definitions;
@@ -28,6 +29,7 @@ pub use self::{
     schedule::DueCycle,
 };
 use self::{
+    date_cache::{DateCache, Found},
     decimal::{BILLIONTHS, millionths_text},
     people::People,
     rows::{ColumnReader, MetricRow},
@@ -77,6 +79,7 @@ pub struct CyclePass<'a> {
     window: Window,
     memory: usize,
     columns: ColumnReader,
+    date_cache: DateCache,
     /// The dates of all rows, in the window or not.
     dates: BTreeSet<Date>,
     has_unreadable_date: bool,
@@ -105,6 +108,7 @@ impl<'a> CyclePass<'a> {
             window,
             memory,
             columns: ColumnReader::new(&definitions.attributes),
+            date_cache: DateCache::default(),
             dates: BTreeSet::new(),
             has_unreadable_date: false,
             candidates: vec![candidate(Period::Week), candidate(Period::Month)],
@@ -131,11 +135,12 @@ impl<'a> CyclePass<'a> {
 
     fn add(&mut self, row: &[u8]) -> Result<(), CycleFailure> {
         let row = self.columns.read(row);
-        let Some(date) = row.date() else {
-            self.has_unreadable_date |= row.has_date();
+        let text = row.date();
+        let Some(Found { date, is_new }) = text.and_then(|text| self.date_cache.find(text)) else {
+            self.has_unreadable_date |= text.is_some();
             return Err(CycleFailure::NotWeekly);
         };
-        if self.dates.insert(date) {
+        if is_new && self.dates.insert(date) {
             self.candidates.retain(|candidate| candidate.period.may_have(date));
             match &mut self.candidates[..] {
                 [] => return Err(CycleFailure::NotWeekly),

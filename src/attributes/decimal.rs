@@ -1,7 +1,7 @@
 //! Exact decimal arithmetic on the text of JSON numbers.
 //!
 //! Averages are compared with bounds exactly, so values become whole billionths before they are added: sums of integers do
-//! not depend on the order of the rows. Nearly all values have at most nine digits on either side of the point and take the
+//! not depend on the order of the rows. Nearly all values have at most nine digits before and 18 behind the point and take the
 //! fast path; all others are computed digit by digit.
 
 /// Billionths in 1.
@@ -29,36 +29,76 @@ impl Scale {
 /// Each part is the text of a valid JSON number (RFC 8259, section 6). `None` if no part counts, or if their sum is 1e9 or
 /// more.
 pub(super) fn sum_in_billionths<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone, scale: Scale) -> Option<u64> {
-    let short: Option<(u64, bool)> = parts.clone().try_fold((0, false), |(sum, _), part| {
-        let value = short_billionths(part)?;
-        Some((sum + value, true))
-    });
-    match short {
-        Some((_, false)) => None,
-        Some((sum, true)) => (sum < LIMIT * BILLIONTHS).then(|| scaled(sum, scale)),
-        None => long_sum(parts, scale),
+    let mut sum: Option<ShortDecimal> = None;
+    for part in parts.clone() {
+        match ShortDecimal::parse(part) {
+            Some(value) => sum = Some(sum.map_or(value, |sum| sum.plus(value))),
+            None => return long_sum(parts, scale),
+        }
+    }
+    sum.filter(|sum| sum.billionths < LIMIT * BILLIONTHS).map(|sum| sum.scaled(scale))
+}
+
+/// A number from 0 to below 1e9 with at most 18 decimals.
+#[derive(Debug, Clone, Copy)]
+struct ShortDecimal {
+    /// The number, truncated to nine decimals.
+    billionths: u64,
+    /// The other nine decimals.
+    rest: u64,
+}
+
+impl ShortDecimal {
+    /// A valid JSON number without sign and exponent that has at most nine digits before and 18 behind the point.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let point = text.iter().position(|&byte| byte == b'.').unwrap_or(text.len());
+        let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
+        if whole.len() > PLACES || fraction.len() > 2 * PLACES {
+            return None;
+        }
+        let (fraction, rest) = fraction.split_at(fraction.len().min(PLACES));
+        let billionths = digits(whole)? * BILLIONTHS + digits(fraction)? * POWERS_OF_TEN[PLACES - fraction.len()];
+        Some(Self { billionths, rest: digits(rest)? * POWERS_OF_TEN[PLACES - rest.len()] })
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let rest = self.rest + other.rest;
+        Self { billionths: self.billionths + other.billionths + rest / BILLIONTHS, rest: rest % BILLIONTHS }
+    }
+
+    /// The number times `scale`, truncated to billionths.
+    fn scaled(self, scale: Scale) -> u64 {
+        if scale == Scale::ONE {
+            return self.billionths;
+        }
+        let exact = u128::from(self.billionths) * u128::from(BILLIONTHS) + u128::from(self.rest);
+        let scaled = exact * u128::from(scale.numerator) / (u128::from(scale.denominator) * u128::from(BILLIONTHS));
+        u64::try_from(scaled).expect("a value below 1e9 stays below 1e9 when it is scaled to a week")
     }
 }
 
-fn scaled(billionths: u64, scale: Scale) -> u64 {
-    let product = u128::from(billionths) * u128::from(scale.numerator) / u128::from(scale.denominator);
-    u64::try_from(product).expect("a value below 1e9 stays below 1e9 when it is scaled to a week")
-}
-
-/// A number without sign and exponent that has at most nine digits before and nine behind the point.
-fn short_billionths(text: &[u8]) -> Option<u64> {
-    let point = text.iter().position(|&byte| byte == b'.').unwrap_or(text.len());
-    let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
-    if whole.len() > PLACES || fraction.len() > PLACES {
-        return None;
+/// 1, 10, 100, … 1e9.
+const POWERS_OF_TEN: [u64; PLACES + 1] = {
+    let mut powers = [1; PLACES + 1];
+    let mut exponent = 1;
+    while exponent <= PLACES {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
     }
-    let digits = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0_u64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
-    };
-    let padding = 10_u64.pow((PLACES - fraction.len()) as u32);
-    Some(digits(whole)? * BILLIONTHS + digits(fraction)? * padding)
+    powers
+};
+
+/// The number that at most nine digits say; `None` if one of them is no digit.
+fn digits(text: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
 }
 
 fn long_sum<'a>(parts: impl Iterator<Item = &'a [u8]>, scale: Scale) -> Option<u64> {
@@ -262,7 +302,7 @@ mod tests {
         #[test]
         fn the_fast_path_agrees_with_digit_by_digit(
             wholes in prop::collection::vec(0_u64..1_000_000_000, 1..3),
-            fraction in "[0-9]{1,9}",
+            fraction in "[0-9]{1,20}",
             denominator in 28_u64..32,
         ) {
             let scale = Scale { numerator: 7, denominator };

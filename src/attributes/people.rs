@@ -27,10 +27,29 @@ pub struct TooManyPeople {
 pub(super) struct People {
     attributes: usize,
     limit: usize,
-    hasher: RandomState,
+    hasher: IdHasher,
     index: HashTable<u32>,
     chunks: Vec<Chunk>,
     len: usize,
+}
+
+/// Hashes the 16 bytes of an id with two random keys: one multiplication, which mixes all bits. The ids of a drop are chosen by
+/// the customer, who does not know the keys.
+#[derive(Clone, Copy)]
+struct IdHasher([u64; 2]);
+
+impl IdHasher {
+    fn new() -> Self {
+        let random = RandomState::new();
+        Self([0, 1].map(|number| random.hash_one(number)))
+    }
+
+    fn hash(self, id: PersonId) -> u64 {
+        let bytes = u128::from_be_bytes(id.into_bytes());
+        let (high, low) = ((bytes >> 64) as u64, bytes as u64);
+        let product = u128::from(high ^ self.0[0]) * u128::from(low ^ self.0[1]);
+        (product >> 64) as u64 ^ product as u64
+    }
 }
 
 /// Up to [`CHUNK`] people, column by column.
@@ -65,7 +84,7 @@ impl Person<'_> {
 impl People {
     /// A table for people with `attributes` attributes that takes at most `limit` bytes.
     pub(super) fn new(attributes: usize, limit: usize) -> Self {
-        Self { attributes, limit, hasher: RandomState::new(), index: HashTable::new(), chunks: Vec::new(), len: 0 }
+        Self { attributes, limit, hasher: IdHasher::new(), index: HashTable::new(), chunks: Vec::new(), len: 0 }
     }
 
     /// Allows the table to take `limit` bytes.
@@ -138,7 +157,7 @@ impl People {
     }
 
     fn find_or_insert(&mut self, id: PersonId) -> Result<usize, TooManyPeople> {
-        let hash = self.hasher.hash_one(id);
+        let hash = self.hasher.hash(id);
         if let Some(&number) = self.index.find(hash, |&number| self.id(number) == id) {
             return Ok(number as usize);
         }
@@ -157,7 +176,7 @@ impl People {
         self.chunks[number / CHUNK].ids.push(id);
         self.len += 1;
         let (chunks, hasher) = (&self.chunks, &self.hasher);
-        let hash_of = |&number: &u32| hasher.hash_one(chunks[number as usize / CHUNK].ids[number as usize % CHUNK]);
+        let hash_of = |&number: &u32| hasher.hash(chunks[number as usize / CHUNK].ids[number as usize % CHUNK]);
         self.index.insert_unique(hash, number as u32, hash_of);
         Ok(number)
     }
