@@ -3,14 +3,19 @@
 //! A [`DirectoryBuilder`] takes the decoded rows of a directory export (BasicDataSet_v0.User_v1); the [`Directory`] then finds
 //! the person of an analytics row and gives the JSON text of the row's `directory` member.
 //!
-//! Memory per person: 24 bytes for the id and the place of the values, 6 to 11 for the index, and the values themselves as
-//! JSON text plus a byte each: some 110 bytes with the default columns, and up to twice that while the table grows. If rows
-//! are matched by e-mail address, each address costs about 70 bytes more.
+//! Memory per person: 29 to 57 bytes for the id and the place of the values, and the values themselves as JSON text plus a
+//! byte each: some 110 bytes with the default columns, and up to twice that while the table grows. If rows are matched by
+//! e-mail address, each address costs about 100 bytes more.
 
 mod config;
 mod snapshot;
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    str::FromStr,
+};
 
 use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
@@ -159,13 +164,13 @@ pub struct DirectoryBuilder {
     /// The column number of each directory column that is joined, by name; a name may be joined twice.
     numbers: HashMap<Vec<u8>, Vec<usize>>,
     table: Table,
-    /// The addresses of each person, by the number of the record that is in force.
-    addresses: Vec<Vec<(Level, Key)>>,
+    /// The addresses of each person, from the record that is in force.
+    addresses: HashMap<Key, Vec<(Level, Key)>>,
     address_count: usize,
 }
 
 /// Bytes of an address while the table is built.
-const ADDRESS_BYTES: usize = size_of::<(Level, Key)>() + size_of::<(Key, Owner)>() + 16;
+const ADDRESS_BYTES: usize = size_of::<(Level, Key)>() + size_of::<((Level, Key), Owner)>() + size_of::<(Key, Vec<(Level, Key)>)>();
 
 impl DirectoryBuilder {
     /// An empty directory.
@@ -174,7 +179,7 @@ impl DirectoryBuilder {
         for (number, name) in rules.columns.iter().enumerate() {
             numbers.entry(name.as_bytes().to_vec()).or_default().push(number);
         }
-        Self { rules: rules.clone(), numbers, table: Table::default(), addresses: Vec::new(), address_count: 0 }
+        Self { rules: rules.clone(), numbers, table: Table::default(), addresses: HashMap::new(), address_count: 0 }
     }
 
     /// Adds decoded rows. If an id repeats, the last row counts. A row without an id is skipped.
@@ -184,7 +189,7 @@ impl DirectoryBuilder {
             let bytes = self.table.bytes() + self.address_count * ADDRESS_BYTES;
             if bytes > self.rules.memory {
                 let content = self.table.content() + self.address_count * ADDRESS_BYTES;
-                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.people.len(), content });
+                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.len(), content });
             }
         }
         Ok(())
@@ -206,23 +211,24 @@ impl DirectoryBuilder {
             }
         }
         let Some(id) = id else { return };
-        let number = self.table.set(id_key(&id), &values);
+        let id = id_key(&id);
+        self.table.set(id, &values);
         if self.rules.key.field == KeyField::Mail {
             let addresses = address_keys(addresses);
-            self.addresses.resize(self.table.people.len(), Vec::new());
             self.address_count += addresses.len();
-            self.address_count -= self.addresses[number].len();
-            self.addresses[number] = addresses;
+            let replaced = self.addresses.insert(id, addresses);
+            self.address_count -= replaced.map_or(0, |addresses| addresses.len());
         }
     }
 
     /// The directory of all rows so far.
     pub fn finish(self) -> Directory {
         let mut owners: HashMap<(Level, Key), Owner> = HashMap::new();
-        for (number, addresses) in self.addresses.into_iter().enumerate() {
+        for (id, addresses) in self.addresses {
+            let person = self.table.find(&id).expect("a person with addresses is in the table");
             for address in addresses {
-                let owner = owners.entry(address).or_insert(Owner::Person(number as u32));
-                if *owner != Owner::Person(number as u32) {
+                let owner = owners.entry(address).or_insert(Owner::One(person));
+                if *owner != Owner::One(person) {
                     *owner = Owner::Several;
                 }
             }
@@ -259,7 +265,7 @@ fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]
 /// The person or people who have an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    Person(u32),
+    One(Person),
     /// Two people share the address, so it identifies nobody.
     Several,
 }
@@ -276,7 +282,7 @@ pub struct Directory {
 impl Directory {
     /// The number of people.
     pub fn len(&self) -> usize {
-        self.table.people.len()
+        self.table.len()
     }
 
     /// About how many bytes it takes.
@@ -312,10 +318,10 @@ impl Directory {
 
     /// The JSON texts of the columns of the person with this id, in the order of the rules.
     pub fn values(&self, id: crate::person_id::PersonId) -> Option<impl Iterator<Item = &[u8]>> {
-        self.table.find(&id.into_bytes()).map(|number| self.table.values(number))
+        self.table.find(&id.into_bytes()).map(|person| self.table.values(person))
     }
 
-    fn append_person(&self, person: Option<u32>, out: &mut Vec<u8>) {
+    fn append_person(&self, person: Option<Person>, out: &mut Vec<u8>) {
         let Some(person) = person else {
             out.extend_from_slice(b"null");
             return;
@@ -329,10 +335,10 @@ impl Directory {
     }
 
     /// The person with this address: the first level that knows it decides.
-    fn by_address(&self, key: &Key) -> Option<u32> {
+    fn by_address(&self, key: &Key) -> Option<Person> {
         let levels = [Level::Mail, Level::UserPrincipalName, Level::ProxyAddress];
         match levels.into_iter().find_map(|level| self.owners.get(&(level, *key)))? {
-            Owner::Person(number) => Some(*number),
+            Owner::One(person) => Some(*person),
             Owner::Several => None,
         }
     }
@@ -344,65 +350,65 @@ impl fmt::Debug for Directory {
     }
 }
 
+/// A person in the table: where their values begin in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Person(usize);
+
 /// People and the values of their columns.
+///
+/// A lookup touches two places of memory, the entry and the values. In a large table each is a cache miss, and misses are most of
+/// the time that a join takes.
 #[derive(Default)]
 struct Table {
-    hasher: std::hash::RandomState,
-    index: HashTable<u32>,
-    people: Vec<Entry>,
+    hasher: RandomState,
+    people: HashTable<(Key, Person)>,
     /// The JSON texts of all values, each followed by [`END_OF_VALUE`].
     arena: Vec<u8>,
     columns: usize,
 }
 
-struct Entry {
-    key: Key,
-    /// Where the person's values begin in the arena.
-    values: usize,
-}
-
 impl Table {
+    /// The number of people.
+    fn len(&self) -> usize {
+        self.people.len()
+    }
+
     /// The bytes that the table takes, free room included.
     fn bytes(&self) -> usize {
-        self.people.capacity() * size_of::<Entry>() + self.arena.capacity() + self.index.capacity() * 8 / 7 * 5
+        self.people.allocation_size() + self.arena.capacity()
     }
 
     /// The bytes of the people and their values, without free room.
     fn content(&self) -> usize {
-        self.people.len() * (size_of::<Entry>() + 6) + self.arena.len()
+        self.people.len() * (size_of::<(Key, Person)>() + 1) * 8 / 7 + self.arena.len()
     }
 
-    /// Sets the values of a person; returns the person's number.
-    fn set(&mut self, key: Key, values: &[&[u8]]) -> usize {
+    /// Sets the values of a person.
+    fn set(&mut self, key: Key, values: &[&[u8]]) {
         self.columns = values.len();
-        let at = self.arena.len();
+        let person = Person(self.arena.len());
         for value in values {
             self.arena.extend_from_slice(value);
             self.arena.push(END_OF_VALUE);
         }
-        if let Some(number) = self.find(&key) {
-            self.people[number as usize].values = at;
-            return number as usize;
-        }
-        let number = self.people.len();
-        self.people.push(Entry { key, values: at });
-        let (people, hasher) = (&self.people, &self.hasher);
-        let hash_of = |&number: &u32| hash(hasher, &people[number as usize].key);
-        self.index.insert_unique(hash(hasher, &key), number as u32, hash_of);
-        number
+        let hasher = &self.hasher;
+        self.people
+            .entry(hash(hasher, &key), |(other, _)| *other == key, |(other, _)| hash(hasher, other))
+            .insert((key, person));
     }
 
-    fn find(&self, key: &Key) -> Option<u32> {
-        self.index.find(hash(&self.hasher, key), |&number| self.people[number as usize].key == *key).copied()
+    fn find(&self, key: &Key) -> Option<Person> {
+        self.people.find(hash(&self.hasher, key), |(other, _)| other == key).map(|&(_, person)| person)
     }
 
-    fn values(&self, number: u32) -> impl Iterator<Item = &[u8]> {
-        self.arena[self.people[number as usize].values..].split(|&byte| byte == END_OF_VALUE).take(self.columns)
+    fn values(&self, Person(start): Person) -> impl Iterator<Item = &[u8]> {
+        self.arena[start..].split(|&byte| byte == END_OF_VALUE).take(self.columns)
     }
 }
 
-fn hash(hasher: &std::hash::RandomState, key: &Key) -> u64 {
-    std::hash::BuildHasher::hash_one(hasher, key)
+fn hash(hasher: &RandomState, key: &Key) -> u64 {
+    // As a number, because a hasher adds the length of an array to its bytes.
+    hasher.hash_one(u128::from_ne_bytes(*key))
 }
 
 #[cfg(test)]
