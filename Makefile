@@ -16,9 +16,14 @@ BENCH_DROP := target/bench/million
 # Fuzz targets of `make fuzz`, and the seconds for each.
 TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
+# The sources that `make fuzz-coverage` reports on.
+PARSERS := $(addprefix src/,attributes/definitions.rs config drop host/event host/event.rs host/payload.rs json json.rs keys/details.rs \
+	ledger/json.rs retry.rs stage) crates/inflate/src
+LLVM = $(shell rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean fuzz-coverage
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +41,7 @@ app: build ## Copy the binary to the path that host.json names, for `func`
 bench: build $(BENCH_DROP) .venv/bench ## Measure decode of a million rows, compared with igzip, gunzip, Python and Node
 	PYTHON=.venv/bench/bin/python benches/compare.sh target/release/vivadrop $(BENCH_DROP)
 
-bench-sinks: build $(AZURITE) .venv/bench ## Measure delivery of a million rows to webhook and queue, compared with decode and Python
+bench-sinks: build $(AZURITE) .venv/bench ## Measure delivery of a million rows to each sink, compared with decode and Python
 	.venv/bench/bin/python benches/sinks.py target/release/vivadrop
 
 flamegraph: $(BENCH_DROP) ## Profile decode: writes target/flamegraph.svg (needs perf)
@@ -95,6 +100,19 @@ fuzz: ## Fuzz each parser for 20 seconds (TARGET=rows SECONDS=600: one parser fo
 		cargo fuzz run --sanitizer none --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
 			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
+
+# Runs the seeds, and what `make fuzz` has added to them, with the compiler's instrumentation. The LLVM tools must have the
+# major version of the compiler's LLVM.
+fuzz-coverage: ## Report which lines of the parsers the inputs of the fuzzers reach (needs apt)
+	@command -v llvm-cov-$(LLVM) > /dev/null || apt-get install --quiet --yes llvm-$(LLVM)
+	rm -rf target/coverage/*.prof*
+	RUSTFLAGS='-C instrument-coverage' cargo build --manifest-path fuzz/Cargo.toml --target $(HOST) --target-dir target/coverage --bin replay
+	for target in $(TARGET); do \
+		LLVM_PROFILE_FILE=target/coverage/$$target.profraw target/coverage/$(HOST)/debug/replay $$target \
+			fuzz/corpus/$$target $$(ls -d target/fuzz/corpus/$$target 2>/dev/null) || exit 1; \
+	done
+	llvm-profdata-$(LLVM) merge --output target/coverage/all.profdata target/coverage/*.profraw
+	llvm-cov-$(LLVM) report target/coverage/$(HOST)/debug/replay --instr-profile target/coverage/all.profdata $(PARSERS)
 
 # With VIVADROP_ARM_SCHEMAS, the tests also validate against Azure's schemas, which needs a package from PyPI.
 # Otherwise Python's standard library is enough.

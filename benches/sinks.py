@@ -7,7 +7,7 @@
 Creates a drop of a million rows (`--users` people over 13 weeks) in Azurite and in a folder, and a drop of a tenth of that for
 cases that Azurite's queues limit. Rounds are interleaved (A B C A B C), so that a machine that becomes slower affects all cases
 alike. Prints medians. CPU and memory are those of vivadrop (or the peer) alone, without the receiver and Azurite.
-Needs rustc and `make tests/azurite/node_modules`, and for the peer openssl and Python's cryptography.
+Needs rustc, openssl and `make tests/azurite/node_modules`, and for the peer Python's cryptography.
 """
 
 import argparse
@@ -50,12 +50,12 @@ def azurite():
 
 
 class Receiver:
-    """A receiver that accepts every message, after `latency` milliseconds."""
+    """A receiver that accepts every message: the program `command`, which prints its port."""
 
-    def __init__(self, program, latency=0):
-        command = [program] + [str(latency)] * bool(latency)
+    def __init__(self, *command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def account(self):
         """A connection string for a storage account whose queues are this receiver."""
@@ -88,6 +88,13 @@ class Bench:
             "VIVA_API_URL": "http://127.0.0.1:9", "DELIVERY_PATIENCE": "5s",
         }
         (work / "keys").mkdir()
+        # Of the receiver that takes the place of Service Bus.
+        self.certificate, self.private_key = work / "certificate.pem", work / "private-key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-addext",
+             "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-days", "2",
+             "-out", self.certificate, "-keyout", self.private_key],
+            check=True, stderr=subprocess.DEVNULL)
 
     def store(self, name):
         return {"azurite": self.account, "folder": (self.work / "store").as_uri()}[name]
@@ -124,10 +131,14 @@ class Bench:
         command = [self.binary, "decode", drop.folder / "drop", "--private-key", drop.folder / "private-key.pem"]
         return lambda: measured(drop.rows, command, self.settings)
 
-    def deliver(self, drop, source="azurite", signed=False, queue=None, latency=0, stdout=False, **settings):
-        """Runs `vivadrop deliver` with a new ledger and a new receiver, or a new queue in Azurite."""
+    def deliver(self, drop, source="azurite", signed=False, queue=None, latency=0, stdout=False, service_bus=False,
+                **settings):
+        """Runs `vivadrop deliver` with a new ledger and a new receiver, or a new queue in Azurite.
+
+        The receiver answers after `latency` milliseconds."""
         def run():
-            receiver = Receiver(self.receiver, latency)
+            tls = [sys.executable, HERE / "peers/tls_receiver.py", self.certificate, self.private_key]
+            receiver = Receiver(*tls) if service_bus else Receiver(self.receiver, *[str(latency)] * bool(latency))
             env = self.settings | settings | {
                 "DropStorage": self.store(source), "STATE_CONTAINER": f"state-{next(self.runs)}", "DELIVER_TO": receiver.url}
             if signed:
@@ -135,6 +146,10 @@ class Bench:
             if queue:
                 env |= {"DELIVER_TO": f"queue://rows-{next(self.runs)}",
                         "SinkStorage": self.account if queue == "azurite" else receiver.account()}
+            if service_bus:
+                namespace = f"localhost:{receiver.port}"
+                env |= {"DELIVER_TO": f"servicebus://{namespace}/rows", "SSL_CERT_FILE": self.certificate,
+                        "ServiceBus": f"Endpoint=sb://{namespace}/;SharedAccessKeyName=send;SharedAccessKey={KEY}"}
             if stdout:
                 env["DELIVER_TO"] = "stdout:"
             run = measured(drop.rows, [self.binary, "deliver", drop.path], env)
@@ -187,6 +202,7 @@ def sinks(bench, drop, tenth, rounds):
         "Azurite to webhook, signed": bench.deliver(drop, signed=True),
         "folder to a fast queue": bench.deliver(drop, "folder", queue="fast"),
         "Azurite to its queue": bench.deliver(tenth, queue="azurite"),
+        "folder to Service Bus, TLS": bench.deliver(drop, "folder", service_bus=True),
     }
     if importlib.util.find_spec("cryptography"):
         cases["Python to webhook, signed"] = bench.peer(drop)
