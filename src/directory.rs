@@ -170,7 +170,8 @@ pub struct DirectoryBuilder {
 }
 
 /// Bytes of an address while the table is built.
-const ADDRESS_BYTES: usize = size_of::<(Level, Key)>() + size_of::<((Level, Key), Owner)>() + size_of::<(Key, Vec<(Level, Key)>)>();
+const ADDRESS_BYTES: usize =
+    size_of::<(Level, Key)>() + size_of::<((Level, Key), Owner)>() + size_of::<(Key, Vec<(Level, Key)>)>();
 
 impl DirectoryBuilder {
     /// An empty directory.

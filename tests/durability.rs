@@ -10,16 +10,20 @@ mod support;
 use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use serde_json::Value;
 use testkit::receiver::{Answer, Delivery};
+use vivadrop::simulate::SimulateOptions;
 
 use support::{
+    command::{output_of, vivadrop},
     host::Host,
-    scene::{METADATA, Scene, assert_complete, has_ended},
+    host_payloads::blob_trigger,
+    scene::{DATA, METADATA, Scene, assert_complete, has_ended},
 };
 
 /// The events that no handler has answered with 2xx yet.
@@ -103,18 +107,31 @@ fn random_answers(seed: u64) -> impl FnMut(&Delivery) -> Answer + Send + 'static
 }
 
 async fn delivers_everything(mut scene: Scene, instances: u64, kills: u32, seed: u64) {
+    receive_badly(&mut scene, seed);
+    let drop = scene.drop(6_000, 3).await;
+    let rows = scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+
+    let events = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
+    run_instances(&scene, events, instances, kills, seed).await;
+    // All events were answered with 2xx, so everything must have been delivered.
+    let received = scene.receiver.received();
+    assert!(has_ended(&received, &drop), "all events were answered with 2xx, but the drop has not ended");
+    assert_complete(&received, &drop, &rows);
+}
+
+/// Small batches, and a receiver that fails at random.
+fn receive_badly(scene: &mut Scene, seed: u64) {
     eprintln!("seed {seed}");
     scene.set("BATCH_ROWS", "40");
     scene.set("IN_FLIGHT", "3");
     scene.set("DELIVERY_PATIENCE", "3s");
-    let drop = scene.drop(6_000, 3).await;
-    let rows = scene.rows_of(&drop).await;
-    scene.upload(&drop).await;
     scene.receiver.answer_by(random_answers(seed));
+}
 
-    // Every event is posted twice, in random order.
-    let mut events: Vec<_> =
-        drop.names().iter().flat_map(|name| [scene.event(&drop, name), scene.event(&drop, name)]).collect();
+/// Posts every event twice, in random order, to several instances that are killed; returns when all were answered with 2xx.
+async fn run_instances(scene: &Scene, events: Vec<Value>, instances: u64, kills: u32, seed: u64) {
+    let mut events = [events.clone(), events].concat();
     fastrand::Rng::with_seed(seed).shuffle(&mut events);
     let queue = Arc::new(Mutex::new(EventQueue { waiting: events.into(), in_progress: 0 }));
     let kills = Arc::new(Mutex::new(kills));
@@ -126,10 +143,32 @@ async fn delivers_everything(mut scene: Scene, instances: u64, kills: u32, seed:
     for instance in running {
         instance.await.unwrap();
     }
-    // All events were answered with 2xx, so everything must have been delivered.
-    let received = scene.receiver.received();
-    assert!(has_ended(&received, &drop), "all events were answered with 2xx, but the drop has not ended");
-    assert_complete(&received, &drop, &rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_instances_that_are_killed_repeatedly_join_every_row_to_the_same_directory() {
+    let (mut scene, seed) = (Scene::on_azurite().await, 5);
+    receive_badly(&mut scene, seed);
+    scene.set("DIRECTORY", "join");
+    let files = NonZeroUsize::new(3).unwrap();
+    let options = SimulateOptions { users: 2_000, weeks: 2, files, directory: true, ..SimulateOptions::default() };
+    let drop = scene.drop_like(options).await;
+    let rows = scene.joined_rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let directory = scene.upload_directory(&drop).await;
+
+    let mut events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
+    events.extend([DATA, METADATA].map(|name| blob_trigger(&scene.address_of(&directory.blob(name)), 1)));
+    run_instances(&scene, events, 3, 5, seed).await;
+    // A drop that waits for its directory is answered with 2xx. If the process that would have run it was killed, a sweep does.
+    for _ in 0..20 {
+        if has_ended(&scene.receiver.received(), &drop) {
+            break;
+        }
+        let ended = output_of(vivadrop().arg("sweep").envs(&scene.settings)).await;
+        assert!(matches!(ended.code, Some(0 | 1)), "{}", ended.stderr);
+    }
+    assert_complete(&scene.receiver.received(), &drop, &rows);
 }
 
 /// Stops the process (SIGSTOP) or lets it continue (SIGCONT).

@@ -1,34 +1,11 @@
 //! The directory join, from the events to the receiver.
 
-use std::fs;
-
-use vivadrop::{drop::DropPath, simulate::SimulateOptions};
+use vivadrop::simulate::SimulateOptions;
 
 use crate::support::{
-    command::{output_of, vivadrop},
     host_payloads::blob_trigger,
-    scene::{METADATA, Scene, SimulatedDrop, assert_complete, has_ended},
+    scene::{METADATA, Scene, assert_complete, has_ended},
 };
-
-/// The rows of the drop as `vivadrop decode --directory` prints them.
-async fn joined_rows(drop: &SimulatedDrop) -> Vec<String> {
-    let mut decode = vivadrop();
-    decode.arg("decode").arg(&drop.simulated.drop).arg("--private-key").arg(&drop.simulated.private_key);
-    decode.arg("--decryption-keys").arg(&drop.simulated.decryption_keys);
-    let ended = output_of(decode.arg("--directory").arg(drop.simulated.directory.as_ref().unwrap())).await;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    ended.stdout.lines().map(ToOwned::to_owned).collect()
-}
-
-/// Uploads the directory export of the drop next to it; returns its path.
-async fn upload_directory(scene: &Scene, drop: &SimulatedDrop) -> DropPath {
-    let path = DropPath::new(&drop.path.container, drop.path.folder.replace("VivaInsights", "AADUser"));
-    for name in ["part-0.json.gz", METADATA] {
-        let bytes = fs::read(drop.simulated.directory.as_ref().unwrap().join(name)).unwrap();
-        scene.write(&path, name, bytes).await;
-    }
-    path
-}
 
 #[tokio::test]
 async fn a_drop_waits_for_its_directory_and_is_delivered_as_soon_as_that_is_complete() {
@@ -36,7 +13,7 @@ async fn a_drop_waits_for_its_directory_and_is_delivered_as_soon_as_that_is_comp
     scene.set("DIRECTORY", "join");
     let options = SimulateOptions { users: 120, weeks: 2, directory: true, ..SimulateOptions::default() };
     let drop = scene.drop_like(options).await;
-    let rows = joined_rows(&drop).await;
+    let rows = scene.joined_rows_of(&drop).await;
     assert_eq!(rows.iter().filter(|row| row.ends_with(r#""directory":null}"#)).count(), 4, "two people are missing");
     let host = scene.host().await;
     scene.upload(&drop).await;
@@ -46,7 +23,7 @@ async fn a_drop_waits_for_its_directory_and_is_delivered_as_soon_as_that_is_comp
     assert_eq!(scene.receiver.received().requests, 0);
 
     // No sweep: the process that completes the directory runs the drop.
-    let directory = upload_directory(&scene, &drop).await;
+    let directory = scene.upload_directory(&drop).await;
     let answer = host.post(&blob_trigger(&scene.address_of(&directory.blob(METADATA)), 1)).await;
     assert_eq!(answer.status, 200, "{}", answer.log);
     let received = scene.wait_for(|received| has_ended(received, &drop)).await;

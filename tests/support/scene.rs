@@ -2,7 +2,14 @@
 //! drops.
 
 use std::{
-    collections::BTreeMap, fs, num::NonZeroUsize, ops::Deref, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    num::NonZeroUsize,
+    ops::Deref,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -42,6 +49,9 @@ use super::{
 
 /// The job metadata of a simulated drop.
 pub(crate) const METADATA: &str = "metadata/JobMetadata/Metadata.json";
+
+/// The only data file of a simulated directory.
+pub(crate) const DATA: &str = "part-0.json.gz";
 
 /// A `DEADLINE` for tests of events that fail within a second: the answer to a failed event waits for ten seconds, but not
 /// longer than this.
@@ -150,7 +160,7 @@ impl Scene {
     }
 
     /// Copies the private key of `tenant` into the folder that `PRIVATE_KEYS` names.
-    pub(crate) fn add_private_key(&self, tenant: TenantId, pem: &std::path::Path) {
+    pub(crate) fn add_private_key(&self, tenant: TenantId, pem: &Path) {
         fs::copy(pem, self.private_key(tenant)).unwrap();
         // Git does not keep the mode of a file.
         fs::set_permissions(self.private_key(tenant), fs::Permissions::from_mode(0o600)).unwrap();
@@ -196,9 +206,21 @@ impl Scene {
 
     /// The rows of `drop` as `vivadrop decode` prints them: the expected rows. Their values become secrets of the scene.
     pub(crate) async fn rows_of(&self, drop: &SimulatedDrop) -> Vec<String> {
+        self.decoded(drop, None).await
+    }
+
+    /// The same, joined to the directory that was simulated with the drop.
+    pub(crate) async fn joined_rows_of(&self, drop: &SimulatedDrop) -> Vec<String> {
+        self.decoded(drop, drop.simulated.directory.as_deref()).await
+    }
+
+    async fn decoded(&self, drop: &SimulatedDrop, directory: Option<&Path>) -> Vec<String> {
         let mut decode = vivadrop();
         decode.arg("decode").arg(&drop.simulated.drop).arg("--private-key").arg(&drop.simulated.private_key);
-        let ended = output_of(decode.arg("--decryption-keys").arg(&drop.simulated.decryption_keys)).await;
+        decode.arg("--decryption-keys").arg(&drop.simulated.decryption_keys);
+        decode
+            .args(directory.map(|directory| [OsStr::new("--directory"), directory.as_os_str()]).into_iter().flatten());
+        let ended = output_of(&mut decode).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let rows: Vec<String> = ended.stdout.lines().map(ToOwned::to_owned).collect();
         for row in rows.iter().take(100) {
@@ -206,6 +228,16 @@ impl Scene {
             self.secrets.add("a value of a row", row["ObjectId"].as_str().unwrap());
         }
         rows
+    }
+
+    /// Uploads the directory that was simulated with the drop next to it; returns its path.
+    pub(crate) async fn upload_directory(&self, drop: &SimulatedDrop) -> DropPath {
+        let path = DropPath::new(&drop.path.container, drop.path.folder.replace("VivaInsights", "AADUser"));
+        for name in [DATA, METADATA] {
+            let bytes = fs::read(drop.simulated.directory.as_ref().unwrap().join(name)).unwrap();
+            self.write(&path, name, bytes).await;
+        }
+        path
     }
 
     /// Uploads the whole drop, the job metadata last.
