@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
+
 /// A pool of buffers. A buffer returns to its pool when it is dropped, on whichever thread that happens. So a pool never has
 /// more buffers than were in use at once.
 #[derive(Clone, Default)]
@@ -39,6 +41,19 @@ impl Buffers {
     /// The buffers that are not in use.
     fn returned(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    /// The bytes as shared memory, which returns to the pool when the last reference to it is dropped.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -49,16 +49,7 @@ impl RowsText {
         }
         let start = self.reserved - head.len();
         self.buffer[start..self.reserved].copy_from_slice(head);
-        Bytes::from_owner(Whole(self.buffer)).slice(start..)
-    }
-}
-
-/// A whole buffer as bytes, so that it returns to its pool when the last reference to them is dropped.
-struct Whole(Buffer);
-
-impl AsRef<[u8]> for Whole {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.buffer.into_bytes().slice(start..)
     }
 }
 
