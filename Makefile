@@ -23,10 +23,10 @@ LLVM = $(shell rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean fuzz-coverage
+.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean fuzz-coverage soak
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Deliver an encrypted drop to a webhook on this machine; needs no account
 	cargo build --profile demo --bin vivadrop
@@ -101,6 +101,9 @@ fuzz: ## Fuzz each parser for 20 seconds (TARGET=rows SECONDS=600: one parser fo
 			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+soak: $(AZURITE) ## Deliver drops for half an hour while everything fails at random (SOAK='--seconds 300 --seed 1')
+	cargo test --test soak -- $(SOAK)
+
 # Runs the seeds, and what `make fuzz` has added to them, with the compiler's instrumentation. The LLVM tools must have the
 # major version of the compiler's LLVM.
 fuzz-coverage: ## Report which lines of the parsers the inputs of the fuzzers reach (needs apt)
@@ -135,7 +138,7 @@ fmt: ## Check the formatting
 	cargo fmt --all --check
 
 clippy: ## Lint; warnings are errors
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --all-targets --test soak -- --deny warnings
 
 doc: ## Build the documentation, including private items; warnings are errors
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items

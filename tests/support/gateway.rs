@@ -1,4 +1,4 @@
-//! A proxy in front of Azurite's queue service that injects faults over HTTP.
+//! A proxy in front of a service of Azurite that injects faults over HTTP.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
@@ -23,6 +23,13 @@ use testkit::plan::Plan;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::azurite::Azurite;
+
+/// The largest request body that is forwarded, in bytes.
+const LARGEST_BODY: usize = 16 << 20;
+
+/// Headers that belong to one connection: the gateway has two.
+const HOP_BY_HOP: [HeaderName; 4] =
+    [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
 
 /// What the gateway does with a request.
 #[derive(Debug, Clone)]
@@ -55,7 +62,15 @@ struct Shared {
 impl Gateway {
     /// Starts a gateway in front of the queue service of `azurite`.
     pub(crate) async fn before(azurite: &Azurite) -> Self {
-        let endpoint = azurite.queue_endpoint();
+        Self::before_service(&azurite.queue_endpoint()).await
+    }
+
+    /// Starts a gateway in front of the blob service of `azurite`.
+    pub(crate) async fn before_blobs(azurite: &Azurite) -> Self {
+        Self::before_service(&azurite.blob_endpoint()).await
+    }
+
+    async fn before_service(endpoint: &str) -> Self {
         let (azurite_url, _account) = endpoint.rsplit_once('/').unwrap();
         let shared = Arc::new(Shared {
             azurite_url: azurite_url.to_owned(),
@@ -75,7 +90,12 @@ impl Gateway {
         Self { address, shared, server }
     }
 
-    /// The connection string of `azurite`, with the gateway as queue service.
+    /// The endpoint of the account, as Azurite's is without the gateway.
+    pub(crate) fn endpoint(&self, azurite_endpoint: &str) -> String {
+        azurite_endpoint.replace(&self.shared.azurite_url, &format!("http://{}", self.address))
+    }
+
+    /// The connection string of `azurite`, with the gateway in place of the service.
     pub(crate) fn connection_string(&self, azurite: &Azurite) -> String {
         azurite.connection_string().replace(&self.shared.azurite_url, &format!("http://{}", self.address))
     }
@@ -83,6 +103,11 @@ impl Gateway {
     /// Does this with the next requests, one after the other.
     pub(crate) fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.shared.plan.script(behaviours);
+    }
+
+    /// Does with each request what `rule` says from now on, and discards the script.
+    pub(crate) fn answer_by(&self, mut rule: impl FnMut() -> Behaviour + Send + 'static) {
+        self.shared.plan.set_rule(move |()| rule());
     }
 
     /// Does this with every request from now on, and discards the script.
@@ -117,13 +142,13 @@ impl Drop for Gateway {
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap();
     shared.requests.lock().unwrap().push((head.method.clone(), head.uri.clone()));
     match shared.plan.choose(&()) {
-        Behaviour::Forward => shared.forward(head.method, &head.uri, body).await,
+        Behaviour::Forward => shared.forward(&head, body).await,
         Behaviour::Slow(time) => {
             tokio::time::sleep(time).await;
-            shared.forward(head.method, &head.uri, body).await
+            shared.forward(&head, body).await
         }
         Behaviour::Status(status, code, retry_after) => {
             let mut response = (StatusCode::from_u16(status).unwrap(), "<Error>hidden</Error>").into_response();
@@ -134,23 +159,25 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             response
         }
         Behaviour::LoseResponse => {
-            shared.forward(head.method, &head.uri, body).await;
+            shared.forward(&head, body).await;
             Body::from_stream(stream::iter([Err::<Bytes, _>(io::Error::other("injected fault"))])).into_response()
         }
     }
 }
 
 impl Shared {
-    async fn forward(&self, method: Method, uri: &Uri, body: Bytes) -> Response {
-        let request = self.client.request(method, format!("{}{uri}", self.azurite_url));
-        let answer = request.header(header::CONTENT_TYPE, "application/xml").body(body).send().await;
+    async fn forward(&self, head: &Parts, body: Bytes) -> Response {
+        let mut headers = head.headers.clone();
+        HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+        let request = self.client.request(head.method.clone(), format!("{}{}", self.azurite_url, head.uri));
+        let answer = request.headers(headers).body(body).send().await;
         // A test may have stopped Azurite.
         let Ok(answer) = answer else { return StatusCode::BAD_GATEWAY.into_response() };
-        let (status, code) = (answer.status(), answer.headers().get("x-ms-error-code").cloned());
-        let mut response = (status, answer.bytes().await.unwrap_or_default()).into_response();
-        if let Some(code) = code {
-            response.headers_mut().insert("x-ms-error-code", code);
-        }
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.unwrap_or_default();
+        HOP_BY_HOP.iter().filter(|_| head.method != Method::HEAD).for_each(|name| drop(headers.remove(name)));
+        let mut response = (status, body).into_response();
+        response.headers_mut().extend(headers);
         response
     }
 }
