@@ -3,6 +3,8 @@
 //! The drop is in a temporary folder. Stubs of the Viva Insights API and of a webhook receiver run on loopback. The handler
 //! runs as a child process, and the demo plays the Functions host. With `--serve`, the user runs the handler.
 
+mod page;
+
 use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
@@ -46,9 +48,10 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 #[command(after_help = "\
 Examples:
   vivadrop demo
+  vivadrop demo --page
   vivadrop demo --serve > demo.env
 
-The second one runs until Ctrl-C. In another terminal, the path of the drop is in its output:
+The last one runs until Ctrl-C. In another terminal, the path of the drop is in its output:
   vivadrop check --env-file demo.env
   vivadrop deliver datasets/RUN/VivaInsights/TENANT --env-file demo.env")]
 pub struct DemoArguments {
@@ -58,6 +61,9 @@ pub struct DemoArguments {
     /// Deliver nothing: keep the stub of the API and the receiver running, and print the settings for a handler that uses them
     #[arg(long)]
     serve: bool,
+    /// Show the operator's page with six customers instead; Ctrl-C ends it
+    #[arg(long, conflicts_with_all = ["rows", "serve"])]
+    page: bool,
 }
 
 /// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or SIGTERM.
@@ -76,11 +82,21 @@ pub async fn demo(arguments: &DemoArguments) -> Result<()> {
         stopped.await;
         return folder.close().context("cannot remove the temporary folder");
     }
+    if arguments.page {
+        // A signal is the usual end.
+        tokio::select! {
+            result = page::run(folder.path()) => result?,
+            () = stopped => {}
+        }
+        return folder.close().context("cannot remove the temporary folder");
+    }
     tokio::select! {
         result = run_steps(arguments, folder.path()) => result?,
         () = stopped => bail!("stopped by a signal"),
     }
     say!("7. stopped the handler and removed `{}`", folder.path().display());
+    let program = std::env::args().next().unwrap_or_else(|| "vivadrop".to_owned());
+    say!("To see the operator's page, with six customers in different states: {program} demo --page");
     folder.close().context("cannot remove the temporary folder")
 }
 

@@ -67,6 +67,28 @@ async fn a_demo_that_serves_prints_the_settings_of_a_handler_and_the_messages_th
     assert_cleaned_up(folder.path()).await;
 }
 
+#[tokio::test]
+async fn the_demo_of_the_page_prints_an_address_and_ends_with_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = vivadrop();
+    demo.args(["demo", "--page"]).env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next_line().await.unwrap().expect("the demo prints the address of the page");
+        if line.starts_with("http://127.0.0.1:") {
+            break line;
+        }
+    };
+    let page = reqwest::get(address.split('#').next().unwrap()).await.unwrap();
+    assert!(page.text().await.unwrap().contains("<title>vivadrop</title>"));
+    let stopped = Command::new("kill").arg(demo.id().unwrap().to_string()).status().await.unwrap();
+    assert!(stopped.success());
+    let ended = tokio::time::timeout(LONG, demo.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_cleaned_up(folder.path()).await;
+}
+
 /// Checks that `folder` is empty, and that no process has it in its environment.
 async fn assert_cleaned_up(folder: &Path) {
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "the temporary folder is not empty");
