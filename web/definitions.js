@@ -69,9 +69,9 @@ export function differences(before, after) {
     for (const name of old.keys()) if (!current.has(name)) sentences.push(`${kind} “${name}” was deleted`);
     for (const [name, text] of current) if (old.has(name) && old.get(name) !== text) sentences.push(`${kind} “${name}” was changed`);
   }
-  for (const setting of ['minGroupSize', 'inactiveWeeks', 'values']) {
+  for (const [setting, words] of [['minGroupSize', 'Smallest group'], ['inactiveWeeks', 'Weeks without activity'], ['values', 'Averages of people']]) {
     const [old, current] = [before, after].map((definitions) => definitions?.[setting] ?? EMPTY[setting]);
-    if (old !== current) sentences.push(`${setting} was changed from ${old} to ${current}`);
+    if (old !== current) sentences.push(`${words}: changed from ${old} to ${current}`);
   }
   return sentences;
 }

@@ -6,7 +6,7 @@ import { PlanDialog } from './plan.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link, replace } from './route.js';
 import { REASON_NAMES, reasonWords, STATES } from './states.js';
-import { Age, Answer, focusSoon, Rows, Section, State } from './ui.js';
+import { Age, Answer, DropPath, focusSoon, Rows, Section, State } from './ui.js';
 
 const AGES = { '1d': 'the last day', '7d': 'the last 7 days', '30d': 'the last 30 days', '90d': 'the last 90 days' };
 
@@ -77,5 +77,5 @@ function Table({ drops }) {
 /** The path of a drop as a link; the tenant as well unless the path contains it. */
 function Path({ drop: { path, tenantId } }) {
   if (!path) return html`<span>No drop has come</span><code class="tenant">${tenantId}</code>`;
-  return html`<a href=${link(['drop', path])}><code>${path}</code></a>${!path.includes(tenantId) && html`<code class="tenant">${tenantId}</code>`}`;
+  return html`<a href=${link(['drop', path])}><${DropPath} path=${path} /></a>${!path.includes(tenantId) && html`<code class="tenant">${tenantId}</code>`}`;
 }

@@ -5,7 +5,7 @@ import { count, plural } from './format.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link } from './route.js';
 import { MEANING, reasonWords } from './states.js';
-import { Age, Answer, AsOf, Command, Glyph, Limited, Notice, Rows, State, Text } from './ui.js';
+import { Age, Answer, AsOf, Command, DropPath, Glyph, Limited, Notice, Rows, State, Text } from './ui.js';
 
 /** The view. Reads again every two seconds while a file is running. */
 export function Drop({ route }) {
@@ -14,7 +14,7 @@ export function Drop({ route }) {
   return html`
     <nav class="crumbs" aria-label="Path"><a href=${link(['drops'])}>Drops</a></nav>
     <div class="section-head"><h1 tabindex="-1">Drop</h1><${AsOf} resource=${resource} what="drop" /></div>
-    <p class="drop-path"><code>${path}</code></p>
+    <p class="lead"><${DropPath} path=${path} /></p>
     <${Answer} resource=${resource}>${({ drop }) => html`<${Details} drop=${drop} />`}<//>`;
 }
 

@@ -64,7 +64,7 @@ function Cause({ cause, plan }) {
   const total = dropsOf([cause]);
   const what = isOverdue(cause) ? ['customer', 'customers'] : ['drop', 'drops'];
   return html`
-    <article class="cause card edge-${stateOf(cause.state).name}">
+    <article class="cause card edge-${stateOf(cause.state).name} ${cause.person ? '' : 'calm'}">
       <div class="cause-head">
         <${State} name=${cause.state} />
         <h3>${cause.reason ? reasonWords(cause.reason) : stateOf(cause.state).word}${cause.reason && html` <code class="muted">${cause.reason}</code>`}</h3>

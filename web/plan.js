@@ -3,8 +3,8 @@ import { html, useEffect, useState } from './html.js';
 import { apiPath, manage } from './api.js';
 import { count, plural } from './format.js';
 import { go, link } from './route.js';
-import { reasonWords } from './states.js';
-import { Dialog, Failure, Limited } from './ui.js';
+import { reasonWords, stateOf } from './states.js';
+import { Dialog, DropPath, Failure, Limited } from './ui.js';
 
 /** The dialog. `filter`: tenant, state, reason and since; at least one of them is set. */
 export function PlanDialog({ filter, close }) {
@@ -41,7 +41,7 @@ export function PlanDialog({ filter, close }) {
           ? html`<strong>${plural(plan.counts.rowsDelivered, 'row')} will be sent again</strong>, with the same message ids, so that receivers can recognise them.`
           : 'None of their rows was delivered before.'}</p>
         <details><summary>${plural(drops, 'drop')} in the plan</summary>
-          <${Limited} items=${plan.drops} first=${50} what="drop">${(shown) => html`<ul class="paths">${shown.map((drop) => html`<li><code>${drop.path}</code></li>`)}</ul>`}<//>
+          <${Limited} items=${plan.drops} first=${50} what="drop">${(shown) => html`<ul class="paths">${shown.map((drop) => html`<li><${DropPath} path=${drop.path} /></li>`)}</ul>`}<//>
         </details>
         <p class="actions">
           <button type="button" onClick=${close} disabled=${busy}>Cancel</button>
@@ -54,5 +54,5 @@ export function PlanDialog({ filter, close }) {
 /** The filter as a sentence. */
 function sentence({ tenant, state, reason, since }) {
   return html`
-    ${state ? `Drops that are ${state}` : 'Drops'}${reason && html`, because of “${reasonWords(reason)}”`}${tenant && html`, of tenant <code class="tenant">${tenant}</code>`}${since && `, of the last ${since}`}.`;
+    ${state ? `Drops that are ${stateOf(state).word.toLowerCase()}` : 'Drops'}${reason && html`, because of “${reasonWords(reason)}”`}${tenant && html`, of tenant <code class="tenant">${tenant}</code>`}${since && `, of the last ${since}`}.`;
 }

@@ -18,7 +18,7 @@ export function ReplayRuns() {
         <li class="card" key=${run.id}>
           <${RunState} name=${run.state} />
           <a href=${link(['replay', run.id])}>${plural(run.done + run.failed, 'drop')} of ${run.total}</a>
-          <span class="muted">started <${Age} at=${run.started} /></span>
+          <span class="muted">started <${Age} at=${run.created} /></span>
           <${Bar} part=${run.done + run.failed} whole=${run.total} kind="state-completed" />
         </li>`)}</ul>
     <//>`;

@@ -45,7 +45,7 @@ function Run({ run, etag, reload }) {
   const isActive = ['running', 'paused'].includes(run.state);
   return html`
     <div class="card" aria-live="polite">
-      <p class="badges"><${RunState} name=${run.state} /> <span class="muted">started <${Age} at=${run.started} />, last change <${Age} at=${run.updated} /></span></p>
+      <p class="badges"><${RunState} name=${run.state} /> <span class="muted">started <${Age} at=${run.created} />, last change <${Age} at=${run.updated} /></span></p>
       <${Bar} part=${run.done + run.failed} whole=${run.total} kind="thick ${run.failed > 0 ? 'state-set-aside' : 'state-completed'}" />
       <dl class="numbers">
         <div><dt>Drops</dt><dd>${count(run.total)}</dd></div><div><dt>Completed</dt><dd>${count(run.done)}</dd></div>
@@ -55,7 +55,7 @@ function Run({ run, etag, reload }) {
       ${error && html`<${Failure} error=${error} />`}
       <p class="actions">
         ${isActive && html`<button type="button" onClick=${() => setCancelling(true)}>Cancel this replay…</button>`}
-        ${run.state === 'paused' && html`<button type="button" class="primary" onClick=${() => change('resume')}>Replay the other ${plural(left, 'drop')}</button>`}
+        ${run.state === 'paused' && html`<button type="button" class="primary" onClick=${() => change('resume')}>Replay the other ${left === 1 ? 'drop' : plural(left, 'drop')}</button>`}
       </p>
     </div>
     ${cancelling && isActive && html`

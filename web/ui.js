@@ -57,6 +57,9 @@ export const Answer = ({ resource, children }) => html`
 /** A text of the server; what it has between backticks is code. */
 export const Text = ({ text }) => text.split('`').map((part, at) => (at % 2 === 1 ? html`<code>${part}</code>` : part));
 
+/** A drop path; lines break after its slashes. */
+export const DropPath = ({ path }) => html`<code class="drop-path">${path.split('/').map((part, at) => (at === 0 ? part : html`/<wbr />${part}`))}</code>`;
+
 /** A failed call: what happened, and every mistake that the server named. */
 export function Failure({ error, retry }) {
   return html`
