@@ -80,7 +80,12 @@ $(AZURITE): tests/azurite/package-lock.json
 	touch $@
 
 browser-test: $(BROWSER) $(CHROMIUM) ## Test the operator's page in a browser
+	cargo build --bin vivadrop
 	node --test --test-concurrency=1 tests/browser/*.test.js
+
+.PHONY: screenshots
+screenshots: $(BROWSER) $(CHROMIUM) ## Make the pictures of the operator's page for the documents
+	node tests/browser/screenshots.js
 
 $(BROWSER): tests/browser/package-lock.json
 	npm ci --prefix tests/browser --no-audit --no-fund

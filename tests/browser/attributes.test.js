@@ -179,7 +179,7 @@ test('two people edit at once: both choices are offered, and applying keeps both
   await press(dialog(page), 'Continue');
   await see(dialog(page), 'Somebody else changed this');
   await see(dialog(page), 'Attribute “Focus” was deleted');
-  await see(dialog(page), 'minGroupSize was changed from 5 to 10');
+  await see(dialog(page), 'Smallest group: changed from 5 to 10');
   await press(dialog(page), 'Apply my change to their version');
   await press(dialog(page), 'Save');
   await see(page, 'Ranges: Email hours: saved.');

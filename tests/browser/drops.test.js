@@ -85,7 +85,7 @@ test('replaying a group: the plan is confirmed with its counts, the first drop c
   const run = state.replays.get('run-1');
   assert.equal(run.first, 1);
   Object.assign(run, { state: 'paused', done: 1, updated: '2' });
-  await press(page, 'Replay the other 1 drop');
+  await press(page, 'Replay the other drop');
   await see(page, 'Running');
   Object.assign(run, { state: 'done', done: 2, updated: '3' });
   await see(page, 'Finished. Every drop is completed.');

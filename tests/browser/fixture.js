@@ -93,14 +93,14 @@ async function route(state, { method, area, parts, query, body, headers, answer 
   if (first === 'replays' && method === 'POST') {
     if (!id) {
       const plan = state.plans.get(body.plan);
-      const run = { id: `run-${state.replays.size + 1}`, plan: plan.id, state: 'running', total: plan.counts.drops, started: asOf(), done: 0, failed: 0, updated: asOf(), first: body.first };
+      const run = { id: `run-${state.replays.size + 1}`, plan: plan.id, state: 'running', total: plan.counts.drops, first: body.first ?? null, started: 0, done: 0, failed: 0, created: asOf(), updated: asOf() };
       state.replays.set(run.id, run);
       return answer(202, run);
     }
     const run = state.replays.get(id);
     if (headers['if-match'] !== `"${run.updated}"`) return answer(412, problem(412, 'The replay has changed.'));
     run.state = action === 'cancel' ? 'cancelled' : 'running';
-    delete run.first;
+    run.first = null;
     run.updated = asOf();
     return answer(202, run);
   }
