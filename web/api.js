@@ -8,7 +8,10 @@ export class Problem extends Error {
   constructor(status, details = {}) {
     super(details.detail || details.title || `The server answered ${status}.`);
     this.status = status;
-    this.mistakes = (details.errors || []).map((error) => ({ place: error.pointer || error.field || '', text: error.detail }));
+    this.mistakes = (details.errors || []).map((error) => ({
+      place: error.pointer || error.field || '',
+      text: error.detail,
+    }));
   }
 }
 
@@ -31,7 +34,10 @@ async function replaceKey(area, rejected) {
   if (keyOf(area) !== rejected) return;
   if (!asking.has(area)) {
     const answer = ask({ area, rejected: Boolean(rejected) });
-    asking.set(area, answer.finally(() => asking.delete(area)));
+    asking.set(
+      area,
+      answer.finally(() => asking.delete(area)),
+    );
   }
   const key = await asking.get(area);
   sessionStorage.setItem(keyName(area), key);
@@ -44,7 +50,12 @@ async function replaceKey(area, rejected) {
 export async function call(area, path, { method = 'GET', body, headers = {}, signal } = {}) {
   for (;;) {
     const key = keyOf(area);
-    const response = await send(`${area}/v1/${path}`, { method, body, signal, headers: { ...headers, ...(key && { 'x-functions-key': key }) } });
+    const response = await send(`${area}/v1/${path}`, {
+      method,
+      body,
+      signal,
+      headers: { ...headers, ...(key && { 'x-functions-key': key }) },
+    });
     if (response.status === 401) {
       await replaceKey(area, key);
       continue;
@@ -76,7 +87,14 @@ export function apiPath(segments, parameters = {}) {
 }
 
 async function send(path, { method, body, headers, signal }) {
-  const options = { method, signal, cache: 'no-store', credentials: 'omit', redirect: 'error', headers: { accept: 'application/json', ...headers } };
+  const options = {
+    method,
+    signal,
+    cache: 'no-store',
+    credentials: 'omit',
+    redirect: 'error',
+    headers: { accept: 'application/json', ...headers },
+  };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers['content-type'] = 'application/json';

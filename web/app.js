@@ -44,9 +44,11 @@ function App() {
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header>
       <div class="header-inner">
-        <a class="brand" href=${link(['drops'])}><img src="/api/page/icon.svg" alt="" width="24" height="24" />vivadrop</a>
+        <a class="brand" href=${link(['drops'])}>
+          <img src="/api/page/icon.svg" alt="" width="24" height="24" />vivadrop</a>
         <nav aria-label="Views">
-          ${TABS.map((tab) => html`<a href=${link([tab])} aria-current=${view.tab === tab ? 'page' : undefined}>${VIEWS[tab].title}</a>`)}
+          ${TABS.map((tab) => html`<a href=${link([tab])} aria-current=${view.tab === tab ? 'page' : undefined}>
+            ${VIEWS[tab].title}</a>`)}
         </nav>
       </div>
     </header>
@@ -60,7 +62,10 @@ function App() {
 /** A view. An answer that it cannot show, such as one of a newer version, does not take the navigation away. */
 function View({ view, route }) {
   const [error, retry] = useErrorBoundary((error) => console.error(error));
-  if (error) return html`<h1 tabindex="-1">${view.title}</h1><${Failure} error=${new Error('This view cannot be shown. Reload the page; the browser console has the error.')} retry=${retry} />`;
+  if (error)
+    return html`<h1 tabindex="-1">${view.title}</h1>
+      <${Failure} error=${new Error('This view cannot be shown. Reload the page; the browser console has the error.')}
+        retry=${retry} />`;
   return html`<${view.component} route=${route} />`;
 }
 

@@ -35,17 +35,30 @@ export function AttributeForm({ attribute, parts, catalogue, knownRoles, submit,
   };
   return html`
     <form onSubmit=${onSubmit}>
-      ${has('metric') && html`
+      ${
+        has('metric') &&
+        html`
         <div class="fields">
-          <label>Name <input required maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label>
-          <label>Metric column <input required value=${metric} onInput=${(event) => setMetric(event.target.value)} spellcheck=${false} placeholder="TotalFocusHours" /></label>
-          <label>Unit <select value=${unit} onChange=${(event) => setUnit(event.target.value)}><option value="Hour">Hour</option><option value="Count">Count</option></select></label>
-        </div>`}
-      ${has('ranges') && html`
+          <label>Name <input required maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} />
+            </label>
+          <label>Metric column <input required value=${metric} onInput=${(event) => setMetric(event.target.value)}
+            spellcheck=${false} placeholder="TotalFocusHours" /></label>
+          <label>Unit <select value=${unit} onChange=${(event) => setUnit(event.target.value)}>
+            <option value="Hour">Hour</option><option value="Count">Count</option></select></label>
+        </div>`
+      }
+      ${
+        has('ranges') &&
+        html`
         <${RangeFields} value=${bounds} onChange=${setBounds} unit=${unit} />
-        ${preset && !preset.max && html`<p class="note">This attribute has no default ranges; ${SUGGESTED_BOUNDS.join(', ')} are a suggestion.</p>`}
-        ${preset?.max && html`<p><button type="button" class="quiet" onClick=${() => setBounds(texts(preset.max))}>Use the default ranges</button></p>`}
-        <p class="note">Ranges with few people are withheld from results.</p>`}
+        ${preset && !preset.max &&
+          html`<p class="note">This attribute has no default ranges; ${SUGGESTED_BOUNDS.join(', ')} are a
+            suggestion.</p>`}
+        ${preset?.max && html`<p>
+          <button type="button" class="quiet"
+            onClick=${() => setBounds(texts(preset.max))}>Use the default ranges</button></p>`}
+        <p class="note">Ranges with few people are withheld from results.</p>`
+      }
       ${has('roles') && html`<${RoleFields} value=${roles} onChange=${setRoles} known=${knownRoles} />`}
       ${mistake && html`<p class="notice bad" role="alert">${mistake}</p>`}
       <p class="actions"><button class="primary" disabled=${busy}>${busy ? 'Checking…' : word}</button></p>
@@ -62,7 +75,9 @@ export function ProgramForm({ program, submit, busy, word = 'Continue', isNew })
   };
   return html`
     <form onSubmit=${onSubmit}>
-      ${isNew && html`<div class="fields"><label>Name of the program <input required maxlength="64" value=${name} onInput=${(event) => setName(event.target.value)} /></label></div>`}
+      ${isNew && html`<div class="fields">
+        <label>Name of the program <input required maxlength="64" value=${name}
+          onInput=${(event) => setName(event.target.value)} /></label></div>`}
       <${CycleFields} value=${cycles} onChange=${setCycles} />
       <p class="actions"><button class="primary" disabled=${busy}>${busy ? 'Checking…' : word}</button></p>
     </form>`;

@@ -14,50 +14,76 @@ export function Attributes({ route }) {
   const [tenantId, page, step] = route.parts;
   const tenants = useResource(apiPath(['attributes']));
   if (!tenantId) return html`<${Tenants} resource=${tenants} />`;
-  return html`<${Tenant} key=${tenantId} tenantId=${tenantId} page=${page} step=${Number(step) || 1} tenants=${tenants.data?.tenants || []} />`;
+  return html`<${Tenant} key=${tenantId} tenantId=${tenantId} page=${page} step=${Number(step) || 1}
+    tenants=${tenants.data?.tenants || []} />`;
 }
 
 function Tenants({ resource }) {
   return html`
     <div class="section-head"><h1 tabindex="-1">Attributes</h1><${AsOf} resource=${resource} what="tenants" /></div>
-    <p class="lead">An attribute is a person's weekly metric, averaged over the 12 weeks before a survey closes and reported as one of four ranges. Choose a tenant to define its attributes and survey programs.</p>
-    <${Answer} resource=${resource}>${({ tenants }) => tenants.length === 0
-      ? html`<p class="placeholder">There are no tenants. The setting <code>TENANTS</code> lists them.</p>`
-      : html`<${Limited} items=${tenants} first=${50} what="tenant">${(shown) => html`
-        <ul class="tenant-list">${shown.map(({ tenantId, attributes, programs, revision, problems }) => html`
+    <p class="lead">An attribute is a person's weekly metric, averaged over the 12 weeks before a survey closes and
+      reported as one of four ranges. Choose a tenant to define its attributes and survey programs.</p>
+    <${Answer} resource=${resource}>${({ tenants }) =>
+      tenants.length === 0
+        ? html`<p class="placeholder">There are no tenants. The setting <code>TENANTS</code> lists them.</p>`
+        : html`<${Limited} items=${tenants} first=${50} what="tenant">${(shown) => html`
+        <ul class="tenant-list">${shown.map(
+          ({ tenantId, attributes, programs, revision, problems }) => html`
           <li class="card" key=${tenantId}>
             <a href=${link(['attributes', tenantId])}><code class="tenant">${tenantId}</code></a>
-            <span class="muted">${attributes > 0 ? `${plural(attributes, 'attribute')}, ${plural(programs, 'program')}, revision ${revision}` : 'not set up'}</span>
-            ${count(problems) > 0 && html`<span class="badge state-set-aside"><${Glyph} name="warning" />${plural(count(problems), 'problem')}</span>`}
-          </li>`)}</ul>`}<//>`}<//>`;
+            <span class="muted">${attributes > 0
+              ? `${plural(attributes, 'attribute')}, ${plural(programs, 'program')}, revision ${revision}`
+                : 'not set up'}</span>
+            ${count(problems) > 0 && html`<span class="badge state-set-aside"><${Glyph} name="warning" />
+              ${plural(count(problems), 'problem')}</span>`}
+          </li>`,
+        )}</ul>`}<//>`}<//>`;
 }
 
 /** The number of problems, which the list gives as a number or as texts. */
 const count = (problems) => (Array.isArray(problems) ? problems.length : problems || 0);
 
 function Tenant({ tenantId, page, step, tenants }) {
-  const resource = useResource(apiPath(['attributes', tenantId]), ({ imports }) => (imports.some(isActive) ? FAST : SLOW));
+  const resource = useResource(apiPath(['attributes', tenantId]), ({ imports }) =>
+    imports.some(isActive) ? FAST : SLOW,
+  );
   const { data, etag, reload } = resource;
   const tenant = data && { ...data, tenantId, etag, reload };
   const settingUp = page === 'setup' || page === 'add';
   const choose = (event) => go(link(['attributes', event.target.value]));
   return html`
-    <nav class="crumbs" aria-label="Path"><a href=${link(['attributes'])}>Attributes</a>${settingUp && html` <span aria-hidden="true">/</span> <a href=${link(['attributes', tenantId])}>Tenant</a>`}</nav>
-    ${!settingUp && html`
-      <div class="section-head"><h1 tabindex="-1">Attributes</h1><${AsOf} resource=${resource} what="attributes" /></div>
+    <nav class="crumbs" aria-label="Path"><a href=${link(['attributes'])}>Attributes</a>
+      ${settingUp && html` <span aria-hidden="true">/</span> <a href=${link(['attributes', tenantId])}>Tenant</a>`}
+        </nav>
+    ${
+      !settingUp &&
+      html`
+      <div class="section-head"><h1 tabindex="-1">Attributes</h1><${AsOf} resource=${resource} what="attributes" />
+        </div>
       <p><label class="inline">Tenant <select class="tenant-picker" value=${tenantId} onChange=${choose}>
-        ${[...new Set([tenantId, ...tenants.map((each) => each.tenantId)])].sort().map((each) => html`<option value=${each} selected=${each === tenantId}>${each}</option>`)}</select></label></p>`}
+        ${[...new Set([tenantId, ...tenants.map((each) => each.tenantId)])].sort().map((each) => html`<option
+          value=${each} selected=${each === tenantId}>${each}</option>`)}</select></label></p>`
+    }
     <${Answer} resource=${resource}>${() => html`
-      ${data.problems.length > 0 && html`<${Notice} kind="bad"><p><strong>The definitions are not valid.</strong> ${data.definitions && 'The last valid version stays in force.'}</p><ul>${data.problems.map((problem) => html`<li><${Text} text=${problem} /></li>`)}</ul><//>`}
-      ${settingUp
-        ? html`<${Setup} key=${page} tenant=${tenant} page=${page} step=${step} />`
-        : data.definitions ? html`<${Overview} tenant=${tenant} />` : html`<${NotSetUp} tenantId=${tenantId} />`}`}<//>`;
+      ${data.problems.length > 0 &&
+        html`<${Notice} kind="bad"><p>
+          <strong>The definitions are not
+            valid.</strong> ${data.definitions && 'The last valid version stays in force.'}</p><ul>
+              ${data.problems.map((problem) => html`<li><${Text} text=${problem} /></li>`)}</ul><//>`}
+      ${
+        settingUp
+          ? html`<${Setup} key=${page} tenant=${tenant} page=${page} step=${step} />`
+          : data.definitions
+            ? html`<${Overview} tenant=${tenant} />`
+            : html`<${NotSetUp} tenantId=${tenantId} />`
+      }`}<//>`;
 }
 
 const NotSetUp = ({ tenantId }) => html`
   <div class="card empty">
     <h2>No attributes yet</h2>
     <p>Choose which metrics of Viva Insights become attributes, who may see them, and for which surveys.</p>
-    <ol><li>Add attributes and their roles</li><li>Add survey programs and their cycles</li><li>Import the data that storage still has</li></ol>
+    <ol><li>Add attributes and their roles</li><li>Add survey programs and their cycles</li>
+      <li>Import the data that storage still has</li></ol>
     <p><a class="button primary" href=${link(['attributes', tenantId, 'setup', '1'])}>Set up attributes</a></p>
   </div>`;

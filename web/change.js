@@ -1,5 +1,5 @@
-// Every change of definitions: check it, show what it will do, confirm it, save it. If somebody else saved in the meantime, the
-// operator chooses whose version counts; the input is kept until then.
+// Every change of definitions: check it, show what it will do, confirm it, save it. If somebody else saved in the
+// meantime, the operator chooses whose version counts; the input is kept until then.
 import { html, useEffect, useState } from './html.js';
 import { apiPath, manage, view } from './api.js';
 import { differences, EMPTY } from './definitions.js';
@@ -14,7 +14,12 @@ export function useChange({ tenantId, base, saved }) {
   const update = (members) => setState((old) => ({ ...old, ...members }));
 
   const put = (dryRun, apply, base) =>
-    manage('PUT', apiPath(['attributes', tenantId], { dryRun: String(dryRun) }), apply(base.definitions || EMPTY), base.etag ? { 'if-match': base.etag } : { 'if-none-match': '*' });
+    manage(
+      'PUT',
+      apiPath(['attributes', tenantId], { dryRun: String(dryRun) }),
+      apply(base.definitions || EMPTY),
+      base.etag ? { 'if-match': base.etag } : { 'if-none-match': '*' },
+    );
 
   const failed = async (error) => {
     if (error.status !== 412) return update({ busy: false, error, step: error.status === 400 ? 'form' : state.step });
@@ -47,23 +52,37 @@ export function useChange({ tenantId, base, saved }) {
     }
   };
 
-  return { ...state, check, save, back: () => update({ step: 'form', error: null }), applyToTheirs: () => check(state.apply, state.theirs) };
+  return {
+    ...state,
+    check,
+    save,
+    back: () => update({ step: 'form', error: null }),
+    applyToTheirs: () => check(state.apply, state.theirs),
+  };
 }
 
 /** The steps after the form: confirmation, conflict, failure. `discard` gives the change up. */
 export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = false, hasForm = true }) {
   return html`
     ${steps.error && html`<${Failure} error=${steps.error} />`}
-    ${steps.step === 'confirm' && html`
+    ${
+      steps.step === 'confirm' &&
+      html`
       <div role="group" aria-label="Confirm">
-        ${steps.consequences.length > 0
-          ? html`<p><strong>This will happen:</strong></p><ul class="consequences">${steps.consequences.map((text) => html`<li><${Text} text=${text} /></li>`)}</ul>`
-          : html`<p>Nothing is imported again or deleted.</p>`}
+        ${
+          steps.consequences.length > 0
+            ? html`<p><strong>This will happen:</strong></p><ul class="consequences">
+              ${steps.consequences.map((text) => html`<li><${Text} text=${text} /></li>`)}</ul>`
+            : html`<p>Nothing is imported again or deleted.</p>`
+        }
         <p class="actions">
-          ${hasForm ? html`<button type="button" onClick=${steps.back} disabled=${steps.busy}>Back</button>` : html`<button type="button" onClick=${discard} disabled=${steps.busy}>Cancel</button>`}
-          <button type="button" class=${danger ? 'danger' : 'primary'} onClick=${steps.save} disabled=${steps.busy}>${steps.busy ? 'Saving…' : confirmWord}</button>
+          ${hasForm ? html`<button type="button" onClick=${steps.back} disabled=${steps.busy}>Back</button>`
+            : html`<button type="button" onClick=${discard} disabled=${steps.busy}>Cancel</button>`}
+          <button type="button" class=${danger ? 'danger' : 'primary'} onClick=${steps.save} disabled=${steps.busy}>
+            ${steps.busy ? 'Saving…' : confirmWord}</button>
         </p>
-      </div>`}
+      </div>`
+    }
     ${steps.step === 'conflict' && html`<${Conflict} steps=${steps} discard=${discard} />`}`;
 }
 
@@ -72,19 +91,21 @@ function Conflict({ steps, discard }) {
   return html`
     <div role="alert">
       <${Notice} kind="warn">
-        <p><strong>Somebody else changed this</strong> while you were editing. Your input is kept; nothing of it is saved yet.</p>
+        <p><strong>Somebody else changed this</strong> while you were editing. Your input is kept; nothing of it is
+          saved yet.</p>
         ${changes.length > 0 && html`<p>Their version:</p><ul>${changes.map((text) => html`<li>${text}</li>`)}</ul>`}
       <//>
       <p class="actions">
         <button type="button" onClick=${discard} disabled=${steps.busy}>Use their version, discard mine</button>
-        <button type="button" class="primary" onClick=${steps.applyToTheirs} disabled=${steps.busy}>Apply my change to their version</button>
+        <button type="button" class="primary" onClick=${steps.applyToTheirs}
+          disabled=${steps.busy}>Apply my change to their version</button>
       </p>
     </div>`;
 }
 
 /**
- * A dialog that changes definitions. `form(check)` renders its form, which calls `check` with a change; without a form, `apply`
- * is checked at once. The form stays in the document, hidden, until the change is saved or discarded.
+ * A dialog that changes definitions. `form(check)` renders its form, which calls `check` with a change; without a form,
+ * `apply` is checked at once. The form stays in the document, hidden, until the change is saved or discarded.
  */
 export function ChangeDialog({ title, tenant, close, form, apply, intro, confirmWord, danger }) {
   const saved = () => {
@@ -92,7 +113,11 @@ export function ChangeDialog({ title, tenant, close, form, apply, intro, confirm
     close();
     tenant.reload();
   };
-  const steps = useChange({ tenantId: tenant.tenantId, base: { definitions: tenant.definitions, etag: tenant.etag }, saved });
+  const steps = useChange({
+    tenantId: tenant.tenantId,
+    base: { definitions: tenant.definitions, etag: tenant.etag },
+    saved,
+  });
   useEffect(() => {
     if (apply) steps.check(apply);
   }, []);
@@ -104,7 +129,9 @@ export function ChangeDialog({ title, tenant, close, form, apply, intro, confirm
     <${Dialog} title=${title} close=${close} busy=${steps.busy}>
       ${intro}
       ${form && html`<div hidden=${steps.step !== 'form'}>${form(steps.check, steps.busy)}</div>`}
-      ${!form && steps.step === 'form' && !steps.error && html`<p class="placeholder" role="status">Checking what this will do…</p>`}
-      <${ChangeSteps} steps=${steps} discard=${discard} confirmWord=${confirmWord} danger=${danger} hasForm=${Boolean(form)} />
+      ${!form && steps.step === 'form' && !steps.error &&
+        html`<p class="placeholder" role="status">Checking what this will do…</p>`}
+      <${ChangeSteps} steps=${steps} discard=${discard} confirmWord=${confirmWord} danger=${danger}
+        hasForm=${Boolean(form)} />
     <//>`;
 }

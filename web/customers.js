@@ -15,13 +15,21 @@ export function Customers() {
   return html`
     <div class="section-head"><h1 tabindex="-1">Customers</h1><${AsOf} resource=${resource} what="customers" /></div>
     <${Answer} resource=${resource}>${({ customers }) => {
-      if (customers.length === 0) return html`<p class="placeholder">There are no customers. <code>vivadrop onboard</code> adds one, and the setting <code>TENANTS</code> lists them.</p>`;
-      const [troubled, fine] = [customers.filter(needsAttention), customers.filter((customer) => !needsAttention(customer))];
+      if (customers.length === 0)
+        return html`<p class="placeholder">There are no customers. <code>vivadrop onboard</code> adds one, and the
+          setting <code>TENANTS</code> lists them.</p>`;
+      const [troubled, fine] = [
+        customers.filter(needsAttention),
+        customers.filter((customer) => !needsAttention(customer)),
+      ];
       return html`
-        <p class="verdict ${troubled.length > 0 ? 'bad' : 'good'}"><${Glyph} name=${troubled.length > 0 ? 'warning' : 'completed'} />
-          <strong>${troubled.length > 0 ? plural(troubled.length, 'customer needs', 'customers need') + ' attention' : `All ${plural(fine.length, 'customer')} are fine`}</strong></p>
+        <p class="verdict ${troubled.length > 0 ? 'bad' : 'good'}">
+          <${Glyph} name=${troubled.length > 0 ? 'warning' : 'completed'} />
+          <strong>${troubled.length > 0 ? plural(troubled.length, 'customer needs', 'customers need') + ' attention'
+            : `All ${plural(fine.length, 'customer')} are fine`}</strong></p>
         <${Limited} items=${[...troubled, ...fine]} first=${50} what="customer">${(shown) => html`
-          <ul class="customers">${shown.map((customer) => html`<${Customer} key=${customer.tenantId} customer=${customer} />`)}</ul>`}<//>`;
+          <ul class="customers">${shown.map((customer) => html`<${Customer} key=${customer.tenantId}
+            customer=${customer} />`)}</ul>`}<//>`;
     }}<//>`;
 }
 
@@ -31,19 +39,31 @@ function Customer({ customer }) {
   const { tenantId, lastDrop } = customer;
   return html`
     <li class="card customer">
-      <h2><code class="tenant">${tenantId}</code>${customer.paused && html` <span class="badge state-waiting"><${Glyph} name="paused" />Paused</span>`}</h2>
-      ${customer.problems.length > 0 && html`
-        <ul class="problems" aria-label="What to do">${customer.problems.map((problem) => html`<li><${Glyph} name="warning" /><span><${Text} text=${problem} /></span></li>`)}</ul>`}
+      <h2><code class="tenant">${tenantId}</code>
+        ${customer.paused && html` <span class="badge state-waiting"><${Glyph} name="paused" />Paused</span>`}</h2>
+      ${
+        customer.problems.length > 0 &&
+        html`
+        <ul class="problems" aria-label="What to do">
+          ${customer.problems.map((problem) => html`<li><${Glyph} name="warning" /><span><${Text} text=${problem} />
+            </span></li>`)}</ul>`
+      }
       <dl class="numbers columns">
         <${Expiry} title="Key" at=${customer.keyExpires} />
         <${Expiry} title="Registration" at=${customer.registrationExpires} />
         <${Expiry} title="SAS" at=${customer.sasExpires} />
-        <div class="grow"><dt>Last drop</dt><dd>${lastDrop
-          ? html`<a href=${lastDrop.path ? link(['drop', lastDrop.path]) : link(['drops'], { tenant: tenantId })}><${Age} at=${lastDrop.since} /></a> <${State} name=${lastDrop.state} />`
-          : 'none yet'}</dd>${customer.expectedEvery && html`<dd class="muted">expected every ${duration(customer.expectedEvery)}</dd>`}</div>
+        <div class="grow"><dt>Last drop</dt><dd>${
+          lastDrop
+            ? html`<a href=${lastDrop.path ? link(['drop', lastDrop.path]) : link(['drops'], { tenant: tenantId })}>
+              <${Age} at=${lastDrop.since} /></a> <${State} name=${lastDrop.state} />`
+            : 'none yet'
+        }</dd>${customer.expectedEvery &&
+          html`<dd class="muted">expected every ${duration(customer.expectedEvery)}</dd>`}</div>
       </dl>
-      <p class="note">${customer.checked ? html`Keys and registration were checked <${Age} at=${customer.checked} />.` : 'Keys and registration were not checked yet; the sweep does it once a day.'}
-        ${' '}<a href=${link(['drops'], { tenant: tenantId })}>Drops</a>${' · '}<a href=${link(['attributes', tenantId])}>Attributes</a></p>
+      <p class="note">${customer.checked ? html`Keys and registration were checked <${Age} at=${customer.checked} />.`
+        : 'Keys and registration were not checked yet; the sweep does it once a day.'}
+        ${' '}<a href=${link(['drops'], { tenant: tenantId })}>Drops</a>${' · '}
+          <a href=${link(['attributes', tenantId])}>Attributes</a></p>
     </li>`;
 }
 
@@ -55,6 +75,7 @@ function Expiry({ title, at }) {
   return html`
     <div><dt>${title}</dt><dd>
       <time datetime=${at}>${date(at)}</time>${' '}
-      <span class=${kind ? `badge state-${kind}` : 'muted'}>${kind && html`<${Glyph} name="warning" />`}${days < 0 ? `expired ${relative(at)}` : relative(at)}</span>
+      <span class=${kind ? `badge state-${kind}` : 'muted'}>${kind && html`<${Glyph} name="warning" />`}
+        ${days < 0 ? `expired ${relative(at)}` : relative(at)}</span>
     </dd></div>`;
 }

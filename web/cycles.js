@@ -23,19 +23,27 @@ export const isActive = ({ state }) => state === 'waiting' || state === 'running
 export function Cycles({ program, tenant }) {
   const importOf = (cycle) => tenant.imports.find((each) => each.program === program.name && each.cycle === cycle.name);
   return html`
-    <ul class="cycle-list">${(program.cycles || []).map((cycle) => html`
-      <${Cycle} key=${cycle.name} name=${cycle.name} dates=${`${date(cycle.start)} to ${date(cycle.end)}`} each=${importOf(cycle)} tenant=${tenant} />`)}</ul>`;
+    <ul class="cycle-list">${(program.cycles || []).map(
+      (cycle) => html`
+      <${Cycle} key=${cycle.name} name=${cycle.name} dates=${`${date(cycle.start)} to ${date(cycle.end)}`}
+        each=${importOf(cycle)} tenant=${tenant} />`,
+    )}</ul>`;
 }
 
 /** Imports of cycles that the definitions do not have any more: their data stays with the survey platform. */
 export function FormerCycles({ tenant }) {
   const programs = tenant.definitions.programs || [];
-  const isDefined = (each) => programs.some(({ name, cycles = [] }) => name === each.program && cycles.some((cycle) => cycle.name === each.cycle));
+  const isDefined = (each) =>
+    programs.some(
+      ({ name, cycles = [] }) => name === each.program && cycles.some((cycle) => cycle.name === each.cycle),
+    );
   const former = tenant.imports.filter((each) => !isDefined(each));
   if (former.length === 0) return null;
   return html`
     <h3 class="minor">Imported earlier, removed since</h3>
-    <ul class="cycle-list card">${former.map((each) => html`<${Cycle} key=${cycleName(each)} name=${cycleName(each)} each=${each} tenant=${tenant} isFormer=${true} />`)}</ul>`;
+    <ul class="cycle-list card">
+      ${former.map((each) => html`<${Cycle} key=${cycleName(each)} name=${cycleName(each)} each=${each} tenant=${tenant}
+        isFormer=${true} />`)}</ul>`;
 }
 
 function Cycle({ name, dates, each, tenant, isFormer }) {
@@ -45,14 +53,25 @@ function Cycle({ name, dates, each, tenant, isFormer }) {
     <li>
       <div><strong>${name}</strong>${dates && html`<div class="muted">${dates}</div>`}</div>
       <div>
-        ${each ? html`<span class="badge state-${state}"><${Glyph} name=${state} />${word}</span> <span class="muted"><${Age} at=${each.updated} /></span>` : html`<span class="muted">Not imported yet. This happens when a drop reaches the last week before the survey closes.</span>`}
-        ${each?.people != null && html`<div class="muted">${plural(each.people, 'person', 'people')}, ${each.window.weeks} of 12 weeks with data</div>`}
-        ${each && each.revision < tenant.revision && !isActive(each) && html`<div class="muted">computed with revision ${each.revision}; the definitions have revision ${tenant.revision}</div>`}
-        ${each?.message && html`<div class="bad-text"><${Text} text=${each.message} />${each.reason && html` <code>${each.reason}</code>`}</div>`}
+        ${each ? html`<span class="badge state-${state}"><${Glyph} name=${state} />${word}</span> <span class="muted">
+          <${Age} at=${each.updated} /></span>`
+            : html`<span class="muted">Not imported yet. This happens when a drop reaches the last week before the
+              survey closes.</span>`}
+        ${each?.people != null &&
+          html`<div class="muted">${plural(each.people, 'person', 'people')}, ${each.window.weeks} of 12 weeks with
+            data</div>`}
+        ${each && each.revision < tenant.revision && !isActive(each) &&
+          html`<div class="muted">computed with revision ${each.revision}; the definitions have
+            revision ${tenant.revision}</div>`}
+        ${each?.message && html`<div class="bad-text"><${Text} text=${each.message} />
+          ${each.reason && html` <code>${each.reason}</code>`}</div>`}
       </div>
       <span class="actions">
-        ${each?.path && html`<a class="button" href=${link(['drop', each.path])} aria-label=${`Show the drop of ${cycleName(each)}`}>Drop</a>`}
-        ${each?.path && !isFormer && html`<button type="button" onClick=${() => setAgain(true)} aria-label=${`Import again: ${cycleName(each)}`}>Import again</button>`}
+        ${each?.path && html`<a class="button" href=${link(['drop', each.path])}
+          aria-label=${`Show the drop of ${cycleName(each)}`}>Drop</a>`}
+        ${each?.path && !isFormer &&
+          html`<button type="button" onClick=${() => setAgain(true)}
+            aria-label=${`Import again: ${cycleName(each)}`}>Import again</button>`}
       </span>
       ${again && html`<${ImportAgain} each=${each} tenant=${tenant} close=${() => setAgain(false)} />`}
     </li>`;
@@ -74,8 +93,10 @@ function ImportAgain({ each, tenant, close }) {
   };
   return html`
     <${Dialog} title="Import again?" close=${close} busy=${busy}>
-      <p>vivadrop computes <strong>${cycleName(each)}</strong> from the same drop again and sends it. It replaces the cycle's earlier import.</p>
+      <p>vivadrop computes <strong>${cycleName(each)}
+        </strong> from the same drop again and sends it. It replaces the cycle's earlier import.</p>
       ${error && html`<${Failure} error=${error} />`}
-      <p class="actions"><button type="button" onClick=${close} disabled=${busy}>Cancel</button><button type="button" class="primary" onClick=${start} disabled=${busy}>Import again</button></p>
+      <p class="actions"><button type="button" onClick=${close} disabled=${busy}>Cancel</button>
+        <button type="button" class="primary" onClick=${start} disabled=${busy}>Import again</button></p>
     <//>`;
 }

@@ -26,16 +26,23 @@ function Details({ drop }) {
     <p class="badges"><${State} name=${drop.state} /> <span class="muted">since <${Age} at=${drop.since} /></span></p>
     ${drop.state !== 'completed' && html`<${WhatToDo} drop=${drop} />`}
     <dl class="numbers">
-      <div class="grow"><dt>Rows</dt><dd><${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} /></dd></div>
-      <div><dt>Files</dt><dd>${files.total == null ? 'unknown' : `${count(files.done)} of ${count(files.total)} done`}${files.setAside > 0 && `, ${count(files.setAside)} set aside`}</dd></div>
+      <div class="grow"><dt>Rows</dt><dd><${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} />
+        </dd></div>
+      <div><dt>Files</dt><dd>${files.total == null ? 'unknown' : `${count(files.done)} of ${count(files.total)} done`}
+        ${files.setAside > 0 && `, ${count(files.setAside)} set aside`}</dd></div>
       <div><dt>Attempts</dt><dd>${count(drop.attempts ?? 0)}</dd></div>
       ${drop.nextTry && html`<div><dt>Next try</dt><dd><${Age} at=${drop.nextTry} /></dd></div>`}
-      <div><dt>Tenant</dt><dd><a href=${link(['drops'], { tenant: drop.tenantId })}><code class="tenant">${drop.tenantId}</code></a></dd></div>
+      <div><dt>Tenant</dt><dd><a href=${link(['drops'], { tenant: drop.tenantId })}><code class="tenant">
+        ${drop.tenantId}</code></a></dd></div>
     </dl>
     <section aria-labelledby="files">
       <h2 id="files">Files</h2>
-      ${drop.fileList.length === 0 ? html`<p class="placeholder">No file was read yet.</p>` : html`
-        <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown} />`}<//>`}
+      ${
+        drop.fileList.length === 0
+          ? html`<p class="placeholder">No file was read yet.</p>`
+          : html`
+        <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown} />`}<//>`
+      }
       ${drop.hasMoreFiles && html`<p class="note">The drop has more files; these are the first ones by name.</p>`}
     </section>
     <section aria-labelledby="commands">
@@ -51,10 +58,13 @@ const quoted = (path) => (/^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("
 function WhatToDo({ drop }) {
   return html`
     <${Notice} kind=${drop.state === 'set-aside' ? 'bad' : 'info'} glyph=${drop.state}>
-      <p><strong>${drop.reason ? reasonWords(drop.reason) : MEANING[drop.state]}</strong>${drop.reason && html` <code>${drop.reason}</code>`}</p>
+      <p><strong>${drop.reason ? reasonWords(drop.reason) : MEANING[drop.state]}</strong>
+        ${drop.reason && html` <code>${drop.reason}</code>`}</p>
       ${drop.message && html`<p class="message">${drop.message}</p>`}
       ${drop.remedy && html`<p><strong>What to do:</strong> <${Text} text=${drop.remedy} /></p>`}
-      ${drop.state === 'set-aside' && html`<p><a href=${link(['drops'], { tenant: drop.tenantId, state: drop.state, reason: drop.reason })}>Show drops with the same cause, to replay them</a></p>`}
+      ${drop.state === 'set-aside' &&
+        html`<p><a href=${link(['drops'], { tenant: drop.tenantId, state: drop.state, reason: drop.reason })}>Show drops
+          with the same cause, to replay them</a></p>`}
     <//>`;
 }
 
@@ -68,16 +78,21 @@ const FILE_STATES = {
 function Files({ files }) {
   return html`
     <table class="list files" role="table" aria-labelledby="files">
-      <thead role="rowgroup"><tr role="row">${['State', 'File', 'Rows', 'Changed', 'Problem'].map((title) => html`<th role="columnheader" scope="col">${title}</th>`)}</tr></thead>
+      <thead role="rowgroup"><tr role="row">
+        ${['State', 'File', 'Rows', 'Changed', 'Problem'].map((title) => html`<th role="columnheader" scope="col">
+          ${title}</th>`)}</tr></thead>
       <tbody role="rowgroup">${files.map((file) => {
         const { word, state } = FILE_STATES[file.state] || { word: file.state, state: 'unknown' };
         return html`
           <tr role="row" key=${file.name}>
             <td role="cell"><span class="badge state-${state}"><${Glyph} name=${state} />${word}</span></td>
             <td role="cell" class="path"><code>${file.name}</code></td>
-            <td role="cell" class="tabular">${plural(file.nextRow ?? 0, 'row')}${file.badRows > 0 && html`<div class="muted">${plural(file.badRows, 'bad row')}</div>`}${file.attempts > 1 && html`<div class="muted">${plural(file.attempts, 'attempt')}</div>`}</td>
+            <td role="cell" class="tabular">${plural(file.nextRow ?? 0, 'row')}
+              ${file.badRows > 0 && html`<div class="muted">${plural(file.badRows, 'bad row')}</div>`}
+                ${file.attempts > 1 && html`<div class="muted">${plural(file.attempts, 'attempt')}</div>`}</td>
             <td role="cell" class="tabular"><${Age} at=${file.updated} /></td>
-            <td role="cell">${file.reason && html`<div>${reasonWords(file.reason)}</div>`}${file.message && html`<div class="message muted">${file.message}</div>`}</td>
+            <td role="cell">${file.reason && html`<div>${reasonWords(file.reason)}</div>`}
+              ${file.message && html`<div class="message muted">${file.message}</div>`}</td>
           </tr>`;
       })}</tbody>
     </table>`;

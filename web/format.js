@@ -1,7 +1,14 @@
 // Numbers, times and dates as text.
 
 const number = new Intl.NumberFormat('en');
-const moment = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', timeZoneName: 'short' });
+const moment = new Intl.DateTimeFormat('en-GB', {
+  day: 'numeric',
+  month: 'short',
+  year: 'numeric',
+  hour: '2-digit',
+  minute: '2-digit',
+  timeZoneName: 'short',
+});
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric', timeZone: 'UTC' });
 const shortDay = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });
@@ -13,7 +20,8 @@ export const count = (value) => number.format(value);
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
 /** A function that formats times; a value that is not a time is shown as it is. */
-const formatter = (format) => (value) => (Number.isNaN(new Date(value).getTime()) ? String(value) : format.format(new Date(value)));
+const formatter = (format) => (value) =>
+  Number.isNaN(new Date(value).getTime()) ? String(value) : format.format(new Date(value));
 
 /** `27 Nov 2026, 03:12 CET`, in the time zone of the browser. */
 export const dateTime = formatter(moment);

@@ -51,10 +51,15 @@ function Verdict({ urgent, working }) {
   const busy = working.length > 0 ? ` vivadrop is working on ${plural(dropsOf(working), 'drop')}.` : '';
   const of = (state) => dropsOf(urgent.filter((cause) => cause.state === state));
   const parts = [
-    [of('set-aside'), 'drop', 'set aside'], [of('overdue'), 'customer', 'overdue'], [of('retrying'), 'drop', 'retried for more than a day'],
-  ].filter(([number]) => number > 0).map(([number, what, state]) => `${plural(number, what)} ${state}`);
+    [of('set-aside'), 'drop', 'set aside'],
+    [of('overdue'), 'customer', 'overdue'],
+    [of('retrying'), 'drop', 'retried for more than a day'],
+  ]
+    .filter(([number]) => number > 0)
+    .map(([number, what, state]) => `${plural(number, what)} ${state}`);
   if (urgent.length === 0) {
-    return html`<p class="verdict good"><${Glyph} name="completed" /><span><strong>Nothing needs you.</strong>${busy || ' Every drop is completed.'}</span></p>`;
+    return html`<p class="verdict good"><${Glyph} name="completed" /><span><strong>Nothing needs you.</strong>
+      ${busy || ' Every drop is completed.'}</span></p>`;
   }
   return html`<p class="verdict bad"><${Glyph} name="set-aside" />
     <span><strong>${parts.join(', ')}: a person is needed.</strong>${busy}</span></p>`;
@@ -67,12 +72,16 @@ function Cause({ cause, plan }) {
     <article class="cause card edge-${stateOf(cause.state).name} ${cause.person ? '' : 'calm'}">
       <div class="cause-head">
         <${State} name=${cause.state} />
-        <h3>${cause.reason ? reasonWords(cause.reason) : stateOf(cause.state).word}${cause.reason && html` <code class="muted">${cause.reason}</code>`}</h3>
-        ${cause.groups.length > 1 && html`<span class="tabular muted">${plural(total, ...what)} of ${plural(cause.groups.length, 'tenant')}</span>`}
+        <h3>${cause.reason ? reasonWords(cause.reason) : stateOf(cause.state).word}
+          ${cause.reason && html` <code class="muted">${cause.reason}</code>`}</h3>
+        ${cause.groups.length > 1 &&
+          html`<span class="tabular muted">${plural(total, ...what)} of ${plural(cause.groups.length, 'tenant')}
+            </span>`}
       </div>
       <p class="remedy"><${Text} text=${cause.remedy || MEANING[cause.state] || ''} /></p>
       <${Limited} items=${cause.groups} first=${5} what="tenant">${(groups) => html`
-        <ul class="tenants">${groups.map((group) => html`<${Tenant} key=${group.tenantId} group=${group} plan=${plan} what=${what} />`)}</ul>`}<//>
+        <ul class="tenants">${groups.map((group) => html`<${Tenant} key=${group.tenantId} group=${group} plan=${plan}
+          what=${what} />`)}</ul>`}<//>
     </article>`;
 }
 
@@ -83,12 +92,17 @@ function Tenant({ group, plan, what }) {
     <li>
       <code class="tenant">${tenantId}</code>
       <span class="facts tabular">
-        ${isOverdue(group) ? 'since' : html`${plural(group.drops, ...what)}${' · '}oldest`}${' '}<${Age} at=${group.oldest} />
+        ${isOverdue(group) ? 'since' : html`${plural(group.drops, ...what)}${' · '}oldest`}${' '}
+          <${Age} at=${group.oldest} />
         ${group.rowsDelivered > 0 && html`${' · '}${count(group.rowsDelivered)} rows delivered already`}
       </span>
       <span class="actions">
-        <a class="button" href=${link(['drops'], { state, reason, tenant: tenantId })} onClick=${() => focusSoon('all-drops')} aria-label=${`Show drops: ${about}`}>Show</a>
-        ${CAN_REPLAY.includes(state) && html`<button type="button" class=${state === 'set-aside' ? 'primary' : ''} onClick=${() => plan({ tenant: tenantId, state, reason })} aria-label=${`Replay these drops: ${about}`}>Replay these…</button>`}
+        <a class="button" href=${link(['drops'], { state, reason, tenant: tenantId })}
+          onClick=${() => focusSoon('all-drops')} aria-label=${`Show drops: ${about}`}>Show</a>
+        ${CAN_REPLAY.includes(state) &&
+          html`<button type="button" class=${state === 'set-aside' ? 'primary' : ''}
+            onClick=${() => plan({ tenant: tenantId, state, reason })}
+              aria-label=${`Replay these drops: ${about}`}>Replay these…</button>`}
       </span>
     </li>`;
 }

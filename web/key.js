@@ -1,4 +1,4 @@
-// Asks for a function key when the server answers 401. The view stays as it is, and its calls are repeated with the new key.
+// Asks for a function key when the server answers 401. The view stays, and its calls are repeated with the new key.
 import { html, useEffect, useState } from './html.js';
 import { askForKeysWith, exchangeToken, Problem } from './api.js';
 import { Dialog } from './ui.js';
@@ -9,7 +9,9 @@ const IS_LOCAL = ['127.0.0.1', 'localhost', '[::1]'].includes(location.hostname)
 export function KeyDialog() {
   const [request, setRequest] = useState(null);
   useEffect(() => {
-    askForKeysWith(({ area, rejected }) => new Promise((resolve, reject) => setRequest({ area, rejected, resolve, reject })));
+    askForKeysWith(
+      ({ area, rejected }) => new Promise((resolve, reject) => setRequest({ area, rejected, resolve, reject })),
+    );
   }, []);
   if (!request) return null;
   const cancel = () => {
@@ -20,22 +22,28 @@ export function KeyDialog() {
     event.preventDefault();
     const key = new FormData(event.target).get('key').trim();
     if (!key) return;
-    if (IS_LOCAL && (await exchangeToken(key).catch(() => false))) request.resolve(sessionStorage.getItem('vivadrop.key.view'));
+    if (IS_LOCAL && (await exchangeToken(key).catch(() => false)))
+      request.resolve(sessionStorage.getItem('vivadrop.key.view'));
     else request.resolve(key);
     setRequest(null);
   };
   return html`
     <${Dialog} title=${request.area === 'manage' ? 'Key for changes' : 'Key'} close=${cancel}>
       <form onSubmit=${submit}>
-        ${request.rejected && html`<p class="notice bad" role="alert">The key was not accepted. It may have been renewed, or it does not allow ${request.area === 'manage' ? 'changes' : 'reading'}.</p>`}
+        ${request.rejected && html`<p class="notice bad"
+          role="alert">The key was not accepted. It may have been renewed, or it does not
+            allow ${request.area === 'manage' ? 'changes' : 'reading'}.</p>`}
         <label>Function key
           <input name="key" type="password" autocomplete="off" required spellcheck=${false} />
         </label>
-        <p class="note">${IS_LOCAL
-          ? html`Open the address that <code>vivadrop page</code> printed last, or paste the token at its end.`
-          : html`In the Azure portal: Function App, function <code>${request.area}</code>, Function keys.`}
+        <p class="note">${
+          IS_LOCAL
+            ? html`Open the address that <code>vivadrop page</code> printed last, or paste the token at its end.`
+            : html`In the Azure portal: Function App, function <code>${request.area}</code>, Function keys.`
+        }
         This tab keeps the key until it is closed.</p>
-        <p class="actions"><button type="button" onClick=${cancel}>Cancel</button><button class="primary">Continue</button></p>
+        <p class="actions"><button type="button" onClick=${cancel}>Cancel</button>
+          <button class="primary">Continue</button></p>
       </form>
     <//>`;
 }

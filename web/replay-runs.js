@@ -9,17 +9,21 @@ import { Age, Bar, Section } from './ui.js';
 
 /** The section. */
 export function ReplayRuns() {
-  const resource = useResource(apiPath(['replays']), ({ replays }) => (replays.some((run) => run.state === 'running') ? 2 * FAST : SLOW));
+  const resource = useResource(apiPath(['replays']), ({ replays }) =>
+    replays.some((run) => run.state === 'running') ? 2 * FAST : SLOW,
+  );
   const active = (resource.data?.replays || []).filter((run) => ['running', 'paused'].includes(run.state));
   if (active.length === 0) return null;
   return html`
     <${Section} id="replays" title="Replays" resource=${resource}>
-      <ul class="runs">${active.map((run) => html`
+      <ul class="runs">${active.map(
+        (run) => html`
         <li class="card" key=${run.id}>
           <${RunState} name=${run.state} />
           <a href=${link(['replay', run.id])}>${plural(run.done + run.failed, 'drop')} of ${run.total}</a>
           <span class="muted">started <${Age} at=${run.created} /></span>
           <${Bar} part=${run.done + run.failed} whole=${run.total} kind="state-completed" />
-        </li>`)}</ul>
+        </li>`,
+      )}</ul>
     <//>`;
 }

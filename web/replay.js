@@ -27,7 +27,8 @@ export function Replay({ route }) {
   return html`
     <nav class="crumbs" aria-label="Path"><a href=${link(['drops'])}>Drops</a></nav>
     <div class="section-head"><h1 tabindex="-1">Replay</h1><${AsOf} resource=${resource} what="replay" /></div>
-    <${Answer} resource=${resource}>${(run) => html`<${Run} run=${run} etag=${resource.etag} reload=${resource.reload} />`}<//>`;
+    <${Answer} resource=${resource}>
+      ${(run) => html`<${Run} run=${run} etag=${resource.etag} reload=${resource.reload} />`}<//>`;
 }
 
 function Run({ run, etag, reload }) {
@@ -36,17 +37,26 @@ function Run({ run, etag, reload }) {
   const change = (action) => {
     setError(null);
     setCancelling(false);
-    return manage('POST', apiPath(['replays', run.id, action]), undefined, { 'if-match': etag }).then(reload, (error) => {
-      setError(error.status === 412 ? new Error('The run has changed in the meantime. Its new state is shown; please choose again.') : error);
-      reload();
-    });
+    return manage('POST', apiPath(['replays', run.id, action]), undefined, { 'if-match': etag }).then(
+      reload,
+      (error) => {
+        setError(
+          error.status === 412
+            ? new Error('The run has changed in the meantime. Its new state is shown; please choose again.')
+            : error,
+        );
+        reload();
+      },
+    );
   };
   const left = run.total - run.done - run.failed;
   const isActive = ['running', 'paused'].includes(run.state);
   return html`
     <div class="card" aria-live="polite">
-      <p class="badges"><${RunState} name=${run.state} /> <span class="muted">started <${Age} at=${run.created} />, last change <${Age} at=${run.updated} /></span></p>
-      <${Bar} part=${run.done + run.failed} whole=${run.total} kind="thick ${run.failed > 0 ? 'state-set-aside' : 'state-completed'}" />
+      <p class="badges"><${RunState} name=${run.state} /> <span class="muted">started <${Age}
+        at=${run.created} />, last change <${Age} at=${run.updated} /></span></p>
+      <${Bar} part=${run.done + run.failed} whole=${run.total}
+        kind="thick ${run.failed > 0 ? 'state-set-aside' : 'state-completed'}" />
       <dl class="numbers">
         <div><dt>Drops</dt><dd>${count(run.total)}</dd></div><div><dt>Completed</dt><dd>${count(run.done)}</dd></div>
         <div><dt>Failed</dt><dd>${count(run.failed)}</dd></div><div><dt>To do</dt><dd>${count(left)}</dd></div>
@@ -55,21 +65,33 @@ function Run({ run, etag, reload }) {
       ${error && html`<${Failure} error=${error} />`}
       <p class="actions">
         ${isActive && html`<button type="button" onClick=${() => setCancelling(true)}>Cancel this replay…</button>`}
-        ${run.state === 'paused' && html`<button type="button" class="primary" onClick=${() => change('resume')}>Replay the other ${left === 1 ? 'drop' : plural(left, 'drop')}</button>`}
+        ${run.state === 'paused' &&
+          html`<button type="button" class="primary"
+            onClick=${() => change('resume')}>Replay the other ${left === 1 ? 'drop' : plural(left, 'drop')}</button>`}
       </p>
     </div>
-    ${cancelling && isActive && html`
+    ${
+      cancelling &&
+      isActive &&
+      html`
       <${Dialog} title="Cancel this replay?" close=${() => setCancelling(false)}>
-        <p>${plural(left, 'drop')} will not be replayed and keep their state. Drops that were replayed already stay as they are now.</p>
-        <p class="actions"><button type="button" onClick=${() => setCancelling(false)}>Keep it running</button><button type="button" class="danger" onClick=${() => change('cancel')}>Cancel the replay</button></p>
-      <//>`}`;
+        <p>${plural(left, 'drop')} will not be replayed and keep their state. Drops that were replayed already stay as
+          they are now.</p>
+        <p class="actions"><button type="button" onClick=${() => setCancelling(false)}>Keep it running</button>
+          <button type="button" class="danger" onClick=${() => change('cancel')}>Cancel the replay</button></p>
+      <//>`
+    }`;
 }
 
 function explanation(run, left) {
-  if (run.state === 'running') return 'vivadrop replays the drops one after another. You may close this page: the replay goes on.';
-  if (run.state === 'paused') return run.failed > 0
-    ? 'The first drop failed again. Remove its cause before you replay the others.'
-    : `The first drop was replayed. ${plural(left, 'drop waits', 'drops wait')} for your decision.`;
+  if (run.state === 'running')
+    return 'vivadrop replays the drops one after another. You may close this page: the replay goes on.';
+  if (run.state === 'paused')
+    return run.failed > 0
+      ? 'The first drop failed again. Remove its cause before you replay the others.'
+      : `The first drop was replayed. ${plural(left, 'drop waits', 'drops wait')} for your decision.`;
   if (run.state === 'cancelled') return `Cancelled. ${plural(left, 'drop was', 'drops were')} not replayed.`;
-  return run.failed > 0 ? 'Finished. The drops that failed again are among the groups of the view Drops.' : 'Finished. Every drop is completed.';
+  return run.failed > 0
+    ? 'Finished. The drops that failed again are among the groups of the view Drops.'
+    : 'Finished. Every drop is completed.';
 }

@@ -9,8 +9,8 @@ export const SLOW = 60_000;
 export const FAST = 2_000;
 
 /**
- * The answer for `path`: `{ data, etag, error, busy, reload }`. `data` stays while the next answer is on its way, and after an
- * error. `interval(data)` is the time until the next read in milliseconds; it waits while the page is in the background.
+ * The answer for `path`: `{ data, etag, error, busy, reload }`. `data` stays while the next answer is on its way, and after
+ * an error. `interval(data)` is the time until the next read in milliseconds; a page in the background does not read.
  */
 export function useResource(path, interval = () => SLOW) {
   const [answer, setAnswer] = useState({});
@@ -22,7 +22,11 @@ export function useResource(path, interval = () => SLOW) {
   useEffect(() => {
     if (path === null) return;
     const controller = new AbortController();
-    setAnswer((old) => ({ ...old, data: old.path === path ? old.data : old.data && { ...old.data, stale: true }, busy: true }));
+    setAnswer((old) => ({
+      ...old,
+      data: old.path === path ? old.data : old.data && { ...old.data, stale: true },
+      busy: true,
+    }));
     view(path, { signal: controller.signal }).then(
       ({ data, etag }) => controller.signal.aborted || setAnswer({ path, data, etag }),
       (error) => controller.signal.aborted || setAnswer((old) => ({ ...old, error, busy: false })),

@@ -12,10 +12,14 @@ export function SettingsForm({ definitions, submit, busy }) {
   };
   return html`
     <form onSubmit=${onSubmit}>
-      <div class="fields"><label>Smallest group <input type="number" min="5" step="1" required value=${size} onInput=${(event) => setSize(event.target.value)} /></label></div>
+      <div class="fields"><label>Smallest group <input type="number" min="5" step="1" required value=${size}
+        onInput=${(event) => setSize(event.target.value)} /></label></div>
       <p class="note">A range with fewer people is withheld, and so are others from which it could be computed.</p>
-      <label class="check"><input type="checkbox" checked=${exclude} onChange=${(event) => setExclude(event.target.checked)} />Leave out weeks in which a person was not active</label>
-      <label class="check"><input type="checkbox" checked=${values} onChange=${(event) => setValues(event.target.checked)} />Send each person's average besides the range</label>
+      <label class="check"><input type="checkbox" checked=${exclude}
+        onChange=${(event) => setExclude(event.target.checked)} />Leave out weeks in which a person was not
+          active</label>
+      <label class="check"><input type="checkbox" checked=${values}
+        onChange=${(event) => setValues(event.target.checked)} />Send each person's average besides the range</label>
       <p class="actions"><button class="primary" disabled=${busy}>${busy ? 'Checking…' : 'Continue'}</button></p>
     </form>`;
 }

@@ -19,11 +19,16 @@ export function Setup({ tenant, page, step }) {
   return html`
     <h1 tabindex="-1">${page === 'setup' ? 'Set up attributes' : 'Add attributes'}</h1>
     <p><code class="tenant">${tenant.tenantId}</code></p>
-    <ol class="steps">${names.map((each, index) => html`<li aria-current=${index === step - 1 ? 'step' : undefined}><a href=${at(index + 1)}>${each}</a></li>`)}</ol>
-    ${name === 'Attributes' && html`<${AttributeStep} tenant=${tenant} draft=${draft} setDraft=${setDraft}
-      next=${draft.attributes.length > 0 ? next : html`<p class="note">Add at least one attribute to continue.</p>`} />`}
+    <ol class="steps">${names.map((each, index) => html`<li aria-current=${index === step - 1 ? 'step' : undefined}>
+      <a href=${at(index + 1)}>${each}</a></li>`)}</ol>
+    ${
+      name === 'Attributes' &&
+      html`<${AttributeStep} tenant=${tenant} draft=${draft} setDraft=${setDraft}
+      next=${draft.attributes.length > 0 ? next : html`<p class="note">Add at least one attribute to continue.</p>`} />`
+    }
     ${name === 'Programs and cycles' && html`<${ProgramStep} draft=${draft} setDraft=${setDraft} next=${next} />`}
-    ${name === 'Import' && html`<${ImportStep} tenant=${tenant} draft=${draft} setDraft=${setDraft} back=${at(step - 1)} />`}`;
+    ${name === 'Import' && html`<${ImportStep} tenant=${tenant} draft=${draft} setDraft=${setDraft}
+      back=${at(step - 1)} />`}`;
 }
 
 /** A draft that is kept in the session's storage until it is saved or discarded. */
@@ -67,24 +72,38 @@ function AttributeStep({ tenant, draft, setDraft, next }) {
           <li class="card" key=${preset.name}>
             <div><h3>${preset.name}</h3>
               ${!preset.metric && DESCRIPTIONS[preset.name] && html`<p>${DESCRIPTIONS[preset.name]}</p>`}
-              <p class="muted">${bounds ? shortRanges(bounds) : 'no default ranges;'} ${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</p>
-              ${added && html`<p class="muted">${rolesOf([added]).length > 0 ? `Roles: ${rolesOf([added]).join(', ')}` : 'No roles'}</p>`}</div>
-            <span class="actions">${existing.some(({ name }) => name === preset.name)
-              ? html`<span class="badge state-waiting"><${Glyph} name="completed" />In use</span>`
-              : added
-                ? html`<span class="badge state-completed"><${Glyph} name="completed" />Added</span>
-                  <button type="button" onClick=${() => setEditing(added)} aria-label=${`Edit ${preset.name}`}>Edit</button>
-                  <button type="button" class="quiet" onClick=${() => setDraft(change.withoutAttribute(preset.name)(draft))} aria-label=${`Remove ${preset.name}`}>Remove</button>`
-                : html`<button type="button" onClick=${() => setEditing(preset)} aria-label=${`Add ${preset.name}`}>Add</button>`}</span>
+              <p class="muted">${bounds ? shortRanges(bounds)
+                : 'no default ranges;'} ${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</p>
+              ${added && html`<p class="muted">
+                ${rolesOf([added]).length > 0 ? `Roles: ${rolesOf([added]).join(', ')}` : 'No roles'}</p>`}</div>
+            <span class="actions">${
+              existing.some(({ name }) => name === preset.name)
+                ? html`<span class="badge state-waiting"><${Glyph} name="completed" />In use</span>`
+                : added
+                  ? html`<span class="badge state-completed"><${Glyph} name="completed" />Added</span>
+                  <button type="button" onClick=${() => setEditing(added)}
+                    aria-label=${`Edit ${preset.name}`}>Edit</button>
+                  <button type="button" class="quiet"
+                    onClick=${() => setDraft(change.withoutAttribute(preset.name)(draft))}
+                      aria-label=${`Remove ${preset.name}`}>Remove</button>`
+                  : html`<button type="button" onClick=${() => setEditing(preset)}
+                    aria-label=${`Add ${preset.name}`}>Add</button>`
+            }</span>
           </li>`;
       })}</ul>
-      <p><button type="button" onClick=${() => setEditing({ metric: '', isNew: true })}>Add another metric…</button></p>
+      <p><button type="button"
+        onClick=${() => setEditing({ metric: '', isNew: true })}>Add another metric…</button></p>
       <div class="next">${next}</div>
-      ${editing && html`
+      ${
+        editing &&
+        html`
         <${Dialog} title=${editing.name || 'Another metric'} close=${() => setEditing(null)}>
-          <${AttributeForm} attribute=${withoutMark(editing)} parts=${editing.metric === undefined ? ['ranges', 'roles'] : ['metric', 'ranges', 'roles']}
-            catalogue=${catalogue} knownRoles=${rolesOf([...existing, ...draft.attributes])} submit=${submit} word="Save" />
-        <//>`}
+          <${AttributeForm} attribute=${withoutMark(editing)}
+            parts=${editing.metric === undefined ? ['ranges', 'roles'] : ['metric', 'ranges', 'roles']}
+            catalogue=${catalogue} knownRoles=${rolesOf([...existing, ...draft.attributes])} submit=${submit}
+              word="Save" />
+        <//>`
+      }
     </section>`;
 }
 
@@ -100,19 +119,29 @@ function ProgramStep({ draft, setDraft, next }) {
   return html`
     <section aria-labelledby="programs">
       <h2 id="programs">For which surveys?</h2>
-      <p class="note">A program is a survey that is repeated; each round is a cycle. The two latest ended cycles are imported now, later ones as they end.</p>
-      <ul class="catalogue">${draft.programs.map((program) => html`
+      <p class="note">A program is a survey that is repeated; each round is a cycle. The two latest ended cycles are
+        imported now, later ones as they end.</p>
+      <ul class="catalogue">${draft.programs.map(
+        (program) => html`
         <li class="card" key=${program.name}>
-          <div><h3>${program.name}</h3><p class="muted">${plural(program.cycles.length, 'cycle')}: ${program.cycles.map((cycle) => cycle.name).join(', ')}</p></div>
-          <span class="actions"><button type="button" onClick=${() => setEditing(program)} aria-label=${`Edit ${program.name}`}>Edit</button>
-            <button type="button" class="quiet" onClick=${() => setDraft(change.withoutProgram(program.name)(draft))} aria-label=${`Remove ${program.name}`}>Remove</button></span>
-        </li>`)}</ul>
-      <p><button type="button" onClick=${() => setEditing({ name: '', cycles: [], isNew: true })}>Add a program…</button></p>
+          <div><h3>${program.name}</h3><p class="muted">
+            ${plural(program.cycles.length, 'cycle')}: ${program.cycles.map((cycle) => cycle.name).join(', ')}</p></div>
+          <span class="actions"><button type="button" onClick=${() => setEditing(program)}
+            aria-label=${`Edit ${program.name}`}>Edit</button>
+            <button type="button" class="quiet" onClick=${() => setDraft(change.withoutProgram(program.name)(draft))}
+              aria-label=${`Remove ${program.name}`}>Remove</button></span>
+        </li>`,
+      )}</ul>
+      <p><button type="button" onClick=${() => setEditing({ name: '', cycles: [], isNew: true })}>Add a
+        program…</button></p>
       <div class="next">${next}</div>
-      ${editing && html`
+      ${
+        editing &&
+        html`
         <${Dialog} title=${editing.name || 'Add a program'} close=${() => setEditing(null)}>
           <${ProgramForm} program=${withoutMark(editing)} isNew=${editing.isNew} submit=${submit} word="Save" />
-        <//>`}
+        <//>`
+      }
     </section>`;
 }
 
@@ -137,12 +166,20 @@ function ImportStep({ tenant, draft, setDraft, back }) {
   return html`
     <section aria-labelledby="import">
       <h2 id="import">Import</h2>
-      ${isEmpty ? html`<p class="placeholder">There is nothing to save yet.</p>` : html`
+      ${
+        isEmpty
+          ? html`<p class="placeholder">There is nothing to save yet.</p>`
+          : html`
         <ul class="review">
-          ${draft.attributes.map((attribute) => html`<li><strong>${attribute.name}</strong> <span class="muted">${shortRanges(boundsOf(attribute, tenant.catalogue))}</span></li>`)}
-          ${draft.programs.map((program) => html`<li><strong>${program.name}</strong> <span class="muted">${program.cycles.map((cycle) => `${cycle.name} (${cycle.start} to ${cycle.end})`).join(', ')}</span></li>`)}
-        </ul>`}
-      ${!isEmpty && steps.busy && steps.step === 'form' && html`<p class="placeholder" role="status">Checking what this will do…</p>`}
-      <${ChangeSteps} steps=${{ ...steps, back: () => go(back) }} discard=${() => finish('Your draft was discarded.')} confirmWord="Import" />
+          ${draft.attributes.map((attribute) => html`<li><strong>${attribute.name}</strong> <span class="muted">
+            ${shortRanges(boundsOf(attribute, tenant.catalogue))}</span></li>`)}
+          ${draft.programs.map((program) => html`<li><strong>${program.name}</strong> <span class="muted">
+            ${program.cycles.map((cycle) => `${cycle.name} (${cycle.start} to ${cycle.end})`).join(', ')}</span></li>`)}
+        </ul>`
+      }
+      ${!isEmpty && steps.busy && steps.step === 'form' &&
+        html`<p class="placeholder" role="status">Checking what this will do…</p>`}
+      <${ChangeSteps} steps=${{ ...steps, back: () => go(back) }} discard=${() => finish('Your draft was discarded.')}
+        confirmWord="Import" />
     </section>`;
 }

@@ -20,7 +20,8 @@ const RETRIED_LONG = 24 * 3_600_000;
 
 /** Whether a person has to do something about drops in this state since `since`. */
 export const needsPerson = (name, since) =>
-  !['retrying', 'open', 'waiting', 'completed'].includes(name) || (name === 'retrying' && Date.now() - new Date(since) > RETRIED_LONG);
+  !['retrying', 'open', 'waiting', 'completed'].includes(name) ||
+  (name === 'retrying' && Date.now() - new Date(since) > RETRIED_LONG);
 
 /** The position of a state, worst first. */
 export const rank = (name) => STATES.indexOf(byName.get(name));

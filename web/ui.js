@@ -17,7 +17,8 @@ const GLYPHS = {
 
 /** A glyph; always beside a word. */
 export const Glyph = ({ name }) => html`
-  <svg class="glyph" viewBox="0 0 16 16" aria-hidden="true" focusable="false"><path d=${GLYPHS[name] || GLYPHS.unknown} /></svg>`;
+  <svg class="glyph" viewBox="0 0 16 16" aria-hidden="true" focusable="false">
+    <path d=${GLYPHS[name] || GLYPHS.unknown} /></svg>`;
 
 /** A state as glyph and word. */
 export function State({ name }) {
@@ -26,15 +27,20 @@ export function State({ name }) {
 }
 
 /** A moment as the time from now, with the exact time as a tooltip and for screen readers. */
-export const Age = ({ at }) => (at ? html`<time datetime=${at} title=${dateTime(at)}>${relative(at)}</time>` : html`<span class="muted">unknown</span>`);
+export const Age = ({ at }) =>
+  at
+    ? html`<time datetime=${at} title=${dateTime(at)}>${relative(at)}</time>`
+    : html`<span class="muted">unknown</span>`;
 
 /** The moment at which the server read what is shown, and a button to read it again. */
 export const AsOf = ({ resource, what }) => {
   const { data, busy, reload } = resource;
   return html`
     <span class="as-of">
-      ${data?.asOf && html`<span class="tabular">as of <time datetime=${data.asOf} title=${dateTime(data.asOf)}>${clockTime(data.asOf)}</time></span>`}
-      <button type="button" class="quiet" onClick=${reload} aria-disabled=${busy} aria-label=${`Refresh ${what}`}>${busy ? 'Loading…' : 'Refresh'}</button>
+      ${data?.asOf && html`<span class="tabular">as of <time datetime=${data.asOf} title=${dateTime(data.asOf)}>
+        ${clockTime(data.asOf)}</time></span>`}
+      <button type="button" class="quiet" onClick=${reload} aria-disabled=${busy} aria-label=${`Refresh ${what}`}>
+        ${busy ? 'Loading…' : 'Refresh'}</button>
     </span>`;
 };
 
@@ -49,23 +55,27 @@ export const Section = ({ id, title, resource, what, children, note }) => html`
     ${children}
   </section>`;
 
-/** What a view shows of an answer: the failure, a placeholder, or the children. The last answer stays visible after a failure. */
+/** What a view shows of an answer: the failure, a placeholder, the children. A failure leaves the last answer visible. */
 export const Answer = ({ resource, children }) => html`
   ${resource.error && html`<${Failure} error=${resource.error} retry=${resource.reload} />`}
-  ${resource.data ? children(resource.data) : !resource.error && html`<p class="placeholder" role="status">Loading…</p>`}`;
+  ${resource.data ? children(resource.data)
+    : !resource.error && html`<p class="placeholder" role="status">Loading…</p>`}`;
 
 /** A text of the server; what it has between backticks is code. */
 export const Text = ({ text }) => text.split('`').map((part, at) => (at % 2 === 1 ? html`<code>${part}</code>` : part));
 
 /** A drop path; lines break after its slashes. */
-export const DropPath = ({ path }) => html`<code class="drop-path">${path.split('/').map((part, at) => (at === 0 ? part : html`/<wbr />${part}`))}</code>`;
+export const DropPath = ({ path }) =>
+  html`<code class="drop-path">${path.split('/').map((part, at) => (at === 0 ? part : html`/<wbr />${part}`))}</code>`;
 
 /** A failed call: what happened, and every mistake that the server named. */
 export function Failure({ error, retry }) {
   return html`
     <div class="notice bad" role="alert">
       <${Glyph} name="warning" /><div><p><${Text} text=${error.message} /></p>
-      ${error.mistakes?.length > 0 && html`<ul>${error.mistakes.map(({ place, text }) => html`<li>${place && html`<code>${place}</code>: `}<${Text} text=${text} /></li>`)}</ul>`}
+      ${error.mistakes?.length > 0 &&
+        html`<ul>${error.mistakes.map(({ place, text }) => html`<li>${place && html`<code>${place}</code>: `}
+          <${Text} text=${text} /></li>`)}</ul>`}
       ${retry && html`<p><button type="button" onClick=${retry}>Try again</button></p>`}</div>
     </div>`;
 }
@@ -86,7 +96,8 @@ export function Bar({ part, whole, kind = '' }) {
 /** Rows delivered of rows expected, with a bar. */
 export const Rows = ({ rows, expected, state }) => html`
   <span class="rows">
-    <span class="tabular">${expected == null ? plural(rows ?? 0, 'row') : html`${count(rows ?? 0)} <span class="muted">of ${plural(expected, 'row')}</span>`}</span>
+    <span class="tabular">${expected == null ? plural(rows ?? 0, 'row')
+      : html`${count(rows ?? 0)} <span class="muted">of ${plural(expected, 'row')}</span>`}</span>
     ${expected > 0 && html`<${Bar} part=${rows ?? 0} whole=${expected} kind="state-${state}" />`}
   </span>`;
 
@@ -122,12 +133,17 @@ export function Copy({ text, label = 'Copy' }) {
     const timer = setTimeout(() => setCopied(false), 2000);
     return () => clearTimeout(timer);
   }, [copied]);
-  const copy = () => navigator.clipboard?.writeText(text).then(() => setCopied(true), () => {});
+  const copy = () =>
+    navigator.clipboard?.writeText(text).then(
+      () => setCopied(true),
+      () => {},
+    );
   return html`<button type="button" class="quiet" onClick=${copy}>${copied ? 'Copied' : label}</button>`;
 }
 
 /** A command line to copy. */
-export const Command = ({ text }) => html`<p class="command"><code>${text}</code><${Copy} text=${text} label="Copy command" /></p>`;
+export const Command = ({ text }) =>
+  html`<p class="command"><code>${text}</code><${Copy} text=${text} label="Copy command" /></p>`;
 
 /** The first `first` children of a long list, and a button that shows `step` more. */
 export function Limited({ items, first = 20, step = 200, what, children }) {
@@ -135,7 +151,9 @@ export function Limited({ items, first = 20, step = 200, what, children }) {
   const rest = items.length - limit;
   return html`
     ${children(items.slice(0, limit))}
-    ${rest > 0 && html`<p><button type="button" onClick=${() => setLimit(limit + step)}>Show ${Math.min(rest, step)} more of ${plural(items.length, what)}</button></p>`}`;
+    ${rest > 0 && html`<p><button type="button"
+      onClick=${() => setLimit(limit + step)}>Show ${Math.min(rest, step)} more of ${plural(items.length, what)}
+        </button></p>`}`;
 }
 
 /** Moves the focus to the element with this id, after the next rendering. */

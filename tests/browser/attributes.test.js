@@ -1,5 +1,5 @@
-// The steps of Microsoft's page "Send Viva Insights data into Viva Glint": set up, add attributes with roles, choose programs, import;
-// then edit, customize ranges, delete, add and remove programs.
+// The steps of Microsoft's page "Send Viva Insights data into Viva Glint": set up, add attributes with roles, choose
+// programs, import; then edit, customize ranges, delete, add and remove programs.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { dialog, press, see, visitor } from './visit.js';
@@ -8,7 +8,8 @@ import { tenantId, world } from './world.js';
 const visit = visitor();
 
 const overview = `#/attributes/${tenantId(1)}`;
-const attribute = (page, name) => page.locator('.attribute').filter({ has: page.getByRole('heading', { name: new RegExp(`^${name} `) }) });
+const attribute = (page, name) =>
+  page.locator('.attribute').filter({ has: page.getByRole('heading', { name: new RegExp(`^${name} `) }) });
 
 test('set up: attributes with roles, a program with a cycle, import', async (t) => {
   const { page, state } = await visit(t, '#/attributes');
@@ -28,7 +29,10 @@ test('set up: attributes with roles, a program with a cycle, import', async (t) 
   await press(page, 'Add another metric…');
   await dialog(page).getByLabel('Name', { exact: true }).fill('Focus');
   await dialog(page).getByLabel('Metric column').fill('TotalFocusHours');
-  for (const [at, bound] of [5, 10, 15].entries()) await dialog(page).getByLabel(`Max of range ${at + 1}`).fill(String(bound));
+  for (const [at, bound] of [5, 10, 15].entries())
+    await dialog(page)
+      .getByLabel(`Max of range ${at + 1}`)
+      .fill(String(bound));
   await press(dialog(page), 'Save');
   await page.getByRole('link', { name: 'Continue: Programs and cycles' }).click();
   await press(page, 'Add a program…');
@@ -46,10 +50,17 @@ test('set up: attributes with roles, a program with a cycle, import', async (t) 
   await press(page, 'Import');
   await see(page, 'Saved. The data is being imported.');
   assert.deepEqual(state.attributes.get(tenantId(2)).definitions, {
-    version: 1, minGroupSize: 5, inactiveWeeks: 'include', values: false,
+    version: 1,
+    minGroupSize: 5,
+    inactiveWeeks: 'include',
+    values: false,
     attributes: [
       { name: 'Email hours', roles: { Manager: ['report-filters', 'report-sections'] } },
-      { name: 'Collaboration hours', max: [15, 20, 25], roles: { Manager: ['report-filters', 'report-sections', 'comment-filters'] } },
+      {
+        name: 'Collaboration hours',
+        max: [15, 20, 25],
+        roles: { Manager: ['report-filters', 'report-sections', 'comment-filters'] },
+      },
       { metric: 'TotalFocusHours', name: 'Focus', unit: 'Hour', max: [5, 10, 15], roles: {} },
     ],
     programs: [{ name: 'Engagement', cycles: [{ name: 'Oct', start: '2024-10-08', end: '2024-10-15' }] }],
@@ -59,8 +70,14 @@ test('set up: attributes with roles, a program with a cycle, import', async (t) 
 test('bars show the people of each range; a withheld range is hatched and says so', async (t) => {
   const { page } = await visit(t, overview);
   const email = attribute(page, 'Email hours');
-  assert.deepEqual(await email.getByRole('cell').allTextContents().then((texts) => texts.map((text) => text.trim())), ['withheld', 'withheld', '405', '425']);
-  assert.equal(await email.locator('svg.withheld path').count() > 0, true);
+  assert.deepEqual(
+    await email
+      .getByRole('cell')
+      .allTextContents()
+      .then((texts) => texts.map((text) => text.trim())),
+    ['withheld', 'withheld', '405', '425'],
+  );
+  assert.equal((await email.locator('svg.withheld path').count()) > 0, true);
   await page.getByLabel('People of').selectOption('Engagement / Apr');
   await see(email, '98');
 });
@@ -74,7 +91,10 @@ test('add attributes later', async (t) => {
   await page.getByRole('link', { name: 'Continue: Import' }).click();
   await press(page, 'Import');
   await attribute(page, 'Call hours').waitFor();
-  assert.deepEqual(state.attributes.get(tenantId(1)).definitions.attributes.map(({ name }) => name), ['Email hours', 'Collaboration hours', 'Meeting hours with Manager 1:1', 'Focus', 'Call hours']);
+  assert.deepEqual(
+    state.attributes.get(tenantId(1)).definitions.attributes.map(({ name }) => name),
+    ['Email hours', 'Collaboration hours', 'Meeting hours with Manager 1:1', 'Focus', 'Call hours'],
+  );
 });
 
 test('edit roles', async (t) => {
@@ -86,7 +106,10 @@ test('edit roles', async (t) => {
   await see(dialog(page), 'Nothing is imported again or deleted.');
   await press(dialog(page), 'Save');
   await see(page, 'Roles: Email hours: saved.');
-  assert.deepEqual(state.attributes.get(tenantId(1)).definitions.attributes[0], { name: 'Email hours', roles: { 'HR partner': ['report-filters', 'comment-filters'] } });
+  assert.deepEqual(state.attributes.get(tenantId(1)).definitions.attributes[0], {
+    name: 'Email hours',
+    roles: { 'HR partner': ['report-filters', 'comment-filters'] },
+  });
 });
 
 test('customize ranges: mistakes are named, consequences are confirmed', async (t) => {
@@ -149,7 +172,9 @@ test('import a cycle again', async (t) => {
   await press(page, 'Import again: Engagement / Oct');
   await press(dialog(page), 'Import again');
   await see(page, 'Engagement / Oct: will be imported again.');
-  assert.deepEqual(state.imported, [{ path: `datasets/run-1/VivaInsights/${tenantId(1)}`, program: 'Engagement', cycle: 'Oct', again: true }]);
+  assert.deepEqual(state.imported, [
+    { path: `datasets/run-1/VivaInsights/${tenantId(1)}`, program: 'Engagement', cycle: 'Oct', again: true },
+  ]);
 });
 
 test('every mistake that the server names is shown, and the form keeps its input', async (t) => {
@@ -159,9 +184,24 @@ test('every mistake that the server names is shown, and the form keeps its input
   await press(page, 'Add another metric…');
   await dialog(page).getByLabel('Name', { exact: true }).fill('Bad');
   await dialog(page).getByLabel('Metric column').fill('X');
-  for (const [at, bound] of [1, 2, 3].entries()) await dialog(page).getByLabel(`Max of range ${at + 1}`).fill(String(bound));
+  for (const [at, bound] of [1, 2, 3].entries())
+    await dialog(page)
+      .getByLabel(`Max of range ${at + 1}`)
+      .fill(String(bound));
   await press(dialog(page), 'Save');
-  await page.route('**/manage/v1/**', (route) => route.fulfill({ status: 400, contentType: 'application/problem+json', body: JSON.stringify({ detail: 'The definitions are not valid.', errors: [{ pointer: '/attributes/1', detail: 'first mistake' }, { pointer: '/programs', detail: 'second mistake' }] }) }));
+  await page.route('**/manage/v1/**', (route) =>
+    route.fulfill({
+      status: 400,
+      contentType: 'application/problem+json',
+      body: JSON.stringify({
+        detail: 'The definitions are not valid.',
+        errors: [
+          { pointer: '/attributes/1', detail: 'first mistake' },
+          { pointer: '/programs', detail: 'second mistake' },
+        ],
+      }),
+    }),
+  );
   await page.getByRole('link', { name: 'Import', exact: true }).click();
   await see(page, 'first mistake');
   await see(page, 'second mistake');
@@ -174,7 +214,11 @@ test('two people edit at once: both choices are offered, and applying keeps both
   await press(page, 'Customize the ranges of Email hours');
   await dialog(page).getByLabel('Max of range 1').fill('2');
   const tenant = state.attributes.get(tenantId(1));
-  tenant.definitions = { ...tenant.definitions, minGroupSize: 10, attributes: tenant.definitions.attributes.filter(({ name }) => name !== 'Focus') };
+  tenant.definitions = {
+    ...tenant.definitions,
+    minGroupSize: 10,
+    attributes: tenant.definitions.attributes.filter(({ name }) => name !== 'Focus'),
+  };
   tenant.revision += 1;
   await press(dialog(page), 'Continue');
   await see(dialog(page), 'Somebody else changed this');
@@ -184,7 +228,14 @@ test('two people edit at once: both choices are offered, and applying keeps both
   await press(dialog(page), 'Save');
   await see(page, 'Ranges: Email hours: saved.');
   assert.equal(tenant.definitions.minGroupSize, 10);
-  assert.deepEqual(tenant.definitions.attributes.map(({ name, max }) => [name, max]), [['Email hours', [2, 6, 8]], ['Collaboration hours', [15, 20, 25]], ['Meeting hours with Manager 1:1', undefined]]);
+  assert.deepEqual(
+    tenant.definitions.attributes.map(({ name, max }) => [name, max]),
+    [
+      ['Email hours', [2, 6, 8]],
+      ['Collaboration hours', [15, 20, 25]],
+      ['Meeting hours with Manager 1:1', undefined],
+    ],
+  );
 });
 
 test('two people edit at once: the change can be discarded, also between check and save', async (t) => {
@@ -201,7 +252,10 @@ test('two people edit at once: the change can be discarded, also between check a
 
 test('definitions that were broken by hand: every mistake is shown, the last valid version stays', async (t) => {
   const state = world();
-  state.attributes.get(tenantId(1)).problems = ['attribute `Email`: has no `metric`', '`minGroupSize` is not a whole number of 5 or more'];
+  state.attributes.get(tenantId(1)).problems = [
+    'attribute `Email`: has no `metric`',
+    '`minGroupSize` is not a whole number of 5 or more',
+  ];
   const { page } = await visit(t, overview, { state });
   await see(page, 'The last valid version stays in force.');
   await see(page, 'attribute Email: has no metric');

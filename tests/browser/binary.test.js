@@ -22,13 +22,26 @@ after(async () => {
   assert.deepEqual(faults, []);
 });
 
-const show = (fragment) => page.evaluate((fragment) => { location.hash = fragment; }, fragment);
+const show = (fragment) =>
+  page.evaluate((fragment) => {
+    location.hash = fragment;
+  }, fragment);
 
 /** Waits until the list of the view shows this text; reads again each time. */
 async function refreshUntil(button, text) {
   for (let tries = 0; tries < 60; tries += 1) {
     await press(page, button);
-    if (await page.getByText(text).first().waitFor({ timeout: 1_500 }).then(() => true, () => false)) return;
+    if (
+      await page
+        .getByText(text)
+        .first()
+        .waitFor({ timeout: 1_500 })
+        .then(
+          () => true,
+          () => false,
+        )
+    )
+      return;
   }
   assert.fail(`${text} does not appear`);
 }
@@ -53,9 +66,13 @@ test('responses have the security headers, and a browser revalidates its copies'
 
 test('every state of the six customers is shown', async () => {
   await refreshUntil('Refresh groups', '1 drop set aside, 1 customer overdue: a person is needed.');
-  for (const state of ['Retrying', 'Open', 'Waiting']) await page.locator('.cause').filter({ hasText: state }).first().waitFor();
+  for (const state of ['Retrying', 'Open', 'Waiting'])
+    await page.locator('.cause').filter({ hasText: state }).first().waitFor();
   await refreshUntil('Refresh weeks', '1 set aside');
-  await page.getByRole('table', { name: /by tenant and week/ }).getByText('1 overdue').waitFor();
+  await page
+    .getByRole('table', { name: /by tenant and week/ })
+    .getByText('1 overdue')
+    .waitFor();
 });
 
 test('filters narrow the list, and a drop shows its files', async () => {
@@ -97,7 +114,10 @@ test('attributes: set up, edit, two people at once, delete', async () => {
 
   // Another window changes the roles while this one has the ranges open.
   const other = await page.context().newPage();
-  await other.addInitScript((key) => sessionStorage.setItem('vivadrop.key.view', key), await page.evaluate(() => sessionStorage.getItem('vivadrop.key.view')));
+  await other.addInitScript(
+    (key) => sessionStorage.setItem('vivadrop.key.view', key),
+    await page.evaluate(() => sessionStorage.getItem('vivadrop.key.view')),
+  );
   await other.goto(page.url());
   await press(page, 'Customize the ranges of Email hours');
   await dialog(page).getByLabel('Max of range 1').fill('2.5');

@@ -1,17 +1,35 @@
-// A browser for the tests: Debian's Chromium with a new profile, and a page that records everything that should not happen.
+// A browser for the tests: Debian's Chromium with a new profile, and a page that records what should not happen.
 import { chromium } from 'playwright-core';
 
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 /** Starts the browser. It runs headless, and playwright gives it a temporary profile. */
-export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: FLAGS });
+export const launch = () =>
+  chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: FLAGS });
 
 /**
- * Opens `address` in a new window. `faults` collects errors of scripts, violations of the Content-Security-Policy and requests to
- * other hosts; a test of the page should find none.
+ * Opens `address` in a new window. `faults` collects errors of scripts, violations of the Content-Security-Policy and
+ * requests to other hosts; a test of the page should find none.
  */
-export async function open(browser, address, { width = 1280, height = 900, colorScheme = 'light', before, reducedMotion = 'reduce' } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, reducedMotion, timezoneId: 'UTC' });
+export async function open(
+  browser,
+  address,
+  { width = 1280, height = 900, colorScheme = 'light', before, reducedMotion = 'reduce' } = {},
+) {
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme,
+    reducedMotion,
+    timezoneId: 'UTC',
+  });
   const page = await context.newPage();
   const faults = [];
   const { origin } = new URL(address);

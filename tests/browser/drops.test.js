@@ -5,20 +5,32 @@ import { tenantId, world } from './world.js';
 
 const visit = visitor();
 
-test('the groups that need a person come first, each with count, age, remedy and what was delivered already', async (t) => {
+test('groups that need a person come first, each with count, age, remedy and rows delivered already', async (t) => {
   const { page } = await visit(t, '#/drops');
   await see(page, '2 drops set aside, 1 customer overdue: a person is needed.');
   const states = await page.locator('.cause .badge').allTextContents();
   assert.deepEqual(states, ['Set aside', 'Overdue', 'Retrying', 'Open', 'Waiting']);
   const first = page.locator('.cause').first();
-  for (const text of ['Keys do not fit', 'Compare the registered public key', tenantId(2), '2 drops', 'oldest 4 days ago', '8,000 rows delivered already']) {
+  for (const text of [
+    'Keys do not fit',
+    'Compare the registered public key',
+    tenantId(2),
+    '2 drops',
+    'oldest 4 days ago',
+    '8,000 rows delivered already',
+  ]) {
     assert.ok((await first.textContent()).includes(text), text);
   }
 });
 
 test('a drop that is retried for more than a day needs a person', async (t) => {
   const state = world();
-  state.groups = [{ ...state.groups.find((group) => group.state === 'retrying'), oldest: new Date(Date.now() - 2 * 86_400_000).toISOString() }];
+  state.groups = [
+    {
+      ...state.groups.find((group) => group.state === 'retrying'),
+      oldest: new Date(Date.now() - 2 * 86_400_000).toISOString(),
+    },
+  ];
   const { page } = await visit(t, '#/drops', { state });
   await see(page, '1 drop retried for more than a day: a person is needed.');
 });
@@ -30,7 +42,12 @@ test('if nothing needs a person, the page says so', async (t) => {
 
 test('a cell of the heat map shows the worst state with glyph, text and counts', async (t) => {
   const { page } = await visit(t, '#/drops');
-  const cell = page.getByRole('table', { name: /by tenant and week/ }).getByRole('row').filter({ hasText: tenantId(2) }).getByRole('cell').first();
+  const cell = page
+    .getByRole('table', { name: /by tenant and week/ })
+    .getByRole('row')
+    .filter({ hasText: tenantId(2) })
+    .getByRole('cell')
+    .first();
   assert.equal((await cell.textContent()).trim(), '3 ok, 1 set aside');
   assert.match(await cell.getAttribute('class'), /state-set-aside/);
   assert.equal(await cell.locator('svg.glyph').count(), 1);
@@ -59,7 +76,14 @@ test('a drop shows its files, its rows, the reason and what to do', async (t) =>
   await page.getByRole('link', { name: state.drops[1].path }).click();
   await page.getByRole('heading', { name: 'Drop', exact: true }).waitFor();
   await see(page, 'What to do:');
-  for (const text of ['part-1.json.gz', 'Keys do not fit', 'does not unwrap', '3 of 4 done, 1 set aside', `vivadrop replay ${state.drops[1].path}`]) await see(page, text);
+  for (const text of [
+    'part-1.json.gz',
+    'Keys do not fit',
+    'does not unwrap',
+    '3 of 4 done, 1 set aside',
+    `vivadrop replay ${state.drops[1].path}`,
+  ])
+    await see(page, text);
   const focused = await page.evaluate(() => document.activeElement.textContent);
   assert.equal(focused, 'Drop');
 });
@@ -75,7 +99,7 @@ test('the progress of a running drop is shown without a reload', async (t) => {
   await see(page, 'Completed');
 });
 
-test('replaying a group: the plan is confirmed with its counts, the first drop comes first, then the others', async (t) => {
+test('replaying a group: the plan is confirmed with its counts, one drop comes first, then the others', async (t) => {
   const { page, server, state } = await visit(t, '#/drops');
   await press(page, /^Replay these drops: Set aside/);
   await see(dialog(page), '8,000 rows will be sent again');

@@ -15,7 +15,12 @@ test('the page asks once for a key, keeps it in this tab only, and sends it as a
   await give(page, 'view-key');
   await see(page, 'a person is needed.');
   assert.equal(await dialog(page).count(), 0);
-  assert.equal(await page.evaluate(() => JSON.stringify([Object.keys(localStorage), document.cookie, location.href.includes('view-key')])), '[[],"",false]');
+  assert.equal(
+    await page.evaluate(() =>
+      JSON.stringify([Object.keys(localStorage), document.cookie, location.href.includes('view-key')]),
+    ),
+    '[[],"",false]',
+  );
   await page.reload();
   await see(page, 'a person is needed.');
   assert.ok(server.requests.every(({ path }) => !path.includes('view-key')));

@@ -34,15 +34,25 @@ for (const [name, view] of Object.entries(VIEWS)) {
       const { page } = await visit(t, view[0], { colorScheme });
       await show(page, view);
       await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-      assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]), []);
+      const { violations } = await page.evaluate(() =>
+        axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),
+      );
+      assert.deepEqual(
+        violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]),
+        [],
+      );
     });
   }
 
   test(`${name} fits a screen of 360 pixels without horizontal scrolling`, async (t) => {
     const { page } = await visit(t, view[0], { width: 360, height: 740 });
     await show(page, view);
-    const width = await page.evaluate(() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll('dialog')].map((dialog) => dialog.scrollWidth)));
+    const width = await page.evaluate(() =>
+      Math.max(
+        document.documentElement.scrollWidth,
+        ...[...document.querySelectorAll('dialog')].map((dialog) => dialog.scrollWidth),
+      ),
+    );
     assert.ok(width <= 360, `${width} pixels`);
   });
 }
@@ -63,14 +73,34 @@ test('10,000 drops: the first page is complete, pages turn, and the document sta
 test('markup in names, reasons and messages is text', async (t) => {
   const state = world();
   const markup = '<img src=x onerror=alert(1)><script>alert(2)</script>&amp;';
-  const evil = { ...state.drops[1], tenantId: markup, path: `datasets/${markup}`, reason: markup, message: markup, remedy: markup };
+  const evil = {
+    ...state.drops[1],
+    tenantId: markup,
+    path: `datasets/${markup}`,
+    reason: markup,
+    message: markup,
+    remedy: markup,
+  };
   state.drops.unshift(evil);
   state.groups.unshift({ ...state.groups[0], tenantId: markup, reason: markup, remedy: markup });
-  state.files[evil.path] = [{ name: markup, state: markup, nextRow: 1, badRows: 0, attempts: 1, updated: null, reason: markup, message: markup }];
+  state.files[evil.path] = [
+    {
+      name: markup,
+      state: markup,
+      nextRow: 1,
+      badRows: 0,
+      attempts: 1,
+      updated: null,
+      reason: markup,
+      message: markup,
+    },
+  ];
   state.customers.unshift({ ...state.customers[0], tenantId: markup, problems: [markup] });
   const { page } = await visit(t, '#/drops', { state });
   for (const fragment of ['#/drops', `#/drop/${encodeURIComponent(evil.path)}`, '#/customers']) {
-    await page.evaluate((fragment) => { location.hash = fragment; }, fragment);
+    await page.evaluate((fragment) => {
+      location.hash = fragment;
+    }, fragment);
     await see(page.getByRole('main'), markup);
     assert.equal(await page.locator('img[src=x], main script').count(), 0);
   }
@@ -85,7 +115,14 @@ test('with the keyboard only: skip the navigation, replay one drop, and come bac
   const reach = async (name) => {
     for (let steps = 0; steps < 60; steps += 1) {
       await page.keyboard.press('Tab');
-      if (await page.evaluate((name) => (document.activeElement.getAttribute('aria-label') || document.activeElement.textContent).includes(name), name)) return;
+      if (
+        await page.evaluate(
+          (name) =>
+            (document.activeElement.getAttribute('aria-label') || document.activeElement.textContent).includes(name),
+          name,
+        )
+      )
+        return;
     }
     assert.fail(`the keyboard does not reach ${name}`);
   };
@@ -94,7 +131,10 @@ test('with the keyboard only: skip the navigation, replay one drop, and come bac
   await see(dialog(page), 'rows will be sent again');
   await page.keyboard.press('Escape');
   await dialog(page).waitFor({ state: 'hidden' });
-  assert.match(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), /^Replay these drops: Set aside/);
+  assert.match(
+    await page.evaluate(() => document.activeElement.getAttribute('aria-label')),
+    /^Replay these drops: Set aside/,
+  );
   await page.keyboard.press('Enter');
   await reach('Replay the first one only');
   await page.keyboard.press('Enter');
