@@ -7,6 +7,7 @@
 
 mod attributes;
 mod body;
+mod imports;
 mod manage;
 pub mod openapi;
 mod paging;
@@ -30,21 +31,24 @@ use axum::{
 use tokio::sync::Notify;
 
 use self::{problem::Problem, snapshots::SnapshotCache};
-use crate::{drop::TenantId, ledger::Ledger, page};
+use crate::{drop::TenantId, ledger::Ledger, page, run::Runner};
 
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Api {
     ledger: Ledger,
     snapshots: SnapshotCache,
+    /// Runs drops; `None` if this process has not the settings for it.
+    runner: Option<Arc<Runner>>,
     /// Notified when a replay run has drops to start.
     replays: Arc<Notify>,
 }
 
 impl Api {
-    /// The API over `ledger`. `tenants` are those of `TENANTS`, if it is set. Reads nothing yet.
-    pub fn new(ledger: Ledger, tenants: Option<Vec<TenantId>>) -> Self {
-        Self { snapshots: SnapshotCache::new(ledger.clone(), tenants), ledger, replays: Arc::default() }
+    /// The API over `ledger`. `tenants` are those of `TENANTS`, if it is set; without a `runner`,
+    /// imports cannot be asked for. Reads nothing yet.
+    pub fn new(ledger: Ledger, tenants: Option<Vec<TenantId>>, runner: Option<Arc<Runner>>) -> Self {
+        Self { snapshots: SnapshotCache::new(ledger.clone(), tenants), ledger, runner, replays: Arc::default() }
     }
 
     /// Is notified when a replay run has drops to start.
@@ -79,6 +83,7 @@ pub fn routes(api: Arc<Api>) -> Router {
     let manage = Router::new()
         .route("/plans", post(manage::create_plan))
         .route("/attributes/{tenant}", put(attributes::replace))
+        .route("/imports", post(imports::request_import))
         .route("/replays", post(manage::create_replay))
         .route("/replays/{id}/resume", post(manage::resume_replay))
         .route("/replays/{id}/cancel", post(manage::cancel_replay));

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "api/attributes.rs"]
 mod attributes;
+#[path = "api/imports.rs"]
+mod imports;
 #[path = "api/manage.rs"]
 mod manage;
 #[path = "api/openapi.rs"]

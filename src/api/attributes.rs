@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     body::read_json_text,
+    imports::{ImportStatus, imports},
     problem::{FieldError, Problem},
     query::Query,
 };
@@ -82,8 +83,7 @@ struct AttributesAnswer {
     /// The default attributes.
     catalogue: Vec<CatalogueEntry>,
     /// The imports of survey cycles.
-    #[schema(value_type = Vec<serde_json::Value>)]
-    imports: [(); 0],
+    imports: Vec<ImportStatus>,
 }
 
 /// A default attribute.
@@ -176,7 +176,7 @@ pub(super) async fn tenant(State(api): State<Arc<Api>>, Path(tenant): Path<Strin
         definitions: json.map(|json| RawValue::from_string(json).expect("definitions are written as JSON")),
         problems: loaded.problems,
         catalogue: catalogue(),
-        imports: [],
+        imports: imports(&api, tenant_id).await?,
     };
     Ok(with_etag(Json(answer).into_response(), loaded.etag.as_ref()))
 }

@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{attributes, manage, replays, view};
+use super::{attributes, imports, manage, replays, view};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,7 @@ use super::{attributes, manage, replays, view};
         (name = "manage", description = "Records what is to be done"),
     ),
     paths(view::drops, view::drop, view::groups, view::weeks, view::customers, replays::plan, replays::replays,
-        replays::replay, attributes::tenants, attributes::tenant, attributes::replace, manage::create_plan, manage::create_replay, manage::resume_replay, manage::cancel_replay),
+        replays::replay, attributes::tenants, attributes::tenant, attributes::replace, imports::request_import, manage::create_plan, manage::create_replay, manage::resume_replay, manage::cancel_replay),
     modifiers(&Common),
     security(("functionKey" = []))
 )]

@@ -14,7 +14,7 @@ use super::CliError;
 use crate::{
     api::Api,
     app,
-    config::{LedgerConfig, Settings},
+    config::{Config, LedgerConfig, Settings},
     error_chain::error_chain,
     host,
     page_server::{self, Session},
@@ -37,6 +37,8 @@ pub(super) struct PageArguments {
 pub(super) async fn page(arguments: &PageArguments) -> Result<(), CliError> {
     let config = LedgerConfig::read(&Settings::from_env())?;
     let ledger = app::ledger(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
+    // Only a request for an import needs more settings.
+    let runner = Config::read(&Settings::from_env()).ok().and_then(|config| Some(app::wire(config).ok()?.runner));
     let port = arguments.port;
     let cannot_listen = |error| CliError::Transient(format!("cannot listen on 127.0.0.1:{port}: {error}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot_listen)?;
@@ -49,7 +51,7 @@ pub(super) async fn page(arguments: &PageArguments) -> Result<(), CliError> {
     if !arguments.no_open && std::io::stdout().is_terminal() {
         open_browser(&address);
     }
-    let routes = page_server::routes(Arc::new(Api::new(ledger, config.tenants)), session);
+    let routes = page_server::routes(Arc::new(Api::new(ledger, config.tenants, runner)), session);
     host::serve_routes(listener, routes).await.map_err(|error| CliError::Transient(error_chain(&error)))
 }
 
