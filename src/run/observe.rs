@@ -116,9 +116,7 @@ impl Run<'_> {
             }
         }
     }
-}
 
-impl Run<'_> {
     /// Counts the run, unless it had nothing to do because an earlier run has ended the drop.
     fn count(&self, result: &Result<Outcome, RunError>) {
         let outcome = match result {
