@@ -1,9 +1,9 @@
 //! Employee attributes for survey platforms, computed from decoded rows. Does no I/O.
 //!
-//! An attribute is a person's weekly metric, averaged over the twelve weeks before a survey cycle closes and reported as one of
-//! four ranges. A [`CyclePass`] takes the rows of a drop and adds them up by person; its [`CycleReport`] has each person's
-//! ranges and the number of people in each range, with small groups withheld. Sums are exact integers, so the order of the
-//! rows does not matter.
+//! An attribute is a person's weekly metric, averaged over the twelve weeks before a survey cycle closes and reported
+//! as one of four ranges. A [`CyclePass`] takes the rows of a drop and adds them up by person; its [`CycleReport`] has
+//! each person's ranges and the number of people in each range, with small groups withheld. Sums are exact integers, so
+//! the order of the rows does not matter.
 
 mod calendar;
 mod confidentiality;
@@ -83,8 +83,8 @@ pub struct CyclePass<'a> {
     /// The dates of all rows, in the window or not.
     dates: BTreeSet<Date>,
     has_unreadable_date: bool,
-    /// One for each period that all dates so far agree with. Few dates are both a Sunday and the first of a month, so one of
-    /// two goes after a few rows; none is left if the pass has failed.
+    /// One for each period that all dates so far agree with. Few dates are both a Sunday and the first of a month, so
+    /// one of two goes after a few rows; none is left if the pass has failed.
     candidates: Vec<Candidate>,
     /// Why there is no result, if so. Then only dates are collected.
     failure: Option<CycleFailure>,
@@ -122,8 +122,8 @@ impl<'a> CyclePass<'a> {
         ColumnReader::names(&definitions.attributes)
     }
 
-    /// Adds decoded rows. They must come in file path order, then row order: of several rows of one person and week the first
-    /// counts.
+    /// Adds decoded rows. They must come in file path order, then row order: of several rows of one person and week the
+    /// first counts.
     pub fn push<'r>(&mut self, rows: impl Iterator<Item = &'r [u8]>) {
         for row in rows {
             if let Err(failure) = self.add(row) {
@@ -294,8 +294,9 @@ impl CycleReport<'_> {
         self.people.bytes()
     }
 
-    /// The first attribute whose `known` bounds, if it has some, are others than now, so that 1 to `minGroupSize - 1` people
-    /// move from one range to another. Who knows both reports could single them out. `known` gets the columns of an attribute.
+    /// The first attribute whose `known` bounds, if it has some, are others than now, so that 1 to `minGroupSize - 1`
+    /// people move from one range to another. Who knows both reports could single them out. `known` gets the columns of
+    /// an attribute.
     pub fn identifying_change(
         &self,
         known: impl Fn(&mut dyn Iterator<Item = &str>) -> Option<[u64; RANGES - 1]>,

@@ -1,13 +1,14 @@
 //! The attributes pass: imports survey attributes from drops that were delivered.
 //!
-//! A pass works on one tenant. It brings changed definitions into force, tells receivers about them, and then imports every
-//! cycle that is due: [`plan`] chooses the drop of each cycle, [`compute`] adds up its rows, [`send`] delivers people and the
-//! end of the import. The pass is separate from the delivery of rows: it begins after `drop.completed`, has records of its own,
-//! and its failures change nothing about drops.
+//! A pass works on one tenant. It brings changed definitions into force, tells receivers about them, and then imports
+//! every cycle that is due: [`plan`] chooses the drop of each cycle, [`compute`] adds up its rows, [`send`] delivers
+//! people and the end of the import. The pass is separate from the delivery of rows: it begins after `drop.completed`,
+//! has records of its own, and its failures change nothing about drops.
 //!
-//! A pass holds a lease, so one process at a time imports for a tenant. If the process is killed, the next pass computes the
-//! same import again, with the same ids, and continues at the recorded person. Nothing about people is stored. Before every
-//! try to send, the pass makes sure that the definitions are still the same: otherwise it begins again with the new ones.
+//! A pass holds a lease, so one process at a time imports for a tenant. If the process is killed, the next pass
+//! computes the same import again, with the same ids, and continues at the recorded person. Nothing about people is
+//! stored. Before every try to send, the pass makes sure that the definitions are still the same: otherwise it begins
+//! again with the new ones.
 
 mod announce;
 mod compute;
@@ -117,7 +118,8 @@ impl<E: Into<ImportError>> From<E> for Stop {
 }
 
 impl Runner {
-    /// Passes over the imports of `tenant`: does everything that is left to do, within `time_limit`.
+    /// Passes over the imports of `tenant`: does everything that is left to do, within `time_limit`. Does nothing while
+    /// the tenant is paused.
     ///
     /// If it fails, the failure is recorded, and sweeps repeat the pass with growing waits.
     pub fn import(
@@ -129,6 +131,9 @@ impl Runner {
     }
 
     async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
+        if self.tenants.is_paused(tenant) {
+            return Ok(PassOutcome::Done(Vec::new()));
+        }
         let entry = self.ledger.imports_entry(tenant).await?;
         if entry.is_none() && self.ledger.definitions_version(tenant).await?.is_none() {
             return Ok(PassOutcome::Done(Vec::new()));
@@ -260,8 +265,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The number of the message about the end of an import. If the process was killed before the number was used, the same end
-    /// gets the same number again.
+    /// The number of the message about the end of an import. If the process was killed before the number was used, the
+    /// same end gets the same number again.
     async fn sequence_of(&mut self, import: &CycleImport) -> Result<u64, LedgerError> {
         let end = format!("{} {:?}", import.import_id, import.state);
         if self.record.numbered.as_ref() != Some(&end) {

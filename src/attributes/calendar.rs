@@ -33,8 +33,8 @@ impl Window {
         usize::try_from((date - self.start).whole_weeks()).expect("a date in the window is not before its start")
     }
 
-    /// Whether `latest`, the newest date in the window that has rows, belongs to the window's last week, or is a month that
-    /// ends at the window's end or later.
+    /// Whether `latest`, the newest date in the window that has rows, belongs to the window's last week, or is a month
+    /// that ends at the window's end or later.
     pub(super) fn is_reached_by(self, latest: Date, period: Period) -> bool {
         match period {
             Period::Week => latest >= self.end - Duration::days(7),

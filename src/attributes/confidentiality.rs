@@ -5,9 +5,10 @@ pub const RANGES: usize = 4;
 
 /// Marks the ranges whose count is withheld, given the number of people in each range.
 ///
-/// A range with 1 to `min_group_size - 1` people is withheld. Then the smallest other non-empty ranges (of equal ones all) are
-/// withheld, until at least two are withheld and one of them has `min_group_size` people or more. If no range is left to
-/// withhold, all four are. With fewer withheld, the published counts and the list of people would determine a small group.
+/// A range with 1 to `min_group_size - 1` people is withheld. Then the smallest other non-empty ranges (of equal ones
+/// all) are withheld, until at least two are withheld and one of them has `min_group_size` people or more. If no range
+/// is left to withhold, all four are. With fewer withheld, the published counts and the list of people would determine
+/// a small group.
 pub fn withheld(people: [u64; RANGES], min_group_size: u64) -> [bool; RANGES] {
     let mut withheld = people.map(|count| (1..min_group_size).contains(&count));
     while withheld.contains(&true) && !hides_small_groups(people, withheld, min_group_size) {
@@ -54,9 +55,9 @@ mod tests {
     }
 
     proptest! {
-        /// A reader knows the published counts and how many people are in the withheld ranges together, because the list of
-        /// people marks them. The withheld counts must not follow from that: some other split of the same people among the
-        /// withheld ranges publishes the same counts.
+        /// A reader knows the published counts and how many people are in the withheld ranges together, because the
+        /// list of people marks them. The withheld counts must not follow from that: some other split of the same
+        /// people among the withheld ranges publishes the same counts.
         #[test]
         fn no_withheld_count_can_be_computed_from_the_published_ones(
             people in prop::array::uniform4(0_u64..9),

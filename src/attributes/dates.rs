@@ -22,8 +22,8 @@ pub struct DropDates {
 impl DropDates {
     /// Whether the drop has rows of the last week of `window`, or of a month that ends at its end or later.
     ///
-    /// A drop whose dates are neither weeks nor months reaches a window if a date is in the last week, or if no date can be
-    /// read: the cycle then fails, so that somebody notices.
+    /// A drop whose dates are neither weeks nor months reaches a window if a date is in the last week, or if no date
+    /// can be read: the cycle then fails, so that somebody notices.
     pub fn reaches(&self, window: Window) -> bool {
         let latest = self.dates.range(window.start..window.end).next_back();
         match (self.period, latest) {

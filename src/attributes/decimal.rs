@@ -1,8 +1,8 @@
 //! Exact decimal arithmetic on the text of JSON numbers.
 //!
-//! Averages are compared with bounds exactly, so values become whole billionths before they are added: sums of integers do
-//! not depend on the order of the rows. Nearly all values have at most nine digits before and 18 behind the point and take the
-//! fast path; all others are computed digit by digit.
+//! Averages are compared with bounds exactly, so values become whole billionths before they are added: sums of integers
+//! do not depend on the order of the rows. Nearly all values have at most nine digits before and 18 behind the point
+//! and take the fast path; all others are computed digit by digit.
 
 /// Billionths in 1.
 pub(super) const BILLIONTHS: u64 = 1_000_000_000;
@@ -26,8 +26,8 @@ impl Scale {
 
 /// The sum of those `parts` that are from 0 to below 1e9, times `scale`, truncated to whole billionths.
 ///
-/// Each part is the text of a valid JSON number (RFC 8259, section 6). `None` if no part counts, or if their sum is 1e9 or
-/// more.
+/// Each part is the text of a valid JSON number (RFC 8259, section 6). `None` if no part counts, or if their sum is 1e9
+/// or more.
 pub(super) fn sum_in_billionths<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone, scale: Scale) -> Option<u64> {
     let mut sum: Option<ShortDecimal> = None;
     for part in parts.clone() {

@@ -1,4 +1,5 @@
-//! What the partner's analytics lead defines: attributes, their ranges and roles, and survey programs with their cycles.
+//! What the partner's analytics lead defines: attributes, their ranges and roles, and survey programs with their
+//! cycles.
 //!
 //! Definitions are JSON that people edit. They are validated as a whole: every mistake is named, with its place.
 
@@ -134,7 +135,8 @@ pub struct DefaultAttribute {
     pub name: &'static str,
     /// What is measured.
     pub unit: &'static str,
-    /// The upper bounds of its first three ranges, as JSON numbers; `None` if there is no default, so that `max` is needed.
+    /// The upper bounds of its first three ranges, as JSON numbers; `None` if there is no default, so that `max` is
+    /// needed.
     pub bounds: Option<[&'static str; RANGES - 1]>,
 }
 
@@ -160,8 +162,8 @@ impl fmt::Display for InvalidDefinitions {
 impl Definitions {
     /// Reads definitions from JSON.
     ///
-    /// Fails with every mistake at once: JSON that cannot be parsed, unknown members and names, bounds that do not ascend, a
-    /// metric that two attributes have, a cycle that ends before it starts.
+    /// Fails with every mistake at once: JSON that cannot be parsed, unknown members and names, bounds that do not
+    /// ascend, a metric that two attributes have, a cycle that ends before it starts.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidDefinitions> {
         let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
         let text: &RawValue = serde_json::from_slice(json)

@@ -1,7 +1,7 @@
 //! The sums of each person, in a compact table.
 //!
-//! A person costs 18 bytes for the id and the weeks, 9 bytes for each attribute, and 5 to 10 bytes in the index. Rows of people
-//! are kept in chunks, so that the table grows without copying and its size is known exactly.
+//! A person costs 18 bytes for the id and the weeks, 9 bytes for each attribute, and 5 to 10 bytes in the index. Rows
+//! of people are kept in chunks, so that the table grows without copying and its size is known exactly.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -33,8 +33,8 @@ pub(super) struct People {
     len: usize,
 }
 
-/// Hashes the 16 bytes of an id with two random keys: one multiplication, which mixes all bits. The ids of a drop are chosen by
-/// the customer, who does not know the keys.
+/// Hashes the 16 bytes of an id with two random keys: one multiplication, which mixes all bits. The ids of a drop are
+/// chosen by the customer, who does not know the keys.
 #[derive(Clone, Copy)]
 struct IdHasher([u64; 2]);
 

@@ -1,7 +1,7 @@
 //! Finds the columns of attributes in a decoded row.
 //!
-//! The rows of a file nearly always have the same members in the same order. So each member is compared with the one at its
-//! position in the row before; only a member that differs is looked up by name. Reading a row allocates nothing.
+//! The rows of a file nearly always have the same members in the same order. So each member is compared with the one at
+//! its position in the row before; only a member that differs is looked up by name. Reading a row allocates nothing.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -94,7 +94,8 @@ impl ColumnReader {
         MetricRow { reader: self, row }
     }
 
-    /// Reads the member that begins at `start` and is the `position`th of its row. Returns the position after its comma, or
+    /// Reads the member that begins at `start` and is the `position`th of its row. Returns the position after its
+    /// comma, or
     /// `None` if it is the last one.
     fn read_member(&mut self, row: &[u8], start: usize, position: usize) -> Option<usize> {
         let expected = self.expected.get(position).filter(|expected| row[start..].starts_with(&expected.head));
@@ -149,8 +150,8 @@ impl<'a> MetricRow<'a> {
         self.json(IS_ACTIVE_SLOT) != Some(b"false")
     }
 
-    /// The value of an attribute in billionths: that of its column if the row has it, even if it is no number, else the sum of
-    /// the older columns that are numbers.
+    /// The value of an attribute in billionths: that of its column if the row has it, even if it is no number, else the
+    /// sum of the older columns that are numbers.
     pub(super) fn value(&self, attribute: usize, scale: Scale) -> Option<u64> {
         let (column, older) = &self.reader.attributes[attribute];
         let has_column = self.reader.values[*column].is_some();
@@ -160,8 +161,8 @@ impl<'a> MetricRow<'a> {
     }
 }
 
-/// The text of a value that is a number, or a number in a string. A string with escapes is none: digits need no escapes, and a
-/// decoder unescapes those of metric columns.
+/// The text of a value that is a number, or a number in a string. A string with escapes is none: digits need no
+/// escapes, and a decoder unescapes those of metric columns.
 fn number(value: &[u8]) -> Option<&[u8]> {
     let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(value);
     is_number(text).then_some(text)

@@ -69,7 +69,8 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
     if print(&imported) { Err(CliError::Printed(3)) } else { Ok(()) }
 }
 
-/// Imports what the delivery of a drop has made due, and prints it. A failure does not change the outcome of the delivery.
+/// Imports what the delivery of a drop has made due, and prints it. A failure does not change the outcome of the
+/// delivery.
 pub(super) async fn import_woken(runner: &Runner) {
     for tenant in runner.woken_imports.take() {
         match runner.import(tenant, None).await {

@@ -117,7 +117,8 @@ impl Pass<'_> {
         Ok(loaded.map(|(people, reservation)| JoinedDirectory { snapshot, people, _reservation: reservation }))
     }
 
-    /// Computes the cycle whose rows lie in `window`; `None` if rows of the drop are missing, because files were deleted.
+    /// Computes the cycle whose rows lie in `window`; `None` if rows of the drop are missing, because files were
+    /// deleted.
     pub(super) async fn compute<'d>(
         &self,
         drop: &OpenedDrop,

@@ -37,7 +37,8 @@ pub(super) enum Found {
 }
 
 impl Pass<'_> {
-    /// Does what is left to do for every cycle that is due. A drop that cannot be read delays only the cycles that need it.
+    /// Does what is left to do for every cycle that is due. A drop that cannot be read delays only the cycles that need
+    /// it.
     pub(super) async fn import_due_cycles(&mut self, definitions: &Arc<Definitions>) -> Result<(), Stop> {
         let mut first_error = None;
         self.handle_requests(definitions, &mut first_error).await?;

@@ -67,7 +67,8 @@ pub enum RequestError {
 }
 
 impl Runner {
-    /// Records that a person asks for an import, and makes the next pass over the tenant's imports due. Returns the tenant.
+    /// Records that a person asks for an import, and makes the next pass over the tenant's imports due. Returns the
+    /// tenant.
     pub async fn request_import(&self, request: &ImportRequest) -> Result<TenantId, RequestError> {
         let ImportRequest { path, program, cycle, again } = request;
         let contents = discover::list_contents(&*self.store, path, self.limits.max_files).await?;

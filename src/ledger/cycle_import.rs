@@ -143,8 +143,8 @@ struct RecordJson<T> {
 }
 
 impl CycleImport {
-    /// The record of an import that begins in place of `earlier`: a drop with the versions `files`, and what the definitions
-    /// say about the cycle. Receivers still have the ranges of the last import that was completed.
+    /// The record of an import that begins in place of `earlier`: a drop with the versions `files`, and what the
+    /// definitions say about the cycle. Receivers still have the ranges of the last import that was completed.
     pub fn begin(
         (program, cycle): (&str, &str),
         (drop, files, listing): (DropFacts, String, ListingFacts),
@@ -210,8 +210,8 @@ impl Ledger {
         records.try_buffered(CONCURRENT_READS).try_filter_map(async |record| Ok(record)).boxed().try_collect().await
     }
 
-    /// Writes the record of an import over the version that was read. Fails with [`LedgerError::ImportConflict`] if somebody
-    /// else has written it since.
+    /// Writes the record of an import over the version that was read. Fails with [`LedgerError::ImportConflict`] if
+    /// somebody else has written it since.
     pub async fn write_cycle_import(&self, tenant: TenantId, record: &mut CycleImport) -> Result<(), LedgerError> {
         record.updated = clock::now();
         let text = Bytes::from(json::format(&RecordJson { version: json::VERSION, record: &*record }));

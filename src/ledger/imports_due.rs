@@ -1,7 +1,7 @@
 //! The index of imports: when the attributes of each tenant are looked at again, and the lease on its imports.
 //!
-//! A tenant has one entry. A request for an import writes it, and a pass rewrites it at its end unless it has been written
-//! since the pass began. Sweeps compare it with the stored definitions and with the drops that were delivered.
+//! A tenant has one entry. A request for an import writes it, and a pass rewrites it at its end unless it has been
+//! written since the pass began. Sweeps compare it with the stored definitions and with the drops that were delivered.
 
 use std::{future::ready, sync::Arc};
 
@@ -87,8 +87,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Rewrites an entry, unless it has been written since. `entry.version` is the version that was read; `None` if there was
-    /// none.
+    /// Rewrites an entry, unless it has been written since. `entry.version` is the version that was read; `None` if
+    /// there was none.
     pub async fn rewrite_imports_entry(
         &self,
         entry: &ImportsEntry,
@@ -137,8 +137,8 @@ impl Ledger {
         listed.try_filter_map(move |blob| ready(Ok(tenant(&blob.path.name).map(|tenant| (tenant, blob.etag))))).boxed()
     }
 
-    /// Does `work` under a lease on the imports of `tenant`, so that one process at a time imports. Returns `None` if another
-    /// one does. If the process is killed, the lease lapses within [`LEASE`].
+    /// Does `work` under a lease on the imports of `tenant`, so that one process at a time imports. Returns `None` if
+    /// another one does. If the process is killed, the lease lapses within [`LEASE`].
     pub async fn with_imports_lease<T>(
         &self,
         tenant: TenantId,

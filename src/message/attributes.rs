@@ -1,7 +1,8 @@
 //! The messages about survey attributes.
 //!
-//! An import is a cycle's attributes, computed from one drop with one revision of the definitions. Its id derives from exactly
-//! that, and the ids of its messages derive from it, so an import that is sent again after a crash has the same ids.
+//! An import is a cycle's attributes, computed from one drop with one revision of the definitions. Its id derives from
+//! exactly that, and the ids of its messages derive from it, so an import that is sent again after a crash has the same
+//! ids.
 
 use std::{num::NonZeroUsize, ops::Range};
 

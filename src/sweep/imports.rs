@@ -1,5 +1,6 @@
-//! The imports of survey attributes that a sweep makes: those that failed before, those of cycles that have ended, those after
-//! an edit of the definitions by hand, and those that were lost because a process was killed after it delivered a drop.
+//! The imports of survey attributes that a sweep makes: those that failed before, those of cycles that have ended,
+//! those after an edit of the definitions by hand, and those that were lost because a process was killed after it
+//! delivered a drop.
 
 use std::collections::{BTreeMap, BTreeSet};
 
