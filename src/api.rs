@@ -31,7 +31,7 @@ use axum::{
 use tokio::sync::Notify;
 
 use self::{problem::Problem, snapshots::SnapshotCache};
-use crate::{drop::TenantId, ledger::Ledger, page, run::Runner};
+use crate::{drop::tenant::Tenants, ledger::Ledger, page, run::Runner};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Api {
 impl Api {
     /// The API over `ledger`. `tenants` are those of `TENANTS`, if it is set; without a `runner`,
     /// imports cannot be asked for. Reads nothing yet.
-    pub fn new(ledger: Ledger, tenants: Option<Vec<TenantId>>, runner: Option<Arc<Runner>>) -> Self {
+    pub fn new(ledger: Ledger, tenants: Option<Tenants>, runner: Option<Arc<Runner>>) -> Self {
         Self { snapshots: SnapshotCache::new(ledger.clone(), tenants), ledger, runner, replays: Arc::default() }
     }
 
@@ -57,7 +57,7 @@ impl Api {
     }
 
     /// The tenants of `TENANTS`, if it is set.
-    fn tenants(&self) -> Option<&[TenantId]> {
+    fn tenants(&self) -> Option<&Tenants> {
         self.snapshots.tenants()
     }
 

@@ -110,7 +110,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let (stop, cancel_work) = (CancellationToken::new(), CancellationToken::new());
     let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
     let ledger = app.runner.ledger.clone();
-    let api = Arc::new(Api::new(ledger.clone(), Some(app.runner.tenants.ids()), Some(Arc::clone(&app.runner))));
+    let api = Arc::new(Api::new(ledger.clone(), Some(app.runner.tenants.clone()), Some(Arc::clone(&app.runner))));
     let handler = Arc::new(Handler::new(app, deadline, stop.clone(), cancel_work.clone(), tasks.clone()));
     tasks.spawn(Arc::clone(&handler).run_waiting());
     tasks.spawn(Arc::clone(&handler).run_replays(api.replays()));

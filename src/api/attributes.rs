@@ -121,7 +121,7 @@ struct SavedAnswer {
 pub(super) async fn tenants(State(api): State<Arc<Api>>) -> Result<Json<TenantsAnswer>, Problem> {
     let as_of = clock::whole_seconds(clock::now());
     let defined = api.ledger.defined_tenants().await?.into_iter().collect::<BTreeSet<_>>();
-    let all = api.tenants().map_or_else(|| defined.clone(), |tenants| tenants.iter().copied().collect());
+    let all = api.tenants().map_or_else(|| defined.clone(), |tenants| tenants.ids().into_iter().collect());
     let counts: Vec<_> = all
         .into_iter()
         .map(async |tenant| {
@@ -247,7 +247,7 @@ pub(super) async fn replace(
 
 /// The tenant with this id, if it is one of `TENANTS`.
 fn known_tenant(api: &Api, text: &str) -> Result<TenantId, Problem> {
-    let is_known = |tenant: &TenantId| api.tenants().is_none_or(|tenants| tenants.contains(tenant));
+    let is_known = |tenant: &TenantId| api.tenants().is_none_or(|tenants| tenants.ids().contains(tenant));
     let tenant = text.parse().ok().filter(is_known);
     tenant.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such tenant"))
 }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::problem::Problem;
 use crate::{
-    drop::TenantId,
+    drop::tenant::Tenants,
     ledger::Ledger,
     status::{Snapshot, load},
 };
@@ -32,18 +32,18 @@ type Current = Mutex<Option<(Instant, Arc<Snapshot>)>>;
 #[derive(Debug)]
 pub(super) struct SnapshotCache {
     ledger: Ledger,
-    tenants: Option<Vec<TenantId>>,
+    tenants: Option<Tenants>,
     current: Arc<Current>,
 }
 
 impl SnapshotCache {
-    pub(super) fn new(ledger: Ledger, tenants: Option<Vec<TenantId>>) -> Self {
+    pub(super) fn new(ledger: Ledger, tenants: Option<Tenants>) -> Self {
         Self { ledger, tenants, current: Arc::default() }
     }
 
     /// The tenants of `TENANTS`, if it is set.
-    pub(super) fn tenants(&self) -> Option<&[TenantId]> {
-        self.tenants.as_deref()
+    pub(super) fn tenants(&self) -> Option<&Tenants> {
+        self.tenants.as_ref()
     }
 
     /// A snapshot that is at most ten seconds old.
@@ -56,7 +56,7 @@ impl SnapshotCache {
         }
         // Two snapshots at once would need twice the memory.
         *current = None;
-        let loaded = timeout(LOAD_LIMIT, load(&self.ledger, self.tenants.as_deref())).await;
+        let loaded = timeout(LOAD_LIMIT, load(&self.ledger, self.tenants.as_ref())).await;
         let snapshot = loaded.map_err(|_| {
             Problem::new(
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,

@@ -12,7 +12,7 @@ use crate::{
     clock,
     config::{Config, LedgerConfig, Settings},
     date::date_and_time,
-    drop::{DropPath, TenantId},
+    drop::{DropPath, TenantId, tenant::Tenants},
     error_chain::error_chain,
     ledger::{Ledger, LedgerError, PlanFilter, ReplayPlan, ReplayRun, ReplayState},
     one_line::escape_deceptive,
@@ -103,7 +103,7 @@ async fn make_plan(arguments: &ReplayArguments) -> Result<(), CliError> {
     let ReplayArguments { tenant, reason, state, since, limit, .. } = *arguments;
     let filter = PlanFilter { tenant, reason, state, since, limit };
     let (ledger, tenants) = open()?;
-    let snapshot = load(&ledger, tenants.as_deref()).await;
+    let snapshot = load(&ledger, tenants.as_ref()).await;
     let snapshot = snapshot.map_err(|error| CliError::of(error.verdict(), &error))?;
     let plan = replay::plan(&snapshot, filter).map_err(|_| {
         CliError::Usage("expected the path of a drop, or --tenant, --reason, --state or --since".into())
@@ -118,7 +118,7 @@ async fn make_plan(arguments: &ReplayArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-fn open() -> Result<(Ledger, Option<Vec<TenantId>>), CliError> {
+fn open() -> Result<(Ledger, Option<Tenants>), CliError> {
     let config = LedgerConfig::read(&Settings::from_env())?;
     let ledger = app::ledger(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     Ok((ledger, config.tenants))

@@ -102,9 +102,8 @@ async fn print_drops(
     arguments: &StatusArguments,
     out: &mut Vec<u8>,
 ) -> Result<bool, CliError> {
-    let snapshot = load(ledger, config.tenants.as_deref()).await;
-    let mut snapshot = snapshot.map_err(|error| CliError::of(error.verdict(), &error).context("the ledger"))?;
-    snapshot.add_paused(&config.paused);
+    let snapshot = load(ledger, config.tenants.as_ref()).await;
+    let snapshot = snapshot.map_err(|error| CliError::of(error.verdict(), &error).context("the ledger"))?;
     let since = arguments.since.as_ref().map(|text| parse_since(text, snapshot.as_of));
     let since = since.transpose().map_err(|error| CliError::Usage(error.to_string()))?;
     let filter = DropFilter { tenant: arguments.tenant, state: arguments.state, since, ..DropFilter::default() };

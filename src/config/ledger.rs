@@ -1,9 +1,7 @@
 //! The settings of the commands that only need the ledger, such as `status`.
 
-use std::collections::BTreeSet;
-
 use super::{InvalidSettings, Settings, Storage, parse::ContainerName, reader::Reader, tenants::TenantList};
-use crate::drop::TenantId;
+use crate::drop::tenant::Tenants;
 
 /// The settings that a command needs which only reads the ledger, or records what is to be done.
 #[derive(Debug)]
@@ -13,9 +11,7 @@ pub struct LedgerConfig {
     /// `STATE_CONTAINER`: the container of the ledger.
     pub state_container: String,
     /// The tenants of `TENANTS`; `None` if it is not set.
-    pub tenants: Option<Vec<TenantId>>,
-    /// Those of them that are paused.
-    pub paused: BTreeSet<TenantId>,
+    pub tenants: Option<Tenants>,
 }
 
 impl LedgerConfig {
@@ -30,10 +26,7 @@ impl LedgerConfig {
         };
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
-            let tenants = tenants?;
-            let paused = tenants.as_ref().map(|tenants| tenants.paused().clone()).unwrap_or_default();
-            let tenants = tenants.map(|tenants| tenants.ids());
-            Some(Self { drop_storage: drop_storage?, state_container, tenants, paused })
+            Some(Self { drop_storage: drop_storage?, state_container, tenants: tenants? })
         })
     }
 }

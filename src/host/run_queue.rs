@@ -63,6 +63,19 @@ pub(super) enum Pushed {
     Full,
 }
 
+impl State {
+    /// Whether the drop waits or runs already. A run that began before will be followed by another.
+    fn repeat(&mut self, path: &DropPath) -> bool {
+        match self.drops.get_mut(path) {
+            Some(Place::Running { again }) => {
+                *again = true;
+                true
+            }
+            place => place.is_some(),
+        }
+    }
+}
+
 impl RunQueue {
     /// A queue for runs in these slots.
     pub(super) fn new(slots: Arc<Semaphore>) -> Self {
@@ -78,21 +91,15 @@ impl RunQueue {
 
     /// Whether the drop waits or runs already. A run that began before will be followed by another.
     pub(super) fn repeat(&self, path: &DropPath) -> bool {
-        match self.state().drops.get_mut(path) {
-            Some(Place::Running { again }) => {
-                *again = true;
-                true
-            }
-            place => place.is_some(),
-        }
+        self.state().repeat(path)
     }
 
     /// Lets a drop wait for a turn of its tenant.
     pub(super) fn push(&self, tenant: TenantId, path: DropPath, entry: Option<ETag>) -> Pushed {
-        if self.repeat(&path) {
+        let mut state = self.state();
+        if state.repeat(&path) {
             return Pushed::Repeated;
         }
-        let mut state = self.state();
         if state.drops.len() >= MAX_WAITING {
             return Pushed::Full;
         }

@@ -49,6 +49,7 @@ pub struct LastDrop {
 impl Customer {
     pub(super) fn new(
         entry: CustomerEntry,
+        paused: Option<bool>,
         last_drop: Option<&DropStatus>,
         expected: Option<Expectation>,
         now: OffsetDateTime,
@@ -76,7 +77,7 @@ impl Customer {
         ];
         Self {
             tenant_id: tenant,
-            paused: None,
+            paused,
             key_expires: entry.key_expires,
             registration_expires: entry.registration_expires,
             sas_expires: entry.sas_expires,

@@ -5,14 +5,14 @@ use futures::TryStreamExt;
 use super::{DropDetail, Snapshot, SnapshotBuilder};
 use crate::{
     clock,
-    drop::{DropPath, TenantId},
+    drop::{DropPath, tenant::Tenants},
     ledger::{Ledger, LedgerError},
     store::StoreError,
 };
 
 /// Reads where every drop and every customer stands. `tenants` are those of `TENANTS`; without them, each tenant that has
 /// ever dropped counts as a customer. Costs two listings with blob metadata.
-pub async fn load(ledger: &Ledger, tenants: Option<&[TenantId]>) -> Result<Snapshot, StoreError> {
+pub async fn load(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<Snapshot, StoreError> {
     let mut builder = SnapshotBuilder::new(clock::whole_seconds(clock::now()));
     let mut entries = ledger.list_entries();
     while let Some(entry) = entries.try_next().await? {

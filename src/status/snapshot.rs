@@ -1,15 +1,12 @@
 //! All drops and customers, at one time.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use time::OffsetDateTime;
 
 use super::{Customer, DropStatus, State, interval::Expectation};
 use crate::{
-    drop::TenantId,
+    drop::{TenantId, tenant::Tenants},
     ledger::{CustomerEntry, ListEntry},
 };
 
@@ -33,13 +30,6 @@ impl Snapshot {
     /// The position of a drop in [`Self::drops`].
     pub fn position_of(drop: &DropStatus) -> (Reverse<OffsetDateTime>, Option<&str>, TenantId) {
         (Reverse(drop.since), drop.path.as_deref(), drop.tenant_id)
-    }
-
-    /// Adds which customers are paused: the tenants `paused`, and no other.
-    pub fn add_paused(&mut self, paused: &BTreeSet<TenantId>) {
-        for customer in &mut self.customers {
-            customer.paused = Some(paused.contains(&customer.tenant_id));
-        }
     }
 }
 
@@ -78,12 +68,13 @@ impl SnapshotBuilder {
 
     /// Completes the snapshot. Of `tenants`, each is a customer, and may be overdue; without them, each tenant that has
     /// ever dropped.
-    pub fn finish(self, tenants: Option<&[TenantId]>) -> Snapshot {
+    pub fn finish(self, tenants: Option<&Tenants>) -> Snapshot {
         let Self { as_of, mut drops, mut customers, omitted, .. } = self;
         match tenants {
             Some(tenants) => {
+                let tenants = tenants.ids();
                 customers.retain(|tenant, _| tenants.contains(tenant));
-                for &tenant in tenants {
+                for tenant in tenants {
                     customers.entry(tenant).or_insert_with(|| CustomerEntry::new(tenant));
                 }
             }
@@ -108,7 +99,8 @@ impl SnapshotBuilder {
             if let Some(expected) = expected.filter(|expected| expected.is_overdue(as_of)) {
                 overdue.push(DropStatus::overdue(entry.tenant, expected.due));
             }
-            Customer::new(entry, last, expected, as_of)
+            let paused = tenants.map(|tenants| tenants.is_paused(entry.tenant));
+            Customer::new(entry, paused, last, expected, as_of)
         });
         let customers = customers.collect();
         drops.extend(overdue);

@@ -41,10 +41,14 @@ fn entry(tenant: TenantId, state: DropState, reason: Option<Reason>, arrived: Of
     }
 }
 
-fn snapshot(entries: impl IntoIterator<Item = ListEntry>, tenants: Option<&[TenantId]>) -> Snapshot {
+fn tenants(ids: &[TenantId]) -> Tenants {
+    Tenants::new(ids.iter().map(|&tenant| (tenant, None)))
+}
+
+fn snapshot(entries: impl IntoIterator<Item = ListEntry>, ids: Option<&[TenantId]>) -> Snapshot {
     let mut builder = SnapshotBuilder::new(NOW);
     entries.into_iter().for_each(|entry| builder.add_drop(entry));
-    builder.finish(tenants)
+    builder.finish(ids.map(tenants).as_ref())
 }
 
 /// Weekly drops, the last one `weeks_ago`.
@@ -114,11 +118,23 @@ fn customers_report_what_expires_within_thirty_days() {
     builder.add_customer(customer);
     builder
         .add_customer(CustomerEntry { key_expires: Some(NOW + Duration::days(31)), ..CustomerEntry::new(tenant(2)) });
-    let snapshot = builder.finish(Some(&[tenant(1), tenant(2)]));
+    let snapshot = builder.finish(Some(&tenants(&[tenant(1), tenant(2)])));
     let [key, sas] = &snapshot.customers[0].problems[..] else { panic!("{:?}", snapshot.customers[0].problems) };
     assert!(key.starts_with("the key expires on 2026-12-15: `vivadrop onboard --rotate"), "{key}");
     assert!(sas.starts_with("the SAS URL expired on 2026-11-25"), "{sas}");
     assert!(snapshot.customers[1].problems.is_empty());
+}
+
+#[test]
+fn a_customer_is_paused_if_the_setting_says_so_and_unknown_without_it() {
+    let paused = tenants(&[tenant(1), tenant(2)]).with_paused([tenant(2)].into());
+    let of = |tenants: Option<&Tenants>| {
+        let mut builder = SnapshotBuilder::new(NOW);
+        weekly(tenant(2), 0).for_each(|entry| builder.add_drop(entry));
+        builder.finish(tenants).customers.iter().map(|customer| customer.paused).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Some(&paused)), [Some(false), Some(true)]);
+    assert_eq!(of(None), [None]);
 }
 
 #[test]
