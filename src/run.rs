@@ -18,9 +18,11 @@ mod announce;
 mod backoff;
 mod conclude;
 mod directory;
+mod error;
 mod failure;
 mod files;
 mod observe;
+mod outcome;
 mod woken;
 
 use std::{
@@ -33,30 +35,30 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info, warn};
 
-use self::{backoff::MAX_WAIT, directory::RunDirectory, files::Failures};
+use self::{backoff::MAX_WAIT, directory::RunDirectory, error::Stopped, files::Failures};
 use crate::{
     clock,
-    deliver::FileError,
     drop::{
         DropPath, FileVersion, TenantId,
         discover::{self, DropContents},
         metadata::JobMetadata,
         tenant::{Refusal, Tenants},
     },
-    error_chain::error_chain,
-    keys::{KeyError, KeySource, Keys},
+    keys::{KeySource, Keys},
     ledger::{
         DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
     },
     memory_budget::MemoryBudget,
-    sink::{Receiver, SinkError},
-    store::{Blob, BlobPath, ETag, ReadWindow, Store, StoreError},
+    sink::Receiver,
+    store::{Blob, BlobPath, ETag, ReadWindow, Store},
     telemetry::{Span, is_first_occurrence},
     tenant_config::TenantConfigs,
-    verdict::{Reason, Verdict},
+    verdict::Reason,
 };
 pub use admitted::{AdmittedDrop, read_metadata};
 pub use directory::DirectoryError;
+pub use error::RunError;
+pub use outcome::Outcome;
 pub use woken::{WokenDrop, WokenDrops, WokenImports};
 
 /// Runs drops. Holds the parts that every run needs.
@@ -122,140 +124,6 @@ pub enum Trigger {
     /// A sweep that found this version of the drop's entry in the index of unfinished drops, or found the drop in a
     /// container.
     Sweep(Option<ETag>),
-}
-
-/// The state of the drop at the end of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The sink has acknowledged every row and the `drop.completed` message.
-    Completed {
-        /// Rows delivered, over all runs.
-        rows: u64,
-        /// Rows that could not be decoded.
-        bad_rows: u64,
-        /// When an earlier run completed the drop; `None` if this run did.
-        earlier: Option<OffsetDateTime>,
-    },
-    /// Rows are missing, or another run works on them.
-    Open {
-        /// Rows delivered so far, including bad rows.
-        rows: u64,
-        /// How many rows the drop will have, if the job metadata says so.
-        of: Option<u64>,
-    },
-    /// The drop, or one of its files, was set aside by this run or an earlier one.
-    SetAside {
-        /// Why.
-        reason: Reason,
-        /// The reason in words, if it is recorded.
-        message: Option<String>,
-        /// Whether nothing is left to do. False while another run works on other files.
-        is_over: bool,
-    },
-    /// The receiver or a service asked to wait: the drop is retried at this time.
-    Postponed(OffsetDateTime),
-    /// The drop waits for the directory that its rows are joined to, until this time at most.
-    Waiting(OffsetDateTime),
-    /// The tenant is paused: sweeps run the drop when it no longer is.
-    Paused,
-    /// There is no job metadata: this is not a drop, or not yet.
-    NoDrop,
-    /// The drop is not one of our tenants', or lies where its tenant may not write.
-    Refused(Refusal),
-}
-
-impl Outcome {
-    /// Whether nothing is left to do until blobs are added or overwritten.
-    pub fn is_over(&self) -> bool {
-        match self {
-            Self::Completed { .. } | Self::NoDrop | Self::Refused(_) => true,
-            Self::SetAside { is_over, .. } => *is_over,
-            Self::Open { .. } | Self::Postponed(_) | Self::Waiting(_) | Self::Paused => false,
-        }
-    }
-}
-
-/// Why a run stopped early. The event is retried.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The store did not answer.
-    #[error("cannot list or read the drop")]
-    Store(#[from] StoreError),
-    /// The API, the vault or the token service did not answer.
-    #[error("cannot get the keys of the drop")]
-    Keys(#[source] KeyError),
-    /// The directory that the rows are joined to cannot be read.
-    #[error("cannot read the directory `{path}`")]
-    Directory {
-        /// The path of the directory drop.
-        path: DropPath,
-        /// Why.
-        source: Box<DirectoryError>,
-    },
-    /// The delivery of a file failed.
-    #[error("delivery of file `{name}` stopped")]
-    File {
-        /// The file.
-        name: String,
-        /// Why.
-        source: FileError,
-    },
-    /// The sink did not accept the message about the end of the drop.
-    #[error("{event}; the notification failed and will be retried")]
-    Notification {
-        /// What the sink was to be told.
-        event: String,
-        /// Why it was not.
-        source: SinkError,
-    },
-    /// The job metadata of an unfinished drop was deleted. The drop continues if it comes back.
-    #[error("the job metadata of the unfinished drop has been deleted")]
-    NoMetadata,
-    /// The run took too long. It continues at the checkpoints of its files.
-    #[error("not finished within its time limit of {} s, which follows from DEADLINE", .0.as_secs_f64())]
-    TimeLimit(Duration),
-    /// The ledger cannot be read or written.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
-impl RunError {
-    /// How long the service that stopped the run asked to wait before the next run, if it did; at most an hour.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Keys(source) => source.retry_after(),
-            Self::Directory { source, .. } => source.retry_after(),
-            Self::File { source, .. } => source.retry_after(),
-            Self::Notification { source, .. } => source.retry_after(),
-            Self::Store(_) | Self::NoMetadata | Self::TimeLimit(_) | Self::Ledger(_) => None,
-        }
-    }
-}
-
-/// Why a run stopped before it could judge the drop from its records: by verdict.
-enum Stopped {
-    Retry(RunError),
-    SetAside {
-        reason: Reason,
-        message: String,
-    },
-    /// The directory that the rows are joined to has gone: the run chooses another one.
-    ChooseAgain,
-}
-
-impl<E: Into<RunError>> From<E> for Stopped {
-    fn from(error: E) -> Self {
-        Self::Retry(error.into())
-    }
-}
-
-impl From<KeyError> for Stopped {
-    fn from(error: KeyError) -> Self {
-        match error.verdict() {
-            Verdict::Retry => Self::Retry(RunError::Keys(error)),
-            Verdict::SetAside(reason) => Self::SetAside { reason, message: error_chain(&error) },
-        }
-    }
 }
 
 impl Runner {
@@ -482,7 +350,7 @@ impl<'a> Run<'a> {
     /// The outcome that an earlier run has recorded and announced, if the versions that it is about have not changed.
     fn recorded_outcome(&self, scope: &Scope) -> Option<Outcome> {
         let is_valid = |ending: &&Ending| ending.is_announced() && ending.is_final && ending.scope.covers(scope);
-        self.record.ending.as_ref().filter(is_valid).map(outcome_of)
+        self.record.ending.as_ref().filter(is_valid).map(Outcome::from)
     }
 
     /// Until when events and sweeps leave the drop alone, as a receiver or service has asked.
@@ -578,13 +446,6 @@ impl Snapshot {
     /// The expected number of rows, if the job metadata says so.
     fn expected_rows(&self) -> Option<u64> {
         self.admitted.metadata.as_ref().ok().and_then(|metadata: &JobMetadata| metadata.rows_extracted)
-    }
-}
-
-fn outcome_of(ending: &Ending) -> Outcome {
-    match ending.reason {
-        None => Outcome::Completed { rows: ending.rows, bad_rows: ending.bad_rows, earlier: Some(ending.recorded) },
-        Some(reason) => Outcome::SetAside { reason, message: ending.message.clone(), is_over: true },
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, directory::is_directory_drop, outcome_of};
+use super::{Outcome, Run, RunError, Snapshot, Step, conclude::RowCounts, directory::is_directory_drop};
 use crate::{
     clock,
     error_chain::error_chain,
@@ -136,7 +136,7 @@ impl Run<'_> {
             return Step::Again;
         }
         self.close(snapshot).await;
-        Step::End(match outcome_of(ending) {
+        Step::End(match Outcome::from(ending) {
             Outcome::Completed { rows, bad_rows, .. } => Outcome::Completed { rows, bad_rows, earlier: None },
             outcome => outcome,
         })

@@ -176,7 +176,7 @@ impl Run<'_> {
         let path = self.path;
         let ending = self.record.ending.as_mut().expect("there is an ending to announce");
         (ending.announcement, ending.is_final) = (Announcement::GivenUp, true);
-        let outcome = super::outcome_of(ending);
+        let outcome = Outcome::from(&*ending);
         self.record.failing = None;
         self.runner.ledger.write_drop_record(path, snapshot.admitted.tenant, &mut self.record).await?;
         error!(drop.path = %path,
