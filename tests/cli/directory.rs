@@ -74,7 +74,11 @@ async fn a_directory_that_cannot_be_read_is_named() {
     let (case, folder) = (case("encrypted-gzip-ctr"), tempfile::tempdir().unwrap());
     let ended = output_of(decode(&case).arg("--directory").arg(folder.path())).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains("directory `") && ended.stderr.contains("no job metadata"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("directory export: ") && ended.stderr.contains("no job metadata"),
+        "{}",
+        ended.stderr
+    );
 
     write_directory(folder.path(), &[json!({"id": "x"})]);
     let ended = output_of(decode(&case).arg("--directory").arg(folder.path())).await;
