@@ -13,6 +13,8 @@ ARCH ?= x86_64
 TRIPLE := $(ARCH)-unknown-linux-gnu
 GLIBC := 2.28
 BENCH_DROP := target/bench/million
+# Builds the binary with the features that `cargo test` uses: with others, all dependencies would be compiled again.
+BUILD_AS_TESTS_DO := cargo test --workspace --test cli --no-run
 # Fuzz targets of `make fuzz`, and the seconds for each.
 TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
@@ -72,7 +74,7 @@ test: $(AZURITE) infra-test ## Run every test; installs Azurite from npm and Chr
 	$(MAKE) api-test
 
 api-test: $(AZURITE) .venv/api ## Test the API with requests that schemathesis generates from its OpenAPI document
-	cargo build --bin vivadrop
+	$(BUILD_AS_TESTS_DO)
 	.venv/api/bin/python tests/api/run_schemathesis.py target/debug/vivadrop $(AZURITE)
 
 $(AZURITE): tests/azurite/package-lock.json
@@ -80,7 +82,7 @@ $(AZURITE): tests/azurite/package-lock.json
 	touch $@
 
 browser-test: $(BROWSER) $(CHROMIUM) ## Test the operator's page in a browser
-	cargo build --bin vivadrop
+	$(BUILD_AS_TESTS_DO)
 	node --test --test-concurrency=1 tests/browser/*.test.js
 
 .PHONY: screenshots
