@@ -36,7 +36,7 @@ pub struct ImportRequest {
 /// Why a request for an import cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// There is no drop at this path.
+    /// There is no drop of a tenant at this path.
     #[error("there is no job metadata below `{0}`: not a drop")]
     NoDrop(DropPath),
     /// The drop is not one of our tenants'.
@@ -71,6 +71,10 @@ impl Runner {
     /// tenant.
     pub async fn request_import(&self, request: &ImportRequest) -> Result<TenantId, RequestError> {
         let ImportRequest { path, program, cycle, again } = request;
+        // No request to storage for a path where no tenant may write.
+        if self.tenants.possible_owners(path).is_empty() {
+            return Err(RequestError::NoDrop(path.clone()));
+        }
         let contents = discover::list_contents(&*self.store, path, self.limits.max_files).await?;
         let contents = contents.ok_or_else(|| RequestError::NoDrop(path.clone()))?;
         let admitted = AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await?;

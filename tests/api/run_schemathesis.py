@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Tests the API of `vivadrop page` against its OpenAPI document with schemathesis, on Azurite.
 
-Usage: run_schemathesis.py VIVADROP AZURITE. Needs schemathesis in the same virtual environment. schemathesis generates requests,
-valid and invalid ones, and checks that each answer is one that the document describes.
+Usage: run_schemathesis.py VIVADROP AZURITE [OPTION OF SCHEMATHESIS]...
+
+Needs schemathesis in the same virtual environment. It generates requests, valid and invalid ones, and checks that each
+answer is one that the document describes.
 """
 
 import json
@@ -50,18 +52,20 @@ def exchange(origin, token):
 
 
 def main():
-    vivadrop, azurite = sys.argv[1:]
+    vivadrop, azurite = (Path(argument).resolve() for argument in sys.argv[1:3])
     processes = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             port = free_port()
-            blobs = ["--blobPort", str(port), "--queuePort", "0", "--tablePort", "0", "--location", folder]
+            ports = ["--blobPort", str(port), "--queuePort", "0", "--tablePort", "0"]
             options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--inMemoryPersistence"]
-            processes.append(subprocess.Popen([azurite, *blobs[:6], *options], cwd=folder))
+            processes.append(subprocess.Popen([azurite, *ports, *options], cwd=folder))
             wait_until_open(port, processes[0])
             endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
             storage = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
-            settings = {"DropStorage": storage, "TENANTS": ",".join(TENANTS), "PATH": os.environ["PATH"]}
+            # With all settings of a run, so that imports can be asked for.
+            settings = {"DropStorage": storage, "TENANTS": ",".join(TENANTS), "PRIVATE_KEYS": Path(folder).as_uri(),
+                        "VIVA_API_URL": "http://127.0.0.1:9", "DELIVER_TO": "stdout:", "PATH": os.environ["PATH"]}
             page = subprocess.Popen([vivadrop, "page", "--no-open"], env=settings, stdout=subprocess.PIPE, text=True)
             processes.append(page)
             address = page.stdout.readline().strip()
