@@ -33,7 +33,8 @@ pub fn init_for_terminal() {
     log_panics();
 }
 
-/// Whether output to `stream` has colours: it is a terminal, and the user has not set `NO_COLOR` (https://no-color.org).
+/// Whether output to `stream` has colours: it is a terminal, and the user has not set `NO_COLOR`
+/// (<https://no-color.org>).
 pub(crate) fn has_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
