@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use self::{problem::Problem, snapshots::SnapshotCache};
 use crate::{drop::tenant::Tenants, ledger::Ledger, page, run::Runner};
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub struct Api {
     ledger: Ledger,

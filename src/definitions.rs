@@ -35,7 +35,7 @@ pub struct Saved {
     pub revision: u64,
     /// Their version in storage.
     pub etag: ETag,
-    /// What the change causes, one sentence each.
+    /// The consequences of the change, one sentence each.
     pub consequences: Vec<String>,
 }
 

@@ -21,7 +21,7 @@ type Cycle = (String, String, String);
 /// The attributes of each person, by object id.
 type People = BTreeMap<String, BTreeMap<String, Value>>;
 
-/// What was imported, and what waits for the rest of its import.
+/// The imports of a receiver: those in force, and those that are incomplete.
 pub(crate) struct Attributes {
     path: PathBuf,
     applied: HashMap<Cycle, Import>,

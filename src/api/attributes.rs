@@ -48,7 +48,7 @@ pub(super) struct TenantsAnswer {
     tenants: Vec<TenantCounts>,
 }
 
-/// What a tenant has defined.
+/// The number of definitions of a tenant.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TenantCounts {
@@ -91,7 +91,7 @@ struct AttributesAnswer {
 struct CatalogueEntry {
     /// Its name.
     name: &'static str,
-    /// What is measured.
+    /// The unit of the metric.
     unit: &'static str,
     /// The upper bounds of its first three ranges; null if there is no default.
     #[schema(value_type = Option<Vec<f64>>)]
@@ -107,7 +107,7 @@ struct SavedAnswer {
     as_of: OffsetDateTime,
     /// The revision: of the new definitions, or, for a dry run, of those that they would replace.
     revision: u64,
-    /// What the change causes, one sentence each.
+    /// The consequences of the change, one sentence each.
     consequences: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What `manage` does: it records what is to be done.
+//! The operations of `manage`: they record changes, which the process and sweeps carry out.
 
 use std::sync::Arc;
 

@@ -33,7 +33,7 @@ use super::{attributes, imports, manage, replays, view};
 )]
 struct Description;
 
-/// What every operation has: the key of the Functions host, and the answers without it and without storage.
+/// Adds to every operation: the key of the Functions host, and the answers if the key or the storage is missing.
 struct Common;
 
 impl Modify for Common {

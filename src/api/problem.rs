@@ -24,7 +24,7 @@ pub struct Problem {
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What is wrong, for a person.
+    /// The problem and its remedy, for people.
     detail: String,
     /// The parameters or members that are not usable, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -36,7 +36,7 @@ pub struct Problem {
 pub struct FieldError {
     /// The parameter, or the JSON pointer of the member.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem of this parameter or member.
     pub detail: String,
 }
 

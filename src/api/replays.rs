@@ -1,4 +1,4 @@
-//! What `view` answers about plans and replay runs.
+//! The operations of `view` on plans and replay runs.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What `view` answers: it only reads.
+//! The operations of `view`, which only read.
 
 use std::sync::Arc;
 

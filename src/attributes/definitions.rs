@@ -133,7 +133,7 @@ const DEFAULTS: [Default; 10] = [
 pub struct DefaultAttribute {
     /// Its name.
     pub name: &'static str,
-    /// What is measured.
+    /// The unit of the metric.
     pub unit: &'static str,
     /// The upper bounds of its first three ranges, as JSON numbers; `None` if there is no default, so that `max` is
     /// needed.

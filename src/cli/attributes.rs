@@ -72,7 +72,7 @@ struct AddArguments {
     /// Column of the metric [default: that of the default attribute]
     #[arg(long, value_name = "COLUMN")]
     metric: Option<String>,
-    /// What is measured; Hour is scaled from months to weeks [default: Hour]
+    /// The unit of the metric; Hour is scaled from months to weeks [default: Hour]
     #[arg(long, value_name = "UNIT", requires = "metric")]
     unit: Option<String>,
     /// Upper bounds of the first three ranges [default: those of the default attribute]

@@ -33,7 +33,7 @@ pub(super) struct OffboardArguments {
     tenant: TenantId,
 }
 
-/// What happened to the SAS URLs of the customer's container.
+/// The effect on the SAS URLs of the customer's container.
 enum Revocation {
     /// These stored access policies were deleted.
     Revoked(Vec<String>),

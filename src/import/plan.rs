@@ -25,7 +25,7 @@ use crate::{
 /// Dates from before this time are not recorded: no cycle that is due needs them.
 const OLDEST_DATES: time::Duration = time::Duration::days(850);
 
-/// What an import found.
+/// The result of importing a cycle from a drop, short of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// The drop reaches the cycle. The import has ended, as completed or failed.

@@ -1,4 +1,4 @@
-//! What the ledger records about the import of a survey cycle. It holds counts and reasons, and nothing about people.
+//! The ledger's record of the import of a survey cycle. It holds counts and reasons, and nothing about people.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};

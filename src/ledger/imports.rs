@@ -1,4 +1,4 @@
-//! What the ledger records about a tenant's attributes: the definitions in force, and what receivers are to be told.
+//! The ledger's record of a tenant's attributes: the definitions in force, and what receivers are to be told.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,7 @@ use crate::{
     one_line::escape_deceptive,
 };
 
-/// What the id of an import derives from.
+/// The parts from which the id of an import derives.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportVersion<'a> {
     /// The tenant.
