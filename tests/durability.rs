@@ -7,6 +7,9 @@
 
 mod support;
 
+#[path = "durability/imports.rs"]
+mod imports;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},

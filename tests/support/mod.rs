@@ -6,6 +6,7 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod attributes;
 pub(crate) mod azurite;
 pub(crate) mod collector;
 pub(crate) mod command;

@@ -275,6 +275,11 @@ impl Scene {
         host_payloads::blob_trigger(&self.url(drop, name), 1)
     }
 
+    /// A blob of the state container.
+    pub(crate) fn state_blob(&self, name: &str) -> BlobPath {
+        BlobPath::new(self.settings.get("STATE_CONTAINER").map_or("vivadrop-state", String::as_str), name)
+    }
+
     /// The blobs of the state container, if the storage is a folder: the ledger's records.
     pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
         vectors::contents(&self.state_folder())

@@ -1,6 +1,6 @@
 //! Decodes a message. Written from the documented format alone, independently of vivadrop's `message` module.
 
-use axum::http::HeaderMap;
+use axum::{body::Bytes, http::HeaderMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_TIMESTAMP};
@@ -18,8 +18,8 @@ pub(super) enum Content {
     Rows(Batch),
     Completed(Ending),
     Failed(Failed),
-    /// A message about survey attributes.
-    Attributes,
+    /// A message about survey attributes: its JSON text.
+    Attributes(Bytes),
     /// A `vivadrop.check`, which belongs to no drop.
     Check,
 }
@@ -77,7 +77,7 @@ pub(super) struct Ending {
 
 impl DecodedMessage {
     /// Decodes a message; the error says what is wrong with it, for the response.
-    pub(super) fn parse(headers: &HeaderMap, text: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(headers: &HeaderMap, text: &Bytes) -> Result<Self, String> {
         let envelope: Envelope<'_> = parse_json(text)?;
         if header_text(headers, HEADER_WEBHOOK_ID) != Some(&envelope.id) {
             return Err("expected the header webhook-id to equal the message's `id`".into());
@@ -95,12 +95,12 @@ impl DecodedMessage {
             "viva.insights.rows" => Content::Rows(parse_json::<Batch>(data)?.checked()?),
             "viva.insights.drop.completed" => Content::Completed(parse_json(data)?),
             "viva.insights.drop.failed" => Content::Failed(parse_json(data)?),
-            kind if kind.starts_with("viva.insights.attributes") => Content::Attributes,
+            kind if kind.starts_with("viva.insights.attributes") => Content::Attributes(text.clone()),
             _ => return Err("expected a known `type`: vivadrop.check or viva.insights.*".into()),
         };
         let (file, rows) = match &content {
             Content::Rows(batch) => (Some(batch.file.clone()), Some((batch.first_row, batch.end_row))),
-            Content::Completed(_) | Content::Attributes | Content::Check => (None, None),
+            Content::Completed(_) | Content::Attributes(_) | Content::Check => (None, None),
             Content::Failed(failed) => (failed.file.clone(), None),
         };
         let delivery = Delivery {

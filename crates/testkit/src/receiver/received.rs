@@ -32,6 +32,8 @@ pub struct Received {
     pub checks: u64,
     /// Messages accepted about survey attributes.
     pub attributes: u64,
+    /// The JSON text of each of them, in the order in which they were accepted. Empty unless rows are kept.
+    pub attribute_bodies: Vec<Bytes>,
     /// Requests to another path than the webhook's, answered with 404.
     pub not_found: u64,
     /// Every well-formed message, accepted or rejected, in order of arrival. Empty unless rows are kept.
@@ -154,8 +156,9 @@ impl Received {
             return;
         }
         self.accepted += 1;
-        if let Content::Attributes = message.content {
+        if let Content::Attributes(text) = message.content {
             self.attributes += 1;
+            self.attribute_bodies.extend(keep_rows.then_some(text));
             return;
         }
         let drop = self.drops.entry(message.drop.path).or_default();
@@ -174,7 +177,7 @@ impl Received {
                 });
             }
             Content::Failed(failed) => drop.failed.push(failed),
-            Content::Attributes | Content::Check => {}
+            Content::Attributes(_) | Content::Check => {}
         }
     }
 }
