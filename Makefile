@@ -7,11 +7,16 @@ export CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chro
 DENY_VERSION := 0.20.2
 INFERNO_VERSION := 0.12.8
 FUZZ_VERSION := 0.13.2
+AUDITABLE_VERSION := 0.7.7
+CYCLONEDX_VERSION := 0.5.9
 PYTHON ?= python3
 # Target machine of `make package`: x86_64 or aarch64, and the oldest glibc version on which the binary runs.
 ARCH ?= x86_64
 TRIPLE := $(ARCH)-unknown-linux-gnu
 GLIBC := 2.28
+# Profile and folder of `make package`.
+PROFILE ?= release
+DIST ?= dist
 BENCH_DROP := target/bench/million
 # Builds the binary with the features that `cargo test` uses: with others, all dependencies would be compiled again.
 BUILD_AS_TESTS_DO := cargo test --workspace --test cli --no-run
@@ -25,7 +30,7 @@ LLVM = $(shell rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny advisories ci clean fuzz-coverage soak
+.PHONY: help demo build app bench bench-sinks flamegraph package package-test reproducible managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny dependencies advisories ci clean fuzz-coverage soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,10 +64,25 @@ $(BENCH_DROP): | build
 	mkdir -p $(@D)
 	target/release/vivadrop simulate --users 80000 --weeks 13 --seed 7 --out $@
 
-package: .venv/package ## Build, check and zip a release for Azure Functions on Linux (ARCH=x86_64 or aarch64)
+package: .package-tools ## Build, check and zip a release for Azure Functions on Linux (ARCH=x86_64 or aarch64)
+	PATH="$(CURDIR)/.venv/package/bin:$$PATH" infra/build.sh $(TRIPLE) $(GLIBC) $(PROFILE)
+	$(PYTHON) infra/package.py target/$(TRIPLE)/$(PROFILE)/vivadrop --arch $(ARCH) --out $(DIST) $(PACKAGE_OPTIONS)
+
+# The profile `demo` compiles in a quarter of the time. Everything else is as in a release.
+package-test: ## Build a package with the profile demo, and test its contents
+	$(MAKE) package PROFILE=demo DIST=target/package PACKAGE_OPTIONS='--largest 50000000'
+	VIVADROP_PACKAGE=target/package/vivadrop-linux-$(ARCH).zip .venv/package/bin/python -m unittest tests/release/test_contents.py
+
+reproducible: .package-tools ## Build the package of the current commit twice, in different folders, and compare the zips
+	infra/reproducible.sh $(ARCH) $(GLIBC) $(PROFILE)
+
+.PHONY: .package-tools
+.package-tools: .venv/package
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(TRIPLE)/lib" || { echo 'first: rustup target add $(TRIPLE)' >&2; exit 1; }
-	PATH="$(CURDIR)/.venv/package/bin:$$PATH" cargo zigbuild --release --locked --bin vivadrop --target $(TRIPLE).$(GLIBC)
-	$(PYTHON) infra/package.py target/$(TRIPLE)/release/vivadrop --arch $(ARCH)
+	@cargo install --list | grep -q '^cargo-auditable v$(AUDITABLE_VERSION):' || \
+		cargo install cargo-auditable --version $(AUDITABLE_VERSION) --locked
+	@cargo install --list | grep -q '^cargo-cyclonedx v$(CYCLONEDX_VERSION):' || \
+		cargo install cargo-cyclonedx --version $(CYCLONEDX_VERSION) --locked
 
 managed-app: ## Zip the customer's managed application, for Azure Marketplace or a service catalog
 	$(PYTHON) infra/managed_app.py
@@ -130,7 +150,7 @@ infra-test: $(if $(VIVADROP_ARM_SCHEMAS),.venv/test) ## Test infra/ and the docu
 	$(if $(VIVADROP_ARM_SCHEMAS),.venv/test/bin/python,$(PYTHON)) -m unittest discover --start-directory tests/infra --top-level-directory .
 
 infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
-	.venv/lint/bin/shellcheck infra/deploy.sh .ci/run
+	.venv/lint/bin/shellcheck infra/*.sh .ci/run
 	LOG_LEVEL=ERROR .venv/lint/bin/checkov --config-file infra/checkov.yaml
 
 # One virtual environment per job, with pinned requirements.
@@ -150,14 +170,22 @@ clippy: ## Lint; warnings are errors
 doc: ## Build the documentation, including private items; warnings are errors
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --document-private-items
 
-deny: ## Check licences, bans and sources of all dependencies
-	@cargo deny --version 2>/dev/null | grep -q ' $(DENY_VERSION)$$' || cargo install cargo-deny --version $(DENY_VERSION) --locked
+deny: .cargo-deny ## Check licences, bans and sources of all dependencies, and that each one has a review
 	cargo deny check bans licenses sources
+	$(PYTHON) infra/dependencies.py
+	$(PYTHON) -m unittest tests/release/test_advisories.py
 
-advisories: ## Check dependencies against the RustSec database (needs access to GitHub)
-	cargo deny check advisories
+dependencies: ## Record the facts about all dependencies again; changed ones then need a review
+	$(PYTHON) infra/dependencies.py --update
 
-ci: fmt clippy doc test infra-lint deny ## Run all steps of CI
+advisories: .cargo-deny ## Check dependencies against the RustSec database (ADVISORY_DB=FOLDER: a clone of it; else from GitHub)
+	infra/advisories.sh $(ADVISORY_DB)
+
+.PHONY: .cargo-deny
+.cargo-deny:
+	@cargo deny --version 2>/dev/null | grep -q ' $(DENY_VERSION)$$' || cargo install cargo-deny --version $(DENY_VERSION) --locked
+
+ci: fmt clippy doc test infra-lint deny package-test ## Run all steps of CI
 
 clean: ## Delete all build output
 	cargo clean

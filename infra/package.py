@@ -3,27 +3,39 @@
 
     python3 infra/package.py target/x86_64-unknown-linux-gnu/release/vivadrop --arch x86_64
 
-Output: `dist/linux-ARCH/`, for `func azure functionapp publish` and the Dockerfile, and `dist/vivadrop-linux-ARCH.zip`,
-for a zip deployment. It does not depend on how the binary was built. It needs only Python's standard library.
+Output: `dist/linux-ARCH/`, for `func azure functionapp publish` and the Dockerfile; `dist/vivadrop-linux-ARCH.zip`, for a
+zip deployment, and its hash; and a copy of the SBOM. The same binary and sources result in the same bytes. It needs
+cargo-cyclonedx, and besides only Python's standard library.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import shutil
 import stat
-import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import licences
+import sbom
+from crates import ROOT, linked
+from elf import Elf, NotElf
 
-# Files of a package besides the binary. `.funcignore` selects the same files for publishing from the repository.
+# Files of a package that the Functions host reads, besides the binary. `.funcignore` selects the same files for publishing
+# from the repository.
 FUNCTIONS = ["function", "manage", "notify", "page", "sweep", "view"]
 HOST_FILES = ["host.json", *(f"{name}/function.json" for name in FUNCTIONS)]
+
+# Files of a package for people and for scanners.
+SBOM = "vivadrop.cdx.json"
+OWN_LICENCE = "licences/vivadrop.txt"
+THIRD_PARTY_LICENCES = "licences/third-party.txt"
+RUST_LICENCES = "licences/rust-standard-library.html"
+DOCUMENTS = [SBOM, OWN_LICENCE, THIRD_PARTY_LICENCES, RUST_LICENCES]
 
 # The oldest supported glibc version: that of Debian 10. Azure does not document which version Flex Consumption has; its
 # container images have 2.31 (bullseye) and 2.36 (bookworm).
@@ -40,59 +52,6 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 class Unfit(Exception):
     """The package would not run in Azure. The message has the reason."""
-
-
-class Elf:
-    """Reads the headers of a 64-bit little-endian ELF file."""
-
-    def __init__(self, path):
-        self.data = Path(path).read_bytes()
-        if self.data[:6] != b"\x7fELF\x02\x01":
-            raise Unfit(f"{path} is not a 64-bit little-endian ELF file: was it built for Linux?")
-        (self.machine,) = struct.unpack_from("<H", self.data, 18)
-        (table,) = struct.unpack_from("<Q", self.data, 40)
-        size, count = struct.unpack_from("<HH", self.data, 58)
-        self.sections = [self._section(table + size * i) for i in range(count)]
-
-    def _section(self, at):
-        kind, _flags, _address, offset, size, link = struct.unpack_from("<IQQQQI", self.data, at + 4)
-        return kind, offset, size, link
-
-    def _text(self, strings, at):
-        start = self.sections[strings][1] + at
-        return self.data[start : self.data.index(b"\0", start)].decode()
-
-    def needed_libraries(self):
-        """The shared libraries that the file is linked to."""
-        found = []
-        for kind, offset, size, link in self.sections:
-            if kind == 6:  # SHT_DYNAMIC
-                for at in range(offset, offset + size, 16):
-                    tag, value = struct.unpack_from("<qQ", self.data, at)
-                    if tag == 1:  # DT_NEEDED
-                        found.append(self._text(link, value))
-        return found
-
-    def needed_versions(self):
-        """The symbol versions that the file needs, such as `GLIBC_2.28`."""
-        found = set()
-        for kind, offset, _size, link in self.sections:
-            if kind != 0x6FFFFFFE:  # SHT_GNU_verneed
-                continue
-            library = offset
-            while True:
-                _version, _count, _file, first, following = struct.unpack_from("<HHIII", self.data, library)
-                version = library + first
-                while True:
-                    _hash, _flags, _other, name, after = struct.unpack_from("<IHHII", self.data, version)
-                    found.add(self._text(link, name))
-                    if after == 0:
-                        break
-                    version += after
-                if following == 0:
-                    break
-                library += following
-        return found
 
 
 def check_binary(path, arch, baseline=GLIBC_BASELINE, largest=LARGEST_BINARY):
@@ -115,13 +74,55 @@ def check_binary(path, arch, baseline=GLIBC_BASELINE, largest=LARGEST_BINARY):
     return newest
 
 
+def check_crates(path, crates):
+    """Raises `Unfit` if the binary does not list `crates`, those that a build of these sources links."""
+    missing = {(crate.name, crate.version) for crate in crates} - Elf(path).crates()
+    if missing:
+        names = ", ".join(sorted(f"{name} {version}" for name, version in missing))
+        raise Unfit(f"{path} was built from other sources: its list of crates does not have {names}")
+
+
+def check_paths(path, folders):
+    """Raises `Unfit` if the binary contains the path of one of `folders`: a build elsewhere would result in other bytes."""
+    data = Path(path).read_bytes()
+    for folder in folders:
+        at = data.find(os.fsencode(f"{folder}{os.sep}"))
+        if at >= 0:
+            found = data[at : at + 120].split(b"\0")[0].decode(errors="replace")
+            raise Unfit(f"{path} contains a path of this machine, `{found}`: was it built by infra/build.sh?")
+
+
+def build_folders(root=ROOT):
+    """The folders whose paths the compiler may see: home, checkout, and those of cargo and rustup."""
+    home = Path.home()
+    cargo_home = Path(os.environ.get("CARGO_HOME", home / ".cargo"))
+    return [folder for folder in (home, root, cargo_home, sysroot()) if folder != Path("/")]
+
+
+def sysroot():
+    """The folder of the Rust toolchain."""
+    return Path(subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip())
+
+
+def documents(binary, triple, crates, root=ROOT):
+    """The contents of `DOCUMENTS`, by name."""
+    version = subprocess.check_output(["rustc", "--version"], text=True).split()[1]
+    bill = sbom.completed(sbom.of_cargo_cyclonedx(triple, root), crates, binary, version, root)
+    return {
+        SBOM: (json.dumps(bill, indent=2) + "\n").encode(),
+        OWN_LICENCE: (root / "LICENSE").read_bytes(),
+        THIRD_PARTY_LICENCES: licences.third_party(crates, triple, root).encode(),
+        RUST_LICENCES: (sysroot() / "share/doc/rust/COPYRIGHT-library.html").read_bytes(),
+    }
+
+
 def check_layout(folder):
     """Returns the name of the binary; raises `Unfit` if the Functions host would not find the files that it needs."""
     folder = Path(folder)
     host = json.loads((folder / "host.json").read_text())
     name = host["customHandler"]["description"]["defaultExecutablePath"]
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    expected = {*HOST_FILES, name}
+    expected = {*HOST_FILES, *DOCUMENTS, name}
     if found != expected:
         raise Unfit(f"the package contains {sorted(found)}: expected {sorted(expected)}")
     # `func` makes the file with exactly this name executable: `./vivadrop` would work locally, but not in Azure.
@@ -146,13 +147,17 @@ def check_run(folder, name, arch):
     return True
 
 
-def lay_out(binary, folder, root=ROOT):
-    """Replaces `folder` with the files of a package."""
+def lay_out(binary, folder, contents, root=ROOT):
+    """Replaces `folder` with the files of a package. `contents` has the documents by name."""
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     for file in HOST_FILES:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, folder / file)
+        (folder / file).chmod(0o644)
+    for file, content in contents.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
         (folder / file).chmod(0o644)
     name = json.loads((root / "host.json").read_text())["customHandler"]["description"]["defaultExecutablePath"]
     shutil.copyfile(binary, folder / name)
@@ -177,20 +182,30 @@ def main(arguments):
     parser.add_argument("binary", type=Path)
     parser.add_argument("--arch", choices=MACHINES, default="x86_64")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--largest", type=int, default=LARGEST_BINARY, help="largest size of the binary, in bytes")
     options = parser.parse_args(arguments)
+    triple = f"{options.arch}-unknown-linux-gnu"
     folder = options.out / f"linux-{options.arch}"
     archive = options.out / f"vivadrop-linux-{options.arch}.zip"
     try:
-        newest = check_binary(options.binary, options.arch)
-        lay_out(options.binary, folder)
+        newest = check_binary(options.binary, options.arch, largest=options.largest)
+        crates = linked(triple)
+        check_crates(options.binary, crates)
+        check_paths(options.binary, build_folders())
+        contents = documents(options.binary, triple, crates)
+        lay_out(options.binary, folder, contents)
         name = check_layout(folder)
         ran = check_run(folder, name, options.arch)
         zip_folder(folder, archive)
-    except (Unfit, OSError) as error:
+    except (Unfit, NotElf, licences.NoLicence, OSError, subprocess.CalledProcessError) as error:
         print(f"no package was created: {error}", file=sys.stderr)
         return 1
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    archive.with_suffix(".zip.sha256").write_text(f"{digest}  {archive.name}\n")
+    archive.with_suffix(".cdx.json").write_bytes(contents[SBOM])
     megabytes = (folder / name).stat().st_size / 1024 / 1024
-    print(f"{archive}: {name} of {megabytes:.1f} MiB, needs glibc {'.'.join(map(str, newest))}")
+    print(f"{archive}: {name} of {megabytes:.1f} MiB, needs glibc {'.'.join(map(str, newest))}; {len(crates)} crates")
+    print(f"  SHA-256 {digest}")
     print(f"  {'`--version` works on this machine' if ran else 'not run: this machine has another system or processor'}")
     return 0
 

@@ -1,13 +1,14 @@
 """Loads the scripts of `infra/` as modules."""
 
-import importlib.util
+import importlib
+import sys
 
 from .arm import ROOT
+
+# The scripts import each other.
+sys.path.insert(0, str(ROOT / "infra"))
 
 
 def module(name):
     """The script `infra/{name}.py` as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "infra" / f"{name}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return importlib.import_module(name)

@@ -5,11 +5,13 @@ import json
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import unittest
 import zipfile
+import zlib
 from pathlib import Path
 
 from .arm import ROOT
@@ -17,6 +19,8 @@ from .scripts import module
 
 
 package = module("package")
+elf = module("elf")
+crates = module("crates")
 
 # Files that `func` never uploads.
 ALWAYS_LEFT_OUT = {".funcignore", ".gitignore", "local.settings.json"}
@@ -53,7 +57,7 @@ class Package(unittest.TestCase):
     def laid_out(self):
         binary = self.folder / "binary"
         binary.write_text("#!/bin/sh\necho vivadrop 1.2.3\n")
-        package.lay_out(binary, self.folder / "app")
+        package.lay_out(binary, self.folder / "app", {name: b"text" for name in package.DOCUMENTS})
         return self.folder / "app"
 
     def test_contains_the_files_that_funcignore_selects(self):
@@ -66,7 +70,7 @@ class Package(unittest.TestCase):
             if not is_ignored(path, patterns) and path not in ALWAYS_LEFT_OUT
         }
         packed = {path.relative_to(self.laid_out()).as_posix() for path in self.laid_out().rglob("*") if path.is_file()}
-        self.assertEqual(selected, packed)
+        self.assertEqual(selected | set(package.DOCUMENTS), packed)
 
     def test_contains_every_function(self):
         functions = {path.parent.name + "/function.json" for path in ROOT.glob("*/function.json")}
@@ -94,6 +98,7 @@ class Package(unittest.TestCase):
             (lambda: (app / "vivadrop").chmod(0o644), "not executable"),
             (lambda: (app / "vivadrop").rename(app / "handler"), "handler"),
             (lambda: shutil.rmtree(app / "sweep"), "sweep"),
+            (lambda: (app / package.SBOM).unlink(), package.SBOM),
             (lambda: (app / "notify/function.json").write_text('{"bindings": []}'), "no binding"),
             (lambda: self.rename_executable(app, "./vivadrop"), "contains"),
         ):
@@ -121,7 +126,7 @@ class Package(unittest.TestCase):
             self.assertEqual(archive.namelist(), sorted(archive.namelist()))
         self.assertEqual(modes.pop("vivadrop"), 0o100755)
         self.assertEqual(set(modes.values()), {0o100644})
-        self.assertEqual(set(modes), set(package.HOST_FILES))
+        self.assertEqual(set(modes), {*package.HOST_FILES, *package.DOCUMENTS})
 
     @unittest.skipUnless(platform.libc_ver()[0] == "glibc", "the test uses Python as the binary, which is not linked to glibc here")
     def test_an_unsuitable_binary_is_an_error(self):
@@ -129,9 +134,9 @@ class Package(unittest.TestCase):
         if arch not in package.MACHINES:
             self.skipTest(f"there are no packages for {arch}")
         python = Path(sys.executable).resolve()
-        elf = package.Elf(python)
-        self.assertEqual(elf.machine, package.MACHINES[arch])
-        self.assertTrue(any(version.startswith("GLIBC_") for version in elf.needed_versions()))
+        file = elf.Elf(python)
+        self.assertEqual(file.machine, package.MACHINES[arch])
+        self.assertTrue(any(version.startswith("GLIBC_") for version in file.needed_versions()))
         other = next(each for each in package.MACHINES if each != arch)
         with self.assertRaisesRegex(package.Unfit, "not built for"):
             package.check_binary(python, other)
@@ -148,8 +153,52 @@ class Package(unittest.TestCase):
             package.check_binary(python, arch, baseline=(99,), largest=1 << 40)
         script = self.folder / "script"
         script.write_text("#!/bin/sh\n")
-        with self.assertRaisesRegex(package.Unfit, "not a 64-bit little-endian ELF file"):
+        with self.assertRaisesRegex(elf.NotElf, "not a 64-bit little-endian ELF file"):
             package.check_binary(script, arch)
+        with self.assertRaisesRegex(elf.NotElf, "was it built with `cargo auditable`"):
+            package.check_crates(python, [])
+
+    def with_crates(self, packages):
+        """The smallest ELF file with a list of crates."""
+        packed = zlib.compress(json.dumps({"packages": packages}).encode())
+        names = b"\0.dep-v0\0.shstrtab\0"
+        table = 64 + len(packed) + len(names)
+        header = b"\x7fELF\x02\x01\x01" + bytes(9)
+        header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
+        sections = [(0, 0, 0, 0), (1, 1, 64, len(packed)), (9, 3, 64 + len(packed), len(names))]
+        rows = b"".join(struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, 0, 0, 1, 0) for name, kind, at, size in sections)
+        path = self.folder / "binary.elf"
+        path.write_bytes(header + packed + names + rows)
+        return path
+
+    def test_a_binary_of_other_sources_is_an_error(self):
+        path = self.with_crates(
+            [
+                {"name": "vivadrop", "version": "0.1.0", "source": "local", "root": True},
+                {"name": "aes", "version": "0.9.3", "source": "crates.io"},
+                {"name": "cc", "version": "1.0.0", "source": "crates.io", "kind": "build"},
+            ]
+        )
+        self.assertEqual(elf.Elf(path).crates(), {("vivadrop", "0.1.0"), ("aes", "0.9.3")})
+        aes = crates.Crate("aes", "0.9.3", "MIT", "", self.folder, True)
+        package.check_crates(path, [aes])
+        with self.assertRaisesRegex(package.Unfit, "does not have aes 0.9.4, cc 1.0.0"):
+            package.check_crates(path, [aes._replace(version="0.9.4"), aes._replace(name="cc", version="1.0.0")])
+
+    def test_a_binary_with_a_path_of_this_machine_is_an_error(self):
+        binary = self.folder / "binary"
+        binary.write_bytes(b"\0/crates/aes-0.9.4/src/lib.rs\0/home/")
+        package.check_paths(binary, [self.folder, Path.home()])
+        binary.write_bytes(b"\0" + bytes(self.folder / "src/main.rs") + b"\0")
+        with self.assertRaisesRegex(package.Unfit, "contains a path of this machine, `.*/src/main.rs`"):
+            package.check_paths(binary, [self.folder])
+
+    def test_no_source_of_the_binary_uses_the_path_of_the_checkout(self):
+        for path in [*ROOT.glob("src/**/*.rs"), *ROOT.glob("crates/*/src/**/*.rs")]:
+            if path.stem != "tests" and "tests" not in path.parts:
+                code = path.read_text().split("#[cfg(test)]")[0]
+                with self.subTest(path.relative_to(ROOT)):
+                    self.assertNotRegex(code, r"env!\(\"(CARGO_MANIFEST_DIR|OUT_DIR|CARGO_HOME)\"\)")
 
     def test_a_binary_that_cannot_print_its_version_is_an_error(self):
         if sys.platform != "linux":
@@ -164,7 +213,7 @@ class Package(unittest.TestCase):
     def test_the_dockerfile_copies_the_package(self):
         dockerfile = (ROOT / "Dockerfile").read_text()
         self.assertIn("COPY dist/linux-x86_64/ /home/site/wwwroot/", dockerfile)
-        self.assertIn("FROM mcr.microsoft.com/azure-functions/dotnet:4\n", dockerfile)
+        self.assertIn("ARG BASE_IMAGE=mcr.microsoft.com/azure-functions/dotnet:4\nFROM ${BASE_IMAGE}\n", dockerfile)
 
 
 if __name__ == "__main__":
