@@ -11,6 +11,7 @@ use crate::{
     },
     drop::{TenantId, containers::WatchedContainers},
     identity::{Identity, without_retries},
+    import::PassTurns,
     keys::{
         CallLimits, KeySource,
         key_store::KeyStore,
@@ -110,6 +111,7 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         attributes_memory: MemoryBudget::new(config.attributes_memory),
         woken: WokenDrops::default(),
         woken_imports: WokenImports::default(),
+        pass_turns: PassTurns::default(),
         ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,

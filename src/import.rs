@@ -9,23 +9,34 @@
 //! computes the same import again, with the same ids, and continues at the recorded person. Nothing about people is
 //! stored. Before every try to send, the pass makes sure that the definitions are still the same: otherwise it begins
 //! again with the new ones.
+//!
+//! Passes of several tenants work at the same time, in [`turn`]s: a pass whose receiver is slow makes room for others.
 
 mod announce;
 mod compute;
 mod plan;
 mod request;
 mod send;
+mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use time::{OffsetDateTime, Time};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use self::turn::PassTurn;
 pub use self::{
     compute::ReadError,
     request::{ImportRequest, RequestError},
+    turn::PassTurns,
 };
 use crate::{
     attributes::Definitions,
@@ -90,6 +101,12 @@ pub enum ImportError {
     /// The pass took too long. The next one continues.
     #[error("not finished within its time limit of {} s", .0.as_secs_f64())]
     TimeLimit(Duration),
+    /// Others waited, and the pass lost its turn. The next one continues.
+    #[error("the receiver acknowledged no message for a whole turn while others waited")]
+    TurnLost,
+    /// The table of people needs memory that other imports held for too long.
+    #[error("other imports use the memory that the table of people needs")]
+    MemoryInUse,
 }
 
 impl ImportError {
@@ -98,7 +115,7 @@ impl ImportError {
         match self {
             Self::Sink(source) => source.retry_after(),
             Self::Drop { source, .. } => source.retry_after(),
-            Self::Ledger(_) | Self::TimeLimit(_) => None,
+            Self::Ledger(_) | Self::TimeLimit(_) | Self::TurnLost | Self::MemoryInUse => None,
         }
     }
 }
@@ -131,25 +148,43 @@ impl Runner {
     }
 
     async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
+        let mut imported = Vec::new();
         if self.tenants.is_paused(tenant) {
-            return Ok(PassOutcome::Done(Vec::new()));
+            return Ok(PassOutcome::Done(imported));
         }
-        let entry = self.ledger.imports_entry(tenant).await?;
-        if entry.is_none() && self.ledger.definitions_version(tenant).await?.is_none() {
-            return Ok(PassOutcome::Done(Vec::new()));
-        }
-        let work = async {
-            let mut pass = Pass::new(self, tenant);
-            let result = match time_limit {
-                None => pass.run().await,
-                Some(limit) => timeout(limit, pass.run()).await.unwrap_or(Err(ImportError::TimeLimit(limit))),
+        let limit = TimeLimit::from_now(time_limit);
+        loop {
+            let entry = self.ledger.imports_entry(tenant).await?;
+            if entry.is_none() && self.ledger.definitions_version(tenant).await?.is_none() {
+                return Ok(PassOutcome::Done(imported));
+            }
+            let is_failing = entry.as_ref().is_some_and(|entry| entry.attempts > 0);
+            let mut turn = limit.apply(self.pass_turns.begin(is_failing).map(Ok)).await?;
+            turn.make_room_in(&self.attributes_memory);
+            if self.tenant_configs.of(tenant).directory.joins() {
+                turn.make_room_in(&self.directory_memory);
+            }
+            let work = async {
+                let mut pass = Pass::new(self, tenant, turn);
+                let result = limit.apply(pass.run()).await;
+                self.close_pass(&pass, entry.as_ref(), result.as_ref()).await?;
+                imported.append(&mut pass.imported);
+                match result {
+                    Err(ImportError::TurnLost) if pass.has_progress() => Ok(false),
+                    result => result.map(|()| true),
+                }
             };
-            self.close_pass(&pass, entry.as_ref(), result.as_ref()).await?;
-            result.map(|()| pass.imported)
-        };
-        match self.ledger.with_imports_lease(tenant, work).await? {
-            Some(result) => result.map(PassOutcome::Done),
-            None => Ok(PassOutcome::Busy),
+            let Some(is_done) = self.ledger.with_imports_lease(tenant, work).await? else {
+                // The other process may not have seen the reason for this pass: the next sweep makes another one.
+                let now = clock::now();
+                if entry.is_none_or(|entry| entry.not_before.is_none_or(|time| time > now)) {
+                    self.ledger.mark_imports_due(tenant, now).await?;
+                }
+                return Ok(PassOutcome::Busy);
+            };
+            if is_done? {
+                return Ok(PassOutcome::Done(imported));
+            }
         }
     }
 
@@ -160,7 +195,8 @@ impl Runner {
         entry: Option<&ImportsEntry>,
         result: Result<&(), &ImportError>,
     ) -> Result<(), LedgerError> {
-        let (now, attempts) = (clock::now(), entry.map_or(0, |entry| entry.attempts));
+        let earlier = entry.map_or(0, |entry| entry.attempts);
+        let (now, attempts) = (clock::now(), if pass.has_progress() { 0 } else { earlier });
         let (tenant, stored, drops) = (pass.tenant, pass.stored.clone(), pass.delivered);
         let mut next = ImportsEntry {
             tenant,
@@ -173,6 +209,7 @@ impl Runner {
         };
         match result {
             Ok(()) => next.not_before = self.next_cycle_end(tenant).await?,
+            Err(ImportError::TurnLost) if pass.has_progress() => next.not_before = Some(now),
             Err(error) => {
                 let text = error_chain(error);
                 if attempts == 0 {
@@ -198,6 +235,22 @@ impl Runner {
     }
 }
 
+/// Until when a pass may work, waits included.
+struct TimeLimit(Option<(Instant, Duration)>);
+
+impl TimeLimit {
+    fn from_now(limit: Option<Duration>) -> Self {
+        Self(limit.map(|limit| (Instant::now() + limit, limit)))
+    }
+
+    async fn apply<T>(&self, work: impl Future<Output = Result<T, ImportError>>) -> Result<T, ImportError> {
+        match self.0 {
+            None => work.await,
+            Some((end, limit)) => timeout_at(end, work).await.unwrap_or(Err(ImportError::TimeLimit(limit))),
+        }
+    }
+}
+
 /// One pass over the imports of a tenant.
 struct Pass<'a> {
     runner: &'a Runner,
@@ -212,10 +265,13 @@ struct Pass<'a> {
     /// When the pass has last made sure that this is still the stored version.
     checked: send::LastCheck,
     imported: Vec<Imported>,
+    turn: PassTurn,
+    /// Whether the sink has acknowledged a message.
+    is_acknowledged: AtomicBool,
 }
 
 impl<'a> Pass<'a> {
-    fn new(runner: &'a Runner, tenant: TenantId) -> Self {
+    fn new(runner: &'a Runner, tenant: TenantId, turn: PassTurn) -> Self {
         Self {
             runner,
             tenant,
@@ -225,7 +281,14 @@ impl<'a> Pass<'a> {
             delivered: 0,
             checked: send::LastCheck::default(),
             imported: Vec::new(),
+            turn,
+            is_acknowledged: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the pass has done something that the next one need not do again.
+    fn has_progress(&self) -> bool {
+        self.is_acknowledged.load(Ordering::Relaxed)
     }
 
     async fn run(&mut self) -> Result<(), ImportError> {

@@ -82,4 +82,5 @@ pub mod sweep;
 pub mod telemetry;
 pub mod tenant_config;
 pub mod verdict;
+mod waiters;
 pub mod wipe;

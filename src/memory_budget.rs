@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::waiters::Waiters;
+
 /// The bytes of one permit.
 const UNIT: usize = 1 << 10;
 
@@ -13,6 +15,7 @@ const UNIT: usize = 1 << 10;
 pub struct MemoryBudget {
     permits: Arc<Semaphore>,
     units: u32,
+    waiters: Waiters,
 }
 
 /// A part of the memory, until it is dropped.
@@ -23,7 +26,7 @@ impl MemoryBudget {
     /// This many bytes: those of the largest table, or more.
     pub fn new(bytes: usize) -> Self {
         let units = units(bytes);
-        Self { permits: Arc::new(Semaphore::new(units as usize)), units }
+        Self { permits: Arc::new(Semaphore::new(units as usize)), units, waiters: Waiters::default() }
     }
 
     /// All of the memory, in bytes.
@@ -31,14 +34,34 @@ impl MemoryBudget {
         self.units as usize * UNIT
     }
 
+    /// A part of the memory that this many tables can have at once, in bytes.
+    pub(crate) fn share(&self, tables: usize) -> usize {
+        self.bytes() / tables
+    }
+
     /// Waits until `bytes` are free, or all of the memory if that is less.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
-        let permits = Arc::clone(&self.permits).acquire_many_owned(units(bytes).min(self.units)).await;
+        let units = units(bytes).min(self.units);
+        if let Ok(permits) = Arc::clone(&self.permits).try_acquire_many_owned(units) {
+            return Reservation(permits);
+        }
+        let _waiting = self.waiters.enter();
+        let permits = Arc::clone(&self.permits).acquire_many_owned(units).await;
         Reservation(permits.expect("the semaphore is never closed"))
+    }
+
+    /// Who waits for memory.
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 }
 
 impl Reservation {
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.num_permits() * UNIT
+    }
+
     /// Frees everything but `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let excess = self.0.num_permits().saturating_sub(units(bytes) as usize);

@@ -44,6 +44,7 @@ use crate::{
         metadata::JobMetadata,
         tenant::{Refusal, Tenants},
     },
+    import::PassTurns,
     keys::{KeySource, Keys},
     ledger::{
         DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
@@ -82,6 +83,8 @@ pub struct Runner {
     pub woken: WokenDrops,
     /// The tenants whose imports runs have made due.
     pub woken_imports: WokenImports,
+    /// The turns of the passes over imports.
+    pub pass_turns: PassTurns,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.

@@ -13,6 +13,8 @@ mod concurrent;
 mod directory;
 #[path = "runs/faults.rs"]
 mod faults;
+#[path = "runs/import_turns.rs"]
+mod import_turns;
 #[path = "runs/imports.rs"]
 mod imports;
 #[path = "runs/outcomes.rs"]
@@ -23,5 +25,7 @@ mod process;
 mod recovery;
 #[path = "runs/replays.rs"]
 mod replays;
+#[path = "runs/survey.rs"]
+mod survey;
 #[path = "runs/world.rs"]
 mod world;

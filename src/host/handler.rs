@@ -1,6 +1,7 @@
 //! Processes invocations: finds the drop of each blob and runs it.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep_until},
@@ -21,7 +22,7 @@ use crate::{
     app::App,
     clock,
     date::date_and_time,
-    drop::{DropPath, containers::UrlTarget, discover},
+    drop::{DropPath, TenantId, containers::UrlTarget, discover},
     error_chain::error_chain,
     replay::{self, StartedDrop},
     run::{Outcome, RunError, Trigger, WokenDrop},
@@ -228,22 +229,37 @@ impl Handler {
 
     /// Imports survey attributes as soon as a drop is completed, until the process is to stop.
     pub(super) async fn run_imports(self: Arc<Self>) {
-        let runner = &self.app.runner;
+        let woken = &self.app.runner.woken_imports;
+        let mut passes = FuturesUnordered::new();
+        // The tenants whose passes are underway, and whether each is to be followed by another.
+        let mut underway = BTreeMap::<TenantId, bool>::new();
         loop {
-            let tenants = tokio::select! {
-                tenants = runner.woken_imports.next() => tenants,
-                () = self.stop.cancelled() => return,
+            let due = tokio::select! {
+                tenants = woken.next() => tenants,
+                Some(tenant) = passes.next() => {
+                    let again = underway.remove(&tenant).unwrap_or_default();
+                    again.then_some(tenant).into_iter().collect()
+                }
+                () = self.stop.cancelled() => break,
             };
-            for tenant in tenants {
-                // A failure is logged and recorded: a sweep repeats the pass.
-                let pass = AssertUnwindSafe(runner.import(tenant, Some(self.run_limit()))).catch_unwind();
-                match self.until_stopped(pass).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_panicked)) => error!(tenant.id = %tenant, "the import of attributes panicked"),
-                    Err(_stopping) => return,
+            for tenant in due {
+                if underway.get_mut(&tenant).map(|again| *again = true).is_none() {
+                    underway.insert(tenant, false);
+                    passes.push(self.import(tenant));
                 }
             }
         }
+        // They have some seconds left.
+        while passes.next().await.is_some() {}
+    }
+
+    /// Imports for a tenant; returns the tenant. A failure is logged and recorded: a sweep repeats the pass.
+    async fn import(&self, tenant: TenantId) -> TenantId {
+        let pass = self.app.runner.import(tenant, Some(self.run_limit()));
+        if let Ok(Err(_panicked)) = self.until_stopped(AssertUnwindSafe(pass).catch_unwind()).await {
+            error!(tenant.id = %tenant, "the import of attributes panicked");
+        }
+        tenant
     }
 
     async fn run_job(&self, Job { path, entry, .. }: Job) {

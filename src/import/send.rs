@@ -1,6 +1,11 @@
 //! Sends the people of an import, and its end.
 
-use std::{iter::Peekable, ops::Range, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    iter::Peekable,
+    ops::Range,
+    sync::{Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
@@ -39,13 +44,20 @@ impl LastCheck {
 }
 
 impl Pass<'_> {
-    /// Delivers a message. Before every try, makes sure that the definitions are still the same.
+    /// Delivers a message, unless the pass loses its turn. Before every try, makes sure that the definitions are still
+    /// the same.
     pub(super) async fn deliver(&self, message: &Message) -> Result<(), Stop> {
-        let sent = deliver_checked(&*self.receiver.sink, message, || self.check(message)).await;
+        let sent = tokio::select! {
+            biased;
+            sent = deliver_checked(&*self.receiver.sink, message, || self.check(message)) => sent,
+            () = self.turn.is_over() => return Err(ImportError::TurnLost.into()),
+        };
         sent.map_err(|error| match error {
             CheckedDeliveryError::Sink(error) => error.into(),
             CheckedDeliveryError::Check(stop) => stop,
-        })
+        })?;
+        self.is_acknowledged.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Delivers the people `range`; returns its end.

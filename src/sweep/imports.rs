@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -12,7 +12,7 @@ use super::{Sweep, SweepMode};
 use crate::{clock, drop::TenantId, error_chain::error_chain, ledger::ImportsEntry, store::StoreError};
 
 impl Sweep<'_> {
-    /// Imports for the tenants that are due, one after another, until `end`.
+    /// Imports for the tenants that are due, until `end`. Passes take turns.
     pub(super) async fn run_imports(&mut self, end: Instant) {
         // The runs of this sweep have completed drops.
         let woken = self.runner.woken_imports.take();
@@ -24,12 +24,11 @@ impl Sweep<'_> {
             }
         };
         due.extend(woken);
-        for tenant in due {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            match self.runner.import(tenant, Some(left)).await {
+        let left = end.saturating_duration_since(Instant::now());
+        let passes = due.into_iter().map(async |tenant| (tenant, self.runner.import(tenant, Some(left)).await));
+        let mut passes: FuturesUnordered<_> = passes.collect();
+        while let Some((tenant, result)) = passes.next().await {
+            match result {
                 Ok(outcome) => debug!(tenant.id = %tenant, ?outcome, "passed over the imports of {tenant}"),
                 Err(error) => self.report.failed_imports.push((tenant, error_chain(&error))),
             }

@@ -10,25 +10,13 @@ use serde_json::json;
 use vivadrop::{run::Outcome, verdict::Reason};
 
 use super::{
-    process::{Fault, Process},
+    process::{Fault, Process, at_every_step},
     world::{METADATA, World, assert_completed},
 };
 
-/// Runs `scenario` without a fault, then with a kill at each of its steps, before and after the request is processed.
-/// `scenario` returns the number of steps of its process.
-async fn kill_at_every_step(scenario: impl AsyncFn(Option<Fault>) -> u64) {
-    let steps = scenario(None).await;
-    assert!(steps > 15, "{steps}");
-    for step in 0..steps {
-        for is_processed in [false, true] {
-            scenario(Some(Fault::Kill { step, is_processed })).await;
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_process_killed_at_any_step_loses_no_row_and_no_ending() {
-    kill_at_every_step(async |fault| {
+    at_every_step(Fault::kill, async |fault| {
         let world = World::with_two_files().await;
         let process = Process::with(&world, fault, 2);
         let faults = Arc::clone(&process.faults);
@@ -46,7 +34,7 @@ async fn a_process_killed_at_any_step_loses_no_row_and_no_ending() {
 
 #[tokio::test(start_paused = true)]
 async fn one_of_three_concurrent_processes_may_be_killed_at_any_step() {
-    kill_at_every_step(async |fault| {
+    at_every_step(Fault::kill, async |fault| {
         let world = World::with_two_files().await;
         let killed = Process::with(&world, fault, 2);
         let faults = Arc::clone(&killed.faults);
@@ -86,7 +74,7 @@ async fn a_process_that_outlives_its_lease_does_no_harm() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_is_reported_as_set_aside_once_wherever_a_process_is_killed() {
-    kill_at_every_step(async |fault| {
+    at_every_step(Fault::kill, async |fault| {
         let world = World::with_metadata(12).await;
         world.put_rows("a", 7).await;
         world.put("b", "{\"b\":0}\n{\"b\":1}\nnot an object\n").await;

@@ -1,128 +1,27 @@
 //! The attributes pass: what receivers get, when, and after which failures.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use time::Date;
 use tokio::time::sleep;
 use uuid::Uuid;
 use vivadrop::{
     clock, definitions,
     directory::{DirectoryConfig, DirectoryMode},
-    drop::{DropPath, TenantId},
+    drop::DropPath,
     import::{ImportError, ImportRequest, PassOutcome},
-    run::{Outcome, Trigger},
+    run::Trigger,
     store::{Store, WriteIf},
     sweep::SweepMode,
 };
 
 use super::{
-    directory::{column_key, directory_of, key, lines_of, person, put_at, put_directory},
-    process::{Fault, Process, Setup},
-    world::{METADATA, TENANT, World, path},
+    directory::{column_key, directory_of, key, person, put_directory},
+    process::{Fault, Gate, Process, Setup, at_every_step},
+    survey::{
+        BOUNDS, DAY, HOUR, define, definitions_of, deliver, email, kinds, lines, of_kind, put_drop, rows, sweep_later,
+        tenant, today, window_end, with_definitions, world,
+    },
+    world::{TENANT, World, path},
 };
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-fn tenant() -> TenantId {
-    TENANT.parse().unwrap()
-}
-
-fn today() -> Date {
-    clock::now().date()
-}
-
-/// The last Sunday before `end`.
-fn window_end(end: Date) -> Date {
-    let day = end.previous_day().unwrap();
-    day - time::Duration::days(day.weekday().number_days_from_sunday().into())
-}
-
-/// The rows of `people` people in the twelve weeks before the cycle that ends today: person n has n hours of e-mail a week.
-fn rows(people: u128) -> String {
-    let weeks = (1..=12).map(|week| window_end(today()) - time::Duration::days(7 * week));
-    let row = |(number, date): (u128, Date)| {
-        let row = json!({"ObjectId": Uuid::from_u128(number), "MetricDate": date.to_string(),
-            "CollaborationHoursEmails": number as u64, "CollaborationHoursMeetings": 1});
-        format!("{row}\n")
-    };
-    (0..people).flat_map(|number| weeks.clone().map(move |date| (number, date))).map(row).collect()
-}
-
-async fn put_drop(world: &World, drop: &DropPath, rows: &str, key: Value) {
-    let metadata = json!({"TenantId": TENANT, "CopyActivityId": "4f5d0b34-5a3d-4b4b-9d3c-0a8f6f2d7e10",
-        "NumberOfRowsExtracted": rows.lines().count(), "DecryptionKeyDetails": [key]});
-    put_at(world, drop, METADATA, metadata.to_string()).await;
-    put_at(world, drop, "part-0", rows).await;
-}
-
-/// A storage with a drop of 20 people, five of them in each range of the default attribute `Email hours` with these bounds.
-async fn world() -> World {
-    let world = World::default();
-    put_drop(&world, &path(), &rows(20), column_key()).await;
-    world
-}
-
-const BOUNDS: [u64; 3] = [5, 10, 15];
-
-fn definitions_of(attributes: Value, end: Date) -> Value {
-    let start = end - time::Duration::days(7);
-    let cycle = json!({"name": "Now", "start": start.to_string(), "end": end.to_string()});
-    json!({"attributes": attributes, "programs": [{"name": "Engagement", "cycles": [cycle]}]})
-}
-
-fn email(bounds: [u64; 3]) -> Value {
-    json!([{"name": "Email hours", "max": bounds}])
-}
-
-async fn define(process: &Process, definitions: &Value) -> definitions::Saved {
-    let ledger = &process.runner.ledger;
-    let etag = definitions::load(ledger, tenant()).await.unwrap().etag;
-    definitions::save(ledger, tenant(), definitions.to_string().as_bytes(), etag.as_ref()).await.unwrap()
-}
-
-/// A process with definitions of `Email hours` for a cycle that ends today.
-async fn with_definitions(world: &World) -> Process {
-    let process = Process::new(world);
-    define(&process, &definitions_of(email(BOUNDS), today())).await;
-    process
-}
-
-async fn deliver(process: &Process, drop: &DropPath) {
-    let outcome = process.runner.run(drop, None, Trigger::Event, None).await.unwrap();
-    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
-}
-
-async fn sweep_later(world: &World) {
-    sleep(2 * MINUTE).await;
-    Process::new(world).sweep(SweepMode::Timer).await.unwrap();
-}
-
-/// The distinct messages about attributes, without the prefix of their types.
-fn received(world: &World) -> Vec<(String, Value)> {
-    let messages = world.received().into_iter();
-    messages
-        .filter_map(|(kind, data)| Some((kind.strip_prefix("viva.insights.attributes")?.to_owned(), data)))
-        .collect()
-}
-
-fn kinds(world: &World) -> Vec<String> {
-    let mut kinds: Vec<String> = received(world).into_iter().map(|(kind, _)| kind).collect();
-    kinds.dedup();
-    kinds
-}
-
-/// The messages of this kind.
-fn of_kind(world: &World, kind: &str) -> Vec<Value> {
-    received(world).into_iter().filter(|(other, _)| other == kind).map(|(_, data)| data).collect()
-}
-
-/// The messages about attributes, without the times at which they were made.
-fn lines(world: &World) -> Vec<String> {
-    lines_of(world).into_iter().filter(|line| line.contains("viva.insights.attributes")).collect()
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_is_imported_once_after_the_drop_that_reaches_it() {
@@ -163,38 +62,40 @@ async fn a_cycle_is_imported_once_after_the_drop_that_reaches_it() {
     assert!(later.iter().all(|message| !message.kind.contains("attributes")), "another drop reaches the cycle as well");
 }
 
+/// A world whose drop was delivered and imported without a fault.
+async fn world_with_import() -> World {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    process.sweep(SweepMode::Timer).await.unwrap();
+    world
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_import_that_is_killed_at_any_step_resumes_with_the_same_messages() {
-    let expected = {
-        let world = world().await;
-        let process = with_definitions(&world).await;
-        deliver(&process, &path()).await;
-        process.sweep(SweepMode::Timer).await.unwrap();
-        lines(&world)
-    };
+    let expected = lines(&world_with_import().await);
     assert!(expected.len() > 8, "{expected:#?}");
-    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+    at_every_step(Fault::kill, async |fault| {
         let world = world().await;
         deliver(&with_definitions(&world).await, &path()).await;
-        let killed = Process::with(&world, Some(Fault::Kill { step, is_processed }), 2);
+        let killed = Process::with(&world, fault, 2);
         tokio::select! {
             _ended = killed.runner.import(tenant(), None) => {}
             () = killed.faults.killed() => {}
         }
         sweep_later(&world).await;
-        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
-        if killed.faults.steps() <= step {
-            break;
-        }
-    }
+        assert_eq!(lines(&world), expected, "{fault:?}");
+        killed.faults.steps()
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_drop_whose_process_is_killed_at_any_step_is_imported_all_the_same() {
-    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+    at_every_step(Fault::kill, async |fault| {
         let world = world().await;
         with_definitions(&world).await;
-        let killed = Process::with(&world, Some(Fault::Kill { step, is_processed }), 200);
+        let killed = Process::with(&world, fault, 200);
         let drop = path();
         tokio::select! {
             _ended = killed.runner.run(&drop, None, Trigger::Event, None) => {}
@@ -203,33 +104,25 @@ async fn a_drop_whose_process_is_killed_at_any_step_is_imported_all_the_same() {
         sweep_later(&world).await;
         sleep(HOUR).await;
         sweep_later(&world).await;
-        assert_eq!(of_kind(&world, ".completed").len(), 1, "step {step}, processed: {is_processed}");
-        if killed.faults.steps() <= step {
-            break;
-        }
-    }
+        assert_eq!(of_kind(&world, ".completed").len(), 1, "{fault:?}");
+        killed.faults.steps()
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_fails_at_any_step_costs_nothing_but_time() {
-    let expected = {
-        let world = world().await;
-        let process = with_definitions(&world).await;
-        deliver(&process, &path()).await;
-        process.sweep(SweepMode::Timer).await.unwrap();
-        lines(&world)
-    };
-    for (step, is_processed) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+    let expected = lines(&world_with_import().await);
+    at_every_step(Fault::fail, async |fault| {
         let world = world().await;
         deliver(&with_definitions(&world).await, &path()).await;
-        let failing = Process::with(&world, Some(Fault::Fails { step, is_processed }), 2);
+        let failing = Process::with(&world, fault, 2);
         let _result = failing.runner.import(tenant(), None).await;
         sweep_later(&world).await;
-        assert_eq!(lines(&world), expected, "step {step}, processed: {is_processed}");
-        if failing.faults.steps() <= step {
-            break;
-        }
-    }
+        assert_eq!(lines(&world), expected, "{fault:?}");
+        failing.faults.steps()
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,4 +321,27 @@ async fn two_processes_do_not_import_at_the_same_time() {
     let busy = [first.unwrap(), second.unwrap()].into_iter().filter(|outcome| *outcome == PassOutcome::Busy).count();
     assert_eq!(busy, 1);
     assert_eq!(world.receiver.messages().len(), world.receiver.distinct().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_is_delivered_while_another_process_imports_is_imported_by_the_next_sweep() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    deliver(&process, &path()).await;
+    // The definitions were sent, so the next message has people.
+    let gate = Gate::before(&world.receiver);
+    let (first, second) = (Process::with_gate(&world, &gate), Process::new(&world));
+    let meanwhile = async {
+        gate.reached.notified().await;
+        put_drop(&world, &path(), &rows(25), column_key()).await;
+        deliver(&second, &path()).await;
+        assert_eq!(second.runner.import(tenant(), None).await.unwrap(), PassOutcome::Busy);
+        gate.open.notify_one();
+    };
+    let (imported, ()) = tokio::join!(first.runner.import(tenant(), None), meanwhile);
+    imported.unwrap();
+    sweep_later(&world).await;
+    let people: Vec<_> = of_kind(&world, ".completed").iter().map(|data| data["people"].as_u64().unwrap()).collect();
+    assert_eq!(people, [20, 25]);
 }

@@ -20,6 +20,7 @@ use vivadrop::{
         TenantId,
         containers::{DropContainer, WatchedContainers},
     },
+    import::PassTurns,
     keys::{
         KeyError, KeySource, SecretBytes,
         unwrap::{KeyWrap, Padding, PrivateKeys},
@@ -63,6 +64,28 @@ pub(crate) enum Fault {
     Fails { step: u64, is_processed: bool },
 }
 
+impl Fault {
+    pub(crate) fn kill(step: u64, is_processed: bool) -> Self {
+        Self::Kill { step, is_processed }
+    }
+
+    pub(crate) fn fail(step: u64, is_processed: bool) -> Self {
+        Self::Fails { step, is_processed }
+    }
+}
+
+/// Runs `scenario` without a fault, then with a fault at each of its steps, whose request is processed or not. `scenario`
+/// returns the number of steps of its process.
+pub(crate) async fn at_every_step(fault: impl Fn(u64, bool) -> Fault, scenario: impl AsyncFn(Option<Fault>) -> u64) {
+    let steps = scenario(None).await;
+    assert!(steps > 15, "{steps}");
+    for step in 0..steps {
+        for is_processed in [false, true] {
+            scenario(Some(fault(step, is_processed))).await;
+        }
+    }
+}
+
 /// A process that runs drops.
 pub(crate) struct Process {
     pub(crate) runner: Arc<Runner>,
@@ -81,6 +104,7 @@ pub(crate) struct Setup {
     pub(crate) own_sinks: BTreeMap<TenantId, Arc<dyn Sink>>,
     pub(crate) limits: RunLimits,
     pub(crate) directory: DirectoryConfig,
+    pub(crate) attributes_memory: MemoryBudget,
 }
 
 impl Setup {
@@ -94,6 +118,7 @@ impl Setup {
             own_sinks: BTreeMap::new(),
             limits: RunLimits::default(),
             directory: DirectoryConfig::default(),
+            attributes_memory: MemoryBudget::new(1 << 20),
         }
     }
 }
@@ -219,7 +244,8 @@ impl Process {
     }
 
     pub(crate) fn with_setup(world: &World, setup: Setup) -> Self {
-        let Setup { fault, batch_rows, tenants, sink, own_sinks, limits: run_limits, directory } = setup;
+        let Setup { fault, batch_rows, tenants, sink, own_sinks, limits: run_limits, directory, attributes_memory } =
+            setup;
         let faults = Arc::new(Faults::new(fault));
         let [of_storage, of_sink] = [(); 2].map(|()| Arc::clone(&faults));
         let plan = Plan::by(move |call: &StoreCall| of_storage.storage_request(call));
@@ -252,9 +278,10 @@ impl Process {
                 may_be_missing: true,
             },
             directory_memory: tenant_configs.directory_memory(),
-            attributes_memory: MemoryBudget::new(1 << 20),
+            attributes_memory,
             woken: WokenDrops::default(),
             woken_imports: WokenImports::default(),
+            pass_turns: PassTurns::default(),
             tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,

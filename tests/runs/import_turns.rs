@@ -1,0 +1,155 @@
+//! Imports of several tenants in one process: a tenant whose receiver is slow does not delay the others.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+use vivadrop::{
+    drop::{DropPath, TenantId},
+    memory_budget::MemoryBudget,
+    message::Message,
+    retry::RetryBudget,
+    sink::{FailedTry, Sink},
+    sweep::SweepMode,
+};
+
+use super::{
+    directory::column_key,
+    process::{Process, Setup},
+    survey::{BOUNDS, MINUTE, define_for, definitions_of, deliver, email, of_kind, put_drop, rows, today},
+    world::World,
+};
+use crate::support::memory_sink::MemorySink;
+
+/// A receiver that answers messages about attributes after a time.
+#[derive(Debug)]
+struct SlowSink {
+    receiver: Arc<MemorySink>,
+    time: Duration,
+    /// Whether it takes the message then.
+    takes: bool,
+}
+
+#[async_trait]
+impl Sink for SlowSink {
+    async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
+        if message.kind.starts_with("viva.insights.attributes") {
+            sleep(self.time).await;
+            if !self.takes {
+                return Err(FailedTry::transient("no answer within 30 s"));
+            }
+        }
+        self.receiver.try_deliver(message).await
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        RetryBudget::lasting(Duration::from_secs(240))
+    }
+
+    fn name(&self) -> String {
+        "a slow sink".to_owned()
+    }
+}
+
+fn tenant(number: u128) -> TenantId {
+    TenantId(Uuid::from_u128(number))
+}
+
+fn path_of(tenant: TenantId) -> DropPath {
+    DropPath::new("datasets", format!("run/VivaInsights/{tenant}"))
+}
+
+/// A process with these tenants' own receivers, and the tenant 100, whose receiver is the world's. Each tenant has a drop of 20 people
+/// that was delivered and is to be imported.
+async fn process_with(world: &World, own_sinks: BTreeMap<TenantId, Arc<dyn Sink>>, memory: usize) -> Process {
+    let tenants: Vec<TenantId> = own_sinks.keys().copied().chain([tenant(100)]).collect();
+    let names = tenants.iter().map(TenantId::to_string).collect::<Vec<_>>().join(",");
+    let attributes_memory = MemoryBudget::new(memory);
+    let process = Process::with_setup(
+        world,
+        Setup { batch_rows: 10, tenants: names, own_sinks, attributes_memory, ..Setup::new(world) },
+    );
+    for tenant in tenants {
+        put_drop(world, &path_of(tenant), &rows(20), column_key()).await;
+        define_for(&process, tenant, &definitions_of(email(BOUNDS), today())).await;
+        deliver(&process, &path_of(tenant)).await;
+    }
+    process
+}
+
+fn slow(world: &World, time: Duration, takes: bool) -> Arc<dyn Sink> {
+    Arc::new(SlowSink { receiver: Arc::clone(&world.receiver), time, takes })
+}
+
+/// How many imports were completed.
+fn completed(world: &World) -> usize {
+    world.receiver.messages().iter().filter(|message| message.kind == "viva.insights.attributes.completed").count()
+}
+
+/// Sweeps until this many imports were completed; returns how long that took.
+async fn sweep_until_completed(process: &Process, world: &World, imports: usize) -> Duration {
+    let started = Instant::now();
+    let are_completed = async {
+        while completed(world) < imports {
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        _report = process.sweep(SweepMode::Command) => {}
+        () = are_completed => {}
+    }
+    assert_eq!(completed(world), imports);
+    started.elapsed()
+}
+
+const MEMORY: usize = 1 << 20;
+
+#[tokio::test(start_paused = true)]
+async fn receivers_that_hang_delay_the_import_of_another_tenant_by_seconds() {
+    let world = World::default();
+    let hanging = (1..=6).map(|number| (tenant(number), slow(&world, MINUTE / 2, false))).collect();
+    let process = process_with(&world, hanging, MEMORY).await;
+    let time = sweep_until_completed(&process, &world, 1).await;
+    assert_eq!(of_kind(&world, ".completed")[0]["tenantId"], tenant(100).to_string());
+    assert!(time < Duration::from_secs(25), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_whose_imports_have_failed_leave_room_for_the_others() {
+    let world = World::default();
+    let hanging = (1..=20).map(|number| (tenant(number), slow(&world, MINUTE / 2, false))).collect();
+    let process = process_with(&world, hanging, MEMORY).await;
+    process.sweep(SweepMode::Timer).await.unwrap();
+    let before = completed(&world);
+    put_drop(&world, &path_of(tenant(100)), &rows(25), column_key()).await;
+    deliver(&process, &path_of(tenant(100))).await;
+    sleep(5 * MINUTE).await;
+    let time = sweep_until_completed(&process, &world, before + 1).await;
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_receivers_take_turns_until_all_have_their_imports() {
+    let world = World::default();
+    // Four messages, six seconds each: longer than a turn.
+    let receivers = (1..=8).map(|number| (tenant(number), slow(&world, Duration::from_secs(6), true))).collect();
+    let process = process_with(&world, receivers, MEMORY).await;
+    let report = timeout(20 * MINUTE, process.sweep(SweepMode::Timer)).await.unwrap().unwrap();
+    assert_eq!(report.failed_imports, []);
+    assert_eq!(completed(&world), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_needs_more_than_a_share_gets_all_of_the_memory() {
+    for (memory, imported) in [(400 << 10, 1), (100 << 10, 0)] {
+        let world = World::default();
+        let process = process_with(&world, BTreeMap::new(), memory).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+        assert_eq!(completed(&world), imported);
+        for failed in of_kind(&world, ".failed") {
+            let message = failed["message"].as_str().unwrap();
+            assert!(message.contains(&format!("{memory} bytes")), "{message}");
+        }
+    }
+}
