@@ -213,7 +213,7 @@ class Package(unittest.TestCase):
     def test_the_dockerfile_copies_the_package(self):
         dockerfile = (ROOT / "Dockerfile").read_text()
         self.assertIn("COPY dist/linux-x86_64/ /home/site/wwwroot/", dockerfile)
-        self.assertIn("ARG BASE_IMAGE=mcr.microsoft.com/azure-functions/dotnet:4\nFROM ${BASE_IMAGE}\n", dockerfile)
+        self.assertIn("ARG BASE_IMAGE=mcr.microsoft.com/azure-functions/base:4\nFROM ${BASE_IMAGE}\n", dockerfile)
 
 
 if __name__ == "__main__":
