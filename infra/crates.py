@@ -21,18 +21,23 @@ def metadata(target):
     return json.loads(cargo("metadata", "--locked", "--format-version", "1", "--filter-platform", target))
 
 
+def tree(target, edges):
+    """The crates that `cargo tree` lists along `edges`, those of this repository included: pairs of name and version."""
+    lines = cargo(
+        *("tree", "--locked", "--package", "vivadrop", "--edges", edges, "--target", target),
+        *("--prefix", "none", "--no-dedupe", "--format", "{p}"),
+    )
+    pairs = (line.split()[:2] for line in lines.splitlines() if line)
+    return {(name, version.removeprefix("v")) for name, version in pairs}
+
+
 def linked(target):
     """The crates that are linked into the binary for `target`, sorted.
 
     Crates that only run during the build are not among them, nor are crates that only tests use. The list is that of
-    `cargo tree`, which has exactly the features of a build; `cargo metadata` also resolves features that only tests enable.
+    `cargo tree`: `cargo metadata` also has optional dependencies that are not enabled.
     """
-    tree = cargo(
-        *("tree", "--locked", "--package", "vivadrop", "--edges", "normal,no-proc-macro"),
-        *("--target", target, "--prefix", "none", "--no-dedupe", "--format", "{p}"),
-    )
-    names = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
-    packages = metadata(target)["packages"]
+    wanted = tree(target, "normal,no-proc-macro")
     found = [
         Crate(
             package["name"],
@@ -42,9 +47,9 @@ def linked(target):
             Path(package["manifest_path"]).parent,
             package["source"] is not None,
         )
-        for package in packages
-        if (package["name"], "v" + package["version"]) in names
+        for package in metadata(target)["packages"]
+        if (package["name"], package["version"]) in wanted
     ]
-    if len(found) != len(names):
+    if len(found) != len(wanted):
         raise ValueError("`cargo metadata` does not list the crates of `cargo tree`")
     return sorted(found)

@@ -14,7 +14,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from crates import ROOT, cargo, metadata
+from crates import ROOT, metadata, tree
 
 TARGETS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"]
 FOLDER = ROOT / "supply-chain"
@@ -43,11 +43,7 @@ def owner(repository):
 def facts(package, part):
     """The row of a crate, without a review."""
     folder = Path(package["manifest_path"]).parent
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in NOT_BUILT
-    ]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in NOT_BUILT]
     sources = (path.read_text(encoding="utf-8", errors="replace") for path in files if path.suffix == ".rs")
     unsafe = sum(len(re.findall(r"\bunsafe\b", re.sub(r"//.*", "", source))) for source in sources)
     native = sum(path.suffix.lower() in NATIVE for path in files)
@@ -56,25 +52,16 @@ def facts(package, part):
     return Row(package["name"], package["version"], part, runs, str(unsafe), str(native), owner(package["repository"] or ""), "")
 
 
-def tree(target, edges):
-    """The names and versions of the crates that `cargo tree` lists."""
-    lines = cargo(
-        *("tree", "--locked", "--package", "vivadrop", "--edges", edges, "--target", target),
-        *("--prefix", "none", "--no-dedupe", "--format", "{p}"),
-    )
-    return {tuple(line.split()[:2]) for line in lines.splitlines() if line}
-
-
 def current():
     """The rows of all crates of the binary and of its build, without reviews, by name and version."""
     found = {}
     for target in TARGETS:
         linked, built = tree(target, "normal,no-proc-macro"), tree(target, "normal,build")
         for package in metadata(target)["packages"]:
-            name = (package["name"], "v" + package["version"])
+            name = (package["name"], package["version"])
             if package["source"] and name in built and name not in found:
                 found[name] = facts(package, "binary" if name in linked else "build")
-    return {(row.crate, row.version): row for row in found.values()}
+    return found
 
 
 def read(name, kind):

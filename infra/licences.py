@@ -1,14 +1,14 @@
-"""Collects the licence texts of the software that is linked into the binary or shown by its page.
+"""Collects the licence texts of the software in the binary: crates, libraries of the operator's page, and of the linker.
 
-The texts are the files that the crates were published with, complete and unchanged, including notices and the licences of
-C sources in them. The tools that render licences from SPDX identifiers leave out notices, and choose one of several licences.
+The texts are the files that the crates were published with, including notices and the licences of C sources in them. Tools that
+render licences from SPDX identifiers, such as cargo-about, leave out notices, and choose one of several licences.
 """
 
 import re
 import sys
 from pathlib import Path
 
-from crates import ROOT, Crate, linked
+from crates import ROOT, linked
 
 # Names of files with a licence or a notice, at any depth in a crate.
 LICENCE_FILE = re.compile(r"(licen[cs]e|copying|unlicense)([-._].*)?", re.IGNORECASE)

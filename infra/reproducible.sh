@@ -10,6 +10,7 @@ arch=$1 glibc=$2 profile=$3
 target=$arch-unknown-linux-gnu
 venv=$PWD/.venv/package/bin
 downloads=${CARGO_HOME:-$HOME/.cargo}/registry
+commit=$(git rev-parse HEAD)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -18,7 +19,8 @@ places=("$work/a" "$work/another/place")
 for place in "${places[@]}"; do
   mkdir -p "$place/cargo/registry"
   cp -r "$downloads/cache" "$downloads/index" "$place/cargo/registry/"
-  git clone --quiet . "$place/checkout"
+  git clone --quiet --no-checkout . "$place/checkout"
+  git -C "$place/checkout" checkout --quiet --detach "$commit"
   CARGO_HOME=$place/cargo CARGO_TARGET_DIR=$place/checkout/target PATH=$venv:$PATH \
     "$place/checkout/infra/build.sh" "$target" "$glibc" "$profile"
   CARGO_HOME=$place/cargo "$venv/python" "$place/checkout/infra/package.py" --arch "$arch" --largest 50000000 \
