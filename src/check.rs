@@ -1,15 +1,16 @@
 //! `vivadrop check`: tests everything that the delivery of a drop depends on.
 //!
-//! Tests access to the storage, the keys, the API and the sinks, and that keys and registrations do not expire soon. It
-//! changes nothing, except for a probe blob that it deletes again, and sends one message of type `vivadrop.check` to
-//! each sink. Every test runs, even if others fail; each [`Finding`] states what was tested, the result, and how
-//! to fix it.
+//! Tests access to the storage, the keys, the API and the sinks, that keys and registrations do not expire soon, and that
+//! the functions of the operator's page demand a key. It changes nothing, except for a probe blob that it deletes again,
+//! and sends one message of type `vivadrop.check` to each sink. Every test runs, even if others fail; each [`Finding`]
+//! states what was tested, the result, and how to fix it.
 
 mod api;
 mod clock;
 mod containers;
 mod directory;
 mod finding;
+mod functions;
 mod key;
 mod ledger;
 mod service_bus;
@@ -25,7 +26,10 @@ use futures::{
 };
 use url::Url;
 
-pub use self::finding::{Finding, Severity};
+pub use self::{
+    finding::{Finding, Severity},
+    functions::parse_app,
+};
 use crate::{
     drop::{TenantId, tenant::Tenants},
     keys::{key_store::KeyStore, unwrap::KeyWrap, viva_api::VivaApi},
@@ -72,6 +76,8 @@ pub struct CheckTargets {
     pub sinks: Vec<(Option<TenantId>, Arc<dyn Sink>)>,
     /// The tenants whose rows are joined to a directory.
     pub joined_tenants: Vec<TenantId>,
+    /// The Functions app with the operator's page, if it is known.
+    pub app: Option<Url>,
     /// `GIVE_UP_AFTER`: for how long messages may be sent again.
     pub give_up_after: Duration,
 }
@@ -120,6 +126,14 @@ impl CheckTargets {
                 tests.push(Box::pin(service_bus::properties_are_suitable(entity, *tenant, self.give_up_after)));
             }
         }
+        tests.push(Box::pin(async {
+            let mut findings = functions::declare_who_may_call_them(&self.working_directory);
+            match &self.app {
+                Some(app) => findings.extend(functions::demand_a_key(app).await),
+                None => findings.push(functions::are_not_called()),
+            }
+            findings
+        }));
         stream::iter(tests).buffered(CONCURRENT_TESTS).flat_map(stream::iter)
     }
 }

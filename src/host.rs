@@ -25,7 +25,7 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{self, get},
 };
 use tokio::{
@@ -43,7 +43,7 @@ use self::{
     server::{Connection, Server},
 };
 use crate::{
-    api::{self, Api},
+    api::{self, Api, problem::Problem},
     app::App,
     config::{InvalidSettings, Settings},
     ledger::Ledger,
@@ -124,7 +124,8 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
         .method_not_allowed_fallback(async || respond(StatusCode::METHOD_NOT_ALLOWED, USAGE))
         .fallback(async || respond(StatusCode::NOT_FOUND, USAGE))
         .with_state(handler)
-        .merge(api::routes(api));
+        .merge(api::routes(api))
+        .layer(middleware::from_fn_with_state(port, reject_rebound_names));
 
     let server = Server::new(listener, routes, stop.clone(), connections.clone());
     tokio::select! {
@@ -185,10 +186,27 @@ async fn finish_output(signalled: Instant, ledger: &Ledger, connections: &TaskTr
 async fn reject_browsers(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    if request.headers().contains_key(header::ORIGIN) || !["127.0.0.1", "localhost"].contains(&name) {
+    if request.headers().contains_key(header::ORIGIN) || !is_this_machine(name) {
         return respond(StatusCode::FORBIDDEN, "expected a request of the Functions host on this machine");
     }
     next.run(request).await
+}
+
+/// Rejects requests to this port by another name than that of this machine, such as those of a web page whose name was made to
+/// resolve to the loopback address (DNS rebinding). A browser adds the port to `Host`; the Functions host passes on the `Host`
+/// of its own address.
+async fn reject_rebound_names(State(port): State<u16>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((name, of)) if of.parse() == Ok(port) && !is_this_machine(name) => {
+            Problem::new(StatusCode::FORBIDDEN, "expected this machine's name in the header Host").into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+fn is_this_machine(name: &str) -> bool {
+    ["127.0.0.1", "localhost"].contains(&name)
 }
 
 /// Receives one request of the host and dispatches it by its payload.

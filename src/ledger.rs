@@ -4,7 +4,7 @@
 //! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
 //! - `unfinished/`, the index of the drops that are not over, which sweeps run;
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
-//! - `list/`, one entry for each drop, for lists;
+//! - `list/`, one entry for each drop, for lists; `list-copy/`, a copy of these entries in one blob;
 //! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
 //!   far their imports are; `imports-due/`, when each tenant's imports are looked at again;
 //! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire;
@@ -30,6 +30,7 @@ mod imports;
 mod imports_due;
 mod json;
 mod lease;
+mod list_copy;
 mod list_entry;
 mod paths;
 mod periodic;
@@ -58,6 +59,7 @@ pub use self::{
     file_list::{ListedFile, ListedFiles},
     imports::{AcceptedDefinitions, Deletion, ExaminedDrop, RequestedImport, TenantImports},
     imports_due::ImportsEntry,
+    list_copy::{LIST_COPY_VERSION, MAX_LIST_COPY_BYTES},
     list_entry::{DropState, ListEntry},
     record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
     replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},

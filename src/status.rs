@@ -4,6 +4,7 @@
 //! for each drop. Its memory is bounded: if there are too many drops, it omits the oldest completed ones. Only [`load()`]
 //! does I/O; the other parts group, sort and describe.
 
+mod copy;
 mod customers;
 mod detail;
 mod drop_status;
@@ -16,12 +17,13 @@ mod snapshot;
 mod weeks;
 
 pub use self::{
+    copy::ListCopy,
     customers::{Customer, LastDrop},
     detail::{DropDetail, FileState, FileStatus},
     drop_status::{DropStatus, FileCounts, State},
     filter::{DropFilter, InvalidFilter, parse_reason, parse_since, parse_state, parse_week},
     groups::{Group, groups},
-    load::load,
+    load::{load, load_and_copy, load_copy},
     snapshot::{Snapshot, SnapshotBuilder},
     weeks::{Cell, TenantWeeks, Weeks, week_of, weeks},
 };

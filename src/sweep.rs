@@ -13,9 +13,10 @@
 
 mod imports;
 mod inventory;
+mod known_drops;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::Arc,
     time::Duration,
@@ -29,15 +30,15 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use self::inventory::Inventory;
+use self::{inventory::Inventory, known_drops::KnownDrops};
 use crate::{
     clock,
-    drop::{DropPath, TenantId, containers::WatchedContainers, discover::ListingSummary},
+    drop::{DropPath, TenantId, containers::WatchedContainers},
     error_chain::error_chain,
-    ledger::{Ledger, LedgerError},
     replay::{self, StartedDrop},
     run::{Outcome, RunError, Runner, Trigger},
     schedule::{Job, Schedule},
+    status::ListCopy,
     store::StoreError,
     telemetry::{in_current_trace, is_first_occurrence, metrics},
 };
@@ -53,9 +54,6 @@ const CONCURRENT_WRITES: usize = 8;
 
 /// How often the timer's sweeps list the containers.
 const LIST_EVERY: time::Duration = time::Duration::hours(1);
-
-/// The age of its newest blob from which on a drop that the ledger does not know is not started.
-const MAX_AGE: time::Duration = time::Duration::days(30);
 
 /// How many drops that are not admitted a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
@@ -224,15 +222,18 @@ impl Sweep<'_> {
     /// Lists the containers, and queues the drops that have news or that the index has lost. A container that cannot be
     /// listed affects no other.
     async fn queue_found(&mut self, unfinished: &HashSet<DropPath>) {
-        let mut delivered = BTreeMap::new();
-        let known = match known_drops(&self.runner.ledger, &mut delivered).await {
+        let ledger = &self.runner.ledger;
+        let mut copy = ListCopy::new(clock::whole_seconds(clock::now()));
+        let known = match KnownDrops::load(ledger, &mut copy).await {
             Ok(known) => known,
             Err(error) => {
                 self.report.not_listed.push(("list/".into(), error_chain(&error)));
                 return;
             }
         };
-        self.delivered = Some(delivered);
+        if let Err(error) = known_drops::store_copy(ledger, copy).await {
+            debug!("the copy of the entries is not renewed: {}", error_chain(&error));
+        }
         for container in self.watched.names() {
             if let Err(error) = self.queue_found_in(&container, &known, unfinished).await {
                 let why = error_chain(&error);
@@ -240,12 +241,13 @@ impl Sweep<'_> {
                 self.report.not_listed.push((container, why));
             }
         }
+        self.delivered = Some(known.delivered);
     }
 
     async fn queue_found_in(
         &mut self,
         container: &str,
-        known: &HashMap<u64, KnownDrop>,
+        known: &KnownDrops,
         unfinished: &HashSet<DropPath>,
     ) -> Result<(), StoreError> {
         let mut inventory = Inventory::new(container, self.runner.limits.max_files);
@@ -258,7 +260,7 @@ impl Sweep<'_> {
                 None => inventory.finish(),
             };
             for (path, listing) in drops {
-                if unfinished.contains(&path) || !is_news(known.get(&key(&path)), &listing) {
+                if unfinished.contains(&path) || !known.is_news(&path, &listing) {
                     continue;
                 }
                 match self.watched.tenants.possible_owners(&path).first() {
@@ -380,40 +382,4 @@ impl Report {
 /// The name of a listing with these settings.
 fn listing_of(watched: &WatchedContainers) -> String {
     format!("listing {}", watched.description())
-}
-
-/// What `list/` says about a drop.
-struct KnownDrop {
-    is_over: bool,
-    listing: ListingSummary,
-}
-
-/// Reads `list/`. The drops are keyed by a hash of their paths, because there may be many. Adds up the delivered drops of each
-/// tenant.
-async fn known_drops(
-    ledger: &Ledger,
-    delivered: &mut BTreeMap<TenantId, u64>,
-) -> Result<HashMap<u64, KnownDrop>, LedgerError> {
-    let mut known = HashMap::new();
-    let mut entries = ledger.list_entries();
-    while let Some(entry) = entries.try_next().await? {
-        let sum = delivered.entry(entry.tenant).or_default();
-        *sum = sum.wrapping_add(entry.delivery_hash());
-        known.insert(key(&entry.path), KnownDrop { is_over: entry.is_over, listing: entry.listing });
-    }
-    Ok(known)
-}
-
-/// Whether a drop that was found in a container, and is not in the index, has to be run.
-fn is_news(known: Option<&KnownDrop>, listing: &ListingSummary) -> bool {
-    match known {
-        Some(known) if known.is_over => listing.has_news_since(&known.listing),
-        // The index has lost it.
-        Some(_) => true,
-        None => clock::now() - listing.newest <= MAX_AGE,
-    }
-}
-
-fn key(path: &DropPath) -> u64 {
-    inventory::hash(&path.to_string())
 }

@@ -44,16 +44,18 @@ async function replaceKey(area, rejected) {
 }
 
 /**
- * Calls the API; asks for a key as often as the server answers 401, and then repeats the call.
- * Returns `{ data, etag }`; throws a `Problem` for any other answer.
+ * Calls the API; asks for a key as often as the server answers 401, and then repeats the call. A read that is not `current`
+ * may get an older state, which the server has at once. Returns `{ data, etag, age }`, where `age` is that of the state in
+ * milliseconds; throws a `Problem` for any other answer.
  */
-export async function call(area, path, { method = 'GET', body, headers = {}, signal } = {}) {
+export async function call(area, path, { method = 'GET', body, headers = {}, signal, current = true } = {}) {
   for (;;) {
     const key = keyOf(area);
     const response = await send(`${area}/v1/${path}`, {
       method,
       body,
       signal,
+      current,
       headers: { ...headers, ...(key && { 'x-functions-key': key }) },
     });
     if (response.status === 401) {
@@ -62,7 +64,8 @@ export async function call(area, path, { method = 'GET', body, headers = {}, sig
     }
     const data = await response.json().catch(() => ({}));
     if (!response.ok) throw new Problem(response.status, data);
-    return { data, etag: response.headers.get('etag') };
+    const age = Date.parse(response.headers.get('date')) - Date.parse(data.asOf);
+    return { data, etag: response.headers.get('etag'), age };
   }
 }
 
@@ -86,14 +89,15 @@ export function apiPath(segments, parameters = {}) {
   return segments.map(encodeURIComponent).join('/') + (query ? `?${query}` : '');
 }
 
-async function send(path, { method, body, headers, signal }) {
+async function send(path, { method, body, headers, signal, current = true }) {
   const options = {
     method,
     signal,
-    cache: 'no-store',
+    // `default` leaves out the header `Cache-Control: no-cache`; the server forbids to store its answers.
+    cache: current ? 'no-store' : 'default',
     credentials: 'omit',
     redirect: 'error',
-    headers: { accept: 'application/json', ...headers },
+    headers: { accept: 'application/json', ...(current && { 'cache-control': 'no-cache' }), ...headers },
   };
   if (body !== undefined) {
     options.body = JSON.stringify(body);

@@ -1,6 +1,6 @@
 // The first section of "Drops": everything that is not completed, by state, reason and tenant, with what to do.
 import { html, useState } from './html.js';
-import { count, plural } from './format.js';
+import { count, plural, relative } from './format.js';
 import { PlanDialog } from './plan.js';
 import { link } from './route.js';
 import { MEANING, needsPerson, rank, reasonWords, stateOf } from './states.js';
@@ -14,12 +14,12 @@ export function Groups({ resource }) {
   const [planned, setPlanned] = useState(null);
   return html`
     <${Section} id="groups" title="What needs attention" resource=${resource} what="groups">
-      <${Answer} resource=${resource}>${({ groups }) => {
+      <${Answer} resource=${resource}>${({ groups, asOf }) => {
         const causes = byCause(groups);
         const urgent = causes.filter((cause) => cause.person);
         const working = causes.filter((cause) => !cause.person);
         return html`
-          <${Verdict} urgent=${urgent} working=${working} />
+          ${resource.old ? html`<${OldState} asOf=${asOf} />` : html`<${Verdict} urgent=${urgent} working=${working} />`}
           ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
           ${working.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
           ${working.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}`;
@@ -45,6 +45,11 @@ function byCause(groups) {
 const isOverdue = ({ state }) => state === 'overdue';
 
 const dropsOf = (causes) => causes.flatMap((cause) => cause.groups).reduce((sum, group) => sum + group.drops, 0);
+
+/** In place of the verdict, until the current state has been read: an old state must not reassure anybody. */
+const OldState = ({ asOf }) => html`
+  <p class="verdict" role="status"><${Glyph} name="waiting" />
+    <span><strong>This was the state ${relative(asOf)}.</strong> The current state is being read…</span></p>`;
 
 /** The answer to "do I have to do anything?", in one sentence. */
 function Verdict({ urgent, working }) {

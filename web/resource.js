@@ -8,14 +8,19 @@ export const SLOW = 60_000;
 /** How often a view reads again while something is running. */
 export const FAST = 2_000;
 
+/** From this age in milliseconds on, a state is labelled as an older one, and the current one is read. */
+const OLD = 20_000;
+
 /**
- * The answer for `path`: `{ data, etag, error, busy, reload }`. `data` stays while the next answer is on its way, and after
+ * The answer for `path`: `{ data, etag, error, busy, old, reload }`. `data` stays while the next answer is on its way, and after
  * an error. `interval(data)` is the time until the next read in milliseconds; a page in the background does not read.
+ *
+ * The first answer may be an older state, so that a person need not wait for the current one; `old` is then true.
  */
 export function useResource(path, interval = () => SLOW) {
   const [answer, setAnswer] = useState({});
-  const [turn, setTurn] = useState(0);
-  const reload = useCallback(() => setTurn((turn) => turn + 1), []);
+  const [read, setRead] = useState({ turn: 0 });
+  const reload = useCallback(() => setRead(({ turn }) => ({ turn: turn + 1, again: path })), [path]);
   const latest = useRef(interval);
   latest.current = interval;
 
@@ -27,16 +32,18 @@ export function useResource(path, interval = () => SLOW) {
       data: old.path === path ? old.data : old.data && { ...old.data, stale: true },
       busy: true,
     }));
-    view(path, { signal: controller.signal }).then(
-      ({ data, etag }) => controller.signal.aborted || setAnswer({ path, data, etag }),
+    const current = read.again === path;
+    view(path, { signal: controller.signal, current }).then(
+      ({ data, etag, age }) =>
+        controller.signal.aborted || setAnswer({ path, data, etag, old: !current && age > OLD }),
       (error) => controller.signal.aborted || setAnswer((old) => ({ ...old, error, busy: false })),
     );
     return () => controller.abort();
-  }, [path, turn]);
+  }, [path, read]);
 
   useEffect(() => {
     if (answer.busy || answer.error?.status === 401 || (!answer.data && !answer.error)) return;
-    const wait = answer.error ? SLOW / 4 : latest.current(answer.data);
+    const wait = answer.error ? SLOW / 4 : answer.old ? 0 : latest.current(answer.data);
     let timer = setTimeout(next, wait);
     function next() {
       if (document.hidden) document.addEventListener('visibilitychange', next, { once: true });

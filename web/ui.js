@@ -34,11 +34,11 @@ export const Age = ({ at }) =>
 
 /** The moment at which the server read what is shown, and a button to read it again. */
 export const AsOf = ({ resource, what }) => {
-  const { data, busy, reload } = resource;
+  const { data, busy, old, reload } = resource;
   return html`
-    <span class="as-of">
+    <span class="as-of ${old ? 'old' : ''}">
       ${data?.asOf && html`<span class="tabular">as of <time datetime=${data.asOf} title=${dateTime(data.asOf)}>
-        ${clockTime(data.asOf)}</time></span>`}
+        ${clockTime(data.asOf)}</time>${old && `, ${relative(data.asOf)}`}</span>`}
       <button type="button" class="quiet" onClick=${reload} aria-disabled=${busy} aria-label=${`Refresh ${what}`}>
         ${busy ? 'Loading…' : 'Refresh'}</button>
     </span>`;

@@ -19,7 +19,7 @@ use super::{
     Api,
     body::read_json_text,
     imports::{ImportStatus, imports},
-    problem::{FieldError, Problem},
+    problem::{BodyProblems, ChangeProblems, FieldError, Problem},
     query::Query,
 };
 use crate::{
@@ -203,12 +203,9 @@ fn catalogue() -> Vec<CatalogueEntry> {
     request_body(content = serde_json::Value, description = "The definitions", content_type = "application/json"),
     responses(
         (status = 200, description = "The result", body = SavedAnswer, headers(("ETag" = String, description = "The version of the definitions"))),
-        (status = 400, description = "The definitions have mistakes: `errors` has all of them", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such tenant", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "Somebody else has changed the definitions", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match and If-None-Match are missing", body = Problem, content_type = "application/problem+json")
+        BodyProblems,
+        ChangeProblems
     )
 )]
 pub(super) async fn replace(

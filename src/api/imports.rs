@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     body::read_json,
-    problem::{FieldError, Problem},
+    problem::{BodyProblems, FieldError, Problem},
 };
 use crate::{
     attributes::RANGES,
@@ -170,12 +170,10 @@ pub(super) struct ImportAnswer {
     request_body = ImportBody,
     responses(
         (status = 202, description = "The import is recorded", body = ImportAnswer),
-        (status = 400, description = "The body is not usable", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such drop", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The tenant has no such cycle, or too many imports wait", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 501, description = "This server lacks the settings of a run", body = Problem, content_type = "application/problem+json")
+        (status = 501, description = "This server lacks the settings of a run", body = Problem, content_type = "application/problem+json"),
+        BodyProblems
     )
 )]
 pub(super) async fn request_import(

@@ -15,8 +15,9 @@ use utoipa::ToSchema;
 use super::{
     Api,
     body::{if_match, read_json},
-    problem::{FieldError, Problem},
+    problem::{BodyProblems, ChangeProblems, FieldError, Problem},
     replays::{PlanAnswer, ReplayStatus},
+    snapshots::Wanted,
 };
 use crate::{
     clock,
@@ -62,9 +63,7 @@ pub(super) struct ReplayRequest {
     request_body = PlanRequest,
     responses(
         (status = 201, description = "The plan", body = PlanAnswer),
-        (status = 400, description = "The body is not usable, or the filter is empty", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 pub(super) async fn create_plan(
@@ -83,7 +82,7 @@ pub(super) async fn create_plan(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let snapshot = api.snapshots.get().await?;
+    let snapshot = api.snapshots.get(Wanted::Current).await?;
     let filter = PlanFilter { tenant, reason, state, since: since.map(clock::whole_seconds), limit };
     let plan = replay::plan(&snapshot, filter).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     api.ledger.write_plan(&plan).await?;
@@ -96,11 +95,9 @@ pub(super) async fn create_plan(
     request_body = ReplayRequest,
     responses(
         (status = 202, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
-        (status = 400, description = "The body is not usable", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The plan is or was carried out already", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json")
+        BodyProblems
     )
 )]
 pub(super) async fn create_replay(
@@ -134,8 +131,7 @@ pub(super) async fn create_replay(
         (status = 200, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
         (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is not paused", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json")
+        ChangeProblems
     )
 )]
 pub(super) async fn resume_replay(
@@ -159,8 +155,7 @@ pub(super) async fn resume_replay(
         (status = 200, description = "The replay run", body = ReplayStatus, headers(("ETag" = String, description = "The version of the run"))),
         (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run has ended", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The run has changed", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json")
+        ChangeProblems
     )
 )]
 pub(super) async fn cancel_replay(

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::{error_chain::error_chain, ledger::LedgerError, one_line::one_line, store::StoreError};
 
@@ -38,6 +38,42 @@ pub struct FieldError {
     pub field: String,
     /// The problem of this parameter or member.
     pub detail: String,
+}
+
+/// In the OpenAPI document: the problems of requests with parameters.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only describes answers")]
+pub(super) enum QueryProblems {
+    /// A parameter is not usable
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(Problem),
+}
+
+/// In the OpenAPI document: the problems of requests with a JSON body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only describes answers")]
+pub(super) enum BodyProblems {
+    /// The body is not usable: `errors` has all mistakes
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(Problem),
+    /// The body is too large
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Problem),
+    /// The body is not JSON
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(Problem),
+}
+
+/// In the OpenAPI document: the problems of requests that change an existing resource.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only describes answers")]
+pub(super) enum ChangeProblems {
+    /// Somebody else has changed the resource
+    #[response(status = 412, content_type = "application/problem+json")]
+    Changed(Problem),
+    /// If-Match is missing
+    #[response(status = 428, content_type = "application/problem+json")]
+    NoVersion(Problem),
 }
 
 impl FieldError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
 };
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 use super::{
     Api,
     paging::{Cursor, DEFAULT_LIMIT, MAX_LIMIT, page},
-    problem::Problem,
+    problem::{Problem, QueryProblems},
     query::Query,
+    snapshots::{CacheControl, Wanted},
 };
 use crate::{
     clock,
@@ -95,6 +96,7 @@ pub(super) struct CustomersAnswer {
 #[utoipa::path(
     get, path = "/api/view/v1/drops", tag = "view",
     params(
+        CacheControl,
         ("tenant" = Option<String>, Query, format = Uuid, description = "Only drops of this tenant"),
         ("state" = Option<crate::status::State>, Query, description = "Only drops in this state"),
         ("reason" = Option<crate::verdict::Reason>, Query, description = "Only drops that were set aside for this reason"),
@@ -105,10 +107,10 @@ pub(super) struct CustomersAnswer {
     ),
     responses(
         (status = 200, description = "One page of drops", body = DropsAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
+        QueryProblems
     )
 )]
-pub(super) async fn drops(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropsAnswer> {
+pub(super) async fn drops(State(api): State<Arc<Api>>, headers: HeaderMap, uri: Uri) -> Answer<DropsAnswer> {
     let mut query = Query::of(&uri);
     let filter = DropFilter {
         tenant: query.take("tenant", str::parse::<TenantId>),
@@ -120,7 +122,7 @@ pub(super) async fn drops(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Drops
     let limit = query.take_number("limit", MAX_LIMIT).unwrap_or(DEFAULT_LIMIT);
     let cursor = query.take("cursor", Cursor::parse);
     query.finish()?;
-    let snapshot = api.snapshots.get().await?;
+    let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
     let (drops, next) = page(&snapshot, cursor.as_ref(), limit, |drop| filter.matches(drop));
     Ok(Json(DropsAnswer { as_of: snapshot.as_of, drops, next }))
 }
@@ -131,8 +133,8 @@ pub(super) async fn drops(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Drops
     params(("path" = String, Query, description = "The drop path: container/folder")),
     responses(
         (status = 200, description = "The drop", body = DropAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The ledger has no such drop", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "The ledger has no such drop", body = Problem, content_type = "application/problem+json"),
+        QueryProblems
     )
 )]
 pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAnswer> {
@@ -152,15 +154,16 @@ pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAn
 #[utoipa::path(
     get, path = "/api/view/v1/groups", tag = "view",
     params(
+        CacheControl,
         ("tenant" = Option<String>, Query, format = Uuid, description = "Only drops of this tenant"),
         ("since" = Option<String>, Query, description = "Only drops whose state changed since this time: 7d, 12h, 30m, or an RFC 3339 time")
     ),
     responses(
         (status = 200, description = "The groups", body = GroupsAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
+        QueryProblems
     )
 )]
-pub(super) async fn groups(State(api): State<Arc<Api>>, uri: Uri) -> Answer<GroupsAnswer> {
+pub(super) async fn groups(State(api): State<Arc<Api>>, headers: HeaderMap, uri: Uri) -> Answer<GroupsAnswer> {
     let mut query = Query::of(&uri);
     let filter = DropFilter {
         tenant: query.take("tenant", str::parse::<TenantId>),
@@ -168,7 +171,7 @@ pub(super) async fn groups(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Grou
         ..DropFilter::default()
     };
     query.finish()?;
-    let snapshot = api.snapshots.get().await?;
+    let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
     Ok(Json(GroupsAnswer { as_of: snapshot.as_of, groups: group(&snapshot, &filter) }))
 }
 
@@ -176,33 +179,35 @@ pub(super) async fn groups(State(api): State<Arc<Api>>, uri: Uri) -> Answer<Grou
 #[utoipa::path(
     get, path = "/api/view/v1/weeks", tag = "view",
     params(
+        CacheControl,
         ("weeks" = Option<u16>, Query, minimum = 1, maximum = 53, description = "The number of weeks; 26 by default"),
         ("tenant" = Option<String>, Query, format = Uuid, description = "Only this tenant")
     ),
     responses(
         (status = 200, description = "The weeks", body = WeeksAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
+        QueryProblems
     )
 )]
-pub(super) async fn weeks(State(api): State<Arc<Api>>, uri: Uri) -> Answer<WeeksAnswer> {
+pub(super) async fn weeks(State(api): State<Arc<Api>>, headers: HeaderMap, uri: Uri) -> Answer<WeeksAnswer> {
     let mut query = Query::of(&uri);
     let count = query.take_number("weeks", MAX_WEEKS).unwrap_or(DEFAULT_WEEKS);
     let tenant = query.take("tenant", str::parse::<TenantId>);
     query.finish()?;
-    let snapshot = api.snapshots.get().await?;
+    let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
     Ok(Json(WeeksAnswer { as_of: snapshot.as_of, weeks: by_week(&snapshot, count, tenant) }))
 }
 
 /// Lists the customers: what expires, and the last drop.
 #[utoipa::path(
     get, path = "/api/view/v1/customers", tag = "view",
+    params(CacheControl),
     responses(
         (status = 200, description = "The customers", body = CustomersAnswer),
-        (status = 400, description = "A parameter is not usable", body = Problem, content_type = "application/problem+json")
+        QueryProblems
     )
 )]
-pub(super) async fn customers(State(api): State<Arc<Api>>, uri: Uri) -> Answer<CustomersAnswer> {
+pub(super) async fn customers(State(api): State<Arc<Api>>, headers: HeaderMap, uri: Uri) -> Answer<CustomersAnswer> {
     Query::of(&uri).finish()?;
-    let snapshot = api.snapshots.get().await?;
+    let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
     Ok(Json(CustomersAnswer { as_of: snapshot.as_of, customers: snapshot.customers.clone() }))
 }

@@ -4,11 +4,12 @@ use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures::StreamExt;
+use url::Url;
 
 use super::{CliError, print_line};
 use crate::{
     app::{self, App},
-    check::{CheckTargets, Finding, Severity},
+    check::{CheckTargets, Finding, Severity, parse_app},
     config::{Config, DeliverTo, InvalidSettings, KeyStoreLocation, Settings, Storage},
     drop::TenantId,
     error_chain::error_chain,
@@ -29,19 +30,25 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   vivadrop check --env-file production.env
-  vivadrop check --no-send")]
+  vivadrop check --no-send
+  vivadrop check --app contoso-drops.azurewebsites.net")]
 pub(super) struct CheckArguments {
     /// Do not send `vivadrop.check` to the sinks
     #[arg(long)]
     no_send: bool,
+    /// Functions app whose page, view and manage are called without a key, to test that they demand one [default: $WEBSITE_HOSTNAME]
+    #[arg(long, value_name = "NAME", value_parser = parse_app)]
+    app: Option<Url>,
 }
 
 pub(super) async fn check(arguments: &CheckArguments) -> Result<(), CliError> {
     let mut report = Report::default();
-    let targets = match Config::read(&Settings::from_env()) {
+    let settings = Settings::from_env();
+    let own_app = || parse_app(settings.get("WEBSITE_HOSTNAME")?).ok();
+    let targets = match Config::read(&settings) {
         Ok(config) => {
             report.print(&Finding::ok("settings", "read all settings: they are valid"));
-            CheckTargets { send: !arguments.no_send, ..targets(config)? }
+            CheckTargets { send: !arguments.no_send, app: arguments.app.clone().or_else(own_app), ..targets(config)? }
         }
         Err(InvalidSettings(complaints)) => {
             for complaint in complaints {
@@ -101,6 +108,7 @@ fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
         api: runner.keys.api,
         needs_api,
         send: true,
+        app: None,
         sinks: distinct_sinks(runner.tenant_configs),
         joined_tenants,
         give_up_after: runner.limits.give_up_after,

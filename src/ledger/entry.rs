@@ -2,9 +2,14 @@
 //!
 //! Without blob metadata, as in a folder, the content of each entry is read.
 
+use std::fmt;
+
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserializer, Serialize,
+    de::{DeserializeOwned, Visitor},
+};
 use serde_json::{Map, Value};
 
 use super::json;
@@ -67,15 +72,25 @@ pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, 
 
 /// Parses a number, which is a text in blob metadata, or null.
 pub(super) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum NumberOrText {
-        Number(u64),
-        Text(String),
+    struct NumberOrText;
+    impl Visitor<'_> for NumberOrText {
+        type Value = Option<u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number, also as a text, or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<u64>, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Option<u64>, E> {
+            Ok(Some(number))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<u64>, E> {
+            text.parse().map(Some).map_err(E::custom)
+        }
     }
-    Ok(match Option::deserialize(deserializer)? {
-        None => None,
-        Some(NumberOrText::Number(number)) => Some(number),
-        Some(NumberOrText::Text(text)) => Some(text.parse().map_err(serde::de::Error::custom)?),
-    })
+    deserializer.deserialize_any(NumberOrText)
 }

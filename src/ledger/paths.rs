@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::LIST_COPY_VERSION;
 use crate::{
     drop::{DropPath, TenantId},
     hex::hex,
@@ -80,6 +81,11 @@ pub(super) fn file_record(drop: &DropPath, name: &str) -> String {
 /// The entry of a drop in lists.
 pub(super) fn list_entry(drop: &DropPath) -> String {
     format!("{LIST}{}.json", hash(&drop.to_string()))
+}
+
+/// The copy of the entries of all drops and customers.
+pub(super) fn list_copy() -> String {
+    format!("list-copy/v{}.jsonl.gz", LIST_COPY_VERSION)
 }
 
 /// The entry of an unfinished drop.

@@ -1,6 +1,6 @@
 //! Where one drop stands.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -68,7 +68,7 @@ impl From<DropState> for State {
 }
 
 /// How many files of a drop have ended, and how many it has. Null if the drop has not arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileCounts {
     /// Files whose rows are all acknowledged.
@@ -80,7 +80,7 @@ pub struct FileCounts {
 }
 
 /// Where a drop stands, and what to do. Unknown values are null.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DropStatus {
     /// The tenant that the drop belongs to.
@@ -108,10 +108,14 @@ pub struct DropStatus {
     /// Why the drop was set aside, or the last failure.
     pub message: Option<String>,
     /// What to do; null if there is nothing to do.
-    pub remedy: Option<&'static str>,
+    pub remedy: Option<Cow<'static, str>>,
     /// When the newest blob of the drop was written.
-    #[serde(skip)]
+    #[serde(skip, default = "unix_epoch")]
     pub arrived: OffsetDateTime,
+}
+
+fn unix_epoch() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
 }
 
 impl DropStatus {
@@ -129,7 +133,7 @@ impl DropStatus {
             next_try: None,
             reason: None,
             message: None,
-            remedy: remedy(State::Overdue, None),
+            remedy: remedy(State::Overdue, None).map(Cow::Borrowed),
             arrived: due,
         }
     }
@@ -171,7 +175,7 @@ impl From<ListEntry> for DropStatus {
             next_try: entry.next_try,
             reason: entry.reason,
             message: entry.message,
-            remedy: remedy(state, entry.reason),
+            remedy: remedy(state, entry.reason).map(Cow::Borrowed),
             arrived: if has_listing { entry.listing.newest } else { entry.since },
         }
     }

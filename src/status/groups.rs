@@ -1,6 +1,6 @@
 //! Drops that are not completed, grouped by state, reason and tenant.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -29,7 +29,7 @@ pub struct Group {
     #[serde(with = "time::serde::rfc3339")]
     pub newest: OffsetDateTime,
     /// What to do.
-    pub remedy: Option<&'static str>,
+    pub remedy: Option<Cow<'static, str>>,
 }
 
 /// Groups the drops that are not completed. The most urgent state comes first, and in it the tenant that waits longest.
@@ -55,7 +55,7 @@ impl Group {
             rows_delivered: drop.rows.unwrap_or_default(),
             oldest: drop.since,
             newest: drop.since,
-            remedy: drop.remedy,
+            remedy: drop.remedy.clone(),
         }
     }
 

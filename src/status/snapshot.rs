@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{Customer, DropStatus, State, interval::Expectation};
 use crate::{
     drop::{TenantId, tenant::Tenants},
-    ledger::{CustomerEntry, ListEntry},
+    ledger::CustomerEntry,
 };
 
 /// How much memory the drops of a snapshot take, in bytes: enough for a year of weekly drops of 1,000 tenants.
@@ -52,8 +52,7 @@ impl SnapshotBuilder {
     }
 
     /// Adds a drop.
-    pub fn add_drop(&mut self, entry: ListEntry) {
-        let drop = DropStatus::from(entry);
+    pub fn add_drop(&mut self, drop: DropStatus) {
         self.memory += drop.memory();
         self.drops.push(drop);
         if self.memory > self.max_memory {

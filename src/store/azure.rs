@@ -41,7 +41,7 @@ pub use self::{
     sas::{ContainerSas, SasError},
 };
 use self::{
-    failure::{Cause, is_container_missing, is_container_present, is_leased, store_error},
+    failure::{Cause, is_container_missing, is_container_present, is_impossible_container, is_leased, store_error},
     request::{REQUEST_TIMEOUT, send, within},
 };
 use super::{
@@ -114,10 +114,11 @@ impl AzureStore {
             Err(error) => return stream::once(future::err(store_error(&path, &error))).boxed(),
         };
         let blobs = stream::try_unfold((pages, path), async move |(mut pages, path)| {
-            let page = match send(&path, pages.try_next()).await {
+            let page = match within(&path, REQUEST_TIMEOUT, pages.try_next()).await? {
                 Ok(Some(page)) => page.into_model().map_err(|error| store_error(&path, &error))?,
-                Ok(None) | Err(StoreError::Missing(_)) => return Ok(None),
-                Err(error) => return Err(error),
+                Ok(None) => return Ok(None),
+                Err(error) if is_container_missing(&error) || is_impossible_container(&error) => return Ok(None),
+                Err(error) => return Err(store_error(&path, &error)),
             };
             let listed = |item| listed_blob(container, item).ok_or_else(|| incomplete(&path));
             let blobs: Vec<_> = page.blob_items.into_iter().map(listed).collect();

@@ -42,7 +42,8 @@ use self::{
     list::Walk,
 };
 use super::{
-    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, Listing, Store, StoreError, WriteIf, raw_url::RawUrl,
+    Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, Listing, OPEN_BYTES, Store, StoreError, WriteIf,
+    raw_url::RawUrl,
 };
 
 /// The number of bytes that are read from a file at once.
@@ -140,6 +141,27 @@ impl Store for LocalStore {
             return Ok(stream::empty().boxed());
         };
         Ok(stream::iter([Ok(first)]).chain(try_unfold(reader, RangeReader::next)).boxed())
+    }
+
+    async fn open(&self, path: &BlobPath) -> Result<Option<(Blob, ByteStream)>, StoreError> {
+        let Some(file) = self.file(path) else {
+            return Ok(None);
+        };
+        let root = Arc::clone(&self.root);
+        // In one task, because a listing of entries opens thousands of files.
+        let opened = on_blocking_pool(path.clone(), move |path| {
+            let file = contained(&root, &file).map_err(|error| store_error(path, error))?;
+            let Some(blob) = blob_of(path, fs::metadata(&file))? else {
+                return Ok(None);
+            };
+            let range = 0..blob.size.min(OPEN_BYTES);
+            let first = RangeReader::open(path, &file, blob.etag.clone(), range)?.read_chunk()?;
+            Ok(Some((blob, first.map(|(bytes, _)| Ok(bytes)))))
+        });
+        match opened.await {
+            Err(StoreError::Missing(_)) => Ok(None),
+            opened => Ok(opened?.map(|(blob, first)| (blob, stream::iter(first).boxed()))),
+        }
     }
 
     async fn write_with_metadata(

@@ -77,3 +77,14 @@ async fn an_import_needs_a_drop_and_a_cycle() {
     assert_eq!(ask(&scene, &host, json!({"path": drop.path(), "cycle": "Now"})).await.status, 400);
     assert_eq!(ask(&scene, &host, json!({"program": "x"})).await.status, 400);
 }
+
+#[tokio::test]
+async fn there_is_no_drop_in_a_container_with_an_impossible_name() {
+    let scene = Scene::on_azurite().await;
+    let host = scene.host().await;
+    let long = "x".repeat(64);
+    for container in ["Not_A_Container", "a--b", "x", &long] {
+        let answer = ask(&scene, &host, json!({"path": format!("{container}/{}", scene.tenant)})).await;
+        assert_eq!(answer.status, 404, "{container}: {}", answer.json);
+    }
+}

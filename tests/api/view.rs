@@ -1,12 +1,17 @@
 //! Reading.
 
-use serde_json::json;
-use time::{Duration, OffsetDateTime};
-use vivadrop::verdict::Reason;
+use bytes::Bytes;
+use reqwest::Method;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use vivadrop::{status::ListCopy, verdict::Reason};
 
 use crate::{
-    client, entry, get, ledger,
-    support::scene::{METADATA, Scene},
+    client, entry, get, ledger, send,
+    support::{
+        host_payloads::timer_trigger,
+        scene::{METADATA, Scene},
+    },
 };
 
 #[tokio::test]
@@ -102,4 +107,115 @@ async fn view_and_page_only_read() {
     }
     let answer = client().post(host.url("/api/view/v1/drops")).body("{}").send().await.unwrap();
     assert_eq!(answer.status(), 405);
+}
+
+/// A copy of the entries in which no drop was set aside.
+fn copy_of_completed(scene: &Scene, as_of: OffsetDateTime) -> Bytes {
+    let mut copy = ListCopy::new(as_of);
+    copy.add_drop(&entry(scene, "run", None, as_of).into());
+    copy.finish().unwrap()
+}
+
+fn this_second() -> OffsetDateTime {
+    OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()
+}
+
+/// When the ledger was read, and the state of the only drop.
+fn facts(answer: &Value) -> (OffsetDateTime, &str) {
+    let as_of = OffsetDateTime::parse(answer["asOf"].as_str().unwrap(), &Rfc3339).unwrap();
+    (as_of, answer["drops"][0]["state"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn the_first_answer_may_be_older_and_says_so_and_the_current_state_can_be_asked_for() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("TENANTS", &scene.tenant.to_string());
+    let now = this_second();
+    let (ledger, old) = (ledger(&scene), now - Duration::hours(1));
+    ledger.write_list_copy(copy_of_completed(&scene, old)).await.unwrap();
+    ledger.write_list_entry(&entry(&scene, "run", Some(Reason::Damaged), now)).await.unwrap();
+
+    let host = scene.host().await;
+    let url = host.url("/api/view/v1/drops");
+    let first = get(&scene, url.clone()).await.json;
+    assert_eq!(facts(&first), (old, "completed"));
+    let current = client().request(Method::GET, url.clone()).header("cache-control", "no-cache");
+    let current = send(&scene, current).await.json;
+    assert!(facts(&current).0 >= now && facts(&current).1 == "set-aside", "{current}");
+    let next = get(&scene, url).await.json;
+    assert_eq!(facts(&next), facts(&current));
+}
+
+#[tokio::test]
+async fn a_plan_is_made_from_the_current_state() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("TENANTS", &scene.tenant.to_string());
+    let (ledger, now) = (ledger(&scene), this_second());
+    ledger.write_list_copy(copy_of_completed(&scene, now)).await.unwrap();
+    ledger.write_list_entry(&entry(&scene, "run", Some(Reason::Damaged), now)).await.unwrap();
+
+    let host = scene.host().await;
+    let first = get(&scene, host.url("/api/view/v1/drops")).await.json;
+    assert_eq!(facts(&first).1, "completed");
+    let plan = client().request(Method::POST, host.url("/api/manage/v1/plans")).json(&json!({"state": "set-aside"}));
+    let plan = send(&scene, plan).await;
+    assert_eq!((plan.status, &plan.json["drops"][0]["path"]), (201, &json!("datasets/run")), "{}", plan.json);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_old_or_damaged_or_from_the_future_is_ignored() {
+    let scene = Scene::in_a_folder().await;
+    let (ledger, now) = (ledger(&scene), OffsetDateTime::now_utc());
+    ledger.write_list_entry(&entry(&scene, "run", Some(Reason::Damaged), now)).await.unwrap();
+    let copies = [
+        copy_of_completed(&scene, now - Duration::hours(2)),
+        copy_of_completed(&scene, now + Duration::HOUR),
+        copy_of_completed(&scene, now).slice(..40),
+        Bytes::from_static(b"{}"),
+    ];
+    for copy in copies {
+        ledger.write_list_copy(copy).await.unwrap();
+        let host = scene.host().await;
+        let drops = get(&scene, host.url("/api/view/v1/drops")).await.json;
+        assert_eq!(facts(&drops).1, "set-aside");
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_and_a_view_store_the_copy_for_the_next_process() {
+    let scene = Scene::on_azurite().await;
+    let drop = scene.drop(40, 2).await;
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    let ledger = ledger(&scene);
+    let host = scene.host().await;
+    host.trigger(&scene.event(&drop, METADATA)).await;
+    assert!(ledger.read_list_copy().await.unwrap().is_none());
+    host.post(&timer_trigger()).await;
+    ledger.read_list_copy().await.unwrap().expect("the sweep has stored a copy");
+    let damaged = Bytes::from_static(b"{}");
+    ledger.write_list_copy(damaged.clone()).await.unwrap();
+    let next = scene.host().await;
+    let first = get(&scene, next.url("/api/view/v1/drops")).await.json;
+    assert_eq!(facts(&first).1, "completed");
+    while ledger.read_list_copy().await.unwrap() == Some(damaged.clone()) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_whose_name_resolves_to_this_machine_gets_no_data() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    let drops = host.url("/api/view/v1/drops");
+    let own = drops.split('/').nth(2).unwrap().to_owned();
+    let port = own.rsplit_once(':').unwrap().1;
+    let status = async |name: &str| send(&scene, client().get(&drops).header("host", name)).await.status;
+    assert_eq!(status(&format!("attacker.example:{port}")).await, 403);
+    assert_eq!(status(&own).await, 200);
+    assert_eq!(status(&format!("localhost:{port}")).await, 200);
+    // The Functions host passes on the name by which it was called.
+    for name in ["vivadrop.azurewebsites.net", "localhost:7071", "operations.example.com:8443"] {
+        assert_eq!(status(name).await, 200, "{name}");
+    }
 }

@@ -40,6 +40,18 @@ test('if nothing needs a person, the page says so', async (t) => {
   await see(page, 'Nothing needs you.');
 });
 
+test('an older state is shown at once and labelled, and the current state replaces it', async (t) => {
+  let release;
+  const listed = new Promise((resolve) => {
+    release = resolve;
+  });
+  const { page } = await visit(t, '#/drops', { state: { ...world(), groups: [], age: 47 * 60_000, listed } });
+  await see(page, 'This was the state 47 minutes ago. The current state is being read…');
+  release();
+  await see(page, 'Nothing needs you.');
+  await page.waitForFunction(() => !document.body.textContent.includes('47 minutes ago'));
+});
+
 test('a cell of the heat map shows the worst state with glyph, text and counts', async (t) => {
   const { page } = await visit(t, '#/drops');
   const cell = page

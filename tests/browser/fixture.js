@@ -62,6 +62,7 @@ export async function startFixture(state) {
       body: body ? JSON.parse(body) : null,
       headers: request.headers,
       answer,
+      asOf: await asOf(state, request),
     });
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -85,7 +86,18 @@ async function text(stream) {
   return body;
 }
 
-const asOf = () => new Date().toISOString();
+const now = () => new Date().toISOString();
+
+/**
+ * The time of an answer. With `state.age`, a request that does not ask for the current state gets an older one, and one that
+ * does waits until the promise `state.listed` is fulfilled.
+ */
+async function asOf(state, request) {
+  if (request.headers['cache-control'] !== 'no-cache') return new Date(Date.now() - (state.age || 0)).toISOString();
+  await state.listed;
+  return now();
+}
+
 const problem = (status, detail, errors) => ({
   type: 'about:blank',
   title: detail,
@@ -94,20 +106,20 @@ const problem = (status, detail, errors) => ({
   ...(errors && { errors }),
 });
 
-async function route(state, { method, area, parts, query, body, headers, answer }) {
+async function route(state, { method, area, parts, query, body, headers, answer, asOf }) {
   const [first, id, action] = parts;
   const missing = () => answer(404, problem(404, `There is no ${first} with this name.`));
   if (area === 'view') {
     switch (first) {
       case 'groups':
-        return answer(200, { asOf: asOf(), groups: state.groups });
+        return answer(200, { asOf, groups: state.groups });
       case 'weeks':
-        return answer(200, { asOf: asOf(), ...state.weeks(Number(query.get('weeks') || 26)) });
+        return answer(200, { asOf, ...state.weeks(Number(query.get('weeks') || 26)) });
       case 'customers':
-        return answer(200, { asOf: asOf(), customers: state.customers });
+        return answer(200, { asOf, customers: state.customers });
       case 'drops':
         return answer(200, {
-          asOf: asOf(),
+          asOf,
           ...page(
             state.drops.filter((drop) => matches(drop, query)),
             query,
@@ -117,22 +129,22 @@ async function route(state, { method, area, parts, query, body, headers, answer 
         const drop = state.drops.find((drop) => drop.path === query.get('path'));
         return drop
           ? answer(200, {
-              asOf: asOf(),
+              asOf,
               drop: { ...drop, fileList: state.files[drop.path] || [], hasMoreFiles: false },
             })
           : missing();
       }
       case 'replays': {
-        if (!id) return answer(200, { asOf: asOf(), replays: [...state.replays.values()] });
+        if (!id) return answer(200, { asOf, replays: [...state.replays.values()] });
         const run = state.replays.get(id);
         if (!run) return missing();
         state.advance?.(run);
-        return answer(200, { asOf: asOf(), ...run }, { etag: `"${run.updated}"` });
+        return answer(200, { asOf, ...run }, { etag: `"${run.updated}"` });
       }
       case 'attributes': {
         if (!id)
           return answer(200, {
-            asOf: asOf(),
+            asOf,
             tenants: [...state.attributes].map(([tenantId, tenant]) => ({
               tenantId,
               revision: tenant.revision,
@@ -145,7 +157,7 @@ async function route(state, { method, area, parts, query, body, headers, answer 
         if (!tenant) return missing();
         return answer(
           200,
-          { asOf: asOf(), tenantId: id, ...tenant, catalogue: state.catalogue },
+          { asOf, tenantId: id, ...tenant, catalogue: state.catalogue },
           tenant.definitions ? { etag: `"${tenant.revision}"` } : {},
         );
       }
@@ -163,7 +175,7 @@ async function route(state, { method, area, parts, query, body, headers, answer 
     );
     const plan = {
       id: `plan-${state.plans.size + 1}`,
-      created: asOf(),
+      created: now(),
       filter: body,
       drops: drops.map(({ path, tenantId, state, reason, rows }) => ({ path, tenantId, state, reason, rows })),
       counts: { drops: drops.length, rowsDelivered: drops.reduce((sum, drop) => sum + drop.rows, 0) },
@@ -183,8 +195,8 @@ async function route(state, { method, area, parts, query, body, headers, answer 
         started: 0,
         done: 0,
         failed: 0,
-        created: asOf(),
-        updated: asOf(),
+        created: now(),
+        updated: now(),
       };
       state.replays.set(run.id, run);
       return answer(202, run);
@@ -193,7 +205,7 @@ async function route(state, { method, area, parts, query, body, headers, answer 
     if (headers['if-match'] !== `"${run.updated}"`) return answer(412, problem(412, 'The replay has changed.'));
     run.state = action === 'cancel' ? 'cancelled' : 'running';
     run.first = null;
-    run.updated = asOf();
+    run.updated = now();
     return answer(202, run);
   }
   if (first === 'attributes' && method === 'PUT') {

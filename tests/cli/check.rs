@@ -1,6 +1,6 @@
 //! `vivadrop check`: one line per finding, and the exit code of the worst.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
 
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -9,7 +9,7 @@ use testkit::{
     viva_api::Behaviour,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
 };
 use vivadrop::{
@@ -366,4 +366,31 @@ async fn no_message_is_sent_with_no_send() {
     let ended = output_of(vivadrop().args(["check", "--no-send"]).envs(&scene.settings)).await;
     assert_found(&ended, 0, "skip", "sink", &["was not sent", "--no-send"]);
     assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
+async fn the_functions_of_the_page_must_demand_a_key() {
+    let scene = complete(Scene::in_a_folder().await).await;
+    let check =
+        async |app: &str| output_of(vivadrop().args(["check", "--no-send", "--app", app]).envs(&scene.settings)).await;
+    // `vivadrop page` demands a key, as the Functions host does.
+    let mut page = vivadrop();
+    page.args(["page", "--no-open"]).envs(&scene.settings).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut page = page.spawn().unwrap();
+    let address = BufReader::new(page.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    let ended = check(address.split("/api").next().unwrap()).await;
+    assert_found(&ended, 0, "ok", "page", &["without a key: it serves the page"]);
+    assert_found(&ended, 0, "ok", "view", &["without a key: it demands one"]);
+    assert_found(&ended, 0, "ok", "manage", &["without a key: it demands one"]);
+    page.kill().await.unwrap();
+
+    // `vivadrop serve` leaves that to the host.
+    let host = scene.host().await;
+    let ended = check(host.url("").trim_end_matches('/')).await;
+    assert_found(&ended, 3, "fix", "view", &["answered 200 instead of 401", "-> set authLevel to function in view/"]);
+    assert_found(&ended, 3, "fix", "manage", &["answered 415 instead of 401"]);
+
+    let ended = output_of(vivadrop().args(["check", "--no-send"]).envs(&scene.settings)).await;
+    assert_found(&ended, 0, "skip", "page", &["--app"]);
+    assert_found(&ended, 0, "ok", "view", &["read view/function.json: authLevel is function"]);
 }

@@ -32,7 +32,7 @@ pub(super) fn write_drops(drops: &[&DropStatus], now: OffsetDateTime, out: &mut 
             drop.attempts.filter(|attempts| *attempts > 0).map_or_else(none, |attempts| attempts.to_string()),
             drop.next_try.map_or_else(none, date_and_time),
             drop.reason.map_or_else(none, |reason| reason.to_string()),
-            text(drop.remedy),
+            text(drop.remedy.as_deref()),
         ]
     });
     write_columns(std::iter::once(heading).chain(lines).collect(), out);
@@ -59,7 +59,7 @@ pub(super) fn write_drop(
         ("next try", drop.next_try.map_or_else(none, date_and_time)),
         ("reason", drop.reason.map_or_else(none, |reason| reason.to_string())),
         ("message", text(drop.message.as_deref())),
-        ("what to do", text(drop.remedy)),
+        ("what to do", text(drop.remedy.as_deref())),
     ];
     write_columns(lines.map(|(name, value)| [name.to_owned(), value]).to_vec(), out);
     if file_list.is_empty() {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     drop::{DropPath, discover::ListingSummary},
-    ledger::DropState,
+    ledger::{DropState, ListEntry},
     status::{DropFilter, groups, weeks},
     verdict::Reason,
 };
@@ -47,7 +47,7 @@ fn tenants(ids: &[TenantId]) -> Tenants {
 
 fn snapshot(entries: impl IntoIterator<Item = ListEntry>, ids: Option<&[TenantId]>) -> Snapshot {
     let mut builder = SnapshotBuilder::new(NOW);
-    entries.into_iter().for_each(|entry| builder.add_drop(entry));
+    entries.into_iter().for_each(|entry| builder.add_drop(entry.into()));
     builder.finish(ids.map(tenants).as_ref())
 }
 
@@ -130,7 +130,7 @@ fn a_customer_is_paused_if_the_setting_says_so_and_unknown_without_it() {
     let paused = tenants(&[tenant(1), tenant(2)]).with_paused([tenant(2)].into());
     let of = |tenants: Option<&Tenants>| {
         let mut builder = SnapshotBuilder::new(NOW);
-        weekly(tenant(2), 0).for_each(|entry| builder.add_drop(entry));
+        weekly(tenant(2), 0).for_each(|entry| builder.add_drop(entry.into()));
         builder.finish(tenants).customers.iter().map(|customer| customer.paused).collect::<Vec<_>>()
     };
     assert_eq!(of(Some(&paused)), [Some(false), Some(true)]);
@@ -141,9 +141,9 @@ fn a_customer_is_paused_if_the_setting_says_so_and_unknown_without_it() {
 fn memory_is_bounded_and_the_oldest_completed_drops_are_left_out_first() {
     let mut builder = SnapshotBuilder::new(NOW);
     builder.max_memory = 100_000;
-    builder.add_drop(entry(tenant(1), DropState::SetAside, Some(Reason::Damaged), SUNDAY - Duration::weeks(90)));
+    builder.add_drop(entry(tenant(1), DropState::SetAside, Some(Reason::Damaged), SUNDAY - Duration::weeks(90)).into());
     for hours in 0..1_000 {
-        builder.add_drop(entry(tenant(1), DropState::Completed, None, SUNDAY - Duration::hours(hours)));
+        builder.add_drop(entry(tenant(1), DropState::Completed, None, SUNDAY - Duration::hours(hours)).into());
     }
     assert!(builder.memory <= 100_000);
     let snapshot = builder.finish(None);

@@ -38,6 +38,12 @@ pub(super) fn is_container_missing(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::NotFound) && error_code(error) == Some("ContainerNotFound")
 }
 
+/// Whether no container can have the name of the one that was to be listed: a wrong character, or a wrong length.
+pub(super) fn is_impossible_container(error: &azure_core::Error) -> bool {
+    error.http_status() == Some(StatusCode::BadRequest)
+        && error_code(error).is_some_and(|code| ["InvalidResourceName", "OutOfRangeInput"].contains(&code))
+}
+
 /// Whether the container already exists, for example because another request has just created it.
 pub(super) fn is_container_present(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::Conflict) && error_code(error) == Some("ContainerAlreadyExists")
