@@ -4,6 +4,7 @@ AZURITE := tests/azurite/node_modules/.bin/azurite
 BROWSER := tests/browser/node_modules/.package-lock.json
 # Debian's browser, or the one of GitHub's runners.
 export CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/google-chrome) /usr/bin/chromium)
+FAKETIME := /usr/bin/faketime
 DENY_VERSION := 0.20.2
 INFERNO_VERSION := 0.12.8
 FUZZ_VERSION := 0.13.2
@@ -128,8 +129,13 @@ fuzz: ## Fuzz each parser for 20 seconds (TARGET=rows SECONDS=600: one parser fo
 			-max_len=4096 -max_total_time=$(SECONDS) -timeout=60 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-soak: $(AZURITE) ## Deliver drops for half an hour while everything fails at random (SOAK='--seconds 300 --seed 1')
+soak: $(AZURITE) $(FAKETIME) ## Deliver drops for half an hour while everything fails at random (SOAK='--seconds 300 --seed 1')
 	cargo test --test soak -- $(SOAK)
+
+# The soak uses its library, which changes the clock that a process reads.
+$(FAKETIME):
+	@test "$$(id -u)" = 0 || { echo 'first: sudo apt-get install faketime' >&2; exit 1; }
+	apt-get update -qq && apt-get install --yes --no-install-recommends faketime
 
 # Runs the seeds, and what `make fuzz` has added to them, with the compiler's instrumentation. The LLVM tools must have the
 # major version of the compiler's LLVM.

@@ -57,10 +57,14 @@ pub(crate) struct AppliedImport {
 pub(crate) struct AppliedAttributes {
     /// By program and cycle.
     pub(crate) imports: BTreeMap<(String, String), AppliedImport>,
+    /// By program and cycle, if its last import has failed: the reason.
+    pub(crate) failures: BTreeMap<(String, String), String>,
     /// The messages with a `sequence`: their numbers and types, in the order in which they arrived.
     pub(crate) sequences: Vec<(u64, String)>,
     /// The `sequence` of the last deletion.
     deleted: u64,
+    /// By program and cycle: the `sequence` of the last end.
+    ends: BTreeMap<(String, String), u64>,
     /// By import: the people by position.
     people: HashMap<String, BTreeMap<u64, Value>>,
 }
@@ -93,6 +97,11 @@ impl AppliedAttributes {
                 people.extend((first..).zip(batch));
             }
             "viva.insights.attributes.completed" => self.complete(&data),
+            "viva.insights.attributes.failed" => {
+                if let Some(cycle) = self.newer_end(&data) {
+                    self.failures.insert(cycle, text(&data, "reason"));
+                }
+            }
             "viva.insights.attributes.deleted" => self.delete(&text(&data, "attribute"), &data),
             _ => {}
         }
@@ -106,13 +115,22 @@ impl AppliedAttributes {
             people.keys().copied().eq(0..data["people"].as_u64().unwrap()),
             "{import_id} has not all of its people"
         );
-        let cycle = (text(data, "program"), text(data, "cycle"));
-        let newest = self.imports.get(&cycle).map_or(0, |import| import.sequence).max(self.deleted);
-        if sequence > newest {
+        if let Some(cycle) = self.newer_end(data) {
             let people = people.into_values().collect();
             let (drop, counts) = (text(&data["drop"], "path"), data["counts"].clone());
+            self.failures.remove(&cycle);
             self.imports.insert(cycle, AppliedImport { import_id, sequence, drop, people, counts });
         }
+    }
+
+    /// The cycle of an import that has ended, unless the message is late: older than a deletion or than a newer end.
+    fn newer_end(&mut self, data: &Value) -> Option<(String, String)> {
+        let cycle = (text(data, "program"), text(data, "cycle"));
+        let sequence = data["sequence"].as_u64().unwrap();
+        let newest = self.ends.entry(cycle.clone()).or_default();
+        let is_newer = sequence > (*newest).max(self.deleted);
+        *newest = sequence.max(*newest);
+        is_newer.then_some(cycle)
     }
 
     fn delete(&mut self, attribute: &str, data: &Value) {

@@ -1,0 +1,61 @@
+//! Clocks of instances that are wrong, and jump: `libfaketime` changes what the process reads from the system's clock. Timers
+//! go on as before, as on a real machine whose clock is set.
+
+use std::{fs, path::PathBuf};
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+
+/// The clock of an instance.
+pub(crate) struct Clock {
+    folder: TempDir,
+}
+
+impl Clock {
+    /// A clock that is right.
+    pub(crate) fn right() -> Self {
+        let clock = Self { folder: tempfile::tempdir().unwrap() };
+        clock.set(0);
+        clock
+    }
+
+    /// The environment of a process with this clock.
+    pub(crate) fn settings(&self) -> [(String, String); 4] {
+        let settings = [
+            ("LD_PRELOAD", library().display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        settings.map(|(name, value)| (name.to_owned(), value))
+    }
+
+    /// Lets the clock be wrong by a random time, or right. Receivers reject messages if it is wrong by more than five
+    /// minutes; storage rejects requests with an account key if it is fast by 15 minutes, or slow by an hour.
+    pub(crate) fn jump(&self, rng: &mut Rng) {
+        let offsets = [0, 0, -4 * MINUTE, 4 * MINUTE, -10 * MINUTE, 10 * MINUTE, -50 * MINUTE, -6 * HOUR, 6 * HOUR];
+        self.set(*rng.choice(&offsets).unwrap());
+    }
+
+    /// Lets the clock be wrong by `seconds`.
+    pub(crate) fn set(&self, seconds: i64) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        fs::rename(new, self.file()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("offset")
+    }
+}
+
+/// Debian's library; `make soak` installs it.
+fn library() -> PathBuf {
+    let mut folders = fs::read_dir("/usr/lib").unwrap().map(|folder| folder.unwrap().path());
+    let library =
+        folders.find_map(|folder| Some(folder.join("faketime/libfaketimeMT.so.1")).filter(|file| file.exists()));
+    library.expect("libfaketime is installed: apt-get install faketime")
+}
