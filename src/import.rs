@@ -45,16 +45,13 @@ use crate::{
     error_chain::error_chain,
     ledger::{CycleImport, ImportState, ImportsEntry, LedgerError, TenantImports},
     one_line::one_line,
-    run::Runner,
+    run::{MAX_WAIT, Runner},
     sink::{Receiver, SinkError},
     store::ETag,
 };
 
 /// The wait after the first failed pass. It doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
-
-/// The longest wait after a failed pass.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// The longest error in the index, in characters.
 const MAX_ERROR: usize = 500;

@@ -35,7 +35,7 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info, warn};
 
-use self::{backoff::MAX_WAIT, directory::RunDirectory, error::Stopped, files::Failures};
+use self::{directory::RunDirectory, error::Stopped, files::Failures};
 use crate::{
     clock,
     drop::{
@@ -57,6 +57,7 @@ use crate::{
     verdict::Reason,
 };
 pub use admitted::{AdmittedDrop, read_metadata};
+pub(crate) use backoff::MAX_WAIT;
 pub use directory::DirectoryError;
 pub use error::RunError;
 pub use outcome::Outcome;
@@ -359,7 +360,7 @@ impl<'a> Run<'a> {
     /// Until when events and sweeps leave the drop alone, as a receiver or service has asked.
     fn held_until(&self) -> Option<OffsetDateTime> {
         let is_person = self.trigger == Trigger::Command;
-        self.record.held_until().filter(|until| !is_person && *until > clock::now())
+        self.record.held_until().filter(|until| !is_person && !clock::has_passed(*until, MAX_WAIT))
     }
 
     /// Makes sure that the ledger knows the drop before this run changes anything about it.

@@ -36,7 +36,7 @@ use crate::{
     drop::{DropPath, TenantId, containers::WatchedContainers},
     error_chain::error_chain,
     replay::{self, StartedDrop},
-    run::{Outcome, RunError, Runner, Trigger},
+    run::{MAX_WAIT, Outcome, RunError, Runner, Trigger},
     schedule::{Job, Schedule},
     status::ListCopy,
     store::StoreError,
@@ -181,7 +181,7 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     /// Queues the unfinished drops that are due; returns all unfinished drops of our tenants.
     async fn queue_unfinished(&mut self) -> Result<HashSet<DropPath>, StoreError> {
-        let (now, tenants) = (clock::now(), self.watched.tenants.ids());
+        let tenants = self.watched.tenants.ids();
         let (mut unfinished, mut counts) = (HashSet::new(), BTreeMap::new());
         counts.extend(tenants.iter().map(|tenant| (*tenant, 0)));
         let mut entries = self.runner.ledger.unfinished();
@@ -190,7 +190,9 @@ impl Sweep<'_> {
             if !tenants.contains(&entry.tenant) || !self.watched.contains(&entry.path.container) {
                 continue;
             }
-            let is_due = entry.not_before <= now || self.mode == SweepMode::Command;
+            // A drop waits for an hour at most, or for its directory.
+            let longest = MAX_WAIT.max(self.runner.tenant_configs.of(entry.tenant).directory.wait);
+            let is_due = clock::has_passed(entry.not_before, longest) || self.mode == SweepMode::Command;
             if is_due && !self.watched.tenants.is_paused(entry.tenant) {
                 let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
                 self.queue(job);
@@ -213,7 +215,7 @@ impl Sweep<'_> {
             return true;
         }
         match self.runner.ledger.last_done(&listing_of(self.watched)).await {
-            Ok(last) => last.is_none_or(|last| clock::now() - last >= LIST_EVERY),
+            Ok(last) => last.is_none_or(|last| clock::is_due_again(last, LIST_EVERY)),
             // The listing is likely to fail as well.
             Err(_) => false,
         }

@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "runs/clocks.rs"]
+mod clocks;
 #[path = "runs/concurrent.rs"]
 mod concurrent;
 #[path = "runs/directory.rs"]

@@ -46,7 +46,7 @@ async fn check_expiries_once_a_day(app: &App) {
     let task = format!("expiry {}", app.watched.description());
     let (ledger, tenants, now) = (&app.runner.ledger, app.runner.tenants.ids(), clock::now());
     let is_due = match ledger.last_done(&task).await {
-        Ok(last) => last.is_none_or(|last| now - last >= Duration::days(1)),
+        Ok(last) => last.is_none_or(|last| clock::is_due_again(last, Duration::days(1))),
         Err(_storage_fails) => false,
     };
     if is_due {

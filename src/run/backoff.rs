@@ -10,7 +10,7 @@ use crate::ledger::Failing;
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest wait, also for a `Retry-After`.
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(3600);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Failures within this time of another count as one: the Functions host repeats an event five times at once.
 const SAME_FAILURE: Duration = Duration::from_secs(60);
@@ -37,7 +37,8 @@ pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: Offs
         error: String::new(),
     };
     let mut failing = previous.unwrap_or_else(first);
-    if now - failing.last >= SAME_FAILURE {
+    // A failure in the future was recorded by a machine whose clock was fast.
+    if (now - failing.last).abs() >= SAME_FAILURE {
         failing.attempts = failing.attempts.saturating_add(1);
         failing.last = now;
         failing.not_before = now + wait(failing.attempts);
@@ -93,6 +94,13 @@ mod tests {
             failing = fail(Some(failing), None, NOON + Duration::from_secs(second));
         }
         assert_eq!((failing.attempts, failing.not_before), (1, NOON + minutes(1)));
+    }
+
+    #[test]
+    fn a_failure_that_a_fast_clock_has_recorded_does_not_hide_those_after_it() {
+        let failing = fail(None, None, NOON + minutes(600));
+        let failing = fail(Some(failing), None, NOON);
+        assert_eq!((failing.attempts, failing.not_before), (2, NOON + minutes(2)));
     }
 
     #[test]

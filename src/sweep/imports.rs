@@ -2,14 +2,17 @@
 //! those after an edit of the definitions by hand, and those that were lost because a process was killed after it
 //! delivered a drop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::{Sweep, SweepMode};
-use crate::{clock, drop::TenantId, error_chain::error_chain, ledger::ImportsEntry, store::StoreError};
+use crate::{clock, drop::TenantId, error_chain::error_chain, ledger::ImportsEntry, run::MAX_WAIT, store::StoreError};
 
 impl Sweep<'_> {
     /// Imports for the tenants that are due, until `end`. Passes take turns.
@@ -45,7 +48,7 @@ impl Sweep<'_> {
         let entries: Vec<ImportsEntry> = ledger.imports_entries().try_collect().await?;
         let entries: BTreeMap<TenantId, ImportsEntry> =
             entries.into_iter().map(|entry| (entry.tenant, entry)).collect();
-        let (now, tenants) = (clock::now(), self.watched.tenants.ids());
+        let tenants = self.watched.tenants.ids();
         let is_due = |(tenant, version): &(TenantId, _)| {
             tenants.contains(tenant)
                 && entries.get(tenant).is_none_or(|entry| {
@@ -57,7 +60,11 @@ impl Sweep<'_> {
                         .is_some_and(|sums| sums.get(tenant).copied().unwrap_or(0) != entry.drops);
                     is_failing
                         || (entry.attempts == 0 && (is_edited || has_drops))
-                        || entry.not_before.is_some_and(|time| time <= now)
+                        || entry.not_before.is_some_and(|time| {
+                            // After a success, the next cycle may end in months.
+                            let longest = if entry.attempts > 0 { MAX_WAIT } else { Duration::MAX };
+                            clock::has_passed(time, longest)
+                        })
                 })
         };
         Ok(definitions.into_iter().filter(is_due).map(|(tenant, _)| tenant).collect())
