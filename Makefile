@@ -70,9 +70,9 @@ package: .package-tools ## Build, check and zip a release for Azure Functions on
 	$(PYTHON) infra/package.py target/$(TRIPLE)/$(PROFILE)/vivadrop --arch $(ARCH) --out $(DIST) $(PACKAGE_OPTIONS)
 
 # The profile `demo` compiles in a quarter of the time. Everything else is as in a release.
-package-test: ## Build a package with the profile demo, and test its contents
+package-test: .venv/release ## Build a package with the profile demo, and test its contents
 	$(MAKE) package PROFILE=demo DIST=target/package PACKAGE_OPTIONS='--largest 50000000'
-	VIVADROP_PACKAGE=target/package/vivadrop-linux-$(ARCH).zip .venv/package/bin/python -m unittest tests/release/test_contents.py
+	VIVADROP_PACKAGE=target/package/vivadrop-linux-$(ARCH).zip .venv/release/bin/python -m unittest tests/release/test_contents.py
 
 reproducible: .package-tools ## Build the package of the current commit twice, in different folders, and compare the zips
 	infra/reproducible.sh $(ARCH) $(GLIBC) $(PROFILE)
@@ -162,8 +162,9 @@ infra-lint: .venv/lint ## Lint infra/ with shellcheck and checkov
 # One virtual environment per job, with pinned requirements.
 .venv/bench: benches/requirements.txt
 .venv/api: tests/api/requirements.txt
+.venv/release: tests/release/requirements.txt
 .venv/package .venv/test .venv/lint: .venv/%: infra/requirements-%.txt
-.venv/api .venv/bench .venv/package .venv/test .venv/lint:
+.venv/api .venv/bench .venv/package .venv/release .venv/test .venv/lint:
 	{ $(PYTHON) -m venv --clear $@ && $@/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement $<; } || { rm -rf $@; exit 1; }
 	touch $@
 

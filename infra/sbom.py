@@ -117,7 +117,7 @@ def standard_library(version):
 def linker_libraries(root=ROOT):
     """The component for the libraries that zig links into the binary: libunwind of LLVM, and its own compiler-rt."""
     pinned = (root / "infra/requirements-package.txt").read_text()
-    version = re.search(r"^ziglang==(\S+)$", pinned, re.MULTILINE).group(1)
+    version = re.search(r"^ziglang==(\S+) ", pinned, re.MULTILINE).group(1)
     return {
         "type": "library",
         "bom-ref": f"pkg:pypi/ziglang@{version}",

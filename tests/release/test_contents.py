@@ -1,6 +1,6 @@
 """Checks a package that `make package-test` has built: its documents describe exactly the binary in it.
 
-Needs the packages of `infra/requirements-package.txt`, and VIVADROP_PACKAGE, the path of the zip.
+Needs the package of `requirements.txt`, and VIVADROP_PACKAGE, the path of the zip.
 """
 
 import hashlib
