@@ -51,7 +51,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Unfit(Exception):
-    """The package would not run in Azure. The message has the reason."""
+    """The package must not be released: it would not run in Azure, or was built from other sources. The message says why."""
 
 
 def check_binary(path, arch, baseline=GLIBC_BASELINE, largest=LARGEST_BINARY):
