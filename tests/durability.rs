@@ -194,8 +194,7 @@ async fn an_instance_that_stood_still_for_longer_than_a_lease_sends_no_stale_end
     scene.write(&drop.path, METADATA, bad.to_string()).await;
     // The receiver is down while the first instance wants to report the failure.
     scene.receiver.answer_always(Answer::status(503));
-    let (client, event) = (first.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let posted = first.begin_post(scene.event(&drop, METADATA));
     scene.wait_for(|received| received.requests >= 2).await;
     signal(&first, "-STOP");
 

@@ -76,6 +76,22 @@ impl Example {
         self.arguments.extend(arguments);
     }
 
+    /// Lets it listen on a free port for messages signed with `secret`; returns its URL.
+    fn listen(&mut self, secret: &SecretString) -> String {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let argument = if self.program == "python3" { address.port().to_string() } else { address.to_string() };
+        self.environment.push(("WEBHOOK_SECRET", secret.expose_secret().to_owned()));
+        self.add_arguments([argument.into(), self.output.clone().into()]);
+        format!("http://{address}/")
+    }
+
+    /// Lets it listen; returns a sink that delivers to it.
+    fn webhook(&mut self) -> Webhook {
+        let secret = SecretString::from("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
+        let url = self.listen(&secret).parse().unwrap();
+        Webhook::new(WebhookConfig::new(url, Some(&secret)).unwrap()).unwrap()
+    }
+
     /// Starts the example. It is killed when the test ends.
     fn start(&self) -> Child {
         let mut command = Command::new(&self.program);
@@ -200,13 +216,10 @@ async fn run(scene: &Scene, command: &str, drop: &SimulatedDrop) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
-async fn assert_webhook_stores_every_row_once(mut example: Example, address: impl Fn(u16) -> String) {
+async fn assert_webhook_stores_every_row_once(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let (drop, rows) = upload_drop(&mut scene).await;
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    scene.set("DELIVER_TO", &format!("http://127.0.0.1:{port}/"));
-    example.environment.push(("WEBHOOK_SECRET", scene.receiver.secret().expose_secret().to_owned()));
-    example.add_arguments([address(port).into(), example.output.clone().into()]);
+    scene.set("DELIVER_TO", &example.listen(scene.receiver.secret()));
 
     let running = example.start();
     let ((), running) = tokio::join!(run(&scene, "deliver", &drop), example.kill_and_restart(running));
@@ -300,13 +313,8 @@ fn without_sequence(message: Message) -> Message {
 }
 
 /// Sends endings of a drop in another order than that of their sequence numbers.
-async fn assert_late_endings_change_nothing(mut example: Example, address: impl Fn(u16) -> String) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let secret = SecretString::from("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
-    let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    let webhook = Webhook::new(WebhookConfig::new(url, Some(&secret)).unwrap()).unwrap();
-    example.environment.push(("WEBHOOK_SECRET", secret.expose_secret().to_owned()));
-    example.add_arguments([address(port).into(), example.output.clone().into()]);
+async fn assert_late_endings_change_nothing(mut example: Example) {
+    let webhook = example.webhook();
 
     let version = |sequence| EndingVersion { sequence, files: String::new() };
     let failure = Failure { file: None, reason: Reason::Unavailable, message: "HTTP 503", rows_delivered: 0 };
@@ -336,12 +344,12 @@ async fn assert_late_endings_change_nothing(mut example: Example, address: impl 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_ending_does_not_replace_a_newer_one_in_rust() {
-    assert_late_endings_change_nothing(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+    assert_late_endings_change_nothing(Example::rust("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_ending_does_not_replace_a_newer_one_in_python() {
-    assert_late_endings_change_nothing(Example::python("webhook_receiver"), |port| port.to_string()).await;
+    assert_late_endings_change_nothing(Example::python("webhook_receiver")).await;
 }
 
 /// The import `number` of 2 people who have these attributes, as two messages of people and the end.
@@ -379,13 +387,8 @@ fn import_of(number: u32, sequence: u64, cycle: &str, attributes: &[&str]) -> [M
 }
 
 /// Sends imports in another order than they were made. The example must have what a receiver in the right order has.
-async fn assert_imports_are_applied(mut example: Example, address: impl Fn(u16) -> String) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let secret = SecretString::from("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
-    let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    let webhook = Webhook::new(WebhookConfig::new(url, Some(&secret)).unwrap()).unwrap();
-    example.environment.push(("WEBHOOK_SECRET", secret.expose_secret().to_owned()));
-    example.add_arguments([address(port).into(), example.output.clone().into()]);
+async fn assert_imports_are_applied(mut example: Example) {
+    let webhook = example.webhook();
     let send = async |messages: &[&Message]| {
         for message in messages {
             deliver(&webhook, message).await.unwrap();
@@ -425,12 +428,12 @@ async fn assert_imports_are_applied(mut example: Example, address: impl Fn(u16) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn imports_of_attributes_are_applied_in_rust() {
-    assert_imports_are_applied(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+    assert_imports_are_applied(Example::rust("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn imports_of_attributes_are_applied_in_python() {
-    assert_imports_are_applied(Example::python("webhook_receiver"), |port| port.to_string()).await;
+    assert_imports_are_applied(Example::python("webhook_receiver")).await;
 }
 
 /// Uploads a drop of rows that JSON parsers reject or change, between two ordinary rows. Each row gives one message.
@@ -469,14 +472,11 @@ impl Example {
     }
 }
 
-async fn assert_webhook_survives_every_row(mut example: Example, address: impl Fn(u16) -> String) {
+async fn assert_webhook_survives_every_row(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let drop = upload_strange_rows(&mut scene).await;
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    scene.set("DELIVER_TO", &format!("http://127.0.0.1:{port}/"));
+    scene.set("DELIVER_TO", &example.listen(scene.receiver.secret()));
     scene.set("DELIVERY_PATIENCE", "10s");
-    example.environment.push(("WEBHOOK_SECRET", scene.receiver.secret().expose_secret().to_owned()));
-    example.add_arguments([address(port).into(), example.output.clone().into()]);
     let running = example.start();
     run(&scene, "deliver", &drop).await;
     assert_eq!(example.ordinary_rows().await, ["first", "last"]);
@@ -503,12 +503,12 @@ async fn assert_reader_survives_every_row(mut example: Example) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webhook_in_rust_survives_every_row() {
-    assert_webhook_survives_every_row(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+    assert_webhook_survives_every_row(Example::rust("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webhook_in_python_survives_every_row() {
-    assert_webhook_survives_every_row(Example::python("webhook_receiver"), |port| port.to_string()).await;
+    assert_webhook_survives_every_row(Example::python("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -523,12 +523,12 @@ async fn the_queue_reader_in_python_survives_every_row() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webhook_in_rust_stores_every_row_once() {
-    assert_webhook_stores_every_row_once(Example::rust("webhook_receiver"), |port| format!("127.0.0.1:{port}")).await;
+    assert_webhook_stores_every_row_once(Example::rust("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webhook_in_python_stores_every_row_once() {
-    assert_webhook_stores_every_row_once(Example::python("webhook_receiver"), |port| port.to_string()).await;
+    assert_webhook_stores_every_row_once(Example::python("webhook_receiver")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

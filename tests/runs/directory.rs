@@ -53,7 +53,7 @@ pub(crate) async fn put_directory(world: &World, drop: &DropPath, people: &[Valu
 }
 
 /// The same, for a tenant that the job metadata names.
-async fn put_directory_of(world: &World, drop: &DropPath, tenant: &str, people: &[Value]) {
+pub(crate) async fn put_directory_of(world: &World, drop: &DropPath, tenant: &str, people: &[Value]) {
     let metadata = json!({
         "CopyActivityId": "5e8f1d2a-ceef-4c7e-b5e8-b3a83e1c69af",
         "TenantId": tenant,

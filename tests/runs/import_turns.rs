@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use vivadrop::{
+    directory::{DirectoryConfig, DirectoryMode},
     drop::{DropPath, TenantId},
     memory_budget::MemoryBudget,
     message::Message,
@@ -15,14 +16,14 @@ use vivadrop::{
 };
 
 use super::{
-    directory::column_key,
+    directory::{column_key, person, put_directory_of},
     process::{Process, Setup},
     survey::{BOUNDS, MINUTE, define_for, definitions_of, deliver, email, of_kind, put_drop, rows, today},
     world::World,
 };
 use crate::support::memory_sink::MemorySink;
 
-/// A receiver that answers messages about attributes after a time.
+/// A receiver that answers messages with people of imports after a time.
 #[derive(Debug)]
 struct SlowSink {
     receiver: Arc<MemorySink>,
@@ -34,7 +35,7 @@ struct SlowSink {
 #[async_trait]
 impl Sink for SlowSink {
     async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
-        if message.kind.starts_with("viva.insights.attributes") {
+        if message.kind == "viva.insights.attributes" {
             sleep(self.time).await;
             if !self.takes {
                 return Err(FailedTry::transient("no answer within 30 s"));
@@ -68,7 +69,7 @@ async fn process_with(world: &World, own_sinks: BTreeMap<TenantId, Arc<dyn Sink>
     let attributes_memory = MemoryBudget::new(memory);
     let process = Process::with_setup(
         world,
-        Setup { batch_rows: 10, tenants: names, own_sinks, attributes_memory, ..Setup::new(world) },
+        Setup { batch_rows: 5, tenants: names, own_sinks, attributes_memory, ..Setup::new(world) },
     );
     for tenant in tenants {
         put_drop(world, &path_of(tenant), &rows(20), column_key()).await;
@@ -132,7 +133,7 @@ async fn tenants_whose_imports_have_failed_leave_room_for_the_others() {
 #[tokio::test(start_paused = true)]
 async fn slow_receivers_take_turns_until_all_have_their_imports() {
     let world = World::default();
-    // Four messages, six seconds each: longer than a turn.
+    // Four messages of people, two at a time, for six seconds: longer than a turn.
     let receivers = (1..=8).map(|number| (tenant(number), slow(&world, Duration::from_secs(6), true))).collect();
     let process = process_with(&world, receivers, MEMORY).await;
     let report = timeout(20 * MINUTE, process.sweep(SweepMode::Timer)).await.unwrap().unwrap();
@@ -152,4 +153,39 @@ async fn a_table_that_needs_more_than_a_share_gets_all_of_the_memory() {
             assert!(message.contains(&format!("{memory} bytes")), "{message}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_whose_receiver_hangs_makes_room_for_the_directory_of_another_tenant() {
+    let world = World::default();
+    let [hanging, other] = [tenant(1), tenant(2)];
+    let process = Process::with_setup(
+        &world,
+        Setup {
+            batch_rows: 10,
+            tenants: format!("{hanging},{other}"),
+            own_sinks: [(hanging, slow(&world, MINUTE / 2, false))].into(),
+            directory: DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() },
+            ..Setup::new(&world)
+        },
+    );
+    define_for(&process, hanging, &definitions_of(email(BOUNDS), today())).await;
+    let put = async |tenant: TenantId| {
+        let directory = DropPath::new("datasets", format!("run/AADUser/{tenant}"));
+        put_directory_of(&world, &directory, &tenant.to_string(), &[person(0, "HR")]).await;
+        put_drop(&world, &path_of(tenant), &rows(20), column_key()).await;
+        deliver(&process, &directory).await;
+    };
+    put(hanging).await;
+    deliver(&process, &path_of(hanging)).await;
+    put(other).await;
+    // The table of the tenant whose import hangs is in memory, so the run has to wait for it.
+    let run = async {
+        sleep(Duration::from_secs(1)).await;
+        let started = Instant::now();
+        deliver(&process, &path_of(other)).await;
+        started.elapsed()
+    };
+    let (_, time) = tokio::join!(process.runner.import(hanging, None), run);
+    assert!((1..15).contains(&time.as_secs()), "{time:?}");
 }

@@ -130,8 +130,7 @@ async fn a_restarted_handler_requests_the_keys_of_an_interrupted_run_again() {
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;
     scene.api.answer_always(Behaviour::Disconnect);
-    let (connection, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { connection.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     while scene.api.requests() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }

@@ -160,8 +160,7 @@ async fn work_continues_if_the_host_closes_the_connection() {
     let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(50)));
-    let (line, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     scene.wait_for(|received| received.accepted > 0).await;
     posted.abort();
     assert_complete(&scene.wait_for(|received| has_ended(received, &drop)).await, &drop, &rows);

@@ -22,8 +22,7 @@ async fn a_handler_that_is_killed_loses_no_row() {
     scene.upload(&drop).await;
 
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(30)));
-    let (line, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     let before = scene.wait_for(|received| received.accepted > 50).await;
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);

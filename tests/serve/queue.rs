@@ -65,8 +65,7 @@ async fn a_killed_handler_delivers_every_row_under_the_same_ids() {
     scene.upload(&drop).await;
 
     gateway.answer_always(Behaviour::Slow(Duration::from_millis(30)));
-    let (line, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     while gateway.requests().len() < 40 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -53,14 +53,8 @@ async fn a_handler_with_half_a_request_stops_at_once() {
 #[tokio::test]
 async fn a_stopping_handler_finishes_running_work() {
     let mut scene = Scene::on_azurite().await;
-    scene.set("BATCH_ROWS", "5");
-    scene.set("IN_FLIGHT", "1");
-    let (drop, mut host) = (scene.drop(50, 1).await, scene.host().await);
+    let (drop, mut host, posted) = scene.deliver_slowly(50).await;
     let rows = scene.rows_of(&drop).await;
-    scene.upload(&drop).await;
-    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
-    let (line, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { line.try_post(&event).await });
     scene.wait_for(|received| received.accepted > 0).await;
     host.terminate();
     assert_eq!(posted.await.unwrap().unwrap().status, 200);
@@ -72,13 +66,7 @@ async fn a_stopping_handler_finishes_running_work() {
 async fn a_handler_stops_in_time_although_the_storage_does_not_answer() {
     let azurite = Azurite::start();
     let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
-    scene.set("BATCH_ROWS", "5");
-    scene.set("IN_FLIGHT", "1");
-    let (drop, mut host) = (scene.drop(1_000, 1).await, scene.host().await);
-    scene.upload(&drop).await;
-    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
-    let (client, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let (_drop, mut host, posted) = scene.deliver_slowly(1_000).await;
     scene.wait_for(|received| received.accepted > 2).await;
     azurite.pause();
     host.terminate();
@@ -99,8 +87,7 @@ async fn a_handler_stops_in_time_although_the_receiver_does_not_answer() {
         Some((first, _)) if first < 20 => Answer::Accept,
         _ => Answer::Accept.after(Duration::from_secs(3600)),
     });
-    let (client, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     scene.wait_for(|received| received.accepted >= 4).await;
     host.terminate();
     assert_eq!(host.exit_code(LIMIT).await, Some(0));
@@ -123,8 +110,7 @@ async fn a_failed_event_is_answered_at_once_if_the_handler_stops() {
     let (drop, mut host) = (scene.drop(10, 1).await, scene.host().await);
     scene.upload(&drop).await;
     scene.receiver.answer_always(Answer::status(404));
-    let (client, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     scene.wait_for(|received| received.requests > 0).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     host.terminate();

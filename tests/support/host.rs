@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use self::handler::Handler;
 use super::secrets::Secrets;
@@ -89,6 +90,12 @@ impl Host {
             client: self.client.clone(),
             traceparent: Some(TRACEPARENT.to_owned()),
         }
+    }
+
+    /// Posts `event` once, in a task; the result is `None` if the handler ends before it answers.
+    pub(crate) fn begin_post(&self, event: Value) -> JoinHandle<Option<Answer>> {
+        let client = self.client();
+        tokio::spawn(async move { client.try_post(&event).await })
     }
 
     /// See [`HostClient::trigger`].

@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,9 +19,10 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{
-    receiver::{Completed, Options, Received, Receiver},
+    receiver::{self, Completed, Options, Received, Receiver},
     viva_api::VivaApiStub,
 };
+use tokio::task::JoinHandle;
 use vivadrop::{
     drop::{DropPath, TenantId},
     keys::{
@@ -39,7 +41,7 @@ use vivadrop::{
 use super::{
     azurite::{self, Azurite},
     command::{LONG, output_of, vivadrop},
-    host::{Host, Settings},
+    host::{Answer, Host, Settings},
     host_payloads,
     json::differences,
     schema,
@@ -247,6 +249,18 @@ impl Scene {
         for name in names {
             self.put(drop, &name).await;
         }
+    }
+
+    /// Starts a host that delivers a new drop of `rows` rows slowly: five rows in a tenth of a second. Returns the post that waits
+    /// for the end.
+    pub(crate) async fn deliver_slowly(&mut self, rows: u64) -> (SimulatedDrop, Host, JoinHandle<Option<Answer>>) {
+        self.set("BATCH_ROWS", "5");
+        self.set("IN_FLIGHT", "1");
+        let (drop, host) = (self.drop(rows, 1).await, self.host().await);
+        self.upload(&drop).await;
+        self.receiver.answer_always(receiver::Answer::Accept.after(Duration::from_millis(100)));
+        let posted = host.begin_post(self.event(&drop, METADATA));
+        (drop, host, posted)
     }
 
     /// Uploads one blob of the drop, and overwrites an older version.

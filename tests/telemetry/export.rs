@@ -125,13 +125,7 @@ async fn neither_answers_nor_the_end_of_the_process_wait_for_a_collector_that_ha
 #[tokio::test]
 async fn the_spans_of_the_last_runs_are_exported_when_the_process_stops() {
     let (mut scene, collector) = scene_with_collector().await;
-    scene.set("BATCH_ROWS", "5");
-    scene.set("IN_FLIGHT", "1");
-    let (drop, mut host) = (scene.drop(1_000, 1).await, scene.host().await);
-    scene.upload(&drop).await;
-    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
-    let (client, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let (_drop, mut host, posted) = scene.deliver_slowly(1_000).await;
     scene.wait_for(|received| received.accepted > 0).await;
     host.terminate();
     assert_eq!(posted.await.unwrap().unwrap().status, 500);

@@ -103,8 +103,7 @@ async fn the_run_after_a_killed_run_shows_that_and_links_to_it() {
     let (drop, mut host) = (scene.drop(100, 1).await, scene.host().await);
     scene.upload(&drop).await;
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(200)));
-    let (client, event) = (host.client(), scene.event(&drop, METADATA));
-    let posted = tokio::spawn(async move { client.try_post(&event).await });
+    let posted = host.begin_post(scene.event(&drop, METADATA));
     scene.wait_for(|received| received.accepted > 2).await;
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);

@@ -2,8 +2,6 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use rsa::{
     Oaep, Pkcs1v15Encrypt, RsaPrivateKey, RsaPublicKey, pkcs8::DecodePrivateKey, rand_core::OsRng, sha2::Sha256,
     traits::PublicKeyParts,
@@ -24,30 +22,13 @@ use vivadrop::{
 };
 
 use crate::support::{
-    entra::{Entra, Tokens},
-    vault::{Behaviour, KeyVault, RESOURCE},
+    credential::Credential,
+    entra::Entra,
+    vault::{Behaviour, KeyVault},
     vectors,
 };
 
 const EXPIRES: OffsetDateTime = datetime!(2027-11-22 00:00:00 UTC);
-
-/// A credential that always has a valid token.
-#[derive(Clone)]
-struct Credential(Tokens);
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credential")
-    }
-}
-
-#[async_trait]
-impl TokenCredential for Credential {
-    async fn get_token(&self, scopes: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
-        assert_eq!(scopes, [format!("{RESOURCE}/.default")]);
-        Ok(AccessToken::new(self.0.issue(RESOURCE), OffsetDateTime::now_utc() + Duration::from_secs(3600)))
-    }
-}
 
 /// A client of a stubbed vault, and a tenant.
 struct VaultScene {
@@ -61,7 +42,7 @@ struct VaultScene {
 async fn empty() -> VaultScene {
     let entra = Entra::start().await;
     let stub = KeyVault::start(&entra).await;
-    let credential = Arc::new(Credential(entra.tokens()));
+    let credential = Arc::new(Credential(Some(entra.tokens())));
     let vault = Vault::with_http_client(entra.certificate.client(), stub.url(), credential).unwrap();
     let retry =
         RetryBudget { first_wait: Duration::from_millis(10), ..RetryBudget::lasting(Duration::from_millis(1500)) };
