@@ -102,7 +102,7 @@ $(AZURITE): tests/azurite/package-lock.json
 	npm ci --prefix tests/azurite --no-audit --no-fund
 	touch $@
 
-browser-test: $(BROWSER) $(CHROMIUM) ## Test the operator's page in a browser
+browser-test: $(BROWSER) $(CHROMIUM) $(AZURITE) ## Test the operator's page in a browser
 	$(BUILD_AS_TESTS_DO)
 	node --test --test-concurrency=1 tests/browser/*.test.js
 

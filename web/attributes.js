@@ -52,7 +52,7 @@ function Tenant({ tenantId, page, step, tenants }) {
   const settingUp = page === 'setup' || page === 'add';
   const choose = (event) => go(link(['attributes', event.target.value]));
   return html`
-    <nav class="crumbs" aria-label="Path"><a href=${link(['attributes'])}>Attributes</a>
+    <nav class="crumbs" aria-label="Path"><a href=${link(['attributes'])}>All tenants</a>
       ${settingUp && html` <span aria-hidden="true">/</span> <a href=${link(['attributes', tenantId])}>Tenant</a>`}
         </nav>
     ${

@@ -49,9 +49,9 @@ function Customer({ customer }) {
             </span></li>`)}</ul>`
       }
       <dl class="numbers columns">
-        <${Expiry} title="Key" at=${customer.keyExpires} />
-        <${Expiry} title="Registration" at=${customer.registrationExpires} />
-        <${Expiry} title="SAS" at=${customer.sasExpires} />
+        <${Expiry} title="Key" at=${customer.keyExpires} checked=${customer.checked} />
+        <${Expiry} title="Registration" at=${customer.registrationExpires} checked=${customer.checked} />
+        <${Expiry} title="SAS URL" at=${customer.sasExpires} />
         <div class="grow"><dt>Last drop</dt><dd>${
           lastDrop
             ? html`<a href=${lastDrop.path ? link(['drop', lastDrop.path]) : link(['drops'], { tenant: tenantId })}>
@@ -67,9 +67,9 @@ function Customer({ customer }) {
     </li>`;
 }
 
-/** Something that expires: its date and the time until then. */
-function Expiry({ title, at }) {
-  if (!at) return html`<div><dt>${title}</dt><dd class="muted">unknown</dd></div>`;
+/** Something that expires: its date and the time until then. Without a date, it was `checked` and has none, or is unknown. */
+function Expiry({ title, at, checked }) {
+  if (!at) return html`<div><dt>${title}</dt><dd class="muted">${checked ? 'no expiry date' : 'unknown'}</dd></div>`;
   const days = (new Date(at) - Date.now()) / 86_400_000;
   const kind = days < 0 ? 'set-aside' : days < SOON ? 'retrying' : null;
   return html`

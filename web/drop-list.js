@@ -6,7 +6,7 @@ import { PlanDialog } from './plan.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link, replace } from './route.js';
 import { REASON_NAMES, reasonWords, STATES } from './states.js';
-import { Age, Answer, DropPath, focusSoon, Rows, Section, State } from './ui.js';
+import { Age, Answer, DropPath, focusSoon, NextTry, Rows, Section, State } from './ui.js';
 
 const AGES = { '1d': 'the last day', '7d': 'the last 7 days', '30d': 'the last 30 days', '90d': 'the last 90 days' };
 
@@ -87,7 +87,7 @@ function Table({ drops }) {
             html`<${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} />`}</td>
           <td role="cell" class="tabular"><${Age} at=${drop.since} /></td>
           <td role="cell">${drop.reason && html`<div>${reasonWords(drop.reason)}</div>`}
-            ${drop.nextTry && html`<div class="muted">next try <${Age} at=${drop.nextTry} /></div>`}</td>
+            ${drop.nextTry && html`<div class="muted">next try <${NextTry} at=${drop.nextTry} /></div>`}</td>
         </tr>`,
       )}</tbody>
     </table>`;

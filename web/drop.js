@@ -5,7 +5,7 @@ import { count, plural } from './format.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link } from './route.js';
 import { MEANING, reasonWords } from './states.js';
-import { Age, Answer, AsOf, Command, DropPath, Glyph, Limited, Notice, Rows, State, Text } from './ui.js';
+import { Age, Answer, AsOf, Command, DropPath, Glyph, Limited, NextTry, Notice, Rows, State, Text } from './ui.js';
 
 /** The view. Reads again every two seconds while a file is running. */
 export function Drop({ route }) {
@@ -18,7 +18,10 @@ export function Drop({ route }) {
     <${Answer} resource=${resource}>${({ drop }) => html`<${Details} drop=${drop} />`}<//>`;
 }
 
-const isRunning = (drop) => drop.fileList.some((file) => file.state === 'running');
+/** Whether a run may work on the drop: not if it is completed or was set aside. */
+const isWorkedOn = (drop) => ['open', 'retrying', 'waiting'].includes(drop.state);
+
+const isRunning = (drop) => isWorkedOn(drop) && drop.fileList.some((file) => file.state === 'running');
 
 function Details({ drop }) {
   const { files } = drop;
@@ -31,7 +34,7 @@ function Details({ drop }) {
       <div><dt>Files</dt><dd>${files.total == null ? 'unknown' : `${count(files.done)} of ${count(files.total)} done`}
         ${files.setAside > 0 && `, ${count(files.setAside)} set aside`}</dd></div>
       <div><dt>Attempts</dt><dd>${count(drop.attempts ?? 0)}</dd></div>
-      ${drop.nextTry && html`<div><dt>Next try</dt><dd><${Age} at=${drop.nextTry} /></dd></div>`}
+      ${drop.nextTry && html`<div><dt>Next try</dt><dd><${NextTry} at=${drop.nextTry} /></dd></div>`}
       <div><dt>Tenant</dt><dd><a href=${link(['drops'], { tenant: drop.tenantId })}><code class="tenant">
         ${drop.tenantId}</code></a></dd></div>
     </dl>
@@ -41,7 +44,8 @@ function Details({ drop }) {
         drop.fileList.length === 0
           ? html`<p class="placeholder">No file was read yet.</p>`
           : html`
-        <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown} />`}<//>`
+        <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown}
+          worked=${isWorkedOn(drop)} />`}<//>`
       }
       ${drop.hasMoreFiles && html`<p class="note">The drop has more files; these are the first ones by name.</p>`}
     </section>
@@ -71,18 +75,20 @@ function WhatToDo({ drop }) {
 /** The states of a file in words, with the glyph and the colour of a state of drops. */
 const FILE_STATES = {
   running: { word: 'Running', state: 'retrying' },
+  stopped: { word: 'Not finished', state: 'open' },
   done: { word: 'Done', state: 'completed' },
   'set-aside': { word: 'Set aside', state: 'set-aside' },
 };
 
-function Files({ files }) {
+function Files({ files, worked }) {
   return html`
     <table class="list files" role="table" aria-labelledby="files">
       <thead role="rowgroup"><tr role="row">
         ${['State', 'File', 'Rows', 'Changed', 'Problem'].map((title) => html`<th role="columnheader" scope="col">
           ${title}</th>`)}</tr></thead>
       <tbody role="rowgroup">${files.map((file) => {
-        const { word, state } = FILE_STATES[file.state] || { word: file.state, state: 'unknown' };
+        const name = file.state === 'running' && !worked ? 'stopped' : file.state;
+        const { word, state } = FILE_STATES[name] || { word: name, state: 'unknown' };
         return html`
           <tr role="row" key=${file.name}>
             <td role="cell"><span class="badge state-${state}"><${Glyph} name=${state} />${word}</span></td>

@@ -91,7 +91,7 @@ function Cause({ cause, plan }) {
 }
 
 function Tenant({ group, plan, what }) {
-  const { tenantId, state, reason } = group;
+  const { tenantId, state, reason, message } = group;
   const about = `${stateOf(state).word}${reason ? ` (${reason})` : ''} of tenant ${tenantId}`;
   return html`
     <li>
@@ -109,5 +109,6 @@ function Tenant({ group, plan, what }) {
             onClick=${() => plan({ tenant: tenantId, state, reason })}
               aria-label=${`Replay these drops: ${about}`}>Replay these…</button>`}
       </span>
+      ${message && html`<p class="message muted">${group.drops > 1 && 'Last failure: '}${message}</p>`}
     </li>`;
 }

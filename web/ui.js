@@ -32,6 +32,9 @@ export const Age = ({ at }) =>
     ? html`<time datetime=${at} title=${dateTime(at)}>${relative(at)}</time>`
     : html`<span class="muted">unknown</span>`;
 
+/** When a drop is tried again. */
+export const NextTry = ({ at }) => (new Date(at) > Date.now() ? html`<${Age} at=${at} />` : 'due now');
+
 /** The moment at which the server read what is shown, and a button to read it again. */
 export const AsOf = ({ resource, what }) => {
   const { data, busy, old, reload } = resource;

@@ -28,6 +28,8 @@ pub struct Group {
     /// Since when the last of them is in this state.
     #[serde(with = "time::serde::rfc3339")]
     pub newest: OffsetDateTime,
+    /// Why the drop whose state changed last was set aside, or its last failure.
+    pub message: Option<String>,
     /// What to do.
     pub remedy: Option<Cow<'static, str>>,
 }
@@ -55,6 +57,7 @@ impl Group {
             rows_delivered: drop.rows.unwrap_or_default(),
             oldest: drop.since,
             newest: drop.since,
+            message: drop.message.clone(),
             remedy: drop.remedy.clone(),
         }
     }
@@ -63,6 +66,9 @@ impl Group {
         self.drops += 1;
         self.rows_delivered += drop.rows.unwrap_or_default();
         self.oldest = self.oldest.min(drop.since);
-        self.newest = self.newest.max(drop.since);
+        if drop.since > self.newest {
+            self.newest = drop.since;
+            self.message.clone_from(&drop.message);
+        }
     }
 }

@@ -205,7 +205,7 @@ test('every mistake that the server names is shown, and the form keeps its input
   await page.getByRole('link', { name: 'Import', exact: true }).click();
   await see(page, 'first mistake');
   await see(page, 'second mistake');
-  await page.getByRole('link', { name: 'Attributes', exact: true }).last().click();
+  await page.getByRole('link', { name: 'All tenants' }).click();
   await see(page, 'Bad');
 });
 

@@ -1,24 +1,29 @@
-// The real binary: `vivadrop demo --page`, with six customers in different states.
+// The real binary: `vivadrop demo --page`, with six customers in different states, or `vivadrop page` alone.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const program = process.env.VIVADROP || fileURLToPath(new URL('../../target/debug/vivadrop', import.meta.url));
+export const program = process.env.VIVADROP || fileURLToPath(new URL('../../target/debug/vivadrop', import.meta.url));
 
 /** Starts the demo; returns the address that it printed, which has the one-time token, and a function that stops it. */
-export async function startDemo() {
-  const demo = spawn(program, ['demo', '--page'], { stdio: ['ignore', 'pipe', 'inherit'] });
+export const startDemo = () => start(['demo', '--page'], process.env);
+
+/** Starts `vivadrop page` with these settings; returns the same as `startDemo`. */
+export const startPage = (settings) => start(['page', '--no-open'], settings);
+
+async function start(command, env) {
+  const server = spawn(program, command, { env, stdio: ['ignore', 'pipe', 'inherit'] });
   const stop = async () => {
-    demo.kill('SIGTERM');
-    if (demo.exitCode === null) await once(demo, 'exit');
-    return demo.exitCode;
+    server.kill('SIGTERM');
+    if (server.exitCode === null) await once(server, 'exit');
+    return server.exitCode;
   };
-  for await (const line of createInterface({ input: demo.stdout })) {
+  for await (const line of createInterface({ input: server.stdout })) {
     if (line.includes('#token=')) {
-      demo.stdout.resume();
+      server.stdout.resume();
       return { address: line.trim(), stop };
     }
   }
-  throw new Error(`${program} demo --page ended without an address`);
+  throw new Error(`${program} ${command.join(' ')} ended without an address`);
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { startDemo } from './binary.js';
 import { launch, open } from './browser.js';
+import { editInTwoWindows, setUpAttributes } from './flows.js';
 import { dialog, press, see } from './visit.js';
 
 let browser;
@@ -93,47 +94,8 @@ test('a replay of the group runs to its end', async () => {
 
 test('attributes: set up, edit, two people at once, delete', async () => {
   await show('#/attributes');
-  await page.locator('.tenant-list li').filter({ hasText: 'not set up' }).first().getByRole('link').click();
-  await page.getByRole('link', { name: 'Set up attributes' }).click();
-  await press(page, 'Add Email hours');
-  await dialog(page).getByLabel('Add a role').fill('Manager');
-  await press(dialog(page), 'Add role');
-  await press(dialog(page), 'Save');
-  await press(page, 'Add Collaboration hours');
-  await press(dialog(page), 'Save');
-  await page.getByRole('link', { name: 'Continue: Programs and cycles' }).click();
-  await press(page, 'Add a program…');
-  await dialog(page).getByLabel('Name of the program').fill('Engagement');
-  await dialog(page).getByLabel('Name', { exact: true }).fill('Oct');
-  await dialog(page).getByLabel('Opens').fill('2024-10-08');
-  await dialog(page).getByLabel('Closes').fill('2024-10-15');
-  await press(dialog(page), 'Save');
-  await page.getByRole('link', { name: 'Continue: Import' }).click();
-  await press(page, 'Import');
-  await page.getByRole('heading', { name: /^Email hours/ }).waitFor();
-
-  // Another window changes the roles while this one has the ranges open.
-  const other = await page.context().newPage();
-  await other.addInitScript(
-    (key) => sessionStorage.setItem('vivadrop.key.view', key),
-    await page.evaluate(() => sessionStorage.getItem('vivadrop.key.view')),
-  );
-  await other.goto(page.url());
-  await press(page, 'Customize the ranges of Email hours');
-  await dialog(page).getByLabel('Max of range 1').fill('2.5');
-  await press(other, 'Edit the roles of Collaboration hours');
-  await press(dialog(other), '+ Manager');
-  await press(dialog(other), 'Continue');
-  await press(dialog(other), 'Save');
-  await see(other, 'Roles: Collaboration hours: saved.');
-  await other.close();
-  await press(dialog(page), 'Continue');
-  await see(dialog(page), 'Somebody else changed this');
-  await see(dialog(page), 'Attribute “Collaboration hours” was changed');
-  await press(dialog(page), 'Apply my change to their version');
-  await press(dialog(page), 'Save');
-  await see(page, 'Ranges: Email hours: saved.');
-  await see(page, '0 to less than 2.5');
+  await setUpAttributes(page);
+  await editInTwoWindows(page);
 
   await press(page, 'Delete Collaboration hours');
   await see(dialog(page), 'This will happen');

@@ -18,6 +18,7 @@ test('groups that need a person come first, each with count, age, remedy and row
     '2 drops',
     'oldest 4 days ago',
     '8,000 rows delivered already',
+    'Last failure: the File key of request',
   ]) {
     assert.ok((await first.textContent()).includes(text), text);
   }
@@ -98,6 +99,15 @@ test('a drop shows its files, its rows, the reason and what to do', async (t) =>
     await see(page, text);
   const focused = await page.evaluate(() => document.activeElement.textContent);
   assert.equal(focused, 'Drop');
+});
+
+test('a file that was not finished when its drop was set aside is not shown as running', async (t) => {
+  const state = world();
+  const drop = state.drops.find((drop) => drop.state === 'set-aside');
+  state.files[drop.path] = [{ name: 'part-0.json.gz', state: 'running', nextRow: 0, updated: drop.since }];
+  const { page } = await visit(t, `#/drop/${encodeURIComponent(drop.path)}`, { state });
+  await page.locator('table.files').getByText('Not finished').waitFor();
+  assert.equal(await page.getByText('Running').count(), 0);
 });
 
 test('the progress of a running drop is shown without a reload', async (t) => {

@@ -72,6 +72,7 @@ function drops() {
       rows: 2_500,
       attempts: 4,
       nextTry: new Date(Date.now() + 8 * 60_000).toISOString(),
+      message: 'webhook https://receiver.example: HTTP 503',
       reason: 'unavailable',
       remedy: REMEDIES.unavailable,
     }),
@@ -103,12 +104,13 @@ export function groupsOf(drops) {
       rowsDelivered: 0,
       oldest: drop.since,
       newest: drop.since,
+      message: drop.message,
       remedy: drop.remedy,
     };
     group.drops += 1;
     group.rowsDelivered += drop.rows;
     if (drop.since < group.oldest) group.oldest = drop.since;
-    if (drop.since > group.newest) group.newest = drop.since;
+    if (drop.since > group.newest) Object.assign(group, { newest: drop.since, message: drop.message });
     groups.set(key, group);
   }
   return [...groups.values()];
