@@ -31,7 +31,7 @@ LLVM = $(shell rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build app bench bench-sinks flamegraph package package-test reproducible managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny dependencies advisories ci clean fuzz-coverage soak
+.PHONY: help demo build app bench bench-sinks bench-views flamegraph package package-test reproducible managed-app test api-test browser-test fuzz infra-test infra-lint fmt clippy doc deny dependencies advisories ci clean fuzz-coverage soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: build $(BENCH_DROP) .venv/bench ## Measure decode of a million rows, comp
 
 bench-sinks: build $(AZURITE) .venv/bench ## Measure delivery of a million rows to each sink, compared with decode and Python
 	.venv/bench/bin/python benches/sinks.py target/release/vivadrop
+
+bench-views: build $(AZURITE) ## Measure the views of the operator's page with 10,000 drops, in a folder and in Azurite
+	$(PYTHON) benches/views.py target/release/vivadrop
 
 flamegraph: $(BENCH_DROP) ## Profile decode: writes target/flamegraph.svg (needs perf)
 	@cargo install --list | grep -q '^inferno v$(INFERNO_VERSION):' || \
