@@ -32,6 +32,7 @@ use time::{OffsetDateTime, Time};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+pub(crate) use self::turn::MAX_TURNS;
 use self::turn::PassTurn;
 pub use self::{
     compute::ReadError,

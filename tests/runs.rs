@@ -15,10 +15,10 @@ mod concurrent;
 mod directory;
 #[path = "runs/faults.rs"]
 mod faults;
-#[path = "runs/import_turns.rs"]
-mod import_turns;
 #[path = "runs/imports.rs"]
 mod imports;
+#[path = "runs/isolation.rs"]
+mod isolation;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
 #[path = "runs/process.rs"]

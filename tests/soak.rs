@@ -66,6 +66,12 @@ struct Instance {
     clock: Clock,
 }
 
+impl Drop for Instance {
+    fn drop(&mut self) {
+        Clock::clean_up(self.host.process());
+    }
+}
+
 struct Soak {
     scene: Scene,
     gateway: Gateway,
@@ -164,7 +170,9 @@ impl Soak {
         if self.rng.bool() {
             self.instances[number].clock.jump(&mut self.rng);
         }
-        self.instances[number].host.kill_and_restart().await;
+        let instance = &mut self.instances[number];
+        Clock::clean_up(instance.host.process());
+        instance.host.kill_and_restart().await;
         self.figures.kills += 1;
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{memory_budget::MemoryBudget, waiters::Waiters};
 
 /// How many passes work at once.
-pub(super) const MAX_TURNS: usize = 4;
+pub(crate) const MAX_TURNS: usize = 4;
 
 /// How many of them may be for tenants whose last pass has failed: most of these wait for a receiver that is down.
 const MAX_FAILING: usize = 2;

@@ -1,7 +1,10 @@
 //! Clocks of instances that are wrong, and jump: `libfaketime` changes what the process reads from the system's clock. Timers
 //! go on as before, as on a real machine whose clock is set.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -38,6 +41,13 @@ impl Clock {
     pub(crate) fn jump(&self, rng: &mut Rng) {
         let offsets = [0, 0, -4 * MINUTE, 4 * MINUTE, -10 * MINUTE, 10 * MINUTE, -50 * MINUTE, -6 * HOUR, 6 * HOUR];
         self.set(*rng.choice(&offsets).unwrap());
+    }
+
+    /// Removes what the library leaves behind when its process is killed.
+    pub(crate) fn clean_up(process: u32) {
+        for name in [format!("faketime_shm_{process}"), format!("sem.faketime_sem_{process}")] {
+            _ = fs::remove_file(Path::new("/dev/shm").join(name));
+        }
     }
 
     /// Lets the clock be wrong by `seconds`.

@@ -68,7 +68,7 @@ impl Soak {
         println!("converged     {:.0} s after the last fault", converged.as_secs_f64());
         println!("memory        {} KiB at first, {} KiB at last, at most {peak} KiB", first.resident, last.resident);
         println!("open handles  {} at first, {} at last, at most {handles}", first.handles, last.handles);
-        for Sample { after, resident, handles } in samples.iter().step_by((samples.len() / 20).max(1)) {
+        for Sample { after, resident, handles } in samples.iter().step_by(samples.len().div_ceil(10)) {
             println!("  after {:4} s: {resident} KiB, {handles} open handles", after.as_secs());
         }
     }

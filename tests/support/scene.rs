@@ -55,6 +55,9 @@ pub(crate) const METADATA: &str = "metadata/JobMetadata/Metadata.json";
 /// The only data file of a simulated directory.
 pub(crate) const DATA: &str = "part-0.json.gz";
 
+/// How often an upload is tried.
+const MAX_TRIES: u32 = 5;
+
 /// A `DEADLINE` for tests of events that fail within a second: the answer to a failed event waits for ten seconds, but not
 /// longer than this.
 pub(crate) const ANSWERS_SOON: &str = "3s";
@@ -269,9 +272,17 @@ impl Scene {
         self.write(&drop.path, name, bytes).await
     }
 
-    /// Writes a blob below the drop at `path`.
+    /// Writes a blob below the drop at `path`. Repeats the request, as Data Factory does.
     pub(crate) async fn write(&self, path: &DropPath, name: &str, bytes: impl Into<Bytes>) -> ETag {
-        self.store.write(&path.blob(name), bytes.into(), WriteIf::Always).await.unwrap()
+        let (blob, bytes) = (path.blob(name), bytes.into());
+        let mut tries = 1;
+        loop {
+            match self.store.write(&blob, bytes.clone(), WriteIf::Always).await {
+                Ok(etag) => return etag,
+                Err(error) => assert!(tries < MAX_TRIES, "{error}"),
+            }
+            tries += 1;
+        }
     }
 
     /// The URL of the blob `name` of the drop, as events contain it.

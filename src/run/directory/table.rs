@@ -6,14 +6,15 @@ use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::{
-    super::{Run, RunError, Runner, Snapshot, Stopped},
+    super::{MAX_RUNS, Run, RunError, Runner, Snapshot, Stopped},
     DirectoryContents,
 };
 use crate::{
     deliver::Join,
-    directory::{Directory, DirectoryBuilder, DirectorySnapshot, DirectoryTooLarge},
+    directory::{Directory, DirectoryBuilder, DirectoryRules, DirectorySnapshot, DirectoryTooLarge},
     drop::{DropPath, TenantId},
     error_chain::error_chain,
+    import::MAX_TURNS,
     keys::KeyError,
     ledger::PinnedDirectory,
     memory_budget::Reservation,
@@ -101,19 +102,17 @@ impl Run<'_> {
         let mut reservation = None;
         let (facts, people) = match &pinned.snapshot {
             Some(directory) if is_identified => {
-                let mut reserved = self.runner.directory_memory.reserve(config.rules.memory).await;
                 // Its blobs are read in the listed versions only, so a listing of this run is as good as a new one.
                 let contents = match self.directory.chosen.take().filter(|(chosen, _)| chosen == directory) {
                     Some((_, contents)) => Some(contents),
                     None => self.runner.contents_of(directory, snapshot.admitted.tenant).await?,
                 };
                 let Some(contents) = contents else { return Err(self.choose_again(directory)) };
-                let people = match self.runner.read_directory(contents, snapshot.admitted.tenant).await {
-                    Ok(people) => people,
+                let (people, reserved) = match self.runner.read_table(&contents, snapshot.admitted.tenant).await {
+                    Ok(table) => table,
                     Err(error) if error.is_gone() => return Err(self.choose_again(directory)),
                     Err(error) => return Err(stopped(&directory.path, error)),
                 };
-                reserved.shrink_to(people.bytes());
                 reservation = Some(reserved);
                 let (path, count) = (self.path, people.len());
                 info!(drop.path = %path, people = count, "joining `{path}` to the directory `{}`", directory.path);
@@ -150,30 +149,45 @@ impl Runner {
         directory: &DirectorySnapshot,
         tenant: TenantId,
     ) -> Result<Option<(Directory, Reservation)>, RunError> {
-        let rules = &self.tenant_configs.of(tenant).directory.rules;
-        let mut reserved = self.directory_memory.reserve(rules.memory).await;
         let Some(contents) = self.contents_of(directory, tenant).await? else { return Ok(None) };
-        match self.read_directory(contents, tenant).await {
-            Ok(people) => {
-                reserved.shrink_to(people.bytes());
-                Ok(Some((people, reserved)))
-            }
+        match self.read_table(&contents, tenant).await {
+            Ok(table) => Ok(Some(table)),
             Err(error) if error.is_gone() => Ok(None),
             Err(source) => Err(RunError::Directory { path: directory.path.clone(), source: Box::new(source) }),
         }
     }
 
-    /// Reads a directory into a table.
-    async fn read_directory(
+    /// Reads a directory into a table. Also returns the memory that it takes.
+    ///
+    /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A table that
+    /// needs more waits until it can have as much as `DIRECTORY_MEMORY` allows.
+    async fn read_table(
         &self,
-        DirectoryContents { blobs, metadata }: DirectoryContents,
+        contents: &DirectoryContents,
         tenant: TenantId,
-    ) -> Result<Directory, DirectoryError> {
+    ) -> Result<(Directory, Reservation), DirectoryError> {
+        let largest = self.tenant_configs.of(tenant).directory.rules.memory;
+        let share = self.directory_memory.share(MAX_RUNS + MAX_TURNS).min(largest);
+        match self.read_table_within(share, contents, tenant).await {
+            Err(DirectoryError::TooLarge { .. }) if share < largest => {
+                self.read_table_within(largest, contents, tenant).await
+            }
+            result => result,
+        }
+    }
+
+    async fn read_table_within(
+        &self,
+        memory: usize,
+        DirectoryContents { blobs, metadata }: &DirectoryContents,
+        tenant: TenantId,
+    ) -> Result<(Directory, Reservation), DirectoryError> {
+        let mut reserved = self.directory_memory.reserve(memory).await;
         let store = &self.store;
-        let keys = self.keys.keys_of(&**store, &blobs, &metadata, tenant).await?;
+        let keys = self.keys.keys_of(&**store, blobs, metadata, tenant).await?;
         let TenantConfig { rules, limits, directory: config, .. } = self.tenant_configs.of(tenant);
         let file_rules = rules.of_directory(&config.rules);
-        let mut builder = DirectoryBuilder::new(&config.rules);
+        let mut builder = DirectoryBuilder::new(&DirectoryRules { memory, ..config.rules.clone() });
         for file in &blobs.files {
             let name = blobs.relative(file);
             let bytes = read(Arc::clone(store), file.clone(), self.window);
@@ -187,7 +201,9 @@ impl Runner {
                 builder.push(rows.good()).map_err(too_large)?;
             }
         }
-        Ok(builder.finish())
+        let people = builder.finish();
+        reserved.shrink_to(people.bytes());
+        Ok((people, reserved))
     }
 }
 
