@@ -25,7 +25,7 @@ for place in "${places[@]}"; do
     "$place/checkout/infra/build.sh" "$target" "$glibc" "$profile"
   CARGO_HOME=$place/cargo "$venv/python" "$place/checkout/infra/package.py" --arch "$arch" --largest 50000000 \
     "$place/checkout/target/$target/$profile/vivadrop"
-  unzip -q -d "$place/unpacked" "$place/checkout/dist/vivadrop-linux-$arch.zip"
+  "$venv/python" -m zipfile --extract "$place/checkout/dist/vivadrop-linux-$arch.zip" "$place/unpacked"
   mv "$place/checkout/dist/vivadrop-linux-$arch.zip" "$place/package.zip"
   rm -rf "$place/checkout" "$place/cargo"
 done
