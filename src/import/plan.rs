@@ -215,6 +215,7 @@ impl Pass<'_> {
             None => self.directory_of(&path).await.map_err(|error| cannot_read(&path, error))?,
             Some(_) => None,
         };
+        self.turn.restart();
         let version = ImportVersion {
             tenant: self.tenant,
             program: &due.program.name,
@@ -253,7 +254,6 @@ impl Pass<'_> {
                 counts,
             })
             .collect();
-        self.turn.restart();
         let facts = import.facts(self.tenant).expect("the window is known");
         let people = directory.as_ref().map(|directory| &directory.people);
         match self.send_people(&mut import, &facts, &report, people).await {

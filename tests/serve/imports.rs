@@ -1,14 +1,21 @@
 //! Survey attributes, from the definitions on the command line to the receiver.
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use testkit::receiver::{Answer, Options, Received, Receiver};
 use time::Duration;
-use vivadrop::{clock, simulate::SimulateOptions};
+use uuid::Uuid;
+use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 
 use crate::support::{
-    command::{output_of, vivadrop},
+    attributes::{self, latest_cycle},
+    command::{LONG, output_of, vivadrop},
     host_payloads::timer_trigger,
     scene::{Scene, has_ended},
+    vectors,
 };
+
+const PREFIX: &str = "viva.insights.attributes";
 
 /// Runs a command about the definitions of the scene's tenant, which prints `part`.
 async fn define(scene: &Scene, arguments: &[&str], part: &str) {
@@ -33,10 +40,8 @@ async fn the_host_imports_a_cycle_after_its_drop_and_again_after_an_edit() {
     let drop = scene.drop_like(options).await;
     scene.rows_of(&drop).await;
     define(&scene, &["attributes", "add", "Email hours"], "saved revision 1").await;
-    // The cycle ends on the day of the extraction, the Monday after the last week.
-    let today = clock::now().date();
-    let monday = today - Duration::days(today.weekday().number_days_from_monday().into());
-    let cycle = format!("Now={}..{monday}", monday - Duration::days(7));
+    let cycle = latest_cycle("Now");
+    let cycle = format!("Now={}..{}", cycle["start"].as_str().unwrap(), cycle["end"].as_str().unwrap());
     define(&scene, &["programs", "add", "Engagement", "--cycle", &cycle], "saved revision 2").await;
     let host = scene.host().await;
     scene.upload(&drop).await;
@@ -68,4 +73,38 @@ async fn the_host_imports_a_cycle_after_its_drop_and_again_after_an_edit() {
     let ended = output_of(&mut import).await;
     assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.stderr);
     assert!(ended.stderr.contains("import"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_delays_no_import_of_another_tenant() {
+    let mut scene = Scene::on_azurite().await;
+    let hanging = TenantId(Uuid::new_v4());
+    let receiver = Receiver::start(Options::default()).await.unwrap();
+    let is_about_attributes = |kind: &str| kind.starts_with(PREFIX);
+    receiver.answer_by(move |delivery| {
+        let time = if is_about_attributes(&delivery.kind) { Duration::DAY } else { Duration::ZERO };
+        Answer::Accept.after(time.unsigned_abs())
+    });
+    let own = json!({"DELIVER_TO": receiver.url().as_str(), "WEBHOOK_SECRET": receiver.secret().expose_secret()});
+    scene.set("TENANTS", &json!({scene.tenant.to_string(): {}, hanging.to_string(): own}).to_string());
+    scene.set("DELIVERY_PATIENCE", "20m");
+    scene.add_private_key(hanging, &vectors::case("encrypted-ctr").private_key());
+    let host = scene.host().await;
+    for tenant in [hanging, scene.tenant] {
+        let definitions = json!({"attributes": [{"name": "Email hours"}],
+            "programs": [{"name": "Engagement", "cycles": [latest_cycle("Now")]}]});
+        attributes::define(&scene, tenant, &definitions).await;
+        let drop =
+            scene.drop_like(SimulateOptions { users: 20, weeks: 1, tenant: Some(tenant), ..Default::default() }).await;
+        scene.upload(&drop).await;
+        for name in drop.names() {
+            assert_eq!(host.post(&scene.event(&drop, &name)).await.status, 200);
+        }
+        if tenant == hanging {
+            let has_begun =
+                |received: &Received| received.log.iter().any(|delivery| is_about_attributes(&delivery.kind));
+            receiver.wait_for(LONG, has_begun).await.unwrap();
+        }
+    }
+    scene.wait_for(|received| !data_of(&received.bodies, &format!("{PREFIX}.completed")).is_empty()).await;
 }
