@@ -121,13 +121,15 @@ impl SnapshotCache {
         self.current().await
     }
 
-    /// The newest snapshot that there is; renews it in the background. `None` if there is none.
+    /// The newest snapshot that there is at once; renews it in the background. `None` if there is none.
     async fn newest(&self) -> Option<Arc<Snapshot>> {
         let mut last = self.last();
         if last.is_none() {
             let _reading = self.0.reading_copy.lock().await;
             last = self.last();
             if last.is_none() {
+                // If a listing is going on, it is waited for: both at once would need too much memory.
+                let _loading = self.0.loading.try_lock().ok()?;
                 let snapshot = Arc::new(load_copy(&self.0.ledger, self.tenants(), MAX_COPY_AGE).await?);
                 last = Some(self.keep_copy(snapshot));
             }
