@@ -14,6 +14,7 @@
 
 mod announce;
 mod compute;
+mod memory;
 mod plan;
 mod request;
 mod send;

@@ -3,15 +3,14 @@
 //! A cycle is imported from the first drop that reaches its last week, and again from the same drop if its files or the
 //! definitions change. Which dates a drop has is recorded when it is first read, so that it is read once.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::TryStreamExt;
-use tokio::time::timeout;
 use tracing::warn;
 
-use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop, turn::MAX_TURNS};
+use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop};
 use crate::{
-    attributes::{CycleFailure, CycleReport, Definitions, DropDates, DueCycle, Window},
+    attributes::{CycleReport, Definitions, DropDates, DueCycle},
     clock,
     directory::is_directory,
     drop::DropPath,
@@ -19,17 +18,12 @@ use crate::{
     ledger::{
         CycleImport, DropState, ExaminedDrop, ImportState, ImportedAttribute, LedgerError, ListEntry, ListingFacts,
     },
-    memory_budget::Reservation,
     message::{ImportVersion, WindowFacts},
     verdict::Verdict,
 };
 
 /// Dates from before this time are not recorded: no cycle that is due needs them.
 const OLDEST_DATES: time::Duration = time::Duration::days(850);
-
-/// How long a pass waits for all of the memory. Others who need a share have to wait as well, so this is not much longer
-/// than a turn.
-const MAX_MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 /// The result of importing a cycle from a drop, short of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,30 +261,6 @@ impl Pass<'_> {
         import.state = ImportState::Completed;
         self.end(&mut import).await?;
         Ok(Found::Ended)
-    }
-
-    /// Computes a cycle with a share of the memory, so that the cycles of several tenants can be computed at once. A table
-    /// that needs more gets all of it. Also returns the reservation.
-    async fn compute_within_memory<'d>(
-        &self,
-        drop: &OpenedDrop,
-        definitions: &'d Definitions,
-        window: Window,
-    ) -> Result<(Result<Option<CycleReport<'d>>, ReadError>, Reservation), Stop> {
-        let memory = &self.runner.attributes_memory;
-        let share = memory.share(MAX_TURNS);
-        let reserved = memory.reserve(share).await;
-        let computed = self.compute(drop, definitions, window, share).await;
-        let is_too_large = |report: &CycleReport<'_>| {
-            report.reaches(window) && matches!(report.failure, Some(CycleFailure::TooManyPeople(_)))
-        };
-        if !matches!(&computed, Ok(Some(report)) if is_too_large(report)) {
-            return Ok((computed, reserved));
-        }
-        mem::drop(reserved);
-        let reserved = timeout(MAX_MEMORY_WAIT, memory.reserve(memory.bytes())).await;
-        let reserved = reserved.map_err(|_elapsed| ImportError::MemoryInUse)?;
-        Ok((self.compute(drop, definitions, window, memory.bytes()).await, reserved))
     }
 
     /// Records that the drop of an import cannot be read. After `GIVE_UP_AFTER` the import fails.

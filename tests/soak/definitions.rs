@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vivadrop::{drop::TenantId, store::read_current};
 
 use crate::{
-    Soak,
+    Soak, Uploaded,
     support::{
         attributes::{AppliedAttributes, latest_cycle, preview},
         command::{output_of, vivadrop},
@@ -46,43 +46,45 @@ impl Soak {
     }
 
     /// The imports that receivers do not have as `preview` computes them from the same drop with the definitions that are
-    /// stored now. Checks what must be true at any time.
+    /// stored now.
     pub(crate) async fn missing_imports(&mut self) -> Vec<String> {
         let messages = self.scene.receiver.received().attribute_bodies;
         let mut missing = Vec::new();
         for &tenant in &self.tenants {
-            let Some(definitions) = self.definitions(tenant).await else { continue };
             let applied = AppliedAttributes::of(&messages, tenant);
             let numbers: BTreeSet<u64> = applied.sequences.iter().map(|(number, _)| *number).collect();
-            assert_eq!(
-                numbers.len(),
-                applied.sequences.len(),
-                "two messages have one `sequence`: {:?}",
-                applied.sequences
-            );
-            if !self.drops.iter().any(|uploaded| uploaded.completes() && uploaded.drop.simulated.tenant == tenant) {
+            assert_eq!(numbers.len(), applied.sequences.len(), "used twice: {:?}", applied.sequences);
+            let is_delivered = |uploaded: &Uploaded| uploaded.completes() && uploaded.drop.simulated.tenant == tenant;
+            if let Some(definitions) = self.definitions(tenant).await
+                && self.drops.iter().any(is_delivered)
+            {
+                let of_tenant = self.missing_after(&applied, &definitions).await;
+                missing.extend(of_tenant.into_iter().map(|what| format!("{what} for {tenant}")));
+            }
+        }
+        missing
+    }
+
+    /// What a receiver lacks that has applied these messages.
+    async fn missing_after(&self, applied: &AppliedAttributes, definitions: &Value) -> Vec<String> {
+        let deleted = deleted_attributes(applied, definitions);
+        let mut missing: Vec<_> = deleted.map(|name| format!("the deletion of {name}")).collect();
+        let mut previews = BTreeMap::new();
+        for cycle in due_cycles(definitions) {
+            if applied.failures.get(&cycle).is_some_and(|failure| failure == "would-identify") {
                 continue;
             }
-            missing.extend(
-                deleted_attributes(&applied, &definitions).map(|name| format!("the deletion of {name} for {tenant}")),
-            );
-            let mut previews = BTreeMap::new();
-            for cycle in due_cycles(&definitions) {
-                if applied.failures.get(&cycle).is_some_and(|failure| failure == "would-identify") {
-                    continue;
-                }
-                let Some(import) = applied.imports.get(&cycle) else {
-                    missing.push(format!("the import of {cycle:?} for {tenant}"));
-                    continue;
-                };
+            let Some(import) = applied.imports.get(&cycle) else {
+                missing.push(format!("the import of {cycle:?}"));
+                continue;
+            };
+            if !previews.contains_key(&import.drop) {
                 let uploaded = self.drops.iter().find(|uploaded| uploaded.drop.path() == import.drop).unwrap();
-                if !previews.contains_key(&import.drop) {
-                    previews.insert(import.drop.clone(), preview(&uploaded.drop, &definitions).await);
-                }
-                let expected = previews[&import.drop].iter().find(|preview| cycle_of(preview) == cycle).unwrap();
-                if (&json!(import.people), &import.counts) != (&expected["people"], &expected["counts"]) {
-                    missing.push(format!("the newest import of {cycle:?} for {tenant}"));
-                }
+                previews.insert(import.drop.clone(), preview(&uploaded.drop, definitions).await);
+            }
+            let expected = previews[&import.drop].iter().find(|preview| cycle_of(preview) == cycle).unwrap();
+            if (&json!(import.people), &import.counts) != (&expected["people"], &expected["counts"]) {
+                missing.push(format!("the newest import of {cycle:?}"));
             }
         }
         missing
