@@ -1,7 +1,7 @@
 //! Employee attributes for survey platforms, computed from decoded rows. Does no I/O.
 //!
 //! An attribute is a person's weekly metric, averaged over the twelve weeks before a survey cycle closes and reported
-//! as one of four ranges. A [`CyclePass`] takes the rows of a drop and adds them up by person; its [`CycleReport`] has
+//! as one of four ranges. A [`RowParser`] reads the rows of a drop, a [`CyclePass`] adds them up by person, and its [`CycleReport`] has
 //! each person's ranges and the number of people in each range, with small groups withheld. Sums are exact integers, so
 //! the order of the rows does not matter.
 
@@ -26,13 +26,12 @@ pub use self::{
     dates::DropDates,
     definitions::{Attribute, Cycle, DefaultAttribute, Definitions, InvalidDefinitions, Program, default_attributes},
     people::TooManyPeople,
+    rows::{ParsedRows, RowParser},
     schedule::DueCycle,
 };
 use self::{
-    date_cache::{DateCache, Found},
     decimal::{BILLIONTHS, millionths_text},
     people::People,
-    rows::{ColumnReader, MetricRow},
 };
 use crate::person_id::PersonId;
 
@@ -78,17 +77,14 @@ pub struct CyclePass<'a> {
     definitions: &'a Definitions,
     window: Window,
     memory: usize,
-    columns: ColumnReader,
-    date_cache: DateCache,
     /// The dates of all rows, in the window or not.
     dates: BTreeSet<Date>,
     has_unreadable_date: bool,
     /// One for each period that all dates so far agree with. Few dates are both a Sunday and the first of a month, so
-    /// one of two goes after a few rows; none is left if the pass has failed.
+    /// one of two goes after a few dates; none is left if the pass has failed.
     candidates: Vec<Candidate>,
     /// Why there is no result, if so. Then only dates are collected.
     failure: Option<CycleFailure>,
-    values: Vec<Option<u64>>,
 }
 
 /// The sums so far, if the rows cover `period`.
@@ -107,53 +103,37 @@ impl<'a> CyclePass<'a> {
             definitions,
             window,
             memory,
-            columns: ColumnReader::new(&definitions.attributes),
-            date_cache: DateCache::default(),
             dates: BTreeSet::new(),
             has_unreadable_date: false,
             candidates: vec![candidate(Period::Week), candidate(Period::Month)],
             failure: None,
-            values: vec![None; attributes],
         }
     }
 
-    /// The columns that a pass reads: decoding may leave out all others.
-    pub fn columns(definitions: &Definitions) -> Vec<String> {
-        ColumnReader::names(&definitions.attributes)
+    /// Adds rows that a [`RowParser`] has parsed. They must come in file path order, then row order: of several rows of one
+    /// person and week the first counts.
+    pub fn push(&mut self, rows: &ParsedRows) {
+        if let Err(failure) = self.add(rows) {
+            self.failure.get_or_insert(failure);
+            self.candidates.clear();
+        }
     }
 
-    /// Adds decoded rows. They must come in file path order, then row order: of several rows of one person and week the
-    /// first counts.
-    pub fn push<'r>(&mut self, rows: impl Iterator<Item = &'r [u8]>) {
-        for row in rows {
-            if let Err(failure) = self.add(row) {
-                self.failure.get_or_insert(failure);
-                self.candidates.clear();
+    fn add(&mut self, rows: &ParsedRows) -> Result<(), CycleFailure> {
+        self.has_unreadable_date |= rows.has_unreadable_date;
+        for &date in &rows.dates {
+            if self.dates.insert(date) {
+                self.candidates.retain(|candidate| candidate.period.may_have(date));
             }
         }
-    }
-
-    fn add(&mut self, row: &[u8]) -> Result<(), CycleFailure> {
-        let row = self.columns.read(row);
-        let text = row.date();
-        let Some(Found { date, is_new }) = text.and_then(|text| self.date_cache.find(text)) else {
-            self.has_unreadable_date |= text.is_some();
+        if self.candidates.is_empty() || rows.has_undated_row {
             return Err(CycleFailure::NotWeekly);
-        };
-        if is_new && self.dates.insert(date) {
-            self.candidates.retain(|candidate| candidate.period.may_have(date));
-            match &mut self.candidates[..] {
-                [] => return Err(CycleFailure::NotWeekly),
-                [candidate] => candidate.people.set_limit(self.memory),
-                _ => {}
-            }
         }
-        let counts = self.definitions.include_inactive_weeks || row.is_active();
-        let Some(person) = row.person().filter(|_| counts && self.window.contains(date)) else {
-            return Ok(());
-        };
-        for candidate in &mut self.candidates {
-            candidate.add(person, date, self.window, &self.definitions.attributes, &row, &mut self.values)?;
+        if let [candidate] = &mut self.candidates[..] {
+            candidate.people.set_limit(self.memory);
+        }
+        for Candidate { period, people } in &mut self.candidates {
+            people.add(rows.of_period(*period))?;
         }
         Ok(())
     }
@@ -194,24 +174,6 @@ impl<'a> CyclePass<'a> {
             counts,
             labels: attributes.iter().map(Attribute::labels).collect(),
         }
-    }
-}
-
-impl Candidate {
-    fn add(
-        &mut self,
-        person: PersonId,
-        date: Date,
-        window: Window,
-        attributes: &[Attribute],
-        row: &MetricRow<'_>,
-        values: &mut [Option<u64>],
-    ) -> Result<(), TooManyPeople> {
-        let to_week = self.period.to_week(date);
-        for (number, attribute) in attributes.iter().enumerate() {
-            values[number] = row.value(number, if attribute.unit == "Hour" { to_week } else { decimal::Scale::ONE });
-        }
-        self.people.add(person, window.week_of(date), values)
     }
 }
 

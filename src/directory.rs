@@ -27,7 +27,10 @@ pub use self::{
         is_directory,
     },
 };
-use crate::json::members::{members, string_value};
+use crate::{
+    json::members::{members, string_value},
+    person_id::PersonId,
+};
 
 /// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
 const END_OF_VALUE: u8 = b'\n';
@@ -134,7 +137,7 @@ impl DirectoryTooLarge {
 type Key = [u8; 16];
 
 fn id_key(text: &[u8]) -> Key {
-    crate::person_id::PersonId::parse(text).map_or_else(|| hashed(b"id", text), crate::person_id::PersonId::into_bytes)
+    PersonId::parse(text).map_or_else(|| hashed(b"id", text), PersonId::into_bytes)
 }
 
 fn address_key(text: &[u8]) -> Key {
@@ -302,27 +305,26 @@ impl Directory {
         &self.key.column
     }
 
-    /// Appends the `directory` member's value for the row whose key column says `key`: a JSON object, or `null` if no person
-    /// matches.
-    pub fn append(&self, key: Option<&[u8]>, out: &mut Vec<u8>) {
-        let person = key.and_then(|key| match self.key.field {
+    /// Finds the person of the row whose key column says `key`.
+    pub fn find(&self, key: &[u8]) -> Option<Person> {
+        match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
             KeyField::Mail => self.by_address(&address_key(key)),
-        });
-        self.append_person(person, out);
+        }
     }
 
-    /// The same for the person with this id, whatever the key is.
-    pub fn append_by_id(&self, id: crate::person_id::PersonId, out: &mut Vec<u8>) {
-        self.append_person(self.table.find(&id.into_bytes()), out);
+    /// Finds the person with this id, whatever the key column is.
+    pub fn find_by_id(&self, id: PersonId) -> Option<Person> {
+        self.table.find(&id.into_bytes())
     }
 
     /// The JSON texts of the columns of the person with this id, in the order of the rules.
-    pub fn values(&self, id: crate::person_id::PersonId) -> Option<impl Iterator<Item = &[u8]>> {
+    pub fn values(&self, id: PersonId) -> Option<impl Iterator<Item = &[u8]>> {
         self.table.find(&id.into_bytes()).map(|person| self.table.values(person))
     }
 
-    fn append_person(&self, person: Option<Person>, out: &mut Vec<u8>) {
+    /// Appends the value of the `directory` member: a JSON object, or `null` without a person.
+    pub fn append(&self, person: Option<Person>, out: &mut Vec<u8>) {
         let Some(person) = person else {
             out.extend_from_slice(b"null");
             return;
@@ -351,9 +353,9 @@ impl fmt::Debug for Directory {
     }
 }
 
-/// A person in the table: where their values begin in the arena.
+/// A person in a [`Directory`]: where their values begin in the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Person(usize);
+pub struct Person(usize);
 
 /// People and the values of their columns.
 ///

@@ -21,7 +21,7 @@ mod worker_pool;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use futures::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use tokio::task::JoinHandle;
@@ -82,6 +82,15 @@ impl FileRules {
         self.rows.columns = Some(columns);
         self.rows.checks = ColumnChecks::default();
         self
+    }
+
+    /// The same for attributes: values are converted, and the places of the values of `columns` are recorded.
+    #[must_use]
+    pub fn for_attributes(self, columns: Vec<String>) -> Self {
+        let mut own = self.for_columns(columns);
+        own.rows.typed = true;
+        own.rows.records_values = true;
+        own
     }
 }
 
@@ -173,10 +182,43 @@ pub fn rows(
     if let Some(directory) = directory {
         decoder = decoder.joined_to(directory, &rules.rows);
     }
+    decoded(bytes, first_row, keys, rules, decoder, decoders, |_| ()).map_ok(|(rows, ())| rows).boxed()
+}
+
+/// The same for all rows of a file, with the result of `parse` for each block of rows. `parse` runs on the threads that
+/// decode, for several blocks at once.
+pub fn parsed_rows<T: Send + 'static>(
+    bytes: ByteStream,
+    keys: &Keys,
+    rules: &FileRules,
+    decoders: NonZeroUsize,
+    bad_rows_allowed: u64,
+    parse: impl Fn(&Rows) -> T + Send + Sync + 'static,
+) -> BoxStream<'static, Result<(Rows, T), RowsError>> {
+    let decoder = Decoder::new(&rules.rows, keys.column.as_deref()).ending_after_bad_rows(bad_rows_allowed);
+    decoded(bytes, 0, keys, rules, decoder, decoders, parse)
+}
+
+fn decoded<T: Send + 'static>(
+    bytes: ByteStream,
+    first_row: u64,
+    keys: &Keys,
+    rules: &FileRules,
+    decoder: Decoder,
+    decoders: NonZeroUsize,
+    parse: impl Fn(&Rows) -> T + Send + Sync + 'static,
+) -> BoxStream<'static, Result<(Rows, T), RowsError>> {
+    let bad_rows_allowed = decoder.bad_rows_allowed();
     let decoder = Arc::new(decoder);
     let all_columns = (first_row == 0).then(|| Arc::clone(&decoder));
     let pool_decoder = Arc::clone(&decoder);
-    let decode = move |block| with_stack_wiped(|| pool_decoder.rows(&block));
+    let decode = move |block| {
+        with_stack_wiped(|| {
+            let rows = pool_decoder.rows(&block)?;
+            let parsed = parse(&rows);
+            Ok((rows, parsed))
+        })
+    };
     let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
     let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
     let mut unpacking = Unpacking::new(bytes, first_row, decoder, decoders);
@@ -195,9 +237,9 @@ pub fn rows(
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }
 
-/// The decoded rows of a file, and at their end the error of the unpacking thread, if it failed.
-struct RowsStream {
-    decoded: OrderedResults<Result<Rows, RowTooLong>>,
+/// The decoded rows of a file with what was parsed from them, and at their end the error of the unpacking thread, if it failed.
+struct RowsStream<T> {
+    decoded: OrderedResults<Result<(Rows, T), RowTooLong>>,
     /// The decoder, if it decodes all rows of the file.
     decoder: Option<Arc<Decoder>>,
     /// The number of the first row of the next block.
@@ -210,16 +252,16 @@ struct RowsStream {
     unpacking: Option<JoinHandle<Result<(), End>>>,
 }
 
-impl RowsStream {
-    async fn next(&mut self) -> Option<Result<Rows, RowsError>> {
+impl<T> RowsStream<T> {
+    async fn next(&mut self) -> Option<Result<(Rows, T), RowsError>> {
         if self.is_cut {
             return Some(Err(RowsError::TooManyBadRows { allowed: self.bad_rows_allowed }));
         }
         match self.decoded.next().await {
-            Some(Ok(Ok(rows))) => {
+            Some(Ok(Ok((rows, parsed)))) => {
                 self.next_row += rows.count();
                 self.is_cut = rows.bad.len() as u64 > self.bad_rows_allowed;
-                Some(Ok(rows))
+                Some(Ok((rows, parsed)))
             }
             Some(Ok(Err(RowTooLong { row }))) => {
                 Some(Err(RowsError::RowTooLong { row: self.next_row + row, max_bytes: self.max_row_bytes }))

@@ -29,8 +29,8 @@ impl Window {
     }
 
     /// The number of the week that begins at `date`, which is in the window.
-    pub(super) fn week_of(self, date: Date) -> usize {
-        usize::try_from((date - self.start).whole_weeks()).expect("a date in the window is not before its start")
+    pub(super) fn week_of(self, date: Date) -> u8 {
+        u8::try_from((date - self.start).whole_weeks()).expect("a window has twelve weeks")
     }
 
     /// Whether `latest`, the newest date in the window that has rows, belongs to the window's last week, or is a month

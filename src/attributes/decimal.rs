@@ -57,8 +57,7 @@ impl ShortDecimal {
             return None;
         }
         let (fraction, rest) = fraction.split_at(fraction.len().min(PLACES));
-        let billionths = digits(whole)? * BILLIONTHS + digits(fraction)? * POWERS_OF_TEN[PLACES - fraction.len()];
-        Some(Self { billionths, rest: digits(rest)? * POWERS_OF_TEN[PLACES - rest.len()] })
+        Some(Self { billionths: digits(whole)? * BILLIONTHS + decimals(fraction)?, rest: decimals(rest)? })
     }
 
     fn plus(self, other: Self) -> Self {
@@ -99,6 +98,29 @@ fn digits(text: &[u8]) -> Option<u64> {
         number = number * 10 + u64::from(digit);
     }
     Some(number)
+}
+
+/// The value of at most nine digits behind the point, in billionths.
+fn decimals(text: &[u8]) -> Option<u64> {
+    let number = match text.split_first_chunk() {
+        Some((first, last)) => eight_digits(*first)? * POWERS_OF_TEN[last.len()] + digits(last)?,
+        None => digits(text)?,
+    };
+    Some(number * POWERS_OF_TEN[PLACES - text.len()])
+}
+
+/// The same as [`digits`]. A loop over digits would take longer than everything else that is done with a value.
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    let each = |byte| u64::from_ne_bytes([byte; 8]);
+    let text = u64::from_le_bytes(text);
+    let digits = text.wrapping_sub(each(b'0'));
+    if (digits | text.wrapping_add(each(0x7F - b'9'))) & each(0x80) != 0 {
+        return None;
+    }
+    // The first digit is in the lowest byte. Each step joins neighbours: eight digits to four pairs, then to two fours.
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF)
 }
 
 fn long_sum<'a>(parts: impl Iterator<Item = &'a [u8]>, scale: Scale) -> Option<u64> {
@@ -242,6 +264,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_digits_are_read_as_one_by_one(
+            mut text in any::<[u8; 8]>(),
+            digits_at in any::<[bool; 8]>(),
+        ) {
+            for (byte, is_digit) in text.iter_mut().zip(digits_at) {
+                // Digits, their neighbours, and any other byte.
+                *byte = if is_digit { b'.' + *byte % 13 } else { *byte };
+            }
+            prop_assert_eq!(eight_digits(text), digits(&text));
+            let text = text.map(|byte| b'0' + byte % 10);
+            prop_assert_eq!(eight_digits(text), digits(&text));
+        }
+    }
 
     fn value(parts: &[&str], scale: Scale) -> Option<u64> {
         sum_in_billionths(parts.iter().map(|part| part.as_bytes()), scale)

@@ -1,20 +1,20 @@
-//! Finds the columns of attributes in a decoded row.
-//!
-//! The rows of a file nearly always have the same members in the same order. So each member is compared with the one at
-//! its position in the row before; only a member that differs is looked up by name. Reading a row allocates nothing.
+//! Parses decoded rows: whose they are, their dates and the values of attributes.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
+
+use time::Date;
 
 use super::{
+    calendar::{Period, Window},
+    date_cache::{DateCache, Found},
     decimal::{Scale, sum_in_billionths},
-    definitions::Attribute,
+    definitions::Definitions,
+    people::PersonRows,
 };
 use crate::{
-    json::{
-        members::{end_of_value, is_number, string_value},
-        scanner as json,
-    },
+    json::members::{is_number, string_value},
     person_id::PersonId,
+    stage::decode::Rows,
 };
 
 /// Columns that every row may have, besides those of the attributes.
@@ -27,143 +27,154 @@ const OBJECT_ID_SLOT: usize = 0;
 const METRIC_DATE_SLOT: usize = 1;
 const IS_ACTIVE_SLOT: usize = 2;
 
-/// How many members of a row are remembered.
-const MAX_EXPECTED: usize = 1_000;
-
-/// Finds the values of the columns that a pass needs.
-pub(super) struct ColumnReader {
-    /// The slot of each column, by name.
-    slots: HashMap<Vec<u8>, usize>,
-    /// By attribute: the slot of its column, and those of older columns.
-    attributes: Vec<(usize, Vec<usize>)>,
-    /// The members of the row before, in order.
-    expected: Vec<ExpectedMember>,
-    /// By slot: where the value of the row that was read last begins and ends; `None` if it has none.
-    values: Vec<Option<(usize, usize)>>,
+/// Parses decoded rows for a [`CyclePass`](super::CyclePass). Several threads may use it at once.
+pub struct RowParser {
+    /// How many columns are read. The slot of a column is its number among them.
+    slots: usize,
+    attributes: Vec<AttributeColumns>,
+    window: Window,
+    include_inactive_weeks: bool,
 }
 
-/// A member of a row, as it is expected at the same position of the next row.
-struct ExpectedMember {
-    /// The text of its name, with quotes and colon.
-    head: Vec<u8>,
-    /// The slot of its value, if the column is needed.
-    slot: Option<usize>,
+/// Where the value of an attribute is found.
+struct AttributeColumns {
+    /// The slot of its column.
+    column: usize,
+    /// The slots of older columns, which count if a row does not have the column.
+    older: Vec<usize>,
+    /// Whether values are hours, which depend on the length of the period.
+    is_in_hours: bool,
 }
 
-/// The values of one row.
-pub(super) struct MetricRow<'a> {
-    reader: &'a ColumnReader,
-    row: &'a [u8],
+/// The rows of a block, as far as a pass needs them.
+#[derive(Debug, Default)]
+pub struct ParsedRows {
+    /// The dates of the rows, in the window or not. A date may repeat.
+    pub(super) dates: Vec<Date>,
+    /// Whether a row has no date, or one that cannot be read.
+    pub(super) has_undated_row: bool,
+    /// Whether a row has a date that cannot be read.
+    pub(super) has_unreadable_date: bool,
+    /// The rows that count if the drop has a row for each week.
+    weekly: PersonRows,
+    /// The rows that count if the drop has a row for each month.
+    monthly: PersonRows,
 }
 
-impl ColumnReader {
-    pub(super) fn new(attributes: &[Attribute]) -> Self {
-        let mut slots: HashMap<Vec<u8>, usize> = HashMap::new();
-        let mut slot = |name: &str| {
-            let next = slots.len();
-            *slots.entry(name.as_bytes().to_vec()).or_insert(next)
-        };
-        for name in [OBJECT_ID, METRIC_DATE, IS_ACTIVE] {
-            slot(name);
+impl ParsedRows {
+    /// The rows that count if the rows of the drop cover `period`.
+    pub(super) fn of_period(&self, period: Period) -> &PersonRows {
+        match period {
+            Period::Week => &self.weekly,
+            Period::Month => &self.monthly,
         }
-        let attributes = attributes.iter().map(|attribute| {
-            let column = slot(&attribute.column);
-            (column, attribute.older_columns.iter().map(|name| slot(name)).collect())
+    }
+}
+
+impl RowParser {
+    /// A parser for the cycle whose rows lie in `window`.
+    pub fn new(definitions: &Definitions, window: Window) -> Self {
+        let columns = Self::columns(definitions);
+        let slot = |name: &String| columns.iter().position(|column| column == name).expect("all names are columns");
+        let attributes = definitions.attributes.iter().map(|attribute| AttributeColumns {
+            column: slot(&attribute.column),
+            older: attribute.older_columns.iter().map(slot).collect(),
+            is_in_hours: attribute.unit == "Hour",
         });
         let attributes = attributes.collect();
-        let values = vec![None; slots.len()];
-        Self { slots, attributes, expected: Vec::new(), values }
+        Self { slots: columns.len(), attributes, window, include_inactive_weeks: definitions.include_inactive_weeks }
     }
 
-    /// The names of all columns that are read.
-    pub(super) fn names(attributes: &[Attribute]) -> Vec<String> {
-        let metrics =
-            attributes.iter().flat_map(|attribute| std::iter::once(&attribute.column).chain(&attribute.older_columns));
-        [OBJECT_ID, METRIC_DATE, IS_ACTIVE].into_iter().map(String::from).chain(metrics.cloned()).collect()
-    }
-
-    /// Reads a decoded row. Of a column that is there twice the last counts.
-    pub(super) fn read<'a>(&'a mut self, row: &'a [u8]) -> MetricRow<'a> {
-        self.values.fill(None);
-        let mut next = json::after(row, json::space_end(row, 0), b'{');
-        let mut position = 0;
-        while let Some(after) = next {
-            next = self.read_member(row, json::space_end(row, after), position);
-            position += 1;
+    /// The names of all columns that are read, each once. The rows to parse must be decoded with these columns, and with the
+    /// places of their values recorded.
+    pub fn columns(definitions: &Definitions) -> Vec<String> {
+        let mut columns = [OBJECT_ID, METRIC_DATE, IS_ACTIVE].map(String::from).to_vec();
+        for attribute in &definitions.attributes {
+            for name in std::iter::once(&attribute.column).chain(&attribute.older_columns) {
+                if !columns.contains(name) {
+                    columns.push(name.clone());
+                }
+            }
         }
-        MetricRow { reader: self, row }
+        columns
     }
 
-    /// Reads the member that begins at `start` and is the `position`th of its row. Returns the position after its
-    /// comma, or
-    /// `None` if it is the last one.
-    fn read_member(&mut self, row: &[u8], start: usize, position: usize) -> Option<usize> {
-        let expected = self.expected.get(position).filter(|expected| row[start..].starts_with(&expected.head));
-        let (slot, value) = match expected {
-            Some(expected) => (expected.slot, start + expected.head.len()),
-            None => self.read_name(row, start, position)?,
-        };
-        let value = json::space_end(row, value);
-        let end = end_of_value(row, value)?;
-        if let Some(slot) = slot {
-            self.values[slot] = Some((value, end));
+    /// Parses decoded rows.
+    pub fn parse(&self, rows: &Rows) -> ParsedRows {
+        let mut parsed = ParsedRows::default();
+        let (mut row, mut dates) = (MetricRow(vec![None; self.slots]), DateCache::default());
+        for values in rows.recorded() {
+            row.read(values);
+            let text = row.date();
+            let Some(Found { date, is_new }) = text.and_then(|text| dates.find(text)) else {
+                parsed.has_undated_row = true;
+                parsed.has_unreadable_date |= text.is_some();
+                continue;
+            };
+            if is_new {
+                parsed.dates.push(date);
+            }
+            let counts = self.include_inactive_weeks || row.is_active();
+            let Some(person) = row.person().filter(|_| counts && self.window.contains(date)) else { continue };
+            // Few dates are both a Sunday and the first of a month.
+            for (period, rows) in [(Period::Week, &mut parsed.weekly), (Period::Month, &mut parsed.monthly)] {
+                if period.may_have(date) {
+                    let to_week = period.to_week(date);
+                    let value = |columns| row.value(columns, to_week);
+                    rows.push(person, self.window.week_of(date), self.attributes.iter().map(value));
+                }
+            }
         }
-        json::after(row, json::space_end(row, end), b',')
-    }
-
-    /// Reads the name of a member and remembers it. Returns the slot of its value, and where that begins.
-    fn read_name(&mut self, row: &[u8], start: usize, position: usize) -> Option<(Option<usize>, usize)> {
-        let name = json::name(row, start)?;
-        let text = json::unescaped(&row[start..name.end], name.has_escapes);
-        let slot = text.and_then(|text| self.slots.get(&*text).copied());
-        let member = ExpectedMember { head: row[start..name.value].trim_ascii_end().to_vec(), slot };
-        match self.expected.get_mut(position) {
-            Some(expected) => *expected = member,
-            None if position < MAX_EXPECTED => self.expected.push(member),
-            None => {}
-        }
-        Some((slot, name.value))
+        parsed
     }
 }
 
+/// The JSON texts of the values of one row, by slot.
+struct MetricRow<'a>(Vec<Option<&'a [u8]>>);
+
 impl<'a> MetricRow<'a> {
-    /// The JSON text of the value in a slot.
-    fn json(&self, slot: usize) -> Option<&'a [u8]> {
-        self.reader.values[slot].map(|(start, end)| &self.row[start..end])
+    /// Takes the values of another row. Of a column that is there twice the last counts.
+    fn read(&mut self, values: impl Iterator<Item = (usize, &'a [u8])>) {
+        self.0.fill(None);
+        for (slot, value) in values {
+            self.0[slot] = Some(value);
+        }
     }
 
     fn text(&self, slot: usize) -> Option<Cow<'a, [u8]>> {
-        string_value(self.json(slot)?)
+        string_value(self.0[slot]?)
     }
 
-    pub(super) fn person(&self) -> Option<PersonId> {
+    fn person(&self) -> Option<PersonId> {
         PersonId::parse(&self.text(OBJECT_ID_SLOT)?)
     }
 
     /// The JSON text of the date, if there is one, even if it cannot be read.
-    pub(super) fn date(&self) -> Option<&'a [u8]> {
-        self.json(METRIC_DATE_SLOT).filter(|value| *value != b"null")
+    fn date(&self) -> Option<&'a [u8]> {
+        self.0[METRIC_DATE_SLOT].filter(|value| *value != b"null")
     }
 
     /// Whether `IsActive` is anything but false.
-    pub(super) fn is_active(&self) -> bool {
-        self.json(IS_ACTIVE_SLOT) != Some(b"false")
+    fn is_active(&self) -> bool {
+        self.0[IS_ACTIVE_SLOT] != Some(b"false")
     }
 
     /// The value of an attribute in billionths: that of its column if the row has it, even if it is no number, else the
     /// sum of the older columns that are numbers.
-    pub(super) fn value(&self, attribute: usize, scale: Scale) -> Option<u64> {
-        let (column, older) = &self.reader.attributes[attribute];
-        let has_column = self.reader.values[*column].is_some();
-        let slots = if has_column { std::slice::from_ref(column) } else { older.as_slice() };
-        let numbers = slots.iter().filter_map(|&slot| number(self.json(slot)?));
-        sum_in_billionths(numbers, scale)
+    fn value(&self, AttributeColumns { column, older, is_in_hours }: &AttributeColumns, to_week: Scale) -> Option<u64> {
+        let slots = if self.0[*column].is_some() { std::slice::from_ref(column) } else { older.as_slice() };
+        let numbers = slots.iter().filter_map(|&slot| number(self.0[slot]?));
+        sum_in_billionths(numbers, if *is_in_hours { to_week } else { Scale::ONE })
     }
 }
 
 /// The text of a value that is a number, or a number in a string. A string with escapes is none: digits need no
 /// escapes, and a decoder unescapes those of metric columns.
 fn number(value: &[u8]) -> Option<&[u8]> {
-    let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(value);
-    is_number(text).then_some(text)
+    match value {
+        // The row is valid JSON.
+        [b'0'..=b'9' | b'-', ..] => Some(value),
+        [b'"', text @ .., b'"'] if is_number(text) => Some(text),
+        _ => None,
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{CliError, private_key::PrivateKeyArgument};
@@ -26,10 +26,10 @@ use crate::{
         self, KeyError, Keys, WrappedKeys, details,
         unwrap::{PrivateKeys, unwrap_keys},
     },
-    pipeline::{self, FileRules},
+    pipeline::{self, FileRules, RowsError},
     run::read_metadata,
     stage::decode::{ExpectedColumn, Rows},
-    store::{Blob, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
+    store::{Blob, ByteStream, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
 /// The maximum number of bad rows that are listed individually.
@@ -155,16 +155,18 @@ impl LocalDrop {
         RowReader { drop: self, config, rules, progress, row_count: 0, bad_row_count: 0, bad_rows: Vec::new() }
     }
 
-    /// Reads the rows of all files, in file path order, and checks their number.
-    pub(super) async fn read_all(
+    /// Reads the rows of all files, in file path order, and checks their number. Passes the result of `parse` for each block
+    /// of rows to `each`; `parse` runs on several threads.
+    pub(super) async fn read_all<T: Send + 'static>(
         &self,
         config: &DecodeConfig,
         rules: &FileRules,
-        mut each: impl FnMut(&Rows) -> Result<(), CliError>,
+        parse: impl Fn(&Rows) -> T + Clone + Send + Sync + 'static,
+        mut each: impl FnMut(&Rows, T) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let mut reader = self.reader(config, rules, self.contents.files.iter().map(|file| file.size).sum());
         for file in &self.contents.files {
-            reader.read(file, None, &mut each).await?;
+            reader.read_parsed(file, parse.clone(), &mut each).await?;
         }
         reader.progress.finish_and_clear();
         reader.check_row_count()
@@ -207,17 +209,45 @@ impl RowReader<'_> {
         directory: Option<Arc<Directory>>,
         mut each: impl FnMut(&Rows) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let name = self.drop.contents.relative(file);
-        let progress = self.progress.clone();
-        let bytes = read(Arc::clone(&self.drop.store), file.clone(), ReadWindow::default())
-            .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
-            .boxed();
         let (keys, decoders, allowed) = (&self.drop.keys, self.config.decoders, self.config.bad_rows_allowed);
-        let mut blocks = pipeline::rows(bytes, 0, keys, self.rules, directory, decoders, allowed);
+        let rows = pipeline::rows(self.bytes(file), 0, keys, self.rules, directory, decoders, allowed);
+        self.count(file, rows.map_ok(|rows| (rows, ())), |rows, ()| each(rows)).await
+    }
+
+    /// The same for the result of `parse`, which runs on several threads, for each block of rows.
+    async fn read_parsed<T: Send + 'static>(
+        &mut self,
+        file: &Blob,
+        parse: impl Fn(&Rows) -> T + Send + Sync + 'static,
+        each: impl FnMut(&Rows, T) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let (keys, decoders, allowed) = (&self.drop.keys, self.config.decoders, self.config.bad_rows_allowed);
+        let blocks = pipeline::parsed_rows(self.bytes(file), keys, self.rules, decoders, allowed, parse);
+        self.count(file, blocks, each).await
+    }
+
+    /// The bytes of a file; reading them moves the progress bar.
+    fn bytes(&self, file: &Blob) -> ByteStream {
+        let progress = self.progress.clone();
+        read(Arc::clone(&self.drop.store), file.clone(), ReadWindow::default())
+            .inspect_ok(move |chunk| progress.inc(chunk.len() as u64))
+            .boxed()
+    }
+
+    /// Passes the blocks of `file` to `each` and counts their rows. Fails if the file has more bad rows than allowed.
+    async fn count<T>(
+        &mut self,
+        file: &Blob,
+        mut blocks: impl Stream<Item = Result<(Rows, T), RowsError>> + Unpin,
+        mut each: impl FnMut(&Rows, T) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let name = self.drop.contents.relative(file);
+        let allowed = self.config.bad_rows_allowed;
         let (mut first_row, mut bad_rows_in_file) = (0, 0);
-        while let Some(rows) = blocks.next().await {
-            let rows = rows.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
-            each(&rows)?;
+        while let Some(block) = blocks.next().await {
+            let (rows, parsed) =
+                block.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
+            each(&rows, parsed)?;
             for (row, reason) in rows.bad.iter() {
                 let description = format!("row {} of `{name}` {reason}", first_row + row);
                 bad_rows_in_file += 1;
@@ -254,7 +284,7 @@ impl RowReader<'_> {
 #[error("`{name}` {error}")]
 struct InFile<'a> {
     name: &'a str,
-    error: &'a pipeline::RowsError,
+    error: &'a RowsError,
 }
 
 /// A directory export that is joined to the rows.
@@ -303,8 +333,8 @@ impl DirectoryFlags {
         let decryption_keys = self.directory_decryption_keys.as_deref();
         let drop = LocalDrop::open(folder, private_key, decryption_keys, config).await.map_err(in_directory)?;
         let mut builder = DirectoryBuilder::new(&rules);
-        let add = |rows: &Rows| builder.push(rows.good()).map_err(|error| CliError::Permanent(error.to_string()));
-        drop.read_all(config, &file_rules, add).await.map_err(in_directory)?;
+        let add = |rows: &Rows, ()| builder.push(rows.good()).map_err(|error| CliError::Permanent(error.to_string()));
+        drop.read_all(config, &file_rules, |_| (), add).await.map_err(in_directory)?;
         Ok(Some(Arc::new(builder.finish())))
     }
 }

@@ -166,6 +166,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
         rows: RowRules {
             checks: ColumnChecks { expected, rejects_empty_rows: columns.is_some() },
             columns: columns.map(|columns| columns.names),
+            records_values: false,
             encrypted_columns: encrypted_columns.names,
             column_cipher: column_cipher?,
             typed: row_values? == RowValues::Typed,

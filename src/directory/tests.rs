@@ -17,7 +17,7 @@ fn by_mail() -> DirectoryRules {
 
 fn found(directory: &Directory, key: &str) -> String {
     let mut out = Vec::new();
-    directory.append(Some(key.as_bytes()), &mut out);
+    directory.append(directory.find(key.as_bytes()), &mut out);
     String::from_utf8(out).unwrap()
 }
 

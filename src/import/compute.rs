@@ -6,7 +6,7 @@ use futures::StreamExt;
 
 use super::Pass;
 use crate::{
-    attributes::{CyclePass, CycleReport, Definitions, Window},
+    attributes::{CyclePass, CycleReport, Definitions, RowParser, Window},
     directory::{Directory, DirectorySnapshot, is_directory},
     drop::{
         DropPath,
@@ -19,6 +19,7 @@ use crate::{
     message::DropFacts,
     pipeline::{self, RowsError},
     run::{AdmittedDrop, RunError},
+    stage::decode::Rows,
     store::{StoreError, read},
     tenant_config::TenantConfig,
     verdict::Verdict,
@@ -130,18 +131,20 @@ impl Pass<'_> {
         let OpenedDrop { contents, metadata, .. } = drop;
         let keys = runner.keys.keys_of(&*runner.store, contents, metadata, self.tenant).await?;
         let TenantConfig { rules, limits, .. } = runner.tenant_configs.of(self.tenant);
-        let mut rules = rules.clone();
-        rules.rows.columns = Some(CyclePass::columns(definitions));
-        rules.rows.typed = true;
+        let rules = rules.clone().for_attributes(RowParser::columns(definitions));
         let mut pass = CyclePass::new(definitions, window, memory);
+        let parser = Arc::new(RowParser::new(definitions, window));
         let mut row_count = 0;
         for file in &contents.files {
             let bytes = read(Arc::clone(&runner.store), file.clone(), runner.window);
-            let mut rows = pipeline::rows(bytes, 0, &keys, &rules, None, limits.decoders, limits.bad_rows_allowed);
-            while let Some(rows) = rows.next().await {
+            let parser = Arc::clone(&parser);
+            let parse = move |rows: &Rows| parser.parse(rows);
+            let mut blocks =
+                pipeline::parsed_rows(bytes, &keys, &rules, limits.decoders, limits.bad_rows_allowed, parse);
+            while let Some(block) = blocks.next().await {
                 let name = || contents.relative(file).to_owned();
-                let rows = rows.map_err(|source| ReadError::File { name: name(), source })?;
-                pass.push(rows.good());
+                let (rows, parsed) = block.map_err(|source| ReadError::File { name: name(), source })?;
+                pass.push(&parsed);
                 row_count += rows.count();
             }
         }

@@ -213,7 +213,7 @@ impl<'a, I: Iterator<Item = PersonReport<'a>>> PeopleBatches<'a, I> {
         let Some(person) = self.people.next() else { return false };
         self.entry.clear();
         match self.directory {
-            Some(directory) => directory.append_by_id(person.id, &mut self.entry),
+            Some(directory) => directory.append(directory.find_by_id(person.id), &mut self.entry),
             None => self.entry.extend_from_slice(b"null"),
         }
         self.report.append_person(&person, &self.entry, &mut self.pending);

@@ -29,7 +29,7 @@ pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
 }
 
 /// The end of the value at `at`.
-pub(crate) fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
+fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
     if row.get(at) == Some(&b'"') {
         json::string_end(row, at + 1).map(|(end, _)| end)
     } else {

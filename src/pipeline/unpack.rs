@@ -14,7 +14,7 @@ use crate::{
     keys::AesKey,
     stage::{
         Damage,
-        decode::{Decoder, RowRules, RowTooLong, Rows},
+        decode::{Decoder, RowRules, RowTooLong},
         detect::{HEAD_BYTES, LayoutError, detect_layout},
         layers::RemoveLayers,
         lines::{Block, LineBlocks},
@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// The worker pool that decodes blocks.
-pub(super) type Decoders = WorkerPool<Block, Result<Rows, RowTooLong>>;
+pub(super) type Decoders<R> = WorkerPool<Block, R>;
 
 /// The state of the thread.
-pub(super) struct Unpacking {
+pub(super) struct Unpacking<R> {
     bytes: ByteStream,
     /// How many bytes have been read.
     at: u64,
@@ -36,7 +36,7 @@ pub(super) struct Unpacking {
     first_row: u64,
     /// The decoder that the pool uses, until it has seen the first block.
     undecided: Option<Arc<Decoder>>,
-    decoders: Decoders,
+    decoders: Decoders<R>,
 }
 
 /// Why the thread stops before the end of the file.
@@ -78,9 +78,9 @@ impl From<ConsumerGone> for Stop {
     }
 }
 
-impl Unpacking {
+impl<R: Send + 'static> Unpacking<R> {
     /// The thread for the file `bytes`. The worker pool `decoders` uses `decoder`.
-    pub(super) fn new(bytes: ByteStream, first_row: u64, decoder: Arc<Decoder>, decoders: Decoders) -> Self {
+    pub(super) fn new(bytes: ByteStream, first_row: u64, decoder: Arc<Decoder>, decoders: Decoders<R>) -> Self {
         Self { bytes, at: 0, is_at_end: false, first_row, undecided: Some(decoder), decoders }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     buffers::{Buffer, Buffers},
-    directory::Directory,
+    directory::{Directory, Person},
     json::scanner::{self as json, Invalid},
     keys::AesKey,
 };
@@ -34,6 +34,8 @@ use names::{Names, Next};
 pub struct RowRules {
     /// `ROW_COLUMNS`: the exact names of the columns to keep; `None` keeps all.
     pub columns: Option<Vec<String>>,
+    /// Whether [`Rows::values`] has the places of the values of `columns`.
+    pub records_values: bool,
     /// Which columns a file must have.
     pub checks: ColumnChecks,
     /// `ENCRYPTED_COLUMNS`: the exact names of the encrypted columns.
@@ -53,6 +55,7 @@ impl Default for RowRules {
     fn default() -> Self {
         Self {
             columns: None,
+            records_values: false,
             checks: ColumnChecks::default(),
             encrypted_columns: vec!["ObjectId".into()],
             column_cipher: None,
@@ -96,6 +99,8 @@ struct Treatment {
     is_encrypted: bool,
     /// Whether the join looks up the column's value.
     is_join_key: bool,
+    /// The number of the column in [`RowRules::columns`], if the places of its values are recorded.
+    recorded: Option<usize>,
 }
 
 /// What to do with the values of a column.
@@ -126,7 +131,12 @@ struct Column<'a> {
 
 impl Treatment {
     fn of(action: Action) -> Self {
-        Self { action, is_encrypted: action == Action::Convert(Conversion::Decrypt), is_join_key: false }
+        Self {
+            action,
+            is_encrypted: action == Action::Convert(Conversion::Decrypt),
+            is_join_key: false,
+            recorded: None,
+        }
     }
 }
 
@@ -145,7 +155,11 @@ impl Columns {
             return Self { named, others: Action::Keep, checked };
         };
         let action = |name: &str| named.get(name).copied().unwrap_or(Action::Keep);
-        let named = kept.iter().map(|name| (name.as_str().into(), Treatment::of(action(name)))).collect();
+        let named = kept.iter().enumerate().map(|(number, name)| {
+            let recorded = rules.records_values.then_some(number);
+            (name.as_str().into(), Treatment { recorded, ..Treatment::of(action(name)) })
+        });
+        let named = named.collect();
         Self { named, others: Action::Omit, checked }
     }
 
@@ -176,8 +190,19 @@ pub struct Rows {
     pub text: Buffer,
     /// The end of each good row in `text`, after its line feed.
     pub ends: Vec<usize>,
+    /// The values of the good rows whose places are [recorded](RowRules::records_values), in the order of `text`.
+    pub values: Vec<RecordedValue>,
     /// The bad rows.
     pub bad: BadRows,
+}
+
+/// A value of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedValue {
+    /// The number of the column in [`RowRules::columns`].
+    pub column: usize,
+    /// The place of the value's JSON in [`Rows::text`].
+    pub place: Range<usize>,
 }
 
 impl Rows {
@@ -185,6 +210,16 @@ impl Rows {
     pub fn good(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end - 1])
+    }
+
+    /// The recorded values of each good row, in order: the number of the column and the JSON text.
+    pub fn recorded(&self) -> impl Iterator<Item = impl Iterator<Item = (usize, &[u8])>> {
+        let mut others = &self.values[..];
+        self.ends.iter().map(move |&end| {
+            let (values, after) = others.split_at(others.iter().take_while(|value| value.place.end <= end).count());
+            others = after;
+            values.iter().map(|value| (value.column, &self.text[value.place.clone()]))
+        })
     }
 
     /// The number of rows, good and bad.
@@ -222,6 +257,11 @@ impl Decoder {
     pub fn ending_after_bad_rows(mut self, allowed: u64) -> Self {
         self.bad_rows_allowed = allowed;
         self
+    }
+
+    /// With more bad rows than this, the rows of a block end.
+    pub fn bad_rows_allowed(&self) -> u64 {
+        self.bad_rows_allowed
     }
 
     /// Adds to each row, as its last member, the person of `directory` that the row's key column names. Without a Column key
@@ -271,17 +311,17 @@ impl Decoder {
             if is_blank(line) {
                 continue;
             }
-            let before = rows.text.len();
+            let (before, values_before) = (rows.text.len(), rows.values.len());
             let decoded = if is_text || std::str::from_utf8(line).is_ok() {
                 let mut row = Row {
                     decoder: self,
                     line: json::trimmed(line),
                     copied: 0,
                     has_members: false,
-                    has_join_key: false,
+                    person: None,
                     bad: None,
                 };
-                row.decode(&mut names, &mut scratch, &mut rows.text).unwrap_or_else(|invalid| Err(self.reason(invalid)))
+                row.decode(&mut names, &mut scratch, &mut rows).unwrap_or_else(|invalid| Err(self.reason(invalid)))
             } else {
                 Err(BadRowReason::NotAnObject)
             };
@@ -292,6 +332,7 @@ impl Decoder {
                 }
                 Err(reason) => {
                     rows.text.truncate(before);
+                    rows.values.truncate(values_before);
                     rows.bad.push(rows.count(), reason);
                     if rows.bad.len() as u64 > self.bad_rows_allowed {
                         break;
@@ -319,21 +360,22 @@ struct Row<'a> {
     copied: usize,
     /// Whether an earlier member was kept.
     has_members: bool,
-    /// Whether [`Scratch::join_key`] has the text of this row's key column.
-    has_join_key: bool,
+    /// The person in the directory that the row's key column names.
+    person: Option<Person>,
     /// Why the row is bad, if a value cannot be decrypted.
     bad: Option<BadRowReason>,
 }
 
 impl<'a> Row<'a> {
-    /// Decodes the line and appends the row to `out`, or a part of it on failure. The outer error is that of the JSON, the
-    /// inner one that of a value.
+    /// Decodes the line and appends the row to the text of `rows`, or a part of it on failure. The outer error is that of
+    /// the JSON, the inner one that of a value.
     fn decode(
         &mut self,
         names: &mut Names<'a>,
         scratch: &mut Scratch,
-        out: &mut Vec<u8>,
+        rows: &mut Rows,
     ) -> Result<Result<(), BadRowReason>, Invalid> {
+        let (out, values) = (&mut *rows.text, &mut rows.values);
         // The row itself is the first level.
         let max_depth = self.decoder.max_depth.saturating_sub(1);
         // A member begins after the previous one.
@@ -346,17 +388,23 @@ impl<'a> Row<'a> {
                 None
             };
             let end = string.map_or_else(|| json::value_end(self.line, at, max_depth), |(end, _)| Ok(end))?;
-            let Treatment { action, is_encrypted, is_join_key } = column.treatment;
+            let Treatment { action, is_encrypted, is_join_key, recorded } = column.treatment;
             if is_join_key {
+                // Found as early as the row allows: while the rest of it is scanned, the processor loads what the lookup touches.
                 let text = string.and_then(|(_, has_escapes)| json::unescaped(&self.line[at..end], has_escapes));
-                self.has_join_key = self.read_join_key(column.name, is_encrypted, text.as_deref(), scratch);
+                self.person = text.and_then(|text| self.find_person(column.name, is_encrypted, &text, scratch));
             }
             if action == Action::Omit {
                 self.omit(begin..end, out);
             } else {
                 self.keep(begin);
+                // Text up to `self.copied` is in `out`; what follows will be copied as it is.
+                let start = out.len() + at - self.copied;
                 if let (Action::Convert(conversion), Some((_, has_escapes))) = (action, string) {
                     self.convert(column.name, conversion, at..end, has_escapes, scratch, out);
+                }
+                if let Some(column) = recorded {
+                    values.push(RecordedValue { column, place: start..out.len() + end - self.copied });
                 }
             }
             begin = end;
@@ -373,28 +421,21 @@ impl<'a> Row<'a> {
             // The row ends with its closing bracket.
             out.pop();
             out.extend_from_slice(if self.has_members { b",\"directory\":" } else { b"\"directory\":" });
-            directory.append(self.has_join_key.then_some(&scratch.join_key), out);
+            directory.append(self.person, out);
             out.push(b'}');
         }
         Ok(self.bad.take().map_or(Ok(()), Err))
     }
 
-    /// Puts the text of the key column, decrypted if it is encrypted, into [`Scratch::join_key`]. Returns false if there is
-    /// none, or no Column key.
-    fn read_join_key(&self, name: &str, is_encrypted: bool, text: Option<&[u8]>, scratch: &mut Scratch) -> bool {
-        let (Some(text), Some(key)) = (text, &self.decoder.key) else {
-            return false;
-        };
-        scratch.join_key.clear();
+    /// The person whose id or address is `text`, which is decrypted first if it is encrypted. Without a Column key, nobody.
+    fn find_person(&self, column: &str, is_encrypted: bool, text: &[u8], scratch: &mut Scratch) -> Option<Person> {
+        let (directory, key) = (self.decoder.directory.as_ref()?, self.decoder.key.as_ref()?);
         if !is_encrypted || is_guid(text) {
-            scratch.join_key.extend_from_slice(text);
-            return true;
+            return directory.find(text);
         }
         // If the column is kept, it is decrypted a second time: that costs less than to find its text in the row.
-        let is_decrypted = key.plaintext_of(name, text, scratch).is_ok();
-        let Scratch { plaintext, join_key, .. } = scratch;
-        join_key.extend_from_slice(plaintext);
-        is_decrypted
+        key.plaintext_of(column, text, scratch).ok()?;
+        directory.find(&scratch.plaintext)
     }
 
     /// Keeps the member that begins at `begin`, with its comma unless it is the first one that is kept.

@@ -71,7 +71,7 @@ pub(super) fn write_json(out: &mut impl Write, subject: &Subject<'_>) -> io::Res
     for (number, person) in report.people().enumerate() {
         entry.clear();
         match subject.directory {
-            Some(directory) => directory.append_by_id(person.id, &mut entry),
+            Some(directory) => directory.append(directory.find_by_id(person.id), &mut entry),
             None => entry.extend_from_slice(b"null"),
         }
         text.clear();

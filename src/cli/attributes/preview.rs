@@ -3,13 +3,14 @@
 use std::{
     io::{BufWriter, Write},
     path::PathBuf,
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
 
 use super::output::{Subject, write_csv, write_json, write_table};
 use crate::{
-    attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, Program, Window},
+    attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, ParsedRows, Program, RowParser, Window},
     cli::{
         CliError, FileFlags,
         local_drop::{DirectoryFlags, LocalDrop},
@@ -74,8 +75,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
     let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;
     let directory = arguments.directory.load(&arguments.private_key, &config).await?;
 
-    let mut rules = config.rules.clone().for_columns(CyclePass::columns(&definitions));
-    rules.rows.typed = true;
+    let rules = config.rules.clone().for_attributes(RowParser::columns(&definitions));
     let is_identified = drop.keys.column.is_some();
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let (mut has_failed, mut first_pass): (bool, Option<CycleReport<'_>>) = (false, None);
@@ -88,11 +88,13 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
             continue;
         }
         let mut pass = CyclePass::new(&definitions, window, MEMORY);
-        let add = |rows: &Rows| {
-            pass.push(rows.good());
+        let parser = Arc::new(RowParser::new(&definitions, window));
+        let parse = move |rows: &Rows| parser.parse(rows);
+        let add = |_: &Rows, parsed: ParsedRows| {
+            pass.push(&parsed);
             Ok(())
         };
-        drop.read_all(&config, &rules, add).await?;
+        drop.read_all(&config, &rules, parse, add).await?;
         let report = pass.finish(is_identified);
         if let Some(failure @ CycleFailure::NotWeekly) = &report.failure {
             return Err(CliError::Permanent(failure.to_string()));

@@ -54,8 +54,6 @@ pub(super) struct Fits {
 pub(super) struct Scratch {
     ciphertext: Vec<u8>,
     pub(super) plaintext: Vec<u8>,
-    /// The text by which a row finds its person in a directory.
-    pub(super) join_key: Vec<u8>,
 }
 
 impl ColumnKey {

@@ -280,6 +280,33 @@ fn with_columns(columns: &[&str]) -> RowRules {
 }
 
 #[test]
+fn recorded_values_are_those_of_the_decoded_row_whatever_is_omitted_or_converted() {
+    let columns = ["CollaborationHours", "ObjectId", "a", "IsActive"];
+    let rules = RowRules { records_values: true, ..with_columns(&columns) };
+    let id = encrypt(Cipher::Ctr, GUID);
+    let text = [
+        format!(
+            r#"{{"x":1, "ObjectId" : "{id}","CollaborationHours":"1.50","y":[2],"a": {{"b":[","]}} ,"IsActive":"True"}}"#
+        ),
+        r#"{"IsActive":false,"ObjectId":"not Base64","CollaborationHours":7}"#.into(),
+        r#"{"y":3}"#.into(),
+        format!(r#"{{"a":null,"a":"\u0041","\u0061":0,"z":9,"ObjectId":"{GUID}","CollaborationHours":"n/a"}}"#),
+    ];
+    let rows = rows_with(&rules, Some(&key()), &text.join("\n"));
+    assert_eq!(rows.bad.len(), 1);
+    let recorded = rows.recorded().map(|values| {
+        let values = values.map(|(column, value)| format!("{}={}", columns[column], String::from_utf8_lossy(value)));
+        values.collect::<Vec<_>>().join(" ")
+    });
+    let expected = [
+        format!(r#"ObjectId="{GUID}" CollaborationHours=1.50 a={{"b":[","]}} IsActive=true"#),
+        String::new(),
+        format!(r#"a=null a="\u0041" a=0 ObjectId="{GUID}" CollaborationHours="n/a""#),
+    ];
+    assert_eq!(recorded.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn columns_that_are_not_configured_are_omitted() {
     let row = r#"{ "a": 1, "b" : [2,{"c":3}] ,"c":"4" }"#;
     for (columns, kept) in [
