@@ -13,7 +13,7 @@
 //!
 //! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and
 //! spare room; for a longer line, up to twice that line. A message is `BATCH_BYTES` of rows, or a single larger row.
-//! With the default settings on two cores, that is 14 MiB, and about 8 MiB of messages.
+//! With the default settings on two cores, that is 17 MiB, and about 8 MiB of messages.
 
 mod unpack;
 mod worker_pool;
@@ -44,8 +44,9 @@ use crate::{
     wipe::with_stack_wiped,
 };
 
-/// How many blocks wait for a decoder, or decoded for the consumer of their rows.
-const BLOCKS_AHEAD: usize = 4;
+/// How many blocks wait for a decoder, or decoded for the consumer of their rows. With fewer, cores are idle when decoding takes
+/// longer than decompression: while a worker does not get a core, the blocks after its own fill all places.
+const BLOCKS_AHEAD: usize = 8;
 
 /// How a file is decrypted and decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
