@@ -4,7 +4,7 @@
 //! is compared with the text that was there in an earlier row. Only where it differs, it is parsed as JSON and the
 //! column is looked up.
 
-use super::{Column, Columns};
+use super::treatment::{Column, Columns};
 use crate::json::scanner as json;
 
 /// The maximum number of names that are predicted. It bounds the time per row if every row has other names.

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use aes::cipher::{BlockModeEncrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::prelude::*;

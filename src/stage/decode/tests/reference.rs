@@ -5,7 +5,11 @@ use std::{borrow::Cow, collections::HashMap, fmt};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::{Action, BadRowReason, Conversion, Decoder, column::Scratch, is_guid};
+use super::super::{
+    BadRowReason, Decoder,
+    column::{Scratch, is_guid},
+    treatment::{Action, Conversion},
+};
 
 /// Decodes a line as `decoder` should.
 pub(super) fn row(decoder: &Decoder, line: &[u8]) -> Result<Vec<u8>, BadRowReason> {

@@ -1,0 +1,51 @@
+//! Decoded rows.
+
+use std::ops::Range;
+
+use super::BadRows;
+use crate::buffers::Buffer;
+
+/// The rows of one block.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The JSON text of the good rows, each followed by a line feed.
+    pub text: Buffer,
+    /// The end of each good row in `text`, after its line feed.
+    pub ends: Vec<usize>,
+    /// The values of the good rows whose places are [recorded](super::RowRules::records_values), in the order of `text`.
+    pub values: Vec<RecordedValue>,
+    /// The bad rows.
+    pub bad: BadRows,
+}
+
+/// A value of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedValue {
+    /// The number of the column in [`RowRules::columns`](super::RowRules::columns).
+    pub column: usize,
+    /// The place of the value's JSON in [`Rows::text`].
+    pub place: Range<usize>,
+}
+
+impl Rows {
+    /// The JSON text of each good row, in order.
+    pub fn good(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end - 1])
+    }
+
+    /// The recorded values of each good row, in order: the number of the column and the JSON text.
+    pub fn recorded(&self) -> impl Iterator<Item = impl Iterator<Item = (usize, &[u8])>> {
+        let mut others = &self.values[..];
+        self.ends.iter().map(move |&end| {
+            let (values, after) = others.split_at(others.iter().take_while(|value| value.place.end <= end).count());
+            others = after;
+            values.iter().map(|value| (value.column, &self.text[value.place.clone()]))
+        })
+    }
+
+    /// The number of rows, good and bad.
+    pub fn count(&self) -> u64 {
+        (self.ends.len() + self.bad.len()) as u64
+    }
+}
