@@ -25,7 +25,7 @@ BUILD_AS_TESTS_DO := cargo test --workspace --test cli --no-run
 TARGET ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS ?= 20
 # The sources that `make fuzz-coverage` reports on.
-PARSERS := $(addprefix src/,attributes/definitions.rs config drop host/event host/event.rs host/payload.rs json json.rs keys/details.rs \
+PARSERS := $(addprefix src/,attributes/definitions.rs attributes/definitions config drop host/event host/event.rs host/payload.rs json json.rs keys/details.rs \
 	ledger/json.rs retry.rs stage) crates/inflate/src
 LLVM = $(shell rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')

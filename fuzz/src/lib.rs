@@ -8,6 +8,7 @@
 //! into pieces, from the bytes themselves: see [`bytes`].
 
 pub mod bytes;
+pub mod definitions;
 pub mod event;
 pub mod gunzip;
 pub mod inflate;
@@ -27,7 +28,8 @@ pub mod stages;
 pub type Check = fn(&[u8]);
 
 /// All checks, by the names of their fuzz targets and seed folders.
-pub const CHECKS: [(&str, Check); 11] = [
+pub const CHECKS: [(&str, Check); 12] = [
+    ("definitions", definitions::check),
     ("event", event::check),
     ("gunzip", gunzip::check),
     ("inflate", inflate::check),
