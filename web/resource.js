@@ -8,8 +8,11 @@ export const SLOW = 60_000;
 /** How often a view reads again while something is running. */
 export const FAST = 2_000;
 
-/** From this age in milliseconds on, a state is labelled as an older one, and the current one is read. */
+/** From this age in milliseconds on, a state is labelled as an older one. */
 const OLD = 20_000;
+
+/** From this age in milliseconds on, the current state is read at once: drops may have changed since. */
+const AGED = 2_000;
 
 /**
  * The answer for `path`: `{ data, etag, error, busy, old, reload }`. `data` stays while the next answer is on its way, and after
@@ -35,7 +38,7 @@ export function useResource(path, interval = () => SLOW) {
     const current = read.again === path;
     view(path, { signal: controller.signal, current }).then(
       ({ data, etag, age }) =>
-        controller.signal.aborted || setAnswer({ path, data, etag, old: !current && age > OLD }),
+        controller.signal.aborted || setAnswer({ path, data, etag, old: !current && age > OLD, aged: !current && age >= AGED }),
       (error) => controller.signal.aborted || setAnswer((old) => ({ ...old, error, busy: false })),
     );
     return () => controller.abort();
@@ -43,7 +46,7 @@ export function useResource(path, interval = () => SLOW) {
 
   useEffect(() => {
     if (answer.busy || answer.error?.status === 401 || (!answer.data && !answer.error)) return;
-    const wait = answer.error ? SLOW / 4 : answer.old ? 0 : latest.current(answer.data);
+    const wait = answer.error ? SLOW / 4 : answer.aged ? 0 : latest.current(answer.data);
     let timer = setTimeout(next, wait);
     function next() {
       if (document.hidden) document.addEventListener('visibilitychange', next, { once: true });
