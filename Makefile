@@ -145,13 +145,13 @@ $(FAKETIME):
 fuzz-coverage: ## Report which lines of the parsers the inputs of the fuzzers reach (needs apt)
 	@command -v llvm-cov-$(LLVM) > /dev/null || apt-get install --quiet --yes llvm-$(LLVM)
 	rm -rf target/coverage/*.prof*
-	RUSTFLAGS='-C instrument-coverage' cargo build --manifest-path fuzz/Cargo.toml --target $(HOST) --target-dir target/coverage --bin replay
+	RUSTFLAGS='-C instrument-coverage' cargo build --manifest-path fuzz/Cargo.toml --target $(HOST) --target-dir target/coverage --example replay
 	for target in $(TARGET); do \
-		LLVM_PROFILE_FILE=target/coverage/$$target.profraw target/coverage/$(HOST)/debug/replay $$target \
+		LLVM_PROFILE_FILE=target/coverage/$$target.profraw target/coverage/$(HOST)/debug/examples/replay $$target \
 			fuzz/corpus/$$target $$(ls -d target/fuzz/corpus/$$target 2>/dev/null) || exit 1; \
 	done
 	llvm-profdata-$(LLVM) merge --output target/coverage/all.profdata target/coverage/*.profraw
-	llvm-cov-$(LLVM) report target/coverage/$(HOST)/debug/replay --instr-profile target/coverage/all.profdata $(PARSERS)
+	llvm-cov-$(LLVM) report target/coverage/$(HOST)/debug/examples/replay --instr-profile target/coverage/all.profdata $(PARSERS)
 
 # With VIVADROP_ARM_SCHEMAS, the tests also validate against Azure's schemas, which needs a package from PyPI.
 # Otherwise Python's standard library is enough.
