@@ -105,8 +105,9 @@ class Bench:
         simulate = subprocess.run(
             [self.binary, "simulate", "--users", str(users), "--weeks", "13", "--seed", "7", "--keys-in-drop", "--out",
              folder, "--upload"],
-            env=self.settings | {"DropStorage": self.account}, stderr=subprocess.PIPE, text=True, check=True)
-        path = simulate.stderr.split("`")[-2]
+            env=self.settings | {"DropStorage": self.account}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, check=True)
+        path = simulate.stdout.strip()
         tenant = path.split("/")[-1]
         shutil.copytree(folder / "drop", self.work / "store" / path)
         shutil.copy(folder / "private-key.pem", self.work / "keys" / f"{tenant}.pem")
