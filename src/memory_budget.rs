@@ -50,7 +50,7 @@ impl MemoryBudget {
         Reservation(permits.expect("the semaphore is never closed"))
     }
 
-    /// Who waits for memory.
+    /// Counts the runs and passes that wait for memory.
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
     }

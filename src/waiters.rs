@@ -1,4 +1,4 @@
-//! Counts who waits for something that others hold.
+//! Counts the runs and passes that wait for a permit or for memory that others hold.
 
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ impl Waiters {
         Waiting(self.clone())
     }
 
-    /// Returns when somebody waits.
+    /// Returns when at least one run or pass waits.
     pub(crate) async fn any(&self) {
         let waiting = self.0.subscribe().wait_for(|count| *count > 0).await.map(drop);
         waiting.expect("the sender is alive while it is borrowed");

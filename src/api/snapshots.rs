@@ -64,7 +64,7 @@ pub(super) struct CacheControl {
 }
 
 impl Wanted {
-    /// What a request with these headers wants: the current state with `Cache-Control: no-cache`.
+    /// Reads the headers of a request: `Cache-Control: no-cache` asks for the current state.
     pub(super) fn by(headers: &HeaderMap) -> Self {
         let mut directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
         let is_no_cache = |directive: &str| directive.trim().eq_ignore_ascii_case("no-cache");
@@ -111,7 +111,8 @@ impl SnapshotCache {
         self.0.tenants.as_ref()
     }
 
-    /// The snapshot that is wanted. Waits for a listing if the current one is, or if there is none.
+    /// Returns the wanted snapshot. Waits for a listing if the request asks for the current state, or if there is no
+    /// snapshot yet.
     pub(super) async fn get(&self, wanted: Wanted) -> Result<Arc<Snapshot>, Problem> {
         if wanted == Wanted::Newest
             && let Some(snapshot) = self.newest().await
@@ -121,7 +122,8 @@ impl SnapshotCache {
         self.current().await
     }
 
-    /// The newest snapshot that there is at once; renews it in the background. `None` if there is none.
+    /// Returns the last snapshot, or else the stored copy, and starts a listing in the background. `None` if there is
+    /// neither.
     async fn newest(&self) -> Option<Arc<Snapshot>> {
         let mut last = self.last();
         if last.is_none() {

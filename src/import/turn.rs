@@ -30,7 +30,7 @@ pub struct PassTurns {
     failing: Turns,
 }
 
-/// A number of turns, and who waits for one.
+/// A number of turns, and a count of the passes that wait for one.
 #[derive(Debug, Clone)]
 struct Turns {
     permits: Arc<Semaphore>,
@@ -42,7 +42,7 @@ struct Turns {
 pub(super) struct PassTurn {
     /// When the time slice is over.
     slice_end: Instant,
-    /// Who waits for something that the pass holds.
+    /// Counts the runs and passes that wait for a permit or for memory that this pass holds.
     waiters: Vec<Waiters>,
     permits: Vec<OwnedSemaphorePermit>,
 }
@@ -91,7 +91,7 @@ impl PassTurn {
         self.waiters.push(memory.waiters().clone());
     }
 
-    /// Returns when the time slice is over and somebody waits.
+    /// Returns when the time slice is over and another run or pass waits.
     pub(super) async fn is_over(&self) {
         sleep_until(self.slice_end).await;
         select_all(self.waiters.iter().map(|waiters| waiters.any().boxed())).await;

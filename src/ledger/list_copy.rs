@@ -18,7 +18,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads the newest copy; `None` if there is none. Costs two requests.
+    /// Reads the copy that was written last; `None` if the ledger has no copy. Costs two requests.
     pub async fn read_list_copy(&self) -> Result<Option<Bytes>, LedgerError> {
         match read_current(&*self.store, &self.blob(paths::list_copy()), MAX_LIST_COPY_BYTES as u64).await {
             Ok(current) => Ok(current.map(|(_, content)| content)),

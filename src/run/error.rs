@@ -42,9 +42,9 @@ pub enum RunError {
     /// The sink did not accept the message about the end of the drop.
     #[error("{event}; the notification failed and will be retried")]
     Notification {
-        /// What the sink was to be told.
+        /// The description of the ending that the message announces.
         event: String,
-        /// Why it was not.
+        /// Why the sink did not accept the message.
         source: SinkError,
     },
     /// The job metadata of an unfinished drop was deleted. The drop continues if it comes back.

@@ -1,4 +1,4 @@
-//! What is done with each column.
+//! Decides for each column whether its values are kept, converted or omitted.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Columns {
     pub(super) checked: FileColumns,
 }
 
-/// What is done with a column.
+/// How the values of a column are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Treatment {
     pub(super) action: Action,
