@@ -12,11 +12,11 @@ use vivadrop::{
     stage::{
         decode::{BadRowReason, ColumnChecks, Decoder, ExpectedColumn, RowRules, Rows},
         decrypt::Cipher,
-        lines::is_blank,
+        lines::{Block, is_blank},
     },
 };
 
-use super::{bytes::in_pieces, lines::lines, stages};
+use super::{lines::lines, stages};
 use reference::{Member, Row};
 
 /// A decoder and its rules.
@@ -54,36 +54,34 @@ fn key() -> AesKey {
 
 /// Decodes the lines of a text with every decoder.
 pub fn check(text: &[u8]) {
+    // How lines arrive does not matter here: the check of lines cuts the text in all ways.
+    let blocks = stages::blocks(RowRules::default().max_row_bytes, &[text]);
     let lines: Vec<_> = lines(text).into_iter().filter(|line| !is_blank(line)).collect();
     for case in &*CASES {
         let expected: Vec<_> = lines.iter().map(|line| reference::row(&case.rules, case.key.as_ref(), line)).collect();
-        for pieces in in_pieces(text) {
-            let blocks = stages::blocks(case.rules.max_row_bytes, &pieces);
-            let mut expected = expected.iter();
-            for block in &blocks {
-                let rows = stages::rows(&case.decoder, block).expect("lines must not be too long");
-                let count = rows.count() as usize;
-                assert_same_rows(case, &rows, expected.by_ref().take(count));
-            }
-            assert!(expected.next().is_none(), "rows are missing");
+        let mut expected = expected.iter();
+        for block in &blocks {
+            let rows = stages::rows(&case.decoder, block).expect("lines must not be too long");
+            let count = rows.count() as usize;
+            assert_same_rows(case, &rows, expected.by_ref().take(count));
         }
+        assert!(expected.next().is_none(), "rows are missing");
     }
-    check_file(text);
-    check_join(text);
+    check_file(&blocks);
+    check_join(&blocks);
 }
 
 /// Checks the columns of a file and detects its column cipher, as for each new file.
-fn check_file(text: &[u8]) {
+fn check_file(blocks: &[Block]) {
     let expected = ["ObjectId", "IsActive"].map(|name| ExpectedColumn::new("ROW_COLUMNS", name)).to_vec();
     let checks = ColumnChecks { expected, ..ColumnChecks::default() };
     let rules = RowRules { checks, ..RowRules::default() };
-    let blocks = stages::blocks(rules.max_row_bytes, &[text]);
     let Some(first) = blocks.first() else { return };
     let decoder = Decoder::new(&rules, Some(&key()));
     // Bad rows count for the second check of the columns only, so neither follows from the other.
     let _is_missing = decoder.check_first_columns(first, &rules).is_err();
     decoder.detect_column_cipher(first);
-    for block in &blocks {
+    for block in blocks {
         let rows = stages::rows(&decoder, block).expect("lines must not be too long");
         let undetected = stages::rows(&CASES[0].decoder, block).expect("lines must not be too long");
         assert_eq!(rows.count(), undetected.count(), "the cipher of a column makes no rows");
@@ -99,11 +97,11 @@ static DIRECTORY: LazyLock<Arc<Directory>> = LazyLock::new(|| {
     Arc::new(builder.finish())
 });
 
-fn check_join(text: &[u8]) {
+fn check_join(blocks: &[Block]) {
     let rules = RowRules { column_cipher: Some(Cipher::Ctr), ..RowRules::default() };
     let decoder = || Decoder::new(&rules, Some(&key()));
     let (plain, joining) = (decoder(), decoder().joined_to(Arc::clone(&DIRECTORY), &rules));
-    for block in &stages::blocks(rules.max_row_bytes, &[text]) {
+    for block in blocks {
         let [plain, joined] =
             [&plain, &joining].map(|decoder| stages::rows(decoder, block).expect("lines must not be too long"));
         assert_eq!(joined.bad, plain.bad);
