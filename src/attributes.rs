@@ -32,6 +32,7 @@ pub use self::{
 use self::{
     decimal::{BILLIONTHS, millionths_text},
     people::People,
+    person_json::AttributeJson,
 };
 use crate::person_id::PersonId;
 
@@ -158,6 +159,7 @@ impl<'a> CyclePass<'a> {
             failure = Some(CycleFailure::TooFewPeople { people: people.len(), min_group_size });
         }
         let counts = counts(&people, attributes);
+        let labels: Vec<_> = attributes.iter().map(Attribute::labels).collect();
         CycleReport {
             definitions: self.definitions,
             window: self.window,
@@ -172,7 +174,12 @@ impl<'a> CyclePass<'a> {
             people,
             withheld: counts.iter().map(|&counts| withheld(counts, min_group_size)).collect(),
             counts,
-            labels: attributes.iter().map(Attribute::labels).collect(),
+            attribute_json: attributes
+                .iter()
+                .zip(&labels)
+                .map(|(one, labels)| AttributeJson::new(one, labels))
+                .collect(),
+            labels,
         }
     }
 }
@@ -211,6 +218,7 @@ pub struct CycleReport<'a> {
     counts: Vec<[u64; RANGES]>,
     withheld: Vec<[bool; RANGES]>,
     labels: Vec<[String; RANGES]>,
+    attribute_json: Vec<AttributeJson>,
 }
 
 /// A person's weeks and ranges.
