@@ -1,9 +1,10 @@
 //! The HTTP API of the operator's page.
 //!
-//! Below `/api/view/v1` it reads (GET and HEAD), below `/api/manage/v1` it records what is to be done; runs and sweeps then do
-//! it. `/api/page` serves the page itself, which has no data. All answers are JSON; errors are problem details (RFC 9457). The
-//! API checks no key: on Azure the Functions host does, and elsewhere [`crate::page_server`]. An answer has positions, counts
-//! and reasons of the ledger, never rows, keys or personal data.
+//! Requests below `/api/view/v1` read (GET and HEAD). Requests below `/api/manage/v1` record changes, which runs and
+//! sweeps then carry out. `/api/page` serves the page itself, which has no data. All answers are JSON; errors are
+//! problem details (RFC 9457). The API checks no key: on Azure the Functions host does, and elsewhere
+//! [`crate::page_server`]. An answer has positions, counts and reasons of the ledger, never rows, keys or personal
+//! data.
 
 mod attributes;
 mod body;
@@ -38,20 +39,20 @@ use crate::{drop::tenant::Tenants, ledger::Ledger, page, run::Runner};
 pub struct Api {
     ledger: Ledger,
     snapshots: SnapshotCache,
-    /// Runs drops; `None` if this process has not the settings for it.
+    /// Runs drops; `None` if this process does not have the settings for it.
     runner: Option<Arc<Runner>>,
     /// Notified when a replay run has drops to start.
     replays: Arc<Notify>,
 }
 
 impl Api {
-    /// The API over `ledger`. `tenants` are those of `TENANTS`, if it is set; without a `runner`,
-    /// imports cannot be asked for. Reads nothing yet.
+    /// The API over `ledger`. `tenants` are those of `TENANTS`, if it is set. Without a `runner`, imports cannot be
+    /// requested. Reads nothing yet.
     pub fn new(ledger: Ledger, tenants: Option<Tenants>, runner: Option<Arc<Runner>>) -> Self {
         Self { snapshots: SnapshotCache::new(ledger.clone(), tenants), ledger, runner, replays: Arc::default() }
     }
 
-    /// Is notified when a replay run has drops to start.
+    /// The handle that is notified when a replay run has drops to start.
     pub fn replays(&self) -> Arc<Notify> {
         Arc::clone(&self.replays)
     }

@@ -1,9 +1,9 @@
 //! `vivadrop check`: tests everything that the delivery of a drop depends on.
 //!
-//! Tests access to the storage, the keys, the API and the sinks, that keys and registrations do not expire soon, and that
-//! the functions of the operator's page demand a key. It changes nothing, except for a probe blob that it deletes again,
-//! and sends one message of type `vivadrop.check` to each sink. Every test runs, even if others fail; each [`Finding`]
-//! states what was tested, the result, and how to fix it.
+//! Tests access to the storage, the keys, the API and the sinks, that keys and registrations do not expire soon, and
+//! who may call the functions of the operator's page. It changes nothing, except for a probe blob that it deletes
+//! again, and sends one message of type `vivadrop.check` to each sink. Every test runs, even if others fail; each
+//! [`Finding`] states what was tested, the result, and how to fix it.
 
 mod api;
 mod clock;
@@ -41,7 +41,7 @@ use crate::{
 /// Number of tests that run concurrently. Findings keep their order.
 const CONCURRENT_TESTS: usize = 8;
 
-/// What `vivadrop check` tests.
+/// The targets of `vivadrop check`.
 #[derive(Debug)]
 pub struct CheckTargets {
     /// The drop storage.
@@ -68,7 +68,7 @@ pub struct CheckTargets {
     pub wrap: KeyWrap,
     /// The Viva Insights API.
     pub api: VivaApi,
-    /// Whether drops need the API. Local set-ups without its credentials have the keys in their drops.
+    /// Whether drops need the API. In a local set-up without credentials for it, the drops contain their keys.
     pub needs_api: bool,
     /// Whether to send a message to each sink.
     pub send: bool,

@@ -1,4 +1,4 @@
-//! The command line: each command is one function, and only this module and its submodules print for people.
+//! The command line: each command is one function. Only this module, its submodules and [`demo`] print for people.
 
 mod attributes;
 mod check;
@@ -39,8 +39,8 @@ use crate::{
 
 /// The end of the help text.
 const AFTER_HELP: &str = "\
-Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them. RUST_LOG sets the log level,
-NO_COLOR=1 turns colours off.
+Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them. RUST_LOG in the
+environment sets the log level, NO_COLOR=1 turns colours off.
 Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, or a person is needed.";
 
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
@@ -88,7 +88,7 @@ Example:
     Onboard(onboard::OnboardArguments),
     /// Revoke a customer's SAS URLs, disable their key, and print what remains
     Offboard(offboard::OffboardArguments),
-    /// Test settings, storage, key store, API and sink, and print what to fix
+    /// Test settings, storage, key store, API, sinks and the operator's page, and print what to fix
     Check(check::CheckArguments),
     /// Print a script that completes commands and flags in a shell
     Completions(completions::CompletionsArguments),
@@ -99,7 +99,8 @@ Example:
 /// The settings that control decoding, as flags. A flag overrides the environment variable.
 #[derive(Debug, Args)]
 struct FileFlags {
-    /// Order of encryption and compression: auto, encrypted-gzip, gzip-encrypted, encrypted or plain [default: $FILE_LAYOUT or auto]
+    /// Order of encryption and compression: auto, encrypted-gzip, gzip-encrypted, encrypted or plain [default:
+    /// $FILE_LAYOUT or auto]
     #[arg(long, value_name = "LAYOUT")]
     file_layout: Option<String>,
     /// AES-256 mode of files: auto, ctr or cbc [default: $FILE_CIPHER or auto]
@@ -108,10 +109,10 @@ struct FileFlags {
     /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// Columns to print: a comma-separated list, or * for all; `name?` may be missing [default: $ROW_COLUMNS or *]
+    /// Columns to print: a comma-separated list, or * for all; `name?` is optional [default: $ROW_COLUMNS or *]
     #[arg(long, value_name = "NAMES", alias = "columns")]
     row_columns: Option<String>,
-    /// Columns to decrypt: a comma-separated list; `name?` may be missing [default: $ENCRYPTED_COLUMNS or ObjectId]
+    /// Columns to decrypt: a comma-separated list; `name?` is optional [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
     /// Conversion of metrics that are strings: typed (to numbers) or verbatim [default: $ROW_VALUES or typed]
@@ -177,7 +178,7 @@ pub(crate) enum CliError {
     Usage(String),
     /// Exit code 3: a retry does not help.
     Permanent(String),
-    /// This exit code; the command has printed the reason.
+    /// Exit with this code: the command has already printed the reason, or there is nothing to print.
     Printed(u8),
 }
 
@@ -192,7 +193,7 @@ impl CliError {
 }
 
 impl CliError {
-    /// The same error, with the subject that it is about before its text.
+    /// Puts `subject` before the text of the error.
     fn context(self, subject: &str) -> Self {
         match self {
             Self::Transient(text) => Self::Transient(format!("{subject}: {text}")),
@@ -204,8 +205,8 @@ impl CliError {
 }
 
 impl CliError {
-    /// The error of a command that cannot write `what` to stdout. A reader that has closed the pipe, such as `head`, has what
-    /// it wants: the command then ends with exit code 0.
+    /// The error of a command that cannot write `what` to stdout. If the reader has closed the pipe, as `head` does,
+    /// the command ends with exit code 0.
     fn of_output(what: &str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Printed(0),
@@ -269,7 +270,8 @@ pub async fn run(arguments: Arguments) -> ExitCode {
 
 async fn serve() -> Result<(), CliError> {
     let settings = Settings::from_env();
-    // The host runs the handler in the folder of host.json. `vivadrop check` reports one that is not JSON.
+    // The host runs the handler in the folder of host.json. A host.json that is not JSON is ignored here, and
+    // reported by `vivadrop check`.
     let function_timeout = function_timeout(Path::new(".")).ok().flatten();
     let deadline = function_timeout.map_or(Ok(()), |timeout| check_deadline(&settings, timeout));
     let (port, config) = match (host::port(&settings), Config::read(&settings), deadline) {

@@ -69,8 +69,8 @@ impl Settings {
         settings
     }
 
-    /// Reads `file`, whose settings [`Self::from_env`] then returns as well, unless the environment has them. Must be called
-    /// once, at the start of the process.
+    /// Reads `file`: [`Self::from_env`] then returns its settings as well, except those that the environment has. Must
+    /// be called once, at the start of the process.
     pub fn read_env_file(file: &Path) -> Result<(), String> {
         let name = file.display();
         let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read `{name}`: {error}"))?;
@@ -140,8 +140,8 @@ pub struct Config {
     pub tenants: Tenants,
     /// `PRIVATE_KEYS`: the key store with the tenants' private keys.
     pub private_keys: KeyStoreLocation,
-    /// The identity that accesses vault and storage account: the application of `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and
-    /// `AZURE_CLIENT_SECRET`, or else that of the machine.
+    /// The identity that accesses vault and storage account: the application of `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`
+    /// and `AZURE_CLIENT_SECRET`, or else that of the machine.
     pub identity: Identity,
     /// `KEY_WRAP`: the RSA padding of wrapped keys.
     pub key_wrap: KeyWrap,
@@ -155,11 +155,11 @@ pub struct Config {
     pub deadline: Duration,
     /// `MAX_FILES` and `GIVE_UP_AFTER`: the bounds of every run.
     pub run_limits: RunLimits,
-    /// What is exported about the process, and where: `OTEL_…`, `TELEMETRY_TENANTS` and `WEBHOOK_TRACEPARENT`.
+    /// The export of traces and metrics: `OTEL_…`, `TELEMETRY_TENANTS` and `WEBHOOK_TRACEPARENT`.
     pub telemetry: TelemetryConfig,
     /// `ATTRIBUTES_MEMORY`: the bound of the tables of people of all attributes passes, in bytes.
     pub attributes_memory: usize,
-    /// What should be changed although the settings are usable. Contains no values.
+    /// Recommended changes of settings that are usable, one sentence each. They contain no values.
     pub warnings: Vec<String>,
 }
 
@@ -289,7 +289,7 @@ pub struct DecodeConfig {
     pub key_wrap: KeyWrap,
     /// `DECODERS`.
     pub decoders: NonZeroUsize,
-    /// What should be changed although the settings are usable. Contains no values.
+    /// Recommended changes of settings that are usable, one sentence each. They contain no values.
     pub warnings: Vec<String>,
 }
 
@@ -364,7 +364,8 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
     let ApiUrl(url) = url?;
     let scope = match reader.get("VIVA_API_SCOPE") {
         Some(scope) => scope.to_owned(),
-        // Microsoft documents no scope. `<resource>/.default` requests every permission that the application was granted.
+        // Microsoft documents no scope. `<resource>/.default` requests every permission that the application was
+        // granted.
         None => format!("{}/.default", url.origin().ascii_serialization()),
     };
     Some(VivaApiConfig { url, scope, partner: partner? })

@@ -1,7 +1,8 @@
 //! `vivadrop demo`: delivers a simulated drop on this machine, without any account.
 //!
-//! The drop is in a temporary folder. Stubs of the Viva Insights API and of a webhook receiver run on loopback. The handler
-//! runs as a child process, and the demo plays the Functions host. With `--serve`, the user runs the handler.
+//! The drop is in a temporary folder. Stubs of the Viva Insights API and of a webhook receiver run on loopback. The
+//! handler runs as a child process, and the demo plays the Functions host. With `--serve`, the user runs the handler;
+//! with `--page`, the demo shows the operator's page.
 
 mod page;
 
@@ -51,14 +52,15 @@ Examples:
   vivadrop demo --page
   vivadrop demo --serve > demo.env
 
-The last one runs until Ctrl-C. In another terminal, the path of the drop is in its output:
+The last one prints the path of the drop, and runs until Ctrl-C. In another terminal:
   vivadrop check --env-file demo.env
   vivadrop deliver datasets/RUN/VivaInsights/TENANT --env-file demo.env")]
 pub struct DemoArguments {
     /// Approximate number of rows
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     rows: u64,
-    /// Deliver nothing: keep the stub of the API and the receiver running, and print the settings for a handler that uses them
+    /// Deliver nothing: keep the stub of the API and the receiver running, and print the settings for a handler that
+    /// uses them
     #[arg(long)]
     serve: bool,
     /// Show the operator's page with six customers instead; Ctrl-C ends it
@@ -66,7 +68,8 @@ pub struct DemoArguments {
     page: bool,
 }
 
-/// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or SIGTERM.
+/// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or
+/// SIGTERM.
 pub async fn demo(arguments: &DemoArguments) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
@@ -100,8 +103,8 @@ pub async fn demo(arguments: &DemoArguments) -> Result<()> {
     folder.close().context("cannot remove the temporary folder")
 }
 
-/// Prepares a drop for the user's own handler: starts the stub and the receiver, prints their settings on stdout, and each
-/// message on stderr.
+/// Prepares a drop for the user's own handler: starts the stub and the receiver, prints their settings on stdout, and
+/// each message on stderr.
 async fn serve(arguments: &DemoArguments, folder: &Path) -> Result<(VivaApiStub, Receiver)> {
     let simulated = simulate_drop(arguments, folder).await?;
     let storage = arrange(&simulated, folder)?;
@@ -161,7 +164,7 @@ async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simul
     let options = SimulateOptions {
         users: arguments.rows.div_ceil(WEEKS.into()),
         weeks: WEEKS,
-        // Without one, the drop need not wait for it.
+        // With `--serve` there is none, so that the user's drop need not wait for one.
         directory: !arguments.serve,
         ..SimulateOptions::default()
     };
@@ -192,7 +195,7 @@ struct Storage {
     directory: String,
 }
 
-/// Moves the drops to where a customer's pipeline would copy it, and copies the private key into the key folder.
+/// Moves the drops to where a customer's pipeline would copy them, and copies the private key into the key folder.
 fn arrange(simulated: &Simulated, folder: &Path) -> Result<Storage> {
     let storage = Storage {
         account: folder.join("store"),
@@ -229,8 +232,8 @@ fn settings(
     others.into_iter().chain(directory).collect()
 }
 
-/// Starts `vivadrop serve` on a free port and waits until it answers, as the Functions host does. Returns the process and
-/// its URL.
+/// Starts `vivadrop serve` on a free port and waits until it answers, as the Functions host does. Returns the process
+/// and its URL.
 async fn start_handler(settings: &[(&'static str, String)]) -> Result<(Child, String)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let program = std::env::current_exe().context("cannot find the path of this program")?;

@@ -9,14 +9,14 @@
 //! one file: it reads the bytes from the [`store`], turns them into rows in the [`pipeline`], and sends batches of rows
 //! as [messages](message) to a [`sink`]. The ledger records the checkpoint, the row up to which the sink has
 //! acknowledged every row, so a later run resumes there. When every row of the drop is acknowledged, the run sends
-//! `drop.completed`. If an error stops a file or a drop, its [`verdict`] decides: if the file or drop itself is at fault,
-//! it is set aside and reported as `drop.failed`; otherwise a later run retries it. Events can get lost, so a
+//! `drop.completed`. If an error stops a file or a drop, its [`verdict`] decides: if the file or drop itself is at
+//! fault, it is set aside and reported as `drop.failed`; otherwise a later run retries it. Events can get lost, so a
 //! [`sweep`](mod@sweep) regularly finds unfinished drops and runs them.
 //!
 //! # Modules
 //!
 //! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`](mod@sweep) (timer),
-//!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`], [`page`] (assets of the operator's page)
+//!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`]
 //! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`deliver`] (one file of
 //!   it), [`ledger`] (persistent state)
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
@@ -25,15 +25,16 @@
 //!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`person_id`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
 //!   material from the stack)
-//! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, stdout)
+//! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, Service Bus, stdout)
 //! - Storage: [`store`] (Azure Blob Storage, or a folder)
 //! - Failures: [`verdict`] (retry or set aside), [`retry`] (backoff)
-//! - Operation: [`status`] (where every drop stands, and what to do), [`replay`](mod@replay) (many drops at once), [`api`] (HTTP), [`page`] and
-//!   [`page_server`]
+//! - Operation: [`status`] (where every drop stands, and what to do), [`replay`](mod@replay) (many drops at once),
+//!   [`api`] (HTTP), [`page`] and [`page_server`]
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
 //!   drops), [`demo`]
 //! - Observability: [`telemetry`] (logs, traces and metrics)
-//! - Helpers: [`error_chain`], [`expected`], [`json`], [`loopback`], [`memory_budget`], [`one_line`]
+//! - Helpers: [`clock`], [`date`], [`error_chain`], [`expected`], [`hex`], [`json`], [`loopback`], [`memory_budget`],
+//!   [`one_line`]
 
 pub mod api;
 pub mod app;

@@ -6,11 +6,11 @@ use clap::Parser;
 use vivadrop::cli::{Arguments, run};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Zeroes memory when it is freed: types of vivadrop do that for keys, but the libraries that handle keys (TLS, HTTP, JSON,
-/// RSA) do not.
+/// Zeroes memory when it is freed. vivadrop's own key types do that as well, but the libraries that handle keys (TLS,
+/// HTTP, JSON, RSA) do not.
 ///
-/// Wraps the system allocator. Buffers are reused, so a faster allocator does not help: with mimalloc, a million rows took
-/// the same time and 14 MiB more memory.
+/// Wraps the system allocator. Buffers are reused, so a faster allocator does not help: with mimalloc, a million rows
+/// took the same time and 14 MiB more memory.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -30,14 +30,14 @@ use crate::{
 /// The only key length that the API accepts.
 const KEY_BITS: usize = 2048;
 
-/// What onboarding works with.
+/// Onboards customers.
 #[derive(Debug)]
 pub struct Onboarding {
     /// The storage of the customer's container and of the records.
     pub store: Arc<dyn Store>,
     /// `STATE_CONTAINER`.
     pub state_container: String,
-    /// Creates keys.
+    /// The tenants' keys.
     pub key_store: Arc<dyn KeyStore>,
     /// The API with which keys are registered.
     pub api: VivaApi,
@@ -47,7 +47,7 @@ pub struct Onboarding {
     pub partner: PartnerApp,
 }
 
-/// Whom to onboard, and how.
+/// A request to onboard a customer.
 #[derive(Debug, Clone, Copy)]
 pub struct OnboardRequest {
     /// The customer.
@@ -96,7 +96,7 @@ pub enum OnboardError {
     UnusableKey {
         /// The URL or file of the key.
         location: String,
-        /// What is wrong with it, and how to fix it.
+        /// The problem, and how to fix it.
         why: String,
     },
     /// The key or its registration has expired.
@@ -104,7 +104,7 @@ pub enum OnboardError {
     Expired {
         /// The customer.
         tenant: TenantId,
-        /// What expired, and when.
+        /// The key or the registration that expired, and the date.
         why: String,
     },
 }

@@ -1,5 +1,5 @@
-//! The static assets of the operator's page, compiled in from `web/`. They contain no data: the page reads everything from
-//! the HTTP API.
+//! The static assets of the operator's page, compiled in from `web/`. They contain no data: the page reads everything
+//! from the HTTP API.
 
 use std::{collections::BTreeMap, io::Write, sync::LazyLock};
 

@@ -1,11 +1,11 @@
-//! Simulates a drop: rows of people who do not exist, compressed, encrypted, and with job metadata, as Microsoft delivers
-//! them.
+//! Simulates a drop: rows of people who do not exist, compressed, encrypted, and with job metadata, as Microsoft
+//! delivers them.
 //!
-//! Rows are generated and compressed on all cores in blocks, then concatenated, encrypted and written in order. So a drop of
-//! any size takes a few MiB of memory per core, and no row is written to the disk unencrypted (unless the layout is
-//! `plain`). [`people`] generates metrics, [`rows`] and [`numbers`] format them, [`blocks`] distributes the work,
-//! [`data_file`], [`gzip`] and [`encrypt`] encode a file, [`secrets`] generates keys, [`metadata`] and [`period`] are the
-//! job metadata, and [`directory`] is the export that says who the people are.
+//! Rows are generated and compressed on all cores in blocks, then concatenated, encrypted and written in order. So a
+//! drop of any size takes a few MiB of memory per core, and no row is written to the disk unencrypted (unless the
+//! layout is `plain`). [`people`] generates metrics, [`rows`] and [`numbers`] format them, [`blocks`] distributes the
+//! work, [`data_file`], [`gzip`] and [`encrypt`] encode a file, [`secrets`] generates keys, [`metadata`] and [`period`]
+//! generate the job metadata, and [`directory`] generates the directory export of the same people.
 
 mod blocks;
 mod data_file;
@@ -40,7 +40,8 @@ pub use crate::{
     stage::{decrypt::Cipher, layout::LayoutName},
 };
 
-/// The properties of the drop. The default is 1,000 people for 13 weeks, in the layout that real drops are expected to have.
+/// The properties of the drop. The default is 1,000 people for 13 weeks, in the layout that real drops are expected to
+/// have.
 #[derive(Debug, Clone)]
 pub struct SimulateOptions {
     /// The number of people. Each has one row per week.
@@ -65,13 +66,15 @@ pub struct SimulateOptions {
     pub keys_in_metadata: bool,
     /// Whether metrics and `IsActive` are written as strings, as in some real drops.
     pub string_metrics: bool,
-    /// Generates the same rows for the same weeks every time. Keys and ids are random nevertheless.
+    /// The seed of the people and their metrics: the same seed gives the same ones, and the same weeks. Keys and the
+    /// ids of tenant and drop are random nevertheless.
     pub seed: Option<u64>,
     /// The `TableName` of the job metadata, a member of its later versions.
     pub table_name: Option<String>,
     /// Whether a directory export of the same people is written as well.
     pub directory: bool,
-    /// The tenant's RSA-2048 key in PEM (PKCS#8 or PKCS#1). By default, a key is generated, which takes up to some seconds.
+    /// The tenant's RSA-2048 key in PEM (PKCS#8 or PKCS#1). By default, a key is generated, which takes up to some
+    /// seconds.
     pub private_key: Option<PathBuf>,
 }
 
@@ -122,7 +125,8 @@ pub struct Simulated {
     pub file_bytes: u64,
 }
 
-/// Why no drop was simulated. Files that were written before the error are kept; without job metadata they are not a drop.
+/// Why no drop was simulated. Files that were written before the error are kept; without job metadata they are not a
+/// drop.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// The folder contains files, which are never overwritten.
@@ -160,11 +164,11 @@ impl SimulateError {
     }
 }
 
-/// Writes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, and `out/directory` on request; calls `progress` with the number of rows so
-/// far.
+/// Writes `out/drop`, `out/private-key.pem` and `out/decryption-keys.json`, and on request `out/directory`. Calls
+/// `progress` with the number of rows so far.
 ///
-/// `out` is created if it is missing, and must be empty. The job metadata is written last, so that an incomplete folder is
-/// not a drop.
+/// `out` is created if it is missing, and must be empty. The job metadata is written last, so that an incomplete folder
+/// is not a drop.
 pub fn simulate(options: &SimulateOptions, out: &Path, progress: &dyn Fn(u64)) -> Result<Simulated, SimulateError> {
     let (total, period) = rows_and_period(options)?;
     let private_key = secrets::private_key(options.private_key.as_deref())?;

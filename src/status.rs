@@ -1,9 +1,9 @@
 //! Where every drop stands, and what to do: the read model of `vivadrop status`, the API and the operator's page.
 //!
-//! A [`Snapshot`] is built from one listing of the ledger's `list/`, so it costs a request for each 1,000 drops, and none
-//! for each drop. Its memory is bounded: if there are too many drops, it omits the oldest completed ones. Only [`load()`]
-//! does I/O; the other parts group, sort and describe. A [`ListCopy`] has the same entries in one blob: the first view of a
-//! process is built from it.
+//! A [`Snapshot`] is built from one listing of the ledger's `list/`, so it costs a request for each 1,000 drops, and
+//! none for each drop. Its memory is bounded: if there are too many drops, it omits the oldest completed ones. Only
+//! [`load()`] does I/O; the other parts group, sort and describe. A [`ListCopy`] has the same entries in one blob: the
+//! first view of a process is built from it.
 
 mod copy;
 mod customers;

@@ -1,9 +1,9 @@
 //! Logs, and the export of traces and metrics by OpenTelemetry.
 //!
-//! [`logs`] writes log lines. [`export`] sends traces and metrics to an OTLP endpoint if the settings name one; otherwise
-//! there are no threads and no buffers for them, and every call here does nothing. [`span`] has the spans of the traces,
-//! [`metrics`] and [`http`] the metrics. Instrumentation is per run, file and batch, never per row. Exported data contain no
-//! keys, no rows and no personal data. `docs/telemetry.md` lists all of them.
+//! [`logs`] writes log lines. [`export`] sends traces and metrics to an OTLP endpoint if the settings name one;
+//! otherwise there are no threads and no buffers for them, and every call here does nothing. [`span`] has the spans of
+//! the traces, [`metrics`] and [`http`] the metrics. Instrumentation is per run, file and batch, never per row.
+//! Exported data contain no keys, no rows and no personal data. `docs/telemetry.md` lists all of them.
 
 pub mod config;
 pub mod export;

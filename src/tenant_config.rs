@@ -22,7 +22,7 @@ pub struct TenantConfig {
     pub rules: FileRules,
     /// The bounds of the delivery of one file.
     pub limits: Limits,
-    /// What is done with directory exports.
+    /// How directory exports are used: delivered, joined to other rows, or both.
     pub directory: DirectoryConfig,
 }
 
@@ -34,13 +34,13 @@ impl TenantConfig {
         Self { sink, breaker, rules, limits, directory: DirectoryConfig::default() }.with_batches_within_the_sink()
     }
 
-    /// The same with `directory` for directory exports.
+    /// The same configuration, with `directory` for directory exports.
     #[must_use]
     pub fn with_directory(self, directory: DirectoryConfig) -> Self {
         Self { directory, ..self }
     }
 
-    /// The configuration of a tenant that has the destination of this one.
+    /// The configuration of another tenant that delivers to the same destination.
     pub fn sharing_sink(&self, rules: FileRules, limits: Limits) -> Self {
         let (sink, breaker) = (Arc::clone(&self.sink), Arc::clone(&self.breaker));
         Self { sink, breaker, rules, limits, directory: DirectoryConfig::default() }.with_batches_within_the_sink()
@@ -73,7 +73,7 @@ impl TenantConfigs {
         self.overrides.get(&tenant).unwrap_or(&self.default)
     }
 
-    /// The memory for the lookup tables of all tenants: as much as the largest one may take.
+    /// The memory that the lookup tables of all tenants share: the largest `DIRECTORY_MEMORY` of any tenant.
     pub fn directory_memory(&self) -> MemoryBudget {
         let configs = self.overrides.values().chain([&self.default]);
         MemoryBudget::new(configs.map(|config| config.directory.rules.memory).max().unwrap_or_default())

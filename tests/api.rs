@@ -51,10 +51,12 @@ async fn send(scene: &Scene, request: RequestBuilder) -> Answer {
     Answer { status, etag, content_type, json }
 }
 
+/// An HTTP client that uses no proxy.
 fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
+/// Sends a GET request and reads its JSON answer.
 async fn get(scene: &Scene, url: String) -> Answer {
     send(scene, client().request(Method::GET, url)).await
 }

@@ -37,6 +37,7 @@ struct EventQueue {
 }
 
 impl EventQueue {
+    /// Takes the next event.
     fn pop(&mut self) -> Option<Value> {
         let event = self.waiting.pop_front()?;
         self.in_progress += 1;
@@ -49,6 +50,7 @@ impl EventQueue {
         self.waiting.extend(failed);
     }
 
+    /// Whether every event was answered with 2xx.
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_progress == 0
     }
@@ -109,6 +111,7 @@ fn random_answers(seed: u64) -> impl FnMut(&Delivery) -> Answer + Send + 'static
     }
 }
 
+/// Delivers a drop with instances that are killed up to `kills` times; the receiver must have every row.
 async fn delivers_everything(mut scene: Scene, instances: u64, kills: u32, seed: u64) {
     receive_badly(&mut scene, seed);
     let drop = scene.drop(6_000, 3).await;

@@ -55,10 +55,12 @@ struct Example {
 }
 
 impl Example {
+    /// An example in `examples/`.
     fn rust(name: &str) -> Self {
         Self::new(rust_example(name).into_os_string(), vec![])
     }
 
+    /// An example in `examples/python/`.
     fn python(name: &str) -> Self {
         // -B: Python must not write bytecode next to the examples.
         let arguments = ["-B".into(), python_example(name).into_os_string()];
@@ -181,6 +183,7 @@ fn rust_example(name: &str) -> PathBuf {
     BUILT.join(name)
 }
 
+/// The path of an example in Python.
 fn python_example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/python/{name}.py"))
 }
@@ -211,11 +214,13 @@ fn sorted(rows: impl IntoIterator<Item = Value>) -> Vec<String> {
     rows
 }
 
+/// Runs a command for a drop, which must succeed.
 async fn run(scene: &Scene, command: &str, drop: &SimulatedDrop) {
     let ended = output_of(vivadrop().args([command, &drop.path()]).envs(&scene.settings)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
+/// Kills the receiver in the middle of a drop, and replays the drop; each row must be stored once.
 async fn assert_webhook_stores_every_row_once(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let (drop, rows) = upload_drop(&mut scene).await;
@@ -235,6 +240,7 @@ async fn assert_webhook_stores_every_row_once(mut example: Example) {
     std::mem::drop(running);
 }
 
+/// Kills the reader of a queue in the middle of a drop, and replays the drop; each row must be stored once.
 async fn assert_reader_stores_every_row_once(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let queue = QueueConsumer::new(azurite::shared());
@@ -264,7 +270,8 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
 }
 
 /// Runs the receiver for Service Bus with a stand-in for Microsoft's SDK, which speaks AMQP. The messages are those that the
-/// stub of the REST interface has accepted. `source` is the queue or subscription, and what the SDK gets to know of it.
+/// stub of the REST interface has accepted. `source` is the queue or subscription as the example is given it, and as
+/// the SDK must be asked for it.
 async fn assert_service_bus_receiver_stores_every_row_once(source: (&str, &str), options: &[&str]) {
     let (mut example, mut scene) = (Example::python("service_bus_receiver"), Scene::in_a_folder().await);
     let namespace = Namespace::start(&Certificate::new(), None).await;
@@ -472,6 +479,7 @@ impl Example {
     }
 }
 
+/// Delivers strange rows to the receiver, which must also store the ordinary rows around them.
 async fn assert_webhook_survives_every_row(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let drop = upload_strange_rows(&mut scene).await;
@@ -483,6 +491,7 @@ async fn assert_webhook_survives_every_row(mut example: Example) {
     std::mem::drop(running);
 }
 
+/// Delivers strange rows to the reader of a queue, which must also store the ordinary rows around them.
 async fn assert_reader_survives_every_row(mut example: Example) {
     let mut scene = Scene::in_a_folder().await;
     let queue = QueueConsumer::new(azurite::shared());

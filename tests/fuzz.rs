@@ -94,11 +94,13 @@ fn mutated(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
+/// The names of the files and folders in a folder of the repository.
 fn names_in(folder: &str) -> BTreeSet<String> {
     let files = fs::read_dir(path(folder)).unwrap();
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// A path in the repository.
 fn path(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
 }

@@ -48,10 +48,12 @@ fn tenant() -> TenantId {
     TENANT.parse().unwrap()
 }
 
+/// The private key of the test vectors, as PKCS#8.
 fn pem() -> String {
     PRIVATE_KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
 }
 
+/// A wrapped key with this content.
 fn wrap(padding: Padding, plain: &[u8]) -> WrappedKey {
     let public = PRIVATE_KEY.to_public_key();
     let value = match padding {
@@ -81,6 +83,7 @@ async fn unwrap_with(text: &str) -> Result<Keys, KeyError> {
     unwrap_keys(&file, tenant(), KeyWrap::Auto, &file_key(wrap(Padding::Oaep, &KEY))).await
 }
 
+/// The text of a `NoKey` error.
 fn no_key(keys: Result<Keys, KeyError>) -> String {
     match keys {
         Err(KeyError::NoKey(text)) => text,
@@ -88,6 +91,7 @@ fn no_key(keys: Result<Keys, KeyError>) -> String {
     }
 }
 
+/// The text of a `WrongKey` error.
 fn wrong_key(keys: Result<Keys, KeyError>) -> String {
     match keys {
         Err(KeyError::WrongKey(text)) => text,
@@ -124,6 +128,7 @@ async fn a_configured_padding_is_the_only_one_that_is_tried() {
     );
 }
 
+/// Unwraps keys with the private key in a folder.
 async fn unwrap_keys_in(folder: &Path, wrap: KeyWrap, wrapped: &WrappedKeys) -> Result<Keys, KeyError> {
     unwrap_keys(&PemFolder::new(folder), tenant(), wrap, wrapped).await
 }

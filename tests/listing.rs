@@ -43,6 +43,7 @@ const BLOBS_OF_A_DROP: u64 = 10_000;
 #[derive(Debug)]
 struct GeneratedStore(MemoryStore);
 
+/// The generated blob with this number, in the order of a listing.
 fn blob(number: u64) -> Blob {
     let (drop, file) = (number / BLOBS_OF_A_DROP, number % BLOBS_OF_A_DROP);
     let name = match file {
@@ -124,6 +125,7 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// A runner for this store. The sweep finds no drop to run, so it needs no keys.
 fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
     let limits = Limits {
         batch: BatchLimits { rows: 500.try_into().unwrap(), bytes: 1000.try_into().unwrap(), message: None },

@@ -34,6 +34,7 @@ use crate::support::{
     vectors,
 };
 
+/// The keys of a simulated drop.
 async fn keys_of(scene: &Scene, drop: &SimulatedDrop) -> Keys {
     let answer = serde_json::from_slice(&fs::read(&drop.simulated.decryption_keys).unwrap()).unwrap();
     let private_key = PemFile::new(&drop.simulated.private_key);

@@ -58,6 +58,7 @@ impl Setup {
     }
 }
 
+/// A sink that delivers to `queue` in the account of this connection string.
 fn sink(account: &str, queue: &QueueConsumer, retry_budget: RetryBudget) -> Queue {
     let account = Account::from_connection_string(account).unwrap();
     let mut config = QueueConfig::new(&account, queue.name.parse().unwrap()).unwrap();
@@ -71,6 +72,7 @@ fn message_of_size(row: u64, bytes: usize) -> Message {
     rows_message(row..row + 1, &text)
 }
 
+/// A small message of one row.
 fn message(row: u64) -> Message {
     message_of_size(row, 0)
 }
@@ -127,7 +129,7 @@ async fn a_missing_or_deleted_queue_is_created() {
 }
 
 #[tokio::test]
-async fn concurrent_deliveries_to_a_missing_queue_create_it_once() {
+async fn concurrent_deliveries_to_a_missing_queue_all_arrive() {
     let setup = Setup::new(FAST_RETRIES).await;
     let messages: Vec<_> = (0..20).map(message).collect();
     let deliveries = messages.iter().map(|message| deliver(&setup.sink, message));

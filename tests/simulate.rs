@@ -62,6 +62,7 @@ static SHARED: LazyLock<(TempDir, Simulated)> = LazyLock::new(|| {
     (out, simulated)
 });
 
+/// Options with a fixed seed and the shared private key.
 fn options(users: u64) -> SimulateOptions {
     SimulateOptions {
         users,
@@ -81,6 +82,7 @@ struct DecryptedDrop {
     column_cipher: Cipher,
 }
 
+/// Simulates a drop, and decrypts its files with the keys of the API's response.
 fn simulate_and_decrypt(options: &SimulateOptions) -> DecryptedDrop {
     let out = tempfile::tempdir().unwrap();
     let simulated = simulate(options, out.path(), &|_| {}).unwrap();
@@ -120,6 +122,7 @@ impl DecryptedDrop {
         text.lines().map(|line| self.row(line)).collect()
     }
 
+    /// A row with its decrypted Object ID.
     fn row(&self, line: &str) -> Map<String, Value> {
         let mut row: Map<String, Value> = serde_json::from_str(line).unwrap();
         let encrypted = STANDARD.decode(row["ObjectId"].as_str().unwrap()).unwrap();

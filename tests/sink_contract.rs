@@ -314,6 +314,7 @@ impl Destination for InMemory {
     }
 }
 
+/// One destination for each implementation of [`Sink`].
 async fn destinations() -> Vec<(&'static str, Box<dyn Destination>)> {
     vec![
         ("webhook", Box::new(OverHttp::new(false).await)),
@@ -325,6 +326,7 @@ async fn destinations() -> Vec<(&'static str, Box<dyn Destination>)> {
     ]
 }
 
+/// The JSON text of the rows of a message.
 fn rows_of(body: &[u8]) -> Vec<String> {
     #[derive(Deserialize)]
     struct Body {
@@ -338,6 +340,7 @@ fn rows_of(body: &[u8]) -> Vec<String> {
     body.data.rows.iter().map(|row| row.get().to_owned()).collect()
 }
 
+/// A message with these rows.
 fn message(range: std::ops::Range<u64>, rows: &[&str]) -> Message {
     rows_message(range, &rows.join(","))
 }

@@ -98,6 +98,7 @@ async fn main() {
 }
 
 impl Soak {
+    /// Starts the instances, for tenants of which some join rows to directories.
     async fn start(azurite: &Azurite, seed: u64) -> Self {
         let gateway = Gateway::before_blobs(azurite).await;
         let mut scene = Scene::on(azurite, &gateway.endpoint(&azurite.blob_endpoint())).await;
@@ -127,7 +128,7 @@ impl Soak {
         soak
     }
 
-    /// Lets storage, receiver and API fail at random.
+    /// Lets storage and receiver fail at random. [`Self::fail_api`] does this to the API.
     fn inject_faults(&mut self) {
         let mut rng = self.rng.fork();
         self.gateway.answer_by(move || match rng.u32(..200) {
@@ -164,7 +165,7 @@ impl Soak {
         sleep(Duration::from_millis(self.rng.u64(100..1000))).await;
     }
 
-    /// Kills an instance; its clock may be another when it starts again.
+    /// Kills an instance and starts it again, in half of the cases with another clock.
     async fn kill_an_instance(&mut self) {
         let number = self.rng.usize(..INSTANCES);
         if self.rng.bool() {
@@ -176,6 +177,7 @@ impl Soak {
         self.figures.kills += 1;
     }
 
+    /// Changes the clock of an instance while it runs.
     fn let_a_clock_jump(&mut self) {
         let number = self.rng.usize(..INSTANCES);
         self.instances[number].clock.jump(&mut self.rng);
@@ -188,6 +190,7 @@ impl Soak {
         assert!(matches!(ended.code, Some(0 | 1)), "sweep: {:?} {}", ended.code, ended.stderr);
     }
 
+    /// Lets the next requests to the API fail, all in the same way.
     fn fail_api(&mut self) {
         let behaviour = match self.rng.u32(..4) {
             0 => viva_api::Behaviour::Disconnect,

@@ -42,6 +42,7 @@ async fn decode_prints_the_rows_of_each_case_or_fails_as_expected() {
     for_each_case(|_| true, decode).await;
 }
 
+/// Decodes a case with the binary, and compares rows or exit code.
 async fn decode(case: Case) -> Result<(), String> {
     let before = contents(&case.drop());
     let mut command = vivadrop();
@@ -78,6 +79,7 @@ async fn each_valid_case_is_delivered_with_the_same_rows() {
     for_each_case(|case| case.about.exit == 0 && case.name != "one-file", deliver_valid).await;
 }
 
+/// Delivers a case that must be completed.
 async fn deliver_valid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {
@@ -112,6 +114,7 @@ enum Expected {
 }
 
 impl Expected {
+    /// The outcome that the reason of the case implies.
     fn of(case: &Case) -> Self {
         match case.about.reason.as_deref().unwrap() {
             "no-metadata" => Self::NoDrop,
@@ -128,6 +131,7 @@ impl Expected {
     }
 }
 
+/// Delivers a case that must end as [`Expected`] says.
 async fn deliver_invalid(case: Case) -> Result<(), String> {
     let (answer, received, path) = deliver(&case).await;
     if answer.status != 200 {

@@ -51,22 +51,27 @@ fn tenant() -> TenantId {
     TENANT.parse().unwrap()
 }
 
+/// A response of the API with a File key.
 fn response() -> Value {
     json!({"decryptionKeys": [{"type": "File", "value": "c2VjcmV0", "iv": "AAECAwQFBgcICQoLDA0ODw=="}]})
 }
 
+/// A stub that has the keys of [`REQUEST`].
 async fn stub() -> VivaApiStub {
     VivaApiStub::start([(REQUEST.to_owned(), tenant().0, response())]).await.unwrap()
 }
 
+/// A client of the stub.
 fn api(stub: &VivaApiStub, token: Option<Arc<dyn TokenCredential>>) -> VivaApi {
     VivaApi::new(stub.url(), token, SCOPE.to_owned()).unwrap().with_limits(LIMITS)
 }
 
+/// Requests the keys of [`REQUEST`].
 async fn request_keys(api: &VivaApi) -> Result<WrappedKeys, KeyError> {
     api.egress_decryption_key(REQUEST, tenant()).await
 }
 
+/// The text of a `NoKey` error.
 fn no_key(keys: Result<WrappedKeys, KeyError>) -> String {
     match keys {
         Err(KeyError::NoKey(text)) => text,
@@ -82,6 +87,7 @@ fn misconfigured(keys: Result<WrappedKeys, KeyError>) -> String {
     error.to_string()
 }
 
+/// The service and the cause of an `Unavailable` error.
 fn unavailable(keys: Result<WrappedKeys, KeyError>) -> String {
     match keys {
         Err(KeyError::Unavailable { what, source, .. }) => format!("{what}: {source}"),
@@ -97,6 +103,7 @@ struct Tokens {
 }
 
 impl Tokens {
+    /// A source of this many tokens.
     fn of(tokens: usize) -> Arc<Self> {
         Arc::new(Self { tokens, requests: AtomicUsize::new(0) })
     }
@@ -403,6 +410,7 @@ fn partner() -> PartnerApp {
     PartnerApp { app_id: uuid::Uuid::from_u128(1), tenant_id: uuid::Uuid::from_u128(2) }
 }
 
+/// A public key whose modulus begins with `first`.
 fn public_key(first: u8) -> PublicKey {
     let modulus = [vec![first], vec![7; 255]].concat();
     PublicKey { version: "1".into(), modulus, exponent: vec![1, 0, 1], expiry: KeyExpiry::Unknown, enabled: true }

@@ -38,6 +38,7 @@ async fn receiver() -> Receiver {
     Receiver::start(Options::default()).await.unwrap()
 }
 
+/// A sink that delivers to `receiver`; `change` changes its settings.
 fn webhook(receiver: &Receiver, change: impl FnOnce(&mut WebhookConfig)) -> Webhook {
     let mut config = WebhookConfig::new(receiver.url(), Some(receiver.secret())).unwrap();
     config.retry_budget = FAST_RETRIES;
@@ -311,7 +312,7 @@ async fn connections_are_reused() {
     assert_eq!(receiver.received().connections, 1);
 }
 
-/// A writer for logs that keeps them.
+/// A writer that keeps the logs in memory.
 #[derive(Debug, Clone, Default)]
 struct Logs(Arc<Mutex<Vec<u8>>>);
 

@@ -61,7 +61,7 @@ export function useChange({ tenantId, base, saved }) {
   };
 }
 
-/** The steps after the form: confirmation, conflict, failure. `discard` gives the change up. */
+/** The steps after the form: confirmation, conflict, failure. `discard` abandons the change. */
 export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = false, hasForm = true }) {
   return html`
     ${steps.error && html`<${Failure} error=${steps.error} />`}

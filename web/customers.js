@@ -6,7 +6,7 @@ import { useResource } from './resource.js';
 import { link } from './route.js';
 import { Age, Answer, AsOf, Glyph, Limited, State, Text } from './ui.js';
 
-/** From how many days before it something that expires is marked. */
+/** The number of days before an expiry from which it is marked. */
 const SOON = 30;
 
 /** The view. Customers with problems come first. */
@@ -61,13 +61,13 @@ function Customer({ customer }) {
           html`<dd class="muted">expected every ${duration(customer.expectedEvery)}</dd>`}</div>
       </dl>
       <p class="note">${customer.checked ? html`Keys and registration were checked <${Age} at=${customer.checked} />.`
-        : 'Keys and registration were not checked yet; the sweep does it once a day.'}
+        : 'Keys and registration have not been checked yet; a sweep checks them once a day.'}
         ${' '}<a href=${link(['drops'], { tenant: tenantId })}>Drops</a>${' · '}
           <a href=${link(['attributes', tenantId])}>Attributes</a></p>
     </li>`;
 }
 
-/** Something that expires: its date and the time until then. Without a date, it was `checked` and has none, or is unknown. */
+/** An expiry date and the time until then. Without a date: no expiry date if it was `checked`, otherwise unknown. */
 function Expiry({ title, at, checked }) {
   if (!at) return html`<div><dt>${title}</dt><dd class="muted">${checked ? 'no expiry date' : 'unknown'}</dd></div>`;
   const days = (new Date(at) - Date.now()) / 86_400_000;

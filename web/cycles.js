@@ -16,7 +16,7 @@ const STATES = {
 /** The name of a cycle with its program, and of its import. */
 export const cycleName = ({ program, cycle }) => `${program} / ${cycle}`;
 
-/** Whether an import is not over. */
+/** Whether an import has not ended. */
 export const isActive = ({ state }) => state === 'waiting' || state === 'running';
 
 /** The cycles of one program with their imports. */
@@ -30,7 +30,7 @@ export function Cycles({ program, tenant }) {
     )}</ul>`;
 }
 
-/** Imports of cycles that the definitions do not have any more: their data stays with the survey platform. */
+/** Imports of cycles that are no longer in the definitions: their data stays with the survey platform. */
 export function FormerCycles({ tenant }) {
   const programs = tenant.definitions.programs || [];
   const isDefined = (each) =>

@@ -1,6 +1,6 @@
 // The definitions of a tenant as data: pure functions, without I/O and without markup.
 
-/** What a role can be allowed to do with an attribute. */
+/** The permissions that a role can have for an attribute. */
 export const PERMISSIONS = [
   ['report-filters', 'Report filters'],
   ['report-sections', 'Report sections'],
@@ -10,7 +10,7 @@ export const PERMISSIONS = [
 /** Bounds that are suggested for an attribute without default bounds. */
 export const SUGGESTED_BOUNDS = [15, 20, 25];
 
-/** What the default attributes measure. */
+/** The descriptions of the default attributes. */
 export const DESCRIPTIONS = {
   'Email hours': 'Sending and receiving emails.',
   'Call hours': 'Scheduled and unscheduled Teams calls with at least one other person.',
@@ -87,7 +87,7 @@ export const change = {
   all: (changes) => (definitions) => changes.reduce((changed, apply) => apply(changed), definitions),
 };
 
-/** What differs between two versions of definitions, one sentence each. */
+/** The differences between two versions of definitions, one sentence each. */
 export function differences(before, after) {
   const sentences = [];
   for (const [kind, list] of [

@@ -95,7 +95,7 @@ function Table({ drops }) {
 
 /** The path of a drop as a link; the tenant as well unless the path contains it. */
 function Path({ drop: { path, tenantId } }) {
-  if (!path) return html`<span>No drop has come</span><code class="tenant">${tenantId}</code>`;
+  if (!path) return html`<span>No drop has arrived</span><code class="tenant">${tenantId}</code>`;
   return html`<a href=${link(['drop', path])}><${DropPath} path=${path} /></a>
     ${!path.includes(tenantId) && html`<code class="tenant">${tenantId}</code>`}`;
 }

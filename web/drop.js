@@ -42,7 +42,7 @@ function Details({ drop }) {
       <h2 id="files">Files</h2>
       ${
         drop.fileList.length === 0
-          ? html`<p class="placeholder">No file was read yet.</p>`
+          ? html`<p class="placeholder">No file has been read yet.</p>`
           : html`
         <${Limited} items=${drop.fileList} first=${200} what="file">${(shown) => html`<${Files} files=${shown}
           worked=${isWorkedOn(drop)} />`}<//>`

@@ -31,7 +31,7 @@ export function boundsMistake(value) {
   return a > 0 && a < b && b < c ? null : 'Each value must be larger than the one above it, and above 0.';
 }
 
-/** Roles of the survey platform and what each may do. `value`: permissions by role; `known`: roles used elsewhere. */
+/** Roles of the survey platform and their permissions. `value`: permissions by role; `known`: roles used elsewhere. */
 export function RoleFields({ value, onChange, known }) {
   const [name, setName] = useState('');
   const input = useRef();
@@ -101,7 +101,7 @@ export function CycleFields({ value, onChange }) {
     </fieldset>`;
 }
 
-/** The data that a cycle uses, and why it may end before the survey closes. */
+/** The weeks of data that a cycle uses, or the mistake in its dates. */
 function Window({ cycle }) {
   if (cycle.start && cycle.end && cycle.end <= cycle.start)
     return html`<p class="note bad-text">The survey must close after it opens.</p>`;

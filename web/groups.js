@@ -6,7 +6,7 @@ import { link } from './route.js';
 import { MEANING, needsPerson, rank, reasonWords, stateOf } from './states.js';
 import { Age, Answer, focusSoon, Glyph, Limited, Section, State, Text } from './ui.js';
 
-/** States whose drops a replay can help; the others end by themselves, or there is no drop. */
+/** The states in which a replay can help. Drops in other states end by themselves, or there is no drop. */
 const CAN_REPLAY = ['set-aside', 'open', 'retrying'];
 
 /** The section. */

@@ -1,4 +1,4 @@
-// The replay runs that are not over, as a section of "Drops". There is no section if there are none.
+// The replay runs that have not ended, as a section of "Drops". Without such a run there is no section.
 import { html } from './html.js';
 import { apiPath } from './api.js';
 import { plural } from './format.js';

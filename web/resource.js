@@ -8,10 +8,10 @@ export const SLOW = 60_000;
 /** How often a view reads again while something is running. */
 export const FAST = 2_000;
 
-/** From this age in milliseconds on, a state is labelled as an older one. */
+/** The age in milliseconds above which a state is labelled as old. */
 const OLD = 20_000;
 
-/** From this age in milliseconds on, the current state is read at once: drops may have changed since. */
+/** The age in milliseconds from which the current state is read immediately, because drops may have changed since. */
 const AGED = 2_000;
 
 /**

@@ -15,7 +15,7 @@ const byName = new Map(STATES.map((state) => [state.name, state]));
 /** A state by its name; a name that this version does not know is shown as it is. */
 export const stateOf = (name) => byName.get(name) || { name: 'unknown', word: String(name), short: String(name) };
 
-/** From how long on retrying needs a person, as in `vivadrop status`. */
+/** The time in milliseconds after which retrying needs a person, as in `vivadrop status`. */
 const RETRIED_LONG = 24 * 3_600_000;
 
 /** Whether a person has to do something about drops in this state since `since`. */
@@ -26,10 +26,10 @@ export const needsPerson = (name, since) =>
 /** The position of a state, worst first. */
 export const rank = (name) => STATES.indexOf(byName.get(name));
 
-/** What a state means, for its group. */
+/** The meaning of each state, shown with its group. */
 export const MEANING = {
   'set-aside': 'Trying again cannot help until somebody has removed the cause.',
-  overdue: 'The weekly drop has not come.',
+  overdue: 'The weekly drop has not arrived.',
   retrying: 'Something did not answer. vivadrop tries again by itself.',
   open: 'Rows are still missing. vivadrop continues when their files arrive.',
   waiting: 'vivadrop waits for the directory export of the same pipeline run.',

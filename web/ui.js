@@ -58,7 +58,7 @@ export const Section = ({ id, title, resource, what, children, note }) => html`
     ${children}
   </section>`;
 
-/** What a view shows of an answer: the failure, a placeholder, the children. A failure leaves the last answer visible. */
+/** The state of an answer: a failure, a placeholder, or the children. A failure leaves the last answer visible. */
 export const Answer = ({ resource, children }) => html`
   ${resource.error && html`<${Failure} error=${resource.error} retry=${resource.reload} />`}
   ${resource.data ? children(resource.data)
@@ -83,7 +83,7 @@ export function Failure({ error, retry }) {
     </div>`;
 }
 
-/** Text for an operator or a screen reader, with a glyph. */
+/** A notice with a glyph. */
 export const Notice = ({ kind = 'info', glyph = 'warning', children }) =>
   html`<div class="notice ${kind}"><${Glyph} name=${glyph} /><div>${children}</div></div>`;
 

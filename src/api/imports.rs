@@ -1,4 +1,4 @@
-//! The imports of survey cycles: where they stand, and asking for one.
+//! The imports of survey cycles: reads where they stand, and records requests for imports.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -43,13 +43,13 @@ pub(super) struct ImportStatus {
     window: Option<ImportWindow>,
     /// The number of people.
     people: Option<u64>,
-    /// The number of people in each range, by attribute; null if it is withheld.
+    /// The number of people in each range, by attribute; a withheld number is null.
     counts: BTreeMap<String, [Option<u64>; RANGES]>,
     /// The names of the ranges, by attribute.
     labels: BTreeMap<String, [String; RANGES]>,
-    /// Why the cycle cannot be imported, for programs.
+    /// Why the cycle cannot be imported, as a code.
     reason: Option<String>,
-    /// Why the cycle cannot be imported, or the last failure, for people.
+    /// Why the cycle cannot be imported, or the last failure, as text for people.
     message: Option<String>,
     /// When this was recorded.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -60,7 +60,7 @@ pub(super) struct ImportStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum ImportProgress {
-    /// A person has asked for it.
+    /// A person has requested the import, and it has not begun yet.
     Waiting,
     /// The attributes are being computed, or people are being sent.
     Running,
@@ -75,7 +75,7 @@ enum ImportProgress {
 struct ImportWindow {
     /// The first day.
     start: String,
-    /// The day behind the last one.
+    /// The day after the last one.
     end: String,
     /// How many dates in the window have rows.
     weeks: u64,
@@ -109,7 +109,7 @@ impl From<CycleImport> for ImportStatus {
     }
 }
 
-/// The imports of a tenant. A cycle that a person has asked for is waiting.
+/// The imports of a tenant. A cycle whose import a person has requested is waiting.
 pub(super) async fn imports(api: &Api, tenant: TenantId) -> Result<Vec<ImportStatus>, LedgerError> {
     let record = api.ledger.tenant_imports(tenant).await?;
     let mut imports: Vec<_> = api.ledger.cycle_imports(tenant).await?.into_iter().map(ImportStatus::from).collect();
@@ -138,7 +138,7 @@ pub(super) async fn imports(api: &Api, tenant: TenantId) -> Result<Vec<ImportSta
     Ok(imports)
 }
 
-/// Which import a person asks for.
+/// The import that a person requests.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImportBody {
@@ -164,7 +164,7 @@ pub(super) struct ImportAnswer {
     tenant_id: TenantId,
 }
 
-/// Asks for the import of the cycles that a drop reaches.
+/// Requests the import of the cycles that a drop reaches.
 #[utoipa::path(
     post, path = "/api/manage/v1/imports", tag = "manage",
     request_body = ImportBody,

@@ -1,5 +1,5 @@
 //! The OpenAPI document of the API. It is generated from handlers and types, and a test keeps `schema/openapi.v1.json`
-//! equal to it. The file is what is served, so that the generator is not linked into vivadrop.
+//! equal to it. The API serves that file, so that the generator is not linked into vivadrop.
 
 use axum::{
     http::header,
@@ -34,7 +34,8 @@ use super::{attributes, imports, manage, replays, view};
 )]
 struct Description;
 
-/// Adds to every operation: the key of the Functions host, and the answers if the key or the storage is missing.
+/// Adds to every operation the key of the Functions host, and the responses for a wrong key and for storage that does
+/// not answer.
 struct Common;
 
 impl Modify for Common {

@@ -1,5 +1,5 @@
-//! Pages of a list. A cursor is the position of the last drop of a page, so a page is complete although drops have changed
-//! since the page before it.
+//! Pages of a list. A cursor is the position of the last drop of a page, not a number of drops: the next page omits no
+//! unchanged drop, although other drops have changed in the meantime.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::{
     status::{DropStatus, Snapshot},
 };
 
-/// The number of drops on a page, if the request does not say.
+/// The number of drops on a page, if the request does not set it.
 pub(super) const DEFAULT_LIMIT: u16 = 100;
 
 /// The largest number of drops on a page.

@@ -24,7 +24,7 @@ use crate::{
     replay,
 };
 
-/// The most replay runs of one answer.
+/// The maximum number of replay runs in one answer.
 const MAX_REPLAYS: usize = 100;
 
 /// A replay run.
@@ -38,7 +38,7 @@ pub(super) struct ReplayStatus {
     id: String,
     /// The id of the plan.
     plan: String,
-    /// Whether more drops are started.
+    /// The state of the run: whether it starts further drops.
     state: ReplayState,
     /// Drops of the plan.
     total: u64,

@@ -27,10 +27,10 @@ use crate::{
     },
 };
 
-/// The most weeks of one answer.
+/// The maximum number of weeks in one answer.
 const MAX_WEEKS: u16 = 53;
 
-/// The weeks of an answer, if the request does not say.
+/// The number of weeks in an answer, if the request does not set it.
 const DEFAULT_WEEKS: u16 = 26;
 
 type Answer<T> = Result<Json<T>, Problem>;

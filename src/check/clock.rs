@@ -15,7 +15,7 @@ const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// Timeout for the store's response.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Compares the clocks with the `Date` header of the store at `url`. Every response has it, also one that denies
+/// Compares the clocks with the `Date` header of the store at `url`. Every response has it, even one that denies
 /// access.
 pub(super) async fn agrees_with_store(url: &Url) -> Finding {
     match measure(url).await {

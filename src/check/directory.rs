@@ -7,7 +7,7 @@ use crate::{
     clock, date::date_and_time, directory::KnownDirectory, drop::TenantId, error_chain::error_chain, ledger::Ledger,
 };
 
-/// The age from which on a directory is too old to be joined.
+/// A directory that is older than this is not joined.
 const MAX_AGE: Duration = Duration::days(30);
 
 /// Reports when the last complete directory of `tenant` arrived.

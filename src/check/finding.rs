@@ -9,7 +9,7 @@ use crate::{error_chain::error_chain, keys::KeyError, sink::SinkError, store::St
 pub struct Finding {
     /// How severe it is.
     pub severity: Severity,
-    /// What was tested, in one word.
+    /// The subject of the test, in one word.
     pub subject: &'static str,
     /// The test and its result.
     pub text: String,
@@ -22,7 +22,7 @@ pub struct Finding {
 pub enum Severity {
     /// Works.
     Ok,
-    /// Works, and there is something to know.
+    /// Works, but the person should know something.
     Note,
     /// Not tested.
     Skipped,

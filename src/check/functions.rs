@@ -1,4 +1,5 @@
-//! Tests the functions of the operator's page: what their `function.json` declares, and what the app answers without a key.
+//! Tests the functions of the operator's page: what their `function.json` declares, and how the app answers requests
+//! without a key.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -17,7 +18,7 @@ struct Function {
     name: &'static str,
     auth_level: &'static str,
     methods: &'static [&'static str],
-    /// A request that a function without a key check answers without changing anything.
+    /// A request that changes nothing, even if the function does not demand a key.
     probe: (Method, &'static str),
 }
 
@@ -37,7 +38,7 @@ const FUNCTIONS: [Function; 3] = [
     },
 ];
 
-/// The address of the app that `text` names: a host name, or an address with a scheme. Plain HTTP stays on this machine.
+/// Parses the address of an app: a host name, or a URL without a path. Plain `http://` is accepted on loopback only.
 pub fn parse_app(text: &str) -> Result<Url, String> {
     let expected = || "expected the name of the app, such as contoso.azurewebsites.net".to_owned();
     let address = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
@@ -47,7 +48,8 @@ pub fn parse_app(text: &str) -> Result<Url, String> {
     if is_app && is_safe { Ok(url) } else { Err(expected()) }
 }
 
-/// Tests the `function.json` files in `folder`, if it is the folder of an app. The Functions host enforces what they declare.
+/// Tests the `function.json` files in `folder`, if it is the folder of an app. The Functions host enforces their
+/// declarations.
 pub(super) fn declare_who_may_call_them(folder: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     for function in &FUNCTIONS {
@@ -119,8 +121,9 @@ impl Function {
             StatusCode::OK if !needs_key => Finding::ok(self.name, format!("{test}: it serves the page")),
             StatusCode::NOT_FOUND => Finding::fix(self.name, text)
                 .todo("deploy the package of the release: there is no such function, or it is disabled"),
-            StatusCode::FORBIDDEN => Finding::new(Severity::Skipped, self.name, text)
-                .todo("the app does not admit this machine: run this where its operators are, or change its access restrictions"),
+            StatusCode::FORBIDDEN => Finding::new(Severity::Skipped, self.name, text).todo(
+                "the app's access restrictions reject this machine: run this on one that they admit, or change them",
+            ),
             status if status.is_server_error() => {
                 Finding::new(Severity::Retry, self.name, text).todo("see the log of the app if this stays")
             }
@@ -147,7 +150,7 @@ pub(super) async fn demand_a_key(app: &Url) -> Vec<Finding> {
     findings
 }
 
-/// The finding if no app is named.
+/// The finding if the address of the app is unknown.
 pub(super) fn are_not_called() -> Finding {
     let text = "the functions page, view and manage were not called: name the app with --app";
     Finding::new(Severity::Skipped, "page", text)

@@ -42,7 +42,7 @@ pub(super) async fn is_readable(store: &Arc<dyn Store>, container: &str) -> Vec<
 async fn drops_with_problems(ledger: &Ledger) -> Vec<Finding> {
     let mut entries = ledger.list_entries();
     let mut problems = BinaryHeap::new();
-    // The survey has reported a store that fails.
+    // If the store fails, the survey has already reported this.
     while let Ok(Some(entry)) = entries.try_next().await {
         if let DropState::SetAside | DropState::Retrying = entry.state {
             problems.push(Reverse((entry.since, problem_of(&entry))));
@@ -55,19 +55,19 @@ async fn drops_with_problems(ledger: &Ledger) -> Vec<Finding> {
     newest_first.into_iter().map(|Reverse((_, text))| Finding::new(Severity::Note, "ledger", text)).collect()
 }
 
-/// Where a drop with a problem stands, in one line.
+/// The state, time and cause of a drop with a problem, in one line.
 fn problem_of(entry: &ListEntry) -> String {
     let ListEntry { path, tenant, reason, since, next_try, .. } = entry;
     let message = entry.message.as_deref().unwrap_or_default();
     match (entry.state, reason, next_try) {
         (DropState::SetAside, Some(reason), _) => {
-            format!("`{path}` of {tenant} is set aside since {}: {reason}: {message}", date_and_time(*since))
+            format!("`{path}` of {tenant} has been set aside since {}: {reason}: {message}", date_and_time(*since))
         }
         (_, _, Some(next_try)) => {
             let (since, next_try) = (date_and_time(*since), date_and_time(*next_try));
-            format!("`{path}` of {tenant} fails since {since}, and is retried at {next_try}: {message}")
+            format!("`{path}` of {tenant} has failed since {since}, and is retried at {next_try}: {message}")
         }
-        _ => format!("`{path}` of {tenant} has a problem since {}: {message}", date_and_time(*since)),
+        _ => format!("`{path}` of {tenant} has had a problem since {}: {message}", date_and_time(*since)),
     }
 }
 

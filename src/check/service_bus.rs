@@ -14,11 +14,11 @@ use crate::{
 
 const SUBJECT: &str = "sink";
 
-/// The smallest maximum size of an entity that is enough, in MiB: 1 GB, the default of new entities.
+/// An entity whose maximum size is smaller is reported. In MiB: 1 GB, the default of new entities.
 const MIN_SIZE: u64 = 1024;
 
-/// Reads the properties of the entity of the common sink (`None`), or of the sink of `tenant`, and compares them with the
-/// settings. `give_up_after` is the time for which messages may be sent again.
+/// Reads the properties of the entity of the common sink (`None`), or of the sink of `tenant`, and compares them with
+/// the settings. `give_up_after` is the time for which messages may be sent again.
 pub(super) async fn properties_are_suitable(
     entity: &ServiceBus,
     tenant: Option<TenantId>,
@@ -64,7 +64,7 @@ pub(super) async fn properties_are_suitable(
     }
 }
 
-/// What is unsuitable about the `properties` of the entity called `name`.
+/// One finding for each unsuitable property of the entity called `name`.
 fn compare(name: &str, properties: &EntityProperties, tenant_sessions: bool, give_up_after: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !properties.is_enabled {

@@ -1,4 +1,4 @@
-//! Tests settings that are valid, and yet dangerous or in conflict with their surroundings.
+//! Tests settings that are valid, but dangerous or in conflict with this machine or the Functions host.
 
 use std::{
     fs,
@@ -77,8 +77,8 @@ fn exposed_keys(_: &Path) -> std::io::Result<Vec<(PathBuf, u32)>> {
     Ok(Vec::new())
 }
 
-/// Compares `DEADLINE` with `functionTimeout` of the `host.json` in `folder`, if there is one: the host kills the process
-/// when an event takes longer.
+/// Compares `DEADLINE` with `functionTimeout` of the `host.json` in `folder`, if there is one: the host kills the
+/// process when an event takes longer.
 pub(super) fn deadline_is_before_function_timeout(deadline: Duration, folder: &Path) -> Option<Finding> {
     let timeout = match function_timeout(folder) {
         Ok(timeout) => timeout?,

@@ -72,13 +72,13 @@ struct AddArguments {
     /// Column of the metric [default: that of the default attribute]
     #[arg(long, value_name = "COLUMN")]
     metric: Option<String>,
-    /// The unit of the metric; Hour is scaled from months to weeks [default: Hour]
+    /// Unit of the metric; only monthly values in Hour are scaled to weeks [default: Hour]
     #[arg(long, value_name = "UNIT", requires = "metric")]
     unit: Option<String>,
     /// Upper bounds of the first three ranges [default: those of the default attribute]
     #[arg(long, value_name = "A,B,C")]
     max: Option<Bounds>,
-    /// What a role may do: report-filters, report-sections, comment-filters
+    /// Permissions of a role: report-filters, report-sections, comment-filters
     #[arg(long = "role", value_name = "ROLE=PERMISSIONS")]
     roles: Vec<Role>,
 }
@@ -119,7 +119,7 @@ struct RolesArguments {
     tenant: TenantArguments,
     /// Name of the attribute
     name: String,
-    /// What a role may do: report-filters, report-sections, comment-filters
+    /// Permissions of a role: report-filters, report-sections, comment-filters
     #[arg(long = "role", value_name = "ROLE=PERMISSIONS")]
     roles: Vec<Role>,
 }

@@ -36,7 +36,8 @@ pub(super) struct CheckArguments {
     /// Do not send `vivadrop.check` to the sinks
     #[arg(long)]
     no_send: bool,
-    /// Functions app whose page, view and manage are called without a key, to test that they demand one [default: $WEBSITE_HOSTNAME]
+    /// Functions app whose functions page, view and manage are called without a key; view and manage must demand one
+    /// [default: $WEBSITE_HOSTNAME]
     #[arg(long, value_name = "NAME", value_parser = parse_app)]
     app: Option<Url>,
 }
@@ -70,7 +71,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<(), CliError> {
     }
 }
 
-/// Builds the application, with short time limits, and takes from it what is tested.
+/// Builds the application with short time limits, and returns the parts that are tested.
 fn targets(mut config: Config) -> Result<CheckTargets, CliError> {
     shorten_retries(&mut config.common.deliver_to);
     for own in config.tenant_overrides.values_mut() {
@@ -126,7 +127,7 @@ fn shorten_retries(deliver_to: &mut DeliverTo) {
     *budget = RetryBudget::lasting(RETRY_TIME.min(budget.total));
 }
 
-/// Each sink once: the common one, then those of tenants with a sink of their own.
+/// Each sink once: the common one (`None`), then those of tenants with a sink of their own.
 fn distinct_sinks(configs: TenantConfigs) -> Vec<(Option<TenantId>, Arc<dyn Sink>)> {
     let common = configs.default.sink;
     let mut sinks = vec![(None, Arc::clone(&common))];

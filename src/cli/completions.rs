@@ -14,7 +14,7 @@ Examples:
   vivadrop completions zsh > ~/.zfunc/_vivadrop
   vivadrop completions fish > ~/.config/fish/completions/vivadrop.fish")]
 pub(super) struct CompletionsArguments {
-    /// The shell
+    /// Shell that the script is for
     shell: Shell,
 }
 

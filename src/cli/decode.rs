@@ -24,8 +24,8 @@ pub(super) struct DecodeArguments {
     /// The tenant's RSA-2048 private key: a PEM file (PKCS#8 or PKCS#1), or a vault: https://{vault}.vault.azure.net
     #[arg(long, value_name = "PEM")]
     private_key: PrivateKeyArgument,
-    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or VIVA_API_URL
-    /// is set]
+    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or
+    /// VIVA_API_URL is set]
     #[arg(long, value_name = "JSON")]
     decryption_keys: Option<PathBuf>,
     /// Decode only this file, a path relative to the drop, and do not check the row count [default: all files]

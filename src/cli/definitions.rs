@@ -1,4 +1,4 @@
-//! Reads and edits the definitions of a tenant's attributes, for the commands that do.
+//! Reads and edits a tenant's definitions, for `vivadrop attributes` and `vivadrop programs`.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ pub(super) async fn print(
     refuse_problems(tenant, &loaded)
 }
 
-/// Changes the definitions of a tenant, and prints what that causes.
+/// Changes the definitions of a tenant, and prints the consequences. With `--dry-run`, only prints them.
 pub(super) async fn edit(
     arguments: &TenantArguments,
     change: impl FnOnce(&mut Value) -> Result<(), CliError>,
@@ -89,7 +89,7 @@ async fn load(tenant: TenantId) -> Result<(App, TenantDefinitions), CliError> {
     Ok((app, loaded))
 }
 
-/// Fails if the stored definitions are not those in force, so that an edit by hand is not lost.
+/// Fails if the stored definitions are not valid: a command would overwrite the edit by hand.
 fn refuse_problems(tenant: TenantId, loaded: &TenantDefinitions) -> Result<(), CliError> {
     if loaded.problems.is_empty() || loaded.etag.is_none() {
         return Ok(());

@@ -35,7 +35,7 @@ pub(super) struct ImportArguments {
     again: bool,
 }
 
-/// Records the request and passes over the tenant's imports.
+/// Records the request, and then makes a pass over the tenant's imports.
 pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     let app = app::wire(config).map_err(|error| CliError::Transient(error_chain(&error)))?;
@@ -60,7 +60,8 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
         CliError::Transient(format!("{reason}; the next sweep, or `vivadrop import {path}`, continues"))
     })?;
     let PassOutcome::Done(imported) = outcome else {
-        let text = format!("another process imports for the tenant {tenant} at the moment, and does this as well");
+        let text =
+            format!("another process imports for the tenant {tenant} at the moment, and will do this import as well");
         return Err(CliError::Transient(text));
     };
     if imported.is_empty() {
@@ -69,8 +70,8 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
     if print(&imported) { Err(CliError::Printed(3)) } else { Ok(()) }
 }
 
-/// Imports what the delivery of a drop has made due, and prints it. A failure does not change the outcome of the
-/// delivery.
+/// Makes the imports that the delivery of a drop has made due, and prints them. A failure does not change the outcome
+/// of the delivery.
 pub(super) async fn import_woken(runner: &Runner) {
     for tenant in runner.woken_imports.take() {
         match runner.import(tenant, None).await {

@@ -46,9 +46,9 @@ pub(super) struct LocalDrop {
 }
 
 impl LocalDrop {
-    /// Opens the drop in `folder` and unwraps its keys with `private_key`. The wrapped keys come from `decryption_keys`, a
-    /// saved response of `egressDecryptionKey`, or from the drop's metadata, or from the Viva Insights API if its settings
-    /// are set.
+    /// Opens the drop in `folder` and unwraps its keys with `private_key`. The wrapped keys come from
+    /// `decryption_keys`, a saved response of `egressDecryptionKey`, or from the drop's metadata, or from the Viva
+    /// Insights API if its settings are set.
     pub(super) async fn open(
         folder: &Path,
         private_key: &PrivateKeyArgument,
@@ -82,7 +82,7 @@ impl LocalDrop {
         Ok(drop)
     }
 
-    /// Unwraps the keys; no keys if the drop has none, as in plaintext drops.
+    /// Unwraps the keys of the drop. Returns no keys if it has none, as a plaintext drop.
     async fn unwrapped_keys(
         &self,
         private_keys: &dyn PrivateKeys,
@@ -106,14 +106,15 @@ impl LocalDrop {
         let Some(wrapped) = wrapped.map_err(|error| CliError::of(error.verdict(), &error))? else {
             return Ok(Keys::default());
         };
-        // A PEM file is one key for all tenants.
+        // A PEM file is used for every tenant, so the job metadata need not name one.
         let tenant = self.metadata.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
         unwrap_keys(private_keys, tenant, config.key_wrap, &wrapped)
             .await
             .map_err(|error| CliError::of(error.verdict(), &error))
     }
 
-    /// Requests the wrapped keys from the Viva Insights API, if its settings are set. The inner error is that of the API.
+    /// Requests the wrapped keys from the Viva Insights API. `None` if its settings are not set, or if the job metadata
+    /// lacks an id that the API needs. The inner error is that of the API.
     async fn requested_keys(&self, config: &DecodeConfig) -> Result<Result<Option<WrappedKeys>, KeyError>, CliError> {
         let JobMetadata { copy_activity_id: Some(request), tenant_id: Some(tenant), .. } = &self.metadata else {
             return Ok(Ok(None));
@@ -143,7 +144,7 @@ impl LocalDrop {
         is_directory(&self.path, self.metadata.table_name.as_deref())
     }
 
-    /// Begins to read rows of `bytes` bytes of files; a progress bar appears on a terminal.
+    /// A reader of files of `bytes` bytes in all. Shows a progress bar if stderr is a terminal and stdout is not.
     pub(super) fn reader<'a>(&'a self, config: &'a DecodeConfig, rules: &'a FileRules, bytes: u64) -> RowReader<'a> {
         let progress = if std::io::stderr().is_terminal() && !std::io::stdout().is_terminal() {
             let style = ProgressStyle::with_template("{bar:40} {percent:>3} % {bytes_per_sec} {eta}");
@@ -155,8 +156,8 @@ impl LocalDrop {
         RowReader { drop: self, config, rules, progress, row_count: 0, bad_row_count: 0, bad_rows: Vec::new() }
     }
 
-    /// Reads the rows of all files, in file path order, and checks their number. Passes the result of `parse` for each block
-    /// of rows to `each`; `parse` runs on several threads.
+    /// Reads the rows of all files, in file path order, and checks their number. Passes the result of `parse` for each
+    /// block of rows to `each`; `parse` runs on several threads.
     pub(super) async fn read_all<T: Send + 'static>(
         &self,
         config: &DecodeConfig,
@@ -214,7 +215,8 @@ impl RowReader<'_> {
         self.count(file, rows.map_ok(|rows| (rows, ())), |rows, ()| each(rows)).await
     }
 
-    /// The same for the result of `parse`, which runs on several threads, for each block of rows.
+    /// Passes each block of rows of `file`, with the result of `parse` for it, to `each`; `parse` runs on several
+    /// threads. Fails if the file has more bad rows than allowed.
     async fn read_parsed<T: Send + 'static>(
         &mut self,
         file: &Blob,
@@ -293,7 +295,8 @@ pub(super) struct DirectoryFlags {
     /// Folder of a directory export (BasicDataSet_v0.User_v1) whose people are joined to the rows
     #[arg(long, value_name = "DROP")]
     directory: Option<PathBuf>,
-    /// Saved response of egressDecryptionKey for the directory [default: the key details in its metadata]
+    /// Saved response of egressDecryptionKey for the directory [default: the keys in the directory export, or those of
+    /// the API if PARTNER_… or VIVA_API_URL is set]
     #[arg(long, value_name = "JSON", requires = "directory")]
     directory_decryption_keys: Option<PathBuf>,
     /// Directory columns to join: a comma-separated list
@@ -305,7 +308,7 @@ pub(super) struct DirectoryFlags {
 }
 
 impl DirectoryFlags {
-    /// The column that the rows must have for the join, if one was named.
+    /// The column that the rows must have for the join, if `--directory-key` is not the default.
     pub(super) fn expected_column(&self) -> Option<ExpectedColumn> {
         let is_named = self.directory.is_some() && self.directory_key != DirectoryRules::default().key;
         is_named.then(|| ExpectedColumn::new("--directory-key", &self.directory_key.column))

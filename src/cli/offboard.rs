@@ -1,4 +1,4 @@
-//! `vivadrop offboard`: ends the access of a customer and to their drops, and says what remains.
+//! `vivadrop offboard`: revokes a customer's SAS URLs, disables their key, and prints what remains.
 
 use std::{
     io::{self, Write},
@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes nothing: a key that was disabled can be enabled again.
+Deletes neither drops nor keys: a key that was disabled can be enabled again.
 
 Example:
   vivadrop offboard --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10")]
@@ -57,7 +57,7 @@ pub(super) async fn offboard(arguments: &OffboardArguments) -> Result<(), CliErr
         return Err(CliError::Permanent(format!("there is neither a container nor a key of {tenant}")));
     }
 
-    // Writing ends first, so that no drop arrives without a key.
+    // SAS URLs are revoked before the key is disabled: otherwise drops could still arrive that nothing can decrypt.
     let revocation = match &config.drop_storage {
         Storage::Azure(account) if has_container => match account.revoke_container_sas(&container, None).await {
             Ok(revoked) => Revocation::Revoked(revoked),
@@ -93,9 +93,9 @@ fn key_failed(error: &KeyError) -> CliError {
 struct Summary {
     tenant: TenantId,
     revocation: Revocation,
-    /// How many keys were disabled.
+    /// The number of keys that this run has disabled.
     disabled: usize,
-    /// Where the key is.
+    /// The URL or file of the key.
     key: String,
     container: Option<String>,
     /// The number of drops that have not ended.

@@ -39,7 +39,7 @@ pub(super) struct OnboardArguments {
     /// Create and register a new key; the previous one is kept for drops in progress
     #[arg(long)]
     rotate: bool,
-    /// Print a SAS URL for the customer's container that is valid for N days: a secret
+    /// Create a SAS URL for the customer's container that is valid for N days, and print it: it is a secret
     #[arg(long, value_name = "N")]
     sas_days: Option<u16>,
     /// Revoke the SAS URLs of the customer's container, or only the one of POLICY, and do nothing else

@@ -37,7 +37,7 @@ pub(super) struct PageArguments {
 pub(super) async fn page(arguments: &PageArguments) -> Result<(), CliError> {
     let config = LedgerConfig::read(&Settings::from_env())?;
     let ledger = app::ledger(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
-    // Only a request for an import needs more settings.
+    // Only requests for imports need a runner and its settings; without them, the API rejects such requests.
     let runner = Config::read(&Settings::from_env()).ok().and_then(|config| Some(app::wire(config).ok()?.runner));
     let port = arguments.port;
     let cannot_listen = |error| CliError::Transient(format!("cannot listen on 127.0.0.1:{port}: {error}"));

@@ -30,7 +30,7 @@ impl FromStr for PrivateKeyArgument {
 }
 
 impl PrivateKeyArgument {
-    /// Whether only the tenant id says which key it is.
+    /// Whether the tenant id selects the key: a vault has one key per tenant.
     pub(super) fn is_vault(&self) -> bool {
         matches!(self, Self::Vault(_))
     }
@@ -44,7 +44,7 @@ impl PrivateKeyArgument {
                 Ok(Arc::new(PemFile::new(file)))
             }
             Self::Vault(None) => Err(CliError::Usage(
-                "--private-key is no vault: expected https://{vault}.vault.azure.net, without a path".into(),
+                "--private-key is not a vault: expected https://{vault}.vault.azure.net, without a path".into(),
             )),
             Self::Vault(Some(url)) => {
                 let identity = KeyServices::read(&Settings::from_env())?.identity;

@@ -1,4 +1,4 @@
-//! `vivadrop replay`: delivers drops again, one at once, or many by a plan.
+//! `vivadrop replay`: delivers one drop again at once, or plans and runs the replay of many drops.
 
 use std::io::Write;
 
@@ -35,7 +35,8 @@ pub(super) struct ReplayArguments {
     /// Path of one drop, which is delivered again at once: container/folder
     #[arg(conflicts_with_all = ["tenant", "reason", "state", "since", "limit", "run", "cancel"])]
     drop_path: Option<DropPath>,
-    /// Give the messages new ids, so that receivers do not drop them as duplicates, and cut batches by the current settings
+    /// Give the messages new ids, so that receivers do not drop them as duplicates, and cut batches by the current
+    /// settings
     #[arg(long, requires = "drop_path")]
     new_ids: bool,
     /// Plan to replay the drops of this tenant
@@ -53,7 +54,7 @@ pub(super) struct ReplayArguments {
     /// Plan to replay N drops at most, those that arrived first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PLANNED)))]
     limit: Option<u16>,
-    /// Carry out a plan, continue it, or resume it after its first drops
+    /// Start the run of a plan, continue it, or resume it after a pause
     #[arg(long, value_name = "PLAN", conflicts_with_all = ["tenant", "reason", "state", "since", "limit", "cancel"])]
     run: Option<String>,
     /// Pause after N drops
@@ -68,7 +69,7 @@ fn since(text: &str) -> Result<OffsetDateTime, String> {
     parse_since(text, clock::now()).map(clock::whole_seconds).map_err(|error| error.to_string())
 }
 
-/// Delivers a drop again, makes a plan, or carries one out.
+/// Delivers a drop again, makes a plan, or starts or cancels the run of a plan.
 pub(super) async fn replay(arguments: &ReplayArguments) -> Result<(), CliError> {
     match (&arguments.drop_path, &arguments.run, &arguments.cancel) {
         (Some(path), ..) => replay_drop(path, arguments.new_ids).await,
@@ -201,7 +202,7 @@ async fn run_plan(id: &str, first: Option<u16>) -> Result<(), CliError> {
     }
 }
 
-/// Creates the run of a plan, or lets a paused one start all its drops, or its next `first` ones.
+/// Creates the run of a plan, or resumes a paused one. It then starts all remaining drops, or the next `first` ones.
 async fn create_or_resume(ledger: &Ledger, plan: &ReplayPlan, first: Option<u64>) -> Result<(), CliError> {
     loop {
         let written = match existing(ledger, &plan.id).await? {
@@ -223,7 +224,7 @@ async fn create_or_resume(ledger: &Ledger, plan: &ReplayPlan, first: Option<u64>
     }
 }
 
-/// Takes turns until no drop of the run is left that this process can run. Returns the run.
+/// Takes turns of the run until this process has none of its drops left to run. Returns the record of the run.
 async fn carry_out(app: &App, id: &str) -> Result<ReplayRun, CliError> {
     let runner = &app.runner;
     let mut running = FuturesUnordered::new();

@@ -61,7 +61,7 @@ pub(super) struct SimulateArguments {
     /// Write metrics as strings, as in some real drops
     #[arg(long)]
     string_metrics: bool,
-    /// Generate the same rows every time
+    /// Seed of the people, weeks and metrics: the same N generates the same ones every time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Write a directory export of the same people to DIR/directory as well, with its wrapped keys in its metadata

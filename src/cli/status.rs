@@ -59,7 +59,7 @@ enum OutputFormat {
     Json,
 }
 
-/// The time span stays a text, because `--watch` counts it from each output.
+/// Validates `--since`. The value stays a text, because `--watch` counts a time span from each output.
 fn check_since(text: &str) -> Result<String, String> {
     parse_since(text, clock::now()).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -94,8 +94,7 @@ struct DropsJson<'s> {
     drops: Vec<&'s DropStatus>,
 }
 
-/// Writes the drops that the filter shows. Returns whether one of them, or a customer, needs a
-/// person.
+/// Writes the drops that the filter selects. Returns whether one of them, or a customer, needs a person.
 async fn print_drops(
     ledger: &Ledger,
     config: &LedgerConfig,

@@ -1,4 +1,5 @@
-//! `vivadrop sweep`: one sweep, as the timer starts it.
+//! `vivadrop sweep`: one sweep. Unlike the timer's, it also runs drops that wait after a failure, and always lists the
+//! containers.
 
 use super::{CliError, start_telemetry};
 use crate::{

@@ -1,7 +1,7 @@
 //! The file of `--env-file`, in the format of `docker run --env-file`: one `NAME=value` per line.
 //!
-//! Values are taken as they are, without quotes, escapes or substitutions, because secrets and JSON may contain any character.
-//! Lines that are blank or begin with `#` are comments.
+//! Values are taken as they are, without quotes, escapes or substitutions, because secrets and JSON may contain any
+//! character. Lines that are blank or begin with `#` are comments.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use super::{InvalidSettings, Settings, Storage, parse::ContainerName, reader::Reader, tenants::TenantList};
 use crate::drop::tenant::Tenants;
 
-/// The settings that a command needs which only reads the ledger, or records what is to be done.
+/// The settings of a command that only reads the ledger, or only records work for later runs.
 #[derive(Debug)]
 pub struct LedgerConfig {
     /// `DropStorage`: the account with the ledger.

@@ -1,7 +1,7 @@
 //! The settings of the commands `onboard` and `offboard`.
 //!
-//! `onboard` needs fewer settings than a run, but always the partner's two ids, which a run with a managed identity does
-//! not need.
+//! `onboard` needs fewer settings than a run, but always the partner's two ids, which a run with a managed identity
+//! does not need.
 
 use super::{
     DropContainer, InvalidSettings, KeyStoreLocation, Settings, Storage, VivaApiConfig, api_url, parse::ContainerName,

@@ -23,8 +23,9 @@ pub(super) trait FromSetting: Sized {
     /// The accepted values; error messages print it after `expected`.
     const EXPECTED: &'static str;
 
-    /// Whether a value can only be a word of an enumeration, a number or a duration. Error messages repeat such a value if it
-    /// also looks like one; they repeat no other value, because it may be a secret, or a secret may be in the wrong setting.
+    /// Whether every valid value is a word of an enumeration, a number or a duration. An error message then quotes a
+    /// rejected text that looks like one of these. No other text is quoted, because it may be a secret, even one that
+    /// belongs to another setting.
     const IS_WORD: bool = false;
 
     /// Parses the text, which is trimmed and not empty.
@@ -33,7 +34,7 @@ pub(super) trait FromSetting: Sized {
 
 /// Why the text of a setting cannot be parsed.
 pub(super) enum ParseError {
-    /// The text is not [`FromSetting::EXPECTED`].
+    /// The text does not have the form [`FromSetting::EXPECTED`].
     Unexpected,
     /// As [`Self::Unexpected`], with the reason. The reason must not quote the text.
     Because(String),
@@ -153,8 +154,8 @@ impl FromSetting for Uuid {
 
 /// A comma-separated list of column names.
 ///
-/// A name in double quotes may contain commas; some names of PersonReport_v1 do. A question mark after a name or after its
-/// closing quote says that files may lack the column.
+/// A name in double quotes may contain commas; some names of PersonReport_v1 do. A question mark after a name or after
+/// its closing quote says that files may lack the column.
 #[derive(Default)]
 pub(super) struct ColumnNames {
     /// The names, in order.

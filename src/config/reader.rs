@@ -57,7 +57,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records the problems with the settings of one tenant, except those that are problems of the app's settings.
+    /// Records the problems with the settings of one tenant, except those that the app's settings have as well.
     pub(super) fn add_tenant_problems(&self, tenant: TenantId, tenant_problems: Vec<String>) {
         let mut problems = self.problems.borrow_mut();
         for problem in tenant_problems {
@@ -67,8 +67,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records a problem if a secret is still a Key Vault reference: App Service replaces references by the secrets. Returns
-    /// whether there is none.
+    /// Records a problem if the value of a secret is a Key Vault reference, which App Service should have replaced by
+    /// the secret. Returns `false` if it recorded the problem.
     pub(super) fn require_resolved(&self, name: &str) -> bool {
         let is_reference = self.get(name).is_some_and(SecretReference::is_reference);
         if is_reference {
@@ -162,8 +162,8 @@ impl<'s> Reader<'s> {
         self.account(name, account)
     }
 
-    /// The identity for one account: the managed identity that the setting `client_id` names, as for the Functions host,
-    /// or else [`Self::identity`].
+    /// The identity for one account: the managed identity that the setting `client_id` names, as for the Functions
+    /// host, or else [`Self::identity`].
     pub(super) fn account_identity(&self, client_id: &str) -> Option<Identity> {
         match self.get(client_id) {
             Some(id) => Some(Identity::Managed(Some(id.to_owned()))),
@@ -199,12 +199,14 @@ impl<'s> Reader<'s> {
         if let Some(id) = self.get("AZURE_CLIENT_ID").or_else(|| self.get("DropStorage__clientId")) {
             return Some(Identity::Managed(Some(id.to_owned())));
         }
-        // App Service sets IDENTITY_ENDPOINT for an app that has an identity; Cloud Shell and Azure ML set MSI_ENDPOINT.
+        // App Service sets IDENTITY_ENDPOINT for an app that has an identity; Cloud Shell and Azure ML set
+        // MSI_ENDPOINT.
         let is_on_azure = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| self.get(name).is_some());
         Some(if is_on_azure { Identity::Managed(None) } else { Identity::Developer })
     }
 
-    /// Validates the tenant of an application: the library that requests tokens quotes a tenant that it rejects.
+    /// Validates the tenant of an application, because the errors of the library that requests tokens quote an invalid
+    /// one.
     pub(super) fn check_tenant_id(&self, name: &str, tenant: &str) -> Option<()> {
         if tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
             return Some(());
@@ -213,7 +215,8 @@ impl<'s> Reader<'s> {
         None
     }
 
-    /// The webhook at `url`, and the vault secret that `WEBHOOK_SECRET` refers to if it is a reference.
+    /// The webhook at `url`, and the vault secret that `WEBHOOK_SECRET` refers to; `None` for the secret if the setting
+    /// is not a reference.
     pub(super) fn webhook(&self, url: Url) -> Option<(WebhookConfig, Option<SecretReference>)> {
         match self.get("WEBHOOK_SECRET") {
             Some(text) if SecretReference::is_reference(text) => {

@@ -1,7 +1,7 @@
 //! `COLUMNS`, the former name of `ROW_COLUMNS`.
 //!
-//! Shells export the width of the terminal as `COLUMNS`, so a number in it is never a list of columns: it must not switch the
-//! filter. Any other value is read for one more version, with a warning.
+//! Shells export the width of the terminal as `COLUMNS`, so a number there is ignored: it must not act as a list of
+//! columns. Any other value is read for one more version, with a warning.
 
 use super::Settings;
 

@@ -21,7 +21,8 @@ use crate::telemetry::{
     sampler::SamplerConfig,
 };
 
-/// The default of `OTEL_EXPORTER_OTLP_TIMEOUT`, in milliseconds. The specification has 10 s, but a process has 8 s to stop.
+/// The default of `OTEL_EXPORTER_OTLP_TIMEOUT`, in milliseconds. The specification has 10 s, but a process has 8 s to
+/// stop.
 const TIMEOUT: &str = "2000";
 
 /// Reads the settings of telemetry; nothing is exported unless an endpoint is set.
@@ -171,11 +172,11 @@ impl FromSetting for Ratio {
     }
 }
 
-/// The URL of an endpoint; none if the setting is not set.
+/// The URL of an endpoint; `None` if the setting is not set.
 struct EndpointUrl(Option<Url>);
 
 impl EndpointUrl {
-    /// The default: no setting has a blank value.
+    /// The default, which stands for no endpoint: a blank setting counts as not set, so no setting has this value.
     const NONE: &'static str = "";
 }
 
@@ -259,7 +260,7 @@ impl FromSetting for Temporality {
 struct Milliseconds(Duration);
 
 impl FromSetting for Milliseconds {
-    const EXPECTED: &'static str = "a number of milliseconds above 0";
+    const EXPECTED: &'static str = "a number of milliseconds from 1 to 3600000";
     const IS_WORD: bool = true;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {

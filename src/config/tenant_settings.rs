@@ -34,7 +34,7 @@ pub struct TenantSettings {
     pub rules: FileRules,
     /// The bounds for one file.
     pub limits: Limits,
-    /// What is done with directory exports.
+    /// How directory exports are used: delivered, joined to other rows, or both.
     pub directory: DirectoryConfig,
     /// `DELIVER_TO`: the sink.
     pub deliver_to: DeliverTo,
@@ -47,7 +47,7 @@ pub struct TenantOverrides {
     pub rules: FileRules,
     /// The bounds for one of its files.
     pub limits: Limits,
-    /// What is done with its directory exports.
+    /// How its directory exports are used: delivered, joined to other rows, or both.
     pub directory: DirectoryConfig,
     /// Its own sink; `None` if it uses that of the app.
     pub deliver_to: Option<DeliverTo>,
@@ -56,8 +56,8 @@ pub struct TenantOverrides {
 /// `DELIVER_TO`.
 #[derive(Debug)]
 pub enum DeliverTo {
-    /// `https://…`; signed with the referenced vault secret, or, without a reference, with the secret in the
-    /// configuration.
+    /// `https://…`. Messages are signed with the secret in the vault, if there is a reference, and otherwise with the
+    /// secret in the configuration.
     Webhook(Box<WebhookConfig>, Option<SecretReference>),
     /// `queue://<name>`
     Queue(Box<QueueConfig>),
@@ -75,7 +75,7 @@ pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage
     Some(TenantSettings { rules: rules?, limits: limits?, directory: directory?, deliver_to: deliver_to? })
 }
 
-/// The setting that says how a row finds its person.
+/// The setting that names the column of a row that is matched with the directory.
 const DIRECTORY_KEY: &str = "DIRECTORY_KEY";
 
 /// The setting that names the encrypted columns.
@@ -156,7 +156,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     if let Some(columns) = &columns {
         expected.extend(columns.expected.iter().map(|name| ExpectedColumn::new(ROW_COLUMNS, name)));
     }
-    // By default, files without encrypted columns are fine.
+    // By default, files without encrypted columns are accepted.
     if reader.get(ENCRYPTED_COLUMNS).is_some() {
         let names = encrypted_columns.expected.iter();
         expected.extend(names.map(|name| ExpectedColumn::new(ENCRYPTED_COLUMNS, name)));
@@ -184,7 +184,7 @@ fn expect_join_key(reader: &Reader<'_>, mut rules: FileRules, directory: Option<
     rules
 }
 
-/// Reads what is done with directory exports.
+/// Reads how directory exports are used.
 fn directory(reader: &Reader<'_>) -> Option<DirectoryConfig> {
     let mode = reader.or_default("DIRECTORY", "deliver");
     let columns = reader.or_default("DIRECTORY_COLUMNS", "mail,department,jobTitle,country");
@@ -210,7 +210,8 @@ fn limits(reader: &Reader<'_>) -> Option<Limits> {
     })
 }
 
-/// Reads the maximum size of a batch. In the standard tier of Service Bus, a message has at most 256 KiB with properties.
+/// Reads the maximum size of a batch. In the standard tier of Service Bus, a message has at most 256 KiB with
+/// properties.
 fn batch_bytes(reader: &Reader<'_>) -> Option<NonZeroUsize> {
     let is_service_bus = reader.get("DELIVER_TO").is_some_and(|text| text.starts_with(SERVICE_BUS_SCHEME));
     reader.or_default("BATCH_BYTES", if is_service_bus { "204800" } else { "1048576" })
@@ -222,7 +223,7 @@ pub(super) fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
     reader.or_default("DECODERS", &cores.to_string())
 }
 
-/// How long a message is retried; at most as long as a run lasts.
+/// Reads how long a message is retried: at most `DEADLINE`, because a run ends then.
 fn delivery_patience(reader: &Reader<'_>) -> Option<Duration> {
     let patience: Option<Duration> = reader.or_default("DELIVERY_PATIENCE", "4m");
     let deadline: Option<Duration> = reader.or_default("DEADLINE", DEADLINE);
@@ -241,7 +242,7 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
     let timeout = reader.or_default("WEBHOOK_TIMEOUT", "30s");
     let retry_for = delivery_patience(reader);
     let Some(destination) = destination else {
-        // Whatever the sink is: these settings are validated as well.
+        // The kind of the sink is unknown, so the settings of every kind are validated.
         reader.check_webhook_secret();
         reader.check_sink_storage();
         reader.check_service_bus();

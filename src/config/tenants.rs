@@ -37,7 +37,7 @@ const PAUSED: &str = "paused";
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Whether `name` has the form of a setting's name, so that it is no secret.
+/// Whether `name` has the form of a setting's name. Errors quote only such names, because any other may be a secret.
 fn looks_like_a_setting(name: &str) -> bool {
     name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
@@ -79,11 +79,11 @@ pub(super) const FILE_SETTINGS: [&str; 17] = [
 
 /// `TENANTS`, parsed.
 pub(super) struct TenantList {
-    /// Who may drop, and where.
+    /// The tenants, and where each may drop.
     pub(super) tenants: Tenants,
     /// The settings that each tenant overrides; those of the short form override none.
     pub(super) overrides: BTreeMap<TenantId, Settings>,
-    /// What should be changed although it is usable.
+    /// Recommended changes of entries that are usable, one sentence each.
     pub(super) warnings: Vec<String>,
 }
 
@@ -91,8 +91,8 @@ impl FromSetting for TenantList {
     const EXPECTED: &'static str = "a comma-separated list of tenantId or tenantId=container/prefix, or a JSON object by \
                                     tenantId, or @ and the path of a file with this JSON";
 
-    /// No error quotes the text: the JSON contains secrets, and so does JSON that is not recognized as such. Only the ids
-    /// and paths of valid entries are quoted.
+    /// No error quotes the text: the JSON contains secrets, and so does JSON that is not recognized as such. Only the
+    /// ids and paths of valid entries are quoted.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         let list = match json_of(text)? {
             Some(json) => from_json(&json).into_list().map_err(ParseError::Because)?,

@@ -1,6 +1,6 @@
 //! `vivadrop demo --page`: the operator's page with six simulated customers in different states.
 //!
-//! The demo plays the timer of the Functions host, so replays and imports that are started on the page are done.
+//! The demo plays the timer of the Functions host, so replays and imports that are started on the page are carried out.
 
 use std::{
     fs::{self, File},
@@ -36,10 +36,10 @@ const CYCLE_WEEKS: u32 = 12;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The states in which the newest drops of the customers are: of each customer another one.
+/// The state of each customer's newest drop: one customer for each state.
 ///
-/// Set aside: it is encrypted for another customer's key. Open: a data file is missing. Retrying: the customer's receiver does
-/// not answer. Waiting: the directory export of its run is missing. Overdue: it is a week late.
+/// Set aside: it is encrypted for another customer's key. Open: a data file is missing. Retrying: the customer's
+/// receiver does not answer. Waiting: the directory export of its run is missing. Overdue: it is a week late.
 const STATES: [State; 6] =
     [State::Completed, State::SetAside, State::Open, State::Retrying, State::Waiting, State::Overdue];
 
@@ -47,7 +47,7 @@ const STATES: [State; 6] =
 fn earlier_drops(state: State) -> &'static [u32] {
     match state {
         State::Completed | State::SetAside | State::Open => &[1, 2, 3],
-        // All drops of these customers would retry and wait.
+        // Earlier drops of these customers would be retried, or wait, as well.
         State::Retrying | State::Waiting => &[],
         State::Overdue => &[2, 3, 4],
     }
@@ -80,7 +80,7 @@ pub(super) async fn run(folder: &Path) -> Result<()> {
     let mut page = start_page(&settings)?;
     let ticks = async {
         loop {
-            // A tick is answered after its sweep, which reports drops that failed as an error; the page shows them.
+            // The tick is answered after its sweep, with an error if drops have failed. The page shows these drops.
             if let Err(error) = post(format!("{address}/sweep"), timer_tick()).await {
                 tracing::debug!("{error:#}");
             }
@@ -117,7 +117,7 @@ fn simulate_customers(folder: &Path, account: &Path, keys: &Path) -> Result<Vec<
         let tenant = TenantId(Uuid::new_v4());
         let customer = Customer { state, tenant, private_key: keys.join(format!("{tenant}.pem")) };
         let work = folder.join("simulated").join(tenant.to_string());
-        // The first drop creates the customer's key; the others are encrypted for it.
+        // The simulation of the first drop creates the customer's key; the others are encrypted for it.
         let mut own_key = None;
         for age in earlier_drops(state) {
             let simulated = simulate_drop(&customer, own_key.clone(), 1, &work.join(age.to_string()))?;

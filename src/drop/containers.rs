@@ -27,7 +27,7 @@ pub struct WatchedContainers {
     pub tenants: Tenants,
 }
 
-/// What the blob URL of an event refers to.
+/// The target of an event's blob URL.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UrlTarget {
     /// A blob in a watched container.
@@ -39,7 +39,7 @@ pub enum UrlTarget {
 }
 
 impl WatchedContainers {
-    /// What `url` refers to.
+    /// Decides whether `url` names a blob of a watched container.
     pub fn classify(&self, url: &str) -> UrlTarget {
         match self.store.parse_blob_url(url) {
             None => UrlTarget::Refused("it is not a blob of the drop storage account"),
@@ -61,7 +61,7 @@ impl WatchedContainers {
         names
     }
 
-    /// The tenants and the containers as a text, which other settings do not have.
+    /// A text that identifies these values of `DROP_CONTAINER` and `TENANTS`: other values have another text.
     pub fn description(&self) -> String {
         format!("{:?} {:?}", self.drop_container, self.tenants)
     }

@@ -104,7 +104,7 @@ pub enum MetadataError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The blob was deleted before the drop was over.
+    /// The blob was deleted before the drop ended.
     #[error("the job metadata has been deleted")]
     Missing,
     /// The blob is empty, or begins with something other than a JSON object.
@@ -162,7 +162,8 @@ const NAMES: [&str; 12] = [
 /// The name of the member with wrapped keys.
 const KEY_DETAILS: &str = "DecryptionKeyDetails";
 
-/// The members of the first object that are read, as they are written: the value of each of [`NAMES`], and of [`KEY_DETAILS`].
+/// The members of the first object that are read, as they are written: the value of each of [`NAMES`], and of
+/// [`KEY_DETAILS`].
 #[derive(Default)]
 struct Fields([Option<Box<RawValue>>; NAMES.len() + 1]);
 
@@ -227,7 +228,8 @@ impl Fields {
         })
     }
 
-    /// The text to show for `Errors`; `None` if it is blank: an empty list, or text of only blanks and control characters.
+    /// The text to show for `Errors`; `None` if it is blank: an empty list, or text of only blanks and control
+    /// characters.
     fn errors(&mut self) -> Result<Option<String>, MetadataError> {
         let Some(errors) = self.take("Errors") else { return Ok(None) };
         let joined = serde_json::from_str(errors.get()).unwrap_or_default();
@@ -326,8 +328,8 @@ fn string_of(value: &RawValue) -> Option<String> {
     if is_string(value) { serde_json::from_str(value.get()).ok() } else { None }
 }
 
-/// The text of a string, or the JSON of any other value without white space between its tokens. `None` if an escape of the
-/// string is not text.
+/// The text of a string, or the JSON of any other value without white space between its tokens. `None` if an escape of
+/// the string is not text.
 fn text_of(value: &RawValue) -> Option<String> {
     if is_string(value) {
         return string_of(value);

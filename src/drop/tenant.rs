@@ -43,8 +43,8 @@ impl Entry {
 }
 
 impl Tenants {
-    /// Each tenant with the prefix where it may write. Without a prefix, the tenant may write wherever its GUID is the
-    /// container or a folder.
+    /// Creates the list from tenants and the prefix where each may write. Without a prefix, a tenant may write wherever
+    /// its GUID is the container or a folder.
     pub fn new(entries: impl IntoIterator<Item = (TenantId, Option<DropPath>)>) -> Self {
         let entries = entries.into_iter().map(|(tenant, prefix)| Entry { tenant, prefix }).collect();
         Self { entries, paused: BTreeSet::new() }
@@ -208,8 +208,8 @@ impl Tenants {
     }
 }
 
-/// Why a drop is not admitted. Only its job metadata has been read. The refusal is logged, and the event is answered 2xx. Each
-/// text continues a sentence that begins with ``did not admit `datasets/run`: ``.
+/// Why a drop is not admitted. Only its job metadata has been read. The refusal is logged, and the event is answered
+/// 2xx. Each text continues a sentence that begins with ``did not admit `datasets/run`: ``.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The job metadata names no tenant.

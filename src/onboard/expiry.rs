@@ -1,4 +1,4 @@
-//! When a tenant's key or its registration expires: warnings before that, and the entries of customers in the ledger.
+//! Looks up when tenants' keys and their registrations expire, warns before that, and records the dates in the ledger.
 
 use futures::{StreamExt, stream};
 use time::{Duration, OffsetDateTime};
@@ -56,8 +56,8 @@ pub struct Expiries {
 }
 
 impl Expiries {
-    /// The expiry of a key and of its registration. A key store that does not record the key's expiry is completed from
-    /// the registration's record.
+    /// The expiry of a key and of its registration. If the key store does not say when the key expires, the record of
+    /// its registration does.
     pub fn of(key: KeyExpiry, record: Option<&record::Registration>) -> Self {
         let key = match key {
             KeyExpiry::At(at) => Some(at),
@@ -66,7 +66,7 @@ impl Expiries {
         Self { key, registration: record.and_then(|record| record.registered?.expiration_date) }
     }
 
-    /// The earlier one.
+    /// The earlier expiry; `None` if both are unknown.
     pub fn first(&self) -> Option<Expiry> {
         let expiries = [("key", self.key), ("registration", self.registration)];
         let expiries = expiries.into_iter().filter_map(|(what, at)| Some(Expiry { what, at: at? }));
@@ -79,8 +79,8 @@ pub fn first_expiry(key: KeyExpiry, record: Option<&record::Registration>) -> Op
     Expiries::of(key, record).first()
 }
 
-/// Looks up when the keys and registrations of `tenants` expire, records it in the ledger's entries of customers, and logs a
-/// warning for each that expires within [`WARN_BEFORE`].
+/// Looks up when the keys and registrations of `tenants` expire, records this in the ledger's entries of customers, and
+/// logs a warning for each tenant with an expiry within [`WARN_BEFORE`].
 ///
 /// Failures are logged as warnings too: they must not stop the sweep.
 pub async fn check_expiries(

@@ -11,7 +11,7 @@ use crate::{
     store::{BlobPath, ETag, ReadWholeError, Store, StoreError, WriteIf, read_whole},
 };
 
-/// The version of the record format; no other is read.
+/// The version of the record format. A record of another version is an error.
 const VERSION: u64 = 1;
 
 /// Size limit for a record. A record has some hundred bytes.
@@ -61,7 +61,7 @@ pub enum RecordError {
     Unreadable {
         /// The record.
         path: BlobPath,
-        /// What is wrong with it.
+        /// The reason: it cannot be parsed, is too large, or has an unknown version.
         why: String,
     },
 }

@@ -51,7 +51,8 @@ pub(super) fn for_each_block(
                 receiver
             })
             .collect();
-        // Each of n threads generates every n-th block, so taking one block from each in turn gives all blocks in order.
+        // Each of n threads generates every n-th block, so taking one block from each in turn gives all blocks in
+        // order.
         receivers.iter().cycle().map_while(|receiver| receiver.recv().ok()).try_for_each(write)
     })
 }

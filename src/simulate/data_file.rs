@@ -1,7 +1,7 @@
 //! Writes a data file: gzip and AES, in the order of its layout.
 //!
-//! [`Piece::encode`] does the part that does not depend on other pieces, on any thread. The rest is a stack of writers on
-//! top of the file.
+//! [`Piece::encode`] does the part that does not depend on other pieces, on any thread. The rest is a stack of writers
+//! on top of the file.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! The directory export of a simulated drop: who the people of its rows are.
+//! The directory export of a simulated drop, which names the people of its rows.
 //!
 //! As in real exports, some people are missing, because they left, and some appear twice: the last record counts.
 
@@ -30,14 +30,14 @@ const MISSING_EVERY: u64 = 50;
 /// One of this many people appears twice.
 const TWICE_EVERY: u64 = 100;
 
-/// How many people report to a manager.
+/// The number of people in a team, including its manager.
 const TEAM: u64 = 8;
 
 const DEPARTMENTS: [&str; 6] = ["Engineering", "Sales", "Marketing", "Finance", "HR", "Operations"];
 const TITLES: [&str; 4] = ["Specialist", "Senior Specialist", "Lead", "Assistant"];
 const COUNTRIES: [&str; 5] = ["US", "DE", "JP", "FR", "BR"];
 
-/// Writes the export of the people whose seed is `seed` to `simulated.directory`. Its wrapped keys are in its metadata.
+/// Writes the export of the people whose seed is `seed` to `folder`. Its wrapped keys are in its metadata.
 pub(super) fn write(
     options: &SimulateOptions,
     period: &Period,
@@ -58,7 +58,7 @@ pub(super) fn write(
     write_metadata_of(folder, &metadata)
 }
 
-/// Returns the number of records.
+/// Writes the records of all people to the file at `path`. Returns the number of records.
 fn write_people(options: &SimulateOptions, seed: u64, keys: &DropKeys, path: &Path) -> io::Result<u64> {
     let mut file = DataFile::create(path, options.layout, options.file_cipher, &keys.file)?;
     let mut rows = 0;
@@ -78,7 +78,7 @@ fn write_people(options: &SimulateOptions, seed: u64, keys: &DropKeys, path: &Pa
     Ok(rows)
 }
 
-/// The records of a person: usually one.
+/// The records of the person with this number: usually one.
 fn records(seed: u64, number: u64) -> Vec<serde_json::Value> {
     if number % MISSING_EVERY == MISSING_EVERY - 1 {
         return Vec::new();

@@ -25,8 +25,8 @@ impl Encryptor {
         }
     }
 
-    /// Encrypts the next bytes in place; returns how many are encrypted. The rest, less than a block, must begin the next
-    /// piece.
+    /// Encrypts the next bytes in place; returns how many are encrypted. The rest, less than a block, must begin the
+    /// next piece.
     pub(super) fn push(&mut self, bytes: &mut [u8]) -> usize {
         match self {
             Self::Ctr(ctr) => {

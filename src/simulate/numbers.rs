@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-/// Appends a number below 1,000 as .NET formats a `float` for an exact round trip: nine significant digits without trailing
-/// zeros, and `.0` after whole numbers.
+/// Appends a number below 1,000 as .NET formats a `float` for an exact round trip: nine significant digits without
+/// trailing zeros, and `.0` after whole numbers.
 pub(super) fn push_single(text: &mut Vec<u8>, number: f32) {
     if number == 0.0 {
         return text.extend_from_slice(b"0.0");

@@ -1,5 +1,5 @@
-//! The text of rows: one JSON object per line, ordered by week and then by person, with the columns and number formats of
-//! real drops.
+//! The text of rows: one JSON object per line, ordered by week and then by person, with the columns and number formats
+//! of real drops.
 
 use std::ops::Range;
 

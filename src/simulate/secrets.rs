@@ -1,5 +1,5 @@
-//! The keys of a simulated drop: generated, wrapped with the tenant's key, and written to files for `decode` and for a stub
-//! of the Viva Insights API.
+//! The keys of a simulated drop: generated, wrapped with the tenant's key, and written to files for `decode` and for a
+//! stub of the Viva Insights API.
 
 use std::{
     fs::{self, OpenOptions},

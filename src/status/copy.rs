@@ -1,7 +1,7 @@
 //! A copy of the entries of all drops and customers in one blob, so that the first view of a page need not list them.
 //!
-//! Compressed JSON lines: a [`Header`], then a [`Line`] for each entry. The copy informs people and decides nothing: it is as
-//! old as its header says.
+//! Compressed JSON lines: a [`Header`], then a [`Line`] for each entry. The copy informs people and decides nothing: it
+//! is as old as its header says.
 
 use std::{
     borrow::Cow,
@@ -82,8 +82,8 @@ impl ListCopy {
     }
 }
 
-/// Reads a copy; returns the builder of its snapshot. `None` if the time of the copy is not usable, or its version is not
-/// ours. Fails if the content is damaged.
+/// Reads a copy; returns the builder of its snapshot. `None` if the time of the copy is not usable, or its version is
+/// not ours. Fails if the content is damaged.
 pub(super) fn read_copy(
     content: Bytes,
     is_usable: impl FnOnce(OffsetDateTime) -> bool,

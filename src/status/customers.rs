@@ -1,4 +1,4 @@
-//! What a partner has to know about each customer: what expires, and when the last drop came.
+//! The facts about each customer that a partner must watch: expiry dates, and the last drop.
 
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
@@ -30,7 +30,7 @@ pub struct Customer {
     pub last_drop: Option<LastDrop>,
     /// The usual time between two drops, as an ISO 8601 duration in whole days or hours, such as `P7D`.
     pub expected_every: Option<String>,
-    /// What a person has to do: one sentence for each problem.
+    /// The problems that a person must solve: one sentence each, with its remedy.
     pub problems: Vec<String>,
 }
 

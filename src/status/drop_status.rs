@@ -107,7 +107,7 @@ pub struct DropStatus {
     pub reason: Option<Reason>,
     /// Why the drop was set aside, or the last failure.
     pub message: Option<String>,
-    /// What to do; null if there is nothing to do.
+    /// The remedy, in one sentence; null if there is nothing to do.
     pub remedy: Option<Cow<'static, str>>,
     /// When the newest blob of the drop was written.
     #[serde(skip, default = "unix_epoch")]
@@ -138,7 +138,8 @@ impl DropStatus {
         }
     }
 
-    /// Whether a person has to do something: the drop was set aside, is overdue, or has been retried for more than a day.
+    /// Whether a person has to do something: the drop was set aside, is overdue, or has been retried for more than a
+    /// day.
     pub fn needs_person(&self, now: OffsetDateTime) -> bool {
         match self.state {
             State::SetAside | State::Overdue => true,

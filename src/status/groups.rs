@@ -30,7 +30,7 @@ pub struct Group {
     pub newest: OffsetDateTime,
     /// Why the drop whose state changed last was set aside, or its last failure.
     pub message: Option<String>,
-    /// What to do.
+    /// The remedy, in one sentence.
     pub remedy: Option<Cow<'static, str>>,
 }
 

@@ -1,17 +1,17 @@
-//! How often a tenant drops, derived from when its earlier drops arrived.
+//! When the next drop of a tenant is due, derived from the times at which its earlier drops arrived.
 
 use time::{Duration, OffsetDateTime};
 
 /// Drops that arrive within this time belong to the same run of the pipeline.
 const SAME_RUN: Duration = Duration::hours(12);
 
-/// How many of the newest runs count.
+/// The number of newest runs that the interval is derived from, at most.
 const MAX_RUNS: usize = 9;
 
-/// How many runs an interval is derived from, at least.
+/// The number of runs that the interval is derived from, at least.
 const MIN_RUNS: usize = 3;
 
-/// How late a drop may be, at least, before it is overdue.
+/// The shortest delay after which a drop is overdue.
 const MIN_GRACE: Duration = Duration::days(1);
 
 /// When the next drop of a tenant is expected.
@@ -24,7 +24,8 @@ pub(super) struct Expectation {
 }
 
 impl Expectation {
-    /// Derives it from when the tenant's drops arrived, in any order. `None` if fewer than three runs are known.
+    /// Derives the expectation from the times at which the tenant's drops arrived, in any order. `None` if fewer than
+    /// three runs are known.
     pub(super) fn of(arrivals: &mut [OffsetDateTime]) -> Option<Self> {
         arrivals.sort_unstable_by(|a, b| b.cmp(a));
         let last = *arrivals.first()?;

@@ -19,8 +19,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Reads where every drop and every customer stands. `tenants` are those of `TENANTS`; without them, each tenant that has
-/// ever dropped counts as a customer. Costs two listings with blob metadata.
+/// Reads where every drop and every customer stands. `tenants` are those of `TENANTS`; without them, each tenant that
+/// has ever dropped counts as a customer. Costs two listings with blob metadata.
 pub async fn load(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<Snapshot, StoreError> {
     Ok(read(ledger, now(), None).await?.finish(tenants))
 }
@@ -57,8 +57,8 @@ async fn read(
     Ok(builder)
 }
 
-/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time. `None`
-/// if there is no usable copy, or if it is older than `max_age`.
+/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time.
+/// `None` if there is no usable copy, or if it is older than `max_age`.
 pub async fn load_copy(ledger: &Ledger, tenants: Option<&Tenants>, max_age: Duration) -> Option<Snapshot> {
     let content = match ledger.read_list_copy().await {
         Ok(content) => content?,
@@ -83,8 +83,8 @@ fn now() -> OffsetDateTime {
     clock::whole_seconds(clock::now())
 }
 
-/// Reads where a drop and its files stand; `None` if the ledger does not know the drop. Costs three requests, and one for
-/// each file, of a thousand files at most.
+/// Reads where a drop and its files stand; `None` if the ledger does not know the drop. Costs three requests, and one
+/// for each file, of a thousand files at most.
 pub async fn load_drop(ledger: &Ledger, path: &DropPath) -> Result<Option<DropDetail>, LedgerError> {
     let Some(entry) = ledger.list_entry(path).await? else {
         return Ok(None);

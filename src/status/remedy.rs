@@ -1,9 +1,9 @@
-//! What to do about a drop, in one sentence for each state and reason. `docs/partner.md` says more.
+//! The remedies: one sentence for each state and reason of a drop. `docs/partner.md` explains them.
 
 use super::State;
 use crate::verdict::Reason;
 
-/// What to do about a drop in this state; `None` if there is nothing to do.
+/// The remedy for a drop in this state; `None` if there is nothing to do.
 pub(super) fn remedy(state: State, reason: Option<Reason>) -> Option<&'static str> {
     match state {
         State::Completed => None,
@@ -22,7 +22,7 @@ pub(super) fn remedy(state: State, reason: Option<Reason>) -> Option<&'static st
     }
 }
 
-/// What to do about a drop that was set aside.
+/// The remedy for a drop that was set aside.
 fn remedy_of_reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Errors => {

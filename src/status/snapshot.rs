@@ -10,7 +10,7 @@ use crate::{
     ledger::CustomerEntry,
 };
 
-/// How much memory the drops of a snapshot take, in bytes: enough for a year of weekly drops of 1,000 tenants.
+/// The maximum memory of the drops of a snapshot, in bytes: enough for a year of weekly drops of 1,000 tenants.
 const MAX_MEMORY: usize = 32 << 20;
 
 /// Where every drop and every customer stood at one time.
@@ -65,8 +65,8 @@ impl SnapshotBuilder {
         self.customers.insert(entry.tenant, entry);
     }
 
-    /// Completes the snapshot. Of `tenants`, each is a customer, and may be overdue; without them, each tenant that has
-    /// ever dropped.
+    /// Completes the snapshot. Its customers are `tenants`, or, without them, all tenants with a drop or with an entry of
+    /// a customer. Only customers can be overdue.
     pub fn finish(self, tenants: Option<&Tenants>) -> Snapshot {
         let Self { as_of, mut drops, mut customers, omitted, .. } = self;
         match tenants {

@@ -1,4 +1,4 @@
-//! What is exported, and where: the parsed `OTEL_*` settings.
+//! The configuration of the export: the parsed `OTEL_*` settings.
 
 use std::{fmt, time::Duration};
 

@@ -84,14 +84,14 @@ pub fn start(config: &TelemetryConfig) -> Result<(), ExportError> {
     Ok(())
 }
 
-/// Exports what has been recorded soon, without waiting for it. Calls at the same time cause one export.
+/// Requests an export of the recorded data, and does not wait for it. Calls during an export cause one further export.
 pub fn flush_soon() {
     if let Some(telemetry) = telemetry() {
         telemetry.flusher.flush_soon();
     }
 }
 
-/// Exports what has been recorded, at the end of the process. Waits up to [`FINISH_LIMIT`].
+/// Exports the recorded data at the end of the process. Waits up to 2 s.
 pub async fn finish() {
     if let Some(telemetry) = telemetry() {
         let flush = spawn_blocking(|| telemetry.providers.flush());

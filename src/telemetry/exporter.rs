@@ -1,7 +1,8 @@
 //! The HTTP client of the exporters.
 //!
-//! The OpenTelemetry SDK exports from plain threads, in which an asynchronous HTTP client has no runtime and panics. This
-//! client sends from a task of the runtime, and the thread waits. So encoding and waiting never occupy the runtime.
+//! The OpenTelemetry SDK exports from plain threads, in which an asynchronous HTTP client has no runtime and panics.
+//! This client sends from a task of the runtime, and the thread of the SDK waits for it. So neither encoding nor
+//! waiting occupies a thread of the runtime.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -20,10 +21,10 @@ use crate::{error_chain::error_chain, loopback::is_loopback};
 /// The maximum number of bytes of a response that are read, so that the connection can be reused.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// How long failures are not logged after one was.
+/// After a failure was logged, how long further failures are not logged.
 const LOG_EVERY: Duration = Duration::from_secs(3600);
 
-/// Sends the requests of one exporter. Logs failures: the data of a request that fails are lost, and nothing else.
+/// Sends the requests of one exporter. Logs failures. A failed request loses its telemetry and affects nothing else.
 #[derive(Debug)]
 pub(super) struct OtlpClient {
     client: reqwest::Client,
@@ -78,7 +79,8 @@ impl HttpClient for OtlpClient {
     }
 }
 
-/// Sends a request; returns the status and the headers of the response. Its body is of no use.
+/// Sends a request; returns the status and the headers of the response. Its body is read, so that the connection can be
+/// reused, and discarded.
 async fn send(client: reqwest::Client, request: reqwest::Request) -> reqwest::Result<Response<Bytes>> {
     let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
     let mut bytes = 0;

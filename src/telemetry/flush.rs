@@ -9,8 +9,8 @@ use std::{
 
 use opentelemetry_sdk::{metrics::SdkMeterProvider, trace::SdkTracerProvider};
 
-/// The shortest time between two exports of metrics that invocations cause: every export sends every metric, whether it has
-/// changed or not. Spans are sent once, so they are exported at once.
+/// The shortest time between two exports of metrics on request: every export sends all metrics, also those that have
+/// not changed. Each span is sent only once, so spans are exported without delay.
 const METRICS_EVERY: Duration = Duration::from_secs(10);
 
 /// The providers whose data are exported. Clones share them.
@@ -44,7 +44,7 @@ impl Providers {
     }
 }
 
-/// A thread that exports when it is told to.
+/// The handle of a thread that exports on request.
 pub(super) struct Flusher {
     /// Has room for one request, so that requests during an export cause one further export.
     requests: SyncSender<()>,

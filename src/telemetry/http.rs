@@ -61,8 +61,8 @@ fn attributes(method: &str, url: &Url) -> Vec<KeyValue> {
     ]
 }
 
-/// Records a request that got a response with this status, or failed with an `error.type`. A request that was cancelled is
-/// not recorded.
+/// Records a request that got a response with this status, or failed with an `error.type`. A request that was cancelled
+/// is not recorded.
 fn record(duration: Duration, mut attributes: Vec<KeyValue>, outcome: Result<u16, &'static str>) {
     match outcome {
         Ok(status) => {

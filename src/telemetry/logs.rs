@@ -55,8 +55,8 @@ const MAX_SEEN_LINES: usize = 4096;
 
 /// Whether this is the first call with `line` in this process.
 ///
-/// Every sweep finds the same conditions again, and each of them should be logged once. If there are more different lines
-/// than are remembered, some of them are logged again.
+/// Every sweep finds the same conditions again, and each of them should be logged once. If there are more different
+/// lines than are remembered, some of them are logged again.
 pub(crate) fn is_first_occurrence(line: &str) -> bool {
     static SEEN: LazyLock<Mutex<SeenLines>> = LazyLock::new(Mutex::default);
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line)

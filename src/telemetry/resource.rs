@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
-/// The standard attributes, by the semantic conventions of OpenTelemetry, from the environment of the process; `variable`
-/// returns a variable of it. Azure Functions sets `WEBSITE_SITE_NAME` and `WEBSITE_INSTANCE_ID`.
+/// The standard attributes, by the semantic conventions of OpenTelemetry, from the environment of the process.
+/// `variable` returns an environment variable by its name. Azure Functions sets `WEBSITE_SITE_NAME` and
+/// `WEBSITE_INSTANCE_ID`.
 pub(crate) fn standard_attributes<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Vec<(String, String)> {
     let site = variable("WEBSITE_SITE_NAME");
     let instance = variable("WEBSITE_INSTANCE_ID");

@@ -19,8 +19,8 @@ impl Default for SamplerConfig {
 }
 
 impl SamplerConfig {
-    /// The sampler. It does not adopt the decision of a sender that has not recorded its trace: the Functions host marks
-    /// every trace like that (`traceparent` ends in `-00`), so nothing would ever be recorded.
+    /// The sampler. It does not adopt the decision of a sender that has not recorded its trace: the Functions host
+    /// marks every trace like that (`traceparent` ends in `-00`), so nothing would ever be recorded.
     pub(super) fn sampler(self) -> Box<dyn ShouldSample> {
         let root = if self.ratio >= 1.0 { Sampler::AlwaysOn } else { Sampler::TraceIdRatioBased(self.ratio) };
         let remote_sampled = if self.parent_based { Sampler::AlwaysOn } else { root.clone() };

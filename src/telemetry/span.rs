@@ -1,7 +1,7 @@
 //! The spans `run`, `keys` and `file`, and the trace that they belong to.
 //!
-//! A span is the child of the span within whose future it is started. Tasks do not inherit that: their futures are wrapped
-//! with [`in_current_trace`].
+//! A span is the child of the span within whose future it is started. A spawned task does not inherit that span: its
+//! future must be wrapped with [`in_current_trace`].
 
 use std::{
     collections::HashMap,
@@ -106,8 +106,8 @@ impl Span {
     }
 }
 
-/// Runs `work` in the trace of a request with this `traceparent` header. Without a valid header, every span that `work` starts
-/// is the root of a new trace.
+/// Runs `work` in the trace of a request with this `traceparent` header. Without a valid header, every span that `work`
+/// starts is the root of a new trace.
 pub(crate) fn continue_trace<F: Future>(
     traceparent: Option<&str>,
     work: F,

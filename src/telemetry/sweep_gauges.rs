@@ -1,8 +1,8 @@
 //! The gauges that the sweep sets.
 //!
-//! Only the process that sweeps knows their values. The platform starts the timer on one instance at a time, but not always
-//! on the same one: so each value is exported only as long as it is recent, or an instance would export an old value next to
-//! the current one of another. Dashboards take the maximum over instances.
+//! Only the process that sweeps knows their values. The platform starts the timer on one instance at a time, but not
+//! always on the same one. Each value is therefore exported only as long as it is recent: otherwise one instance would
+//! export an old value next to the current value of another. Dashboards take the maximum over instances.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ struct Values {
 }
 
 impl SweepGauges {
-    /// Creates the instruments, whose values are those of the result.
+    /// Creates the instruments. They export the values of the returned object.
     pub(super) fn register(meter: &Meter, with_tenants: bool) -> Arc<Self> {
         let gauges = Arc::new(Self { with_tenants, ..Self::default() });
         let unfinished = Arc::clone(&gauges);

@@ -8,6 +8,7 @@ use crate::{
     support::{host::Host, scene::Scene},
 };
 
+/// Replaces the definitions of the tenant; `condition` is a header, such as `if-match`.
 async fn put(scene: &Scene, host: &Host, query: &str, body: &Value, condition: Option<(&str, &str)>) -> Answer {
     let url = host.url(&format!("/api/manage/v1/attributes/{}{query}", scene.tenant));
     let mut request = client().request(Method::PUT, url).json(body);
@@ -17,6 +18,7 @@ async fn put(scene: &Scene, host: &Host, query: &str, body: &Value, condition: O
     send(scene, request).await
 }
 
+/// Reads the definitions of the tenant.
 async fn definitions(scene: &Scene, host: &Host) -> Answer {
     get(scene, host.url(&format!("/api/view/v1/attributes/{}", scene.tenant))).await
 }

@@ -10,6 +10,7 @@ use crate::{
     support::{command::LONG, host::Host, scene::Scene},
 };
 
+/// Asks for an import.
 async fn ask(scene: &Scene, host: &Host, body: Value) -> Answer {
     send(scene, client().post(host.url("/api/manage/v1/imports")).json(&body)).await
 }

@@ -15,6 +15,7 @@ use crate::{
     },
 };
 
+/// Posts to the API for changes, with this `if-match` if there is one.
 async fn post(scene: &Scene, host: &Host, path: &str, body: Value, if_match: Option<&str>) -> Answer {
     let mut request = client().request(Method::POST, host.url(&format!("/api/manage/v1/{path}"))).json(&body);
     if let Some(etag) = if_match {
@@ -89,7 +90,7 @@ async fn a_plan_is_replayed_with_one_drop_first() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_down_stops_a_replay_run_until_it_works_again_or_is_cancelled() {
+async fn a_receiver_that_is_down_stops_a_replay_run_until_it_works_again() {
     let scene = Scene::on_azurite().await;
     let mut host = scene.host().await;
     set_aside(&scene, &host, 5).await;

@@ -21,6 +21,7 @@ struct Page {
     token: String,
 }
 
+/// Starts `vivadrop page` for the storage of the scene.
 async fn page(scene: &Scene) -> Page {
     let storage = scene.settings["DropStorage"].clone();
     let mut command = vivadrop();

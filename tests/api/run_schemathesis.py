@@ -28,12 +28,14 @@ EXCLUDED_CHECKS = "positive_data_acceptance"
 
 
 def free_port():
+    """A port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_until_open(port, process):
+    """Waits up to 30 s until `process` listens; exits if it does not."""
     for _ in range(600):
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:
@@ -45,6 +47,7 @@ def wait_until_open(port, process):
 
 
 def exchange(origin, token):
+    """Exchanges the one-time token for a key."""
     body = json.dumps({"token": token}).encode()
     request = urllib.request.Request(f"{origin}/api/page/session", body, {"Content-Type": "application/json"})
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
@@ -52,6 +55,7 @@ def exchange(origin, token):
 
 
 def main():
+    """Starts Azurite and the page, runs schemathesis, and returns its exit code."""
     vivadrop, azurite = (Path(argument).resolve() for argument in sys.argv[1:3])
     processes = []
     with tempfile.TemporaryDirectory() as folder:

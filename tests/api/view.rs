@@ -116,6 +116,7 @@ fn copy_of_completed(scene: &Scene, as_of: OffsetDateTime) -> Bytes {
     copy.finish().unwrap()
 }
 
+/// The current time in whole seconds, as answers contain it.
 fn this_second() -> OffsetDateTime {
     OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()
 }

@@ -8,6 +8,7 @@ import { tenantId, world } from './world.js';
 const visit = visitor();
 
 const overview = `#/attributes/${tenantId(1)}`;
+/** The card of an attribute. */
 const attribute = (page, name) =>
   page.locator('.attribute').filter({ has: page.getByRole('heading', { name: new RegExp(`^${name} `) }) });
 

@@ -34,6 +34,7 @@ async function startAzurite() {
   throw new Error('Azurite ended without an address');
 }
 
+/** The id of the tenant with this number. */
 const tenant = (number) => `00000000-0000-4000-8000-00000000000${number}`;
 
 /**

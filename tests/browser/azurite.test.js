@@ -27,6 +27,7 @@ after(async () => {
   assert.deepEqual(faults, []);
 });
 
+/** Goes to another view. */
 const show = (fragment) =>
   page.evaluate((fragment) => {
     location.hash = fragment;

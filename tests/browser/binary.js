@@ -12,6 +12,7 @@ export const startDemo = () => start(['demo', '--page'], process.env);
 /** Starts `vivadrop page` with these settings; returns the same as `startDemo`. */
 export const startPage = (settings) => start(['page', '--no-open'], settings);
 
+/** Starts the binary, and waits for the line with the address. `stop` sends SIGTERM and returns the exit code. */
 async function start(command, env) {
   const server = spawn(program, command, { env, stdio: ['ignore', 'pipe', 'inherit'] });
   const stop = async () => {

@@ -23,12 +23,13 @@ after(async () => {
   assert.deepEqual(faults, []);
 });
 
+/** Goes to another view. */
 const show = (fragment) =>
   page.evaluate((fragment) => {
     location.hash = fragment;
   }, fragment);
 
-/** Waits until the list of the view shows this text; reads again each time. */
+/** Presses the refresh button until the page shows this text; fails after 60 tries. */
 async function refreshUntil(button, text) {
   for (let tries = 0; tries < 60; tries += 1) {
     await press(page, button);

@@ -1,4 +1,4 @@
-// A browser for the tests: Debian's Chromium with a new profile, and a page that records what should not happen.
+// A browser for the tests: Debian's Chromium with a new profile, and a page that records errors and foreign requests.
 import { chromium } from 'playwright-core';
 
 const FLAGS = [
@@ -16,8 +16,8 @@ export const launch = () =>
   chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: FLAGS });
 
 /**
- * Opens `address` in a new window. `faults` collects errors of scripts, violations of the Content-Security-Policy and
- * requests to other hosts; a test of the page should find none.
+ * Opens `address` in a new window. `faults` collects script errors, dialogs, violations of the Content-Security-Policy
+ * and requests to other hosts; at the end of a test it must be empty.
  */
 export async function open(
   browser,

@@ -80,6 +80,7 @@ export async function startFixture(state) {
   };
 }
 
+/** Reads a request body. */
 async function text(stream) {
   let body = '';
   for await (const chunk of stream) body += chunk;
@@ -98,6 +99,7 @@ async function asOf(state, request) {
   return now();
 }
 
+/** Problem details as in RFC 9457. */
 const problem = (status, detail, errors) => ({
   type: 'about:blank',
   title: detail,
@@ -106,6 +108,7 @@ const problem = (status, detail, errors) => ({
   ...(errors && { errors }),
 });
 
+/** Answers a request to the API, and changes `state` as it asks. */
 async function route(state, { method, area, parts, query, body, headers, answer, asOf }) {
   const [first, id, action] = parts;
   const missing = () => answer(404, problem(404, `There is no ${first} with this name.`));
@@ -231,11 +234,13 @@ async function route(state, { method, area, parts, query, body, headers, answer,
   return missing();
 }
 
+/** Whether a drop passes the filters in the query. */
 function matches(drop, query) {
   const fields = { tenant: 'tenantId', state: 'state', reason: 'reason', week: 'week' };
   return Object.entries(fields).every(([name, field]) => !query.get(name) || drop[field] === query.get(name));
 }
 
+/** One page of a list of drops; the cursor is the position of its first drop. */
 function page(drops, query) {
   const limit = Number(query.get('limit') || 100);
   const from = Number(query.get('cursor') || 0);
@@ -245,6 +250,7 @@ function page(drops, query) {
   };
 }
 
+/** The mistakes in definitions. Only a name that is used twice is noticed. */
 function mistakesOf(definitions) {
   const names = new Set();
   return definitions.attributes.flatMap(({ name }, at) => {
@@ -254,6 +260,7 @@ function mistakesOf(definitions) {
   });
 }
 
+/** Sentences that say what a change of definitions sends and imports again. */
 function consequencesOf(before, after) {
   const old = new Map((before?.attributes || []).map((attribute) => [attribute.name, attribute]));
   const sentences = [];

@@ -4,7 +4,9 @@ import { dialog, press, see, visitor } from './visit.js';
 import { tenantId, world } from './world.js';
 
 const visit = visitor();
+/** A state whose server demands keys. */
 const withKeys = () => ({ ...world(), keys: { view: 'view-key', manage: 'manage-key' } });
+/** Enters a key in the dialog that asks for one. */
 const give = async (page, key) => {
   await dialog(page).getByLabel('Function key').fill(key);
   await press(dialog(page), 'Continue');

@@ -22,6 +22,7 @@ const VIEWS = {
   Customers: ['#/customers', 'need attention'],
 };
 
+/** Presses the button of a view if it has one, and waits until the view is complete. */
 async function show(page, [, text, button]) {
   if (button) await press(page, button);
   await see(page, text);

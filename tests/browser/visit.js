@@ -1,4 +1,4 @@
-// Opens the page for one test, and checks at its end that nothing happened that should not.
+// Opens the page for one test, and checks at the end of the test that the page had no errors.
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 import { launch, open } from './browser.js';

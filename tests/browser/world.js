@@ -2,19 +2,23 @@
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
+/** The time this many milliseconds ago, in ISO 8601. */
 const ago = (milliseconds) => new Date(Date.now() - milliseconds).toISOString();
+/** The UTC date of a time, such as `2026-11-22`. */
 const isoDate = (time) => new Date(time).toISOString().slice(0, 10);
 
 /** The id of the tenant with this number. */
 export const tenantId = (number) =>
   `${String(number).padStart(8, '0')}-1f7e-4c2b-9a55-d0e4c6b8a${String(number % 1000).padStart(3, '0')}`;
 
+/** The dates of the latest Sundays, the newest last. */
 const sundays = (weeks) => {
   const today = new Date(isoDate(Date.now()));
   const newest = today - today.getUTCDay() * DAY;
   return Array.from({ length: weeks }, (_, at) => isoDate(newest - (weeks - 1 - at) * 7 * DAY));
 };
 
+/** A drop as the API shows it; `more` overrides its members. */
 const drop = (tenant, state, more = {}) => {
   const {
     age = HOUR,
@@ -51,6 +55,7 @@ const REMEDIES = {
   overdue: 'Ask the customer whether their pipeline still runs, and run `vivadrop check`.',
 };
 
+/** The drops of the six customers. */
 function drops() {
   const wrongKey = {
     reason: 'wrong-key',
@@ -116,6 +121,7 @@ export function groupsOf(drops) {
   return [...groups.values()];
 }
 
+/** A cell of the heat map: the number of drops by state, and the worst state. */
 const cell = (week, counts) => {
   const all = { completed: 0, open: 0, retrying: 0, waiting: 0, setAside: 0, overdue: 0, ...counts };
   const worst = [
@@ -129,6 +135,7 @@ const cell = (week, counts) => {
   return { week, ...all, worst: worst ? worst[1] : null };
 };
 
+/** The heat map of the last `count` weeks. */
 function weeks(count) {
   const list = sundays(count);
   const newest = [
@@ -172,6 +179,7 @@ const CATALOGUE = [
   ['Internal network size', 'Count', [15, 30, 45]],
 ].map(([name, unit, max]) => ({ name, unit, max }));
 
+/** The definitions and imports of a customer that is set up, and those of one that is not, by tenant id. */
 function attributes() {
   const all = ['report-filters', 'report-sections', 'comment-filters'];
   const definitions = {
@@ -239,8 +247,10 @@ function attributes() {
   ]);
 }
 
+/** The time in this many days, in ISO 8601. */
 const inDays = (days) => new Date(Date.now() + days * DAY).toISOString();
 
+/** The six customers: what expires, and their last drop in `list`. */
 function customers(list) {
   const last = (number) => {
     const drop = list.find((drop) => drop.tenantId === tenantId(number) && drop.path);

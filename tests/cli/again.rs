@@ -13,6 +13,7 @@ use crate::support::{
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
 
+/// Runs a command with the settings of the scene; its output must contain no secret.
 async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);

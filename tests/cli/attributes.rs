@@ -17,6 +17,7 @@ struct Drop {
 }
 
 impl Drop {
+    /// Simulates the drop; the seed is fixed.
     async fn simulate() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("sim");
@@ -34,6 +35,7 @@ impl Drop {
         drop
     }
 
+    /// The arguments for the drop and its private key.
     fn arguments(&self) -> [PathBuf; 3] {
         let out = self.folder.path().join("sim");
         [out.join("drop"), "--private-key".into(), out.join("private-key.pem")]
@@ -53,6 +55,7 @@ impl Drop {
     }
 }
 
+/// A default attribute, and one of another metric.
 fn two_attributes() -> Value {
     json!([{"name": "Email hours"}, {"name": "Focus", "metric": "TotalFocusHours", "max": [5, 10, 15]}])
 }

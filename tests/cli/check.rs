@@ -25,6 +25,7 @@ use crate::support::{
     vault::{self, KeyVault},
 };
 
+/// Runs `vivadrop check`; its output must contain no secret and no colours.
 async fn check(scene: &Scene) -> CommandOutput {
     let ended = output_of(vivadrop().arg("check").envs(&scene.settings)).await;
     scene.secrets.check(&ended.stdout);
@@ -58,6 +59,7 @@ async fn complete(mut scene: Scene) -> Scene {
     scene
 }
 
+/// The names of all blobs in the state container.
 async fn state_blobs(scene: &Scene) -> Vec<String> {
     let blobs = list_at_most(&*scene.store, &scene.settings["STATE_CONTAINER"], "", 1_000).await.unwrap().unwrap();
     blobs.into_iter().map(|blob| blob.path.name).collect()

@@ -13,6 +13,7 @@ use crate::support::{
     vectors::{Case, case},
 };
 
+/// The command `decode` for a case.
 fn decode(case: &Case) -> Command {
     decode_folder(&case.drop(), case)
 }

@@ -14,6 +14,7 @@ async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     output_of(command.envs(&scene.settings)).await
 }
 
+/// Runs a command; checks its exit code and that its output contains `part`; returns its stdout.
 async fn expect(scene: &Scene, arguments: &[&str], code: i32, part: &str) -> String {
     let ended = run(scene, arguments).await;
     assert_eq!(ended.code, Some(code), "{arguments:?}: {} {}", ended.stdout, ended.stderr);

@@ -1,4 +1,4 @@
-//! `vivadrop deliver`: delivers one drop as an event would; the exit code tells the outcome.
+//! `vivadrop deliver`: delivers one drop as an event would; the exit code depends on the outcome.
 
 use std::fs;
 
@@ -11,6 +11,7 @@ use crate::support::{
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
 };
 
+/// Delivers a drop; the output must contain no secret.
 async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
     let ended = output_of(vivadrop().arg("deliver").arg(path).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);

@@ -25,6 +25,7 @@ pub(crate) fn write_directory(folder: &Path, people: &[Value]) {
     fs::write(folder.join("part-0.json"), rows).unwrap();
 }
 
+/// The command `decode` for a case.
 fn decode(case: &Case) -> Command {
     let mut command = vivadrop();
     command.arg("decode").arg(case.drop()).arg("--private-key").arg(case.private_key());
@@ -32,6 +33,7 @@ fn decode(case: &Case) -> Command {
     command
 }
 
+/// The rows on stdout, parsed.
 fn rows(stdout: &str) -> Vec<Value> {
     stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

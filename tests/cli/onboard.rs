@@ -34,16 +34,19 @@ async fn partner(mut scene: Scene) -> (Scene, TenantId) {
     (scene, TenantId(uuid::Uuid::new_v4()))
 }
 
+/// Runs a command with the settings of the scene; its stderr must contain no secret.
 async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
     ended
 }
 
+/// Onboards a tenant, with more arguments.
 async fn onboard(scene: &Scene, tenant: TenantId, more: &[&str]) -> CommandOutput {
     run(scene, &[&["onboard", "--tenant", &tenant.to_string()], more].concat()).await
 }
 
+/// The name of the state container.
 fn state(scene: &Scene) -> String {
     scene.settings.get("STATE_CONTAINER").cloned().unwrap_or_else(|| "vivadrop-state".into())
 }
@@ -56,6 +59,7 @@ async fn record(scene: &Scene, tenant: TenantId) -> Option<Value> {
     Some(serde_json::from_slice(&bytes).unwrap())
 }
 
+/// The modulus of the private key of the tenant, which becomes a secret of the scene.
 fn modulus(scene: &Scene, tenant: TenantId) -> Vec<u8> {
     let pem = fs::read_to_string(scene.private_key(tenant)).unwrap();
     scene.secrets.add_pem(&pem);

@@ -24,6 +24,7 @@ async fn scene() -> (Scene, QueueConsumer) {
     (scene, queue)
 }
 
+/// Runs a command with the settings of the scene. Its stdout must be empty, and its stderr contain no secret.
 async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);

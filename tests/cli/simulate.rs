@@ -15,6 +15,7 @@ fn simulate(out: &Path, scene: &Scene) -> Command {
     simulate_people(out, scene, "10", "2")
 }
 
+/// A command that simulates a drop of this many people and weeks.
 fn simulate_people(out: &Path, scene: &Scene, users: &str, weeks: &str) -> Command {
     let mut command = vivadrop();
     command.args(["simulate", "--users", users, "--weeks", weeks, "--files", "2", "--keys-in-drop", "--out"]).arg(out);
@@ -23,6 +24,7 @@ fn simulate_people(out: &Path, scene: &Scene, users: &str, weeks: &str) -> Comma
     command
 }
 
+/// Delivers a drop.
 async fn deliver(scene: &Scene, path: &str) -> CommandOutput {
     output_of(vivadrop().args(["deliver", path]).envs(&scene.settings)).await
 }

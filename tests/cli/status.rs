@@ -16,6 +16,7 @@ use crate::support::{
     scene::{METADATA, Scene, SimulatedDrop},
 };
 
+/// Runs `vivadrop status`; its output must contain no secret.
 async fn status(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     let ended = output_of(vivadrop().arg("status").args(arguments).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);
@@ -23,15 +24,18 @@ async fn status(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     ended
 }
 
+/// The exit code and the JSON output of `vivadrop status`.
 async fn json_of(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
     let ended = status(scene, &[arguments, &["--output", "json"]].concat()).await;
     (ended.code, serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stderr)))
 }
 
+/// Delivers a drop, whatever its outcome.
 async fn deliver(scene: &Scene, drop: &SimulatedDrop) {
     output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&scene.settings)).await;
 }
 
+/// The ledger of the scene.
 fn ledger(scene: &Scene) -> Ledger {
     let container = scene.settings.get("STATE_CONTAINER").cloned().unwrap_or("vivadrop-state".into());
     Ledger::new(std::sync::Arc::clone(&scene.store), container)
@@ -59,7 +63,7 @@ fn completed(scene: &Scene, folder: &str, arrived: OffsetDateTime) -> ListEntry 
 }
 
 #[tokio::test]
-async fn a_completed_drop_needs_nobody() {
+async fn a_completed_drop_needs_no_action() {
     for scene in [Scene::on_azurite().await, Scene::in_a_folder().await] {
         let drop = scene.drop(40, 2).await;
         scene.rows_of(&drop).await;
@@ -111,7 +115,7 @@ async fn a_drop_that_was_set_aside_needs_a_person_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_open_drop_and_a_retried_drop_need_nobody_yet() {
+async fn an_open_drop_and_a_retried_drop_need_no_action_yet() {
     let scene = Scene::in_a_folder().await;
     let (open, retried) = (scene.drop(40, 2).await, scene.drop(20, 1).await);
     scene.rows_of(&open).await;

@@ -14,10 +14,12 @@ use crate::{
     support::azurite::{self, Azurite},
 };
 
+/// The shared Azurite, with its account key.
 fn shared_account() -> Account {
     Account::from_connection_string(&azurite::shared().connection_string()).unwrap()
 }
 
+/// A fixture on the shared Azurite that uses this SAS.
 fn with_sas(sas: &str) -> StoreFixture {
     let azurite = azurite::shared();
     let text = format!("BlobEndpoint={};SharedAccessSignature={sas}", azurite.blob_endpoint());

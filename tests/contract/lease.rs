@@ -10,6 +10,7 @@ use crate::store::StoreFixture;
 const LEASE_TIME: Duration = Duration::from_secs(15);
 
 impl StoreFixture {
+    /// Writes a blob and leases it.
     async fn put_leased(&self, name: &str) -> (BlobPath, LeaseId) {
         let path = self.put(name, "1").await.path;
         let lease = self.store.lease(&path, LEASE_TIME).await.unwrap().unwrap();
@@ -17,6 +18,7 @@ impl StoreFixture {
     }
 }
 
+/// Whether a call failed because of a lease.
 fn is_lease_conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::LeaseConflict(_)))
 }

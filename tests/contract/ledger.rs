@@ -40,10 +40,12 @@ impl StoreFixture {
         Ledger::new(self.another(), format!("{}-state", self.container))
     }
 
+    /// The blob of a record of the drop.
     fn record_path(&self, below: &str) -> BlobPath {
         BlobPath::new(format!("{}-state", self.container), format!("drops/datasets/run/VivaInsights/t/{below}"))
     }
 
+    /// A record of the drop, parsed.
     async fn record(&self, below: &str) -> Value {
         let blob = self.store.find(&self.record_path(below)).await.unwrap().unwrap();
         let text = read_whole(&*self.store, &blob, 10_000).await.unwrap();
@@ -55,6 +57,7 @@ impl StoreFixture {
         self.store.write(&drop_path().blob(FILE), "rows".into(), WriteIf::Always).await.unwrap().0
     }
 
+    /// Lets the claim on the file lapse without waiting.
     async fn let_lease_lapse(&self) {
         self.lapse(&self.record_path("files/part-0.json.gz.json")).await;
     }
@@ -74,14 +77,17 @@ fn request(etag: &str) -> ClaimRequest {
     }
 }
 
+/// Tries once to claim this version of the file; `None` if another run has claimed it.
 async fn try_claim(ledger: &Ledger, etag: &str) -> Option<Claim> {
     ledger.try_claim(&request(etag)).await.unwrap()
 }
 
+/// The recorded progress of this version of the file.
 async fn progress(ledger: &Ledger, etag: &str) -> Option<FileProgress> {
     ledger.progress(&drop_path(), &[file(etag)], 0).await.unwrap().remove(FILE)
 }
 
+/// Claims this version of the file, which must be free.
 async fn acquire(ledger: &Ledger, etag: &str) -> ClaimedFile {
     match try_claim(ledger, etag).await {
         Some(Claim::Acquired(claimed)) => claimed,

@@ -36,6 +36,7 @@ enum Backend {
 }
 
 impl StoreFixture {
+    /// A fixture in a new folder.
     pub(crate) fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
@@ -46,6 +47,7 @@ impl StoreFixture {
         }
     }
 
+    /// A fixture in memory.
     pub(crate) fn memory() -> Self {
         Self {
             store: Arc::new(MemoryStore::default()),
@@ -55,10 +57,12 @@ impl StoreFixture {
         }
     }
 
+    /// A fixture on the shared Azurite, with its account key.
     pub(crate) fn azure() -> Self {
         Self::on(azurite::shared(), &azurite::shared().connection_string())
     }
 
+    /// A fixture on `azurite`, with another credential or endpoint.
     pub(crate) fn on(azurite: &Azurite, connection_string: &str) -> Self {
         let account = Account::from_connection_string(connection_string).unwrap();
         let container = azurite.unique_name("datasets");
@@ -71,6 +75,7 @@ impl StoreFixture {
         }
     }
 
+    /// A blob in the container.
     pub(crate) fn path(&self, name: &str) -> BlobPath {
         BlobPath::new(&self.container, name)
     }
@@ -100,25 +105,30 @@ impl StoreFixture {
         }
     }
 
+    /// Writes a blob if `condition` holds.
     pub(crate) async fn write(&self, name: &str, text: &str, condition: WriteIf) -> Result<ETag, StoreError> {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         self.store.write(&self.path(name), bytes, condition).await
     }
 
+    /// Writes a blob, whether it exists or not.
     pub(crate) async fn put(&self, name: &str, text: &str) -> Blob {
         self.write(name, text, WriteIf::Always).await.unwrap();
         self.find(name).await.unwrap()
     }
 
+    /// The current version of a blob.
     pub(crate) async fn find(&self, name: &str) -> Option<Blob> {
         self.store.find(&self.path(name)).await.unwrap()
     }
 
+    /// The names of the blobs that begin with `prefix`.
     pub(crate) async fn names(&self, prefix: &str) -> Vec<String> {
         let blobs = list_at_most(&*self.store, &self.container, prefix, 1_000).await.unwrap().unwrap();
         blobs.into_iter().map(|blob| blob.path.name).collect()
     }
 
+    /// The text in a range of a version of a blob.
     pub(crate) async fn range(&self, blob: &Blob, range: std::ops::Range<u64>) -> Result<String, StoreError> {
         let chunks: Vec<Bytes> = self.store.read_range(blob, range).await?.try_collect().await?;
         Ok(String::from_utf8(chunks.concat()).unwrap())
@@ -145,7 +155,7 @@ async fn a_missing_blob_is_none_and_not_an_error(fixture: StoreFixture) {
     assert_eq!(fixture.find("run").await, None);
 }
 
-async fn a_deleted_blob_cannot_be_read(fixture: StoreFixture) {
+async fn a_missing_blob_cannot_be_read(fixture: StoreFixture) {
     let mut blob = fixture.put("run/part-0", "rows").await;
     blob.path = fixture.path("run/part-1");
     let error = fixture.range(&blob, 0..4).await.unwrap_err();
@@ -346,6 +356,7 @@ async fn one_of_several_concurrent_writes_succeeds(fixture: StoreFixture) {
     assert_eq!(fixture.find("claim").await.unwrap().etag, second);
 }
 
+/// The ETag of the only write that succeeded. All others must have found another version.
 fn successful_write(writes: Vec<Result<ETag, StoreError>>) -> ETag {
     let (succeeded, failed): (Vec<_>, Vec<_>) = writes.into_iter().partition(Result::is_ok);
     assert!(failed.iter().all(|write| matches!(write, Err(StoreError::Changed(_)))), "{failed:?}");
@@ -390,7 +401,7 @@ async fn a_container_exists_once_it_was_created_or_written_to(fixture: StoreFixt
 contract![
     a_blob_is_read_as_it_was_written,
     a_missing_blob_is_none_and_not_an_error,
-    a_deleted_blob_cannot_be_read,
+    a_missing_blob_cannot_be_read,
     a_listing_is_complete_and_sorted_by_bytes,
     a_listing_ends_where_the_consumer_stops,
     the_blobs_of_a_folder_follow_each_other,

@@ -133,7 +133,8 @@ async fn assert_imported(scene: &Scene, drop: &SimulatedDrop, definitions: &Valu
     assert_eq!((&json!(import.people), &import.counts), (&expected["people"], &expected["counts"]));
 }
 
-/// Starts a process for each of these kills. Returns the persons at which processes continued.
+/// Starts and kills one process for each element of `kills`. Returns the position of the first person that was sent,
+/// for each process that sent people.
 async fn run_and_kill(scene: &Scene, drop: &SimulatedDrop, kills: &[(usize, bool)]) -> Vec<u64> {
     let (path, mut continued_at) = (drop.path(), Vec::new());
     // The first process delivers the rows as well.

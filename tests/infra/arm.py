@@ -47,12 +47,14 @@ def parse(text):
 
 
 def _take(tokens, sign):
+    """The tokens after `sign`, which must come first."""
     if not tokens or tokens[0] != ("sign", sign):
         raise Mistake(f"expected `{sign}`, found {tokens[0][1] if tokens else 'the end'}")
     return tokens[1:]
 
 
 def _expression(tokens):
+    """Parses the first expression; returns its tree and the tokens after it."""
     if not tokens:
         raise Mistake("expected an expression, found the end")
     (kind, text), tokens = tokens[0], tokens[1:]

@@ -144,6 +144,7 @@ def _branches(value, schema, base):
 
 
 def _fits(value, schema):
+    """Whether `value` has the type, the fixed values and the required names of an alternative."""
     kind = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer"}.get(type(value))
     if "type" in schema and schema["type"] not in (kind, "number" if kind == "integer" else kind):
         return False

@@ -30,25 +30,30 @@ def deployed(values=given.EVERYTHING):
 
 
 def activities(values=given.EVERYTHING):
+    """The activities of the weekly pipeline, by name."""
     return {each["name"]: each for each in deployed(values)["WeeklyExport"]["properties"]["activities"]}
 
 
 def is_active(activity):
+    """Whether Data Factory runs the activity. A deactivated one counts as succeeded."""
     return activity.get("state", "Active") == "Active"
 
 
 def waits_for(activity):
+    """The names of the activities that must succeed first."""
     for each in activity["dependsOn"]:
         assert each["dependencyConditions"] == ["Succeeded"], each
     return [each["activity"] for each in activity["dependsOn"]]
 
 
 def folder(reference):
+    """The dataset that a reference names, and the folder that it passes."""
     return reference["referenceName"], reference["parameters"]["folder"]["value"]
 
 
 class Pipeline(unittest.TestCase):
     def columns(self, table):
+        """The columns that are extracted from `table`, each with its type."""
         values = {**given.LEAST[given.MANAGED_APP], "tableName": table}
         dataset = deployed({given.MANAGED_APP: values})["VivaInsights"]["properties"]
         self.assertEqual(dataset["type"], "Office365Table")

@@ -14,11 +14,13 @@ OWNERS = {"github.com/rustcrypto", "github.com/servo"}
 
 
 def by_name(*rows):
+    """The rows by crate and version, as the script reads them."""
     return {(row.crate, row.version): row for row in rows}
 
 
 class Record(unittest.TestCase):
     def problems(self, record, rows=(AES, URL), owners=frozenset(OWNERS)):
+        """What the script reports about this record, if the crates in use are `rows`."""
         return list(dependencies.problems(by_name(*rows), by_name(*record), owners))
 
     def test_a_complete_record_has_no_problems(self):

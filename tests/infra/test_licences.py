@@ -26,6 +26,7 @@ class Licences(unittest.TestCase):
         return crates.Crate(name, "1.2.3", licence, repository, folder, True)
 
     def names(self, crate):
+        """The names of the licence texts of a crate."""
         return [name for name, _ in licences.texts(crate)]
 
     def test_licences_and_notices_are_found_at_any_depth(self):

@@ -55,6 +55,7 @@ class Package(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def laid_out(self):
+        """A folder with the layout of a package; its binary is a script."""
         binary = self.folder / "binary"
         binary.write_text("#!/bin/sh\necho vivadrop 1.2.3\n")
         package.lay_out(binary, self.folder / "app", {name: b"text" for name in package.DOCUMENTS})
@@ -108,6 +109,7 @@ class Package(unittest.TestCase):
                 package.check_layout(app)
 
     def rename_executable(self, app, name):
+        """Changes the path of the handler in host.json."""
         host = json.loads((app / "host.json").read_text())
         host["customHandler"]["description"]["defaultExecutablePath"] = name
         (app / "host.json").write_text(json.dumps(host))

@@ -8,6 +8,7 @@ from .arm import GROUP, Template
 
 class PartnerTemplates(unittest.TestCase):
     def resources(self, kind, path=given.PARTNER, values=None):
+        """The deployed resources of this type; without `values`, those with all parameters."""
         found = Template(path, values or given.EVERYTHING[path]).resources()
         return [resource for resource in found if resource["type"] == kind]
 

@@ -13,6 +13,7 @@ crates = module("crates")
 
 
 def component(name, version, reference):
+    """A crate as cargo-cyclonedx describes it."""
     return {
         "type": "library",
         "bom-ref": reference,
@@ -42,6 +43,7 @@ RAW = {
 
 class Sbom(unittest.TestCase):
     def completed(self):
+        """The SBOM after the corrections, for a binary that links `inflate` and `aes` only."""
         with tempfile.TemporaryDirectory() as folder:
             binary = Path(folder) / "vivadrop"
             binary.write_bytes(b"abc")

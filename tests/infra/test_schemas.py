@@ -22,12 +22,14 @@ def plain(value):
 
 
 def messages(errors):
+    """The errors as text, each with its place."""
     return [f"{'/'.join(map(str, error.instance_path))}: {error.message[:300]}" for error in errors]
 
 
 @unittest.skipUnless(schemas.FOLDER, "VIVADROP_ARM_SCHEMAS is not set to a folder with Azure's schemas")
 class PublishedSchemas(unittest.TestCase):
     def published(self):
+        """Yields every resource whose schema is published: its id, its body, and the address of the schema."""
         for template in given.templates():
             for resource in template.resources():
                 address = schemas.address_of(resource)
@@ -59,6 +61,7 @@ class PublishedSchemas(unittest.TestCase):
         self.assertEqual(self.mistakes_of(definition), [])
 
     def mistakes_of(self, definition):
+        """The validation errors of `createUiDefinition.json`."""
         # The schema has references without a folder, and its list of controls matches some controls twice. So each control
         # is validated against the schema of its type.
         frame = {**definition, "parameters": {**definition["parameters"], "basics": [], "steps": []}}

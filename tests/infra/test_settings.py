@@ -54,6 +54,7 @@ def in_the_source():
 
 
 def in_the_template():
+    """The app settings that the template deploys, with their values."""
     template = Template(given.PARTNER, given.EVERYTHING[given.PARTNER])
     (config,) = [each for each in template.resources() if each["type"] == "Microsoft.Web/sites/config"]
     return config["properties"]

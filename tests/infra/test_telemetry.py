@@ -11,6 +11,7 @@ DASHBOARD = json.loads((given.ROOT / "docs/grafana-dashboard.json").read_text())
 
 
 def section(title):
+    """The text of `docs/telemetry.md` below a heading."""
     return DOCUMENT.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
@@ -30,6 +31,7 @@ def series():
 
 
 def expressions():
+    """All PromQL expressions of the dashboard and of the documented alerts."""
     targets = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     return targets + re.findall(r"expr: (?:>\n)?(.*?)(?=\n +(?:annotations|for):)", section("Alerts"), re.DOTALL)
 

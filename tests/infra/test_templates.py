@@ -68,6 +68,7 @@ SCOPES = {
 
 
 def named(table, text):
+    """The value in `table` of the first key that `text` contains."""
     return next(name for part, name in table.items() if part in str(text))
 
 
@@ -122,6 +123,7 @@ class AllTemplates(unittest.TestCase):
                     self.assertLessEqual(mentioned, before)
 
     def all_before(self, resources, identifier):
+        """The ids of all resources that this one depends on, directly or not."""
         before, left = set(), list(resources[identifier].get("dependsOn", []))
         while left:
             each = left.pop()

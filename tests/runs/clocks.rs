@@ -20,7 +20,7 @@ use super::{
     world::{METADATA, STATE_CONTAINER, TENANT, World, assert_completed, path},
 };
 
-/// A clock that was fast by this time has recorded times that are further away than any wait.
+/// How fast the wrong clock is. The times that it records are further in the future than any wait.
 const FAST: Duration = Duration::from_secs(6 * 3600);
 
 fn tenant() -> TenantId {

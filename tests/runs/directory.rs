@@ -32,6 +32,7 @@ pub(crate) fn directory_of(run: &str) -> DropPath {
     DropPath::new("datasets", format!("{run}/AADUser/{TENANT}"))
 }
 
+/// Writes a blob of a drop.
 pub(crate) async fn put_at(world: &World, drop: &DropPath, name: &str, text: impl Into<String>) {
     world.storage.write(&drop.blob(name), text.into().into(), WriteIf::Always).await.unwrap();
 }
@@ -52,7 +53,7 @@ pub(crate) async fn put_directory(world: &World, drop: &DropPath, people: &[Valu
     put_directory_of(world, drop, TENANT, people).await;
 }
 
-/// The same, for a tenant that the job metadata names.
+/// Writes a directory drop whose job metadata names `tenant`.
 pub(crate) async fn put_directory_of(world: &World, drop: &DropPath, tenant: &str, people: &[Value]) {
     let metadata = json!({
         "CopyActivityId": "5e8f1d2a-ceef-4c7e-b5e8-b3a83e1c69af",
@@ -66,6 +67,7 @@ pub(crate) async fn put_directory_of(world: &World, drop: &DropPath, tenant: &st
     put_at(world, drop, "part-0", rows).await;
 }
 
+/// A person of a directory.
 pub(crate) fn person(number: u128, department: &str) -> Value {
     json!({"id": Uuid::from_u128(number), "mail": format!("p{number}@contoso.example"), "department": department})
 }
@@ -111,11 +113,12 @@ async fn world() -> World {
     world
 }
 
-/// People 0 to 9, so that two rows find nobody.
+/// People 0 to 9, so that the rows of people 10 and 11 match no person.
 fn people(department: &str) -> Vec<Value> {
     (0..10).map(|number| person(number, department)).collect()
 }
 
+/// The usual settings, with this mode of the join.
 fn setup(world: &World, mode: DirectoryMode) -> Setup {
     Setup { directory: DirectoryConfig { mode, ..DirectoryConfig::default() }, ..Setup::new(world) }
 }
@@ -125,6 +128,7 @@ fn joining(world: &World) -> Process {
     Process::with_setup(world, setup(world, DirectoryMode::Join))
 }
 
+/// Runs the drop as an event does; `None` if the process is killed.
 async fn run(process: &Process, drop: &DropPath) -> Option<Result<Outcome, RunError>> {
     tokio::select! {
         result = process.runner.run(drop, None, Trigger::Event, None) => Some(result),
@@ -132,10 +136,12 @@ async fn run(process: &Process, drop: &DropPath) -> Option<Result<Outcome, RunEr
     }
 }
 
+/// Runs the drop in a process that is not killed; the run must not fail.
 async fn run_to_end(process: &Process, drop: &DropPath) -> Outcome {
     run(process, drop).await.unwrap().unwrap()
 }
 
+/// Checks that the drop waits for its directory.
 fn assert_waiting(outcome: &Outcome) {
     assert!(matches!(outcome, Outcome::Waiting(_)), "{outcome:?}");
 }
@@ -159,7 +165,7 @@ fn assert_joined_to(world: &World, run: &str, department: &str, case: &str) {
     assert_eq!((departments.len(), found, &departments[10..]), (12, 10, &[Value::Null, Value::Null][..]), "{case}");
 }
 
-/// Checks that all rows are joined to no directory.
+/// Checks that no directory is joined: `directory` is null in every message and in every row.
 fn assert_joined_to_none(world: &World) {
     let (directories, departments) = joined(world);
     assert!(!directories.is_empty() && directories.iter().all(Value::is_null), "{directories:?}");
@@ -170,6 +176,7 @@ fn assert_joined_to_none(world: &World) {
     }
 }
 
+/// Waits, then lets the timer start a sweep.
 async fn sweep_after(process: &Process, time: Duration) {
     sleep(time).await;
     process.sweep(SweepMode::Timer).await;
@@ -257,7 +264,7 @@ async fn a_directory_that_ended_before_directories_were_recorded_is_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_directory_a_drop_waits_for_an_hour_and_finds_nobody() {
+async fn without_a_directory_a_drop_waits_for_an_hour_and_is_joined_to_none() {
     let world = world().await;
     let process = joining(&world);
     assert_waiting(&run_to_end(&process, &path()).await);
@@ -327,7 +334,7 @@ async fn the_directory_of_another_tenant_is_not_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_column_key_nobody_is_found() {
+async fn without_a_column_key_no_row_is_joined_to_a_person() {
     let world = World::with_two_files().await;
     put_directory(&world, &directory_of("run"), &people("HR")).await;
     let process = joining(&world);

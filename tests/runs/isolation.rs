@@ -24,13 +24,13 @@ use super::{
 };
 use crate::support::memory_sink::MemorySink;
 
-/// A receiver that answers messages of one type after a time.
+/// A receiver that delays its answers to messages of one type.
 #[derive(Debug)]
 struct SlowSink {
     receiver: Arc<MemorySink>,
     kind: &'static str,
     time: Duration,
-    /// Whether it takes the message then.
+    /// Whether the delayed answer accepts the message; otherwise it is a transient failure.
     takes: bool,
 }
 
@@ -59,12 +59,13 @@ fn tenant(number: u128) -> TenantId {
     TenantId(Uuid::from_u128(number))
 }
 
+/// The drop of a tenant.
 fn path_of(tenant: TenantId) -> DropPath {
     DropPath::new("datasets", format!("run/VivaInsights/{tenant}"))
 }
 
-/// A process with these tenants' own receivers, and the tenant 100, whose receiver is the world's. Each tenant has a drop of 20 people
-/// that was delivered and is to be imported.
+/// A process for the tenants in `own_sinks`, which have receivers of their own, and for the tenant 100, which uses the
+/// receiver of `world`. Each tenant has a drop of 20 people that was delivered and is to be imported.
 async fn process_with(world: &World, own_sinks: BTreeMap<TenantId, Arc<dyn Sink>>, memory: usize) -> Process {
     let tenants: Vec<TenantId> = own_sinks.keys().copied().chain([tenant(100)]).collect();
     let names = tenants.iter().map(TenantId::to_string).collect::<Vec<_>>().join(",");
@@ -179,7 +180,7 @@ async fn joining_process_with(world: &World, tenants: [TenantId; 2], receiver: A
     process
 }
 
-/// Delivers the drop of `tenant` a second from now; returns how long that takes.
+/// Waits a second, then delivers the drop of `tenant`; returns how long the delivery took.
 async fn delivery_time(process: &Process, tenant: TenantId) -> Duration {
     sleep(Duration::from_secs(1)).await;
     let started = Instant::now();

@@ -65,10 +65,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// [`Fault::Kill`], for [`at_every_step`].
     pub(crate) fn kill(step: u64, is_processed: bool) -> Self {
         Self::Kill { step, is_processed }
     }
 
+    /// [`Fault::Fails`], for [`at_every_step`].
     pub(crate) fn fail(step: u64, is_processed: bool) -> Self {
         Self::Fails { step, is_processed }
     }
@@ -149,7 +151,7 @@ impl Faults {
         }
     }
 
-    /// Lets the receiver be down, or up again.
+    /// Makes the receiver unavailable, or available again.
     pub(crate) fn outage_of_sink(&self, is_down: bool) {
         self.is_sink_down.store(is_down, Ordering::SeqCst);
     }
@@ -233,12 +235,12 @@ impl Process {
         Self::with(world, None, 2)
     }
 
-    /// Delivers batches of `batch_rows` rows, and fails as `fault` says.
+    /// A process that delivers batches of `batch_rows` rows and has this fault.
     pub(crate) fn with(world: &World, fault: Option<Fault>, batch_rows: usize) -> Self {
         Self::with_setup(world, Setup { fault, batch_rows, ..Setup::new(world) })
     }
 
-    /// Its first message waits at `gate`.
+    /// A process whose first message waits at `gate`.
     pub(crate) fn with_gate(world: &World, gate: &Arc<Gate>) -> Self {
         Self::with_setup(world, Setup { sink: Arc::clone(gate) as Arc<dyn Sink>, ..Setup::new(world) })
     }
@@ -350,6 +352,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// A gate in front of `receiver`.
     pub(crate) fn before(receiver: &Arc<MemorySink>) -> Arc<Self> {
         let (reached, open) = (Notify::new(), Notify::new());
         Arc::new(Self { receiver: Arc::clone(receiver), is_shut: AtomicBool::new(true), reached, open })

@@ -50,6 +50,7 @@ impl Receiver {
         Arc::new(Self { inner, rule: Box::new(rule), patience, tries: AtomicU64::new(0) })
     }
 
+    /// How many messages the receiver got, accepted or not.
     fn tries(&self) -> u64 {
         self.tries.load(Ordering::SeqCst)
     }
@@ -78,6 +79,7 @@ impl Sink for Receiver {
     }
 }
 
+/// The answer of a receiver that is down.
 fn down() -> FailedTry {
     FailedTry::transient("HTTP 503")
 }
@@ -432,7 +434,7 @@ async fn a_drop_whose_rows_are_missing_for_30_days_is_set_aside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_version_of_the_key_details_runs_a_drop_that_was_set_aside_again() {
+async fn a_change_of_the_key_details_runs_a_drop_that_was_set_aside_again() {
     let world = World::with_two_files().await;
     let details = "metadata/MoreMetadata/EncryptedDatasets/encryptionKeyDetails.json";
     world.put(details, "not key details").await;
@@ -537,7 +539,7 @@ async fn a_container_that_cannot_be_listed_does_not_stop_the_unfinished_drops() 
     world.assert_complete("one container denied");
 }
 
-/// The storage requests of a process, without those that read a data file.
+/// The number of storage requests of a process, including those that read data files.
 fn requests(process: &Process) -> u64 {
     process.store.calls()
 }

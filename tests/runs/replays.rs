@@ -34,7 +34,7 @@ async fn with_completed_drops() -> World {
     world
 }
 
-/// Plans to replay all drops, and creates the run. Returns its id.
+/// Creates a plan for all drops and a replay run of it, which pauses after `first` drops; returns the id of both.
 async fn create_run(process: &Process, first: Option<u64>) -> String {
     let ledger = &process.runner.ledger;
     let snapshot = load(ledger, None).await.unwrap();
@@ -45,6 +45,7 @@ async fn create_run(process: &Process, first: Option<u64>) -> String {
     plan.id
 }
 
+/// The recorded replay run.
 async fn run_of(process: &Process, id: &str) -> ReplayRun {
     process.runner.ledger.replay_run(id).await.unwrap().unwrap().1
 }
@@ -107,7 +108,7 @@ async fn a_run_pauses_after_its_first_drop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drops_that_were_deleted_or_belong_to_another_process_fail_and_stop_nothing() {
+async fn a_deleted_drop_fails_and_drops_of_a_tenant_that_is_not_configured_here_are_left_alone() {
     let world = with_completed_drops().await;
     let process = Process::new(&world);
     let id = create_run(&process, None).await;

@@ -56,7 +56,7 @@ pub(crate) async fn put_drop(world: &World, drop: &DropPath, rows: &str, key: Va
     put_at(world, drop, "part-0", rows).await;
 }
 
-/// A storage with a drop of 20 people, five of them in each range of the default attribute `Email hours` with these bounds.
+/// A storage with a drop of 20 people, five of them in each range of `Email hours` with [`BOUNDS`].
 pub(crate) async fn world() -> World {
     let world = World::default();
     put_drop(&world, &path(), &rows(20), column_key()).await;
@@ -65,20 +65,24 @@ pub(crate) async fn world() -> World {
 
 pub(crate) const BOUNDS: [u64; 3] = [5, 10, 15];
 
+/// Definitions with these attributes, and a program with one cycle that ends at `end`.
 pub(crate) fn definitions_of(attributes: Value, end: Date) -> Value {
     let start = end - time::Duration::days(7);
     let cycle = json!({"name": "Now", "start": start.to_string(), "end": end.to_string()});
     json!({"attributes": attributes, "programs": [{"name": "Engagement", "cycles": [cycle]}]})
 }
 
+/// The attribute `Email hours` with these bounds.
 pub(crate) fn email(bounds: [u64; 3]) -> Value {
     json!([{"name": "Email hours", "max": bounds}])
 }
 
+/// Stores the definitions of [`TENANT`].
 pub(crate) async fn define(process: &Process, definitions: &Value) -> definitions::Saved {
     define_for(process, tenant(), definitions).await
 }
 
+/// Stores the definitions of a tenant.
 pub(crate) async fn define_for(process: &Process, tenant: TenantId, definitions: &Value) -> definitions::Saved {
     let ledger = &process.runner.ledger;
     let etag = definitions::load(ledger, tenant).await.unwrap().etag;
@@ -92,11 +96,13 @@ pub(crate) async fn with_definitions(world: &World) -> Process {
     process
 }
 
+/// Runs a drop, which must be completed.
 pub(crate) async fn deliver(process: &Process, drop: &DropPath) {
     let outcome = process.runner.run(drop, None, Trigger::Event, None).await.unwrap();
     assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
 }
 
+/// Waits, then lets the timer start a sweep in a new process.
 pub(crate) async fn sweep_later(world: &World) {
     sleep(2 * MINUTE).await;
     Process::new(world).sweep(SweepMode::Timer).await.unwrap();
@@ -110,6 +116,7 @@ pub(crate) fn received(world: &World) -> Vec<(String, Value)> {
         .collect()
 }
 
+/// The types of the messages about attributes in the order of arrival, without consecutive repetitions.
 pub(crate) fn kinds(world: &World) -> Vec<String> {
     let mut kinds: Vec<String> = received(world).into_iter().map(|(kind, _)| kind).collect();
     kinds.dedup();

@@ -24,6 +24,7 @@ pub(crate) const STATE_CONTAINER: &str = "state";
 
 pub(crate) const METADATA: &str = "metadata/JobMetadata/Metadata.json";
 
+/// The drop of most tests.
 pub(crate) fn path() -> DropPath {
     DropPath::new("datasets", format!("run/VivaInsights/{TENANT}"))
 }
@@ -56,15 +57,18 @@ impl World {
         world
     }
 
+    /// Writes the job metadata of the drop; the tenant is [`TENANT`].
     pub(crate) async fn put_metadata(&self, mut metadata: Value) {
         metadata["TenantId"] = TENANT.into();
         self.put(METADATA, metadata.to_string()).await;
     }
 
+    /// Writes a blob of the drop.
     pub(crate) async fn put(&self, name: &str, text: impl Into<String>) {
         self.storage.write(&path().blob(name), text.into().into(), WriteIf::Always).await.unwrap();
     }
 
+    /// Writes a file of this many rows, each with its number in a column named like the file.
     pub(crate) async fn put_rows(&self, name: &str, rows: u64) {
         self.put(name, (0..rows).map(|row| format!("{{\"{name}\":{row}}}\n")).collect::<String>()).await;
     }

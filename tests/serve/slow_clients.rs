@@ -67,6 +67,7 @@ async fn answers(host: &Host) -> bool {
     timeout(PROMPT, answer).await.unwrap_or(false)
 }
 
+/// How many files and connections the handler has open.
 fn open_files(host: &Host) -> usize {
     fs::read_dir(format!("/proc/{}/fd", host.process())).unwrap().count()
 }

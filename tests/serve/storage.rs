@@ -28,9 +28,9 @@ async fn a_file_is_completed_after_the_account_pauses() {
     scene.upload(&drop).await;
 
     scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(100)));
-    let line = host.client();
+    let client = host.client();
     let event = scene.event(&drop, METADATA);
-    let posted = tokio::spawn(async move { line.trigger(&event).await });
+    let posted = tokio::spawn(async move { client.trigger(&event).await });
     scene.wait_for(|received| received.accepted > 0).await;
     azurite.pause();
     scene.receiver.answer_always(Answer::Accept);
@@ -43,7 +43,7 @@ async fn a_file_is_completed_after_the_account_pauses() {
 }
 
 #[tokio::test]
-async fn an_unavailable_account_is_retried_by_the_host() {
+async fn an_event_fails_while_the_account_is_unavailable_and_succeeds_afterwards() {
     let azurite = Azurite::start();
     let mut scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
     scene.set("DEADLINE", ANSWERS_SOON);

@@ -33,6 +33,7 @@ impl BusScene {
         Self { scene, namespace, entra }
     }
 
+    /// Runs a command with the settings of the scene; its output must contain no secret.
     pub(super) async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let ended = output_of(vivadrop().args(arguments).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);
@@ -128,8 +129,8 @@ async fn rows_arrive_exactly_once_although_the_handler_is_killed() {
     let mut host = partner.scene.host().await;
     partner.namespace.answer_always(Behaviour::SlowResponse(Duration::from_millis(100)));
     for requests in [5, 12] {
-        let (line, event) = (host.client(), partner.scene.event(&drop, METADATA));
-        let posted = tokio::spawn(async move { line.try_post(&event).await });
+        let (client, event) = (host.client(), partner.scene.event(&drop, METADATA));
+        let posted = tokio::spawn(async move { client.try_post(&event).await });
         while partner.namespace.requests().len() < requests {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

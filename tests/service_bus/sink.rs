@@ -44,6 +44,7 @@ impl Setup {
         Self::with(Entity::default(), "", retry_budget).await
     }
 
+    /// A sink with a key that may send, and its entity.
     async fn with(entity: Entity, query: &str, retry_budget: RetryBudget) -> Self {
         let namespace = Namespace::start(&Certificate::new(), None).await;
         namespace.create("rows", entity);
@@ -53,6 +54,7 @@ impl Setup {
     }
 }
 
+/// A sink that delivers to the entity `rows`, with a key or with the credential.
 fn sink(
     namespace: &Namespace,
     query: &str,
@@ -75,6 +77,7 @@ fn sink(
     ServiceBus::with_http_client(client, config, Arc::new(credential))
 }
 
+/// A message of one row.
 fn message(row: u64) -> Message {
     rows_message(row..row + 1, &format!(r#"{{"row":{row}}}"#))
 }

@@ -1,5 +1,5 @@
-//! Clocks of instances that are wrong, and jump: `libfaketime` changes what the process reads from the system's clock. Timers
-//! go on as before, as on a real machine whose clock is set.
+//! Wrong clocks of instances: `libfaketime` adds an offset to the time that a process reads from the system's clock.
+//! Timers are not affected, as on a real machine whose clock is set.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// A clock without an offset.
     pub(crate) fn right() -> Self {
         let clock = Self { folder: tempfile::tempdir().unwrap() };
         clock.set(0);
@@ -36,8 +36,8 @@ impl Clock {
         settings.map(|(name, value)| (name.to_owned(), value))
     }
 
-    /// Lets the clock be wrong by a random time, or right. Receivers reject messages if it is wrong by more than five
-    /// minutes; storage rejects requests with an account key if it is fast by 15 minutes, or slow by an hour.
+    /// Sets a random offset, which may be 0. Receivers reject messages if the clock is wrong by more than five minutes;
+    /// storage rejects requests with an account key if the clock is fast by 15 minutes, or slow by an hour.
     pub(crate) fn jump(&self, rng: &mut Rng) {
         let offsets = [0, 0, -4 * MINUTE, 4 * MINUTE, -10 * MINUTE, 10 * MINUTE, -50 * MINUTE, -6 * HOUR, 6 * HOUR];
         self.set(*rng.choice(&offsets).unwrap());
@@ -50,7 +50,7 @@ impl Clock {
         }
     }
 
-    /// Lets the clock be wrong by `seconds`.
+    /// Sets the clock `seconds` ahead of the right time; a negative number sets it back.
     pub(crate) fn set(&self, seconds: i64) {
         let new = self.folder.path().join("new");
         fs::write(&new, format!("{seconds:+}\n")).unwrap();

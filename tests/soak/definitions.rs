@@ -116,6 +116,7 @@ fn due_cycles(definitions: &Value) -> Vec<(String, String)> {
     due
 }
 
+/// Program and cycle of a preview.
 fn cycle_of(preview: &Value) -> (String, String) {
     (text(&preview["program"]).to_owned(), text(&preview["cycle"]).to_owned())
 }

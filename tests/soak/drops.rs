@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// What happens to a drop, and so how it must end.
+/// How a drop arrives, which determines how it must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// All blobs arrive in random order.
@@ -134,6 +134,7 @@ impl Soak {
         }
     }
 
+    /// Uploads the blobs whose time has come, and posts their events.
     pub(crate) async fn upload_late_blobs(&mut self) {
         let now = Instant::now();
         for number in 0..self.drops.len() {
@@ -159,6 +160,7 @@ impl Soak {
         tokio::spawn(async move { post(&client, &event).await });
     }
 
+    /// A client of a random instance.
     fn any_client(&mut self) -> HostClient {
         self.instances[self.rng.usize(..INSTANCES)].host.client()
     }

@@ -84,6 +84,7 @@ impl AppliedAttributes {
         applied
     }
 
+    /// Applies a message.
     fn apply(&mut self, kind: &str, mut data: Value) {
         if let Some(sequence) = data["sequence"].as_u64() {
             self.sequences.push((sequence, kind.to_owned()));
@@ -107,6 +108,7 @@ impl AppliedAttributes {
         }
     }
 
+    /// Applies an import whose people have all arrived.
     fn complete(&mut self, data: &Value) {
         let (import_id, sequence) = (text(data, "importId"), data["sequence"].as_u64().unwrap());
         let people = self.people.get(&import_id).cloned().unwrap_or_default();
@@ -123,7 +125,8 @@ impl AppliedAttributes {
         }
     }
 
-    /// The cycle of an import that has ended, unless the message is late: older than a deletion or than a newer end.
+    /// The cycle of an import that has ended; `None` if the message is late, because a deletion or another end of the
+    /// cycle has a higher `sequence`.
     fn newer_end(&mut self, data: &Value) -> Option<(String, String)> {
         let cycle = (text(data, "program"), text(data, "cycle"));
         let sequence = data["sequence"].as_u64().unwrap();
@@ -133,6 +136,7 @@ impl AppliedAttributes {
         is_newer.then_some(cycle)
     }
 
+    /// Removes an attribute from the imports before the deletion.
     fn delete(&mut self, attribute: &str, data: &Value) {
         let sequence = data["sequence"].as_u64().unwrap();
         self.deleted = self.deleted.max(sequence);

@@ -52,6 +52,7 @@ impl Azurite {
         Self::with_data(Some(tempfile::tempdir().expect("a folder for Azurite's data")))
     }
 
+    /// Starts Azurite with its data in this folder, or in memory.
     fn with_data(data: Option<TempDir>) -> Self {
         let (server, [blob_port, queue_port]) = Server::start(data.as_ref(), [0, 0], None);
         Self { scheme: "http", blob_port, queue_port, server: Mutex::new(Some(server)), data }

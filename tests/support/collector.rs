@@ -107,6 +107,7 @@ impl Collector {
         Self::start_with(secrets, Behaviour::Accept).await
     }
 
+    /// Starts a collector that answers in this way.
     pub(crate) async fn start_with(secrets: &Secrets, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -121,6 +122,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
+    /// A copy of what was received so far.
     pub(crate) fn received(&self) -> Received {
         self.shared.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -148,6 +150,7 @@ impl Drop for Collector {
     }
 }
 
+/// Decodes a request, and answers as configured.
 async fn receive(
     State(shared): State<Arc<Shared>>,
     Path(signal): Path<String>,
@@ -234,11 +237,13 @@ impl ReceivedMetric {
     }
 }
 
+/// The relation and the span of a link.
 fn link(link: &opentelemetry_proto::tonic::trace::v1::span::Link) -> (String, String) {
     let relation = texts(&link.attributes).remove("vivadrop.link").unwrap();
     (relation, format!("{}-{}", hex(&link.trace_id), hex(&link.span_id)))
 }
 
+/// Attributes as texts, by name.
 fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |value: &Option<AnyValue>| match value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),

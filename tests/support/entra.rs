@@ -59,6 +59,7 @@ impl Shared {
 }
 
 impl Entra {
+    /// Starts both services: tokens for the client secret over TLS, and for managed identities over HTTP.
     pub(crate) async fn start() -> Self {
         let certificate = Certificate::new();
         let shared = Shared(Arc::new(Mutex::new(EntraState {
@@ -189,6 +190,7 @@ async fn client_credentials(State(shared): State<Shared>, Path(tenant): Path<Str
     Json(answer).into_response()
 }
 
+/// A response 401 as Entra sends it.
 fn unauthorized(description: &str, error: &str, code: u64) -> Response {
     let body = json!({"error": error, "error_description": description, "error_codes": [code]});
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
@@ -212,10 +214,12 @@ async fn machine_identity(State(shared): State<Shared>, RawQuery(query): RawQuer
     managed_identity(&shared, &pairs(&query.unwrap_or_default()))
 }
 
+/// The parameters of a form or a query.
 fn pairs(text: &str) -> HashMap<String, String> {
     form_urlencoded::parse(text.as_bytes()).into_owned().collect()
 }
 
+/// Issues a token for the managed identity, or for the user-assigned one that `client_id` names.
 fn managed_identity(shared: &Shared, query: &HashMap<String, String>) -> Response {
     let mut state = shared.state();
     if let Some(failure) = failure_response(&state) {
@@ -235,6 +239,7 @@ fn managed_identity(shared: &Shared, query: &HashMap<String, String>) -> Respons
     .into_response()
 }
 
+/// The response while the service fails.
 fn failure_response(state: &EntraState) -> Option<Response> {
     let status = StatusCode::from_u16(state.failure?).unwrap();
     Some((status, Json(json!({"error": "temporarily_unavailable"}))).into_response())

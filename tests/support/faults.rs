@@ -1,4 +1,4 @@
-//! Injects faults into any store or sink: one wrapper for each trait, with the same faults.
+//! Injects faults into any store or sink: one wrapper for each trait; both have the same faults.
 //!
 //! Faults of HTTP services are injected over HTTP, by the stubs in `crates/testkit` and by [`super::gateway`].
 
@@ -114,6 +114,7 @@ impl<S: Store> FaultyStore<S> {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Counts a call, and makes it with the fault that the plan chooses.
     async fn call<T>(
         &self,
         operation: Operation,

@@ -70,6 +70,7 @@ impl Gateway {
         Self::before_service(&azurite.blob_endpoint()).await
     }
 
+    /// Starts a gateway in front of the service with this endpoint.
     async fn before_service(endpoint: &str) -> Self {
         let (azurite_url, _account) = endpoint.rsplit_once('/').unwrap();
         let shared = Arc::new(Shared {
@@ -140,6 +141,7 @@ impl Drop for Gateway {
     }
 }
 
+/// Records a request, and does with it what the plan chooses.
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap();
@@ -166,6 +168,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 impl Shared {
+    /// Forwards a request to Azurite, and returns its response.
     async fn forward(&self, head: &Parts, body: Bytes) -> Response {
         let mut headers = head.headers.clone();
         HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));

@@ -83,7 +83,7 @@ impl Host {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Posts to the handler from another task, also while the handler is being restarted.
+    /// A client for another task. It posts to the port of the current process, and a restart changes the port.
     pub(crate) fn client(&self) -> HostClient {
         HostClient {
             url: self.url("/function"),
@@ -225,6 +225,7 @@ impl HostClient {
     }
 }
 
+/// Cuts a body into chunks, as the host sends it.
 fn in_chunks(body: Bytes) -> impl Stream<Item = Bytes> + Send + 'static {
     let starts = (0..body.len()).step_by(CHUNK);
     let chunks: Vec<_> = starts.map(|start| body.slice(start..body.len().min(start + CHUNK))).collect();

@@ -20,6 +20,7 @@ pub(crate) fn blob_trigger_with_content(url: &str, content: &[u8]) -> Value {
     json!({"Data": {"blob": STANDARD.encode(content)}, "Metadata": metadata})
 }
 
+/// The metadata of a blobTrigger.
 fn blob_metadata(url: &str, size: u64) -> Value {
     json!({
         "Uri": in_json(url), "Properties": blob_properties(size), "Metadata": {"sender": "x"},
@@ -70,6 +71,7 @@ pub(crate) fn cloud_event(url: &str, api: &str) -> Value {
     })
 }
 
+/// The `data` of a BlobCreated event.
 fn blob_created(url: &str, api: &str) -> Value {
     let size = if api == "CreateFile" { 0 } else { 157_286_400 };
     json!({
@@ -145,6 +147,7 @@ pub(crate) fn in_json(text: &str) -> Value {
     Value::from(text).to_string().into()
 }
 
+/// The member `sys`, which the host adds to the metadata of every trigger.
 fn sys(method: &str) -> Value {
     json!({"MethodName": method, "UtcNow": "2026-09-10T15:49:10.1234567Z", "RandGuid": "6e8c7ad2-93e6-4c8e-8b6c-8f9a9a3e0f7d"})
 }

@@ -28,6 +28,7 @@ impl Json {
         })
     }
 
+    /// The names of the members; empty if it is not an object.
     fn names(&self) -> Vec<&str> {
         match self {
             Self::Object(members) => members.iter().map(|(name, _)| name.as_str()).collect(),
@@ -77,6 +78,7 @@ pub(crate) fn differences<'a>(
     None
 }
 
+/// The members of an object in their order; names may repeat.
 fn members(text: &str) -> serde_json::Result<Vec<(String, Json)>> {
     struct Members;
 

@@ -51,7 +51,8 @@ impl Needles {
         self.add_text(&format!("{name} in hexadecimal"), &hex.to_uppercase());
     }
 
-    /// Adds a private key: its PEM lines, and its numbers in both byte orders.
+    /// Adds a private key: its PEM lines, and its secret numbers in both byte orders. The first six lines of the PEM
+    /// encode the public modulus, so they are left out.
     pub(crate) fn add_private_key(&mut self, pem: &str) {
         for line in pem.lines().filter(|line| line.len() >= 32 && !line.starts_with('-')).skip(6) {
             self.add_text("a line of the private key", line);

@@ -125,6 +125,7 @@ impl QueueConsumer {
         assert_eq!(self.request(Method::DELETE, "", "").await.status(), 204);
     }
 
+    /// Sends an authenticated request to the queue.
     async fn request(&self, method: Method, path: &str, query: &str) -> Response {
         let url = format!("{}{path}?{query}", self.url);
         let request = match &self.access {
@@ -140,6 +141,7 @@ impl QueueConsumer {
     }
 }
 
+/// Parses a message of a response. Its body must match the schema.
 fn parse(xml: &str) -> QueueMessage {
     let value = |name: &str| {
         let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();

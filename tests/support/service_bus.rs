@@ -294,6 +294,7 @@ impl Drop for Namespace {
     }
 }
 
+/// Serves requests, and counts connections.
 async fn serve(listener: TlsListener, shared: Arc<Shared>) -> io::Result<()> {
     let counter = Arc::clone(&shared);
     let listener = listener.tap_io(move |_| {
@@ -315,6 +316,7 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Authorizes a request, and does with it what the plan chooses.
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, LARGEST_REQUEST).await.unwrap();
@@ -384,6 +386,7 @@ fn authorize(shared: &Shared, headers: &HeaderMap, uri: &Uri, sends: bool) -> Re
     }
 }
 
+/// Does what the service documents for the request.
 fn route(shared: &Shared, method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Result<Response, Refusal> {
     let path = uri.path().trim_start_matches('/');
     let mut state = shared.state();

@@ -29,6 +29,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
+    /// Generates a certificate, and writes it and its key to a temporary folder.
     pub(crate) fn new() -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
@@ -63,6 +64,7 @@ impl Certificate {
     }
 }
 
+/// A client that trusts this certificate only. It keeps no connections.
 fn client_trusting(certificate: &Path) -> reqwest::Client {
     let certificate = reqwest::Certificate::from_pem(&fs::read(certificate).unwrap()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy();

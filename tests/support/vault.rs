@@ -158,6 +158,7 @@ impl IntoResponse for VaultError {
     }
 }
 
+/// Checks the token, and responds as the plan chooses.
 async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     if !shared.tokens.are_for(&headers, RESOURCE) {
         let challenge =
@@ -182,6 +183,7 @@ async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, headers:
     }
 }
 
+/// Performs the operation that the request names.
 fn route(vault: &Url, state: &mut VaultState, method: &Method, uri: &Uri, body: &Value) -> Result<Value, VaultError> {
     let VaultState { keys, secrets, .. } = state;
     let query = uri.query().unwrap_or_default();

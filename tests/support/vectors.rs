@@ -63,10 +63,12 @@ impl Case {
         Self { name: folder.file_name().unwrap().to_str().unwrap().to_owned(), folder, about }
     }
 
+    /// The folder of the drop.
     pub(crate) fn drop(&self) -> PathBuf {
         self.folder.join("drop")
     }
 
+    /// The path of the private key.
     pub(crate) fn private_key(&self) -> PathBuf {
         self.folder.join("private-key.pem")
     }

@@ -26,6 +26,7 @@ fn threads(host: &Host) -> Vec<String> {
     tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok()).collect()
 }
 
+/// Whether the handler has threads that export telemetry.
 fn has_export_threads(host: &Host) -> bool {
     threads(host).iter().any(|name| name.starts_with("OpenTelemetry") || name.starts_with("telemetry"))
 }

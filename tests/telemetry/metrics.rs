@@ -16,7 +16,7 @@ use crate::support::{
     scene::{ANSWERS_SOON, METADATA, Scene},
 };
 
-/// How long until the metrics of an invocation are exported at the latest, in seconds.
+/// The longest time between an invocation and the export of its metrics, in seconds.
 const EXPORTED_WITHIN: u64 = 10;
 
 /// A metric as `docs/telemetry.md` lists it, or as it was exported: its unit and its attributes.
@@ -39,6 +39,7 @@ fn documented() -> Listed {
     .collect()
 }
 
+/// The metrics that the collector has received.
 fn exported(received: &Received) -> Listed {
     let listed = |(name, metric): (&String, &ReceivedMetric)| {
         let attributes = metric.series.keys().flat_map(|attributes| attributes.keys().cloned()).collect();

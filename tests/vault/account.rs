@@ -46,6 +46,7 @@ impl IdentityScene {
         self.request_url(method, format!("{}/{path}", self.azurite.blob_endpoint()), body).await
     }
 
+    /// Sends a request with a token for storage, which must succeed; returns the body of the response.
     async fn request_url(&self, method: Method, url: String, body: Vec<u8>) -> String {
         let request = self.client.request(method, url);
         let request = request.bearer_auth(self.entra.tokens().issue(STORAGE)).header("x-ms-version", "2021-12-02");
@@ -56,6 +57,7 @@ impl IdentityScene {
         body
     }
 
+    /// Uploads the drop as the customer does, the job metadata last.
     async fn upload(&self, drop: &SimulatedDrop) {
         self.request(Method::PUT, "datasets?restype=container", Vec::new()).await;
         let mut names = drop.names();
@@ -67,6 +69,7 @@ impl IdentityScene {
         }
     }
 
+    /// Delivers a drop; the output must contain no secret.
     async fn deliver(&self, drop: &SimulatedDrop) -> CommandOutput {
         let ended = output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
         self.scene.secrets.check(&ended.stderr);

@@ -24,6 +24,7 @@ struct VaultScene {
 }
 
 impl VaultScene {
+    /// A partner whose app has no identity yet.
     async fn new() -> Self {
         let (mut scene, entra) = (Scene::in_a_folder().await, Entra::start().await);
         let vault = KeyVault::start(&entra).await;
@@ -34,6 +35,7 @@ impl VaultScene {
         Self { scene, entra, vault, version }
     }
 
+    /// A partner whose app has this identity.
     async fn with(identity: impl Fn(&Entra) -> Settings) -> Self {
         let mut partner = Self::new().await;
         partner.scene.settings.extend(identity(&partner.entra));
@@ -48,6 +50,7 @@ impl VaultScene {
         (drop, ended)
     }
 
+    /// Delivers a drop that is uploaded; the output must contain no secret.
     async fn deliver_again(&self, drop: &SimulatedDrop) -> CommandOutput {
         let mut command = vivadrop();
         let ended = output_of(command.arg("deliver").arg(drop.path()).envs(&self.scene.settings)).await;
@@ -72,6 +75,7 @@ impl VaultScene {
         self.vault.import(self.scene.tenant, RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap())
     }
 
+    /// Checks that a new drop is delivered completely.
     async fn delivers_all(&self) {
         let (drop, ended) = self.deliver().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -50,10 +50,12 @@ async fn empty() -> VaultScene {
     VaultScene { stub, vault, tenant: TenantId(Uuid::new_v4()), _entra: entra }
 }
 
+/// The private key of the test vectors.
 fn private_key() -> RsaPrivateKey {
     RsaPrivateKey::from_pkcs8_pem(&fs::read_to_string(vectors::case("encrypted-ctr").private_key()).unwrap()).unwrap()
 }
 
+/// A text, wrapped for `key`.
 fn wrap(key: &RsaPublicKey, padding: Padding) -> Vec<u8> {
     let wrapped = match padding {
         Padding::Oaep => key.encrypt(&mut OsRng, Oaep::new::<Sha1>(), b"an AES key"),
@@ -71,6 +73,7 @@ impl VaultScene {
         (scene, version)
     }
 
+    /// Decrypts a wrapped text with a version of the tenant's key.
     async fn decrypt(&self, version: Option<&str>) -> Result<Option<Vec<u8>>, KeyError> {
         let wrapped = wrap(&private_key().to_public_key(), Padding::Oaep);
         let plain = self.vault.decrypt(self.tenant, version, Padding::Oaep, &wrapped).await?;

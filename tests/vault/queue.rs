@@ -8,6 +8,7 @@ use crate::support::{
     scene::{Scene, SimulatedDrop, assert_complete},
 };
 
+/// Delivers a drop; the output must contain no secret.
 async fn deliver(scene: &Scene, drop: &SimulatedDrop) -> CommandOutput {
     let ended = output_of(vivadrop().arg("deliver").arg(drop.path()).envs(&scene.settings)).await;
     scene.secrets.check(&ended.stderr);

@@ -30,6 +30,7 @@ impl SecretScene {
         Self { scene, vault, drop, _entra: entra }
     }
 
+    /// Delivers the drop; the output must contain no secret.
     async fn deliver(&self) -> CommandOutput {
         let mut command = vivadrop();
         let ended = output_of(command.arg("deliver").arg(self.drop.path()).envs(&self.scene.settings)).await;
@@ -37,6 +38,7 @@ impl SecretScene {
         ended
     }
 
+    /// Checks that the drop is delivered completely.
     async fn delivers_all(&self) {
         let ended = self.deliver().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -8,7 +8,7 @@ use std::{
 
 /// Chooses an action for each call: scripted actions first, then those of a standing rule.
 ///
-/// `Call` is what the rule may look at. A plan can be changed while calls are made.
+/// `Call` is the input of the rule. A plan can be changed while calls are made.
 pub struct Plan<Call: ?Sized, Action>(Mutex<State<Call, Action>>);
 
 struct State<Call: ?Sized, Action> {
@@ -37,12 +37,12 @@ impl<Call: ?Sized, Action: Clone + Send + 'static> Plan<Call, Action> {
         self.script(iter::repeat_n(action, calls));
     }
 
-    /// Chooses `action` for every call from now on. What is left of the script is discarded.
+    /// Chooses `action` for every call from now on. The rest of the script is discarded.
     pub fn set_always(&self, action: Action) {
         self.set_rule(move |_| action.clone());
     }
 
-    /// Asks `rule` for every call from now on. What is left of the script is discarded.
+    /// Asks `rule` for every call from now on. The rest of the script is discarded.
     pub fn set_rule(&self, rule: impl FnMut(&Call) -> Action + Send + 'static) {
         let mut state = self.state();
         state.script.clear();

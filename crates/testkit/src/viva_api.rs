@@ -1,8 +1,8 @@
 //! A stub of the Viva Insights API: `POST /v1.0/egressDecryptionKey` and `POST /v1.0/egressPartnerKey`.
 //!
-//! Follows Microsoft's documentation of the two operations. It returns the keys that it was given, by request and tenant,
-//! and records what it was asked. It closes each connection after one response, so that every request is a new connection
-//! and a change of [`Behaviour`] applies to the next request.
+//! The stub follows Microsoft's documentation of the two operations. It returns the keys that a test has given it, by
+//! request and tenant, and records the requests. It closes each connection after one response, so that every request is
+//! a new connection and a change of [`Behaviour`] applies to the next request.
 
 mod connection;
 mod decryption_key;
@@ -150,17 +150,18 @@ impl VivaApiStub {
         self.shared.state().token = Some(token.to_owned());
     }
 
-    /// Treats every request like this from now on, and discards the script.
+    /// Applies `behaviour` to every request from now on, and discards the script.
     pub fn answer_always(&self, behaviour: Behaviour) {
         self.shared.plan.set_always(behaviour);
     }
 
-    /// Treats the next `requests` requests like this, after those that are already scripted.
+    /// Applies `behaviour` to the next `requests` requests, after those that are already scripted.
     pub fn answer_next(&self, requests: usize, behaviour: Behaviour) {
         self.shared.plan.next(requests, behaviour);
     }
 
-    /// The requests to `egressDecryptionKey` in order, including rejected ones, without those closed unread.
+    /// The requests to `egressDecryptionKey` in order, including rejected ones, but not those whose connection was
+    /// closed unread.
     pub fn key_requests(&self) -> Vec<KeyRequest> {
         self.shared.state().key_requests.clone()
     }

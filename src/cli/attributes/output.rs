@@ -97,8 +97,8 @@ fn json_counts(counts: [Option<u64>; RANGES]) -> String {
     serde_json::to_string(&counts).expect("numbers and null are always JSON")
 }
 
-/// Writes a table with one row per person (RFC 4180). With a directory, whose joined columns are `columns`, the e-mail address
-/// comes first and the other columns after the object id.
+/// Writes CSV (RFC 4180) with one record per person. `columns` are the joined columns of the directory, if there is
+/// one: the e-mail address then comes first, and the other columns follow the object id.
 pub(super) fn write_csv(out: &mut impl Write, subject: &Subject<'_>, columns: Option<&[String]>) -> io::Result<()> {
     let columns: Option<Vec<&str>> = columns.map(|columns| columns.iter().map(|name| name.trim()).collect());
     let attributes: Vec<&Attribute> = subject.report.counts().map(|(attribute, _)| attribute).collect();
@@ -131,7 +131,7 @@ pub(super) fn write_csv(out: &mut impl Write, subject: &Subject<'_>, columns: Op
     Ok(())
 }
 
-/// The text of a JSON value in a cell: nothing for null, the content of a string, otherwise the JSON without spaces.
+/// The text of a JSON value in a cell: empty for null, the content of a string, otherwise the JSON without spaces.
 fn cell_of(json: &[u8]) -> Cow<'_, str> {
     if json == b"null" {
         return Cow::Borrowed("");

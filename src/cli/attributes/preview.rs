@@ -19,12 +19,13 @@ use crate::{
     stage::decode::Rows,
 };
 
-/// The bound of the table of people in bytes.
+/// The bound of the table of people in bytes: the default of `ATTRIBUTES_MEMORY`, a setting that `preview` does not
+/// read.
 const MEMORY: usize = 256 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Computes the named cycle, or every cycle whose last week the drop has rows of.
+Computes the named cycle, or every cycle that the drop reaches: the drop has rows of the cycle's last week.
 Exit code 3 if a cycle cannot be reported, for example because too few people have rows; stderr has the reason.
 
 Examples:
@@ -37,8 +38,8 @@ pub(super) struct PreviewArguments {
     /// The tenant's RSA-2048 private key: a PEM file (PKCS#8 or PKCS#1), or a vault: https://{vault}.vault.azure.net
     #[arg(long, value_name = "PEM")]
     private_key: PrivateKeyArgument,
-    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or VIVA_API_URL
-    /// is set]
+    /// Saved response of egressDecryptionKey [default: the keys in the drop, or those of the API if PARTNER_… or
+    /// VIVA_API_URL is set]
     #[arg(long, value_name = "JSON")]
     decryption_keys: Option<PathBuf>,
     /// Definitions of attributes and survey programs, as JSON
@@ -47,7 +48,8 @@ pub(super) struct PreviewArguments {
     /// Only this program [default: all]
     #[arg(long, value_name = "NAME")]
     program: Option<String>,
-    /// Only this cycle of the program, even if the drop does not reach its last week [default: all that it reaches]
+    /// Only this cycle of the program, even if the drop does not reach its last week [default: every cycle that the
+    /// drop reaches]
     #[arg(long, value_name = "NAME", requires = "program")]
     cycle: Option<String>,
     /// table (bars for people), json (one line per cycle) or csv (a partial upload for survey platforms)

@@ -116,7 +116,7 @@ fn age(span: Duration) -> String {
     }
 }
 
-/// Writes lines whose columns begin at the same position. The last column has no width.
+/// Writes lines whose columns begin at the same position, without spaces at the end.
 fn write_columns<const N: usize>(lines: Vec<[String; N]>, out: &mut Vec<u8>) {
     let lines: Vec<[String; N]> =
         lines.into_iter().map(|line| line.map(|text| one_line(&escape_deceptive(&text), MAX_CELL))).collect();

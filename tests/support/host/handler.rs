@@ -29,6 +29,7 @@ pub(super) struct Handler {
 }
 
 impl Handler {
+    /// Starts the handler on a free port, and waits until it listens.
     pub(super) async fn start(settings: &Settings, client: &reqwest::Client) -> Self {
         for port in ports() {
             let mut handler = Self::spawn(settings, port);
@@ -41,6 +42,7 @@ impl Handler {
         panic!("there is no free port");
     }
 
+    /// Starts the process.
     fn spawn(settings: &Settings, port: u16) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_vivadrop"))
             .arg("serve")
@@ -114,6 +116,7 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Starts a thread that reads `pipe` to its end.
     fn read(mut pipe: impl Read + Send + 'static) -> Self {
         let text = Arc::<Mutex<String>>::default();
         let to = Arc::clone(&text);
@@ -132,6 +135,7 @@ impl Output {
         }
     }
 
+    /// The output; empty until the process has ended.
     pub(super) fn lock(&self) -> MutexGuard<'_, String> {
         self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -39,6 +39,7 @@ impl Keys {
         id
     }
 
+    /// Changes every version of a key.
     pub(super) fn change(&mut self, name: &str, change: impl Fn(&mut Version)) {
         self.0.get_mut(name).expect("the test has imported this key").iter_mut().for_each(change);
     }
@@ -80,6 +81,7 @@ impl Keys {
         Ok(versions.into_iter().map(listed).collect())
     }
 
+    /// Creates a new version of a key, with a generated RSA key.
     pub(super) fn create(&mut self, vault: &Url, name: &str, body: &Value) -> Result<Value, VaultError> {
         if body["kty"] != "RSA" {
             return Err(VaultError(400, "BadParameter", None));
@@ -152,6 +154,7 @@ impl Version {
                "attributes": self.attributes(), "tags": {}})
     }
 
+    /// Decrypts `value`; `None` if it does not decrypt with this algorithm.
     fn decrypt(&self, algorithm: &str, value: &[u8]) -> Option<Vec<u8>> {
         match algorithm {
             "RSA-OAEP" => self.key.decrypt(Oaep::new::<Sha1>(), value).ok(),
@@ -161,6 +164,7 @@ impl Version {
         }
     }
 
+    /// Encrypts `value`; `None` if it is too long or the algorithm is unknown.
     fn encrypt(&self, algorithm: &str, value: &[u8]) -> Option<Vec<u8>> {
         let public = self.key.to_public_key();
         match algorithm {

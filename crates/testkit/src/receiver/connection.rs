@@ -54,7 +54,7 @@ impl<F: FnMut() + Send + 'static> Listener for ConnectionListener<F> {
 pub(super) struct ConnectionHandle(CancellationToken);
 
 impl ConnectionHandle {
-    /// Closes the connection. Never returns, because there is nobody left to answer.
+    /// Closes the connection. Never returns, because the client cannot receive an answer any more.
     pub(super) async fn disconnect<T>(self) -> T {
         self.0.cancel();
         match std::future::pending::<Infallible>().await {}

@@ -24,7 +24,7 @@ pub struct Received {
     pub bad_signatures: u64,
     /// Requests that are not a message, answered with 400.
     pub malformed: u64,
-    /// Messages accepted, duplicates and checks not counted.
+    /// Messages accepted, without duplicates and checks.
     pub accepted: u64,
     /// Messages accepted whose id had been accepted before.
     pub duplicates: u64,
@@ -32,7 +32,8 @@ pub struct Received {
     pub checks: u64,
     /// Messages accepted about survey attributes.
     pub attributes: u64,
-    /// The JSON text of each of them, in the order in which they were accepted. Empty unless rows are kept.
+    /// The JSON text of each message about survey attributes, in the order in which they were accepted. Empty unless
+    /// rows are kept.
     pub attribute_bodies: Vec<Bytes>,
     /// Requests to another path than the webhook's, answered with 404.
     pub not_found: u64,
@@ -58,7 +59,7 @@ pub struct Delivery {
     pub drop: String,
     /// The file, if the message names one.
     pub file: Option<String>,
-    /// `sequence`, if it is about the end of a drop.
+    /// `sequence`, if the message has one: endings of drops and of imports, and deletions.
     pub sequence: Option<u64>,
     /// `firstRow` and `endRow`, if it is a message of rows.
     pub rows: Option<(u64, u64)>,
