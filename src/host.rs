@@ -20,7 +20,7 @@ mod timer;
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Router,
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
@@ -28,6 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{self, get},
 };
+use serde_json::Value;
 use tokio::{
     net::TcpListener,
     signal::unix,
@@ -36,12 +37,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::{
-    body::BodyError,
-    handler::Handler,
-    response::respond,
-    server::{Connection, Server},
-};
+use self::{body::BodyError, handler::Handler, response::respond, server::Server};
 use crate::{
     api::{self, Api, problem::Problem},
     app::App,
@@ -53,15 +49,15 @@ use crate::{
 /// How long running work may continue after SIGTERM or SIGINT, before it is cancelled.
 const WORK_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long after the signal cancelled work may take to end, at the latest.
+/// The time from the signal until the server stops waiting for cancelled work.
 const CANCELLED_LIMIT: Duration = Duration::from_millis(5_500);
 
-/// The time from the signal to the end of the process, at the latest. The last responses and the last writes of the
-/// ledger get what is left of it.
+/// The time from the signal until the server stops waiting for the last responses and the last writes of the ledger.
+/// The last export of telemetry may take half a second longer.
 const STOP_LIMIT: Duration = Duration::from_secs(7);
 
-/// The time from the start of an event's invocation to a response that asks for a retry, at the earliest. The host
-/// repeats an event five times without a wait and then gives up, so its tries would be over within seconds otherwise.
+/// The shortest time from the start of an event's invocation to a response that asks for a retry. The host repeats an
+/// event five times without a wait and then gives up: without this delay, its tries would be over within seconds.
 const RETRY_ANSWERED_AFTER: Duration = Duration::from_secs(10);
 
 /// The summary of responses to requests for another path or with another method.
@@ -98,8 +94,8 @@ pub enum ServeError {
     Signals(#[source] std::io::Error),
 }
 
-/// Serves the Functions host on 127.0.0.1 until SIGTERM or SIGINT, and then returns within [`STOP_LIMIT`], whatever
-/// storage, receiver and clients do. Blocking threads may be left; the process should end without waiting for them.
+/// Serves the Functions host on 127.0.0.1 until SIGTERM or SIGINT, and then returns within 8 s, whatever storage,
+/// receiver and clients do. Blocking threads may still run; the process should exit without waiting for them.
 pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeError> {
     let cannot_listen = |source| ServeError::Listen { port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot_listen)?;
@@ -120,7 +116,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
         .route("/", get(async || StatusCode::OK))
         .route("/{function}", routing::post(receive).layer(middleware::from_fn(reject_browsers)))
         // The host forwards requests for HTTP functions to this path.
-        .route("/api/{function}", routing::post(receive))
+        .route("/api/{function}", routing::post(receive_notification))
         .method_not_allowed_fallback(async || respond(StatusCode::METHOD_NOT_ALLOWED, USAGE))
         .fallback(async || respond(StatusCode::NOT_FOUND, USAGE))
         .with_state(handler)
@@ -141,7 +137,8 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     Ok(())
 }
 
-/// Serves `routes` on `listener` until SIGTERM or SIGINT, with the same limits on connections.
+/// Serves `routes` on `listener` until SIGTERM or SIGINT, with the limits on connections of [`Server`]. Then returns
+/// without waiting for open requests.
 pub(crate) async fn serve_routes(listener: TcpListener, routes: Router) -> Result<(), ServeError> {
     let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
@@ -180,9 +177,9 @@ async fn finish_output(signalled: Instant, ledger: &Ledger, connections: &TaskTr
     }
 }
 
-/// Rejects requests that a web page has made a browser send to this port. The host sends neither an `Origin` nor another
-/// `Host` than the loopback address. Requests that it forwards for HTTP functions, below `/api`, have the headers of the
-/// client, and a function key that the host has checked.
+/// Rejects requests that a web page has made a browser send to this port: the Functions host sends no `Origin`, and the
+/// loopback address as `Host`. The routes below `/api` are exempt, because a request that the host forwards for an HTTP
+/// function has the headers of its client; the host has checked its function key.
 async fn reject_browsers(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
@@ -192,9 +189,9 @@ async fn reject_browsers(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Rejects requests to this port by another name than that of this machine, such as those of a web page whose name was made to
-/// resolve to the loopback address (DNS rebinding). A browser adds the port to `Host`; the Functions host passes on the `Host`
-/// of its own address.
+/// Rejects requests whose `Host` has this port and a name other than that of this machine. A web page can make its own
+/// domain name resolve to the loopback address (DNS rebinding); its browser then sends that name and this port. A
+/// forwarded request has the `Host` of the Functions host's own address instead.
 async fn reject_rebound_names(State(port): State<u16>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     match host.rsplit_once(':') {
@@ -212,7 +209,6 @@ fn is_this_machine(name: &str) -> bool {
 /// Receives one request of the host and dispatches it by its payload.
 async fn receive(
     State(handler): State<Arc<Handler>>,
-    Extension(connection): Extension<Arc<Connection>>,
     function: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
@@ -221,27 +217,13 @@ async fn receive(
     let Ok(Path(function)) = function else {
         return respond(StatusCode::NOT_FOUND, USAGE);
     };
-    let payload = match handler.bodies.read(body).await {
+    let payload = match read_payload(&handler, &function, body).await {
         Ok(payload) => payload,
-        Err(error) => {
-            let status = match error {
-                BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                BodyError::Interrupted(_) => StatusCode::BAD_REQUEST,
-                BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            };
-            return respond(status, error);
-        }
-    };
-    connection.request_received();
-    let payload = match payload.parse() {
-        Ok(payload) => payload,
-        Err(error) => {
-            error!(function, "{error}");
-            return respond(StatusCode::BAD_REQUEST, error);
-        }
+        Err(response) => return response,
     };
     if let Some(path) = notify::notification_path(&function, &payload) {
-        return notify::notify(handler, path).await;
+        drop(payload);
+        return notify::notify(&handler, path).await;
     }
     // The work runs in a task of its own, so that it continues if the host closes the connection, and so that a panic
     // fails only this invocation.
@@ -264,14 +246,46 @@ async fn receive(
     };
     // The work may take minutes. Only the URLs in the payload are kept.
     drop(payload);
-    let (status, summary) = task.await.unwrap_or_else(|_| {
+    let processed = task.await.unwrap_or_else(|_| {
         let summary = "a task panicked, which is a defect of vivadrop: see the log for the location";
-        (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned())
+        (StatusCode::INTERNAL_SERVER_ERROR, summary.to_owned()).into()
     });
     telemetry::export::flush_soon();
     // The host does not repeat the tick of a timer.
-    if status == StatusCode::INTERNAL_SERVER_ERROR && !is_tick {
+    if processed.status == StatusCode::INTERNAL_SERVER_ERROR && !is_tick {
         handler.sleep_unless_stopping(began + RETRY_ANSWERED_AFTER.min(handler.deadline)).await;
     }
-    respond(status, summary)
+    respond(processed.status, &processed.summary)
+}
+
+/// Receives a request for an HTTP function, which can only be a notification.
+async fn receive_notification(
+    State(handler): State<Arc<Handler>>,
+    function: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Response {
+    let Ok(Path(function)) = function else {
+        return respond(StatusCode::NOT_FOUND, USAGE);
+    };
+    let path = match read_payload(&handler, &function, body).await {
+        Ok(payload) => notify::notification_path(&function, &payload).unwrap_or_default(),
+        Err(response) => return response,
+    };
+    notify::notify(&handler, path).await
+}
+
+/// Reads and parses the body of a request. The error is the response.
+async fn read_payload(handler: &Handler, function: &str, body: Body) -> Result<Value, Response> {
+    let payload = handler.bodies.read(body).await.map_err(|error| {
+        let status = match error {
+            BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Interrupted(_) => StatusCode::BAD_REQUEST,
+            BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        };
+        respond(status, error)
+    })?;
+    payload.parse().map_err(|error| {
+        error!(function, "{error}");
+        respond(StatusCode::BAD_REQUEST, error)
+    })
 }

@@ -10,6 +10,10 @@ use crate::{
 /// How many drops of a tenant run at once.
 const MAX_PER_TENANT: usize = 2;
 
+/// How many events of a tenant are held: their drops run, or their answers are delayed after a failed run. The host sends
+/// only a few events at a time, so a tenant whose runs fail must not hold all of them.
+const MAX_EVENTS_PER_TENANT: usize = 2;
+
 /// How many drops of a tenant wait for their turn.
 const MAX_WAITING_PER_TENANT: usize = 1_000;
 
@@ -34,6 +38,8 @@ pub(crate) struct Schedule {
 struct Turns {
     waiting: VecDeque<Job>,
     running: usize,
+    /// The number of events that are held.
+    events: usize,
     /// The value of `Schedule::started` when the tenant's last job started.
     last: u64,
 }
@@ -49,14 +55,16 @@ impl Schedule {
         has_room
     }
 
-    /// Starts a job of `tenant` that need not wait; returns whether the tenant has a turn left, and no job that waits for
-    /// it.
-    pub(crate) fn try_start(&mut self, tenant: TenantId) -> bool {
+    /// Starts the drop of an event of `tenant`; returns whether the tenant has a turn left, no job that waits for it, and
+    /// fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
+    pub(crate) fn try_start_event(&mut self, tenant: TenantId) -> bool {
         let turns = self.tenants.entry(tenant).or_default();
-        let has_turn = turns.running < MAX_PER_TENANT && turns.waiting.is_empty();
+        let has_turn =
+            turns.running < MAX_PER_TENANT && turns.waiting.is_empty() && turns.events < MAX_EVENTS_PER_TENANT;
         if has_turn {
             self.started += 1;
             (turns.running, turns.last) = (turns.running + 1, self.started);
+            turns.events += 1;
         }
         has_turn
     }
@@ -88,9 +96,18 @@ impl Schedule {
 
     /// Ends a job of `tenant`.
     pub(crate) fn finished(&mut self, tenant: TenantId) {
+        self.update(tenant, |turns| turns.running -= 1);
+    }
+
+    /// Ends an event of `tenant`: it is answered.
+    pub(crate) fn answered(&mut self, tenant: TenantId) {
+        self.update(tenant, |turns| turns.events -= 1);
+    }
+
+    fn update(&mut self, tenant: TenantId, change: impl FnOnce(&mut Turns)) {
         if let Some(turns) = self.tenants.get_mut(&tenant) {
-            turns.running -= 1;
-            if turns.running == 0 && turns.waiting.is_empty() {
+            change(turns);
+            if turns.running == 0 && turns.events == 0 && turns.waiting.is_empty() {
                 self.tenants.remove(&tenant);
             }
         }
@@ -124,13 +141,13 @@ mod tests {
     #[test]
     fn a_job_that_need_not_wait_does_not_overtake_those_that_do() {
         let (mut schedule, tenant) = (Schedule::default(), job(1, "").tenant);
-        assert!(schedule.try_start(tenant));
+        assert!(schedule.try_start_event(tenant));
         schedule.push(job(1, "1"));
-        assert!(!schedule.try_start(tenant), "a job waits");
+        assert!(!schedule.try_start_event(tenant), "a job waits");
         assert_eq!(schedule.next(|_| true).unwrap().path.folder, "1");
-        assert!(!schedule.try_start(tenant), "two jobs run");
+        assert!(!schedule.try_start_event(tenant), "two jobs run");
         schedule.finished(tenant);
-        assert!(schedule.try_start(tenant));
+        assert!(schedule.try_start_event(tenant));
     }
 
     #[test]

@@ -69,9 +69,15 @@ function View({ view, route }) {
   return html`<${view.component} route=${route} />`;
 }
 
-/** Opens the page with the one-time token that `vivadrop page` adds to the address, and removes it from the address. */
+/** The one-time token that `vivadrop page` adds to the address. */
+const tokenInAddress = () => /^#token=([^&]+)$/.exec(location.hash)?.[1];
+
+// A browser does not load the page anew if only this part of its address changes.
+addEventListener('hashchange', () => tokenInAddress() && location.reload());
+
+/** Opens the page with the token in the address, if there is one, and removes it from the address. */
 async function start() {
-  const token = /^#token=([^&]+)$/.exec(location.hash)?.[1];
+  const token = tokenInAddress();
   if (token) {
     history.replaceState(null, '', link(['drops']));
     await exchangeToken(decodeURIComponent(token)).catch(() => false);

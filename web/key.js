@@ -5,17 +5,20 @@ import { Dialog } from './ui.js';
 
 const IS_LOCAL = ['127.0.0.1', 'localhost', '[::1]'].includes(location.hostname);
 
-/** Shows a dialog while a call waits for a key. */
+/** Shows a dialog while calls wait for a key: one after another if they need different keys. */
 export function KeyDialog() {
-  const [request, setRequest] = useState(null);
+  const [requests, setRequests] = useState([]);
   useEffect(() => {
     askForKeysWith(
-      ({ area, rejected }) => new Promise((resolve, reject) => setRequest({ area, rejected, resolve, reject })),
+      ({ area, rejected }) =>
+        new Promise((resolve, reject) => setRequests((all) => [...all, { area, rejected, resolve, reject }])),
     );
   }, []);
+  const [request] = requests;
   if (!request) return null;
+  const close = () => setRequests((all) => all.filter((other) => other !== request));
   const cancel = () => {
-    setRequest(null);
+    close();
     request.reject(new Problem(401, { detail: 'A key is needed to read this.' }));
   };
   const submit = async (event) => {
@@ -25,10 +28,10 @@ export function KeyDialog() {
     if (IS_LOCAL && (await exchangeToken(key).catch(() => false)))
       request.resolve(sessionStorage.getItem('vivadrop.key.view'));
     else request.resolve(key);
-    setRequest(null);
+    close();
   };
   return html`
-    <${Dialog} title=${request.area === 'manage' ? 'Key for changes' : 'Key'} close=${cancel}>
+    <${Dialog} key=${request.area} title=${request.area === 'manage' ? 'Key for changes' : 'Key'} close=${cancel}>
       <form onSubmit=${submit}>
         ${request.rejected && html`<p class="notice bad"
           role="alert">The key was not accepted. It may have been renewed, or it does not

@@ -50,6 +50,7 @@ function Run({ run, etag, reload }) {
     );
   };
   const left = run.total - run.done - run.failed;
+  const unstarted = run.total - run.started;
   const isActive = ['running', 'paused'].includes(run.state);
   return html`
     <div class="card" aria-live="polite">
@@ -61,7 +62,7 @@ function Run({ run, etag, reload }) {
         <div><dt>Drops</dt><dd>${count(run.total)}</dd></div><div><dt>Completed</dt><dd>${count(run.done)}</dd></div>
         <div><dt>Failed</dt><dd>${count(run.failed)}</dd></div><div><dt>To do</dt><dd>${count(left)}</dd></div>
       </dl>
-      <p>${explanation(run, left)}</p>
+      <p>${explanation(run, left, unstarted)}</p>
       ${error && html`<${Failure} error=${error} />`}
       <p class="actions">
         ${isActive && html`<button type="button" onClick=${() => setCancelling(true)}>Cancel this replay…</button>`}
@@ -75,7 +76,7 @@ function Run({ run, etag, reload }) {
       isActive &&
       html`
       <${Dialog} title="Cancel this replay?" close=${() => setCancelling(false)}>
-        <p>${plural(left, 'drop')} will not be replayed and keep their state. Drops that were replayed already stay as
+        <p>${plural(unstarted, 'drop')} will not be replayed and keep their state. Drops that were replayed already stay as
           they are now.</p>
         <p class="actions"><button type="button" onClick=${() => setCancelling(false)}>Keep it running</button>
           <button type="button" class="danger" onClick=${() => change('cancel')}>Cancel the replay</button></p>
@@ -83,14 +84,14 @@ function Run({ run, etag, reload }) {
     }`;
 }
 
-function explanation(run, left) {
+function explanation(run, left, unstarted) {
   if (run.state === 'running')
-    return 'vivadrop replays the drops one after another. You may close this page: the replay goes on.';
+    return 'vivadrop replays the drops, a few at a time. You may close this page: the replay goes on.';
   if (run.state === 'paused')
     return run.failed > 0
       ? 'The first drop failed again. Remove its cause before you replay the others.'
       : `The first drop was replayed. ${plural(left, 'drop waits', 'drops wait')} for your decision.`;
-  if (run.state === 'cancelled') return `Cancelled. ${plural(left, 'drop was', 'drops were')} not replayed.`;
+  if (run.state === 'cancelled') return `Cancelled. ${plural(unstarted, 'drop was', 'drops were')} not replayed.`;
   return run.failed > 0
     ? 'Finished. The drops that failed again are among the groups of the view Drops.'
     : 'Finished. Every drop is completed.';

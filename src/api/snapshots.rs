@@ -1,8 +1,8 @@
-//! Keeps the last snapshot for some seconds: the views of a page that is loaded share one listing.
+//! A cache of the last snapshot: the views of a page share one listing of the ledger.
 //!
-//! A listing takes seconds if there are many drops. A view therefore shows an older snapshot at once, with its true time, and
-//! the listing runs in the background: the last snapshot of this process, or the copy of the entries in storage. Sweeps
-//! renew that copy once an hour, and this cache when it has listed the entries.
+//! A listing takes seconds if there are many drops. A view therefore shows an older snapshot at once, with its true
+//! time, while the listing runs in the background. The older snapshot is the last one of this process, or the copy of
+//! the entries in storage. Sweeps renew that copy once an hour, and this cache renews it after a listing.
 
 use std::{
     sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError, Weak},
@@ -25,10 +25,10 @@ use crate::{
     status::{ListCopy, Snapshot, load_and_copy, load_copy},
 };
 
-/// How old a snapshot may be if the current state is asked for.
+/// The maximum age of a snapshot that counts as the current state.
 const CURRENT_FOR: Duration = Duration::from_secs(10);
 
-/// When the memory of a snapshot is freed.
+/// The time after which a snapshot is removed from the cache, to free its memory.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// How old the copy of the entries may be. Sweeps renew it once an hour; this leaves time for one that is late.
@@ -37,7 +37,7 @@ const MAX_COPY_AGE: time::Duration = time::Duration::minutes(90);
 /// How often a process renews the copy.
 const COPY_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the ledger may take. An answer of the Functions host must come within 230 s.
+/// The time limit of one listing. An answer of the Functions host must come within 230 s.
 const LOAD_LIMIT: Duration = Duration::from_secs(100);
 
 /// A snapshot with more drops is freed before the next one is loaded, because both would need too much memory.
@@ -46,7 +46,7 @@ const MAX_DROPS_KEPT: usize = 20_000;
 /// Which snapshot a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// The newest that there is at once.
+    /// The newest one that is available without waiting.
     Newest,
     /// One that is at most ten seconds old.
     Current,
@@ -130,7 +130,7 @@ impl SnapshotCache {
             let _reading = self.0.reading_copy.lock().await;
             last = self.last();
             if last.is_none() {
-                // If a listing is going on, it is waited for: both at once would need too much memory.
+                // While a listing runs, the caller waits for it instead: both at once would need too much memory.
                 let _loading = self.0.loading.try_lock().ok()?;
                 let snapshot = Arc::new(load_copy(&self.0.ledger, self.tenants(), MAX_COPY_AGE).await?);
                 last = Some(self.keep_copy(snapshot));
@@ -152,7 +152,7 @@ impl SnapshotCache {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists the entries in the background, unless that is going on.
+    /// Lists the entries in the background, unless a listing runs already.
     fn renew(&self) {
         if self.0.loading.try_lock().is_ok() {
             let cache = self.clone();
@@ -166,15 +166,15 @@ impl SnapshotCache {
 
     /// A snapshot that is at most ten seconds old. One request loads it, and the others wait for it.
     async fn current(&self) -> Result<Arc<Snapshot>, Problem> {
-        let mut copied = self.0.loading.lock().await;
+        let too_slow =
+            || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the storage account takes too long to list the ledger");
+        let mut copied = timeout(LOAD_LIMIT, self.0.loading.lock()).await.map_err(|_| too_slow())?;
         if let Some((snapshot, true)) = self.last() {
             return Ok(snapshot);
         }
         self.lock_last().take_if(|kept| kept.snapshot.drops.len() > MAX_DROPS_KEPT);
         let loaded = timeout(LOAD_LIMIT, load_and_copy(&self.0.ledger, self.tenants())).await;
-        let (snapshot, copy) = loaded.map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the storage account takes too long to list the ledger")
-        })??;
+        let (snapshot, copy) = loaded.map_err(|_| too_slow())??;
         let snapshot = Arc::new(snapshot);
         self.keep(Kept { snapshot: Arc::clone(&snapshot), loaded: Some(Instant::now()) });
         if copied.is_none_or(|copied| copied.elapsed() >= COPY_EVERY) {

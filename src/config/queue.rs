@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Reader<'_> {
-    /// The queue called `name` in the account of `SinkStorage`, or in that of `DropStorage` if no `SinkStorage…` is set.
+    /// The queue called `name` in the account of `SinkStorage`, or in that of `DropStorage` if no `SinkStorage…` is
+    /// set.
     pub(super) fn queue(&self, name: QueueName, drop_storage: Option<&Storage>) -> Option<QueueConfig> {
         let has_sink_storage = self.has_sink_storage();
         let (setting, storage) = if has_sink_storage {
@@ -41,11 +42,12 @@ impl Reader<'_> {
     }
 
     fn has_sink_storage(&self) -> bool {
-        let settings = ["SinkStorage", "SinkStorage__blobServiceUri", "SinkStorage__queueServiceUri"];
+        let settings =
+            ["", "__blobServiceUri", "__queueServiceUri", "__clientId"].map(|part| format!("SinkStorage{part}"));
         settings.iter().any(|setting| self.get(setting).is_some())
     }
 
-    /// `SinkStorage`, which may also be given by its queue endpoint alone.
+    /// The account of `SinkStorage…`. Its queue endpoint alone is enough.
     fn sink_storage(&self) -> Option<Storage> {
         let connection_string = self.get("SinkStorage");
         let blob_uri = self.get("SinkStorage__blobServiceUri");
@@ -129,6 +131,7 @@ mod tests {
                 "SinkStorage has no queue endpoint: expected QueueEndpoint=…",
             ),
             (vec![("SinkStorage", "rows")], "SinkStorage is not usable: expected a connection string"),
+            (vec![("SinkStorage__clientId", "7a1f0a52-6c5e-4f0e-9f43-5a3f3a2b1c0d")], "SinkStorage is not set"),
             (
                 vec![("SinkStorage__queueServiceUri", "http://two.queue.core.windows.net")],
                 "SinkStorage is not usable: queueServiceUri",

@@ -138,7 +138,8 @@ pub fn choose(situation: &Situation<'_>) -> Choice {
         return Choice::Join(Some(own));
     }
     let is_set_aside = known.iter().filter(is_own).any(|directory| !directory.is_complete);
-    let end = first_seen.map(|first_seen| first_seen + wait);
+    let wait = wait.try_into().unwrap_or(time::Duration::MAX);
+    let end = first_seen.map(|first_seen| first_seen.saturating_add(wait));
     if let Some(end) = end.filter(|end| !is_set_aside && now < *end) {
         return Choice::WaitUntil(end);
     }
@@ -235,6 +236,20 @@ mod tests {
         assert_eq!(choice(&directories, &[], 59), Choice::WaitUntil(NOON + time::Duration::minutes(1)));
         assert_eq!(choice(&directories, &[], 60), joined(OTHER));
         assert_eq!(choice(&[], &[], 60), Choice::Join(None));
+    }
+
+    #[test]
+    fn the_longest_wait_is_no_overflow() {
+        let situation = Situation {
+            drop: &path("run/VivaInsights/TENANT"),
+            tenant: tenant(),
+            known: &[],
+            gone: &BTreeSet::new(),
+            first_seen: Some(NOON),
+            wait: Duration::MAX,
+            now: NOON,
+        };
+        assert!(matches!(choose(&situation), Choice::WaitUntil(end) if end.year() == 9999));
     }
 
     #[test]

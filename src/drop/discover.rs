@@ -19,10 +19,11 @@ use crate::{
     telemetry::is_first_occurrence,
 };
 
-/// How many folders above a blob are searched for job metadata, with one listing each.
+/// The maximum number of folders above a blob that are searched for job metadata, with one listing each.
 const MAX_DEPTH: usize = 32;
 
-/// How many blobs are searched for job metadata in its folder, which Data Factory fills with one to three.
+/// The maximum number of blobs in the folder of the job metadata that are searched for it. Data Factory writes one to
+/// three.
 const MAX_METADATA_BLOBS: usize = 1_000;
 
 /// The path of the job metadata below the drop: a folder, or one blob with or without `.json`.
@@ -44,18 +45,27 @@ pub async fn find_drop(store: &dyn Store, blob: &BlobPath) -> Result<Option<Drop
     }
     for folder in ancestors(&blob.name).take(MAX_DEPTH) {
         let drop = DropPath::new(&blob.container, folder);
-        let prefix = format!("{}{JOB_METADATA}", drop.prefix());
-        let mut listing = store.list(&blob.container, &prefix);
-        // The metadata is one of the first blobs, unless somebody fills its folder.
-        for _ in 0..MAX_METADATA_BLOBS {
-            match listing.try_next().await? {
-                Some(blob) if is_job_metadata_of(&blob, folder) => return Ok(Some(drop)),
-                Some(_) => {}
-                None => break,
-            }
+        if has_job_metadata(store, &drop).await? {
+            return Ok(Some(drop));
         }
     }
     Ok(None)
+}
+
+/// Whether there is job metadata at `path`, so that it is the path of a drop. Lists only the blobs whose names begin as
+/// those of job metadata do.
+pub async fn has_job_metadata(store: &dyn Store, path: &DropPath) -> Result<bool, StoreError> {
+    let prefix = format!("{}{JOB_METADATA}", path.prefix());
+    let mut listing = store.list(&path.container, &prefix);
+    // The metadata is one of the first blobs, unless somebody fills its folder.
+    for _ in 0..MAX_METADATA_BLOBS {
+        match listing.try_next().await? {
+            Some(blob) if is_job_metadata_of(&blob, &path.folder) => return Ok(true),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(false)
 }
 
 /// The drop whose job metadata `blob` is, judged by its name; `None` if it is not job metadata.
@@ -115,15 +125,15 @@ pub struct DropContents {
     pub listing: ListingSummary,
 }
 
-/// The blobs below a folder, as far as a sweep needs to know them: it runs an ended drop again only if blobs have been
-/// added or overwritten.
+/// A summary of the blobs below a folder. By comparing two of them, a sweep decides whether blobs were added or
+/// overwritten since a drop has ended: only then does it run the drop again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListingSummary {
     /// The number of blobs that are not empty.
     pub blobs: u64,
     /// When the newest of them was written.
     pub newest: OffsetDateTime,
-    /// The sum of a hash of each blob's name and version, so that it does not depend on their order.
+    /// The sum of the hashes of each blob's name and version. A sum does not depend on the order of the blobs.
     pub digest: u64,
 }
 
@@ -155,7 +165,7 @@ impl ListingSummary {
     /// Whether blobs may have been added or overwritten since the `earlier` summary. Blobs that were deleted do not
     /// count.
     pub fn has_news_since(&self, earlier: &Self) -> bool {
-        // Azure rounds the time of a write to seconds.
+        // Azure rounds the time of a write to seconds, so a newer version may have the same time.
         self.newest > earlier.newest
             || (self.newest == earlier.newest && self.digest != earlier.digest && self.blobs >= earlier.blobs)
     }

@@ -19,9 +19,9 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// The number of large bodies that are received at once. Each takes up to 1.3 MiB of memory.
 ///
-/// Further ones wait instead of getting a 503, which the host would count as a failure of the event: after five of
-/// them in a row it gives up. Small bodies, such as all events of a host that is set up well, need no permit, so they
-/// never wait for slow clients; the limit on connections also limits their number.
+/// Further large bodies wait instead of getting a 503, which the host would count as a failure of the event: after five
+/// failures it gives up. Small bodies, such as all events of a correctly configured host, need no permit, so they never
+/// wait for slow clients; the limit on connections also limits their number.
 const MAX_LARGE_BODIES: usize = 16;
 
 /// The size above which a body is large, in bytes.
@@ -30,13 +30,13 @@ const SMALL_BODY_BYTES: usize = 16 << 10;
 /// Why a body could not be received.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// No host sends such a payload.
+    /// The payload is too large even without its long strings. No Functions host sends such a payload.
     #[error(transparent)]
     TooLarge(PayloadTooLarge),
     /// The client has disconnected, or the chunks are not valid.
     #[error("the request body was interrupted: {0}")]
     Interrupted(axum::Error),
-    /// The client is too slow.
+    /// The client exceeded the time limit between two parts of the body, or that of the whole body.
     #[error("the request body did not arrive in time: there may be {} s between two parts, and {} s for all of them",
         IDLE_LIMIT.as_secs(), BODY_LIMIT.as_secs())]
     TooSlow,

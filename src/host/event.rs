@@ -51,9 +51,9 @@ pub struct NoBlobUrl {
 
 /// Finds the blob URLs in `payload`, which was posted to `function`.
 ///
-/// `Metadata.Uri` counts for blobTriggers only. The host copies the members of a queue message or an HTTP body into
-/// `Metadata`, so their author could have written a `Uri` there. If `Data` holds an event, that event counts; if it
-/// holds anything else that does not come from a blobTrigger, nothing counts.
+/// Uses `Metadata.Uri` for blobTriggers only: the host copies the members of a queue message or an HTTP body into
+/// `Metadata`, so their author could have written a `Uri` there. If `Data` contains events, their URLs are used. If it
+/// contains anything else that does not come from a blobTrigger, the payload names no blob.
 pub fn parse_invocation(function: &str, payload: &Value) -> Result<Invocation, NoBlobUrl> {
     let no_blob_url = || NoBlobUrl { function: one_line(function, 100), found: describe(payload) };
     if let Some(events) = find_events(payload, MAX_LAYERS) {
@@ -161,7 +161,7 @@ impl<'a> Metadata<'a> {
 }
 
 /// The events in `value`: a single event, a list that contains an event, or a string with up to `layers` encodings of
-/// either. They are parsed at once, so that the values are not kept.
+/// either. Parses the events immediately, so that their JSON does not stay in memory.
 fn find_events(value: &Value, layers: usize) -> Option<Vec<Event>> {
     match value {
         Value::Object(_) if is_event(value) => Some(vec![parse_event(value)]),

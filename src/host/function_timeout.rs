@@ -9,7 +9,8 @@ use serde_json::Value;
 #[error("host.json is not JSON: {0}")]
 pub struct InvalidHostJson(pub serde_json::Error);
 
-/// Reads `functionTimeout` of the `host.json` in `folder`. `None` if there is no such file, no such member, or no limit.
+/// Reads `functionTimeout` of the `host.json` in `folder`. `None` if there is no such file, no such member, or no
+/// limit.
 pub fn function_timeout(folder: &Path) -> Result<Option<Duration>, InvalidHostJson> {
     let Ok(text) = fs::read_to_string(folder.join("host.json")) else {
         return Ok(None);

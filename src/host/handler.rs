@@ -12,12 +12,16 @@ use axum::http::StatusCode;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
-use super::{body::BodyReader, event::Invocation, run_queue::RunQueue};
+use super::{
+    body::BodyReader,
+    event::Invocation,
+    run_queue::{HeldEvent, RunQueue},
+};
 use crate::{
     app::App,
     clock,
@@ -31,17 +35,45 @@ use crate::{
     telemetry,
 };
 
-/// How many drops of no tenant are looked at at once. They are refused after their job metadata was read.
+/// The maximum number of drops outside every tenant's place that are processed concurrently. Each of them is refused
+/// after its job metadata has been read.
 const MAX_REFUSALS: usize = 2;
+
+/// The maximum number of notifications that look for their drops at once. Each may hold a page of a listing.
+const MAX_LOOKUPS: usize = 4;
 
 /// The time between two turns of replay runs.
 const REPLAY_TURN_EVERY: Duration = Duration::from_secs(2);
 
-/// After how many turns that start nothing the sweeps take over.
+/// The number of consecutive turns without a started drop after which this process leaves the replay runs to the
+/// sweeps.
 const MAX_IDLE_TURNS: usize = 60;
 
-/// Why work fails when the process stops.
+/// The error text of work that is cancelled because the process stops.
 const STOPPING: &str = "the process is stopping";
+
+/// The result of an invocation.
+pub(super) struct Processed {
+    pub(super) status: StatusCode,
+    pub(super) summary: String,
+    /// The events of tenants, until the invocation is answered.
+    _held: Vec<HeldEvent>,
+}
+
+impl From<(StatusCode, String)> for Processed {
+    fn from((status, summary): (StatusCode, String)) -> Self {
+        Self { status, summary, _held: Vec::new() }
+    }
+}
+
+/// The state of an event that is being processed.
+#[derive(Default)]
+struct EventState {
+    /// The path of its drop, once it is known.
+    path: OnceLock<DropPath>,
+    /// Counts the event as one of its tenant, once its drop is run.
+    held: OnceLock<HeldEvent>,
+}
 
 /// The state that all requests share.
 pub(super) struct Handler {
@@ -49,6 +81,8 @@ pub(super) struct Handler {
     /// Time limit of one unit of work.
     pub(super) deadline: Duration,
     refusals: Semaphore,
+    /// Limits the notifications that look for their drops at once.
+    pub(super) lookups: Semaphore,
     /// Receives the bodies of requests.
     pub(super) bodies: BodyReader,
     /// The runs, and the drops that wait for one.
@@ -70,13 +104,13 @@ impl Handler {
         cancel_work: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let refusals = Semaphore::new(MAX_REFUSALS);
+        let (refusals, lookups) = (Semaphore::new(MAX_REFUSALS), Semaphore::new(MAX_LOOKUPS));
         let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(Arc::clone(&app.runner.slots))));
-        Self { app, deadline, refusals, bodies, queue, stop, cancel_work, tasks }
+        Self { app, deadline, refusals, lookups, bodies, queue, stop, cancel_work, tasks }
     }
 
-    /// Processes all blobs that the invocation names. Returns the status of the response and a summary.
-    pub(super) async fn process(self: Arc<Self>, function: String, invocation: Invocation) -> (StatusCode, String) {
+    /// Processes all blobs that the invocation names.
+    pub(super) async fn process(self: Arc<Self>, function: String, invocation: Invocation) -> Processed {
         if invocation.deferred_binding_off {
             warn!(
                 function,
@@ -87,7 +121,8 @@ impl Handler {
         for ignored in &invocation.ignored {
             info!(function, "ignored {ignored}");
         }
-        let mut summaries = Vec::new();
+        let end = Instant::now() + self.deadline;
+        let (mut summaries, mut held) = (Vec::new(), Vec::new());
         let mut status = StatusCode::OK;
         for url in &invocation.created {
             let blob = match self.app.watched.classify(url.as_str()) {
@@ -99,26 +134,22 @@ impl Handler {
                     continue;
                 }
             };
-            let found = OnceLock::new();
-            match self.with_deadline(self.process_blob(&blob, &found)).await {
+            let event = EventState::default();
+            match self.with_deadline(end, self.process_blob(&blob, &event, end)).await {
                 Ok(summary) => summaries.push(summary),
                 Err(reason) => {
-                    let path = found.get().map(DropPath::to_string);
+                    let path = event.path.get().map(DropPath::to_string);
                     error!(function, drop.path = path, "`{url}` will be retried: {reason}");
                     status = StatusCode::INTERNAL_SERVER_ERROR;
                     summaries.push(format!("will be retried: {reason}"));
                 }
             }
+            held.extend(event.held.into_inner());
         }
         if summaries.is_empty() {
             summaries.push("nothing to do".into());
         }
-        (status, summaries.join("; "))
-    }
-
-    /// The time limit of one run: what is left of the deadline is for recording that the run was not finished.
-    pub(super) fn run_limit(&self) -> Duration {
-        self.deadline.mul_f64(0.95)
+        Processed { status, summary: summaries.join("; "), _held: held }
     }
 
     /// Runs `work`; fails when the process stops.
@@ -129,12 +160,16 @@ impl Handler {
         }
     }
 
-    /// Runs `work`; fails at the deadline, or when the process stops.
-    async fn with_deadline<T>(&self, work: impl Future<Output = Result<T, RunError>>) -> Result<T, String> {
+    /// Runs `work`; fails at `end`, which is the deadline, or when the process stops.
+    async fn with_deadline<T>(
+        &self,
+        end: Instant,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, String> {
         tokio::select! {
             biased;
             () = self.cancel_work.cancelled() => Err(STOPPING.into()),
-            result = tokio::time::timeout(self.deadline, work) => match result {
+            result = timeout_at(end, work) => match result {
                 Ok(result) => result.map_err(|error| error_chain(&error)),
                 Err(_elapsed) => Err(format!("not finished within DEADLINE ({} s)", self.deadline.as_secs_f64())),
             },
@@ -149,8 +184,9 @@ impl Handler {
         }
     }
 
-    /// Runs the drop of `blob`, or lets it wait for a turn of its tenant; sets `found` to its path.
-    async fn process_blob(&self, blob: &BlobPath, found: &OnceLock<DropPath>) -> Result<String, RunError> {
+    /// Runs the drop that `blob` belongs to until `end`, or queues the drop if its tenant has no turn now. Sets `event` to
+    /// what becomes known.
+    async fn process_blob(&self, blob: &BlobPath, event: &EventState, end: Instant) -> Result<String, RunError> {
         let App { runner, watched, .. } = &self.app;
         let Some(path) = discover::find_drop(&*runner.store, blob).await? else {
             let summary =
@@ -158,9 +194,9 @@ impl Handler {
             info!("{summary}");
             return Ok(summary);
         };
-        let path = found.get_or_init(|| path);
+        let path = event.path.get_or_init(|| path);
         let run = async || {
-            let outcome = runner.run(path, Some(blob), Trigger::Event, Some(self.run_limit())).await?;
+            let outcome = runner.run(path, Some(blob), Trigger::Event, Some(run_limit(end))).await?;
             self.queue_woken();
             Ok(summarize(path, &outcome))
         };
@@ -168,13 +204,17 @@ impl Handler {
             let _permit = self.refusals.acquire().await.expect("the semaphore is never closed");
             return run().await;
         };
-        let is_down = runner.tenant_configs.of(tenant).breaker.is_open();
-        if !is_down && let Some(_turn) = self.queue.try_start(tenant) {
+        let breaker = &runner.tenant_configs.of(tenant).breaker;
+        // `may_start` is called last, because it lets only one run through while the breaker is open.
+        let started = self.queue.try_start_event(tenant).filter(|_| breaker.may_start());
+        if let Some((_turn, held)) = started {
+            event.held.get_or_init(|| held);
             return run().await;
         }
         // The host sends only a few events at a time, so this one must not be held.
         let entry = runner.ledger.mark_unfinished(path, tenant, clock::now()).await?;
         let _full_or_waiting = self.queue.push(tenant, path.clone(), Some(entry));
+        let is_down = breaker.is_open();
         let why =
             if is_down { "its receiver takes no messages at the moment" } else { "other drops of its tenant run" };
         let summary = format!("`{path}` waits: {why}");
@@ -198,8 +238,8 @@ impl Handler {
         }
     }
 
-    /// Takes turns of replay runs whenever one is created or resumed, until the process is to stop. Sweeps take turns as
-    /// well, so this may leave a run to them.
+    /// Takes turns of replay runs whenever one is created or resumed, until the process is to stop. Sweeps take turns
+    /// as well, so this may leave a run to them.
     pub(super) async fn run_replays(self: Arc<Self>, created: Arc<Notify>) {
         loop {
             tokio::select! {
@@ -249,13 +289,14 @@ impl Handler {
                 }
             }
         }
-        // They have some seconds left.
+        // These passes may finish; they fail once `cancel_work` is cancelled.
         while passes.next().await.is_some() {}
     }
 
-    /// Imports for a tenant; returns the tenant. A failure is logged and recorded: a sweep repeats the pass.
+    /// Makes one pass over the imports of a tenant; returns the tenant. The pass itself logs and records its failures,
+    /// and a sweep repeats it.
     async fn import(&self, tenant: TenantId) -> TenantId {
-        let pass = self.app.runner.import(tenant, Some(self.run_limit()));
+        let pass = self.app.runner.import(tenant, Some(run_limit(Instant::now() + self.deadline)));
         if let Ok(Err(_panicked)) = self.until_stopped(AssertUnwindSafe(pass).catch_unwind()).await {
             error!(tenant.id = %tenant, "the import of attributes panicked");
         }
@@ -264,8 +305,9 @@ impl Handler {
 
     async fn run_job(&self, Job { path, entry, .. }: Job) {
         let trigger = entry.map_or(Trigger::Event, |entry| Trigger::Sweep(Some(entry)));
-        let run = self.app.runner.run(&path, None, trigger, Some(self.run_limit()));
-        match self.with_deadline(run).await {
+        let end = Instant::now() + self.deadline;
+        let run = self.app.runner.run(&path, None, trigger, Some(run_limit(end)));
+        match self.with_deadline(end, run).await {
             Ok(outcome) => debug!(drop.path = %path, "{}", summarize(&path, &outcome)),
             Err(reason) => error!(drop.path = %path, "`{path}` will be retried: {reason}"),
         }
@@ -279,6 +321,11 @@ impl Handler {
             let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
         }
     }
+}
+
+/// The time limit of a run that must end before `end`: the rest of the time is for recording that it was not finished.
+pub(super) fn run_limit(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now()).mul_f64(0.95)
 }
 
 /// The outcome of a run in one line.

@@ -2,8 +2,6 @@
 //!
 //! A Data Factory Web Activity posts `{"path":"container/folder"}` to `/api/notify`. The host checks the function key.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     http::StatusCode,
@@ -37,12 +35,13 @@ pub(super) fn notification_path(function: &str, payload: &Value) -> Option<Strin
     }
 }
 
-/// Lets the drop at `path` wait for a turn of its tenant: 202 if the drop exists, 404 if not.
+/// Queues the drop at `path` until its tenant has a turn: 202 if the drop exists, 404 if not, 503 if too many drops
+/// wait.
 ///
-/// The response does not wait for the run. If the process dies before, the next sweep finds the drop. A drop that is
-/// notified while it waits has one run; one that is notified during its run is run once more afterwards. If too many drops
-/// wait, the answer is 503.
-pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
+/// The response does not wait for the run. If the process ends before the run, a sweep finds the drop when it next
+/// lists the containers. Further notifications of a drop that waits cause no further run; those of a drop that runs
+/// cause one more run afterwards.
+pub(super) async fn notify(handler: &Handler, path: String) -> Response {
     let Ok(drop) = path.parse::<DropPath>() else {
         let message = r#"expected {"path":"container/folder"}: the folder that contains metadata/JobMetadata"#;
         return respond(StatusCode::BAD_REQUEST, &one_line(&path, 200), message);
@@ -54,12 +53,16 @@ pub(super) async fn notify(handler: Arc<Handler>, path: String) -> Response {
     if handler.queue.repeat(&drop) {
         return respond(StatusCode::ACCEPTED, &path, "accepted");
     }
-    match discover::list_contents(&*handler.app.runner.store, &drop, handler.app.runner.limits.max_files).await {
-        Ok(Some(_)) => {}
-        Ok(None) => return respond(StatusCode::NOT_FOUND, &path, no_such_drop),
+    let found = {
+        let _permit = handler.lookups.acquire().await.expect("the semaphore is never closed");
+        discover::has_job_metadata(&*handler.app.runner.store, &drop).await
+    };
+    match found {
+        Ok(true) => {}
+        Ok(false) => return respond(StatusCode::NOT_FOUND, &path, no_such_drop),
         Err(error) => {
             let reason = error_chain(&error);
-            error!(drop.path = %drop, "cannot list `{drop}`: {reason}");
+            error!(drop.path = %drop, "cannot look for the job metadata of `{drop}`: {reason}");
             return respond(StatusCode::INTERNAL_SERVER_ERROR, &path, &reason);
         }
     }

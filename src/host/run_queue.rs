@@ -1,7 +1,7 @@
 //! The runs of this process, and the drops that wait for one.
 //!
-//! The host sends only a few events at a time, so an event must not be held while its tenant has no turn. Then the drop
-//! waits here, and in the index of unfinished drops in case the process ends; the event is answered.
+//! The host sends only a few events at a time, so an event whose tenant has no turn is not held. Its drop is recorded
+//! in the index of unfinished drops, in case the process ends, and waits in this queue; the event is answered.
 
 use std::{
     collections::HashMap,
@@ -20,10 +20,10 @@ use crate::{
     store::ETag,
 };
 
-/// How many drops wait at once, of all tenants. The sweep finds the others in the index.
+/// The maximum number of drops of all tenants in the queue. Sweeps find further ones in the index.
 const MAX_WAITING: usize = 10_000;
 
-/// How often the queue looks whether a sweep has freed a slot, or a receiver that failed may be tried again.
+/// How often the queue checks whether a sweep has freed a slot, or a receiver that failed may be tried again.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The drops that run or wait.
@@ -47,7 +47,7 @@ struct State {
 enum Place {
     Waiting,
     Running {
-        /// Whether there was news about the drop since the run began.
+        /// Whether the drop was pushed again since the run began, so that another run must follow.
         again: bool,
     },
 }
@@ -55,16 +55,16 @@ enum Place {
 /// The result of [`RunQueue::push`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// It waits for its turn.
+    /// The drop waits for its turn.
     Waiting,
-    /// It waits or runs already. A run that began before will be followed by another.
+    /// The drop waits or runs already. If it runs, another run will follow.
     Repeated,
     /// Too many drops wait.
     Full,
 }
 
 impl State {
-    /// Whether the drop waits or runs already. A run that began before will be followed by another.
+    /// Whether the drop waits or runs already. If it runs, another run will follow.
     fn repeat(&mut self, path: &DropPath) -> bool {
         match self.drops.get_mut(path) {
             Some(Place::Running { again }) => {
@@ -82,14 +82,18 @@ impl RunQueue {
         Self { slots, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Begins a run for an event of `tenant`; `None` if there is no turn for it now.
-    pub(super) fn try_start(self: &Arc<Self>, tenant: TenantId) -> Option<Turn> {
+    /// Begins a run for an event of `tenant`; `None` if there is no turn for it now. Drop the turn when the run ends, and
+    /// the event when it is answered.
+    pub(super) fn try_start_event(self: &Arc<Self>, tenant: TenantId) -> Option<(Turn, HeldEvent)> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        let has_turn = self.state().schedule.try_start(tenant);
-        has_turn.then(|| Turn { queue: Arc::clone(self), tenant, path: None, slot: Some(slot) })
+        if !self.state().schedule.try_start_event(tenant) {
+            return None;
+        }
+        let turn = Turn { queue: Arc::clone(self), tenant, path: None, slot: Some(slot) };
+        Some((turn, HeldEvent { queue: Arc::clone(self), tenant }))
     }
 
-    /// Whether the drop waits or runs already. A run that began before will be followed by another.
+    /// Whether the drop waits or runs already. If it runs, another run will follow.
     pub(super) fn repeat(&self, path: &DropPath) -> bool {
         self.state().repeat(path)
     }
@@ -112,7 +116,8 @@ impl RunQueue {
         Pushed::Waiting
     }
 
-    /// Waits for the next drop that has a turn; `may_start` says whether its tenant's receiver is worth a try.
+    /// Waits for the next drop that has a turn. `may_start` returns whether the circuit breaker of a tenant's receiver
+    /// lets a run start.
     pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, Turn) {
         loop {
             if let Some(started) = self.start_next(&may_start) {
@@ -162,6 +167,18 @@ impl Drop for Turn {
     }
 }
 
+/// An event whose answer the host waits for; dropping it ends the event.
+pub(super) struct HeldEvent {
+    queue: Arc<RunQueue>,
+    tenant: TenantId,
+}
+
+impl Drop for HeldEvent {
+    fn drop(&mut self) {
+        self.queue.state().schedule.answered(self.tenant);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -180,17 +197,17 @@ mod tests {
     #[test]
     fn a_tenant_has_two_turns_and_leaves_the_others_to_other_tenants() {
         let queue = Arc::new(RunQueue::new(free_slots()));
-        let turns: Vec<_> = (0..2).map(|_| queue.try_start(tenant(1)).unwrap()).collect();
-        assert!(queue.try_start(tenant(1)).is_none());
-        let others: Vec<_> = (2..4).map(|number| queue.try_start(tenant(number)).unwrap()).collect();
-        assert!(queue.try_start(tenant(4)).is_none(), "four run");
+        let turns: Vec<_> = (0..2).map(|_| queue.try_start_event(tenant(1)).unwrap()).collect();
+        assert!(queue.try_start_event(tenant(1)).is_none());
+        let others: Vec<_> = (2..4).map(|number| queue.try_start_event(tenant(number)).unwrap()).collect();
+        assert!(queue.try_start_event(tenant(4)).is_none(), "four run");
         drop(turns);
-        assert!(queue.try_start(tenant(1)).is_some());
+        assert!(queue.try_start_event(tenant(1)).is_some());
         drop(others);
     }
 
     #[test]
-    fn news_about_a_waiting_drop_are_one_run_and_news_about_a_running_one_cause_another() {
+    fn a_waiting_drop_that_is_pushed_again_runs_once_and_a_running_drop_runs_again() {
         let queue = Arc::new(RunQueue::new(free_slots()));
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Waiting);
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);

@@ -4,19 +4,20 @@
 //! arrive. `axum::serve` has no such limits, so this module uses hyper directly.
 //!
 //! At [`MAX_CONNECTIONS`], a new connection replaces the one whose request has been incomplete for the longest time.
-//! So `GET /` is answered however many half requests there are, and a request that has arrived is never dropped.
+//! So `GET /` is answered however many incomplete requests there are, and a request that has arrived is never dropped.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{Router, http::Request};
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -35,10 +36,11 @@ use tracing::warn;
 /// open. The host has a handful.
 const MAX_CONNECTIONS: usize = 512;
 
-/// How long the headers of a request may take. Also closes connections that are idle for as long; the host opens others.
+/// How long the headers of a request may take. Also closes connections that are idle for as long; the host opens
+/// others.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Size limit of the headers, in bytes. The host accepts less than half of it.
+/// Size limit of the headers, in bytes. The host itself accepts less than half of that.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// The wait after a connection could not be accepted, because the process or the system has too many open files.
@@ -95,11 +97,11 @@ impl Server {
 async fn serve_connection(stream: TcpStream, routes: Router, connection: Arc<Connection>, stop: CancellationToken) {
     let routes = TowerToHyperService::new(routes);
     let state = Arc::clone(&connection);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         if request.body().is_end_stream() {
             state.request_received();
         }
-        request.extensions_mut().insert(Arc::clone(&state));
+        let request = request.map(|body| ObservedBody { body, connection: Arc::clone(&state) });
         let (response, state) = (routes.call(request), Arc::clone(&state));
         async move {
             let response = response.await;
@@ -122,8 +124,35 @@ async fn serve_connection(stream: TcpStream, routes: Router, connection: Arc<Con
     }
 }
 
-/// The state of a connection. Handlers find it in the extensions of a request.
-pub(super) struct Connection {
+/// The body of a request. Its end marks the request as received.
+struct ObservedBody {
+    body: Incoming,
+    connection: Arc<Connection>,
+}
+
+impl Body for ObservedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            self.connection.request_received();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The state of a connection.
+struct Connection {
     incomplete: Arc<IncompleteRequests>,
     /// Cancelled to close the connection in favour of another.
     close: CancellationToken,
@@ -139,9 +168,8 @@ impl Connection {
         connection
     }
 
-    /// The whole request has arrived: the connection will not be closed before the response. Handlers call this after
-    /// they have read the body.
-    pub(super) fn request_received(&self) {
+    /// The whole request has arrived: the connection will not be closed before the response.
+    fn request_received(&self) {
         if let Some(entry) = self.entry().take() {
             self.incomplete.remove(entry);
         }

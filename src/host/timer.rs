@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::Duration;
 use tracing::{debug, error};
 
-use super::handler::Handler;
+use super::handler::{Handler, Processed};
 use crate::{
     app::App,
     clock,
@@ -22,8 +22,8 @@ pub(super) fn is_tick(payload: &Value) -> bool {
     payload.get("Data").and_then(Value::as_object).is_some_and(|data| data.values().any(is_timer))
 }
 
-/// Sweeps once. Returns the status of the response and a summary.
-pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
+/// Sweeps once.
+pub(super) async fn run_sweep(handler: Arc<Handler>) -> Processed {
     let app = &handler.app;
     let work = async {
         let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
@@ -32,13 +32,13 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> (StatusCode, String) {
         report
     };
     let reason = match handler.until_stopped(work).await {
-        Ok(Ok(report)) if report.has_no_errors() => return (StatusCode::OK, report.to_string()),
-        Ok(Ok(report)) => return (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()),
+        Ok(Ok(report)) if report.has_no_errors() => return (StatusCode::OK, report.to_string()).into(),
+        Ok(Ok(report)) => return (StatusCode::INTERNAL_SERVER_ERROR, report.to_string()).into(),
         Ok(Err(error)) => error_chain(&error),
         Err(reason) => reason,
     };
     error!("the sweep stopped: {reason}");
-    (StatusCode::INTERNAL_SERVER_ERROR, reason)
+    (StatusCode::INTERNAL_SERVER_ERROR, reason).into()
 }
 
 /// Records when keys expire, and warns of those that expire soon. Costs some requests for each tenant.

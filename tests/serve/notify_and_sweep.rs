@@ -55,6 +55,18 @@ async fn a_notification_of_a_path_that_is_not_a_drop_is_rejected() {
 }
 
 #[tokio::test]
+async fn only_notifications_are_accepted_as_requests_of_http_functions() {
+    let scene = Scene::in_a_folder().await;
+    let (drop, host) = (scene.drop(10, 1).await, scene.host().await);
+    scene.upload(&drop).await;
+    for payload in [timer_trigger(), scene.event(&drop, METADATA)] {
+        let (status, _) = host.forward(Method::POST, "/api/renamed", &payload).await;
+        assert_eq!(status, 400, "{payload}");
+    }
+    assert_eq!(scene.receiver.received().requests, 0);
+}
+
+#[tokio::test]
 async fn a_drop_that_is_notified_again_and_again_has_one_run_at_a_time() {
     let mut scene = Scene::on_azurite().await;
     scene.set("IN_FLIGHT", "1");

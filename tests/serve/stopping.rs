@@ -6,7 +6,8 @@ use testkit::receiver::Answer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::support::{
-    azurite::Azurite,
+    azurite::{self, Azurite},
+    gateway::{Behaviour, Gateway},
     host::Host,
     scene::{METADATA, Scene, assert_complete},
 };
@@ -60,6 +61,27 @@ async fn a_stopping_handler_finishes_running_work() {
     assert_eq!(posted.await.unwrap().unwrap().status, 200);
     assert_complete(&scene.receiver.received(), &drop, &rows);
     assert_eq!(host.exit_code(AT_ONCE).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_change_that_has_arrived_is_answered_although_the_handler_stops() {
+    let azurite = azurite::shared();
+    let gateway = Gateway::before_blobs(azurite).await;
+    let scene = Scene::on(azurite, &gateway.endpoint(&azurite.blob_endpoint())).await;
+    let mut host = scene.host().await;
+    gateway.answer_always(Behaviour::Slow(Duration::from_millis(200)));
+    let change = reqwest::Client::new()
+        .put(host.url(&format!("/api/manage/v1/attributes/{}", scene.tenant)))
+        .header("if-none-match", "*")
+        .json(&serde_json::json!({"version": 1, "attributes": [{"name": "Email hours"}], "programs": []}));
+    let before = gateway.requests().len();
+    let change = tokio::spawn(change.send());
+    while gateway.requests().len() == before {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    host.terminate();
+    assert_eq!(change.await.unwrap().unwrap().status(), 200);
+    assert_eq!(host.exit_code(LIMIT).await, Some(0));
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn a_tenant_without_its_own_destination_uses_the_common_one() {
     assert_complete(&scene.receiver.received(), &drop, &scene.rows_of(&drop).await);
 }
 
-/// The host sends four blob events at a time: an event is posted as soon as one of the earlier ones is answered.
+/// Posts events as the host does, four at a time; returns when each was answered.
 async fn post_through_the_gate(host: &Host, events: Vec<Value>) -> Vec<Duration> {
     let started = Instant::now();
     let answers = events.into_iter().map(async |event| {
@@ -166,4 +166,33 @@ async fn a_tenant_whose_receiver_hangs_delays_the_drops_of_another_by_seconds_at
     // The receiver recovers. No event is left, so the process has to work on the waiting drops by itself.
     hanging.answer_always(Answer::Accept);
     hanging.wait_for(LONG, |received| received.drops.len() >= 4).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_whose_runs_fail_at_once_does_not_hold_all_events_of_the_host() {
+    let mut scene = Scene::on_azurite().await;
+    let other = TenantId(uuid::Uuid::new_v4());
+    scene.add_private_key(other, &vectors::case("encrypted-ctr").private_key());
+    let moved = Receiver::start(Options::default()).await.unwrap();
+    moved.answer_always(Answer::status(404));
+    let own = json!({"DELIVER_TO": moved.url().as_str(), "WEBHOOK_SECRET": moved.secret().expose_secret()});
+    scene.set("TENANTS", &json!({scene.tenant.to_string(): {}, other.to_string(): own}).to_string());
+    let options = SimulateOptions { users: 1, weeks: 1, tenant: Some(other), ..SimulateOptions::default() };
+    let mut drops = Vec::new();
+    for _ in 0..6 {
+        drops.push(scene.drop_like(options.clone()).await);
+        scene.upload(&drops[drops.len() - 1]).await;
+    }
+    let host = scene.host().await;
+    let mut posts = Vec::new();
+    for (number, drop) in drops.iter().enumerate() {
+        let (client, event) = (host.client(), scene.event(drop, METADATA));
+        posts.push(tokio::spawn(async move { client.try_post(&event).await }));
+        moved.wait_for(LONG, |received| received.requests > number as u64).await.unwrap();
+        // Its run ends.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // The host sends four events at a time, and the answer to an event that failed waits for ten seconds.
+    let held = posts.iter().filter(|post| !post.is_finished()).count();
+    assert_eq!(held, 2, "four held events would delay those of other tenants");
 }

@@ -77,11 +77,11 @@ pub(super) fn is_event(value: &Value) -> bool {
     has_text("eventType") || has_text("type") && (has_text("specversion") || has_text("source"))
 }
 
-/// What is kept of an event: the URL of the blob that it announces, or why it is ignored.
+/// The part of an event that is kept: the URL of the blob that it announces, or why it is ignored.
 pub(super) type Event = Result<EventUrl, Ignored>;
 
-/// Divides `events`; `None` if there are none, or if an event is incomplete and no other event names a blob. The caller
-/// reports that as an error instead of ignoring the events silently.
+/// Divides `events` into created blobs and ignored events. `None` if there are no events, or if an event is incomplete
+/// and no other event names a blob: the caller reports an error instead of ignoring the events silently.
 pub(super) fn classify(events: Vec<Event>) -> Option<StorageEvents> {
     let has_events = !events.is_empty();
     let (mut created, mut ignored) = (Vec::new(), Vec::new());
