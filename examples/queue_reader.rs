@@ -1,6 +1,6 @@
-//! Reads the queue to which vivadrop delivers: deduplicates messages by id, stores them in a file, and deletes each message
-//! from the queue after it has been stored. A message that cannot be read goes to `FILE.dead-letters`: it must neither end the
-//! program nor stay in the queue, where it would be received again and again.
+//! Reads the queue to which vivadrop delivers: deduplicates messages by id, stores them in a file, and deletes each
+//! message from the queue after it has been stored. A message that cannot be read goes to `FILE.dead-letters`: it must
+//! neither end the program nor stay in the queue, where it would be received again and again.
 //!
 //! ```sh
 //! cargo run --example queue_reader -- 'https://account.queue.core.windows.net/rows?sv=…&sig=…' messages.ndjson
@@ -24,9 +24,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use journal::Journal;
 
-/// Default visibility timeout: for how many seconds a received message is hidden from other readers. After that, another
-/// reader receives the messages of a reader that crashed. If processing takes longer, a message is received again; its id
-/// makes this harmless.
+/// Default visibility timeout: for how many seconds a received message is hidden from other readers. After that,
+/// another reader receives the messages of a reader that crashed. If processing takes longer, a message is received
+/// again; its id makes this harmless.
 const VISIBILITY_TIMEOUT: &str = "60";
 
 /// Pause after the queue was empty.

@@ -1,11 +1,13 @@
-//! Receives the messages of vivadrop as a webhook: verifies signatures, deduplicates by id, and stores messages in a file.
+//! Receives the messages of vivadrop as a webhook: verifies signatures, deduplicates by id, and stores messages in a
+//! file.
 //!
 //! ```sh
 //! WEBHOOK_SECRET=whsec_… cargo run --example webhook_receiver -- 127.0.0.1:9000 messages.ndjson
 //! DELIVER_TO=http://127.0.0.1:9000/ WEBHOOK_SECRET=whsec_… vivadrop deliver datasets/run/VivaInsights/tenant
 //! ```
 //!
-//! With `WEBHOOK_GZIP=true`, a receiver must decompress the body before it verifies the signature. This example does not.
+//! With `WEBHOOK_GZIP=true`, a receiver must decompress the body before it verifies the signature. This example does
+//! not.
 
 mod journal;
 
@@ -63,7 +65,8 @@ async fn handle(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body:
     let stored = spawn_blocking(move || receiver.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&body));
     match stored.await {
         Ok(Ok(Stored::New)) => StatusCode::CREATED,
-        // A duplicate: an earlier response was lost, or vivadrop repeated a run. Or an ending that a newer one has replaced.
+        // A message that was stored before (its response was lost, or vivadrop repeated a run), or an ending that a
+        // newer one has replaced.
         Ok(Ok(Stored::Duplicate)) => StatusCode::OK,
         // Acknowledged, because a retry would end in the same way.
         Ok(Ok(Stored::DeadLetter)) => StatusCode::ACCEPTED,

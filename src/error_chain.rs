@@ -2,8 +2,8 @@
 
 /// The message of `error` and of each of its sources, outermost first, separated by `: `.
 ///
-/// Errors of vivadrop print only their own layer and expose their cause through `source()`; logs and answers print the whole
-/// chain.
+/// Errors of vivadrop print only their own layer and expose their cause through `source()`; logs and answers print the
+/// whole chain.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -12,9 +12,9 @@ use crate::json::first_object;
 /// Longest body that is read. A response with two keys has 1 KiB.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What the status of an error response is about.
+/// The class of an error response by its status: it decides about retries and about the verdict.
 ///
-/// A service can use a status in its own way: its client then classifies that status itself.
+/// If a service uses a status in its own way, its client classifies that status itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusClass {
     /// A transient failure: throttling or an outage. The request is repeated with backoff.

@@ -49,7 +49,7 @@ impl fmt::Debug for AesKey {
 /// zeroed.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    /// Decrypts the files. Absent only if the drop has no keys at all; such a drop can only have plaintext rows.
+    /// Decrypts the files. If it is absent, only files that are not encrypted can be read.
     pub file: Option<Arc<AesKey>>,
     /// Decrypts the encrypted columns. Absent if the customer has not consented.
     pub column: Option<Arc<AesKey>>,
@@ -121,7 +121,8 @@ impl KeySource {
         let mut wrapped = match wrapped_in_drop(store, contents, metadata).await? {
             Some(wrapped) => wrapped,
             None => match self.request(metadata, tenant).await {
-                // Only if the API has no keys for this drop. If it denies access, the drop may have keys, so it is retried.
+                // Only if the API has no keys for this drop. If the API denies access, the drop may have keys, so the
+                // drop is retried.
                 Err(KeyError::NoKey(why)) if self.may_be_missing => {
                     tracing::warn!(drop.path = %contents.path, "continuing without keys, for plaintext rows only: {why}");
                     return Ok(Keys::default());
@@ -206,8 +207,8 @@ pub enum KeyError {
         what: String,
         /// The cause.
         source: BoxError,
-        /// The wait that the service asked for with `Retry-After`, if it is longer than what was left of the retry budget;
-        /// at most [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
+        /// The wait that the service asked for with `Retry-After`, if it is longer than what was left of the retry
+        /// budget; at most [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
         retry_after: Option<Duration>,
     },
     /// The token service rejects our credentials, such as an expired client secret.
@@ -244,7 +245,7 @@ impl KeyError {
         }
     }
 
-    /// What happens to the drop.
+    /// Whether the drop is retried or set aside.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::NoKey(_) | Self::NoVersion(_) => Verdict::SetAside(Reason::NoKey),

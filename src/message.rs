@@ -1,7 +1,8 @@
-//! The messages that are sent to receivers: those about a drop, and the one that `vivadrop check` sends.
+//! The messages that are sent to receivers: about drops, about survey attributes, and the test message of
+//! `vivadrop check`.
 //!
-//! `schema/messages.v1.json` is the contract with every receiver. A message's id depends on its content alone, however
-//! often it is sent. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
+//! `schema/messages.v1.json` is the contract with every receiver. A message has the same id however often it is sent,
+//! except for test messages. Rows are inserted as decoded bytes and not parsed again, so numbers keep their digits.
 
 mod attributes;
 mod rows_text;
@@ -31,7 +32,7 @@ use crate::{
 /// A message to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The id (`webhook-id` of a webhook): the same for the same content, so that receivers can deduplicate.
+    /// The id (`webhook-id` of a webhook): the same each time the message is sent, so that receivers can deduplicate.
     pub id: MessageId,
     /// The type, such as `viva.insights.rows`.
     pub kind: &'static str,
@@ -39,7 +40,7 @@ pub struct Message {
     pub tenant: Option<TenantId>,
     /// The path of the drop that the message is about, `container/folder`, if it is about one.
     pub drop: Option<String>,
-    /// The file whose rows it has; `None` for other messages.
+    /// The file that the rows come from; `None` for messages without rows.
     pub file: Option<String>,
     /// The JSON text.
     pub body: Bytes,
@@ -100,7 +101,7 @@ pub struct DropFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct JoinFacts {
-    /// The directory; `None` if there is none, so that nobody is found.
+    /// The directory; `None` if there is no directory: then `directory` of every row is null.
     pub snapshot: Option<DirectorySnapshot>,
 }
 
@@ -126,8 +127,9 @@ impl Message {
     /// The type of the messages with people and their attributes.
     pub const PEOPLE: &'static str = "viva.insights.attributes";
 
-    /// What the message is about, for people and for comparison: the path of the file, or of the drop. All messages about
-    /// attributes have the same subject, so that a receiver that rejects only them does not stop the delivery of rows.
+    /// The subject of the message, by which the circuit breaker distinguishes messages: the path of the file, or of the
+    /// drop. All messages about attributes have the same subject, so that a receiver that fails only for attributes
+    /// does not stop the delivery of rows.
     pub fn subject(&self) -> String {
         if self.kind.starts_with(Self::PEOPLE) {
             return Self::PEOPLE.to_owned();
@@ -135,8 +137,8 @@ impl Message {
         format!("{}/{}", self.drop.as_deref().unwrap_or_default(), self.file.as_deref().unwrap_or_default())
     }
 
-    /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order, which are joined to
-    /// `directory`, if it is given.
+    /// `viva.insights.rows`: the rows `range` of a file. `rows` is the text of the good rows, in order. `directory` is
+    /// given if they are joined.
     pub fn rows(
         drop: &DropFacts,
         file: &FileVersion,
@@ -173,7 +175,7 @@ impl Message {
         let kind = "viva.insights.rows";
         let mut head = json(&id, kind, data);
 
-        // The JSON ends in `}}`: one brace closes `data`, whose last member `rows` becomes, and one the message.
+        // The JSON ends in `}}`, which closes `data` and the message. `rows` becomes the last member of `data`.
         head.truncate(head.len() - 2);
         head.extend_from_slice(b",\"rows\":[");
         let (tenant, drop, file) = (Some(drop.tenant_id), Some(drop.path.clone()), Some(file.name.clone()));
@@ -258,7 +260,7 @@ pub struct Failure<'a> {
     pub rows_delivered: u64,
 }
 
-/// What distinguishes an ending from the other endings of its drop.
+/// The version of an ending: distinguishes it from the other endings of its drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndingVersion {
     /// The number of the ending, from 1. The ending with the highest number is the state of the drop.

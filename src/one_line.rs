@@ -4,8 +4,8 @@ use std::{borrow::Cow, io};
 
 /// Converts `text` to one line of at most `max_chars` characters.
 ///
-/// Control characters, line ends, and characters that are invisible or change the direction of text become spaces; those at the start and the end are removed. If the line is too long, it
-/// is cut and ends with `…`.
+/// Control characters, line ends, and characters that are invisible or change the direction of text become spaces.
+/// Spaces at the start and the end are removed. If the line is too long, it is cut and ends with `…`.
 pub fn one_line(text: &str, max_chars: usize) -> String {
     let text = text.trim_matches(|c: char| printable(c).is_whitespace());
     let mut line: String = text.chars().take(max_chars).map(printable).collect();
@@ -22,9 +22,9 @@ fn printable(c: char) -> char {
     if c.is_control() || is_deceptive(c) { ' ' } else { c }
 }
 
-/// Escapes characters that change how the rest of a line is displayed, as `\u202e`, so that a name that somebody else chose
-/// cannot forge other text. The escapes are those of JSON, so JSON stays the same JSON. Keeps control characters, which the
-/// caller needs for line ends and colours.
+/// Escapes invisible characters, and those that change how the rest of a line is displayed, as `\u202e`, so that a name
+/// that somebody else chose cannot forge other text. The escapes are those of JSON, so the value of a JSON text stays
+/// the same. Keeps control characters, which the caller needs for line ends and colours.
 pub fn escape_deceptive(text: &str) -> Cow<'_, str> {
     if text.is_ascii() || !text.contains(is_deceptive) {
         return text.into();

@@ -1,7 +1,7 @@
 //! Retries with exponential backoff and full jitter, within a time budget.
 //!
-//! Knows nothing of what is retried: the caller decides with [`Attempt`] whether a failure is transient. [`Backoff`]
-//! decides how long to wait; [`retry`] is the loop around it.
+//! The caller decides with [`Attempt`] whether a failure is transient. [`Backoff`] decides how long to wait; [`retry`]
+//! is the loop around it.
 
 use std::{
     future::Future,

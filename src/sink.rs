@@ -19,10 +19,11 @@ use std::{fmt, future::ready, num::NonZeroUsize, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::breaker::{Breaker, Passage};
+use self::breaker::{Breaker, LastFailure, Passage};
 pub use self::delivery::{CheckedDeliveryError, deliver, deliver_checked};
 pub use crate::http_response::StatusClass;
 use crate::{
+    identity::TokenError,
     message::Message,
     retry::RetryBudget,
     verdict::{Reason, Verdict},
@@ -33,16 +34,16 @@ use crate::{
 pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// Tries once to deliver `message`; returns once the destination has taken responsibility for it.
     ///
-    /// Does not retry; every try has a timeout. May be called again with the same message, after a failed try or after a
-    /// crash; its id is then the same. After a failed try the destination may have the message nevertheless, because the
-    /// acknowledgement may have been lost. Several calls may be in progress at once.
+    /// Does not retry; a try over the network has a timeout. May be called again with the same message, after a failed
+    /// try or after a crash; its id is then the same. After a failed try the destination may have the message
+    /// nevertheless, because the acknowledgement may have been lost. Several calls may be in progress at once.
     async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry>;
 
     /// How long tries are repeated, and the waits between them.
     fn retry_budget(&self) -> RetryBudget;
 
-    /// The name of the destination for logs, such as `the webhook https://partner.example`. Never contains the path or the
-    /// query of a URL, which may contain a secret.
+    /// The name of the destination for logs, such as `the webhook https://partner.example`. Never contains the path or
+    /// the query of a URL, which may contain a secret.
     fn name(&self) -> String;
 
     /// The maximum size of a message in bytes of JSON; `None` if there is no limit. Larger messages are rejected.
@@ -55,21 +56,21 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
         true
     }
 
-    /// The Service Bus entity that this sink delivers to, if it is one: it drops repeated ids, and `vivadrop check` reads
-    /// its properties.
+    /// This sink as a Service Bus sink, if it is one. Such a sink needs special treatment: the entity can drop repeated
+    /// ids, and `vivadrop check` reads its properties.
     fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
         None
     }
 }
 
-/// The destination of the messages of one run, which ends when the circuit breaker of the destination opens.
+/// The destination of the messages of one run. The run stops when the circuit breaker of the destination opens.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     /// The destination.
     pub sink: Arc<dyn Sink>,
     /// Its circuit breaker.
     pub breaker: Arc<Breaker>,
-    /// When the run began.
+    /// When the run began, as the breaker counts.
     pub passage: Passage,
 }
 
@@ -81,11 +82,15 @@ impl Receiver {
 
     /// The error about `message`, which is not sent because the breaker has opened.
     pub(crate) fn breaker_error(&self, message: &Message) -> SinkError {
-        let answer = format!(
-            "{}; it takes no messages of several files, so it is left alone for now",
-            self.breaker.last_answer()
-        );
-        SinkError::Unavailable { id: message.id.to_string(), tries: 0, answer, retry_after: None }
+        let (id, last) = (message.id.to_string(), self.breaker.last_failure());
+        let is_service = last.as_ref().is_some_and(|last| last.is_service);
+        let answer = last.map(|last| last.answer).unwrap_or_default();
+        let answer = format!("{answer}; messages about several files have failed, so this message was not sent");
+        if is_service {
+            SinkError::Misconfigured { id, problem: answer }
+        } else {
+            SinkError::Unavailable { id, tries: 0, answer, retry_after: None }
+        }
     }
 
     /// Delivers `message` as [`deliver`] does, but stops when the breaker opens.
@@ -115,7 +120,10 @@ impl Sink for GuardedSink {
         let result = self.inner.try_deliver(message).await;
         match &result {
             Ok(()) | Err(FailedTry { class: StatusClass::Request, .. }) => self.breaker.succeeded(),
-            Err(failed) => self.breaker.failed(&message.subject(), started, &failed.answer),
+            Err(FailedTry { class, answer, .. }) => {
+                let failure = LastFailure { answer: answer.clone(), is_service: *class == StatusClass::Service };
+                self.breaker.failed(&message.subject(), started, failure);
+            }
         }
         result
     }
@@ -164,10 +172,10 @@ impl<S: Sink + ?Sized> Sink for Arc<S> {
     }
 }
 
-/// One try to deliver a message, after which the destination has not acknowledged it.
+/// A failed try to deliver a message: the destination has not acknowledged the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedTry {
-    /// What the answer is about. A missing answer is transient.
+    /// Whether the failure is transient, about this message, or about every message. A missing answer is transient.
     pub class: StatusClass,
     /// The answer, or why there is none, and how to fix it if that is known; never the body of a response.
     pub answer: String,
@@ -181,9 +189,25 @@ impl FailedTry {
         Self { class: StatusClass::Transient, answer: answer.into(), retry_after: None }
     }
 
-    /// A try after which the destination rejects this message.
+    /// A try in which this message was rejected, so that a retry cannot succeed.
     pub fn rejected(answer: impl Into<String>) -> Self {
         Self { class: StatusClass::Request, answer: answer.into(), retry_after: None }
+    }
+
+    /// A try without a token of the app's identity. A key in `setting` would make the token unnecessary.
+    pub(crate) fn without_token(error: &TokenError, setting: &str) -> Self {
+        match error {
+            TokenError::Unavailable { retry_after, .. } => {
+                Self { retry_after: *retry_after, ..Self::transient(error.to_string()) }
+            }
+            TokenError::Rejected(_) | TokenError::NotSignedIn => Self {
+                class: StatusClass::Service,
+                answer: format!(
+                    "{error}; give the app a managed identity, check AZURE_CLIENT_SECRET, or set {setting}"
+                ),
+                retry_after: None,
+            },
+        }
     }
 }
 
@@ -207,13 +231,13 @@ pub enum SinkError {
         /// The problem and how to fix it, such as `HTTP 404 Not Found: check DELIVER_TO`.
         problem: String,
     },
-    /// The receiver did not acknowledge the message within `DELIVERY_PATIENCE`, or asked to wait for longer. The file is
-    /// retried from its checkpoint.
+    /// The receiver did not acknowledge the message within `DELIVERY_PATIENCE`, or asked to wait for longer; or the
+    /// circuit breaker has opened. The file is retried from its checkpoint.
     #[error("the receiver did not acknowledge the message `{id}` in {tries} tries: {answer}")]
     Unavailable {
         /// The id of the message.
         id: String,
-        /// The number of tries.
+        /// The number of tries; 0 if the circuit breaker has stopped the delivery.
         tries: u32,
         /// The result of the last try.
         answer: String,
@@ -224,7 +248,7 @@ pub enum SinkError {
 }
 
 impl SinkError {
-    /// What the failure means for the file.
+    /// Whether the file is retried or set aside after this failure.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Rejected { .. } => Verdict::SetAside(Reason::Refused),

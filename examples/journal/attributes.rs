@@ -1,9 +1,9 @@
 //! The survey attributes of the examples: applies imports, and writes the result next to the journal.
 //!
-//! The people of an import are kept until it is complete; then they replace what was imported for the cycle before.
-//! Messages may arrive in another order than they were sent: an import waits until all of its people are there, and one
-//! that is older than a deletion or than a newer import of its cycle is ignored. The journal has all messages, so this
-//! state is computed again when the program starts.
+//! The people of an import are kept until the import is complete; then they replace those of the cycle's earlier
+//! import. Messages may arrive in another order than they were sent: an import waits until all of its people are there,
+//! and an import that is older than a deletion, or than a newer import of its cycle, is ignored. The journal has all
+//! messages, so this state is computed again when the program starts.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +31,8 @@ pub(crate) struct Attributes {
     completed: HashMap<String, Completed>,
     /// The highest `sequence` of the deletions of each tenant.
     deletions: HashMap<String, u64>,
+    /// Whether the file lacks changes.
+    has_changes: bool,
 }
 
 /// An import that is applied.
@@ -84,12 +86,12 @@ impl Attributes {
     /// The attributes that will be written to `path`.
     pub(crate) fn new(path: PathBuf) -> Self {
         let (applied, pending) = (HashMap::new(), HashMap::new());
-        Self { path, applied, pending, completed: HashMap::new(), deletions: HashMap::new() }
+        Self { path, applied, pending, completed: HashMap::new(), deletions: HashMap::new(), has_changes: true }
     }
 
-    /// Takes a stored message; returns whether the state has changed. A message that cannot be read changes nothing.
-    pub(crate) fn take(&mut self, json: &[u8]) -> bool {
-        self.try_take(json).unwrap_or(false)
+    /// Takes a stored message. A message that cannot be read changes nothing.
+    pub(crate) fn take(&mut self, json: &[u8]) {
+        self.has_changes |= self.try_take(json).unwrap_or(false);
     }
 
     fn try_take(&mut self, json: &[u8]) -> serde_json::Result<bool> {
@@ -145,8 +147,11 @@ impl Attributes {
         *last = sequence.max(*last);
     }
 
-    /// Writes what is applied: one line for each cycle. A crash leaves the old or the new file.
-    pub(crate) fn write(&self) -> io::Result<()> {
+    /// Writes the applied imports, if they have changed: one line for each cycle. A crash leaves the old or the new file.
+    pub(crate) fn write_changes(&mut self) -> io::Result<()> {
+        if !self.has_changes {
+            return Ok(());
+        }
         let temporary = self.path.with_extension("new");
         let mut file = File::create(&temporary)?;
         for ((tenant, program, cycle), import) in &self.applied {
@@ -154,6 +159,8 @@ impl Attributes {
             file.write_all(b"\n")?;
         }
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)
+        fs::rename(&temporary, &self.path)?;
+        self.has_changes = false;
+        Ok(())
     }
 }

@@ -5,8 +5,7 @@
 //!
 //! The last `drop.completed` or `drop.failed` of a drop in the file is the drop's state: an ending that arrives after
 //! one with a higher sequence number is not stored. [`attributes`] applies the imports of survey attributes, and writes
-//! them to
-//! `FILE.attributes`.
+//! them to `FILE.attributes`.
 
 mod attributes;
 
@@ -21,7 +20,7 @@ use serde::Deserialize;
 
 use attributes::Attributes;
 
-/// The file, and what must be known about the messages in it.
+/// The file, and an index of the messages in it.
 pub(crate) struct Journal {
     file: File,
     /// Length of the complete lines, in bytes.
@@ -110,7 +109,7 @@ impl Journal {
             endings.extend(message.ending(line));
             ids.insert(message.id);
         }
-        attributes.write()?;
+        attributes.write_changes()?;
         let dead_letters = with_suffix(path, ".dead-letters");
         Ok(Self { file, end: text.len() as u64, ids, endings, attributes, dead_letters })
     }
@@ -136,21 +135,24 @@ impl Journal {
         let ending = parsed.ending(message);
         let is_late = |(drop, sequence): &(String, u64)| self.endings.get(drop).is_some_and(|last| last > sequence);
         if self.ids.contains(&parsed.id) || ending.as_ref().is_some_and(is_late) {
+            // It is sent again if the attributes could not be written.
+            self.attributes.write_changes()?;
             return Ok(Stored::Duplicate);
         }
         // JSON strings contain no raw newlines; between tokens, a space is equivalent.
         let mut line: Vec<u8> = message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
         line.push(b'\n');
-        // Removes the rest of a write that failed before.
+        // Removes the incomplete line of an earlier write that failed.
         self.file.set_len(self.end)?;
         self.file.write_all(&line)?;
         self.file.sync_data()?;
         self.end += line.len() as u64;
-        if parsed.is_about_attributes() && self.attributes.take(message) {
-            self.attributes.write()?;
+        if parsed.is_about_attributes() {
+            self.attributes.take(message);
         }
         self.ids.insert(parsed.id);
         self.endings.extend(ending);
+        self.attributes.write_changes()?;
         Ok(Stored::New)
     }
 

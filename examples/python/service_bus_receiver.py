@@ -74,7 +74,7 @@ def handle(receiver, store, message):
 
 
 def receive(client, store, path, sessions):
-    """Receives messages, from the same session as long as it has any."""
+    """Receives messages. With sessions, receives those of one session, and returns when it has no more."""
     with open_receiver(client, path, sessions) as receiver:
         while True:
             messages = receiver.receive_messages(max_message_count=MESSAGES, max_wait_time=MAX_WAIT)

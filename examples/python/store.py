@@ -4,8 +4,8 @@ The message id is a primary key, and is inserted in the same transaction as the 
 and a duplicate message changes nothing. The state of a drop is its ending with the highest sequence number, whatever the
 order in which the endings arrive.
 
-The people of an import of survey attributes are kept until the import is complete; then they replace what was imported for
-the cycle before. An import that is older than a deletion, or than a newer import of its cycle, is ignored.
+The people of an import of survey attributes are kept until the import is complete; then they replace those of the cycle's
+earlier import. An import that is older than a deletion, or than a newer import of its cycle, is ignored.
 
 As a program, it prints the stored rows, the states of the drops, or the attributes of people:
 
@@ -67,9 +67,9 @@ class Store:
         self._database.executescript(SCHEMA)
 
     def store(self, identity, text):
-        """Inserts a message, or adds it to the dead letters if it cannot be read: it would fail in the same way again, so it is
-        reported and kept for a person, and the caller acknowledges it. `identity` is its id in the transport. Returns whether
-        the message was new. Any exception is a failure of the database: a retry can succeed."""
+        """Inserts a message, or adds it to the dead letters if it cannot be read. Such a message would fail in the same way
+        again, so it is reported and kept for a person, and the caller acknowledges it. `identity` is the message's id in the
+        transport. Returns whether the message was new. Any exception is a failure of the database: a retry can succeed."""
         try:
             return self.insert(text)
         except UNREADABLE as error:

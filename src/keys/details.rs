@@ -41,7 +41,8 @@ impl fmt::Debug for KeyDetails {
 
 /// The wrapped keys in `details`.
 ///
-/// A document without keys is not an error. [`KeyError::WrongKey`] states the key and what is wrong with it, never a value.
+/// A document without keys is not an error. [`KeyError::WrongKey`] states the key and what is wrong with it, never a
+/// value.
 pub fn wrapped_keys(details: &KeyDetails) -> Result<WrappedKeys, KeyError> {
     let KeyDetails { file, column } = details;
     Ok(WrappedKeys {

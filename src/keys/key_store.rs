@@ -27,8 +27,8 @@ pub trait KeyStore: PrivateKeys {
     /// Keeps the tenant's previous keys, because they still unwrap the keys of older drops.
     async fn create(&self, tenant: TenantId, expires: OffsetDateTime) -> Result<PublicKey, KeyError>;
 
-    /// Disables every key of `tenant`, so that nothing can be decrypted with it until a person enables it again; returns how
-    /// many this call disabled.
+    /// Disables every key of `tenant`, so that nothing can be decrypted with them until a person enables them again.
+    /// Returns how many keys this call has disabled.
     async fn disable(&self, tenant: TenantId) -> Result<usize, KeyError>;
 
     /// The current key of every tenant.

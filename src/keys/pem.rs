@@ -1,7 +1,7 @@
 //! Private keys in PEM files: [`PemFolder`] has a file per tenant, [`PemFile`] is one file.
 //!
-//! A file is read whenever its key is needed, so a new customer's key works without a restart. The file's text and its
-//! DER are zeroed after parsing; the parsed key zeroes itself on drop.
+//! A file is read whenever its key is needed, so a new customer's key works without a restart. The text and the DER of
+//! the key are zeroed after parsing; the parsed key zeroes itself on drop.
 
 mod folder;
 mod parse;

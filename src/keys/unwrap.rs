@@ -29,16 +29,17 @@ pub trait PrivateKeys: fmt::Debug + Send + Sync + 'static {
         wrapped: &[u8],
     ) -> Result<Option<SecretBytes>, KeyError>;
 
-    /// The version of the tenant's key that `given`, the `PublicKeyVersion` of a drop, names; `None` if it has not the
-    /// form of a version. Another key's identifier is [`KeyError::NoKey`].
+    /// The version of the tenant's key that `given`, the `PublicKeyVersion` of a drop, names; `None` if `given` does
+    /// not have the form of a version. The identifier of another key is [`KeyError::NoKey`].
     fn named_version(&self, _tenant: TenantId, _given: &str) -> Result<Option<String>, KeyError> {
         Ok(None)
     }
 
-    /// The enabled versions of the tenant's key, newest first, without the current version if it is known which that is.
+    /// The enabled versions of the tenant's key, newest first. The current version is left out if the key store can
+    /// tell which one it is.
     ///
-    /// If a drop does not name a version, its keys may have been wrapped for any of these, because the key was rotated
-    /// since. Empty if [`Self::decrypt`] tries all versions itself.
+    /// If a drop does not name a version, its keys may have been wrapped for any of these versions, because the
+    /// tenant's key may have been rotated since. Empty if [`Self::decrypt`] tries all versions itself.
     async fn earlier_versions(&self, _tenant: TenantId) -> Result<Vec<String>, KeyError> {
         Ok(Vec::new())
     }
@@ -188,7 +189,10 @@ impl Unwrapping<'_> {
                 }
                 Ok(None) if is_named => self.more = More::None,
                 Ok(None) => {}
-                Err(KeyError::NoVersion(_)) if is_named => {}
+                Err(KeyError::NoVersion(_)) if is_named => {
+                    self.versions.remove(at);
+                    continue;
+                }
                 Err(error @ (KeyError::NoVersion(_) | KeyError::UnusableVersion(_))) if !is_named => {
                     _ = unusable.get_or_insert(error);
                 }
@@ -196,7 +200,8 @@ impl Unwrapping<'_> {
             }
             at += 1;
         }
-        // The message is the same for every cause, so that it cannot serve as a padding oracle for whoever wraps keys.
+        // The message is the same for every cause: otherwise the sender of a wrapped key could use it as a padding
+        // oracle.
         let tried = self.wrap.paddings().iter().map(Padding::to_string).collect::<Vec<_>>().join(", ");
         let wrong_key = || {
             KeyError::WrongKey(format!(

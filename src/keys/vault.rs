@@ -1,4 +1,4 @@
-//! Private keys in Azure Key Vault or a managed HSM, which decrypts with them. They never leave it.
+//! Private keys in Azure Key Vault or a managed HSM. The vault decrypts with them, and they never leave it.
 //!
 //! The key of a tenant is named by the tenant id. [`PrivateKeys`] is implemented here; the module `key_store` has the
 //! [`KeyStore`](super::key_store::KeyStore), `failure` classifies the vault's error responses, and `version` parses

@@ -1,8 +1,8 @@
 //! The messages about survey attributes.
 //!
-//! An import is a cycle's attributes, computed from one drop with one revision of the definitions. Its id derives from
-//! exactly that, and the ids of its messages derive from it, so an import that is sent again after a crash has the same
-//! ids.
+//! An import is a cycle's attributes, computed from one drop with one revision of the definitions. The id of an import
+//! derives from its [`ImportVersion`], and the ids of its messages derive from the id of the import. So an import that
+//! is sent again after a crash has the same ids.
 
 use std::{num::NonZeroUsize, ops::Range};
 
@@ -77,7 +77,7 @@ pub struct ImportFacts {
 pub struct WindowFacts {
     /// The first day, as `YYYY-MM-DD`.
     pub start: String,
-    /// The day behind the last one.
+    /// The day after the last one, as `YYYY-MM-DD`.
     pub end: String,
     /// How many dates in the window have rows.
     pub weeks: u64,
@@ -132,7 +132,7 @@ impl Message {
         let id = MessageId::hash(&["attributes", &import.import_id, &first, &end]);
         let kind = Self::PEOPLE;
         let mut body = json(&id, kind, Data { import, first_person: range.start, end_person: range.end });
-        // The JSON ends in `}}`: one brace closes `data`, whose last member `people` becomes, and one the message.
+        // The JSON ends in `}}`, which closes `data` and the message. `people` becomes the last member of `data`.
         body.truncate(body.len() - 2);
         body.reserve_exact(people.len() + 16);
         body.extend_from_slice(b",\"people\":[");
@@ -141,8 +141,8 @@ impl Message {
         Self { body: Bytes::from(body), ..Self::of_drop(id, kind, &import.drop) }
     }
 
-    /// `viva.insights.attributes.completed`: the sink has acknowledged all people of an import. `sequence` rises across the
-    /// `completed`, `failed` and `deleted` messages of a tenant, so that receivers can ignore what is late.
+    /// `viva.insights.attributes.completed`: the sink has acknowledged all people of an import. `sequence` rises across
+    /// the `completed`, `failed` and `deleted` messages of a tenant, so that receivers can ignore late messages.
     pub fn attributes_completed(import: &ImportFacts, sequence: u64, people: u64, counts: &RangeCounts<'_>) -> Self {
         #[derive(Serialize)]
         struct Data<'a> {
@@ -158,8 +158,8 @@ impl Message {
         Self { body, ..Self::of_drop(id, kind, &import.drop) }
     }
 
-    /// `viva.insights.attributes.failed`: a cycle cannot be imported. If the message would have more than `max_bytes` bytes, its
-    /// text is shortened and ends in `…`.
+    /// `viva.insights.attributes.failed`: a cycle cannot be imported. If the message would have more than `max_bytes`
+    /// bytes, its text is shortened and ends in `…`.
     pub fn attributes_failed(failure: &ImportFailure, max_bytes: Option<NonZeroUsize>) -> Self {
         let (tenant, sequence) = (failure.tenant_id.to_string(), failure.sequence.to_string());
         let id = MessageId::hash(&["attributes.failed", &tenant, &failure.program, &failure.cycle, &sequence]);

@@ -48,7 +48,7 @@ impl BadRow {
     }
 }
 
-/// Shortens `text` to its beginning and `…`, so that its JSON has at least `excess` bytes less.
+/// Shortens `text` to its beginning and `…`, so that its JSON has at least `excess` bytes fewer.
 pub(super) fn shortened(text: &str, excess: usize) -> String {
     let room = json_bytes(text).saturating_sub(excess + '…'.len_utf8());
     let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();

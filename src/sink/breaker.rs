@@ -1,8 +1,9 @@
-//! A circuit breaker: stops the runs that deliver to a receiver which takes nothing, so that they do not hold the turns of
-//! the process for minutes each.
+//! A circuit breaker: stops the runs that deliver to a receiver that acknowledges nothing. Without it, each of these
+//! runs would hold a turn of the process for minutes.
 //!
-//! The breaker opens when messages about different files have failed for [`OPEN_AFTER`] without any success. Then it stops
-//! the runs underway, and lets one run through from time to time. The first message that the receiver takes closes it.
+//! The breaker opens when messages about different files have failed for [`OPEN_AFTER`] without any success. Then it
+//! stops the runs underway, and lets one run through from time to time. The first message that the receiver
+//! acknowledges closes it, and so does a rejection of a single message, because the receiver works.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,13 +12,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long a receiver takes nothing before the breaker opens. A restart of a receiver takes less.
+/// How long a receiver must acknowledge nothing before the breaker opens. A restart of a receiver takes less time.
 const OPEN_AFTER: Duration = Duration::from_secs(30);
 
-/// Failures that are further apart have nothing to do with each other.
+/// After this time without a failure, earlier failures no longer count.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
-/// The wait before the first run is let through. It doubles each time that the receiver still takes nothing.
+/// The wait before the first run is let through. It doubles, up to [`MAX_WAIT`], each time that such a run fails.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -31,8 +32,18 @@ struct State {
     open: Option<Open>,
     /// How often the breaker has opened.
     openings: u64,
-    /// The result of the last failed try.
-    last_answer: String,
+    /// When the receiver last worked.
+    last_success: Option<Instant>,
+    last_failure: Option<LastFailure>,
+}
+
+/// The last failed try.
+#[derive(Debug, Clone)]
+pub(super) struct LastFailure {
+    /// Its result.
+    pub(super) answer: String,
+    /// Whether the receiver answered that it accepts no message at all.
+    pub(super) is_service: bool,
 }
 
 /// The failures since the last success.
@@ -49,9 +60,12 @@ struct Open {
     /// When a run is let through.
     until: Instant,
     wait: Duration,
+    /// When the last run was let through.
+    let_through: Option<Instant>,
 }
 
-/// When a run began, as the breaker counts: it stops the runs that began before it opened.
+/// When a run began, as the number of times that the breaker had opened before. The breaker stops the runs that began
+/// before it opened last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passage(u64);
 
@@ -62,6 +76,7 @@ impl Breaker {
         match &mut state.open {
             None => true,
             Some(open) if Instant::now() >= open.until => {
+                open.let_through = Some(Instant::now());
                 open.until = Instant::now() + open.wait;
                 true
             }
@@ -85,22 +100,22 @@ impl Breaker {
         state.open.is_none() || state.openings == passage.0
     }
 
-    /// Records that the receiver took a message.
+    /// Records that the receiver works: it has acknowledged a message, or rejected that message alone.
     pub(super) fn succeeded(&self) {
         let mut state = self.state();
-        (state.failing, state.open) = (None, None);
+        (state.failing, state.open, state.last_success) = (None, None, Some(Instant::now()));
     }
 
-    /// The result of the last failed try.
-    pub(super) fn last_answer(&self) -> String {
-        self.state().last_answer.clone()
+    /// The last failed try; `None` if there was none.
+    pub(super) fn last_failure(&self) -> Option<LastFailure> {
+        self.state().last_failure.clone()
     }
 
-    /// Records that the receiver did not take a message about `subject`, in a try that began at `started` and ended with
-    /// `answer`.
-    pub(super) fn failed(&self, subject: &str, started: Instant, answer: &str) {
+    /// Records that the receiver did not acknowledge a message about `subject`, in a try that began at `started`.
+    pub(super) fn failed(&self, subject: &str, started: Instant, failure: LastFailure) {
         let (mut state, now) = (self.state(), Instant::now());
-        answer.clone_into(&mut state.last_answer);
+        state.last_failure = Some(failure);
+        let since = state.last_success.map_or(started, |success| success.max(started));
         let previous = state.failing.take().filter(|failing| now - failing.last < FORGET_AFTER);
         let failing = match previous {
             Some(Failing { since, subject: first, has_several_subjects, .. }) => Failing {
@@ -109,20 +124,20 @@ impl Breaker {
                 has_several_subjects: has_several_subjects || first != subject,
                 subject: first,
             },
-            None => Failing { since: started, last: now, subject: subject.to_owned(), has_several_subjects: false },
+            None => Failing { since, last: now, subject: subject.to_owned(), has_several_subjects: false },
         };
         let is_down = failing.has_several_subjects && now - failing.since >= OPEN_AFTER;
         state.failing = Some(failing);
         let wait = match &state.open {
-            // The run that was let through.
-            Some(open) if started + open.wait >= open.until => (open.wait * 2).min(MAX_WAIT),
-            // A try that began before the breaker opened.
+            // A try of the run that was let through.
+            Some(open) if open.let_through.is_some_and(|time| started >= time) => (open.wait * 2).min(MAX_WAIT),
+            // A try that began before, or one that asks no breaker, such as that of an import.
             Some(_) => return,
             None if is_down => FIRST_WAIT,
             None => return,
         };
         state.openings += 1;
-        state.open = Some(Open { until: now + wait, wait });
+        state.open = Some(Open { until: now + wait, wait, let_through: None });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,7 +156,11 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker, subject: &str) {
-        breaker.failed(subject, Instant::now(), "HTTP 503");
+        fail_since(breaker, subject, Instant::now());
+    }
+
+    fn fail_since(breaker: &Breaker, subject: &str, started: Instant) {
+        breaker.failed(subject, started, LastFailure { answer: "HTTP 503".into(), is_service: false });
     }
 
     /// A breaker that has opened just now.
@@ -173,6 +192,29 @@ mod tests {
         }
         breaker.succeeded();
         fail(&breaker, "d");
+        assert!(breaker.may_start());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_that_began_before_a_success_open_nothing() {
+        let (breaker, started) = (Breaker::default(), Instant::now());
+        seconds(29).await;
+        breaker.succeeded();
+        seconds(1).await;
+        for subject in ["a", "b"] {
+            fail_since(&breaker, subject, started);
+        }
+        assert!(breaker.may_start());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_messages_that_ask_no_breaker_delay_no_run() {
+        let breaker = opened().await;
+        for _ in 0..29 {
+            seconds(1).await;
+            fail(&breaker, "an import");
+        }
+        seconds(1).await;
         assert!(breaker.may_start());
     }
 

@@ -55,7 +55,7 @@ where
     result
 }
 
-/// The result of a delivery as metrics name it; `None` if there was no try, or if the message has become obsolete.
+/// The result of a delivery as metrics name it; `None` if the check before a try has stopped the delivery.
 fn outcome_of<E>(result: &Result<(), CheckedDeliveryError<E>>) -> Option<&'static str> {
     match result {
         Ok(()) => Some(metrics::DELIVERED),
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// How long to wait before the next try, or why there is none.
+/// How long to wait before the next try; the error of the delivery if there is no next try.
 fn wait_after(failed: &FailedTry, backoff: &mut Backoff, id: &MessageId) -> Result<Duration, SinkError> {
     let (id, answer) = (id.to_string(), failed.answer.clone());
     match failed.class {

@@ -8,8 +8,8 @@ use crate::{
     sink::{FailedTry, Sink},
 };
 
-/// Acknowledges every message and drops it. The rows of a directory that is joined and not delivered go here: they are read so
-/// that they are counted, and so that a damaged directory is noticed.
+/// Acknowledges every message and discards it. Used for the rows of a directory that is joined and not delivered: the
+/// directory is read as if it were delivered, so that its rows are counted and damage is noticed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Discard;
 

@@ -44,7 +44,7 @@ pub struct Queue {
     client: QueueClient,
     name: QueueName,
     retry_budget: RetryBudget,
-    /// The bodies of requests.
+    /// Reusable memory for the bodies of requests.
     buffers: Buffers,
 }
 
@@ -126,8 +126,8 @@ const AFTER_TEXT: &[u8] = b"</MessageText></QueueMessage>";
 
 /// Encodes a message in the XML of the service, into `xml`, whose contents are overwritten.
 ///
-/// The SDK would check each character for XML escapes, which takes longer than all other work on a message. Base64 needs
-/// no escapes.
+/// The SDK would check each character for XML escapes, which takes longer than all other work on a message. Base64
+/// needs no escapes.
 fn write_xml(json: &[u8], xml: &mut Vec<u8>) {
     let text_end = BEFORE_TEXT.len() + STANDARD.encoded_length(json.len());
     xml.resize(text_end + AFTER_TEXT.len(), 0);

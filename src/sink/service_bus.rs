@@ -1,9 +1,9 @@
 //! The sink for a queue or topic of Azure Service Bus: sends each message with one POST request of the REST interface.
 //! <https://learn.microsoft.com/rest/api/servicebus/send-message-to-queue>
 //!
-//! The id of a message becomes its `MessageId`, so an entity with duplicate detection drops what is sent again. `address`
-//! has the address of the entity, `shared_access` signs requests with a key, `answer` classifies the service's answers,
-//! `properties` reads the properties of the entity for `vivadrop check`, and this file sends.
+//! The id of a message becomes its `MessageId`, so an entity with duplicate detection drops a message that is sent
+//! again. `address` has the address of the entity, `shared_access` signs requests with a key, `answer` classifies the
+//! service's answers, `properties` reads the properties of the entity for `vivadrop check`, and this file sends.
 //!
 //! The crate `azure_messaging_servicebus` on the registry is the retired line of the SDK, and its successor is not
 //! released. Once it is, it can replace this file, `shared_access` and `answer`.
@@ -67,7 +67,7 @@ const LARGEST_STANDARD: NonZeroUsize = NonZeroUsize::new((256 << 10) - PROPERTIE
 /// The maximum size of a message's JSON in the premium tier, which accepts 1 MiB over HTTP.
 const LARGEST_PREMIUM: NonZeroUsize = NonZeroUsize::new((1 << 20) - PROPERTIES).unwrap();
 
-/// The session of messages about no drop.
+/// The session of the messages that are about no tenant.
 const NO_TENANT: &str = "vivadrop";
 
 /// The characters of a drop path that are percent-encoded: all but unreserved characters and slashes.
@@ -228,11 +228,11 @@ impl ServiceBus {
             .client
             .post(self.messages_url.clone())
             .header(header::CONTENT_TYPE, "application/json")
-            // The loop around tries retries, and knows when to stop.
+            // `sink::deliver` retries, within its own time limit.
             .header("x-ms-retrypolicy", "NoRetry")
             .header("BrokerProperties", properties);
         if let Some(drop) = &message.drop {
-            // A custom property is a header of its own, and a string among them is quoted.
+            // Each custom property is a header of its own. The value of a string property is in quotation marks.
             let path = utf8_percent_encode(drop, ENCODED_IN_DROP);
             request = request.header("drop", format!("\"{path}\""));
         }
@@ -245,7 +245,7 @@ impl ServiceBus {
             Access::Key(key) => Ok(request.header(header::AUTHORIZATION, key.authorization(SystemTime::now()))),
             Access::Identity(credential) => {
                 let token = credential.get_token(&[SCOPE], None).await;
-                let token = token.map_err(|error| no_token(&TokenError::of(&error)))?;
+                let token = token.map_err(|error| FailedTry::without_token(&TokenError::of(&error), "ServiceBus"))?;
                 Ok(request.bearer_auth(token.token.secret()))
             }
         }
@@ -262,7 +262,7 @@ impl Sink for ServiceBus {
         }
         let response = self.exchange(self.request(message)).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        // Also the body of a success is read, so that the connection can be reused.
+        // The body is read after a success as well, so that the connection can be reused.
         let body = body_of(response).await;
         if status.is_success() { Ok(()) } else { Err(answer::classify(status, &headers, &body)) }
     }
@@ -294,8 +294,8 @@ impl fmt::Debug for ServiceBus {
     }
 }
 
-/// The body of a response; empty if it is too large, too slow or incomplete. The status decides what the response means,
-/// so this is no failure.
+/// The body of a response; empty if it is too large, too slow or incomplete. The status decides what the response
+/// means, so this is no failure.
 async fn body_of(response: Response) -> Vec<u8> {
     match timeout(BODY_TIMEOUT, bounded_body(response)).await {
         Ok(Ok(Some(body))) => body,
@@ -309,18 +309,4 @@ fn no_answer(error: &reqwest::Error) -> FailedTry {
     let error: &dyn std::error::Error = error;
     let innermost = std::iter::successors(Some(error), |error| error.source()).last();
     FailedTry::transient(innermost.map_or_else(String::new, ToString::to_string))
-}
-
-/// The failure of a request for a token.
-fn no_token(error: &TokenError) -> FailedTry {
-    match error {
-        TokenError::Unavailable { retry_after, .. } => {
-            FailedTry { retry_after: *retry_after, ..FailedTry::transient(error.to_string()) }
-        }
-        TokenError::Rejected(_) | TokenError::NotSignedIn => FailedTry {
-            class: StatusClass::Service,
-            answer: format!("{error}; give the app a managed identity, check AZURE_CLIENT_SECRET, or set ServiceBus"),
-            retry_after: None,
-        },
-    }
 }

@@ -58,8 +58,8 @@ impl VaultSecretWebhook {
         Ok(Self { client: client.map_err(InvalidVault::Identity)?, reference, config, webhook: Cached::new() })
     }
 
-    /// Tries once to read the secret, and creates a webhook with it. If `has_old_webhook`, an error is logged here, because
-    /// the caller continues with the old webhook.
+    /// Tries once to read the secret, and creates a webhook with it. If `has_old_webhook`, an error is logged here,
+    /// because the caller continues with the old webhook.
     async fn load(&self, has_old_webhook: bool) -> Result<Arc<Webhook>, SecretFailure> {
         let webhook = match self.read_secret().await {
             Ok(secret) => self.webhook_with(&secret),

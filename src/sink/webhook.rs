@@ -61,8 +61,8 @@ impl Webhook {
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
-            // With HTTP/1.1, a dead connection is closed with the one try that uses it. With HTTP/2 all tries would share
-            // it, and a timeout does not close it.
+            // With HTTP/1.1, a dead connection is closed with the one try that uses it. With HTTP/2 all tries would
+            // share it, and a timeout does not close it.
             .http1_only()
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.whole);
@@ -77,7 +77,7 @@ impl Webhook {
         })
     }
 
-    /// The request for one try. Each try has a new timestamp, because receivers reject timestamps older than five minutes.
+    /// The request for one try. Each try has a new timestamp, because receivers reject timestamps older than 5 minutes.
     fn request(&self, message: &Message, body: Bytes) -> RequestBuilder {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
         let mut request = self
@@ -135,7 +135,8 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// Compresses the message with gzip. The fastest level takes a third of the time of the default and produces little more.
+/// Compresses the message with gzip. The fastest level takes a third of the time of the default, and its output is
+/// little larger.
 async fn compress(message: &Message) -> Result<Bytes, FailedTry> {
     let mut gzip = Vec::with_capacity(message.body.len() / 4);
     let mut encoder = GzipEncoder::with_quality(&message.body[..], Level::Fastest);

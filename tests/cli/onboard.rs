@@ -1,6 +1,6 @@
 //! `vivadrop onboard`: onboards a customer, also after interruptions, and only once.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, io, os::unix::fs::PermissionsExt};
 
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use secrecy::SecretString;
@@ -237,6 +237,26 @@ async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
     assert!(again.stdout.contains("there was none to revoke") && again.stdout.contains("there was none to disable"));
     let unknown = run(&scene, &["offboard", "--tenant", APP]).await;
     assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn a_key_that_offboarding_has_disabled_is_never_replaced_by_a_later_one() {
+    let (scene, tenant) = partner(Scene::on_azurite().await).await;
+    // As if a person had put it there.
+    scene.add_private_key(tenant, &vectors::case("encrypted-ctr").private_key());
+    let path = scene.private_key(tenant);
+    let first = fs::read_to_string(&path).unwrap();
+    for _ in 0..2 {
+        let ended = run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
+        assert_ne!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(!path.exists());
+        assert_eq!(onboard(&scene, tenant, &[]).await.code, Some(0));
+    }
+    let is_first = |entry: io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|end| end == "disabled") && fs::read_to_string(path).unwrap() == first
+    };
+    assert!(fs::read_dir(path.parent().unwrap()).unwrap().any(is_first), "the first key is lost");
 }
 
 #[tokio::test]

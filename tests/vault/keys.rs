@@ -162,6 +162,15 @@ async fn a_version_that_the_drop_names_is_the_only_one_that_is_tried() {
 }
 
 #[tokio::test]
+async fn a_damaged_column_key_is_a_wrong_key_although_the_drop_names_a_missing_version() {
+    let (scene, _) = VaultScene::with_key().await;
+    let mut wrapped = wrapped_keys(&private_key(), Some("00000000000000000000000000000000"));
+    wrapped.column.as_mut().unwrap().value[7] ^= 1;
+    let keys = unwrap_keys(&scene.vault, scene.tenant, KeyWrap::RsaOaep, &wrapped).await;
+    assert!(matches!(keys, Err(KeyError::WrongKey(_))), "{keys:?}");
+}
+
+#[tokio::test]
 async fn a_drop_that_no_version_unwraps_costs_a_bounded_number_of_requests() {
     let scene = empty().await;
     let another = RsaPrivateKey::new(&mut OsRng, 2048).unwrap();

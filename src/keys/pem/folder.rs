@@ -115,8 +115,15 @@ impl KeyStore for PemFolder {
     async fn disable(&self, tenant: TenantId) -> Result<usize, KeyError> {
         let folder = self.folder.clone();
         blocking(move || {
+            // A current key that a person put there has no versioned file yet. Without one, it would be lost when the next
+            // key of the tenant is disabled.
+            let current = find_current(&folder, tenant).map_err(|error| read_error(&folder, error))?;
+            if let Some(key) = current.and_then(|path| read_key(&path).ok()) {
+                write_version(&key, &folder, tenant).map_err(|error| write_error(&folder, error))?;
+            }
             let files = key_files(&folder, tenant).map_err(|error| read_error(&folder, error))?;
-            // The current key comes last: without it, the others count as missing, and another call would not find them.
+            // The current key is renamed last: `key_files` finds the other keys only as long as the current key exists,
+            // so that an interrupted call can be repeated.
             for path in files.iter().rev() {
                 let mut disabled = path.clone().into_os_string();
                 disabled.push(".disabled");

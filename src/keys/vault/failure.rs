@@ -159,8 +159,8 @@ pub(super) struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Whether the vault says that the key or the version does not exist (`KeyNotFound`). A 404 without such a code comes
-    /// from another server: the address is wrong, and no key is missing.
+    /// Whether the vault says that the key or the version does not exist (`KeyNotFound`). A 404 without such a code
+    /// comes from another server: the address is wrong, and no key is missing.
     pub(super) fn is_key_missing(&self) -> bool {
         self.status == 404 && self.code.as_deref().is_some_and(|code| code.ends_with("NotFound"))
     }
@@ -179,7 +179,7 @@ impl ErrorResponse {
         }
     }
 
-    /// Why a secret cannot be read, as far as the codes tell, and how to fix it.
+    /// The reason why a secret cannot be read, as far as the codes tell, and how to fix it.
     fn explain_secret(&self) -> String {
         let answered = self.summary();
         match (self.status, self.inner.as_deref()) {
@@ -197,7 +197,7 @@ impl ErrorResponse {
         }
     }
 
-    /// What was rejected, the reason as far as the codes tell, and how to fix it.
+    /// The rejected operation, the reason as far as the codes tell, and how to fix it.
     pub(super) fn explain(&self, vault: &Vault, operation: Operation, tenant: Option<TenantId>) -> String {
         let answered = self.summary();
         let (verb, role) = (operation.verb(), operation.role());

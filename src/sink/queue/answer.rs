@@ -10,6 +10,7 @@ use azure_core::{
 
 use crate::{
     http_response::StatusClass,
+    identity::TokenError,
     retry::retry_after,
     sink::FailedTry,
     store::azure::{error_code, innermost},
@@ -27,8 +28,10 @@ pub(super) fn has_queue_already(error: &Error) -> bool {
 
 /// Classifies a failed try. The text has the status and the service's error code, never the body of the response.
 pub(super) fn classify(error: &Error) -> FailedTry {
+    if *error.kind() == ErrorKind::Credential {
+        return FailedTry::without_token(&TokenError::of(error), "SinkStorage");
+    }
     let Some(status) = error.http_status() else {
-        // Without a status, there was no connection or no token. Both are transient.
         return FailedTry::transient(innermost(error));
     };
     // If the service sends no error code, the SDK puts the status there.
@@ -42,7 +45,7 @@ pub(super) fn classify(error: &Error) -> FailedTry {
     FailedTry { class, answer, retry_after: requested_wait(error) }
 }
 
-/// What the answer is about. Some error codes are more precise than their status.
+/// Classifies an answer by its error code if that is more precise than the status, otherwise by its status.
 /// <https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes>
 fn class(status: StatusCode, code: Option<&str>) -> StatusClass {
     match code {
@@ -138,6 +141,23 @@ mod tests {
             let FailedTry { class, answer, .. } = classify(&failure(status, code));
             assert_eq!((class, answer), (StatusClass::Request, format!("HTTP {status} {code}")));
         }
+    }
+
+    #[test]
+    fn an_expired_client_secret_rejects_no_message_and_is_not_quoted() {
+        let response = r#"{"error":"invalid_client","error_description":"AADSTS7000222: of the app a@contoso.com"}"#;
+        let raw_response = RawResponse::from_bytes(StatusCode::Unauthorized, Headers::new(), Bytes::from(response));
+        let error_code = Some("7000222".to_owned());
+        let kind = ErrorKind::HttpResponse {
+            status: StatusCode::Unauthorized,
+            error_code,
+            raw_response: Some(Box::new(raw_response)),
+        };
+        let error = Error::with_error(ErrorKind::Credential, kind.into_error(), response);
+        let FailedTry { class, answer, .. } = classify(&error);
+        assert_eq!(class, StatusClass::Service);
+        assert!(answer.contains("HTTP 401, AADSTS7000222") && answer.contains("AZURE_CLIENT_SECRET"), "{answer}");
+        assert!(!answer.contains("contoso"), "{answer}");
     }
 
     #[test]

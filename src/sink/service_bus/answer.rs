@@ -1,5 +1,4 @@
-//! Classifies the answers of Service Bus: acknowledged, or a failure that is transient, about this message, or about every
-//! message.
+//! Classifies the error answers of Service Bus: the failure is transient, about this message, or about every message.
 //!
 //! Service Bus uses 403 for quotas, sizes and permissions alike, so the text of the body decides. It is XML with a
 //! sentence for people, `<Error><Code>403</Code><Detail>…</Detail></Error>`, without documented words. Therefore a
@@ -34,7 +33,7 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     FailedTry { class, answer, retry_after }
 }
 
-/// What the answer is about, and what to do. `detail` is the body in lower case.
+/// The class of an answer, and an explanation with the fix if one is known. `detail` is the body in lower case.
 fn cause(status: StatusCode, detail: &str) -> (StatusClass, Option<&'static str>) {
     let is_about = |words: &[&str]| words.iter().any(|word| detail.contains(word));
     if has_number(detail, THROTTLED) {

@@ -9,13 +9,13 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(60 * 60);
 
 /// A cache for one value.
 ///
-/// While the value is unknown, all callers wait for one read and share its result. While an expired value is read again,
-/// the other callers get the old value; if reading fails, all callers keep the old value until it expires again. If the
-/// caller that reads is cancelled, its read has no effect: the next caller reads.
+/// While the value is unknown, all callers wait for one read and share its result. While an expired value is read
+/// again, the other callers get the old value; if reading fails, all callers keep the old value until it expires again.
+/// If the caller that reads is cancelled, its read has no effect: the next caller reads.
 pub(super) struct Cached<T, E> {
     state: Mutex<State<T, E>>,
-    /// Locked by the caller that refreshes an expired value. Unlocked only after the state was updated, so that a caller
-    /// that finds an expired value and this lock free is the only one that reads.
+    /// Locked by the caller that refreshes an expired value. Unlocked only after the state was updated, so that a
+    /// caller that finds an expired value and this lock free is the only one that reads.
     refresh: Mutex<()>,
 }
 

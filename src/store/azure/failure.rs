@@ -7,7 +7,10 @@ use std::error::Error;
 
 use azure_core::{error::ErrorKind, http::StatusCode};
 
-use crate::store::{BlobPath, StoreError};
+use crate::{
+    identity::TokenError,
+    store::{BlobPath, StoreError},
+};
 
 /// The cause of a failed request.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,9 @@ pub(super) fn store_error(path: &BlobPath, error: &azure_core::Error) -> StoreEr
         Some(status) => {
             let status = format!("HTTP {} {code}", u16::from(status));
             StoreError::unavailable(path, Cause(status.trim_end().to_owned()))
+        }
+        None if *error.kind() == ErrorKind::Credential => {
+            StoreError::unavailable(path, Cause(TokenError::of(error).to_string()))
         }
         None => StoreError::unavailable(path, Cause(innermost(error))),
     }
