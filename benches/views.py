@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures how fast the operator's page gets its data: `serve` with many drops in its ledger.
 
-    benches/views.py target/release/vivadrop [--drops 10000] [--rounds 5]
+    benches/views.py target/release/vivadrop [--drops 10000] [--rounds 5] [--memory]
 
-Writes the entries of the drops to a folder and to Azurite. Then it starts `vivadrop serve` again and again, and reads what the
-first view of the page reads, at the same time. Prints medians, and the smallest values in brackets, in milliseconds: until the port is open; the first view of a new
-process, without a copy of the entries in storage and with one; the current state; and a second view. Also prints the resident
-memory before, during and after. Needs `make tests/azurite/node_modules`.
+Writes the entries of the drops to a folder and to Azurite. Then, in each round, it starts `vivadrop serve` and sends
+the requests of the page's first view at the same time. Prints medians, with the smallest values in brackets, in
+milliseconds: until the port is open; the first view of a new process, without a copy of the entries in storage and with
+one; the current state; and a second view. Also prints the size of the page and, with `--memory`, the resident memory
+before, during and after a view. Needs `make tests/azurite/node_modules`.
 """
 
 import argparse
@@ -130,7 +131,7 @@ class Serve:
         self.listening = (time.perf_counter() - began) * 1000
 
     def view(self, headers=None):
-        """The time in milliseconds in which all views were answered, and the age of the oldest answer in seconds."""
+        """Reads all views at once; returns the time in milliseconds, and the age of the oldest answer in seconds."""
         def read(path):
             connection = http.client.HTTPConnection("127.0.0.1", self.port)
             connection.request("GET", f"/api/view/v1/{path}", headers=headers or {})

@@ -56,7 +56,7 @@ impl Batch {
     }
 }
 
-/// Why a file ends before its last row. The complete batches before that row are delivered.
+/// Why the batches of a file end before its last row. The batches that were complete before the error are delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// The file has more bad rows than `BAD_ROWS_ALLOWED`. It is set aside.
@@ -64,7 +64,7 @@ pub enum BatchError {
     TooManyBadRows {
         /// The number of the first bad row beyond the limit.
         row: u64,
-        /// What is wrong with that row.
+        /// Why that row is bad.
         reason: String,
         /// How many bad rows are allowed.
         allowed: u64,
@@ -82,7 +82,7 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// What the failure means for the file.
+    /// The verdict on the file.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::TooManyBadRows { .. } => Verdict::SetAside(Reason::BadRow),

@@ -1,11 +1,12 @@
-//! The directory of a tenant as a lookup table: which person has which e-mail address, department and so on. Does no I/O.
+//! The directory of a tenant as a lookup table: which person has which e-mail address, department and so on. Does no
+//! I/O.
 //!
-//! A [`DirectoryBuilder`] takes the decoded rows of a directory export (BasicDataSet_v0.User_v1); the [`Directory`] then finds
-//! the person of an analytics row and gives the JSON text of the row's `directory` member.
+//! A [`DirectoryBuilder`] takes the decoded rows of a directory export (BasicDataSet_v0.User_v1); the [`Directory`]
+//! then finds the person of an analytics row and returns the JSON text of the row's `directory` member.
 //!
-//! Memory per person: 29 to 57 bytes for the id and the place of the values, and the values themselves as JSON text plus a
-//! byte each: some 110 bytes with the default columns, and up to twice that while the table grows. If rows are matched by
-//! e-mail address, each address costs about 100 bytes more.
+//! Memory per person: 29 to 57 bytes for the id and the place of the values, and the values as JSON text plus a byte
+//! each. With the default columns, this is about 110 bytes in all, and up to twice as much while the table grows. If
+//! rows are matched by e-mail address, each address costs about 100 bytes more.
 
 mod config;
 mod snapshot;
@@ -73,11 +74,11 @@ impl DirectoryRules {
 pub struct DirectoryKey {
     /// The column of the analytics row.
     pub column: String,
-    /// What identifies a person in the directory.
+    /// The property that identifies a person in the directory.
     pub field: KeyField,
 }
 
-/// What identifies a person in the directory.
+/// The property that identifies a person in the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyField {
     /// `id`, the Entra object id, in any case.
@@ -117,15 +118,15 @@ const PROXY_ADDRESSES: &str = "proxyAddresses";
 pub struct DirectoryTooLarge {
     /// The bound in bytes.
     pub limit: usize,
-    /// How many people fitted.
+    /// How many people the table had when it reached the bound.
     pub people: usize,
     /// How many bytes these people take, without free room.
     pub content: usize,
 }
 
 impl DirectoryTooLarge {
-    /// A bound that is large enough for a directory of `people` people, in bytes. The table grows by doubling, so it needs up
-    /// to twice the size of its content.
+    /// A bound that is large enough for a directory of `people` people, in bytes. The table grows by doubling, so it
+    /// needs up to twice the size of its content.
     pub fn needed(&self, people: u64) -> u64 {
         let people = people.max(self.people as u64 + 1);
         let content = u128::from(self.content as u64) * u128::from(people) / self.people.max(1) as u128;
@@ -289,13 +290,13 @@ impl Directory {
         self.table.len()
     }
 
-    /// About how many bytes it takes.
+    /// The approximate size in bytes.
     pub fn bytes(&self) -> usize {
         let owner_bytes = size_of::<((Level, Key), Owner)>() + 1;
         self.table.bytes() + self.owners.capacity() * 8 / 7 * owner_bytes
     }
 
-    /// Whether nobody is in the directory.
+    /// Whether the directory has no people.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -305,7 +306,7 @@ impl Directory {
         &self.key.column
     }
 
-    /// Finds the person of the row whose key column says `key`.
+    /// Finds the person of a row whose key column has the text `key`.
     pub fn find(&self, key: &[u8]) -> Option<Person> {
         match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
@@ -323,6 +324,12 @@ impl Directory {
         self.table.find(&id.into_bytes()).map(|person| self.table.values(person))
     }
 
+    /// The most bytes that [`append`](Self::append) adds for a person.
+    pub fn longest_entry(&self) -> usize {
+        let braces = 2;
+        self.names.iter().map(Vec::len).sum::<usize>() + self.table.longest + braces
+    }
+
     /// Appends the value of the `directory` member: a JSON object, or `null` without a person.
     pub fn append(&self, person: Option<Person>, out: &mut Vec<u8>) {
         let Some(person) = person else {
@@ -337,7 +344,7 @@ impl Directory {
         out.push(b'}');
     }
 
-    /// The person with this address: the first level that knows it decides.
+    /// The person with this address; the first level that has the address decides. `None` if two people share it there.
     fn by_address(&self, key: &Key) -> Option<Person> {
         let levels = [Level::Mail, Level::UserPrincipalName, Level::ProxyAddress];
         match levels.into_iter().find_map(|level| self.owners.get(&(level, *key)))? {
@@ -359,8 +366,8 @@ pub struct Person(usize);
 
 /// People and the values of their columns.
 ///
-/// A lookup touches two places of memory, the entry and the values. In a large table each is a cache miss, and misses are most of
-/// the time that a join takes.
+/// A lookup reads two places of memory, the entry and the values. In a large table each is a cache miss, and these
+/// misses take most of the time of a join.
 #[derive(Default)]
 struct Table {
     hasher: RandomState,
@@ -368,6 +375,8 @@ struct Table {
     /// The JSON texts of all values, each followed by [`END_OF_VALUE`].
     arena: Vec<u8>,
     columns: usize,
+    /// The most bytes of the arena that one person takes.
+    longest: usize,
 }
 
 impl Table {
@@ -394,6 +403,7 @@ impl Table {
             self.arena.extend_from_slice(value);
             self.arena.push(END_OF_VALUE);
         }
+        self.longest = self.longest.max(self.arena.len() - person.0);
         let hasher = &self.hasher;
         self.people
             .entry(hash(hasher, &key), |(other, _)| *other == key, |(other, _)| hash(hasher, other))

@@ -1,8 +1,8 @@
-//! Reads JSON that somebody else wrote, in memory that is a small multiple of its size, and describes failures without quoting
-//! it.
+//! Parses JSON from outside the process. The memory for it is a small multiple of the text, and errors never quote the
+//! text.
 //!
-//! A [`Value`] can take 80 times the size of its text. So JSON is read into types that keep only what is needed; where the shape
-//! varies, [`bounded_value`] limits the number of values.
+//! A [`Value`] can take 80 times the size of its text. So JSON is parsed into types that keep only the members that are
+//! needed; where the shape varies, [`bounded_value`] limits the number of values.
 
 pub mod members;
 pub(crate) mod scanner;
@@ -73,7 +73,8 @@ pub(crate) fn deserialize_members<'de, T: Members, D: Deserializer<'de>>(deseria
     deserializer.deserialize_map(MembersVisitor(PhantomData))
 }
 
-/// As [`deserialize_members`], for visitors that also accept other values.
+/// Reads the members of a JSON object, of which only some are kept: [`deserialize_members`] for visitors that also
+/// accept values that are not objects.
 pub(crate) fn read_members<'de, T: Members, A: MapAccess<'de>>(mut members: A) -> Result<T, A::Error> {
     let mut kept = T::default();
     while let Some(name) = members.next_key::<String>()? {
@@ -163,11 +164,10 @@ impl<'de> Deserialize<'de> for Text {
 /// The nesting depth limit of [`bounded_value`]. Payloads of the Functions host have less than ten levels.
 pub const MAX_DEPTH: usize = 32;
 
-/// The limit of [`bounded_value`] for the memory of a value, in units of about 40 bytes. It is 8 MiB, and more than what the
-/// values of 1 MiB of events take.
+/// The memory limit of [`bounded_value`], in units of about 40 bytes: 8 MiB. The values of 1 MiB of events take less.
 pub const MAX_UNITS: usize = 200_000;
 
-/// The memory of a value, its text not counted.
+/// The units of a scalar. Units do not count the text of strings and names.
 const SCALAR_UNITS: usize = 1;
 const STRING_UNITS: usize = 2;
 /// A member has a name.
@@ -207,7 +207,7 @@ pub fn bounded_value(text: &[u8]) -> Result<Value, Unreadable> {
     }
 }
 
-/// What is left of the limits of [`bounded_value`].
+/// The units that [`bounded_value`] may still use.
 struct Budget {
     units: usize,
     /// The limit that was exceeded.

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and
-//! spare room; for a longer line, up to twice that line. A message is `BATCH_BYTES` of rows, or a single larger row.
+//! spare room; for a longer line, up to twice that line. The rows of a block that are joined to a directory take up to
+//! 0.5 MiB more, or the longest entry of the directory if that is longer. A message is `BATCH_BYTES` of rows, or a single larger row.
 //! With the default settings on two cores, that is 17 MiB, and about 8 MiB of messages.
 
 mod unpack;
@@ -44,8 +45,8 @@ use crate::{
     wipe::with_stack_wiped,
 };
 
-/// How many blocks wait for a decoder, or decoded for the consumer of their rows. With fewer, cores are idle when decoding takes
-/// longer than decompression: while a worker does not get a core, the blocks after its own fill all places.
+/// The number of blocks that wait for a decoder, or whose rows wait for the consumer. With fewer, cores are idle when
+/// decoding takes longer than decompression: while a worker has no core, the blocks after its own take all permits.
 const BLOCKS_AHEAD: usize = 8;
 
 /// How a file is decrypted and decoded.
@@ -58,8 +59,8 @@ pub struct FileRules {
 }
 
 impl FileRules {
-    /// How the files of a directory are read if those of the tenant's other drops are read by these rules. A directory is
-    /// a drop of its own: its layout is detected, and its values are joined unchanged.
+    /// Derives the rules for reading a directory export into a lookup table; `self` has those of the tenant's other
+    /// drops. A directory is a drop of its own: its layout is detected, and its values are joined unchanged.
     pub fn of_directory(&self, directory: &DirectoryRules) -> Self {
         let mut own = self.clone().for_columns(directory.columns_to_read());
         own.layout = LayoutRules { allow_plaintext: self.layout.allow_plaintext, ..LayoutRules::default() };
@@ -68,8 +69,8 @@ impl FileRules {
         own
     }
 
-    /// The same for a directory export: it need not have the columns that settings name for other drops. If its rows are
-    /// only counted, they need not have any.
+    /// Derives the rules for the drop of a directory export, which need not have the columns that settings name for
+    /// other drops. If its rows are only counted and not delivered, they need not have any of these columns.
     #[must_use]
     pub fn for_directory_export(mut self, is_delivered: bool) -> Self {
         self.rows.checks.expected.clear();
@@ -77,7 +78,7 @@ impl FileRules {
         self
     }
 
-    /// The same for a computation that reads `columns`, whatever columns are delivered.
+    /// Derives the rules for a computation that reads only `columns`, whatever columns are delivered.
     #[must_use]
     pub fn for_columns(mut self, columns: Vec<String>) -> Self {
         self.rows.columns = Some(columns);
@@ -85,7 +86,8 @@ impl FileRules {
         self
     }
 
-    /// The same for attributes: values are converted, and the places of the values of `columns` are recorded.
+    /// Derives the rules for computing attributes from `columns`: strings are converted, and the places of the values
+    /// are recorded.
     #[must_use]
     pub fn for_attributes(self, columns: Vec<String>) -> Self {
         let mut own = self.for_columns(columns);
@@ -114,7 +116,7 @@ pub enum RowsError {
     Damaged {
         /// How many bytes were read.
         at: u64,
-        /// What is wrong with the bytes.
+        /// The kind of damage.
         source: Damage,
     },
     /// No row has a column that a setting names. The file is set aside.
@@ -136,7 +138,8 @@ pub enum RowsError {
         /// The row to begin with.
         first_row: u64,
     },
-    /// A block has more bad rows than are allowed. Its rows ended before the end of the block. The file is set aside.
+    /// A block has more bad rows than are allowed; the lines after the first bad row beyond the limit were not decoded.
+    /// The file is set aside.
     #[error("has more than {allowed} bad rows (`BAD_ROWS_ALLOWED`)")]
     TooManyBadRows {
         /// How many bad rows are allowed.
@@ -148,7 +151,7 @@ pub enum RowsError {
 }
 
 impl RowsError {
-    /// What the failure means for the file.
+    /// The verdict on the file.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Read { source, .. } => source.verdict(),
@@ -168,8 +171,8 @@ impl RowsError {
 /// If a block has more than `bad_rows_allowed` bad rows, its rows end with the first one beyond the limit, and an error
 /// follows: memory must not depend on the number of bad rows.
 ///
-/// A column that a setting names and that no row has is an error: before the first row if its name is misspelled, otherwise
-/// after the last row. The latter is checked only if all rows are decoded, from row 0 on.
+/// If a setting names a column that no row has, the stream fails: before the first row if the name is misspelled,
+/// otherwise after the last row. The check after the last row needs all rows: it is omitted unless `first_row` is 0.
 pub fn rows(
     bytes: ByteStream,
     first_row: u64,
@@ -186,8 +189,8 @@ pub fn rows(
     decoded(bytes, first_row, keys, rules, decoder, decoders, |_| ()).map_ok(|(rows, ())| rows).boxed()
 }
 
-/// The same for all rows of a file, with the result of `parse` for each block of rows. `parse` runs on the threads that
-/// decode, for several blocks at once.
+/// Decodes all rows of a file as [`rows`] does, and yields each block of rows with the result of `parse` for it.
+/// `parse` runs on the threads that decode, for several blocks at once.
 pub fn parsed_rows<T: Send + 'static>(
     bytes: ByteStream,
     keys: &Keys,
@@ -238,7 +241,8 @@ fn decoded<T: Send + 'static>(
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }
 
-/// The decoded rows of a file with what was parsed from them, and at their end the error of the unpacking thread, if it failed.
+/// The decoded rows of a file with the results of `parse`, and after them the error of the unpacking thread, if it
+/// failed.
 struct RowsStream<T> {
     decoded: OrderedResults<Result<(Rows, T), RowTooLong>>,
     /// The decoder, if it decodes all rows of the file.
@@ -247,7 +251,7 @@ struct RowsStream<T> {
     next_row: u64,
     max_row_bytes: usize,
     bad_rows_allowed: u64,
-    /// Whether the last block had too many bad rows, so that its other rows were not decoded.
+    /// Whether the last block had too many bad rows: the lines after the first one beyond the limit were not decoded.
     is_cut: bool,
     /// `None` once its result has been taken.
     unpacking: Option<JoinHandle<Result<(), End>>>,

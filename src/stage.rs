@@ -32,7 +32,7 @@ pub mod skip;
 
 pub use inflate::{PIECE_BYTES, Window};
 
-/// What is wrong with the bytes of a file. The file is set aside.
+/// Damage to the bytes of a file. The file is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// The length of an AES-CBC ciphertext is not a multiple of 16 bytes.

@@ -34,7 +34,9 @@ class Connection:
             # The client sends no request before the last one is answered, so everything after the head is this body.
             left = length - (filled - head - 4)
             while left > 0:
-                left -= self.stream.recv_into(buffer)
+                if not (count := self.stream.recv_into(buffer)):
+                    return
+                left -= count
             self.messages, self.bytes, filled = self.messages + 1, self.bytes + length, 0
             self.stream.sendall(ANSWER)
 

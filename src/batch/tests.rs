@@ -145,7 +145,7 @@ fn too_many(row: u64, allowed: u64) -> BatchError {
 }
 
 #[test]
-fn only_complete_batches_are_delivered_before_the_bad_row_that_is_one_too_many() {
+fn only_complete_batches_are_delivered_before_the_first_bad_row_beyond_the_limit() {
     for (max_rows, expected) in [(2, vec![(0, 2), (2, 4)]), (3, vec![(0, 3)]), (4, vec![(0, 4)]), (5, vec![])] {
         let (mut batches, mut complete) = (Batches::new(limits(max_rows, 1000), 0, 0, None), Vec::new());
         batches = batches.allow_bad_rows(2, 1);
@@ -155,7 +155,7 @@ fn only_complete_batches_are_delivered_before_the_bad_row_that_is_one_too_many()
 }
 
 #[test]
-fn a_batch_without_room_for_the_bad_row_that_is_one_too_many_is_complete() {
+fn a_batch_without_room_for_the_first_bad_row_beyond_the_limit_is_complete() {
     let limits = BatchLimits { message: NonZeroUsize::new(message_bytes(0..1, &["!"])), ..limits(10, 1000) };
     let (mut batches, mut complete) = (Batches::new(limits, 0, envelope(), limits.message), Vec::new());
     batches = batches.allow_bad_rows(0, 0);
@@ -171,7 +171,7 @@ fn bad_rows_from_before_the_checkpoint_count_even_if_fewer_are_allowed_now() {
 }
 
 #[test]
-fn of_two_errors_the_one_of_the_earlier_row_counts() {
+fn the_error_of_the_earlier_row_is_reported() {
     let large = "x".repeat(1000);
     let push = |texts: &[&str]| {
         let max = NonZeroUsize::new(message_bytes(0..1, &["!"]));

@@ -13,8 +13,8 @@ pub struct Member<'a> {
     pub value: &'a [u8],
 }
 
-/// The members of `row`, which is a JSON object as a [`Decoder`](crate::stage::decode::Decoder) writes it, in order. A name with half
-/// of a surrogate pair, which is no text, is skipped.
+/// The members of `row`, in order. `row` must be a JSON object as a [`Decoder`](crate::stage::decode::Decoder) writes
+/// it. A member whose name has half a surrogate pair, and so is not text, is skipped.
 pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
     let mut at = json::after(row, json::space_end(row, 0), b'{');
     std::iter::from_fn(move || {
@@ -37,7 +37,8 @@ fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// What the JSON text `value` says if it is a string.
+/// The content of the JSON text `value`, escapes undone. `None` if `value` is not a string, or has half a surrogate
+/// pair.
 pub fn string_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inner = value.strip_prefix(b"\"")?;
     json::unescaped(value, inner.contains(&b'\\'))

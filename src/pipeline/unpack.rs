@@ -34,8 +34,10 @@ pub(super) struct Unpacking<R> {
     is_at_end: bool,
     /// The first row to decode; rows before it are skipped.
     first_row: u64,
-    /// The decoder that the pool uses, until it has seen the first block.
+    /// The decoder that the pool uses; `None` once it has examined the first block.
     undecided: Option<Arc<Decoder>>,
+    /// How many lines a block may have.
+    max_lines: usize,
     decoders: Decoders<R>,
 }
 
@@ -81,7 +83,8 @@ impl From<ConsumerGone> for Stop {
 impl<R: Send + 'static> Unpacking<R> {
     /// The thread for the file `bytes`. The worker pool `decoders` uses `decoder`.
     pub(super) fn new(bytes: ByteStream, first_row: u64, decoder: Arc<Decoder>, decoders: Decoders<R>) -> Self {
-        Self { bytes, at: 0, is_at_end: false, first_row, undecided: Some(decoder), decoders }
+        let max_lines = decoder.max_lines();
+        Self { bytes, at: 0, is_at_end: false, first_row, undecided: Some(decoder), max_lines, decoders }
     }
 
     /// Sends the decoders all blocks from the first row on.
@@ -137,7 +140,7 @@ impl<R: Send + 'static> Unpacking<R> {
             decoder.check_first_columns(&block, rules).map_err(RowsError::MissingColumns)?;
             decoder.detect_column_cipher(&block);
         }
-        if let Some(block) = skip.push(block)? {
+        for block in skip.push(block)?.into_iter().flat_map(|block| block.split(self.max_lines)) {
             self.decoders.push(block)?;
         }
         Ok(())

@@ -30,7 +30,7 @@ use tokio::{
 /// when no job waits.
 pub(super) struct WorkerPool<I, R> {
     max_workers: usize,
-    /// The number of waiting jobs from which on another worker is started.
+    /// Another worker starts when at least this many jobs wait.
     backlog: usize,
     /// How many jobs have been submitted.
     submitted: Arc<AtomicU64>,

@@ -33,6 +33,10 @@ use row::Row;
 pub use rows::{RecordedValue, Rows};
 use treatment::Columns;
 
+/// The most bytes that the directory adds to the rows of a block, unless one entry is longer. Blocks of usual rows and
+/// entries need less, so they are not divided.
+const MAX_JOINED_BYTES: usize = 512 << 10;
+
 /// How rows are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowRules {
@@ -77,7 +81,7 @@ pub struct Decoder {
     key: Option<ColumnKey>,
     max_row_bytes: usize,
     max_depth: usize,
-    /// With more bad rows than this, a block ends.
+    /// The rows of a block end with the first bad row beyond this number.
     bad_rows_allowed: u64,
     buffers: Buffers,
     /// The directory whose people are joined to the rows.
@@ -115,7 +119,7 @@ impl Decoder {
         self
     }
 
-    /// With more bad rows than this, the rows of a block end.
+    /// The number of bad rows that a block may have. Its rows end with the first bad row beyond it.
     pub fn bad_rows_allowed(&self) -> u64 {
         self.bad_rows_allowed
     }
@@ -129,8 +133,14 @@ impl Decoder {
         self
     }
 
+    /// How many lines a block may have, so that the directory entries that are added to its rows take at most
+    /// [`MAX_JOINED_BYTES`], or one entry. A customer decides how long an entry is, and how often rows repeat it.
+    pub fn max_lines(&self) -> usize {
+        self.directory.as_ref().map_or(usize::MAX, |directory| (MAX_JOINED_BYTES / directory.longest_entry()).max(1))
+    }
+
     /// Compares the names of columns in settings with those in `first`, which is the first block of the file. Must be called
-    /// before any block of the file is decoded, so that no row is delivered of a file that lacks a column for certain.
+    /// before any block of the file is decoded, so that no row of a file that certainly lacks a column is delivered.
     pub fn check_first_columns(&self, first: &Block, rules: &RowRules) -> Result<(), MissingColumns> {
         self.columns.checked.check_first(first, rules.columns.as_deref())
     }
@@ -144,7 +154,7 @@ impl Decoder {
     /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first block
     /// of the file. Must be called before any block of the file is decoded.
     ///
-    /// If `first` does not tell, each value is decrypted with the cipher that it fits by itself.
+    /// If no value in `first` decrypts to text, the cipher is detected for each value of the file separately.
     pub fn detect_column_cipher(&self, first: &Block) {
         let Some(key) = self.key.as_ref().filter(|key| key.is_undecided()) else { return };
         if let Some(cipher) = detect::column_cipher(first, Names::new(&self.columns), key, self.max_row_bytes) {

@@ -52,7 +52,7 @@ pub enum LayoutError {
 }
 
 impl LayoutError {
-    /// What the failure means for the file.
+    /// The verdict on the file.
     pub fn verdict(&self) -> Verdict {
         Verdict::SetAside(match self {
             Self::Plaintext => Reason::Plaintext,
@@ -125,7 +125,7 @@ enum Fit {
 /// The result of reading the head of a file with one layout.
 struct Sample {
     text: Vec<u8>,
-    /// Whether this is the text of the whole file.
+    /// Whether `text` is the text of the whole file.
     is_whole_text: bool,
     has_gzip_header: bool,
     damage: Option<Damage>,
@@ -169,7 +169,7 @@ impl Sample {
     }
 }
 
-/// Calls `append_piece` until the window has enough text. Returns whether it was at its end before.
+/// Calls `append_piece` until the window has [`SAMPLE_BYTES`] of text. Returns true if the text ended before that.
 fn read_sample(
     window: &mut Window,
     mut append_piece: impl FnMut(&mut Window) -> Result<usize, Damage>,

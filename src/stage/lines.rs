@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range};
 
 use inflate::{PIECE_BYTES, Window};
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::buffers::{Buffer, Buffers};
 
@@ -23,8 +23,8 @@ pub struct Block {
 
 /// Collects text in a window, and splits it into blocks of whole lines.
 ///
-/// A line that is longer than the limit is not collected: the block ends with so much of it that a reader sees that it is too
-/// long, and all text after it is dropped.
+/// A line that is longer than the limit is not collected. The last block ends with the beginning of that line, which is
+/// itself longer than the limit, so the decoder reports the line; all text after it is dropped.
 pub struct LineBlocks {
     window: Window,
     buffers: Buffers,
@@ -116,6 +116,22 @@ impl Block {
         &self.buffer[self.lines.clone()]
     }
 
+    /// Divides the block into blocks of at most `max_lines` lines. They are copies, unless the block is one of them.
+    pub fn split(self, max_lines: usize) -> impl Iterator<Item = Self> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let mut block = rest.take()?;
+            let last = if max_lines == usize::MAX { None } else { memchr_iter(b'\n', block.text()).nth(max_lines - 1) };
+            let Some(end) = last.map(|last| last + 1).filter(|end| *end < block.text().len()) else {
+                return Some(block);
+            };
+            let first = Self::from(&block.text()[..end]);
+            block.skip(end);
+            rest = Some(block);
+            Some(first)
+        })
+    }
+
     /// Removes the first `count` bytes.
     pub fn skip(&mut self, count: usize) {
         self.lines.start += count;
@@ -196,6 +212,17 @@ mod tests {
         for piece in 1..12 {
             assert_eq!(lines(b"one\ntwo\r\n\nthree", piece), [&b"one"[..], b"two", b"", b"three"]);
         }
+    }
+
+    #[test]
+    fn a_block_is_divided_between_lines() {
+        for (max_lines, expected) in [(1, &["a\n", "\n", "bc"][..]), (2, &["a\n\n", "bc"]), (3, &["a\n\nbc"])] {
+            let parts = Block::from("a\n\nbc").split(max_lines);
+            let parts: Vec<_> = parts.map(|part| String::from_utf8(part.text().to_vec()).unwrap()).collect();
+            assert_eq!(parts, expected);
+        }
+        assert_eq!(Block::from("a\n\nb\n").split(3).count(), 1);
+        assert_eq!(Block::from("a\n\nb\n").split(usize::MAX).count(), 1);
     }
 
     #[test]

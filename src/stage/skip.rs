@@ -45,13 +45,13 @@ impl SkipRows {
         Ok(Some(block))
     }
 
-    /// Ends the text. An error if it has fewer rows than were to be skipped.
+    /// Ends the text. Returns an error if the text has fewer rows than were to be skipped.
     pub fn finish(&self) -> Result<(), TooFewRows> {
         if self.row < self.first_row { Err(TooFewRows { rows: self.row }) } else { Ok(()) }
     }
 }
 
-/// The text ended before the first row that was not to be skipped.
+/// The text has fewer rows than were to be skipped.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooFewRows {
     /// The number of rows of the text.

@@ -1,7 +1,7 @@
 //! The entries of the decoding tables.
 //!
-//! The next bits of the stream are the index of an entry, which says what they stand for. The layout of an entry keeps the
-//! inner loop short: it needs few operations, mostly shifts, to use one. From the least significant bit:
+//! The next bits of the stream are the index of an entry, which contains their meaning. The layout of an entry keeps
+//! the inner loop short: the loop needs few operations, mostly shifts, to use an entry. From the least significant bit:
 //!
 //! | entry | bits 0 to 4 | bits 8 to 11 | bits 12 to 15 | bits 16 to 31 |
 //! |---|---|---|---|---|

@@ -1,4 +1,4 @@
-//! Builds decoding tables from Huffman codes, which are given as the lengths of their codes (RFC 1951, section 3.2.2).
+//! Builds decoding tables for Huffman codes, each given as the code lengths of its symbols (RFC 1951, section 3.2.2).
 //!
 //! A code that is longer than the index of the main table continues in a subtable. In the table of literals and lengths, two
 //! symbols whose codes fit into the index together share an entry.
@@ -130,7 +130,8 @@ impl HuffmanCode {
         &self.symbols[self.starts[length]..self.starts[length + 1]]
     }
 
-    /// Builds a table with an index of `index_bits`. `entry_of` returns the entry of a symbol whose code has so many bits.
+    /// Builds a table with an index of `index_bits`. `entry_of(symbol, bits)` returns the entry of a symbol whose code
+    /// has `bits` bits.
     fn build(
         &self,
         index_bits: u32,
@@ -219,7 +220,8 @@ impl HuffmanCode {
         Ok(())
     }
 
-    /// The index bits of a subtable whose first code has `length` bits, as `left` codes do that have no entry yet.
+    /// The index bits of a subtable whose first code has `length` bits. `left` codes of that length have no entry yet,
+    /// including the first one.
     fn subtable_bits(&self, index_bits: usize, length: usize, left: usize) -> usize {
         let mut bits = length - index_bits;
         let mut free = (1_usize << bits).saturating_sub(left);

@@ -4,7 +4,7 @@
 //! each name, so the check costs nothing per row.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{
         OnceLock,
@@ -22,11 +22,15 @@ use crate::{
 /// The number of rows at the start of a file whose names are compared with those of the settings.
 const SAMPLE_ROWS: usize = 16;
 
+/// The maximum length of each of these rows in bytes, which bounds the memory for their names. If one is longer, names are
+/// checked at the end of the file only.
+const MAX_SAMPLE_ROW_BYTES: usize = 64 << 10;
+
 /// The maximum number of names of a file that are kept to suggest one of them, and their maximum length in bytes.
 const MAX_SUGGESTIONS: usize = 512;
 const MAX_SUGGESTION_BYTES: usize = 100;
 
-/// The similarity, between 0 and 1, from which on a name is suggested.
+/// The least similarity, between 0 and 1, of a name that is suggested.
 const SIMILAR: f64 = 0.6;
 
 /// Which columns a file must have.
@@ -109,31 +113,31 @@ impl FileColumns {
         }
     }
 
-    /// Reads the names in the first rows of the file, and reports names in settings that differ from them only in case,
-    /// spaces or punctuation, and settings of which these rows have no column at all.
+    /// Compares the names in the first rows of the file with those in settings. Reports a name in a setting that
+    /// differs from a name in the file only in case, spaces or punctuation. Reports all names in `ROW_COLUMNS`, which
+    /// are `row_columns`, if the first rows have none of them.
     ///
     /// Other columns may be rare: [`Self::missing`] reports them when all rows are read.
     pub(super) fn check_first(&self, first: &Block, row_columns: Option<&[String]>) -> Result<(), MissingColumns> {
         if self.expected.is_empty() {
             return Ok(());
         }
-        let rows = first.lines().filter(|line| !is_blank(line)).take(SAMPLE_ROWS);
-        let rows: Vec<HashMap<String, IgnoredAny>> =
-            rows.filter_map(|line| serde_json::from_slice(json::trimmed(line)).ok()).collect();
-        let mut names: Vec<String> = rows.into_iter().flat_map(HashMap::into_keys).collect();
-        names.retain(|name| name.len() <= MAX_SUGGESTION_BYTES && !name.contains(char::is_control));
-        names.sort();
-        names.dedup();
-        names.truncate(MAX_SUGGESTIONS);
+        let rows: Vec<_> = first.lines().filter(|line| !is_blank(line)).take(SAMPLE_ROWS).collect();
+        if rows.iter().any(|line| line.len() > MAX_SAMPLE_ROW_BYTES) {
+            return Ok(());
+        }
+        let members = |line| serde_json::from_slice::<HashMap<String, IgnoredAny>>(json::trimmed(line)).ok();
+        let names: BTreeSet<String> = rows.into_iter().filter_map(members).flat_map(HashMap::into_keys).collect();
         if names.is_empty() {
             return Ok(());
         }
-        let names = self.first_names.get_or_init(|| names);
-        let has = |name: &String| names.binary_search(name).is_ok();
+        let is_short = |name: &&String| name.len() <= MAX_SUGGESTION_BYTES && !name.contains(char::is_control);
+        self.first_names.get_or_init(|| names.iter().filter(is_short).take(MAX_SUGGESTIONS).cloned().collect());
+        let has = |name: &String| names.contains(name);
         let kept = row_columns.unwrap_or_default();
         let has_none = !kept.iter().any(has);
         let is_misspelled = |column: &&ExpectedColumn| {
-            !has(&column.name) && (has_none && kept.contains(&column.name) || self.is_respelled(&column.name, names))
+            !has(&column.name) && (has_none && kept.contains(&column.name) || self.is_respelled(&column.name, &names))
         };
         self.report(self.expected.iter().filter(is_misspelled))
     }
@@ -144,7 +148,7 @@ impl FileColumns {
     }
 
     /// Whether `names` contain the letters and digits of `name` in another spelling that no setting names.
-    fn is_respelled(&self, name: &str, names: &[String]) -> bool {
+    fn is_respelled(&self, name: &str, names: &BTreeSet<String>) -> bool {
         let letters = letters_of(name);
         names.iter().any(|other| letters_of(other) == letters && !self.seen.contains_key(other.as_str()))
     }

@@ -43,7 +43,7 @@ pub(super) struct ColumnKey {
     detected: OnceLock<Cipher>,
 }
 
-/// With which cipher a value decrypts to text that is not empty.
+/// The ciphers with which a value decrypts to text that is not empty.
 pub(super) struct Fits {
     pub(super) cbc: bool,
     pub(super) ctr: bool,
@@ -87,7 +87,7 @@ impl ColumnKey {
         }
     }
 
-    /// With which cipher `value` decrypts to text. A value that is empty or not Base64 fits neither.
+    /// Finds the ciphers with which `value` decrypts to text. A value that is empty or not Base64 fits neither.
     pub(super) fn fits(&self, value: &[u8], scratch: &mut Scratch) -> Fits {
         scratch.ciphertext.clear();
         if BASE64.decode_vec(value, &mut scratch.ciphertext).is_err() || scratch.ciphertext.is_empty() {
@@ -113,7 +113,8 @@ impl ColumnKey {
     pub(super) fn plaintext_of(&self, name: &str, value: &[u8], scratch: &mut Scratch) -> Result<(), BadRowReason> {
         scratch.ciphertext.clear();
         BASE64.decode_vec(value, &mut scratch.ciphertext).map_err(|_| BadRowReason::NotBase64(name.into()))?;
-        // No cipher encrypts a text as an empty value: it is a missing value, whatever the detected cipher is.
+        // An empty ciphertext is a missing value, whatever the detected cipher is. CBC never produces one, because it
+        // pads.
         if scratch.ciphertext.is_empty() && self.configured.is_none() {
             scratch.plaintext.clear();
             return Ok(());

@@ -25,7 +25,7 @@ const SAMPLE_VALUES: usize = 64;
 const SAMPLE_BYTES: usize = BLOCK_BYTES;
 
 /// The cipher that decrypts the most values of the sample; CBC if both decrypt the same number, because valid padding is
-/// stronger evidence than valid UTF-8. `None` if no value decrypts, or if there is none.
+/// stronger evidence than valid UTF-8. `None` if no value of the sample decrypts to text, or the sample is empty.
 pub(super) fn column_cipher<'a>(
     first: &'a Block,
     mut names: Names<'a>,

@@ -56,7 +56,8 @@ impl<'a> Row<'a> {
             let end = string.map_or_else(|| json::value_end(self.line, at, max_depth), |(end, _)| Ok(end))?;
             let Treatment { action, is_encrypted, is_join_key, recorded } = column.treatment;
             if is_join_key {
-                // Found as early as the row allows: while the rest of it is scanned, the processor loads what the lookup touches.
+                // The lookup is as early as possible: the processor loads the memory that it touches while the rest of
+                // the row is scanned.
                 let text = string.and_then(|(_, has_escapes)| json::unescaped(&self.line[at..end], has_escapes));
                 self.person = text.and_then(|text| self.find_person(column.name, is_encrypted, &text, scratch));
             }
@@ -93,13 +94,14 @@ impl<'a> Row<'a> {
         Ok(self.bad.take().map_or(Ok(()), Err))
     }
 
-    /// The person whose id or address is `text`, which is decrypted first if it is encrypted. Without a Column key, nobody.
+    /// Finds the person whose id or address is `text`, the value of `column`; decrypts `text` first if it is encrypted.
+    /// Returns `None` without a Column key.
     fn find_person(&self, column: &str, is_encrypted: bool, text: &[u8], scratch: &mut Scratch) -> Option<Person> {
         let (directory, key) = (self.decoder.directory.as_ref()?, self.decoder.key.as_ref()?);
         if !is_encrypted || is_guid(text) {
             return directory.find(text);
         }
-        // If the column is kept, it is decrypted a second time: that costs less than to find its text in the row.
+        // If the column is kept, `convert` decrypts the value again: that costs less than finding its text in the row.
         key.plaintext_of(column, text, scratch).ok()?;
         directory.find(&scratch.plaintext)
     }

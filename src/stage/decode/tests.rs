@@ -333,7 +333,8 @@ fn a_row_that_would_lose_all_its_columns_is_a_bad_row() {
     assert_eq!(bad(&rows), [(1, BadRowReason::NoColumns), (3, BadRowReason::NotAnObject)]);
 }
 
-/// What is reported about the columns of a file with these rows, before its first row and after its last one.
+/// The errors about the columns of a file with these rows: the one before its first row, and the one after its last
+/// row.
 fn missing_columns(row_columns: &[&str], encrypted: &[&str], text: &str) -> [Option<String>; 2] {
     let mut rules = with_columns(row_columns);
     let expected = row_columns.iter().map(|name| ExpectedColumn::new("ROW_COLUMNS", name));
@@ -367,6 +368,17 @@ fn a_rare_column_is_not_missing() {
     assert_eq!(missing_columns(&["a", "rare"], &["a"], &text), [None, None]);
     let with_both_spellings = missing_columns(&["EmailsSent", "Emails sent"], &[], "{\"Emails sent\":1}\n");
     assert_eq!(with_both_spellings[0], None, "both names are meant");
+}
+
+#[test]
+fn a_file_may_have_any_number_of_columns() {
+    let others: String = (0..600).map(|number| format!("\"A{number:03}\":1,")).collect();
+    for others in [others.clone(), others.repeat(20)] {
+        let text = format!("{{{others}\"ObjectId\":\"x\"}}\n");
+        assert_eq!(missing_columns(&["ObjectId"], &[], &text), [None, None]);
+    }
+    let long = "a".repeat(200);
+    assert_eq!(missing_columns(&[&long], &[], &format!("{{\"{long}\":1}}\n")), [None, None]);
 }
 
 #[test]

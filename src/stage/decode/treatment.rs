@@ -28,7 +28,7 @@ pub(super) struct Treatment {
     pub(super) recorded: Option<usize>,
 }
 
-/// What to do with the values of a column.
+/// The action for the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Keep,
@@ -38,7 +38,7 @@ pub(super) enum Action {
     Omit,
 }
 
-/// What the strings of a column are converted to.
+/// The conversion of the strings of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     Decrypt,
