@@ -3,15 +3,16 @@
 //! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an
 //! event that arrives twice, early or never changes when the work is done, but not its result.
 //!
-//! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until a snapshot
-//! shows no file that this run has not tried. Only then does it judge the drop: completed, open or set aside. Without the
-//! last snapshot, two cases would lose the end of a drop:
+//! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until every file
+//! in the snapshot has ended or was tried by this run. Only then does the run judge the drop: completed, open or set
+//! aside. Without the last snapshot, a drop would be left without an ending in two cases:
 //! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because
 //!   this run is alive;
 //! - two runs finish at the same time: the later one must see the files of both.
 //!
-//! The record of the drop is read before each snapshot, and an ending overwrites only that version of the record. If
-//! another run has changed the record in the meantime, the drop is judged again.
+//! The run reads the record of the drop before it takes a snapshot, and an ending overwrites only the version of the
+//! record that the run knows. If another run has changed the record in the meantime, the run reads the record again,
+//! takes another snapshot, and judges the drop again.
 
 mod admitted;
 mod announce;
@@ -72,7 +73,7 @@ pub struct Runner {
     pub ledger: Ledger,
     /// The tenants, and where each may write.
     pub tenants: Tenants,
-    /// Where keys come from.
+    /// The source of the keys of drops.
     pub keys: KeySource,
     /// The sink, the file rules and the limits of each tenant.
     pub tenant_configs: TenantConfigs,
@@ -80,17 +81,17 @@ pub struct Runner {
     pub directory_memory: MemoryBudget,
     /// The memory that the tables of people of all attributes passes share.
     pub attributes_memory: MemoryBudget,
-    /// The drops that runs have woken.
+    /// The drops that runs of this process have made due.
     pub woken: WokenDrops,
-    /// The tenants whose imports runs have made due.
+    /// The tenants whose imports of attributes runs of this process have made due.
     pub woken_imports: WokenImports,
-    /// The turns of the passes over imports.
+    /// The turns in which attributes passes work.
     pub pass_turns: PassTurns,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.
     pub limits: RunLimits,
-    /// The runs of this process: one permit each. This bounds its memory.
+    /// One permit for each run of this process, which bounds the memory of the process.
     pub slots: Arc<Semaphore>,
 }
 
@@ -118,12 +119,12 @@ impl Default for RunLimits {
     }
 }
 
-/// What starts a run.
+/// The cause of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     /// An event, or a notification of the customer's pipeline.
     Event,
-    /// A person.
+    /// A command of a person.
     Command,
     /// A sweep that found this version of the drop's entry in the index of unfinished drops, or found the drop in a
     /// container.
@@ -134,7 +135,7 @@ impl Runner {
     /// Does the remaining work on the drop at `path`. Starts with the blob `first`, if it is one of the drop's files.
     ///
     /// If the run fails, the failure is recorded: sweeps retry the drop with growing waits, and a drop that has failed
-    /// for `GIVE_UP_AFTER` without progress is set aside. So is the end of `time_limit`.
+    /// for `GIVE_UP_AFTER` without progress is set aside. A run that reaches `time_limit` has failed as well.
     pub async fn run(
         &self,
         path: &DropPath,
@@ -156,8 +157,8 @@ impl Runner {
         }
     }
 
-    /// Records that the drop at `path` is to be delivered again from its first row. It is then in the index of unfinished
-    /// drops.
+    /// Records that the drop at `path` is to be delivered again from its first row. The drop is then in the index of
+    /// unfinished drops.
     pub async fn record_replay(&self, path: &DropPath, new_ids: bool) -> Result<Recorded, RunError> {
         let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
             return Ok(Recorded::Nothing(Outcome::NoDrop));
@@ -200,7 +201,7 @@ struct Run<'a> {
     is_record_outdated: bool,
     /// The version of the drop's entry in the index of unfinished drops.
     entry: Option<ETag>,
-    /// The files that this run has claimed, or has left to another run, by replay.
+    /// The files that this run has claimed or has left to another run, each with the number of the replay.
     tried: BTreeSet<(u32, FileVersion)>,
     /// The keys of the drop, with the versions that they were requested for.
     keys: Option<(Scope, Keys)>,
@@ -227,7 +228,7 @@ struct Snapshot {
     versions: Vec<FileVersion>,
 }
 
-/// What follows a snapshot.
+/// The next step of a run.
 enum Step {
     /// The run takes another snapshot.
     Again,
@@ -267,7 +268,7 @@ impl<'a> Run<'a> {
             None => self.run_to_end().await,
             Some(limit) => match timeout(limit, self.run_to_end()).await {
                 Ok(outcome) => outcome,
-                // A file that has failed before says more than the time.
+                // The failure of a file is more informative than the time limit.
                 Err(_elapsed) => Err(self.failures.first.take().unwrap_or(RunError::TimeLimit(limit))),
             },
         };
@@ -294,7 +295,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes a snapshot and does what it shows to be left.
+    /// Takes a snapshot and does the work that is left according to it.
     async fn step(&mut self) -> Result<Step, RunError> {
         let Runner { store, tenants, limits, .. } = self.runner;
         let Some(contents) = discover::list_contents(&**store, self.path, limits.max_files).await? else {
@@ -320,7 +321,7 @@ impl<'a> Run<'a> {
         let snapshot = Arc::new(Snapshot { scope, versions: versions_of(&contents), contents, admitted });
         self.snapshot = Some(Arc::clone(&snapshot));
         if let Some(outcome) = recorded {
-            // The entries are missing or outdated, or this sweep would not have started the run.
+            // A sweep starts the run of a drop that has ended only if the entries of the drop are missing or outdated.
             self.read_progress(&snapshot).await?;
             self.close(&snapshot).await;
             return Ok(Step::End(outcome));
@@ -341,6 +342,7 @@ impl<'a> Run<'a> {
             .as_ref()
             .is_some_and(|ending| !ending.is_announced() && ending.scope.covers(&snapshot.scope))
         {
+            self.read_progress(&snapshot).await?;
             return self.announce(&snapshot).await;
         }
         match self.process(&snapshot).await {
@@ -351,19 +353,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The outcome that an earlier run has recorded and announced, if the versions that it is about have not changed.
+    /// The final outcome that an earlier run has recorded and announced, if it is valid for the current `scope`.
     fn recorded_outcome(&self, scope: &Scope) -> Option<Outcome> {
         let is_valid = |ending: &&Ending| ending.is_announced() && ending.is_final && ending.scope.covers(scope);
         self.record.ending.as_ref().filter(is_valid).map(Outcome::from)
     }
 
-    /// Until when events and sweeps leave the drop alone, as a receiver or service has asked.
+    /// The time before which events and sweeps do not run the drop, because a receiver or service has asked to wait.
     fn held_until(&self) -> Option<OffsetDateTime> {
         let is_person = self.trigger == Trigger::Command;
         self.record.held_until().filter(|until| !is_person && !clock::has_passed(*until, MAX_WAIT))
     }
 
-    /// Makes sure that the ledger knows the drop before this run changes anything about it.
+    /// Makes sure that the ledger has an entry and a record of the drop before this run works on it.
     async fn open(&mut self, tenant: TenantId) -> Result<(), LedgerError> {
         if self.entry.is_none() {
             let now = clock::now();
@@ -376,12 +378,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Leaves the drop of a paused tenant to a sweep. Its entry in the index stays due, and sweeps skip it as long as the
-    /// tenant is paused.
+    /// Leaves the drop of a paused tenant to a later sweep. Its entry in the index stays due, but sweeps skip it as
+    /// long as the tenant is paused.
     async fn pause(&mut self, snapshot: &Snapshot) -> Result<Step, RunError> {
         let (path, tenant) = (self.path, snapshot.admitted.tenant);
         self.open(tenant).await?;
-        // The time of the pause does not count as a failure.
+        // The time of the pause does not count towards GIVE_UP_AFTER.
         if self.record.failing.take().is_some() {
             self.runner.ledger.write_drop_record(path, tenant, &mut self.record).await?;
         }
@@ -429,7 +431,7 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    /// Reads how far the files of the snapshot are.
+    /// Reads the progress of the files of the snapshot.
     async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {
         let Snapshot { versions, .. } = snapshot;
         self.progress = match &versions[..] {
@@ -458,7 +460,7 @@ fn versions_of(contents: &DropContents) -> Vec<FileVersion> {
     contents.files.iter().map(version).collect()
 }
 
-/// Logs a warning the first time only: every sweep finds the same drop again.
+/// Logs a refusal as a warning only the first time, because every sweep finds the same drop again.
 fn log_refusal(path: &DropPath, refusal: &Refusal) {
     let line = format!("did not admit `{path}`: {refusal}");
     if is_first_occurrence(&line) {

@@ -26,7 +26,10 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, FuturesUnordered},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
@@ -58,7 +61,7 @@ const LIST_EVERY: time::Duration = time::Duration::hours(1);
 /// How many drops that are not admitted a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
 
-/// What starts a sweep.
+/// The cause of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepMode {
     /// The timer: runs the drops that are due, and lists the containers once an hour.
@@ -68,7 +71,7 @@ pub enum SweepMode {
     Command,
 }
 
-/// What a sweep found and did.
+/// The result of a sweep.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Drops that were due, or found in a container.
@@ -77,9 +80,9 @@ pub struct Report {
     pub completed: usize,
     /// Drops with missing rows, or that wait.
     pub open: usize,
-    /// Drops that are set aside, or that have a file that is.
+    /// Drops that are set aside, or that have a file that is set aside.
     pub set_aside: usize,
-    /// Drops that are not ours.
+    /// Drops that are not admitted: they do not belong to a tenant that may write there.
     pub refused: usize,
     /// Drops that will be retried, each with its error.
     pub failed: Vec<(DropPath, String)>,
@@ -155,7 +158,7 @@ pub async fn sweep(
     sweep.run_imports(started + deadline.mul_f64(0.95)).await;
     let is_index_complete = sweep.index_left().await;
     let report = sweep.report;
-    // If a container could not be listed, it is listed again earlier than usual.
+    // If a container could not be listed, the next listing is made earlier than usual.
     let listed = listed.map(|listed| if report.not_listed.is_empty() { listed } else { listed - LIST_EVERY * 0.75 });
     if let Some(listed) = listed.filter(|_| is_index_complete)
         && let Err(error) = runner.ledger.record_done(&listing_of(watched), listed).await
@@ -186,7 +189,7 @@ impl Sweep<'_> {
         counts.extend(tenants.iter().map(|tenant| (*tenant, 0)));
         let mut entries = self.runner.ledger.unfinished();
         while let Some(entry) = entries.try_next().await? {
-            // A process with other tenants is in charge of the others.
+            // Drops of other tenants and containers are left to a process that is configured for them.
             if !tenants.contains(&entry.tenant) || !self.watched.contains(&entry.path.container) {
                 continue;
             }
@@ -292,10 +295,14 @@ impl Sweep<'_> {
         !started.is_empty()
     }
 
-    /// A slot of the process for a run; `None` if there is none now. Waits for one if no run of this sweep will free one.
-    async fn slot(&self, must_wait: bool) -> Option<OwnedSemaphorePermit> {
+    /// A slot of the process for a run; `None` if none is free. With `wait_until`, waits for one until that time: this
+    /// sweep has no run that would free one.
+    async fn slot(&self, wait_until: Option<Instant>) -> Option<OwnedSemaphorePermit> {
         let slots = Arc::clone(&self.runner.slots);
-        if must_wait { slots.acquire_owned().await.ok() } else { slots.try_acquire_owned().ok() }
+        match wait_until {
+            Some(time) => timeout_at(time, slots.acquire_owned()).await.ok()?.ok(),
+            None => slots.try_acquire_owned().ok(),
+        }
     }
 
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
@@ -326,7 +333,7 @@ impl Sweep<'_> {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
                 && self.schedule.has_waiting()
-                && let Some(slot) = self.slot(running.is_empty()).await
+                && let Some(slot) = self.slot(running.is_empty().then_some(last_start)).await
                 && let Some(job) =
                     self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
             {
@@ -381,7 +388,7 @@ impl Report {
     }
 }
 
-/// The name of a listing with these settings.
+/// The name under which the ledger records when these containers were last listed for these tenants.
 fn listing_of(watched: &WatchedContainers) -> String {
     format!("listing {}", watched.description())
 }

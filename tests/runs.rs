@@ -7,6 +7,10 @@
 
 mod support;
 
+#[path = "runs/averages.rs"]
+mod averages;
+#[path = "runs/breaker.rs"]
+mod breaker;
 #[path = "runs/clocks.rs"]
 mod clocks;
 #[path = "runs/concurrent.rs"]

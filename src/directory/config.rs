@@ -1,10 +1,10 @@
-//! What is done with the directory exports of a tenant.
+//! The settings for the directory exports of a tenant.
 
 use std::time::Duration;
 
 use super::DirectoryRules;
 
-/// `DIRECTORY`: what is done with the rows of a directory export.
+/// `DIRECTORY`: whether the rows of a directory export are delivered, joined, or both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DirectoryMode {
     /// They are delivered like any rows.
@@ -16,15 +16,15 @@ pub enum DirectoryMode {
     Both,
 }
 
-/// What is done with the directory exports of a tenant.
+/// The settings for the directory exports of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryConfig {
     /// `DIRECTORY`.
     pub mode: DirectoryMode,
     /// `DIRECTORY_COLUMNS`, `DIRECTORY_KEY` and `DIRECTORY_MEMORY`.
     pub rules: DirectoryRules,
-    /// `DIRECTORY_WAIT`: how long a drop waits for the directory of its pipeline run, from the time when the ledger first saw
-    /// the drop.
+    /// `DIRECTORY_WAIT`: how long a drop waits for the directory of its pipeline run, from the time when the ledger
+    /// first saw the drop.
     pub wait: Duration,
 }
 

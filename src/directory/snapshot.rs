@@ -1,8 +1,9 @@
 //! Which directory a drop is joined to. Does no I/O.
 //!
-//! A pipeline run writes its exports into one folder: `{runId}/VivaInsights/{tenantId}` and `{runId}/AADUser/{tenantId}`.
-//! They are written at the same time, so the directory may be complete later than the other drop, or never. A drop is joined to
-//! the directory of its own run. If that is not complete in time, it is joined to the tenant's newest complete directory.
+//! A pipeline run writes its exports into one folder: `{runId}/VivaInsights/{tenantId}` and
+//! `{runId}/AADUser/{tenantId}`. They are written at the same time, so the directory may be complete later than the
+//! other drop, or never. A drop is joined to the directory of its own run. If that directory is not complete in time,
+//! the drop is joined to the tenant's newest complete directory.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -23,7 +24,10 @@ const INSIGHTS_FOLDER: &str = "VivaInsights";
 /// How old a directory of another pipeline run may be.
 const MAX_AGE: time::Duration = time::Duration::days(30);
 
-/// One version of a directory: what rows are joined to.
+/// How far the clocks of two machines may differ, as `vivadrop check` accepts it.
+const MAX_CLOCK_SKEW: time::Duration = time::Duration::minutes(5);
+
+/// One version of a directory, to which rows are joined.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct DirectorySnapshot {
     /// The path of the directory drop.
@@ -59,8 +63,8 @@ pub fn is_directory(path: &DropPath, table: Option<&str>) -> bool {
     }
 }
 
-/// Whether two drops of a tenant are exports of the same pipeline run: whether they lie in the same folder, apart from the
-/// name of the export and the folders below it.
+/// Whether two drops of a tenant are exports of the same pipeline run: whether they lie in the same folder, apart from
+/// the name of the export and the folders below it.
 pub fn are_of_the_same_run(one: &DropPath, other: &DropPath, tenant: TenantId) -> bool {
     one != other && one.container == other.container && {
         let folder = run_folder(&one.folder, tenant);
@@ -68,8 +72,8 @@ pub fn are_of_the_same_run(one: &DropPath, other: &DropPath, tenant: TenantId) -
     }
 }
 
-/// Where the directory of the same pipeline run lies if the run has the folders of our customer template; `None` if `drop`
-/// lies elsewhere.
+/// The path of the directory of the same pipeline run, if the run has the folders of our customer template; `None` if
+/// `drop` lies elsewhere.
 pub fn expected_directory(drop: &DropPath) -> Option<DropPath> {
     let mut segments: Vec<_> = drop.folder.split('/').collect();
     let export = segments.iter().position(|segment| segment.eq_ignore_ascii_case(INSIGHTS_FOLDER))?;
@@ -77,9 +81,9 @@ pub fn expected_directory(drop: &DropPath) -> Option<DropPath> {
     Some(DropPath::new(&drop.container, segments.join("/")))
 }
 
-/// The folder of the pipeline run that has written the drop in `folder`: the folder around `AADUser` or `VivaInsights`, or else
-/// around the last folder that is not named by the tenant id. `None` if that is the container and there is no tenant id: it
-/// may contain exports of many runs.
+/// The folder of the pipeline run that has written the drop in `folder`: the folder around `AADUser` or `VivaInsights`,
+/// or else around the last folder whose name is not the tenant id. `None` if that is the container itself and no folder
+/// has the tenant id as its name: the container may have exports of many runs.
 fn run_folder(folder: &str, tenant: TenantId) -> Option<Vec<&str>> {
     let mut segments: Vec<_> = folder.split('/').collect();
     let is_export =
@@ -96,7 +100,7 @@ fn run_folder(folder: &str, tenant: TenantId) -> Option<Vec<&str>> {
     (is_tenant || !segments.is_empty()).then_some(segments)
 }
 
-/// What [`choose`] decides from.
+/// The facts from which [`choose`] decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
     /// The drop whose rows are to be joined.
@@ -115,10 +119,10 @@ pub struct Situation<'a> {
     pub now: OffsetDateTime,
 }
 
-/// What follows for a drop whose rows are to be joined.
+/// The decision about a drop whose rows are to be joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// Its rows are joined to this directory. `None`: to no directory, so that nobody is found.
+    /// Its rows are joined to this directory. With `None`, they are joined to no directory: no row finds a person.
     Join(Option<DirectorySnapshot>),
     /// It waits for the directory of its run, at most until this time.
     WaitUntil(OffsetDateTime),
@@ -138,9 +142,12 @@ pub fn choose(situation: &Situation<'_>) -> Choice {
         return Choice::Join(Some(own));
     }
     let is_set_aside = known.iter().filter(is_own).any(|directory| !directory.is_complete);
-    let wait = wait.try_into().unwrap_or(time::Duration::MAX);
+    let wait: time::Duration = wait.try_into().unwrap_or(time::Duration::MAX);
     let end = first_seen.map(|first_seen| first_seen.saturating_add(wait));
-    if let Some(end) = end.filter(|end| !is_set_aside && now < *end) {
+    // If the end is further ahead, a machine with a fast clock has recorded `first_seen`: the drop would also wait for
+    // as long as that clock was wrong.
+    let is_ahead = |end: &OffsetDateTime| now < *end && *end - now <= wait.saturating_add(MAX_CLOCK_SKEW);
+    if let Some(end) = end.filter(|end| !is_set_aside && is_ahead(end)) {
         return Choice::WaitUntil(end);
     }
     let is_recent = |directory: &&KnownDirectory| now - directory.ended <= MAX_AGE;
@@ -236,6 +243,15 @@ mod tests {
         assert_eq!(choice(&directories, &[], 59), Choice::WaitUntil(NOON + time::Duration::minutes(1)));
         assert_eq!(choice(&directories, &[], 60), joined(OTHER));
         assert_eq!(choice(&[], &[], 60), Choice::Join(None));
+    }
+
+    #[test]
+    fn a_drop_that_a_fast_clock_has_first_seen_does_not_wait_until_that_time() {
+        let directories = [known(OTHER, true, NOON)];
+        assert_eq!(choice(&directories, &[], -6 * 60), joined(OTHER));
+        assert_eq!(choice(&directories, &[], -6), joined(OTHER));
+        // The clocks of two machines may differ a little.
+        assert_eq!(choice(&directories, &[], -5), Choice::WaitUntil(NOON + time::Duration::minutes(65)));
     }
 
     #[test]

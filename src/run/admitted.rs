@@ -39,7 +39,7 @@ impl AdmittedDrop {
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
             Ok(metadata) => metadata.tenant_id,
-            // Invalid metadata claims no tenant, so the tenant follows from the place alone.
+            // Invalid metadata names no tenant, so the tenant follows from the drop path alone.
             Err(_) => tenants.possible_owners(&contents.path).first().copied(),
         };
         let tenant = match tenants.admit(&contents.path, claimed) {

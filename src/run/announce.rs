@@ -1,9 +1,9 @@
 //! The end of a drop: records it, tells the sink, and closes the drop's entries.
 //!
 //! An ending is recorded with its sequence number before it is sent, and only over the record that was read before the
-//! snapshot. Before every try to send it, the record is read again: if another run has recorded another ending, the old
-//! one is not sent any more. So a late message never replaces a newer state at the receiver, which keeps the ending with
-//! the highest sequence number. Announcing an ending needs no claim.
+//! snapshot. Before every try to send it, the record is read again: if another run has recorded another ending, this
+//! run stops sending. So a late message never replaces a newer state at the receiver, which keeps the ending with the
+//! highest sequence number. Announcing an ending needs no claim.
 
 use std::sync::Arc;
 
@@ -34,13 +34,13 @@ impl Run<'_> {
 
     /// Records an ending and tells the sink.
     ///
-    /// If the last ending said the same, and the drop has only got other files in the meantime, the sink is not told
-    /// again.
+    /// If the last ending was announced and says the same, only its scope is updated: the sink is not told again.
     pub(super) async fn end(&mut self, snapshot: &Arc<Snapshot>, ending: Ending) -> Result<Step, RunError> {
         let tenant = snapshot.admitted.tenant;
         match &mut self.record.ending {
             Some(last) if last.is_announced() && last.says_the_same_as(&ending) => {
                 (last.scope, last.is_final) = (ending.scope, ending.is_final);
+                self.note_announced_file(snapshot, ending.file.as_deref());
                 self.record.failing = None;
                 self.runner.ledger.write_drop_record(self.path, tenant, &mut self.record).await?;
                 return Ok(self.ended(snapshot).await);
@@ -54,7 +54,7 @@ impl Run<'_> {
         self.announce(snapshot).await
     }
 
-    /// Sends the recorded ending until the sink takes it, and records that.
+    /// Sends the recorded ending until the sink takes it, and records that. `progress` must be that of the snapshot.
     pub(super) async fn announce(&mut self, snapshot: &Arc<Snapshot>) -> Result<Step, RunError> {
         let ending = self.record.ending.clone().expect("the ending was recorded");
         let config = self.runner.tenant_configs.of(snapshot.admitted.tenant);
@@ -99,12 +99,7 @@ impl Run<'_> {
         };
         let recorded = self.record.ending.as_mut().expect("the ending was recorded");
         recorded.announcement = announcement;
-        // A drop may also be given up because of a file that is still running.
-        if let Some(file) = ending.file.as_ref().filter(|file| self.is_set_aside(file))
-            && let Some(version) = snapshot.version_text(file)
-        {
-            self.record.announced_files.push(version);
-        }
+        self.note_announced_file(snapshot, ending.file.as_deref());
         self.record.failing = None;
         self.runner.ledger.write_drop_record(self.path, snapshot.admitted.tenant, &mut self.record).await?;
         if ending.reason.is_none() {
@@ -125,11 +120,21 @@ impl Run<'_> {
             "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
     }
 
+    /// Records that the sink was told about `file`, if the file was set aside. It may also be a file that is still
+    /// running, if the drop was given up because of it.
+    fn note_announced_file(&mut self, snapshot: &Snapshot, file: Option<&str>) {
+        if let Some(file) = file.filter(|file| self.is_set_aside(file))
+            && let Some(version) = snapshot.version_text(file)
+        {
+            self.record.announced_files.push(version);
+        }
+    }
+
     fn is_set_aside(&self, file: &str) -> bool {
         self.progress.get(file).is_some_and(|file| matches!(file.status, Status::SetAside(_)))
     }
 
-    /// What follows after the sink was told about an ending.
+    /// The next step after the sink was told about an ending.
     pub(super) async fn ended(&self, snapshot: &Arc<Snapshot>) -> Step {
         let ending = self.record.ending.as_ref().expect("the ending was recorded");
         if !ending.is_final {
@@ -142,8 +147,8 @@ impl Run<'_> {
         })
     }
 
-    /// Wakes the drops that wait for an ended directory, updates the drop's entry in lists, and removes it from the index of
-    /// unfinished drops. If that fails, the next sweep does it.
+    /// Makes the drops due that wait for this drop as their directory, updates this drop's entry in lists, and removes
+    /// it from the index of unfinished drops. If a request fails, the next sweep does the rest.
     pub(super) async fn close(&self, snapshot: &Snapshot) {
         let ledger = &self.runner.ledger;
         let result = async {

@@ -12,7 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// The longest wait, also for a `Retry-After`.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Failures within this time of another count as one: the Functions host repeats an event five times at once.
+/// Failures within this time of another count as one: the Functions host repeats a failed event five times without
+/// waiting.
 const SAME_FAILURE: Duration = Duration::from_secs(60);
 
 /// A failed run.
@@ -21,7 +22,7 @@ pub(super) struct Failure {
     pub(super) error: String,
     /// Whether the sink denied access, or rejects every message.
     pub(super) is_denied: bool,
-    /// The wait that the other side asked for.
+    /// The wait that a receiver or service asked for.
     pub(super) retry_after: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! The judgement of a drop, when no file is left that this run could process.
+//! Judges a drop when no file is left that this run could process.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,10 +15,11 @@ use crate::{
 /// How long a drop may stay open because rows are missing.
 const MAX_OPEN: Duration = Duration::days(30);
 
-/// How many files that were set aside are announced one by one. A customer could fill the record of the drop with more.
+/// How many files that were set aside are announced, each with an ending of its own. The bound keeps a customer from
+/// filling the record of the drop.
 const MAX_ANNOUNCED_FILES: usize = 100;
 
-/// How often sweeps look at an open drop. Events and listings find new files earlier.
+/// How often sweeps run an open drop. Events and listings of the container find new files earlier.
 const OPEN_CHECK: Duration = Duration::hours(1);
 
 /// The row counts of all files of a drop.
@@ -41,7 +42,7 @@ impl RowCounts {
         self.rows - self.bad_rows
     }
 
-    /// An ending that the sink has yet to be told about.
+    /// A final ending with these counts that is not yet announced.
     pub(super) fn ending(
         self,
         scope: &Scope,
@@ -64,8 +65,8 @@ impl RowCounts {
 }
 
 impl Run<'_> {
-    /// Ends the drop if a file was set aside, or if all files have ended and no row is missing. `expected` is
-    /// `NumberOfRowsExtracted`.
+    /// Ends the drop if a file was set aside, if there are too many rows, or if all files have ended and no row is
+    /// missing. Otherwise leaves the drop open, for up to [`MAX_OPEN`]. `expected` is `NumberOfRowsExtracted`.
     pub(super) async fn conclude(&mut self, snapshot: &Arc<Snapshot>, expected: Option<u64>) -> Result<Step, RunError> {
         let counts = RowCounts::of(&self.progress);
         let have_all_ended = self.have_all_files_ended(snapshot);
@@ -103,13 +104,13 @@ impl Run<'_> {
         self.stay_open(snapshot, counts.rows, expected, have_all_ended).await.map(Step::End)
     }
 
-    /// Whether every file is done or set aside. If not, another run works on it.
+    /// Whether every file is done or set aside. If not, another run works on the others.
     fn have_all_files_ended(&self, snapshot: &Snapshot) -> bool {
         self.progress.len() == snapshot.versions.len()
             && self.progress.values().all(|file| file.status != Status::Running)
     }
 
-    /// The ending about the first file that was set aside without the sink knowing.
+    /// The ending about the first file that was set aside and is not announced; `None` if there is no such file.
     async fn unannounced_failure(&self, snapshot: &Snapshot) -> Result<Option<Ending>, LedgerError> {
         let mut failed = self.progress.iter().filter_map(|(name, file)| match file.status {
             Status::SetAside(reason) => Some((name, file, reason)),
@@ -140,7 +141,7 @@ impl Run<'_> {
                 Ok(Step::End(Outcome::SetAside { reason, message, is_over: false }))
             }
             Some(_) => self.keep_ending(snapshot).await,
-            // All files were announced, but another ending came in between: it no longer holds.
+            // All files were announced, but a later ending, which no longer holds, has replaced theirs.
             None => {
                 self.record.announced_files.clear();
                 Ok(Step::Again)
@@ -157,7 +158,7 @@ impl Run<'_> {
         Ok(self.ended(snapshot).await)
     }
 
-    /// Whether the drop was complete, and only lost files since: the customer deletes what was delivered.
+    /// Whether the drop was completed and has only lost files since: customers delete files that were delivered.
     fn were_files_only_deleted(&self, snapshot: &Snapshot) -> bool {
         let Some(ending) = self.record.ending.as_ref().filter(|ending| ending.is_announced()) else {
             return false;
@@ -179,7 +180,7 @@ impl Run<'_> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         // A run that could judge the drop has not failed.
         let has_failed = self.record.failing.take().is_some();
-        // A drop that had ended is open again, since now.
+        // A drop that had ended is open again from now on.
         let has_opened_again = have_all_ended && self.record.ending.take().is_some();
         if has_opened_again {
             self.record.first_seen = Some(clock::now());
@@ -188,7 +189,7 @@ impl Run<'_> {
             ledger.write_drop_record(path, tenant, &mut self.record).await?;
         }
         ledger.write_list_entry(&self.list_entry(snapshot, DropState::Open)).await?;
-        // The run that works on the other files may be killed.
+        // If another run works on files, the entry stays due, because that run may be killed.
         if let Some(entry) = self.entry.as_ref().filter(|_| have_all_ended) {
             ledger.postpone(path, tenant, clock::now() + OPEN_CHECK, entry).await?;
         }

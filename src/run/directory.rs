@@ -1,9 +1,9 @@
 //! The directory join of a run: chooses the directory of a drop or waits for it, and wakes the drops that wait.
 //!
 //! The choice is recorded in the drop's record before the first row is sent, so that every run sends the same rows. No
-//! wake-up is lost: a drop that waits writes its entries first and then looks once more, and a directory that ends is recorded
-//! first and then wakes the drops that wait. [`table`] loads the directory after a file was claimed; it is freed before the drop
-//! ends.
+//! wake-up is lost: the run of a drop that waits first writes the entries of the drop and then looks for the directory
+//! once more; the run of a directory first records that the directory has ended and then makes the waiting drops due.
+//! [`table`] loads the directory after a file was claimed; its memory is freed before the drop ends.
 
 mod table;
 
@@ -53,7 +53,7 @@ struct DirectoryContents {
 }
 
 impl Run<'_> {
-    /// What is done with directories, for the drop of this snapshot.
+    /// The settings for directories of the drop's tenant.
     fn directory_config(&self, admitted: &AdmittedDrop) -> &DirectoryConfig {
         &self.runner.tenant_configs.of(admitted.tenant).directory
     }
@@ -63,7 +63,7 @@ impl Run<'_> {
         self.directory_config(admitted).joins() && !is_directory_drop(admitted)
     }
 
-    /// Whether the drop is a directory that sends nothing but failures, because it is only joined.
+    /// Whether the drop is a directory that is only joined: it sends no message but `drop.failed`.
     pub(super) fn is_silent(&self, admitted: &AdmittedDrop) -> bool {
         self.directory_config(admitted).mode == DirectoryMode::Join && is_directory_drop(admitted)
     }
@@ -78,7 +78,7 @@ impl Run<'_> {
         }
     }
 
-    /// Where the rows of the drop go.
+    /// The destination of the drop's rows. Rows of a directory that is only joined are discarded.
     pub(super) fn receiver_of_rows(&self, admitted: &AdmittedDrop) -> Receiver {
         if self.is_silent(admitted) {
             let breaker = Arc::<Breaker>::default();
@@ -87,8 +87,8 @@ impl Run<'_> {
         self.receiver.clone().expect("the tenant is known")
     }
 
-    /// Chooses the directory of the drop and records the choice, unless that was done. Returns the end of the run if the drop
-    /// waits for its directory.
+    /// Chooses the directory of the drop and records the choice, unless that was done. If the drop waits for its
+    /// directory, returns the end of the run.
     pub(super) async fn pin_directory(&mut self, snapshot: &Snapshot) -> Result<Option<Step>, RunError> {
         if !self.is_joined(&snapshot.admitted) || self.record.directory.is_some() {
             return Ok(None);
@@ -99,7 +99,7 @@ impl Run<'_> {
             match self.choose_directory(snapshot).await? {
                 Choice::Join(chosen) => {
                     if waits.is_some() {
-                        // The entry says that the drop waits. The process may be killed.
+                        // The entry still says that the drop waits. If the process is killed, the next sweep must run it.
                         self.entry = Some(ledger.mark_unfinished(path, tenant, clock::now()).await?);
                     }
                     self.record.directory = Some(PinnedDirectory { snapshot: chosen });
@@ -119,15 +119,15 @@ impl Run<'_> {
                     if let Some(entry) = &self.entry {
                         ledger.postpone(path, tenant, until, entry).await?;
                     }
-                    // The directory may have ended in the meantime: look once more.
+                    // The directory may have ended before the entries were written: look once more.
                     waits = Some(until);
                 }
             }
         }
     }
 
-    /// Makes the directory next to the drop due, if it is there: its event may have been lost, or it may have ended before
-    /// vivadrop recorded directories.
+    /// Makes the directory of the drop's pipeline run due, if its blobs are there: its event may have been lost, or it
+    /// may have ended before vivadrop recorded directories.
     async fn start_directory(&self, snapshot: &Snapshot) -> Result<(), RunError> {
         let Runner { store, ledger, tenants, limits, woken, .. } = self.runner;
         let Some(path) = expected_directory(self.path) else { return Ok(()) };
@@ -143,7 +143,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Chooses among the directories that are still there.
+    /// Chooses among the directories whose blobs have not been deleted or overwritten.
     async fn choose_directory(&mut self, snapshot: &Snapshot) -> Result<Choice, RunError> {
         let tenant = snapshot.admitted.tenant;
         let known = self.runner.ledger.directories(tenant).await?;
@@ -174,7 +174,7 @@ impl Run<'_> {
         };
         let is_complete = ending.reason.is_none();
         if is_complete && !self.has_all_rows(snapshot).await? {
-            // It was complete, and files have been deleted since.
+            // The directory was complete, but files have been deleted since.
             return Ok(());
         }
         let directory = KnownDirectory {
@@ -202,7 +202,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the files of the snapshot have all rows. A run that only announces an ending has not read their progress.
+    /// Whether the files of the snapshot have all rows. Reads their progress, because a run that only announces an
+    /// ending has not read it.
     async fn has_all_rows(&self, snapshot: &Snapshot) -> Result<bool, LedgerError> {
         let Some(expected) = snapshot.expected_rows() else { return Ok(true) };
         let progress = self.runner.ledger.progress(self.path, &snapshot.versions, self.record.replays).await?;
@@ -211,8 +212,8 @@ impl Run<'_> {
 }
 
 impl Runner {
-    /// The blobs and the job metadata of a directory; `None` if this version of it has gone, or if the tenant may not write
-    /// there any more.
+    /// The blobs and the job metadata of a directory; `None` if this version of the directory was deleted or
+    /// overwritten, or if the tenant may no longer write there.
     async fn contents_of(
         &self,
         directory: &DirectorySnapshot,

@@ -14,7 +14,7 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 
-/// Why a run stopped early. The event is retried.
+/// Why a run failed. The Functions host repeats the event, and sweeps retry the drop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The store did not answer.
@@ -47,7 +47,7 @@ pub enum RunError {
         /// Why the sink did not accept the message.
         source: SinkError,
     },
-    /// The job metadata of an unfinished drop was deleted. The drop continues if it comes back.
+    /// The job metadata of an unfinished drop was deleted. The drop continues if the metadata is written again.
     #[error("the job metadata of the unfinished drop has been deleted")]
     NoMetadata,
     /// The run took too long. It continues at the checkpoints of its files.
@@ -71,7 +71,7 @@ impl RunError {
     }
 }
 
-/// Why a run stopped before it could judge the drop from its records: by verdict.
+/// Why a run stopped before it could judge the drop, by verdict.
 pub(super) enum Stopped {
     Retry(RunError),
     SetAside {

@@ -25,7 +25,7 @@ use crate::{
     verdict::Reason,
 };
 
-/// How long an ending that the sink does not take is sent again.
+/// How long vivadrop tries to send an ending that the sink does not take.
 const ANNOUNCE_FOR: Duration = Duration::days(30);
 
 impl RunError {
@@ -81,7 +81,8 @@ impl RunError {
 }
 
 impl Run<'_> {
-    /// What happens to a drop without job metadata: nothing, unless it is unfinished.
+    /// Handles a drop without job metadata. There is nothing to do unless the drop is unfinished: then its recorded
+    /// ending is announced, or the run fails.
     pub(super) async fn without_metadata(&mut self) -> Result<Step, RunError> {
         let is_announced = self.record.ending.as_ref().map(Ending::is_announced);
         match (is_announced, self.snapshot_without_metadata()) {
@@ -115,10 +116,10 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the outcome if the drop was set aside.
+    /// Does the work of `record_failure`. Returns the outcome if the drop has ended; `None` if it will be retried.
     async fn try_to_record(&mut self, error: &RunError) -> Result<Option<Outcome>, RunError> {
         let Some(snapshot) = self.snapshot.clone().or_else(|| self.snapshot_without_metadata().map(Arc::new)) else {
-            // The run has not come far enough to know whose drop this is.
+            // The run failed before it knew the tenant of the drop.
             return Ok(None);
         };
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
@@ -142,7 +143,7 @@ impl Run<'_> {
         if let Some(entry) = &self.entry {
             ledger.postpone(path, tenant, not_before, entry).await?;
         }
-        // Without a listing, the last entry knows more about the drop.
+        // Without a listing, the last entry in lists says more about the drop than this run could.
         if self.snapshot.is_some() {
             self.read_progress(&snapshot).await?;
             self.runner.ledger.write_list_entry(&self.list_entry(&snapshot, DropState::Retrying)).await?;
@@ -174,13 +175,15 @@ impl Run<'_> {
     /// Stops sending an ending that the sink has not taken for 30 days.
     async fn stop_announcing(&mut self, snapshot: &Arc<Snapshot>) -> Result<Outcome, RunError> {
         let path = self.path;
+        self.read_progress(snapshot).await?;
         let ending = self.record.ending.as_mut().expect("there is an ending to announce");
         (ending.announcement, ending.is_final) = (Announcement::GivenUp, true);
         let outcome = Outcome::from(&*ending);
         self.record.failing = None;
         self.runner.ledger.write_drop_record(path, snapshot.admitted.tenant, &mut self.record).await?;
         error!(drop.path = %path,
-            "the sink has not taken the end of `{path}` for {} days: it is not sent again; `vivadrop replay {path}` does",
+            "the sink has not taken the end of `{path}` for {} days: it is not sent again; to deliver the drop again, \
+             run `vivadrop replay {path}`",
             ANNOUNCE_FOR.whole_days());
         self.close(snapshot).await;
         Ok(outcome)

@@ -33,14 +33,14 @@ const MAX_PANICS: u32 = 5;
 pub(super) struct Failures {
     /// The first failure.
     pub(super) first: Option<RunError>,
-    /// How many files the receiver did not take.
+    /// How many of them failed because the receiver did not take their rows.
     at_sink: u32,
 }
 
 impl Run<'_> {
     /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files
-    /// of live runs are left to these. A file that fails does not stop the files after it; the first failure is returned
-    /// at the end.
+    /// of live runs are left to those runs. A file that fails does not stop the files after it; the first failure is
+    /// returned at the end.
     pub(super) async fn process_files(
         &mut self,
         snapshot: &Snapshot,
@@ -200,8 +200,8 @@ impl Run<'_> {
                 Ok(())
             }
             Verdict::Retry => {
-                // The next run then need not wait for the lease to lapse. The run reports why the delivery failed,
-                // rather than why the release did.
+                // The next run then need not wait for the lease to lapse. A failure of the release is not reported,
+                // because the failure of the delivery is more important.
                 let _lapses_otherwise = claimed.release().await;
                 Err(RunError::File { name: file.name, source: error })
             }

@@ -11,7 +11,7 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 
-/// The outcome of a run that failed: another one will retry the drop.
+/// The outcome of a run that failed: another run will retry the drop.
 const RETRYING: &str = "retrying";
 
 impl Trigger {
@@ -71,8 +71,8 @@ pub(super) fn start_span(path: &DropPath, trigger: &Trigger) -> Span {
 }
 
 impl Run<'_> {
-    /// Starts the span of the delivery of a claimed file. If the run before was killed, both spans show that: the span of that
-    /// run was never exported.
+    /// Starts the span of the delivery of a claimed file. If the previous run of the file was killed, the spans of this
+    /// run and of the file record it, because the span of the killed run was never exported.
     pub(super) fn start_file_span(&self, claimed: &ClaimedFile) -> Span {
         let record = claimed.record();
         let span = Span::start("file");

@@ -40,7 +40,7 @@ pub enum Outcome {
     Paused,
     /// There is no job metadata: this is not a drop, or not yet.
     NoDrop,
-    /// The drop is not one of our tenants', or lies where its tenant may not write.
+    /// The drop does not belong to a tenant of `TENANTS`, or lies where its tenant may not write.
     Refused(Refusal),
 }
 

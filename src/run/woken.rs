@@ -1,4 +1,4 @@
-//! What runs of this process have made due, so that the process need not wait for a sweep to do it.
+//! The drops and imports that runs of this process have made due, so that the process need not wait for a sweep.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ pub struct WokenDrop {
     pub entry: ETag,
 }
 
-/// The drops that runs have woken, until somebody takes them.
+/// The drops that runs have made due, until the process takes them to run them.
 #[derive(Debug, Default)]
 pub struct WokenDrops(Mutex<Vec<WokenDrop>>);
 
@@ -44,7 +44,7 @@ impl WokenDrops {
     }
 }
 
-/// The tenants whose imports of attributes are due, until somebody takes them.
+/// The tenants whose imports of attributes are due, until the process takes them to make a pass for each.
 #[derive(Debug, Default)]
 pub struct WokenImports {
     tenants: Mutex<BTreeSet<TenantId>>,

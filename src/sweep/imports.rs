@@ -1,5 +1,5 @@
-//! The imports of survey attributes that a sweep makes: those that failed before, those of cycles that have ended,
-//! those after an edit of the definitions by hand, and those that were lost because a process was killed after it
+//! The imports of survey attributes that a sweep makes: those that have failed, those of cycles that have ended, those
+//! after an edit of the definitions by hand, and those that were not made because a process was killed after it had
 //! delivered a drop.
 
 use std::{
@@ -15,10 +15,9 @@ use super::{Sweep, SweepMode};
 use crate::{clock, drop::TenantId, error_chain::error_chain, ledger::ImportsEntry, run::MAX_WAIT, store::StoreError};
 
 impl Sweep<'_> {
-    /// Imports for the tenants that are due, until `end`. Passes take turns.
+    /// Imports for the tenants that are due, until `end`. Passes take turns. If no time is left, leaves all to the next
+    /// sweep.
     pub(super) async fn run_imports(&mut self, end: Instant) {
-        // The runs of this sweep have completed drops.
-        let woken = self.runner.woken_imports.take();
         let mut due = match self.tenants_with_imports_due().await {
             Ok(due) => due,
             Err(error) => {
@@ -26,13 +25,18 @@ impl Sweep<'_> {
                 return;
             }
         };
-        due.extend(woken);
         let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            debug!("no time is left for imports of attributes: the next sweep makes those that are due");
+            return;
+        }
+        // The runs of this sweep have completed drops.
+        due.extend(self.runner.woken_imports.take());
         let passes = due.into_iter().map(async |tenant| (tenant, self.runner.import(tenant, Some(left)).await));
         let mut passes: FuturesUnordered<_> = passes.collect();
         while let Some((tenant, result)) = passes.next().await {
             match result {
-                Ok(outcome) => debug!(tenant.id = %tenant, ?outcome, "passed over the imports of {tenant}"),
+                Ok(outcome) => debug!(tenant.id = %tenant, ?outcome, "made a pass over the imports of {tenant}"),
                 Err(error) => self.report.failed_imports.push((tenant, error_chain(&error))),
             }
         }
@@ -61,7 +65,7 @@ impl Sweep<'_> {
                     is_failing
                         || (entry.attempts == 0 && (is_edited || has_drops))
                         || entry.not_before.is_some_and(|time| {
-                            // After a success, the next cycle may end in months.
+                            // After a success, this is the end of the next cycle, which may be months ahead.
                             let longest = if entry.attempts > 0 { MAX_WAIT } else { Duration::MAX };
                             clock::has_passed(time, longest)
                         })

@@ -14,7 +14,8 @@ use crate::{
 /// blobs of a folder follow each other.
 pub(super) struct Inventory {
     container: String,
-    /// The most blobs of a drop. A drop with more has an empty summary, as that of a run.
+    /// The maximum number of blobs of a drop. The summary of a drop with more counts no blobs, as in a run, but says
+    /// when the newest one was written.
     max_blobs: usize,
     /// The folder of the last blob, without a slash at the end.
     folder: String,
@@ -43,7 +44,8 @@ impl Inventory {
         Self { container: container.to_owned(), max_blobs, folder: String::new(), open }
     }
 
-    /// Adds the next blob of the listing. Returns the drops that have no more blobs, each with the summary of its blobs.
+    /// Adds the next blob of the listing. Returns the drops whose last blob was added before, each with the summary of
+    /// its blobs.
     pub(super) fn push(&mut self, blob: &Blob) -> Vec<(DropPath, ListingSummary)> {
         let folder = blob.path.name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut drops = Vec::new();
@@ -82,7 +84,7 @@ impl Inventory {
         drops
     }
 
-    /// Whether the innermost open folder is `folder` or around it.
+    /// Whether `folder` is the innermost open folder or lies inside it.
     fn is_around(&self, folder: &str) -> bool {
         let length = self.open.last().map_or(0, |folder| folder.length);
         let is_prefix = self.folder.get(..length).is_some_and(|open| folder.starts_with(open));
@@ -97,7 +99,9 @@ impl Inventory {
             outer.listing.merge(&closed.listing);
             outer.blobs += closed.blobs;
         }
-        let listing = if closed.blobs > self.max_blobs { ListingSummary::default() } else { closed.listing };
+        let ListingSummary { newest, .. } = closed.listing;
+        let too_many = ListingSummary { newest, ..ListingSummary::default() };
+        let listing = if closed.blobs > self.max_blobs { too_many } else { closed.listing };
         closed.is_drop.then(|| (DropPath::new(&self.container, name), listing))
     }
 }
@@ -161,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_with_too_many_blobs_has_an_empty_summary() {
+    fn a_drop_with_too_many_blobs_is_as_new_as_its_newest_blob_and_counts_none() {
         let names: Vec<_> = (0..6).map(|number| format!("a/part-{number}")).collect();
         let mut blobs = vec![("a/metadata/JobMetadata/Metadata.json", 1)];
         blobs.extend(names.iter().map(|name| (name.as_str(), 2)));
-        assert_eq!(drops(&blobs), [("datasets/a".into(), 0, 0)]);
+        assert_eq!(drops(&blobs), [("datasets/a".into(), 0, 2)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     status::ListCopy,
 };
 
-/// The age of its newest blob from which on a drop that the ledger does not know is not started.
+/// A drop that the ledger does not know is not started if its newest blob is older than this.
 const MAX_AGE: time::Duration = time::Duration::days(30);
 
 /// The drops that the ledger knows.
@@ -45,8 +45,10 @@ impl KnownDrops {
     /// Whether a drop that was found in a container, and is not in the index, has to be run.
     pub(super) fn is_news(&self, path: &DropPath, listing: &ListingSummary) -> bool {
         match self.drops.get(&key(path)) {
+            // The drop was set aside because of too many blobs, and still has too many.
+            Some(known) if known.is_over && known.listing.blobs == 0 && listing.blobs == 0 => false,
             Some(known) if known.is_over => listing.has_news_since(&known.listing),
-            // The index has lost it.
+            // The drop is not over, so the index has lost its entry.
             Some(_) => true,
             None => clock::now() - listing.newest <= MAX_AGE,
         }
@@ -57,7 +59,7 @@ fn key(path: &DropPath) -> u64 {
     inventory::hash(&path.to_string())
 }
 
-/// Completes `copy` with the customers and stores it, so that the first view of the operator's page need not list the entries.
+/// Adds the customers to `copy` and stores it, so that the first view of the operator's page need not list the entries.
 pub(super) async fn store_copy(ledger: &Ledger, mut copy: ListCopy) -> Result<(), LedgerError> {
     let mut customers = ledger.customers();
     while let Some(customer) = customers.try_next().await? {

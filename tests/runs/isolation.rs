@@ -152,7 +152,9 @@ async fn a_table_that_needs_more_than_a_share_gets_all_of_the_memory() {
         let process = process_with(&world, BTreeMap::new(), memory).await;
         process.sweep(SweepMode::Timer).await.unwrap();
         assert_eq!(completed(&world), imported);
-        for failed in of_kind(&world, ".failed") {
+        let failures = of_kind(&world, ".failed");
+        assert_eq!(failures.len(), 1 - imported);
+        for failed in failures {
             let message = failed["message"].as_str().unwrap();
             assert!(message.contains(&format!("{memory} bytes")), "{message}");
         }

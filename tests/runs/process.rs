@@ -301,14 +301,19 @@ impl Process {
         }
     }
 
-    /// A sweep, as the timer or a person starts it; `None` if the process is killed.
-    pub(crate) async fn sweep(&self, mode: SweepMode) -> Option<Report> {
-        let watched = WatchedContainers {
+    /// The containers of the process.
+    pub(crate) fn watched(&self) -> WatchedContainers {
+        WatchedContainers {
             store: Arc::clone(&self.runner.store),
             drop_container: DropContainer::Named("datasets".into()),
             state_container: STATE_CONTAINER.into(),
             tenants: self.runner.tenants.clone(),
-        };
+        }
+    }
+
+    /// A sweep, as the timer or a person starts it; `None` if the process is killed.
+    pub(crate) async fn sweep(&self, mode: SweepMode) -> Option<Report> {
+        let watched = self.watched();
         tokio::select! {
             report = sweep(&self.runner, &watched, mode, SWEEP_DEADLINE) => Some(report.unwrap()),
             () = self.faults.killed.notified() => None,
