@@ -1,9 +1,9 @@
 //! Employee attributes for survey platforms, computed from decoded rows. Does no I/O.
 //!
 //! An attribute is a person's weekly metric, averaged over the twelve weeks before a survey cycle closes and reported
-//! as one of four ranges. A [`RowParser`] reads the rows of a drop, a [`CyclePass`] adds them up by person, and its [`CycleReport`] has
-//! each person's ranges and the number of people in each range, with small groups withheld. Sums are exact integers, so
-//! the order of the rows does not matter.
+//! as one of four ranges. A [`RowParser`] reads the rows of a drop, a [`CyclePass`] adds them up by person, and its
+//! [`CycleReport`] has each person's ranges and the number of people in each range, with small groups withheld. Sums
+//! are exact integers, so the order of the rows does not matter.
 
 mod calendar;
 mod confidentiality;
@@ -39,11 +39,16 @@ use crate::person_id::PersonId;
 /// Billionths in a millionth.
 const BILLIONTHS_IN_A_MILLIONTH: u64 = BILLIONTHS / 1_000_000;
 
+/// How many dates the rows of a drop may have: 19 years of weeks. A drop is chosen by the customer, and its dates are
+/// kept in memory and in the ledger.
+const MAX_DATES: usize = 1000;
+
 /// Why a cycle has no result. `Display` begins with the reason as messages spell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CycleFailure {
-    /// A row has a date that is neither a Sunday nor the first of a month, or the drop has no rows with dates.
-    #[error("not-weekly: the dates of the rows are neither all Sundays nor all firsts of months")]
+    /// The dates of the rows are neither all Sundays nor all firsts of months, or there are more than 1,000 of them. Or
+    /// a row has no date that can be read, or the drop has no rows.
+    #[error("not-weekly: the dates of the rows are neither all Sundays nor all firsts of months, or over {MAX_DATES}")]
     NotWeekly,
     /// The drop has no Column key, so that nobody can be identified.
     #[error("not-identified: the drop has no Column key, so its rows do not say whose they are")]
@@ -78,13 +83,14 @@ pub struct CyclePass<'a> {
     definitions: &'a Definitions,
     window: Window,
     memory: usize,
-    /// The dates of all rows, in the window or not.
+    /// The dates of all rows, in the window or not. If there are more than [`MAX_DATES`], only those in the window are
+    /// complete.
     dates: BTreeSet<Date>,
     has_unreadable_date: bool,
-    /// One for each period that all dates so far agree with. Few dates are both a Sunday and the first of a month, so
-    /// one of two goes after a few dates; none is left if the pass has failed.
+    /// One for each period that fits all dates so far. Few dates are both a Sunday and the first of a month, so one of
+    /// the two is removed after a few dates. None is left if the pass has failed.
     candidates: Vec<Candidate>,
-    /// Why there is no result, if so. Then only dates are collected.
+    /// Why there is no result. If this is set, only dates are collected.
     failure: Option<CycleFailure>,
 }
 
@@ -111,8 +117,8 @@ impl<'a> CyclePass<'a> {
         }
     }
 
-    /// Adds rows that a [`RowParser`] has parsed. They must come in file path order, then row order: of several rows of one
-    /// person and week the first counts.
+    /// Adds rows that a [`RowParser`] has parsed. They must come in file path order, then row order, because only the
+    /// first of several rows of one person and week counts.
     pub fn push(&mut self, rows: &ParsedRows) {
         if let Err(failure) = self.add(rows) {
             self.failure.get_or_insert(failure);
@@ -122,12 +128,16 @@ impl<'a> CyclePass<'a> {
 
     fn add(&mut self, rows: &ParsedRows) -> Result<(), CycleFailure> {
         self.has_unreadable_date |= rows.has_unreadable_date;
+        let mut has_too_many_dates = false;
         for &date in &rows.dates {
-            if self.dates.insert(date) {
+            let is_full = self.dates.len() >= MAX_DATES && !self.window.contains(date);
+            if is_full && !self.dates.contains(&date) {
+                has_too_many_dates = true;
+            } else if self.dates.insert(date) {
                 self.candidates.retain(|candidate| candidate.period.may_have(date));
             }
         }
-        if self.candidates.is_empty() || rows.has_undated_row {
+        if self.candidates.is_empty() || rows.has_undated_row || has_too_many_dates {
             return Err(CycleFailure::NotWeekly);
         }
         if let [candidate] = &mut self.candidates[..] {
@@ -139,18 +149,17 @@ impl<'a> CyclePass<'a> {
         Ok(())
     }
 
-    /// Ends the drop. `is_identified` tells whether the drop has a Column key.
+    /// Ends the pass: all rows of the drop were added. `is_identified` says whether the drop has a Column key.
     pub fn finish(mut self, is_identified: bool) -> CycleReport<'a> {
         let attributes = &self.definitions.attributes;
         let has_no_rows = self.dates.is_empty().then_some(CycleFailure::NotWeekly);
         let mut failure = self.failure.or(has_no_rows);
-        let candidate = match failure {
-            // If all dates are both, weeks come first.
-            None => self.candidates.swap_remove(0),
-            Some(_) => Candidate { period: Period::Week, people: People::new(attributes.len(), 0) },
+        let people = match failure {
+            // The periods of the candidates are in the order of `Period::of_all`.
+            None => self.candidates.swap_remove(0).people,
+            Some(_) => People::new(attributes.len(), 0),
         };
-        let Candidate { period, people } = candidate;
-        let is_weekly = failure != Some(CycleFailure::NotWeekly);
+        let period = Period::of_all(&self.dates).filter(|_| failure != Some(CycleFailure::NotWeekly));
         if failure.is_none() && !is_identified {
             failure = Some(CycleFailure::NotIdentified);
         }
@@ -163,13 +172,9 @@ impl<'a> CyclePass<'a> {
         CycleReport {
             definitions: self.definitions,
             window: self.window,
-            period,
+            period: period.unwrap_or(Period::Week),
             weeks: self.dates.iter().filter(|&&date| self.window.contains(date)).count(),
-            dates: DropDates {
-                dates: self.dates,
-                period: is_weekly.then_some(period),
-                has_unreadable: self.has_unreadable_date,
-            },
+            dates: DropDates { dates: self.dates, period, has_unreadable: self.has_unreadable_date },
             failure,
             people,
             withheld: counts.iter().map(|&counts| withheld(counts, min_group_size)).collect(),
@@ -207,12 +212,12 @@ pub struct CycleReport<'a> {
     definitions: &'a Definitions,
     /// The days whose rows count.
     pub window: Window,
-    /// The period that the rows cover.
+    /// The period that the rows cover; a week if the dates are neither all Sundays nor all firsts of months.
     pub period: Period,
     /// How many dates in the window have rows.
     pub weeks: usize,
     dates: DropDates,
-    /// Why nothing may be reported, if so.
+    /// Why nothing may be reported; `None` if the report is valid.
     pub failure: Option<CycleFailure>,
     people: People,
     counts: Vec<[u64; RANGES]>,
@@ -232,7 +237,7 @@ pub struct PersonReport<'a> {
     pub attributes: Vec<Option<Value<'a>>>,
 }
 
-/// What is reported of a person's attribute.
+/// The reported value of a person's attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Too few people share the range.
@@ -264,17 +269,18 @@ impl CycleReport<'_> {
         self.people.bytes()
     }
 
-    /// The first attribute whose `known` bounds, if it has some, are others than now, so that 1 to `minGroupSize - 1`
-    /// people move from one range to another. Who knows both reports could single them out. `known` gets the columns of
-    /// an attribute.
+    /// The first attribute whose bounds have changed so that 1 to `minGroupSize - 1` people move from one range to
+    /// another: a reader of both reports could single these people out. `known` returns the bounds of earlier reports
+    /// for the columns of an attribute, for each report that had one of these columns.
     pub fn identifying_change(
         &self,
-        known: impl Fn(&mut dyn Iterator<Item = &str>) -> Option<[u64; RANGES - 1]>,
+        known: impl Fn(&mut dyn Iterator<Item = &str>) -> Vec<[u64; RANGES - 1]>,
     ) -> Option<&Attribute> {
         let attributes = self.definitions.attributes.iter().enumerate();
-        let mut changed = attributes.filter_map(|(number, attribute)| {
-            let bounds = known(&mut attribute.columns()).filter(|bounds| *bounds != attribute.bounds)?;
-            Some((number, attribute, bounds))
+        let mut changed = attributes.flat_map(|(number, attribute)| {
+            let mut known = known(&mut attribute.columns());
+            known.retain(|bounds| *bounds != attribute.bounds);
+            known.into_iter().map(move |bounds| (number, attribute, bounds))
         });
         let identifies = |&(number, attribute, bounds): &(usize, &Attribute, [u64; RANGES - 1])| {
             let mut moved = [[0; RANGES]; RANGES];
@@ -323,3 +329,6 @@ impl CycleReport<'_> {
         Some(Value::Range { number: range + 1, label: &self.labels[number][range], average })
     }
 }
+
+#[cfg(test)]
+mod tests;

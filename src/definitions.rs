@@ -45,7 +45,7 @@ pub enum SaveError {
     /// They are not valid. Nothing was stored.
     #[error(transparent)]
     Invalid(#[from] InvalidDefinitions),
-    /// They have another version than the one that was to be replaced. Nothing was stored.
+    /// The stored definitions have another version than the one that was to be replaced. Nothing was stored.
     #[error("somebody else has changed the definitions in the meantime: load them again")]
     Changed,
     /// The ledger cannot be read or written. The definitions may be stored nevertheless.
@@ -84,15 +84,15 @@ pub async fn save(ledger: &Ledger, tenant: TenantId, json: &[u8], replaces: Opti
     Ok(Saved { revision: accepted.revision, etag, consequences })
 }
 
-/// What saving `new` definitions would cause, one sentence each.
+/// The consequences of saving `new` definitions, one sentence each.
 pub async fn preview(ledger: &Ledger, tenant: TenantId, new: &Definitions) -> Result<Vec<String>, LedgerError> {
     let record = ledger.tenant_imports(tenant).await?;
     let old = record.definitions.map(|accepted| accepted.definitions);
     Ok(Definitions::consequences(old.as_ref(), new, clock::now().date()))
 }
 
-/// Accepts the stored definitions, if they are valid and not those of the record. Returns what is in force, and whether
-/// the record has changed.
+/// Accepts the stored definitions, if they are valid and not those of the record. Returns the definitions in force, and
+/// whether the record has changed.
 fn accept_into(record: &mut TenantImports, stored: Option<(ETag, Bytes)>) -> (TenantDefinitions, bool) {
     let Some((etag, json)) = stored else {
         let had_some = record.definitions.is_some();

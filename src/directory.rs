@@ -168,7 +168,7 @@ pub struct DirectoryBuilder {
     /// The column number of each directory column that is joined, by name; a name may be joined twice.
     numbers: HashMap<Vec<u8>, Vec<usize>>,
     table: Table,
-    /// The addresses of each person, from the record that is in force.
+    /// The addresses of each person who has one, from the record that is in force.
     addresses: HashMap<Key, Vec<(Level, Key)>>,
     address_count: usize,
 }
@@ -221,7 +221,9 @@ impl DirectoryBuilder {
         if self.rules.key.field == KeyField::Mail {
             let addresses = address_keys(addresses);
             self.address_count += addresses.len();
-            let replaced = self.addresses.insert(id, addresses);
+            // The memory bound counts addresses, so people without an address must not have an entry.
+            let replaced =
+                if addresses.is_empty() { self.addresses.remove(&id) } else { self.addresses.insert(id, addresses) };
             self.address_count -= replaced.map_or(0, |addresses| addresses.len());
         }
     }

@@ -10,7 +10,8 @@
 //! stored. Before every try to send, the pass makes sure that the definitions are still the same: otherwise it begins
 //! again with the new ones.
 //!
-//! Passes of several tenants work at the same time, in [`turn`]s: a pass whose receiver is slow makes room for others.
+//! Passes of several tenants work at the same time, in [`turn`]s: a pass whose receiver is slow makes room for the
+//! others.
 
 mod announce;
 mod compute;
@@ -29,7 +30,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use time::{OffsetDateTime, Time};
+use time::{Date, OffsetDateTime, Time};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -70,10 +71,8 @@ pub enum PassOutcome {
 /// An import that has ended in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// The survey program.
-    pub program: String,
-    /// The cycle.
-    pub cycle: String,
+    /// The survey program and its cycle; `None` if the drop reaches none of the cycles that a person has asked for.
+    pub cycle: Option<(String, String)>,
     /// The drop.
     pub drop: String,
     /// The number of people, or why the cycle cannot be imported.
@@ -97,13 +96,13 @@ pub enum ImportError {
     /// The sink did not take a message.
     #[error("cannot send attributes")]
     Sink(#[from] SinkError),
-    /// The pass took too long. The next one continues.
+    /// The pass took too long. The next pass continues.
     #[error("not finished within its time limit of {} s", .0.as_secs_f64())]
     TimeLimit(Duration),
-    /// Others waited, and the pass lost its turn. The next one continues.
+    /// Runs or other passes waited, and this pass lost its turn. The next pass continues.
     #[error("the receiver acknowledged no message for a whole turn while others waited")]
     TurnLost,
-    /// The table of people needs memory that other imports held for too long.
+    /// The table of people needs memory that other imports held for too long. The next pass tries again.
     #[error("other imports use the memory that the table of people needs")]
     MemoryInUse,
 }
@@ -134,10 +133,10 @@ impl<E: Into<ImportError>> From<E> for Stop {
 }
 
 impl Runner {
-    /// Passes over the imports of `tenant`: does everything that is left to do, within `time_limit`. Does nothing while
-    /// the tenant is paused.
+    /// Makes a pass over the imports of `tenant`: does the remaining work, within `time_limit`. Does nothing while the
+    /// tenant is paused.
     ///
-    /// If it fails, the failure is recorded, and sweeps repeat the pass with growing waits.
+    /// If the pass fails, the failure is recorded, and sweeps repeat the pass with growing waits.
     pub fn import(
         &self,
         tenant: TenantId,
@@ -174,7 +173,8 @@ impl Runner {
                 }
             };
             let Some(is_done) = self.ledger.with_imports_lease(tenant, work).await? else {
-                // The other process may not have seen the reason for this pass: the next sweep makes another one.
+                // The pass of the other process may have begun before the change that caused this one: the next
+                // sweep makes another pass.
                 let now = clock::now();
                 if entry.is_none_or(|entry| entry.not_before.is_none_or(|time| time > now)) {
                     self.ledger.mark_imports_due(tenant, now).await?;
@@ -207,7 +207,7 @@ impl Runner {
             version: ETag(String::new()),
         };
         match result {
-            Ok(()) => next.not_before = self.next_cycle_end(tenant).await?,
+            Ok(()) => next.not_before = self.next_cycle_end(tenant, pass.today).await?,
             Err(ImportError::TurnLost) if pass.has_progress() => next.not_before = Some(now),
             Err(error) => {
                 let text = error_chain(error);
@@ -226,15 +226,15 @@ impl Runner {
         self.ledger.rewrite_imports_entry(&next, entry.map(|entry| &entry.version)).await
     }
 
-    /// When the next cycle of the tenant ends, if one has yet to end.
-    async fn next_cycle_end(&self, tenant: TenantId) -> Result<Option<OffsetDateTime>, LedgerError> {
+    /// When the next cycle of the tenant ends after `today`, if there is one.
+    async fn next_cycle_end(&self, tenant: TenantId, today: Date) -> Result<Option<OffsetDateTime>, LedgerError> {
         let loaded = definitions::load(&self.ledger, tenant).await?;
-        let end = loaded.definitions.and_then(|definitions| definitions.next_cycle_end(clock::now().date()));
+        let end = loaded.definitions.and_then(|definitions| definitions.next_cycle_end(today));
         Ok(end.map(|end| end.with_time(Time::MIDNIGHT).assume_utc()))
     }
 }
 
-/// Until when a pass may work, waits included.
+/// The time limit of a pass, which includes its waits.
 struct TimeLimit(Option<(Instant, Duration)>);
 
 impl TimeLimit {
@@ -254,6 +254,8 @@ impl TimeLimit {
 struct Pass<'a> {
     runner: &'a Runner,
     tenant: TenantId,
+    /// The day on which the pass began: it imports the cycles that had ended by then, even if it works past midnight.
+    today: Date,
     receiver: Receiver,
     /// The record of the tenant, as this pass has last read or written it.
     record: TenantImports,
@@ -261,7 +263,7 @@ struct Pass<'a> {
     stored: Option<ETag>,
     /// The sum of the hashes of the delivered drops that this pass has seen.
     delivered: u64,
-    /// When the pass has last made sure that this is still the stored version.
+    /// When the pass has last made sure that `stored` is still the stored version.
     checked: send::LastCheck,
     imported: Vec<Imported>,
     turn: PassTurn,
@@ -274,6 +276,7 @@ impl<'a> Pass<'a> {
         Self {
             runner,
             tenant,
+            today: clock::now().date(),
             receiver: runner.tenant_configs.of(tenant).receiver(),
             record: TenantImports::default(),
             stored: None,
@@ -300,7 +303,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Does everything that is left to do with the definitions that are in force now.
+    /// Does the remaining work with the definitions that are in force now.
     async fn round(&mut self) -> Result<(), Stop> {
         let (loaded, record) = definitions::accept(&self.runner.ledger, self.tenant).await?;
         self.record = record;
@@ -358,6 +361,6 @@ impl<'a> Pass<'a> {
                 Ok(people)
             }
         };
-        self.imported.push(Imported { program: program.clone(), cycle: cycle.clone(), drop: path.clone(), result });
+        self.imported.push(Imported { cycle: Some((program.clone(), cycle.clone())), drop: path.clone(), result });
     }
 }

@@ -11,7 +11,7 @@ pub struct PersonId([u8; 16]);
 impl PersonId {
     /// Reads a GUID in its hyphenated form, in any case.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        // The other forms that `uuid` accepts have other lengths, but for `{…}` and `urn:uuid:…`, which are longer.
+        // Of the forms that `uuid` accepts, only the hyphenated one has 36 bytes.
         (text.len() == 36).then(|| Uuid::try_parse_ascii(text).ok()).flatten().map(|id| Self(id.into_bytes()))
     }
 

@@ -1,5 +1,7 @@
 //! Weeks, months and the window of a survey cycle.
 
+use std::collections::BTreeSet;
+
 use time::{Date, Duration, Weekday};
 
 use super::decimal::Scale;
@@ -12,7 +14,7 @@ const WINDOW_DAYS: i64 = 84;
 pub struct Window {
     /// The first day: a Sunday.
     pub start: Date,
-    /// The day behind the last one: the last Sunday strictly before the end of the cycle.
+    /// The day after the last one: the last Sunday strictly before the end of the cycle.
     pub end: Date,
 }
 
@@ -61,6 +63,11 @@ impl Period {
         }
     }
 
+    /// The period that all of these dates fit; a week if they fit both. `None` if they fit none.
+    pub(super) fn of_all(dates: &BTreeSet<Date>) -> Option<Self> {
+        [Self::Week, Self::Month].into_iter().find(|period| dates.iter().all(|&date| period.may_have(date)))
+    }
+
     /// Whether rows of this period may have `date`.
     pub(super) fn may_have(self, date: Date) -> bool {
         match self {
@@ -69,7 +76,7 @@ impl Period {
         }
     }
 
-    /// What turns hours of the period that begins at `date` into hours of a week.
+    /// The factor that converts hours of the period that begins at `date` to hours of a week.
     pub(super) fn to_week(self, date: Date) -> Scale {
         match self {
             Self::Week => Scale::ONE,

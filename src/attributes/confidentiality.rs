@@ -1,14 +1,14 @@
-//! Which counts are withheld so that no small group can be computed from what is published.
+//! Decides which counts are withheld, so that no small group can be computed from the published counts.
 
-/// Ranges of an attribute.
+/// The number of ranges of an attribute.
 pub const RANGES: usize = 4;
 
 /// Marks the ranges whose count is withheld, given the number of people in each range.
 ///
-/// A range with 1 to `min_group_size - 1` people is withheld. Then the smallest other non-empty ranges (of equal ones
-/// all) are withheld, until at least two are withheld and one of them has `min_group_size` people or more. If no range
-/// is left to withhold, all four are. With fewer withheld, the published counts and the list of people would determine
-/// a small group.
+/// Every range with 1 to `min_group_size - 1` people is withheld. Then the smallest other non-empty range is withheld,
+/// together with those of the same size, and so on, until at least two ranges are withheld and one of them has
+/// `min_group_size` people or more. If no range is left to withhold, all four are withheld. If fewer ranges were
+/// withheld, the size of a small group would follow from the published counts and the list of people.
 pub fn withheld(people: [u64; RANGES], min_group_size: u64) -> [bool; RANGES] {
     let mut withheld = people.map(|count| (1..min_group_size).contains(&count));
     while withheld.contains(&true) && !hides_small_groups(people, withheld, min_group_size) {

@@ -26,7 +26,7 @@ pub(super) struct Found {
 }
 
 impl DateCache {
-    /// The date that the JSON text `value` says; `None` if it cannot be read.
+    /// The date in the JSON text `value`; `None` if `value` is not a string with a date at midnight UTC.
     pub(super) fn find(&mut self, value: &[u8]) -> Option<Found> {
         let is_next = self.known.get(self.next).is_some_and(|(text, _)| text == value);
         let position = if is_next { Some(self.next) } else { self.known.iter().position(|(text, _)| text == value) };

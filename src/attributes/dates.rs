@@ -1,6 +1,6 @@
 //! The dates of a drop's rows: which cycles the drop reaches.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration};
@@ -13,14 +13,14 @@ use super::calendar::{Period, Window, iso_date};
 pub struct DropDates {
     /// The dates, in the window of a cycle or not.
     pub(super) dates: BTreeSet<Date>,
-    /// What the rows cover; `None` if the dates are neither all Sundays nor all firsts of months.
+    /// The period that the rows cover; `None` if the dates are neither all Sundays nor all firsts of months.
     pub(super) period: Option<Period>,
     /// Whether a row has a date that cannot be read.
     pub(super) has_unreadable: bool,
 }
 
 impl DropDates {
-    /// Whether the drop has rows of the last week of `window`, or of a month that ends at its end or later.
+    /// Whether the drop has rows of the last week of `window`, or of a month that ends at the end of `window` or later.
     ///
     /// A drop whose dates are neither weeks nor months reaches a window if a date is in the last week, or if no date
     /// can be read: the cycle then fails, so that somebody notices.
@@ -34,9 +34,10 @@ impl DropDates {
         }
     }
 
-    /// The dates since `oldest`.
-    pub fn since(&self, oldest: Date) -> Self {
-        Self { dates: self.dates.range(oldest..).copied().collect(), ..*self }
+    /// The dates among `days`. Whether a date cannot be read matters only if there are no other dates.
+    pub fn within(&self, days: RangeInclusive<Date>) -> Self {
+        let has_unreadable = self.has_unreadable && self.dates.is_empty();
+        Self { dates: self.dates.range(days).copied().collect(), has_unreadable, period: self.period }
     }
 }
 
@@ -71,5 +72,32 @@ impl TryFrom<DatesJson> for DropDates {
             None => None,
         };
         Ok(Self { dates: dates.ok_or("expected dates")?, period, has_unreadable: json.unreadable })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    fn dates<const N: usize>(dates: [Date; N]) -> DropDates {
+        DropDates { dates: dates.into(), period: None, has_unreadable: true }
+    }
+
+    #[test]
+    fn dates_of_other_days_are_left_out() {
+        let [before, first, last, after] =
+            [date!(2022 - 01 - 01), date!(2024 - 10 - 06), date!(2024 - 10 - 13), date!(9999 - 12 - 31)];
+        let all = dates([before, first, last, after]);
+        assert_eq!(all.within(first..=last).dates, BTreeSet::from([first, last]));
+    }
+
+    #[test]
+    fn a_drop_whose_dates_are_all_left_out_reaches_no_cycle() {
+        let window = Window { start: date!(2024 - 07 - 21), end: date!(2024 - 10 - 13) };
+        let days = window.start..=window.end;
+        assert!(dates([]).within(days.clone()).reaches(window), "no date can be read");
+        assert!(!dates([date!(9999 - 12 - 31)]).within(days).reaches(window));
     }
 }

@@ -1,7 +1,7 @@
 //! Exact decimal arithmetic on the text of JSON numbers.
 //!
 //! Averages are compared with bounds exactly, so values become whole billionths before they are added: sums of integers
-//! do not depend on the order of the rows. Nearly all values have at most nine digits before and 18 behind the point
+//! do not depend on the order of the rows. Nearly all values have at most nine digits before and 18 after the point
 //! and take the fast path; all others are computed digit by digit.
 
 /// Billionths in 1.
@@ -49,7 +49,8 @@ struct ShortDecimal {
 }
 
 impl ShortDecimal {
-    /// A valid JSON number without sign and exponent that has at most nine digits before and 18 behind the point.
+    /// Reads a valid JSON number; `None` if it has a sign, an exponent, or more than nine digits before or 18 after the
+    /// point.
     fn parse(text: &[u8]) -> Option<Self> {
         let point = text.iter().position(|&byte| byte == b'.').unwrap_or(text.len());
         let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
@@ -87,7 +88,7 @@ const POWERS_OF_TEN: [u64; PLACES + 1] = {
     powers
 };
 
-/// The number that at most nine digits say; `None` if one of them is no digit.
+/// The value of at most nine digits; `None` if a byte is not a digit.
 fn digits(text: &[u8]) -> Option<u64> {
     let mut number = 0;
     for byte in text {
@@ -100,7 +101,7 @@ fn digits(text: &[u8]) -> Option<u64> {
     Some(number)
 }
 
-/// The value of at most nine digits behind the point, in billionths.
+/// The value of at most nine digits after the point, in billionths.
 fn decimals(text: &[u8]) -> Option<u64> {
     let number = match text.split_first_chunk() {
         Some((first, last)) => eight_digits(*first)? * POWERS_OF_TEN[last.len()] + digits(last)?,
@@ -109,7 +110,7 @@ fn decimals(text: &[u8]) -> Option<u64> {
     Some(number * POWERS_OF_TEN[PLACES - text.len()])
 }
 
-/// The same as [`digits`]. A loop over digits would take longer than everything else that is done with a value.
+/// The same as [`digits`], without a loop: a loop over the digits would take longer than all other work on a value.
 fn eight_digits(text: [u8; 8]) -> Option<u64> {
     let each = |byte| u64::from_ne_bytes([byte; 8]);
     let text = u64::from_le_bytes(text);
@@ -150,7 +151,7 @@ impl Decimal {
         let behind_point = mantissa.iter().rev().position(|&byte| byte == b'.').unwrap_or(0);
         let digits = mantissa.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0');
         let digits: Vec<u8> = digits.skip_while(|&digit| digit == 0).collect();
-        // An exponent that does not fit is as good as infinite.
+        // An exponent that does not fit into 64 bits saturates: the result is the same.
         let exponent = exponent.get(1..).map_or(0, saturating_integer);
         Self { is_negative, digits, places: (behind_point as i64).saturating_sub(exponent) }
     }
@@ -202,8 +203,8 @@ struct FixedPoint {
 impl FixedPoint {
     /// The sum of numbers that each are from 0 to below 1e9.
     fn sum(parts: &[Decimal]) -> Self {
-        // A part with its first digit this far behind the point cannot change the result: every other part has fewer
-        // decimals, so its distance to the next whole billionth is larger.
+        // A part whose first digit is this far after the point cannot change the result: every other part has fewer
+        // decimals, so the distance from that part to the next whole billionth is larger.
         let negligible = parts.iter().map(|part| part.digits.len() as i64).max().unwrap_or(0) + 16;
         let mut sum = Self { whole: 0, fraction: Vec::new() };
         for part in parts.iter().filter(|part| !part.is_zero() && part.digits_before_point() > -negligible) {
@@ -241,7 +242,7 @@ impl FixedPoint {
             (*digit, carry) = ((product % 10) as u8, product / 10);
         }
         let whole = self.whole * scale.numerator + carry;
-        // Long division: digits behind the last place cannot change the truncated quotient.
+        // Long division: digits after the last place cannot change the truncated quotient.
         let (mut quotient, mut remainder) = (whole / scale.denominator, whole % scale.denominator);
         for place in 0..PLACES {
             let dividend = remainder * 10 + u64::from(fraction.get(place).copied().unwrap_or(0));

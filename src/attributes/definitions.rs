@@ -1,7 +1,7 @@
-//! What the partner's analytics lead defines: attributes, their ranges and roles, and survey programs with their
-//! cycles.
+//! The definitions of a tenant: attributes, their ranges and roles, and survey programs with their cycles.
 //!
-//! Definitions are JSON that people edit. They are validated as a whole: every mistake is named, with its place.
+//! Definitions are JSON that the partner's analytics lead edits. They are validated as a whole: every mistake is named,
+//! with its place.
 
 mod format;
 
@@ -19,13 +19,13 @@ use super::{
 /// The version of the format.
 const VERSION: &str = "1";
 
-/// The longest name, in characters: what survey platforms accept for attributes and values.
+/// The longest name, in characters: the limit of survey platforms for attributes and values.
 const LONGEST_NAME: usize = 64;
 
 /// The smallest `minGroupSize`, and its default.
 const SMALLEST_GROUP: u64 = 5;
 
-/// What a role may do with an attribute.
+/// The permissions that a role can have for an attribute.
 const PERMISSIONS: [&str; 3] = ["report-filters", "report-sections", "comment-filters"];
 
 /// The attributes of a tenant and the survey programs that use them.
@@ -35,7 +35,7 @@ pub struct Definitions {
     pub min_group_size: u64,
     /// Whether weeks in which a person was not active count.
     pub include_inactive_weeks: bool,
-    /// Whether people carry the average itself besides its range.
+    /// Whether messages have the average of each person in addition to its range.
     pub with_values: bool,
     /// The attributes, in the order in which they are defined.
     pub attributes: Vec<Attribute>,
@@ -46,17 +46,17 @@ pub struct Definitions {
 /// A weekly metric that is reported as one of four ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
-    /// What the survey platform calls it.
+    /// Its name on the survey platform.
     pub name: String,
     /// The column that has the metric.
     pub column: String,
     /// Columns whose numbers are added if a row lacks `column`: the metric in earlier versions of the dataset.
     pub older_columns: Vec<String>,
-    /// What is measured: `Hour` is scaled from months to weeks, anything else is not.
+    /// The unit of the metric. Values in `Hour` are scaled from months to weeks, values in other units are not.
     pub unit: String,
     /// The upper bounds of the first three ranges, in millionths.
     pub bounds: [u64; RANGES - 1],
-    /// What each role may do with the attribute; vivadrop only passes this on.
+    /// The permissions of each role for the attribute. vivadrop only passes them on.
     pub roles: Vec<(String, Vec<String>)>,
 }
 
@@ -88,7 +88,7 @@ impl Attribute {
 pub struct Program {
     /// Its name.
     pub name: String,
-    /// Its rounds.
+    /// Its cycles.
     pub cycles: Vec<Cycle>,
 }
 
@@ -103,7 +103,7 @@ pub struct Cycle {
     pub end: Date,
 }
 
-/// An attribute that needs no `metric`.
+/// A default attribute: definitions name it without `metric`.
 struct Default {
     name: &'static str,
     column: &'static str,
@@ -163,7 +163,7 @@ impl Definitions {
     /// Reads definitions from JSON.
     ///
     /// Fails with every mistake at once: JSON that cannot be parsed, unknown members and names, bounds that do not
-    /// ascend, a metric that two attributes have, a cycle that ends before it starts.
+    /// ascend, a metric that two attributes have, a cycle that ends before it starts. The list of attributes may be empty.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidDefinitions> {
         let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
         let text: &RawValue = serde_json::from_slice(json)
@@ -219,10 +219,13 @@ impl Reader {
     }
 
     fn attributes(&mut self, json: Option<&RawValue>) -> Vec<Attribute> {
-        let items = json.map_or_else(Vec::new, |json| self.array("`attributes`", json));
-        if items.is_empty() {
-            self.mistake("definitions", "there are no attributes");
-        }
+        let items = match json {
+            Some(json) => self.array("`attributes`", json),
+            None => {
+                self.mistake("definitions", "there are no `attributes`");
+                Vec::new()
+            }
+        };
         let (mut names, mut columns) = (HashSet::new(), HashSet::new());
         let mut attributes = Vec::new();
         for (at, item) in items.into_iter().enumerate() {
@@ -256,6 +259,9 @@ impl Reader {
         let (column, older_columns, unit, default_bounds) = match (metric, default) {
             (Some(metric), _) => (metric, &[][..], unit.unwrap_or_else(|| "Hour".into()), None),
             (None, Some(default)) => {
+                if unit.is_some() && member(&members, "metric").is_none() {
+                    self.mistake(&place, "has a `unit` and no `metric`: a default attribute has a unit already");
+                }
                 (default.column.into(), default.older_columns, default.unit.into(), default.bounds)
             }
             (None, None) => {
@@ -352,7 +358,7 @@ impl Reader {
         Some(Cycle { name, start, end })
     }
 
-    /// The `name` of 1 to 64 characters that nothing else of the same kind has.
+    /// The `name` of an item, which must have 1 to 64 characters and be unique: `names` has those of the earlier items.
     fn name(&mut self, place: &str, members: &Members<'_>, names: &mut HashSet<String>) -> Option<String> {
         let Some(value) = member(members, "name") else {
             self.mistake(place, "has no `name`");

@@ -12,7 +12,8 @@ use crate::person_id::PersonId;
 /// People in a chunk.
 const CHUNK: usize = 4096;
 
-/// Bytes that an entry of the index takes at least: its number and one control byte, at most seven eighths full.
+/// The minimum size of an entry of the index in bytes: a number and a control byte, in an index that is at most seven
+/// eighths full.
 const INDEX_BYTES: usize = (size_of::<u32>() + 1) * 8 / 7 + 1;
 
 /// The table would need more memory than it may have.
@@ -119,7 +120,7 @@ pub(super) struct Person<'a> {
 }
 
 impl Person<'_> {
-    /// The sum of an attribute in billionths and how many weeks it covers, if any has a number.
+    /// The sum of an attribute in billionths and the number of weeks that have a value; `None` if no week has one.
     pub(super) fn attribute(&self, number: usize) -> Option<(u64, u8)> {
         let count = self.counts[number];
         (count > 0).then(|| (self.sums[number], count))
@@ -158,10 +159,10 @@ impl People {
         self.len
     }
 
-    /// Adds rows. Of several rows of a person and week the first counts, so later ones change nothing.
+    /// Adds rows. Only the first row of a person and week counts; later ones change nothing.
     ///
-    /// Each row touches about five places of memory that no cache has. In these two short loops the processor waits for those
-    /// of several rows at once.
+    /// Each row causes about five cache misses. The two loops are short, so that the processor waits for the misses of
+    /// several rows at once.
     pub(super) fn add(&mut self, rows: &PersonRows) -> Result<(), TooManyPeople> {
         self.numbers.clear();
         for &PersonRow { id, .. } in &rows.rows {

@@ -85,8 +85,8 @@ impl RowParser {
         Self { slots: columns.len(), attributes, window, include_inactive_weeks: definitions.include_inactive_weeks }
     }
 
-    /// The names of all columns that are read, each once. The rows to parse must be decoded with these columns, and with the
-    /// places of their values recorded.
+    /// The names of all columns that are read, each once. The rows to parse must be decoded with these columns, and
+    /// with the places of their values recorded.
     pub fn columns(definitions: &Definitions) -> Vec<String> {
         let mut columns = [OBJECT_ID, METRIC_DATE, IS_ACTIVE].map(String::from).to_vec();
         for attribute in &definitions.attributes {
@@ -133,7 +133,7 @@ impl RowParser {
 struct MetricRow<'a>(Vec<Option<&'a [u8]>>);
 
 impl<'a> MetricRow<'a> {
-    /// Takes the values of another row. Of a column that is there twice the last counts.
+    /// Replaces the values by those of another row. If a row has a column twice, the last value counts.
     fn read(&mut self, values: impl Iterator<Item = (usize, &'a [u8])>) {
         self.0.fill(None);
         for (slot, value) in values {
@@ -159,8 +159,8 @@ impl<'a> MetricRow<'a> {
         self.0[IS_ACTIVE_SLOT] != Some(b"false")
     }
 
-    /// The value of an attribute in billionths: that of its column if the row has it, even if it is no number, else the
-    /// sum of the older columns that are numbers.
+    /// The value of an attribute in billionths: the value of its column if the row has that column, even if it is not a
+    /// number; otherwise the sum of the older columns that are numbers.
     fn value(&self, AttributeColumns { column, older, is_in_hours }: &AttributeColumns, to_week: Scale) -> Option<u64> {
         let slots = if self.0[*column].is_some() { std::slice::from_ref(column) } else { older.as_slice() };
         let numbers = slots.iter().filter_map(|&slot| number(self.0[slot]?));
@@ -168,8 +168,8 @@ impl<'a> MetricRow<'a> {
     }
 }
 
-/// The text of a value that is a number, or a number in a string. A string with escapes is none: digits need no
-/// escapes, and a decoder unescapes those of metric columns.
+/// The text of a value that is a number, or a number in a string. A string with escapes is not a number: digits need no
+/// escapes, and the decoder has already unescaped the numbers of metric columns.
 fn number(value: &[u8]) -> Option<&[u8]> {
     match value {
         // The row is valid JSON.

@@ -28,8 +28,11 @@ pub struct DueCycle<'a> {
 
 impl Definitions {
     /// The two latest cycles of each program that have ended by `today`, at most 24 months ago, in the order of the
-    /// definitions.
+    /// definitions. Without attributes, none is due.
     pub fn due_cycles(&self, today: Date) -> Vec<DueCycle<'_>> {
+        if self.attributes.is_empty() {
+            return Vec::new();
+        }
         let oldest = months_before(today, MAX_MONTHS);
         let mut due = Vec::new();
         for program in &self.programs {
@@ -58,14 +61,15 @@ impl Definitions {
         Self { attributes: attributes.collect(), ..self.clone() }
     }
 
-    /// What the definitions say about a cycle of theirs, as a text: with another text, the result is another one.
+    /// A hash of everything in the definitions that determines the result of `cycle`: if the hash changes, the cycle is
+    /// imported again.
     pub fn rules_of(&self, cycle: &Cycle) -> String {
         let common = Self { programs: Vec::new(), ..self.without_roles() }.to_json();
         let hash = Sha256::new().chain_update(common).chain_update(cycle.end.to_string()).finalize();
         hex(hash.first_chunk::<16>().expect("a hash has 32 bytes"))
     }
 
-    /// Whether a cycle has the same attributes with these and with the `other` definitions.
+    /// Whether these and the `other` definitions give the same attributes for the same cycle.
     pub fn computes_the_same_as(&self, other: &Self) -> bool {
         let [a, b] = [self, other].map(|definitions| Self { programs: Vec::new(), ..definitions.without_roles() });
         a == b
@@ -77,7 +81,8 @@ impl Definitions {
         self.attributes.iter().map(|attribute| attribute.name.as_str()).filter(move |name| !is_kept(name))
     }
 
-    /// What a change to `new` definitions causes, one sentence each, for the person who makes the change.
+    /// The consequences of a change from `old` to `new` definitions, one sentence each, for the person who makes the
+    /// change.
     pub fn consequences(old: Option<&Self>, new: &Self, today: Date) -> Vec<String> {
         let mut consequences = Vec::new();
         for name in old.iter().flat_map(|old| old.attributes_missing_in(new)) {
@@ -87,7 +92,7 @@ impl Definitions {
         let is_known = |due: &DueCycle<'_>| {
             old.is_some_and(|old| {
                 let mut programs = old.programs.iter().filter(|program| program.name == due.program.name);
-                programs.any(|program| program.cycles.contains(due.cycle))
+                !old.attributes.is_empty() && programs.any(|program| program.cycles.contains(due.cycle))
             })
         };
         for due in new.due_cycles(today) {

@@ -81,6 +81,18 @@ fn a_directory_that_does_not_fit_is_an_error() {
 }
 
 #[test]
+fn people_without_an_address_take_no_more_memory_than_the_table_counts() {
+    let mut builder = DirectoryBuilder::new(&by_mail());
+    let record = |id: &str, mail: &str| format!(r#"{{"id":"{id}","mail":"{mail}","name":"N"}}"#);
+    let records = [record(ANNA, "a@contoso.example"), record(BOB, ""), record(ANNA, "")];
+    for (record, addresses) in records.iter().zip([1, 1, 0]) {
+        builder.push([record.as_bytes()].into_iter()).unwrap();
+        assert_eq!((builder.addresses.len(), builder.address_count), (addresses, addresses), "{record}");
+    }
+    assert_eq!(found(&builder.finish(), "a@contoso.example"), "null");
+}
+
+#[test]
 fn a_key_names_a_column_and_what_it_is_compared_with() {
     let key = |column: &str, field| Ok(DirectoryKey { column: column.into(), field });
     assert_eq!("ObjectId=id".parse(), key("ObjectId", KeyField::Id));

@@ -26,7 +26,20 @@ impl Pass<'_> {
         while let Some(deletion) = self.record.deletions.first().cloned() {
             let message = Message::attributes_deleted(self.tenant, deletion.sequence, &deletion.attribute);
             self.send_or_log(&message).await?;
+            self.outdate_imports_of(&deletion.attribute).await?;
             self.update_record(|record| record.deletions.retain(|other| *other != deletion)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets cycles with a deleted attribute be imported again, even if the attribute is defined again as before:
+    /// receivers have deleted its data.
+    async fn outdate_imports_of(&self, attribute: &str) -> Result<(), Stop> {
+        for mut import in self.runner.ledger.cycle_imports(self.tenant).await? {
+            if import.attributes.iter().any(|imported| imported.name == attribute) && !import.rules.is_empty() {
+                import.rules.clear();
+                self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
+            }
         }
         Ok(())
     }

@@ -18,14 +18,14 @@ use crate::{
     memory_budget::Reservation,
     message::DropFacts,
     pipeline::{self, RowsError},
-    run::{AdmittedDrop, RunError},
+    run::{AdmittedDrop, DirectoryError, RunError},
     stage::decode::Rows,
     store::{StoreError, read},
     tenant_config::TenantConfig,
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
-/// A drop that is in storage.
+/// A drop of the tenant that is still in storage.
 pub(super) struct OpenedDrop {
     contents: DropContents,
     metadata: JobMetadata,
@@ -67,13 +67,13 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Whether it helps to read the drop again later.
+    /// Whether it can help to read the drop again later.
     pub(super) fn verdict(&self) -> Verdict {
         match self {
             Self::Store(source) => source.verdict(),
             Self::Keys(source) => source.verdict(),
             Self::File { source, .. } => source.verdict(),
-            Self::Directory(_) => Verdict::Retry,
+            Self::Directory(source) => directory_verdict(source),
         }
     }
 
@@ -87,8 +87,19 @@ impl ReadError {
     }
 }
 
+/// Whether it can help to read the directory again later.
+fn directory_verdict(error: &RunError) -> Verdict {
+    let RunError::Directory { source, .. } = error else { return Verdict::Retry };
+    match &**source {
+        DirectoryError::Keys(source) => source.verdict(),
+        DirectoryError::File { source, .. } => source.verdict(),
+        DirectoryError::TooLarge { .. } => Verdict::SetAside(Reason::DirectoryTooLarge),
+        DirectoryError::MemoryInUse => Verdict::Retry,
+    }
+}
+
 impl Pass<'_> {
-    /// The drop at `path`; `None` if it has gone, is a directory, or is not one of the tenant.
+    /// The drop at `path`; `None` if it was deleted, is a directory, or does not belong to the tenant.
     pub(super) async fn open(&self, path: &DropPath) -> Result<Option<OpenedDrop>, ReadError> {
         let runner = self.runner;
         let Some(contents) = discover::list_contents(&*runner.store, path, runner.limits.max_files).await? else {
@@ -104,7 +115,8 @@ impl Pass<'_> {
         Ok(Some(OpenedDrop { contents, metadata, facts, files, listing }))
     }
 
-    /// The directory that the rows of the drop were joined to, if the people are joined as well; `None` if it has gone.
+    /// The directory that the rows of the drop were joined to; `None` if the tenant joins no directories, or if the
+    /// directory was deleted or overwritten.
     pub(super) async fn directory_of(&self, path: &DropPath) -> Result<Option<JoinedDirectory>, ReadError> {
         let runner = self.runner;
         if !runner.tenant_configs.of(self.tenant).directory.joins() {

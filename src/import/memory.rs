@@ -10,13 +10,13 @@ use crate::{
     memory_budget::Reservation,
 };
 
-/// How long a pass waits for all of the memory. Others who need a share have to wait as well, so this is not much longer
-/// than a turn.
+/// How long a pass waits for all of the memory. Meanwhile the passes that need a share of it have to wait as well, so
+/// this is not much longer than a turn.
 const MAX_MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 impl Pass<'_> {
-    /// Computes a cycle with a share of the memory, so that the cycles of several tenants can be computed at once. A table
-    /// that needs more gets all of it. Also returns the reservation.
+    /// Computes a cycle with a share of the memory, so that the cycles of several tenants can be computed at once. If
+    /// the table of people needs more, computes the cycle again with all of the memory. Also returns the reservation.
     pub(super) async fn compute_within_memory<'d>(
         &self,
         drop: &OpenedDrop,

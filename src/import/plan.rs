@@ -1,7 +1,8 @@
 //! Chooses the drop of each cycle that is due, and imports it.
 //!
 //! A cycle is imported from the first drop that reaches its last week, and again from the same drop if its files or the
-//! definitions change. Which dates a drop has is recorded when it is first read, so that it is read once.
+//! definitions change. The dates of a drop are recorded when the drop is first read, so that it is not read again for
+//! cycles that it does not reach.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,7 +13,7 @@ use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop};
 use crate::{
     attributes::{CycleReport, Definitions, DropDates, DueCycle},
     clock,
-    directory::is_directory,
+    directory::{DirectorySnapshot, is_directory},
     drop::DropPath,
     error_chain::error_chain,
     ledger::{
@@ -22,10 +23,14 @@ use crate::{
     verdict::Verdict,
 };
 
-/// Dates from before this time are not recorded: no cycle that is due needs them.
+/// Dates that are longer ago than this are not recorded: no cycle that is due needs them.
 const OLDEST_DATES: time::Duration = time::Duration::days(850);
 
-/// The result of importing a cycle from a drop, short of an error.
+/// Dates that are further ahead than this are not recorded: a drop has no rows of a week that has yet to come. The days
+/// allow for a clock that differs.
+const NEWEST_DATES: time::Duration = time::Duration::days(2);
+
+/// The result of importing a cycle from a drop, if no error occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// The drop reaches the cycle. The import has ended, as completed or failed.
@@ -37,15 +42,15 @@ pub(super) enum Found {
 }
 
 impl Pass<'_> {
-    /// Does what is left to do for every cycle that is due. A drop that cannot be read delays only the cycles that need
-    /// it.
+    /// Handles the requests for imports, and then imports every cycle that is due, unless that was done. A drop that
+    /// cannot be read delays only the cycles that need it.
     pub(super) async fn import_due_cycles(&mut self, definitions: &Arc<Definitions>) -> Result<(), Stop> {
         let mut first_error = None;
         self.handle_requests(definitions, &mut first_error).await?;
         let mut imports = self.imports().await?;
         let drops = self.delivered_drops().await?;
         self.forget_drops_except(&drops).await?;
-        for due in definitions.due_cycles(clock::now().date()) {
+        for due in definitions.due_cycles(self.today) {
             let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
             let result = self.import_cycle(definitions, &due, import, &drops).await;
             tolerate(result, &mut first_error)?;
@@ -82,7 +87,12 @@ impl Pass<'_> {
         drops: &[ListEntry],
     ) -> Result<(), Stop> {
         let Some(mut import) = import else {
-            return self.import_first(definitions, due, drops, None).await.map(|_| ());
+            return match self.import_first(definitions, due, drops, None).await {
+                Err(Stop::Failed(ImportError::Drop { path, source })) if matches!(*source, ReadError::Directory(_)) => {
+                    self.note_first_failure(definitions, due, path, source).await
+                }
+                result => result.map(|_| ()),
+            };
         };
         let has_new_rules = import.rules != definitions.rules_of(due.cycle);
         if !has_new_rules && import.state != ImportState::Running && !import.announced {
@@ -97,7 +107,7 @@ impl Pass<'_> {
         match result {
             Ok(true) => Ok(()),
             Ok(false) if has_new_rules || import.state == ImportState::Running => {
-                // The drop has gone: another one may reach the cycle.
+                // The drop was deleted, or no longer reaches the cycle: another one may.
                 if self.import_first(definitions, due, drops, Some(&import)).await? {
                     return Ok(());
                 }
@@ -112,7 +122,7 @@ impl Pass<'_> {
                 Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
             }
             Ok(false) => {
-                // Files were deleted after the import: it stays valid.
+                // The data files are the same, or some were deleted after the import: the import stays valid.
                 import.listing = listed.map_or(import.listing, |drop| drop.listing.into());
                 Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
             }
@@ -121,7 +131,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Imports a cycle again from its drop. Returns false if that has gone.
+    /// Imports a cycle again from its drop. Returns false if the drop was deleted or has the same files as before, or
+    /// if it no longer has the rows of the cycle.
     async fn import_again(
         &mut self,
         definitions: &Arc<Definitions>,
@@ -201,35 +212,29 @@ impl Pass<'_> {
             },
         };
         reserved.shrink_to(report.bytes());
-        self.remember(&path, drop.listing, report.dates().since(clock::now().date() - OLDEST_DATES)).await?;
+        let days = self.today - OLDEST_DATES..=self.today + NEWEST_DATES;
+        self.remember(&path, drop.listing, report.dates().within(days)).await?;
         if !report.reaches(due.window) {
             return Ok(Found::NotReached);
         }
         let directory = match report.failure {
-            None => self.directory_of(&path).await.map_err(|error| cannot_read(&path, error))?,
-            Some(_) => None,
+            None => self.directory_of(&path).await,
+            Some(_) => Ok(None),
+        };
+        let directory = match directory {
+            Ok(directory) => directory,
+            Err(error) => match error.verdict() {
+                Verdict::Retry => return Err(cannot_read(&path, error)),
+                Verdict::SetAside(reason) => {
+                    let mut import = self.begin(definitions, due, drop, run, None, earlier);
+                    self.fail(&mut import, reason.as_str(), error_chain(&error)).await?;
+                    return Ok(Found::Ended);
+                }
+            },
         };
         self.turn.restart();
-        let version = ImportVersion {
-            tenant: self.tenant,
-            program: &due.program.name,
-            cycle: &due.cycle.name,
-            revision: self.record.revision,
-            run,
-            drop: &drop.facts.path,
-            files: &drop.files,
-            directory: directory.as_ref().map(|directory| &directory.snapshot),
-        };
-        let id = version.id();
-        let mut import = match earlier.filter(|earlier| earlier.import_id == id) {
-            Some(earlier) if earlier.state == ImportState::Running => earlier.clone(),
-            _ => CycleImport::begin(
-                (&due.program.name, &due.cycle.name),
-                (drop.facts.clone(), drop.files.clone(), drop.listing),
-                (self.record.revision, definitions.rules_of(due.cycle), run, id),
-                earlier,
-            ),
-        };
+        let snapshot = directory.as_ref().map(|directory| &directory.snapshot);
+        let mut import = self.begin(definitions, due, drop, run, snapshot, earlier);
         import.window = Some(window_facts(&report));
         import.people = Some(report.people_count() as u64);
         self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
@@ -261,6 +266,53 @@ impl Pass<'_> {
         import.state = ImportState::Completed;
         self.end(&mut import).await?;
         Ok(Found::Ended)
+    }
+
+    /// The record of the import of a cycle from a drop: that of the `earlier` import, if it is the same import and has
+    /// not ended.
+    fn begin(
+        &self,
+        definitions: &Definitions,
+        due: &DueCycle<'_>,
+        drop: &OpenedDrop,
+        run: u32,
+        directory: Option<&DirectorySnapshot>,
+        earlier: Option<&CycleImport>,
+    ) -> CycleImport {
+        let version = ImportVersion {
+            tenant: self.tenant,
+            program: &due.program.name,
+            cycle: &due.cycle.name,
+            revision: self.record.revision,
+            run,
+            drop: &drop.facts.path,
+            files: &drop.files,
+            directory,
+        };
+        let id = version.id();
+        match earlier.filter(|earlier| earlier.import_id == id) {
+            Some(earlier) if earlier.state == ImportState::Running => earlier.clone(),
+            _ => CycleImport::begin(
+                (&due.program.name, &due.cycle.name),
+                (drop.facts.clone(), drop.files.clone(), drop.listing),
+                (self.record.revision, definitions.rules_of(due.cycle), run, id),
+                earlier,
+            ),
+        }
+    }
+
+    /// Records that the directory of the drop that reaches a cycle cannot be read. The cycle has no record yet.
+    async fn note_first_failure(
+        &mut self,
+        definitions: &Definitions,
+        due: &DueCycle<'_>,
+        path: DropPath,
+        source: Box<ReadError>,
+    ) -> Result<(), Stop> {
+        let opened = self.open(&path).await.map_err(|error| cannot_read(&path, error))?;
+        let Some(drop) = opened else { return Err(Stop::Failed(ImportError::Drop { path, source })) };
+        let import = self.begin(definitions, due, &drop, 0, None, None);
+        self.note_failure(import, path, source).await
     }
 
     /// Records that the drop of an import cannot be read. After `GIVE_UP_AFTER` the import fails.
@@ -314,7 +366,7 @@ pub(super) fn cannot_read(path: &DropPath, source: ReadError) -> Stop {
     Stop::Failed(ImportError::Drop { path: path.clone(), source: Box::new(source) })
 }
 
-/// Why the cycle must not be imported, if so: the reason and its explanation.
+/// Why the cycle must not be imported: the reason and its explanation; `None` if it may be imported.
 fn failure_of(report: &CycleReport<'_>, import: &CycleImport) -> Option<(&'static str, String)> {
     if let Some(failure) = &report.failure {
         return Some((failure.reason(), failure.to_string()));
@@ -322,8 +374,8 @@ fn failure_of(report: &CycleReport<'_>, import: &CycleImport) -> Option<(&'stati
     let known = |columns: &mut dyn Iterator<Item = &str>| {
         let columns: Vec<&str> = columns.collect();
         let known = import.known_ranges.iter();
-        let mut known = known.filter(|known| known.columns.iter().any(|column| columns.contains(&column.as_str())));
-        known.next().map(|known| known.bounds)
+        let known = known.filter(|known| known.columns.iter().any(|column| columns.contains(&column.as_str())));
+        known.map(|known| known.bounds).collect::<Vec<_>>()
     };
     let attribute = report.identifying_change(known)?;
     let name = &attribute.name;

@@ -39,10 +39,10 @@ pub enum RequestError {
     /// There is no drop of a tenant at this path.
     #[error("there is no job metadata below `{0}`: not a drop")]
     NoDrop(DropPath),
-    /// The drop is not one of our tenants'.
+    /// The drop does not belong to a tenant that may write there.
     #[error(transparent)]
     Refused(Refusal),
-    /// The tenant has no definitions.
+    /// The tenant has no definitions, or they have no attributes.
     #[error("the tenant {0} has no definitions of attributes")]
     NoDefinitions(TenantId),
     /// No cycle that has ended has these names.
@@ -81,7 +81,8 @@ impl Runner {
         let tenant = admitted.map_err(RequestError::Refused)?.tenant;
         loop {
             let (loaded, mut record) = definitions::accept(&self.ledger, tenant).await?;
-            let Some(definitions) = loaded.definitions else { return Err(RequestError::NoDefinitions(tenant)) };
+            let definitions = loaded.definitions.filter(|definitions| !definitions.attributes.is_empty());
+            let Some(definitions) = definitions else { return Err(RequestError::NoDefinitions(tenant)) };
             let requested = RequestedImport {
                 id: Uuid::new_v4().to_string(),
                 number: record.requested + 1,
@@ -109,7 +110,7 @@ impl Runner {
 }
 
 impl Pass<'_> {
-    /// Imports what people have asked for.
+    /// Makes the imports that people have asked for.
     pub(super) async fn handle_requests(
         &mut self,
         definitions: &Arc<Definitions>,
@@ -130,6 +131,7 @@ impl Pass<'_> {
         let path = &request.path;
         let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else { return Ok(()) };
         let mut imports = self.imports().await?;
+        let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());
         for due in definitions.due_cycles(clock::now().date()) {
             let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
             let is_handled = match &import {
@@ -137,22 +139,37 @@ impl Pass<'_> {
                 Some(_) => true,
                 None => false,
             };
-            if is_handled || !is_requested(request, &due) {
+            if !is_requested(request, &due) {
+                continue;
+            }
+            if is_handled {
+                is_reached = true;
                 continue;
             }
             let run = match &import {
                 Some(import) if request.again => import.run.max(request.number),
                 _ => 0,
             };
-            let found = self.import(definitions, &due, &drop, run, import.as_ref()).await?;
-            if found != Found::Ended {
-                let (program, cycle) = (due.program.name.clone(), due.cycle.name.clone());
-                let why = match found {
-                    Found::Incomplete => "files of the drop were deleted",
-                    _ => "the drop has no rows of the last week of this cycle",
-                };
-                self.imported.push(Imported { program, cycle, drop: path.to_string(), result: Err(why.into()) });
-            }
+            let why = match self.import(definitions, &due, &drop, run, import.as_ref()).await? {
+                Found::Ended => {
+                    is_reached = true;
+                    continue;
+                }
+                // Without the name of a cycle, only those that the drop reaches are meant.
+                Found::NotReached if request.cycle.is_none() => {
+                    is_missed = true;
+                    continue;
+                }
+                Found::NotReached => "the drop has no rows of the last week of this cycle",
+                Found::Incomplete => "files of the drop were deleted",
+            };
+            errors.push((Some((due.program.name.clone(), due.cycle.name.clone())), why));
+        }
+        if is_missed && !is_reached && errors.is_empty() {
+            errors.push((None, "the drop has no rows of the last week of a cycle that is imported"));
+        }
+        for (cycle, why) in errors {
+            self.imported.push(Imported { cycle, drop: path.to_string(), result: Err(why.into()) });
         }
         Ok(())
     }

@@ -22,13 +22,13 @@ use crate::{
     sink::{CheckedDeliveryError, SinkError, deliver_checked},
 };
 
-/// For how long a look at the stored definitions is good enough for a batch of people.
+/// How long a check of the stored definitions is valid for batches of people.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The shortest time between two checkpoints of an import.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// When a pass has last looked at the stored definitions.
+/// When a pass has last checked the version of the stored definitions.
 #[derive(Debug, Default)]
 pub(super) struct LastCheck(Mutex<Option<Instant>>);
 
@@ -69,7 +69,7 @@ impl Pass<'_> {
         if !self.receiver.is_let_through() {
             return Err(self.receiver.breaker_error(message).into());
         }
-        // People are not applied before the end of their import is sent.
+        // Receivers apply people only when their import completes, so a recent check is enough for a batch of people.
         if message.kind == Message::PEOPLE && self.checked.is_recent() {
             return Ok(());
         }
@@ -114,6 +114,9 @@ impl Pass<'_> {
     pub(super) async fn end(&mut self, import: &mut CycleImport) -> Result<(), Stop> {
         import.sequence = Some(self.sequence_of(import).await?);
         import.announced = false;
+        if import.state == ImportState::Completed {
+            import.add_known_ranges();
+        }
         self.runner.ledger.write_cycle_import(self.tenant, import).await?;
         self.announce_end(import).await
     }
@@ -141,6 +144,7 @@ impl Pass<'_> {
         import.announced = true;
         import.failing_since = None;
         if import.state == ImportState::Completed {
+            // The import replaces all earlier ones.
             import.known_ranges = import.attributes.iter().map(KnownRanges::from).collect();
         }
         self.runner.ledger.write_cycle_import(self.tenant, import).await?;
@@ -173,7 +177,8 @@ impl Pass<'_> {
     }
 }
 
-/// Cuts people into messages. The same people from the same start give the same messages.
+/// Cuts people into messages. The same people from the same start give the same messages, as long as the limits are the
+/// same.
 struct PeopleBatches<'a, I: Iterator<Item = PersonReport<'a>>> {
     people: Peekable<I>,
     report: &'a CycleReport<'a>,

@@ -17,7 +17,8 @@ use crate::{memory_budget::MemoryBudget, waiters::Waiters};
 /// How many passes work at once.
 pub(crate) const MAX_TURNS: usize = 4;
 
-/// How many of them may be for tenants whose last pass has failed: most of these wait for a receiver that is down.
+/// How many of these passes may be for tenants whose last pass has failed: most of those wait for a receiver that is
+/// down.
 const MAX_FAILING: usize = 2;
 
 /// For how long a pass sends before it loses its turn to others.

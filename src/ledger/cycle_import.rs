@@ -39,13 +39,15 @@ pub struct CycleImport {
     pub cycle: String,
     /// The drop that the attributes are computed from.
     pub drop: DropFacts,
-    /// The versions of the drop's files.
+    /// A hash of the names and versions of the drop's files.
     pub files: String,
-    /// The blobs of the drop, as its entry in lists had them: if it is still the same, the files are.
+    /// The summary of the drop's blobs. If the drop's entry in lists still has the same one, the files have not
+    /// changed.
     pub listing: ListingFacts,
     /// The revision of the definitions.
     pub revision: u64,
-    /// What the definitions say about the cycle: with another text, the cycle is imported again.
+    /// The definitions that apply to the cycle, as a text. If the current text differs, the cycle is imported again.
+    /// Empty if an attribute was deleted since.
     pub rules: String,
     /// How often a person has asked for this import again.
     #[serde(default)]
@@ -54,32 +56,33 @@ pub struct CycleImport {
     pub import_id: String,
     /// Where it stands.
     pub state: ImportState,
-    /// The `sequence` of the message about the end of the import, as soon as that is recorded.
+    /// The `sequence` of the message about the end of the import; `None` until it is recorded.
     #[serde(default)]
     pub sequence: Option<u64>,
     /// Whether receivers were told about the end.
     pub announced: bool,
     /// The sink has acknowledged all people before this one.
     pub next_person: u64,
-    /// The days whose rows count, as soon as they are known.
+    /// The days whose rows count; `None` until they are known.
     #[serde(default)]
     pub window: Option<WindowFacts>,
-    /// The number of people, as soon as it is known.
+    /// The number of people; `None` until it is known.
     #[serde(default)]
     pub people: Option<u64>,
     /// The attributes with the number of people in each range.
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
-    /// The ranges that receivers have from the last import that was completed.
+    /// The ranges that receivers may have: those of the last import whose completion the sink has acknowledged, and of
+    /// later imports whose completion was recorded before it was sent.
     #[serde(default)]
     pub known_ranges: Vec<KnownRanges>,
-    /// Why the cycle cannot be imported, for programs.
+    /// Why the cycle cannot be imported, as a code such as `not-weekly`.
     #[serde(default)]
     pub reason: Option<String>,
     /// Why the cycle cannot be imported, or the last failure, for people.
     #[serde(default)]
     pub message: Option<String>,
-    /// Since when the import fails without progress, if it does.
+    /// Since when the import has failed without progress; `None` if it does not fail.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub failing_since: Option<OffsetDateTime>,
     /// When the record was written.
@@ -143,8 +146,8 @@ struct RecordJson<T> {
 }
 
 impl CycleImport {
-    /// The record of an import that begins in place of `earlier`: a drop with the versions `files`, and what the
-    /// definitions say about the cycle. Receivers still have the ranges of the last import that was completed.
+    /// The record of an import that begins in place of `earlier`. The parameters are the fields of the same names.
+    /// Keeps `known_ranges`, because receivers may still have the ranges of earlier imports.
     pub fn begin(
         (program, cycle): (&str, &str),
         (drop, files, listing): (DropFacts, String, ListingFacts),
@@ -188,6 +191,16 @@ impl CycleImport {
             revision: self.revision,
             window: self.window.clone()?,
         })
+    }
+
+    /// Adds the ranges of this import to those that receivers may have. To be recorded before the completion is sent:
+    /// if the acknowledgement is lost, nobody knows whether receivers have them.
+    pub fn add_known_ranges(&mut self) {
+        for ranges in self.attributes.iter().map(KnownRanges::from) {
+            if !self.known_ranges.contains(&ranges) {
+                self.known_ranges.push(ranges);
+            }
+        }
     }
 
     /// Whether the import has ended and receivers were told.

@@ -1,6 +1,9 @@
 //! The attributes pass: what receivers get, when, and after which failures.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use time::Weekday;
 use tokio::time::sleep;
 use uuid::Uuid;
 use vivadrop::{
@@ -10,7 +13,7 @@ use vivadrop::{
     import::{ImportError, ImportRequest, PassOutcome},
     run::Trigger,
     store::{Store, WriteIf},
-    sweep::SweepMode,
+    sweep::{SweepMode, sweep},
 };
 
 use super::{
@@ -22,6 +25,7 @@ use super::{
     },
     world::{TENANT, World, path},
 };
+use crate::support::faults::{Fault as CallFault, StoreCall};
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_is_imported_once_after_the_drop_that_reaches_it() {
@@ -175,6 +179,27 @@ async fn new_ranges_that_would_single_people_out_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn new_ranges_that_would_single_people_out_are_refused_if_the_process_was_killed_at_any_step() {
+    at_every_step(Fault::kill, async |fault| {
+        let world = world().await;
+        let process = with_definitions(&world).await;
+        deliver(&process, &path()).await;
+        let killed = Process::with(&world, fault, 2);
+        tokio::select! {
+            _ended = killed.runner.import(tenant(), None) => {}
+            () = killed.faults.killed() => {}
+        }
+        define(&process, &definitions_of(email([4, 10, 15]), today())).await;
+        sweep_later(&world).await;
+        // The receiver has one of the two imports, and was told if it does not get the other one.
+        let (completed, failed) = (of_kind(&world, ".completed").len(), of_kind(&world, ".failed").len());
+        assert!(completed <= 1 && completed + failed >= 1, "{fault:?}: {completed} completed, {failed} failed");
+        killed.faults.steps()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drop_that_cannot_be_reported_fails_the_cycle_with_its_reason() {
     let monthly_and_not =
         rows(20).replacen(&(window_end(today()) - time::Duration::days(7)).to_string(), "2024-10-08", 1);
@@ -221,6 +246,38 @@ async fn a_cycle_is_imported_as_soon_as_it_has_ended() {
     }
     sweep_later(&world).await;
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_that_ends_at_midnight_while_a_pass_works_is_imported_by_the_next_pass() {
+    // A window ends on a Sunday. So the cycles that end today and tomorrow have the same one, unless today is a Sunday.
+    while today().weekday() == Weekday::Sunday {
+        sleep(DAY).await;
+    }
+    let world = world().await;
+    let process = Process::new(&world);
+    let tomorrow = today().next_day().unwrap();
+    let mut definitions = definitions_of(email(BOUNDS), today());
+    let next = json!({"name": "Next", "start": today().to_string(), "end": tomorrow.to_string()});
+    definitions["programs"][0]["cycles"].as_array_mut().unwrap().push(next);
+    define(&process, &definitions).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    deliver(&process, &path()).await;
+    // The definitions were sent, so the next message has people.
+    let gate = Gate::before(&world.receiver);
+    let slow = Process::with_gate(&world, &gate);
+    let midnight = async {
+        gate.reached.notified().await;
+        while today() < tomorrow {
+            sleep(HOUR).await;
+        }
+        gate.open.notify_one();
+    };
+    let (imported, ()) = tokio::join!(slow.runner.import(tenant(), None), midnight);
+    imported.unwrap();
+    assert_eq!(of_kind(&world, ".completed").len(), 1);
+    sweep_later(&world).await;
+    assert_eq!(of_kind(&world, ".completed").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,6 +355,62 @@ async fn people_are_joined_to_the_directory_of_their_drop() {
     assert_eq!(batches[1]["people"][0]["directory"], Value::Null);
 }
 
+/// A world whose drop was joined to a directory and delivered, and the settings of its processes.
+async fn joined_world() -> (World, DirectoryConfig) {
+    let world = world().await;
+    let directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };
+    let process = process_with(&world, &directory);
+    define(&process, &definitions_of(email(BOUNDS), today())).await;
+    let people: Vec<_> = (0..2_000).map(|number| person(number, "HR")).collect();
+    put_directory(&world, &directory_of("run"), &people).await;
+    deliver(&process, &directory_of("run")).await;
+    deliver(&process, &path()).await;
+    (world, directory)
+}
+
+fn process_with(world: &World, directory: &DirectoryConfig) -> Process {
+    Process::with_setup(world, Setup { directory: directory.clone(), ..Setup::new(world) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_no_longer_fits_into_its_memory_fails_the_cycle() {
+    let (world, mut directory) = joined_world().await;
+    directory.rules.memory = 20_000;
+    let process = process_with(&world, &directory);
+    for _ in 0..2 {
+        process.runner.import(tenant(), None).await.unwrap();
+        assert_eq!(kinds(&world), [".defined", ".failed"]);
+    }
+    let failed = &of_kind(&world, ".failed")[0];
+    assert_eq!(failed["reason"], json!("directory-too-large"), "{failed}");
+    // With more memory, a person asks for the import again.
+    directory.rules.memory = 4 << 20;
+    let process = process_with(&world, &directory);
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(of_kind(&world, ".completed").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_cannot_be_read_for_long_fails_the_cycle_that_has_no_import_yet() {
+    let (world, directory) = joined_world().await;
+    let process = process_with(&world, &directory);
+    let folder = directory_of("run").folder;
+    let denied = move |call: &StoreCall| {
+        if call.path.name.starts_with(&folder) { CallFault::Rejected } else { CallFault::None }
+    };
+    process.store.plan.set_rule(denied);
+    process.runner.import(tenant(), None).await.unwrap_err();
+    sleep(2 * DAY).await;
+    process.runner.import(tenant(), None).await.unwrap_err();
+    assert_eq!(kinds(&world), [".defined"]);
+    sleep(2 * DAY).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", ".failed"]);
+    assert_eq!(of_kind(&world, ".failed")[0]["reason"], json!("unavailable"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_down_delays_the_import_and_not_the_rows() {
     let world = world().await;
@@ -309,6 +422,21 @@ async fn a_receiver_that_is_down_delays_the_import_and_not_the_rows() {
     let entry = process.runner.ledger.imports_entry(tenant()).await.unwrap().unwrap();
     assert!(entry.attempts == 1 && entry.not_before.is_some_and(|time| time > clock::now()), "{entry:?}");
     sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_without_time_for_imports_leaves_them_to_the_next_one() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    let report = sweep(&process.runner, &process.watched(), SweepMode::Timer, Duration::ZERO).await.unwrap();
+    assert!(report.has_no_errors(), "{:?}", report.failed_imports);
+    assert_eq!(kinds(&world), [""; 0]);
+    let woken: Vec<_> = process.runner.woken_imports.take().into_iter().collect();
+    assert_eq!(woken, [tenant()]);
+    process.runner.woken_imports.add(tenant());
+    process.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }
 
@@ -344,4 +472,76 @@ async fn a_drop_that_is_delivered_while_another_process_imports_is_imported_by_t
     sweep_later(&world).await;
     let people: Vec<_> = of_kind(&world, ".completed").iter().map(|data| data["people"].as_u64().unwrap()).collect();
     assert_eq!(people, [20, 25]);
+}
+
+/// Definitions with a cycle `Past` that ended a year ago, and, if `with_now`, with the one that ends today.
+fn definitions_with_past(with_now: bool) -> Value {
+    let mut definitions = definitions_of(email(BOUNDS), today());
+    let [start, end] = [372, 365].map(|days| (today() - time::Duration::days(days)).to_string());
+    let cycles = definitions["programs"][0]["cycles"].as_array_mut().unwrap();
+    cycles.push(json!({"name": "Past", "start": start, "end": end}));
+    if !with_now {
+        cycles.remove(0);
+    }
+    definitions
+}
+
+/// Asks for an import of the drop, and makes it; returns the names of the cycles, with the number of people or the error.
+async fn import_of(process: &Process, cycle: Option<&str>) -> Vec<(Option<String>, Result<u64, String>)> {
+    let (program, cycle) = (cycle.map(|_| "Engagement".to_owned()), cycle.map(str::to_owned));
+    let request = ImportRequest { path: path(), program, cycle, again: false };
+    process.runner.request_import(&request).await.unwrap();
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    imported.into_iter().map(|imported| (imported.cycle.map(|(_, cycle)| cycle), imported.result)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_that_the_drop_does_not_reach_is_an_error_only_if_it_is_named_or_if_there_is_no_other() {
+    let world = world().await;
+    let process = Process::new(&world);
+    define(&process, &definitions_with_past(true)).await;
+    deliver(&process, &path()).await;
+    assert_eq!(import_of(&process, None).await, [(Some("Now".to_owned()), Ok(20))]);
+    assert_eq!(import_of(&process, None).await, [], "everything was imported");
+    let why = "the drop has no rows of the last week of this cycle".to_owned();
+    assert_eq!(import_of(&process, Some("Past")).await, [(Some("Past".to_owned()), Err(why))]);
+
+    let world = self::world().await;
+    let process = Process::new(&world);
+    define(&process, &definitions_with_past(false)).await;
+    deliver(&process, &path()).await;
+    let why = "the drop has no rows of the last week of a cycle that is imported".to_owned();
+    assert_eq!(import_of(&process, None).await, [(None, Err(why))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_attribute_is_deleted_at_receivers_and_imported_again_if_it_is_defined_again() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    define(&process, &definitions_of(json!([]), today())).await;
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".completed", ".defined", ".deleted"]);
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap_err();
+
+    define(&process, &definitions_of(email(BOUNDS), today())).await;
+    sweep_later(&world).await;
+    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
+    assert_eq!((&first["sequence"], &second["sequence"]), (&json!(1), &json!(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attribute_that_is_deleted_and_defined_again_between_two_passes_is_imported_again() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    for attributes in [json!([{"name": "Meeting hours"}]), email(BOUNDS)] {
+        define(&process, &definitions_of(attributes, today())).await;
+    }
+    sweep_later(&world).await;
+    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
+    assert_eq!((&first["counts"], &second["counts"]), (&second["counts"], &json!({"Email hours": [5, 5, 5, 5]})));
 }

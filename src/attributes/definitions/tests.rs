@@ -53,6 +53,14 @@ fn a_metric_belongs_to_one_attribute() {
 }
 
 #[test]
+fn a_unit_needs_a_metric() {
+    let found = mistakes(r#"{"attributes":[{"name":"Internal network size","unit":"Hour"}]}"#);
+    assert!(found.len() == 1 && found[0].contains("`unit`"), "{found:#?}");
+    let json = br#"{"attributes":[{"name":"Email hours","metric":"E","unit":"Count","max":[1,2,3]}]}"#;
+    assert_eq!(Definitions::parse(json).unwrap().attributes[0].unit, "Count");
+}
+
+#[test]
 fn bounds_are_three_ascending_numbers_with_at_most_six_decimals() {
     for bounds in
         ["[1,2]", "[1,2,3,4]", "[0,1,2]", "[-1,1,2]", "[3,2,1]", "[1,2,1e9]", "[1e-7,1,2]", "\"1,2,3\"", "[1,2,\"3\"]"]
@@ -77,6 +85,16 @@ fn names_have_1_to_64_characters_and_are_unique() {
 fn text_that_is_not_an_object_is_one_mistake() {
     assert!(mistakes(r#"{"version":1,"attributes":["#)[0].contains("not valid JSON"));
     assert!(mistakes("[]")[0].contains("not a JSON object"));
-    assert!(mistakes("{}")[0].contains("no attributes"));
+    assert!(mistakes("{}")[0].contains("no `attributes`"));
     assert!(mistakes(r#"{"version":2,"attributes":[{"name":"Email hours"}]}"#)[0].contains("version"));
+}
+
+#[test]
+fn the_list_of_attributes_may_be_empty_but_not_missing() {
+    let cycle = r#"{"name":"Oct","start":"2024-10-08","end":"2024-10-15"}"#;
+    let programs = format!(r#""programs":[{{"name":"Engagement","cycles":[{cycle}]}}]"#);
+    let definitions = Definitions::parse(format!(r#"{{"attributes":[],{programs}}}"#).as_bytes()).unwrap();
+    assert_eq!(Definitions::parse(definitions.to_json().as_bytes()).unwrap(), definitions);
+    assert!(definitions.due_cycles(date!(2024 - 10 - 15)).is_empty(), "there is nothing to import");
+    assert_eq!(mistakes(&format!("{{{programs}}}")).len(), 1);
 }
