@@ -3,7 +3,6 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
-deployment=vivadrop
 package="$here/../dist/linux-x86_64"
 group='' location='' parameters='' what_if=''
 
@@ -70,6 +69,10 @@ command -v func >/dev/null || stop 'func is not installed: npm install --global 
 [ -f "$package/host.json" ] || stop "no package in $package: run make package first"
 az account show --output none 2>/dev/null || stop 'az is not signed in: run az login'
 
+# The deployment has the name of the app, the parameter `name`, because several apps can be in one resource group.
+deployment=$(tr -d '[:space:]' <"$parameters" | sed -n 's/.*"name":{[^}]*"value":"\([^"]*\)".*/\1/p')
+deployment=${deployment:-vivadrop}
+
 exists() {
   [ "$(az group exists --name "$group")" = true ]
 }
@@ -80,16 +83,51 @@ output() {
     --query "properties.outputs.$1.value" --output tsv
 }
 
+# Prints the name of the app's vault, or nothing if it has none yet. It is an output of the last deployment. Without one
+# that succeeded, it is the only vault that is named as in the template and belongs to no other app of the group: the
+# names of an app and its vault end with the same 13 characters.
+find_vault() {
+  local deployed uri vaults apps app vault owner found=''
+  deployed=$(az deployment group list --resource-group "$group" --query "[?name == '$deployment'].name" --output tsv) ||
+    stop 'cannot list the deployments of the resource group'
+  if [ -n "$deployed" ]; then
+    uri=$(output vaultUri) || stop "cannot read the deployment $deployment"
+    app=$(output functionApp) || stop "cannot read the deployment $deployment"
+    vault=${uri#https://}
+    vault=${vault%%.*}
+    # Earlier versions of this script deployed every app as vivadrop, so the deployment can be that of another app.
+    if [ -n "$vault" ] && [ "$app" = "$deployment-${vault#vault-}" ]; then
+      echo "$vault"
+      return
+    fi
+  fi
+  vaults=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')].name" --output tsv) ||
+    stop 'cannot list the vaults of the resource group'
+  apps=$(az functionapp list --resource-group "$group" --query '[].name' --output tsv) ||
+    stop 'cannot list the function apps of the resource group'
+  for vault in $vaults; do
+    [[ $vault =~ ^vault-[a-z0-9]{13}$ ]] || continue
+    owner=$deployment
+    for app in $apps; do
+      case $app in *"-${vault#vault-}") owner=${app%"-${vault#vault-}"} ;; esac
+    done
+    [ "$owner" = "$deployment" ] || continue
+    [ -z "$found" ] || stop "cannot determine the vault of $deployment, $found or $vault: set WEBHOOK_SECRET to the" \
+      'secret that your receiver has'
+    found=$vault
+  done
+  echo "$found"
+}
+
 # Whether the vault has a webhook secret. It uses the management API, which needs no role in the vault and returns no secret
 # values. `az … show` exits with 3 if the resource does not exist. Any other failure stops the script, because a second secret
 # would invalidate the one that the receiver has.
 has_webhook_secret() {
   local vault error status=0
-  vault=$(az keyvault list --resource-group "$group" --query "[?starts_with(name, 'vault-')].id" --output tsv) ||
-    stop 'cannot list the vaults of the resource group'
+  vault=$(find_vault) || exit 1
   [ -n "$vault" ] || return 1
-  vault=${vault%%[[:space:]]*}
-  error=$(az resource show --ids "$vault/secrets/webhook-secret" --api-version 2024-11-01 --output none 2>&1) || status=$?
+  error=$(az resource show --resource-group "$group" --namespace Microsoft.KeyVault --parent "vaults/$vault" \
+    --resource-type secrets --name webhook-secret --api-version 2024-11-01 --output none 2>&1) || status=$?
   case $status in
     0 | 3) return "$status" ;;
     *) stop "cannot determine whether the vault has a webhook secret: set WEBHOOK_SECRET, or get read permission for $vault ($error)" ;;

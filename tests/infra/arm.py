@@ -312,6 +312,10 @@ def _concat(*parts):
     return "".join(map(str, parts))
 
 
+def _fail(message):
+    raise Mistake(message)
+
+
 FUNCTIONS = {
     "add": lambda a, b: a + b,
     "concat": _concat,
@@ -322,8 +326,10 @@ FUNCTIONS = {
     "empty": lambda value: not value,
     "environment": lambda: {"suffixes": {"storage": "core.windows.net", "keyvaultDns": ".vault.azure.net"}},
     "equals": lambda a, b: a == b,
+    "fail": _fail,
     "filter": lambda items, keep: [item for item in items if keep(item)],
     "format": _format,
+    "greater": lambda a, b: a > b,
     "guid": lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts)))),
     "last": lambda value: value[-1] if value else "",
     "length": len,

@@ -120,10 +120,15 @@ class Pipeline(unittest.TestCase):
         self.assertEqual(waits_for(activities()["Get the notify key"]), ["Export Viva Insights data"])
         self.assertEqual(waits_for(activities()["Notify the partner"]), ["Get the notify key"])
 
-    def test_sends_no_notification_without_a_url(self):
-        for name in ("Get the notify key", "Notify the partner"):
-            self.assertIs(is_active(activities(given.LEAST)[name]), False)
-            self.assertIs(is_active(activities()[name]), True)
+    def test_sends_no_notification_without_a_url_and_a_key(self):
+        for missing in ({"notifyUrl", "notifyKey"}, {"notifyUrl"}, {"notifyKey"}, set()):
+            values = {**given.EVERYTHING[given.MANAGED_APP], **dict.fromkeys(missing, "")}
+            found = activities({given.MANAGED_APP: values})
+            for name in ("Get the notify key", "Notify the partner"):
+                with self.subTest(name, missing=missing):
+                    self.assertIs(is_active(found[name]), not missing)
+                    self.assertEqual(found[name]["onInactiveMarkAs"], "Succeeded")
+        self.assertIs(is_active(activities(given.LEAST)["Notify the partner"]), False)
 
     def test_the_notify_key_is_not_logged(self):
         self.assertIs(activities()["Get the notify key"]["policy"]["secureOutput"], True)

@@ -11,17 +11,37 @@ from pathlib import Path
 
 from .arm import ROOT
 
+# Each app has a vault, whose name ends with the name of the app, filled up to the 13 characters of a hash.
 AZ = """#!/bin/sh
 echo "az $*" >> "$LOG"
+list() { for each in "$STATE/$1/"*; do [ ! -e "$each" ] || basename "$each"; done; }
+name=$(echo "$*" | sed -n 's/.*--name \\([^ ]*\\).*/\\1/p')
+# The app of the deployment. A file in `deployments` names it, or is empty if the deployment failed and has no outputs.
+app=$(cat "$STATE/deployments/$name" 2>/dev/null)
+hash_of() { printf '%-13s' "$1" | tr ' ' 0; }
 case "$*" in
   'account show'*) exit "${NOT_LOGGED_IN:-0}" ;;
   'group exists'*) [ -e "$STATE/group" ] && echo true || echo false ;;
   'group create'*) : > "$STATE/group" ;;
-  'keyvault list'*) [ -e "$STATE/deployed" ] && echo /subscriptions/s/vaults/vault-1 || true ;;
-  'resource show --ids /subscriptions/s/vaults/vault-1/secrets/webhook-secret '*) echo 'error of az' >&2; exit "${SECRET_SHOWN:-0}" ;;
+  'deployment group list'*)
+    name=$(echo "$*" | sed "s/.*name == '\\([^']*\\)'.*/\\1/")
+    list deployments | grep -x "$name" || true ;;
+  'keyvault list'*) list vaults ;;
+  'functionapp list'*) list apps ;;
+  'resource show'*' --namespace Microsoft.KeyVault --parent vaults/'*' --resource-type secrets --name webhook-secret '*)
+    vault=$(echo "$*" | sed 's#.*--parent vaults/\\([^ ]*\\).*#\\1#')
+    echo 'error of az' >&2
+    [ -z "$SECRET_SHOWN" ] || exit "$SECRET_SHOWN"
+    [ -e "$STATE/vaults/$vault" ] && grep -q webhookSecret "$STATE/vaults/$vault" || exit 3 ;;
+  'deployment group show'*'outputs.vaultUri.'*) [ -z "$app" ] || echo "https://vault-$(hash_of "$app").vault.azure.net" ;;
+  'deployment group show'*'outputs.functionApp.'*) [ -z "$app" ] || echo "$app-$(hash_of "$app")" ;;
   'deployment group show'*) echo "$*" | sed 's/.*outputs\\.\\([A-Za-z]*\\)\\.value.*/the-\\1/' ;;
   'deployment group create'*mainTemplate*) for each in "$@"; do last=$each; done
-    cat "${last#@}" > "$STATE/secrets"; stat -c %a "${last#@}" > "$STATE/mode"; : > "$STATE/deployed" ;;
+    cat "${last#@}" > "$STATE/secrets"; stat -c %a "${last#@}" > "$STATE/mode"
+    mkdir -p "$STATE/deployments" "$STATE/vaults" "$STATE/apps"
+    cat "${last#@}" >> "$STATE/vaults/vault-$(hash_of "$name")"
+    [ -z "$DEPLOYMENT_FAILS" ] || { : > "$STATE/deployments/$name"; exit 1; }
+    echo "$name" > "$STATE/deployments/$name"; : > "$STATE/apps/$name-$(hash_of "$name")" ;;
   'deployment group create'*|'deployment group what-if'*) ;;
   'functionapp keys list'*) [ -e "$STATE/warm" ] && echo 56 || { [ -n "$NEVER_WARM" ] || : > "$STATE/warm"; echo 0; } ;;
   *) echo "not expected: az $*" >&2; exit 99 ;;
@@ -74,9 +94,9 @@ class Deployment(unittest.TestCase):
         steps = [
             "az group create --name group --location westeurope",
             "partner/mainTemplate.json",
-            "func azure functionapp publish the-functionApp --custom --no-build in linux-x86_64",
+            "func azure functionapp publish vivadrop-vivadrop00000 --custom --no-build in linux-x86_64",
             "az functionapp keys list",
-            "partner/subscription.json --parameters functionApp=the-functionApp systemTopic=the-systemTopic "
+            "partner/subscription.json --parameters functionApp=vivadrop-vivadrop00000 systemTopic=the-systemTopic "
             "hostStorage=the-hostStorage deadLetterContainer=the-deadLetterContainer dropContainer=the-dropContainer "
             "stateContainer=the-stateContainer",
         ]
@@ -93,6 +113,56 @@ class Deployment(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(json.loads((self.state / "secrets").read_text())["parameters"], {})
         self.assertNotIn("group create --name", calls)
+
+    def new_secret(self, app=None, **environment):
+        """Deploys this app; returns the webhook secret that the script created, if it did."""
+        parameters = {"name": {"value": app}} if app else {}
+        parameters["alertEmail"] = {"value": "operators@example.com"}
+        self.parameters.write_text(json.dumps({"parameters": parameters}, indent=2))
+        done, _ = self.deploy("--location", "westeurope", **environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads((self.state / "secrets").read_text())["parameters"].get("webhookSecret", {}).get("value")
+
+    def test_each_app_of_a_resource_group_has_its_own_webhook_secret(self):
+        first, second = self.new_secret(), self.new_secret("contoso")
+        self.assertTrue(first and second)
+        self.assertNotEqual(first, second)
+        for app in (None, "contoso", "vivadrop"):
+            self.assertIsNone(self.new_secret(app), app)
+
+    def test_without_a_deployment_takes_the_vault_that_belongs_to_no_other_app(self):
+        self.new_secret()
+        self.new_secret("contoso")
+        (self.state / "vaults/vault-of-another-product").touch()
+        shutil.rmtree(self.state / "deployments")
+        self.assertIsNone(self.new_secret("contoso"))
+        self.assertIsNone(self.new_secret())
+        self.assertIsNotNone(self.new_secret("fabrikam"))
+
+    def test_ignores_a_deployment_of_another_app_with_the_name_vivadrop(self):
+        self.new_secret()
+        self.new_secret("contoso")
+        (self.state / "deployments/contoso").rename(self.state / "deployments/vivadrop")
+        self.assertIsNone(self.new_secret())
+        (self.state / "vaults/vault-vivadrop00000").write_text("")
+        (self.state / "deployments/vivadrop").write_text("contoso")
+        self.assertIsNotNone(self.new_secret())
+
+    def test_keeps_the_secret_that_a_failed_deployment_has_created(self):
+        done, _ = self.deploy("--location", "westeurope", DEPLOYMENT_FAILS="1")
+        self.assertEqual(done.returncode, 1)
+        self.assertIsNone(self.new_secret())
+
+    def test_stops_if_several_vaults_can_be_that_of_the_app(self):
+        self.new_secret()
+        self.new_secret("contoso")
+        for folder in ("deployments", "apps"):
+            shutil.rmtree(self.state / folder)
+        done, calls = self.deploy()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("vault-contoso000000 or vault-vivadrop00000: set WEBHOOK_SECRET", done.stderr)
+        self.assertNotIn("deployment group create", calls)
+        self.assertEqual(self.new_secret(WEBHOOK_SECRET="whsec_Zm9v"), "whsec_Zm9v")
 
     def test_stops_if_it_cannot_determine_whether_there_is_a_secret(self):
         self.deploy("--location", "westeurope")

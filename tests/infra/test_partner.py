@@ -3,7 +3,7 @@
 import unittest
 
 from . import given
-from .arm import GROUP, Template
+from .arm import GROUP, Mistake, Template
 
 
 class PartnerTemplates(unittest.TestCase):
@@ -51,11 +51,22 @@ class PartnerTemplates(unittest.TestCase):
             self.assertEqual(self.rules(retentionDays=retention)[0], (days, state))
         self.assertEqual(self.rules()[0], (190, state))
 
-    def test_retention_applies_to_any_number_of_customers(self):
-        many = [f"t{number}=container{number}" for number in range(25)]
-        _records, *drops = self.rules(tenants=",".join(many))
+    def many(self, count):
+        """As many tenants, each with a container of its own."""
+        return ",".join(f"t{number}=container{number}" for number in range(count))
+
+    def test_retention_applies_to_as_many_customers_as_azure_has_rules_for(self):
+        _records, *drops = self.rules(tenants=self.many(25))
         self.assertEqual([(days, len(paths)) for days, paths in drops], [(30, 10), (30, 10), (30, 5)])
         self.assertEqual([path for _, paths in drops for path in paths], [f"container{number}/" for number in range(25)])
+        self.assertEqual(len(self.rules(tenants=self.many(990))), 100)
+
+    def test_more_customers_than_azure_has_rules_for_are_rejected_with_the_reason(self):
+        for values in ({"tenants": self.many(991)}, {"tenants": self.many(990), "dropPaths": ["contoso/"]}):
+            with self.assertRaisesRegex(Mistake, "have 991 paths, but .* 990 at most"):
+                self.rules(**values)
+        # A container that all customers share needs one path.
+        self.assertEqual(self.rules(tenants=self.many(991), dropContainer="datasets")[1:], [(30, ["datasets/"])])
 
     def test_without_private_endpoints_nothing_of_the_network_is_deployed(self):
         found = Template(given.PARTNER, given.LEAST[given.PARTNER]).resources()
@@ -192,6 +203,34 @@ class PartnerTemplates(unittest.TestCase):
         self.assertEqual(deployment["subscriptionId"], given.ENTITY.split("/")[2])
         self.assertEqual(deployment["resourceGroup"], "messaging")
         self.assertEqual(self.resources(kind, values=given.LEAST[given.PARTNER]), [])
+
+    def test_the_operator_may_send_to_the_sinks_to_which_the_app_may(self):
+        kind, app, operator = "Microsoft.Authorization/roleAssignments", "/sites/", f"{given.OBJECT}03"
+        roles = ("974c5e8b-45b9-4653-ba55-5f855dd0fb88", "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39")
+        for service_bus in (False, True):
+            for named in (False, True):
+                values = {**given.LEAST[given.PARTNER], "operatorType": "Group"}
+                values |= {"serviceBusEntityId": given.ENTITY} if service_bus else {}
+                values |= {"operatorObjectId": operator} if named else {}
+                found = self.resources(kind, values=values)
+                # The host storage has no sink.
+                found = [each for each in found if "/storageAccounts/host" not in each["scope"]]
+
+                def scopes(principal):
+                    return {
+                        (each["scope"], role)
+                        for each in found
+                        for role in roles
+                        if principal in str(each["properties"]["principalId"])
+                        and each["properties"]["roleDefinitionId"].endswith(role)
+                    }
+
+                with self.subTest(service_bus=service_bus, operator=named):
+                    self.assertEqual(len(scopes(app)), 1 + service_bus)
+                    self.assertEqual(scopes(operator), scopes(app) if named else set())
+                for each in found:
+                    if each["properties"]["principalId"] == operator:
+                        self.assertEqual(each["properties"]["principalType"], "Group")
 
     def test_every_alert_goes_to_the_operators(self):
         (group,) = self.resources("Microsoft.Insights/actionGroups")

@@ -39,6 +39,8 @@ GRANTED = {
         ("operator", "vault", "Key Vault Crypto Officer"),
         ("operator", "vault", "Key Vault Secrets User"),
         ("operator", "drops", "Storage Blob Data Owner"),
+        ("operator", "drops", "Storage Queue Data Contributor"),
+        ("operator", "entity", "Azure Service Bus Data Sender"),
     },
     given.SUBSCRIPTION: set(),
     given.MANAGED_APP: {
