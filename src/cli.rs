@@ -28,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     app,
-    config::{Config, DecodeConfig, InvalidSettings, Settings, check_deadline},
+    config::{Config, InvalidSettings, Settings, check_deadline},
     demo,
     error_chain::error_chain,
     host::{self, function_timeout::function_timeout},
@@ -96,7 +96,7 @@ Example:
     Demo(demo::DemoArguments),
 }
 
-/// The settings that control decoding, as flags. A flag overrides the environment variable.
+/// The settings that control how files are read, as flags. A flag overrides the environment variable.
 #[derive(Debug, Args)]
 struct FileFlags {
     /// Order of encryption and compression: auto, encrypted-gzip, gzip-encrypted, encrypted or plain [default:
@@ -109,15 +109,9 @@ struct FileFlags {
     /// AES-256 mode of encrypted columns: auto, ctr or cbc [default: $COLUMN_CIPHER or auto]
     #[arg(long, value_name = "CIPHER")]
     column_cipher: Option<String>,
-    /// Columns to print: a comma-separated list, or * for all; `name?` is optional [default: $ROW_COLUMNS or *]
-    #[arg(long, value_name = "NAMES", alias = "columns")]
-    row_columns: Option<String>,
     /// Columns to decrypt: a comma-separated list; `name?` is optional [default: $ENCRYPTED_COLUMNS or ObjectId]
     #[arg(long, value_name = "NAMES")]
     encrypted_columns: Option<String>,
-    /// Conversion of metrics that are strings: typed (to numbers) or verbatim [default: $ROW_VALUES or typed]
-    #[arg(long, value_name = "MODE")]
-    row_values: Option<String>,
     /// Whether to accept files that are not encrypted: true or false [default: $ALLOW_PLAINTEXT or false]
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<String>,
@@ -136,15 +130,6 @@ struct FileFlags {
 }
 
 impl FileFlags {
-    /// The settings for decoding; logs the warnings about them.
-    fn config(&self) -> Result<DecodeConfig, InvalidSettings> {
-        let config = DecodeConfig::read(&self.over_environment())?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(config)
-    }
-
     /// The settings of the environment, overridden by these flags.
     fn over_environment(&self) -> Settings {
         let mut settings = Settings::from_env();
@@ -152,9 +137,7 @@ impl FileFlags {
             ("FILE_LAYOUT", &self.file_layout),
             ("FILE_CIPHER", &self.file_cipher),
             ("COLUMN_CIPHER", &self.column_cipher),
-            ("ROW_COLUMNS", &self.row_columns),
             ("ENCRYPTED_COLUMNS", &self.encrypted_columns),
-            ("ROW_VALUES", &self.row_values),
             ("ALLOW_PLAINTEXT", &self.allow_plaintext),
             ("BAD_ROWS_ALLOWED", &self.bad_rows_allowed),
             ("MAX_ROW_BYTES", &self.max_row_bytes),

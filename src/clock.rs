@@ -12,20 +12,20 @@ pub fn now() -> OffsetDateTime {
     if tokio >= system { now + (tokio - system) } else { now - (system - tokio) }
 }
 
-/// Whether the recorded time `until`, which is never more than `longest` ahead when it is recorded, has passed. A time that is
-/// further ahead was recorded by a machine whose clock was fast: waiting for it would take as long as that clock was wrong.
+/// Whether the recorded time `until` has passed. A machine whose clock is right records times that are up to `longest`
+/// ahead. So a time that is further ahead counts as passed: a machine whose clock was fast has recorded it.
 pub(crate) fn has_passed(until: OffsetDateTime, longest: Duration) -> bool {
     let wait = until - now();
     wait <= time::Duration::ZERO || wait > longest
 }
 
-/// Whether something that was last done at the recorded time `last` is due again. A time in the far future was recorded by a
-/// machine whose clock was fast.
+/// Whether a task that was last done at the recorded time `last` is due again. It is also due if `last` is at least
+/// `every` ahead: a machine whose clock was fast has recorded it.
 pub(crate) fn is_due_again(last: OffsetDateTime, every: time::Duration) -> bool {
     (now() - last).abs() >= every
 }
 
-/// The time without the part of a second, as lists show it.
+/// The time, truncated to whole seconds, as lists show it.
 pub fn whole_seconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(0).unwrap_or(time)
 }

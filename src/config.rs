@@ -233,7 +233,7 @@ impl Config {
         let max_files: Option<NonZeroUsize> = reader.or_default("MAX_FILES", "20000");
         let give_up_after = reader.or_default("GIVE_UP_AFTER", "3d");
         let telemetry = telemetry(&reader);
-        let attributes_memory: Option<ByteSize> = reader.or_default("ATTRIBUTES_MEMORY", "256MiB");
+        let attributes_memory = attributes_memory(&reader);
         if let (Some(DropContainer::Named(drops)), Some(ContainerName(state))) = (&drop_container, &state_container)
             && drops == state
         {
@@ -255,7 +255,7 @@ impl Config {
                 deadline: deadline?,
                 run_limits: RunLimits { max_files: max_files?.get(), give_up_after: give_up_after? },
                 telemetry: telemetry?,
-                attributes_memory: attributes_memory?.0,
+                attributes_memory: attributes_memory?,
                 warnings,
             })
         })
@@ -312,6 +312,43 @@ impl DecodeConfig {
             })
         })
     }
+
+    /// Logs the warnings about these settings.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+/// The settings that `attributes preview` needs.
+#[derive(Debug)]
+pub struct PreviewConfig {
+    /// The settings for decoding.
+    pub decode: DecodeConfig,
+    /// `ATTRIBUTES_MEMORY`: the bound of the table of people, in bytes.
+    pub attributes_memory: usize,
+}
+
+impl PreviewConfig {
+    /// Reads these settings; the error lists all problems.
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
+        let reader = Reader::new(settings);
+        let memory = attributes_memory(&reader);
+        match (DecodeConfig::read(settings), reader.finish(|| memory)) {
+            (Ok(decode), Ok(attributes_memory)) => Ok(Self { decode, attributes_memory }),
+            (decode, memory) => {
+                let problems = [decode.err(), memory.err()].into_iter().flatten();
+                Err(InvalidSettings(problems.flat_map(|InvalidSettings(problems)| problems).collect()))
+            }
+        }
+    }
+}
+
+/// `ATTRIBUTES_MEMORY` in bytes.
+fn attributes_memory(reader: &Reader<'_>) -> Option<usize> {
+    let size: Option<ByteSize> = reader.or_default("ATTRIBUTES_MEMORY", "256MiB");
+    size.map(|ByteSize(bytes)| bytes)
 }
 
 /// The services that `decode` calls for keys: settings that it reads only if it needs them.

@@ -1,14 +1,16 @@
-//! Persistent state of each drop and file: who works on it, how far it is, how it ended.
+//! Persistent state of each drop and file: its worker, its progress, its outcome.
 //!
 //! The ledger consists of JSON blobs in `STATE_CONTAINER`. They hold positions and reasons, never row data or keys:
 //! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
-//! - `unfinished/`, the index of the drops that are not over, which sweeps run;
+//! - `unfinished/`, the index of the drops that are not over: sweeps run these drops;
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
 //! - `list/`, one entry for each drop, for lists; `list-copy/`, a copy of these entries in one blob;
-//! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit, and `imports/{tenant}/`, how
-//!   far their imports are; `imports-due/`, when each tenant's imports are looked at again;
+//! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit; `imports/{tenant}/`,
+//!   the progress of the imports of these attributes; `imports-due/`, when the next pass over each tenant's imports is
+//!   due;
 //! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire;
-//! - `plans/` and `replays/`, which drops are to be delivered again, and how far that is.
+//! - `plans/`, which drops are to be delivered again, and `replays/`, the progress of these replays;
+//! - `periodic/`, when the periodic tasks of sweeps were last done.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within
@@ -37,6 +39,7 @@ mod periodic;
 mod record;
 mod renewal;
 mod replays;
+mod salvage;
 mod survey;
 mod unfinished;
 
@@ -89,8 +92,8 @@ pub const POLL_EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two checkpoints of a file.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a checkpoint may stay unwritten, while the lease is renewed, before the run stops. A later run delivers the
-/// rows of about this time again.
+/// How long a checkpoint may stay unwritten, while the lease is renewed, before the run stops. This bounds the rows
+/// that a later run delivers again.
 pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
 /// The largest record that is read, in bytes. Version 1 listed the files of a drop in its record, some hundred bytes
@@ -135,7 +138,7 @@ impl Ledger {
         Ok(progress)
     }
 
-    /// Adds the progress of the files `wanted`, by the path of their record, whose records are below `folder`.
+    /// Adds the progress of files whose records are below `folder`. `wanted` has the files by the path of their record.
     async fn add_progress(
         &self,
         folder: &str,
@@ -166,7 +169,7 @@ impl Ledger {
         Ok(record.map(|(_, record)| record.facts()))
     }
 
-    /// Reads the record of a file: why it was set aside, for example. `None` if there is none.
+    /// Reads the record of a file; `None` if there is none.
     pub async fn file_record(&self, drop: &DropPath, name: &str) -> Result<Option<FileRecord>, LedgerError> {
         let path = self.blob(paths::file_record(drop, name));
         if let Some((_, record)) = self.read_file_record(&path, name).await? {
@@ -175,8 +178,8 @@ impl Ledger {
         self.file_record_v1(drop, name).await
     }
 
-    /// Reads the record of a file where version 1 kept it, if that is another path. `None` if there is none, or if that
-    /// path has another record: version 1 had names that collide.
+    /// Reads the record of a file from the path of version 1, if that differs from today's path. `None` if there is no
+    /// record, or if it is the record of a drop: paths of version 1 could collide.
     async fn file_record_v1(&self, drop: &DropPath, name: &str) -> Result<Option<FileRecord>, LedgerError> {
         let Some(path) = paths::file_record_v1(drop, name) else {
             return Ok(None);
@@ -208,7 +211,7 @@ impl Ledger {
             // The next write creates the record at its new path.
             Some((etag, bytes)) => match json::parse_drop(&path, etag, &bytes) {
                 Ok(record) => Ok(DropRecord { version: None, ..record }),
-                // Version 1 had names that collide: this may be the record of a file.
+                // Paths of version 1 could collide: this may be the record of a file.
                 Err(LedgerError::Invalid { .. }) => Ok(DropRecord::default()),
                 Err(error) => Err(error),
             },
@@ -243,16 +246,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records that a drop is to be delivered again from its first row, in one write: progress of files from before this
-    /// replay no longer counts. Also replaces records that cannot be parsed. With `new_ids`, the drop gets the next
-    /// generation, which is part of every message id.
+    /// Records that a drop is to be delivered again from its first row, in one write: progress of files from before
+    /// this replay no longer counts. Also replaces a record that cannot be parsed. With `new_ids`, the drop gets the
+    /// next generation, which is part of every message id.
     pub async fn replay(&self, drop: &DropPath, tenant: TenantId, new_ids: bool) -> Result<(), LedgerError> {
         loop {
             let previous = match self.drop_record(drop).await {
-                Err(LedgerError::Invalid { path, .. }) => {
-                    self.store.delete(&path, None).await?;
-                    DropRecord::default()
-                }
+                Err(LedgerError::Invalid { path, .. }) => self.salvaged_record(drop, &path).await?,
                 record => record?,
             };
             let mut record = DropRecord {
@@ -279,7 +279,7 @@ impl Ledger {
         }
     }
 
-    /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Called before
+    /// Waits until every dropped [`ClaimedFile`] has written its last checkpoint and released its lease. Call it before
     /// the process exits, so that the next process need not wait for leases to lapse.
     pub async fn flush(&self) {
         self.tasks.close();

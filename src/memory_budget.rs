@@ -1,4 +1,4 @@
-//! Memory that several runs of the process share.
+//! A bound on the memory that all runs and passes of the process share.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::waiters::Waiters;
 /// The bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// Bounds the memory that the tables of all runs take together. A run that finds too little waits until other runs have
-/// ended.
+/// Bounds the memory that the tables of all runs and passes take together. A run that needs more than is free waits
+/// until others free theirs. Requests are served in order, so a large request delays those after it.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     permits: Arc<Semaphore>,
@@ -18,28 +18,28 @@ pub struct MemoryBudget {
     waiters: Waiters,
 }
 
-/// A part of the memory, until it is dropped.
+/// A reserved part of a [`MemoryBudget`]; dropping it frees the memory.
 #[derive(Debug)]
 pub struct Reservation(OwnedSemaphorePermit);
 
 impl MemoryBudget {
-    /// This many bytes: those of the largest table, or more.
+    /// A budget of `bytes`: at least the size of the largest table.
     pub fn new(bytes: usize) -> Self {
         let units = units(bytes);
         Self { permits: Arc::new(Semaphore::new(units as usize)), units, waiters: Waiters::default() }
     }
 
-    /// All of the memory, in bytes.
+    /// The size of the whole budget, in bytes.
     pub fn bytes(&self) -> usize {
         self.units as usize * UNIT
     }
 
-    /// A part of the memory that this many tables can have at once, in bytes.
+    /// The share of one table, in bytes, if this number of `tables` divides the budget equally.
     pub(crate) fn share(&self, tables: usize) -> usize {
         self.bytes() / tables
     }
 
-    /// Waits until `bytes` are free, or all of the memory if that is less.
+    /// Waits until `bytes` are free, and reserves them. Reserves the whole budget if `bytes` is larger.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
         let units = units(bytes).min(self.units);
         if let Ok(permits) = Arc::clone(&self.permits).try_acquire_many_owned(units) {
@@ -50,7 +50,7 @@ impl MemoryBudget {
         Reservation(permits.expect("the semaphore is never closed"))
     }
 
-    /// Counts the runs and passes that wait for memory.
+    /// The counter of the runs and passes that wait for memory.
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
     }
@@ -62,7 +62,7 @@ impl Reservation {
         self.0.num_permits() * UNIT
     }
 
-    /// Frees everything but `bytes`.
+    /// Frees the reserved memory except for `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let excess = self.0.num_permits().saturating_sub(units(bytes) as usize);
         drop(self.0.split(excess));
@@ -91,7 +91,7 @@ mod tests {
         let second = timeout(wait, memory.reserve(60 << 20)).await.unwrap();
         assert!(timeout(wait, memory.reserve(1)).await.is_err());
         drop((first, second));
-        // A table that is larger than the memory is alone.
+        // A table that is larger than the budget gets all of it.
         drop(timeout(wait, memory.reserve(usize::MAX)).await.unwrap());
         memory.reserve(1).await;
     }

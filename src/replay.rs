@@ -149,7 +149,7 @@ pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
         let claims_have_lapsed = clock::now() - before.updated > CLAIM_LAPSES_AFTER;
         let is_ours = |index: &usize| claims_have_lapsed || !before.pending().contains(index);
         for index in pending.into_iter().filter(is_ours) {
-            match start(runner, &plan.drops[index], &run).await? {
+            match start(runner, &plan.drops[index], &run, index).await? {
                 Start::Started(drop) => started.push(drop),
                 Start::Running => {}
                 Start::Rejected => rejected.push(index),
@@ -168,16 +168,8 @@ async fn count_ended(ledger: &Ledger, plan: &ReplayPlan, run: &mut ReplayRun) ->
     let mut pending = Vec::new();
     for index in run.pending() {
         let Some(drop) = plan.drops.get(index) else { continue };
-        let record = match drop.path.parse() {
-            Ok(path) => ledger.drop_record(&path).await,
-            Err(_) => Ok(DropRecord::default()),
-        };
-        let ending = match record {
-            Ok(record) => record.ending.filter(|ending| ending.recorded >= run.created && ending.is_final),
-            // The replay of the drop will replace the record.
-            Err(LedgerError::Invalid { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let record = record_of(ledger, drop).await?.filter(|record| is_replayed(run, index, record));
+        let ending = record.and_then(|record| record.ending).filter(|ending| ending.is_final);
         match ending.map(|ending| ending.reason) {
             Some(None) => run.done += 1,
             Some(Some(_)) => run.failed += 1,
@@ -186,14 +178,38 @@ async fn count_ended(ledger: &Ledger, plan: &ReplayPlan, run: &mut ReplayRun) ->
     }
     let end = run.first.unwrap_or(u64::MAX).min(run.total).min(plan.drops.len() as u64);
     while pending.len() < MAX_PENDING && run.started < end {
-        pending.push(usize::try_from(run.started).expect("a plan has few drops"));
-        run.started += 1;
+        let next = usize::try_from(run.started).ok().and_then(|index| plan.drops.get(index));
+        let record = match next {
+            Some(drop) => record_of(ledger, drop).await?,
+            None => None,
+        };
+        run.claim_next(&mut pending, record.map_or(0, |record| record.replays));
     }
     if pending.is_empty() {
         run.state = if run.started < run.total { ReplayState::Paused } else { ReplayState::Done };
     }
     run.set_pending(&pending);
     Ok(())
+}
+
+/// The record of a planned drop; `None` if it cannot be parsed, because the replay of the drop will replace it.
+async fn record_of(ledger: &Ledger, drop: &PlannedDrop) -> Result<Option<DropRecord>, LedgerError> {
+    let Ok(path) = drop.path.parse::<DropPath>() else { return Ok(None) };
+    match ledger.drop_record(&path).await {
+        Ok(record) => Ok(Some(record)),
+        Err(LedgerError::Invalid { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the pending drop `index` was replayed after the run had claimed it. Compares counts and not times, because
+/// the clocks of the processes may differ.
+fn is_replayed(run: &ReplayRun, index: usize, record: &DropRecord) -> bool {
+    match run.replays_before(index) {
+        Some(before) => record.replays > before,
+        // An older vivadrop has claimed the drop.
+        None => record.first_seen >= Some(run.created),
+    }
 }
 
 /// Counts pending drops as failed that cannot be replayed.
@@ -219,15 +235,12 @@ enum Start {
     Rejected,
 }
 
-/// Records the replay of a drop, unless that was done since the run was created.
-async fn start(runner: &Runner, drop: &PlannedDrop, run: &ReplayRun) -> Result<Start, RunError> {
+/// Records the replay of the pending drop `index`, unless that was done since the run has claimed it.
+async fn start(runner: &Runner, drop: &PlannedDrop, run: &ReplayRun, index: usize) -> Result<Start, RunError> {
     let Ok(path) = drop.path.parse::<DropPath>() else {
         return Ok(Start::Rejected);
     };
-    let record = runner.ledger.drop_record(&path).await;
-    // A record that cannot be parsed is replaced by the replay.
-    let is_replayed = record.is_ok_and(|record| record.first_seen >= Some(run.created));
-    if is_replayed {
+    if record_of(&runner.ledger, drop).await?.is_some_and(|record| is_replayed(run, index, &record)) {
         return Ok(Start::Running);
     }
     match runner.record_replay(&path, false).await? {

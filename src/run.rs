@@ -148,17 +148,9 @@ impl Runner {
         span.scope(run.run_within(time_limit)).await
     }
 
-    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended, and runs it.
-    /// Rows keep their message ids unless `new_ids` is set. If the process is killed, the replay resumes by itself.
-    pub async fn replay(&self, path: &DropPath, new_ids: bool) -> Result<Outcome, RunError> {
-        match self.record_replay(path, new_ids).await? {
-            Recorded::Replay { .. } => self.run(path, None, Trigger::Command, None).await,
-            Recorded::Nothing(outcome) => Ok(outcome),
-        }
-    }
-
-    /// Records that the drop at `path` is to be delivered again from its first row. The drop is then in the index of
-    /// unfinished drops.
+    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended. Rows keep their
+    /// message ids unless `new_ids` is set. The drop is then in the index of unfinished drops, so that a sweep delivers
+    /// it if nothing else does.
     pub async fn record_replay(&self, path: &DropPath, new_ids: bool) -> Result<Recorded, RunError> {
         let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
             return Ok(Recorded::Nothing(Outcome::NoDrop));

@@ -143,14 +143,20 @@ pub enum SimulateError {
     /// The file is not an RSA-2048 private key.
     #[error("`{0}` is not an RSA-2048 private key in PEM (PKCS#8 or PKCS#1)")]
     InvalidPrivateKey(PathBuf),
+    /// The file with the private key could not be read.
+    #[error("cannot read `{path}`")]
+    UnreadablePrivateKey {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A key could not be generated or wrapped.
     #[error("cannot generate or wrap the keys")]
     Keys(#[source] rsa::Error),
-    /// A file could not be read or written.
-    #[error("cannot {verb} `{path}`")]
+    /// A file could not be written.
+    #[error("cannot write `{path}`")]
     Io {
-        /// `read` or `write`.
-        verb: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
@@ -160,7 +166,7 @@ pub enum SimulateError {
 
 impl SimulateError {
     fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { verb: "write", path: path.into(), source }
+        move |source| Self::Io { path: path.into(), source }
     }
 }
 

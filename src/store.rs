@@ -50,8 +50,9 @@ pub struct Blob {
 /// The bytes of a blob, in order.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// Blob metadata: short texts that a listing returns with the blob, so that a list costs no request per blob. Names have
-/// only lower-case ASCII letters. Values have only visible ASCII characters, up to 8 KiB in all.
+/// Blob metadata: short texts that a listing returns with the blob, so that a list costs no request per blob. Names
+/// have only lower-case ASCII letters, values only visible ASCII characters. Azure allows 8 KiB for all names and
+/// values.
 pub type BlobMetadata = BTreeMap<String, String>;
 
 /// A blob in a listing that asks for blob metadata.
@@ -59,14 +60,14 @@ pub type BlobMetadata = BTreeMap<String, String>;
 pub struct ListedBlob {
     /// The blob.
     pub blob: Blob,
-    /// Its metadata; `None` if the store has no blob metadata. The same facts are then in the blob's content.
+    /// Its metadata; `None` if the store has no blob metadata. The caller then reads the blob's content.
     pub metadata: Option<BlobMetadata>,
 }
 
-/// The blobs of a listing. The blobs of a folder follow each other.
+/// The blobs of a listing. All blobs below a folder are adjacent.
 pub type Listing<'a, T = Blob> = BoxStream<'a, Result<T, StoreError>>;
 
-/// How many bytes [`Store::open`] reads at most.
+/// The maximum number of bytes that [`Store::open`] reads.
 pub const OPEN_BYTES: u64 = 64 << 10;
 
 /// The condition of a write.
@@ -113,9 +114,9 @@ impl fmt::Display for LeaseId {
 /// A storage account: containers of blobs.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Lists the blobs of `container` whose names begin with `prefix`, page by page: the consumer decides how many are in
-    /// memory. The blobs of a folder follow each other; the order is the store's otherwise. The listing is empty if the
-    /// container does not exist, and ends after an error.
+    /// Lists the blobs of `container` whose names begin with `prefix`. Requests the next page only when the consumer
+    /// has read the last one. All blobs below a folder are adjacent; otherwise the store decides the order. The listing
+    /// is empty if the container does not exist, and ends after an error.
     fn list<'a>(&'a self, container: &'a str, prefix: &'a str) -> Listing<'a>;
 
     /// As [`list`](Self::list), with the blob metadata.
@@ -132,8 +133,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// may end early without an error if the connection is lost, so the caller must count the bytes, as [`read`] does.
     async fn read_range(&self, blob: &Blob, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
-    /// The current version of a small blob and its content, or the first [`OPEN_BYTES`] of it, in one request; `None` if
-    /// the blob does not exist. The stream may end early or fail if the connection is lost, as that of
+    /// The current version of a small blob and its content, or the first [`OPEN_BYTES`] of it, in one request; `None`
+    /// if the blob does not exist. The stream may end early or fail if the connection is lost, as that of
     /// [`read_range`](Self::read_range). [`read_current`] reads the whole blob.
     async fn open(&self, path: &BlobPath) -> Result<Option<(Blob, ByteStream)>, StoreError> {
         let Some(blob) = self.find(path).await? else {
@@ -143,8 +144,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(Some((blob, bytes)))
     }
 
-    /// Writes a whole blob and returns the ETag of the new version. Creates the container if it is missing. The blob
-    /// has no metadata then.
+    /// Writes a whole blob and returns the ETag of the new version, which has no blob metadata. Creates the container
+    /// if it is missing.
     ///
     /// Fails with [`StoreError::Changed`] if the ETag condition does not hold, and with [`StoreError::LeaseConflict`]
     /// if the active lease is not the one that `condition` requires.
@@ -161,7 +162,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         condition: WriteIf,
     ) -> Result<ETag, StoreError>;
 
-    /// Deletes a blob: this `version` of it, or any version. Succeeds if the blob does not exist. Fails with
+    /// Deletes a blob, or only this `version` of it. Succeeds if the blob does not exist. Fails with
     /// [`StoreError::Changed`] if the blob has another version, and with [`StoreError::LeaseConflict`] if it is leased.
     async fn delete(&self, path: &BlobPath, version: Option<&ETag>) -> Result<(), StoreError>;
 
@@ -210,7 +211,7 @@ pub async fn list_at_most(
     Ok(Some(blobs))
 }
 
-/// Why a request to the store failed. Every failure is transient: the event is retried.
+/// Why a request to the store failed. Every failure is treated as transient: the event is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The blob does not exist. It may have been moved or overwritten at that moment.
@@ -228,7 +229,7 @@ pub enum StoreError {
          (a folder: give this user read and write permission)"
     )]
     Denied(BlobPath),
-    /// The store did not respond, or reported a temporary failure.
+    /// The store did not respond, reported another failure, or cannot hold a blob of this name.
     #[error("the store did not answer for `{path}`")]
     Unavailable {
         /// The requested blob, container or listing.

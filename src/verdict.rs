@@ -1,4 +1,4 @@
-//! What a failure means: *retry* or *set aside*.
+//! The verdict on a failure: *retry* or *set aside*.
 //!
 //! Every error that can stop a file or a drop has a `verdict()` method, an exhaustive match. The HTTP status for the
 //! Functions host, the retries and the ledger all use it, so that they always agree.
@@ -7,15 +7,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a failure means for the file or drop that it stopped.
+/// The consequence of a failure for the file or drop that it stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The drop is not at fault: the failure is transient, or a person has to correct a permission, an address or a
     /// secret. The run stops here without losing anything, the Functions host is asked to send the event again, and
     /// sweeps run the drop later.
     Retry,
-    /// The drop or file itself is at fault, so a retry cannot help. This is recorded and announced once, and the event is
-    /// reported to the Functions host as done.
+    /// The drop or file itself is at fault, so a retry cannot help. This is recorded and announced once, and the event
+    /// is reported to the Functions host as done.
     SetAside(Reason),
 }
 
@@ -35,14 +35,15 @@ pub enum Reason {
     Plaintext,
     /// The bytes are damaged: an invalid gzip stream, invalid padding, or a truncated file.
     Damaged,
-    /// More than `BAD_ROWS_ALLOWED` rows are not JSON objects or have a column that cannot be decrypted.
+    /// More than `BAD_ROWS_ALLOWED` rows are bad: not JSON objects, nested deeper than `MAX_ROW_DEPTH`, with a number
+    /// that is too long, or with a column that cannot be decrypted.
     BadRow,
     /// A line is longer than `MAX_ROW_BYTES`.
     RowTooLong,
-    /// The files have more rows than `NumberOfRowsExtracted`.
+    /// The files have more rows than `NumberOfRowsExtracted`, or rows were still missing after 30 days.
     RowCount,
-    /// The sink rejected this message and would reject it again, a row is too large for the sink's messages, or the sink
-    /// denied access for all of `GIVE_UP_AFTER`.
+    /// The sink rejected this message and would reject it again, a row is too large for the sink's messages, or the
+    /// sink denied access for all of `GIVE_UP_AFTER`.
     Refused,
     /// The drop has more than `MAX_FILES` blobs.
     TooManyFiles,
@@ -50,7 +51,7 @@ pub enum Reason {
     DirectoryTooLarge,
     /// Something did not answer, or denied access, for all of `GIVE_UP_AFTER`.
     Unavailable,
-    /// A defect of vivadrop: five runs in a row have panicked.
+    /// A defect of vivadrop: five runs in a row have panicked in the same file.
     Internal,
 }
 

@@ -14,6 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
+    ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -56,16 +57,29 @@ impl EventQueue {
     }
 }
 
-/// Takes one of the remaining kills.
-fn take_kill(kills: &Mutex<u32>) -> bool {
-    let mut kills = kills.lock().unwrap();
-    let is_left = *kills > 0;
-    *kills = kills.saturating_sub(1);
-    is_left
+/// How often handlers were killed, and how often they may be.
+struct Kills {
+    done: u32,
+    allowed: u32,
+}
+
+impl Kills {
+    /// Takes one of the remaining kills.
+    fn take(&mut self) -> bool {
+        let is_left = self.done < self.allowed;
+        self.done += u32::from(is_left);
+        is_left
+    }
+
+    /// After how many milliseconds a handler is killed if the event takes longer. The first kill comes soon, so that it
+    /// comes before all events have ended.
+    fn time(&self) -> Range<u64> {
+        if self.done == 0 { 10..60 } else { 10..900 }
+    }
 }
 
 /// One instance of the app: posts events until the queue is empty. Kills its handler while an event takes long.
-async fn run_instance(mut host: Host, queue: Arc<Mutex<EventQueue>>, kills: Arc<Mutex<u32>>, seed: u64) {
+async fn run_instance(mut host: Host, queue: Arc<Mutex<EventQueue>>, kills: Arc<Mutex<Kills>>, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     loop {
         let Some(event) = queue.lock().unwrap().pop() else {
@@ -77,11 +91,12 @@ async fn run_instance(mut host: Host, queue: Arc<Mutex<EventQueue>>, kills: Arc<
         };
         let (client, posted) = (host.client(), event.clone());
         let mut post = tokio::spawn(async move { client.try_post(&posted).await });
-        let time_to_kill = Duration::from_millis(rng.u64(10..900));
+        let time_to_kill = Duration::from_millis(rng.u64(kills.lock().unwrap().time()));
         let answer = tokio::select! {
             answer = &mut post => answer.unwrap(),
             () = tokio::time::sleep(time_to_kill) => {
-                if take_kill(&kills) {
+                let is_killed = kills.lock().unwrap().take();
+                if is_killed {
                     host.kill_and_restart().await;
                 }
                 post.await.unwrap()
@@ -135,12 +150,13 @@ fn receive_badly(scene: &mut Scene, seed: u64) {
     scene.receiver.answer_by(random_answers(seed));
 }
 
-/// Posts every event twice, in random order, to several instances that are killed; returns when all were answered with 2xx.
+/// Posts every event twice, in random order, to several instances, of which at least one is killed; returns when all
+/// events were answered with 2xx.
 async fn run_instances(scene: &Scene, events: Vec<Value>, instances: u64, kills: u32, seed: u64) {
     let mut events = [events.clone(), events].concat();
     fastrand::Rng::with_seed(seed).shuffle(&mut events);
     let queue = Arc::new(Mutex::new(EventQueue { waiting: events.into(), in_progress: 0 }));
-    let kills = Arc::new(Mutex::new(kills));
+    let kills = Arc::new(Mutex::new(Kills { done: 0, allowed: kills }));
     let mut running = Vec::new();
     for number in 0..instances {
         let host = scene.host().await;
@@ -149,6 +165,7 @@ async fn run_instances(scene: &Scene, events: Vec<Value>, instances: u64, kills:
     for instance in running {
         instance.await.unwrap();
     }
+    assert!(kills.lock().unwrap().done > 0, "no handler was killed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -431,6 +431,10 @@ async fn a_survey_counts_every_record() {
     write(&store, "drops/datasets/d/drop.json", "not a record").await;
     write(&store, "drops/datasets/d/files/x.json", r#"{"version":3}"#).await;
     write(&store, "drops/letter", "not a blob of the ledger").await;
+    // An account with a hierarchical namespace lists folders as empty blobs.
+    for folder in ["drops", "drops/datasets/b", "drops/datasets/b/files", "drops/datasets/b/files/hashed"] {
+        write(&store, folder, "").await;
+    }
 
     let survey = ledger.survey().await.unwrap();
     assert_eq!((survey.completed, survey.set_aside, survey.open, survey.files_set_aside), (1, 1, 1, 1));

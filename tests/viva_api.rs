@@ -266,17 +266,21 @@ async fn an_api_that_denies_access_sets_nothing_aside_and_its_body_is_not_quoted
     }
 }
 
-/// Starts a server that answers every connection with `response` and closes it.
-async fn server_answering(response: String) -> Url {
+/// Starts a server that answers every connection with `response` and closes it. Also returns the number of requests so
+/// far.
+async fn server_answering(response: String) -> (Url, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let requests = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&requests);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            counted.fetch_add(1, Ordering::Relaxed);
             stream.write_all(response.as_bytes()).await.unwrap();
         }
     });
-    url
+    (url, requests)
 }
 
 #[tokio::test]
@@ -284,21 +288,24 @@ async fn a_redirect_is_not_followed() {
     let stub = stub().await;
     for status in [302, 307, 308] {
         let elsewhere = format!("{}v1.0/egressDecryptionKey", stub.url());
-        let url = server_answering(format!(
+        let (url, requests) = server_answering(format!(
             "HTTP/1.1 {status} Elsewhere\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n"
         ))
         .await;
         let text = misconfigured(request_keys(&VivaApi::new(&url, None, String::new()).unwrap()).await);
         assert!(text.contains(&format!("HTTP {status}")), "{text}");
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
     }
     assert_eq!(stub.requests(), 0);
 }
 
 #[tokio::test]
 async fn a_successful_response_that_is_cut_off_is_retried() {
-    let url = server_answering(format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", response())).await;
+    let cut_off = format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", response());
+    let (url, requests) = server_answering(cut_off).await;
     let api = VivaApi::new(&url, None, String::new()).unwrap().with_limits(LIMITS);
     unavailable(request_keys(&api).await);
+    assert!(requests.load(Ordering::Relaxed) > 1, "{requests:?}");
 }
 
 #[tokio::test]

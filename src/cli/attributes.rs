@@ -203,8 +203,18 @@ fn position(definitions: &Value, name: &str) -> Result<usize, CliError> {
     position.ok_or_else(|| CliError::Usage(format!("there is no attribute `{name}`: see `vivadrop attributes list`")))
 }
 
+/// The roles as a member of an attribute. A role that is given several times has all of its permissions.
 fn roles_json(roles: &[Role]) -> Value {
-    roles.iter().map(|Role(role, permissions)| (role.clone(), json!(permissions))).collect()
+    let mut json = serde_json::Map::new();
+    for Role(role, permissions) in roles {
+        let all = json.entry(role.as_str()).or_insert_with(|| json!([])).as_array_mut().expect("an array");
+        for permission in permissions {
+            if !all.iter().any(|other| other == permission.as_str()) {
+                all.push(json!(permission));
+            }
+        }
+    }
+    json.into()
 }
 
 /// The attributes as text for people.

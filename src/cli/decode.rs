@@ -10,7 +10,11 @@ use super::{
     local_drop::{DirectoryFlags, LocalDrop, RowReader},
     private_key::PrivateKeyArgument,
 };
-use crate::{one_line::escape_deceptive, stage::decode::Rows};
+use crate::{
+    config::{DecodeConfig, Settings},
+    one_line::escape_deceptive,
+    stage::decode::Rows,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -35,11 +39,31 @@ pub(super) struct DecodeArguments {
     directory: DirectoryFlags,
     #[command(flatten)]
     flags: FileFlags,
+    /// Columns to print: a comma-separated list, or * for all; `name?` is optional [default: $ROW_COLUMNS or *]
+    #[arg(long, value_name = "NAMES", alias = "columns")]
+    row_columns: Option<String>,
+    /// Conversion of metrics that are strings: typed (to numbers) or verbatim [default: $ROW_VALUES or typed]
+    #[arg(long, value_name = "MODE")]
+    row_values: Option<String>,
+}
+
+impl DecodeArguments {
+    /// The settings of the environment, overridden by the flags.
+    fn settings(&self) -> Settings {
+        let mut settings = self.flags.over_environment();
+        for (name, flag) in [("ROW_COLUMNS", &self.row_columns), ("ROW_VALUES", &self.row_values)] {
+            if let Some(value) = flag {
+                settings.set(name, value);
+            }
+        }
+        settings
+    }
 }
 
 /// Decodes the files of a drop and prints their rows.
 pub(super) async fn decode(arguments: &DecodeArguments) -> Result<(), CliError> {
-    let config = arguments.flags.config()?;
+    let config = DecodeConfig::read(&arguments.settings())?;
+    config.log_warnings();
     let started = Instant::now();
     let decryption_keys = arguments.decryption_keys.as_deref();
     let drop = LocalDrop::open(&arguments.drop, &arguments.private_key, decryption_keys, &config).await?;

@@ -1,9 +1,11 @@
 //! Reads and edits a tenant's definitions, for `vivadrop attributes` and `vivadrop programs`.
 
+use std::io::Write;
+
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::CliError;
+use super::{CliError, print_line};
 use crate::{
     app::{self, App},
     attributes::Definitions,
@@ -33,14 +35,18 @@ pub(super) async fn print(
     table: impl FnOnce(&Definitions) -> String,
 ) -> Result<(), CliError> {
     let (_, loaded) = load(tenant).await?;
-    if let Some(definitions) = &loaded.definitions {
-        print!("{}", if as_json { definitions.to_json() } else { escape_deceptive(&table(definitions)).into_owned() });
-    }
+    let text = match &loaded.definitions {
+        Some(definitions) if as_json => definitions.to_json(),
+        Some(definitions) => escape_deceptive(&table(definitions)).into_owned(),
+        None => String::new(),
+    };
+    let printed = std::io::stdout().write_all(text.as_bytes());
     match loaded.definitions {
         Some(_) => eprintln!("revision {}", loaded.revision),
         None => eprintln!("the tenant has no definitions: add attributes with `vivadrop attributes add`"),
     }
-    refuse_problems(tenant, &loaded)
+    refuse_problems(tenant, &loaded)?;
+    printed.map_err(|error| CliError::of_output("the definitions", &error))
 }
 
 /// Changes the definitions of a tenant, and prints the consequences. With `--dry-run`, only prints them.
@@ -74,7 +80,7 @@ pub(super) async fn edit(
         eprintln!("nothing is sent or imported again");
     }
     for consequence in consequences {
-        println!("{}", escape_deceptive(&consequence));
+        print_line(&escape_deceptive(&consequence));
     }
     Ok(())
 }

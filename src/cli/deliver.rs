@@ -10,7 +10,7 @@ use crate::{
     drop::DropPath,
     error_chain::error_chain,
     one_line::escape_deceptive,
-    run::{Outcome, RunError, Runner, Trigger},
+    run::{Outcome, Runner, Trigger},
     telemetry,
 };
 
@@ -25,13 +25,21 @@ pub(super) struct DeliverArguments {
 
 /// Delivers a drop as an event would.
 pub(super) async fn deliver(arguments: &DeliverArguments) -> Result<(), CliError> {
-    run_drop(&arguments.drop_path, async |runner, path| runner.run(path, None, Trigger::Command, None).await).await
+    run_drop(&arguments.drop_path, run_once).await
 }
 
-/// Calls `run` for the drop at `path`, and reports the outcome.
+/// Runs a drop. An error says how to continue.
+pub(super) async fn run_once(runner: &Runner, path: &DropPath) -> Result<Outcome, String> {
+    runner.run(path, None, Trigger::Command, None).await.map_err(|error| {
+        let reason = error_chain(&error);
+        format!("{reason}; the drop is unfinished, and `vivadrop deliver {path}` continues it")
+    })
+}
+
+/// Calls `run` for the drop at `path`, and reports the outcome. An error of `run` says how to continue.
 pub(super) async fn run_drop(
     path: &DropPath,
-    run: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, RunError>,
+    run: impl AsyncFnOnce(&Runner, &DropPath) -> Result<Outcome, String>,
 ) -> Result<(), CliError> {
     let config = Config::read(&Settings::from_env())?;
     start_telemetry(&config)?;
@@ -43,11 +51,7 @@ pub(super) async fn run_drop(
     import_woken(&app.runner).await;
     app.runner.ledger.flush().await;
     telemetry::export::finish().await;
-    let outcome = result.map_err(|error| {
-        let reason = error_chain(&error);
-        CliError::Transient(format!("{reason}; the drop is unfinished, and `vivadrop deliver {path}` continues it"))
-    })?;
-    report(path, outcome)
+    report(path, result.map_err(CliError::Transient)?)
 }
 
 fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {

@@ -89,10 +89,14 @@ fn print_failure(tenant: TenantId, reason: &str) {
 
 /// Prints imports; returns whether one has failed.
 fn print(imported: &[Imported]) -> bool {
-    for Imported { program, cycle, drop, result } in imported {
+    for Imported { cycle, drop, result } in imported {
+        let name = match cycle {
+            Some((program, cycle)) => format!("`{program}` `{cycle}`"),
+            None => "attributes".into(),
+        };
         let text = match result {
-            Ok(people) => format!("imported `{program}` `{cycle}` from `{drop}`: {people} people"),
-            Err(reason) => format!("cannot import `{program}` `{cycle}` from `{drop}`: {reason}"),
+            Ok(people) => format!("imported {name} from `{drop}`: {people} people"),
+            Err(reason) => format!("cannot import {name} from `{drop}`: {reason}"),
         };
         eprintln!("{}", escape_deceptive(&text));
     }

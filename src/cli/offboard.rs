@@ -7,23 +7,28 @@ use std::{
 
 use clap::Args;
 use futures::TryStreamExt;
+use time::OffsetDateTime;
 
-use super::{CliError, onboard::sas_failed};
+use super::{
+    CliError,
+    onboard::{record_revoked, sas_failed},
+};
 use crate::{
-    app,
+    app, clock,
     config::{OffboardConfig, Settings, Storage},
     date::date,
     drop::TenantId,
     error_chain::error_chain,
     keys::{CallLimits, KeyError},
-    ledger::Ledger,
-    onboard::record::{self, Registration},
+    ledger::{CustomerEntry, Ledger},
+    onboard::record::{self, RecordError, Registration},
     store::azure::SasError,
 };
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes neither drops nor keys: a key that was disabled can be enabled again.
+Deletes neither drops nor keys: a key that was disabled can be enabled again. Exit code 3 if a person is needed, for
+example because a SAS URL that vivadrop created is still valid.
 
 Example:
   vivadrop offboard --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10")]
@@ -41,6 +46,19 @@ enum Revocation {
     Impossible(SasError),
     /// There is no container, or the storage is a folder.
     Nothing,
+}
+
+impl Revocation {
+    /// Until when the recorded SAS URL of the customer is valid, if it was not revoked and has not expired.
+    fn valid_sas(&self, customer: &CustomerEntry, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let is_revoked = match self {
+            // Every stored access policy of vivadrop was deleted. A SAS URL without one stays valid.
+            Self::Revoked(_) => customer.sas_policy.is_some(),
+            Self::Impossible(_) => false,
+            Self::Nothing => true,
+        };
+        customer.sas_expires.filter(|expires| !is_revoked && *expires > now)
+    }
 }
 
 /// Revokes the customer's SAS URLs, disables their keys, and prints what was done and what remains.
@@ -72,17 +90,41 @@ pub(super) async fn offboard(arguments: &OffboardArguments) -> Result<(), CliErr
     let of_tenant = ledger.unfinished().try_filter(|entry| std::future::ready(entry.tenant == tenant));
     let unfinished = of_tenant.try_fold(0_u64, async |count, _| Ok(count + 1)).await;
     let unfinished = unfinished.map_err(|error| CliError::of(error.verdict(), &error))?;
-    let registration = record::read(&*store, &config.state_container, tenant).await.map_err(|error| failed(&error))?;
+    let customer = ledger.customer(tenant).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+    let valid_sas = customer.as_ref().and_then(|customer| revocation.valid_sas(customer, clock::now()));
+    if let Revocation::Revoked(policies) = &revocation {
+        // Also the policy that an earlier run has deleted without recording it.
+        let recorded = customer.and_then(|customer| customer.sas_policy);
+        let revoked: Vec<_> = policies.iter().cloned().chain(recorded).collect();
+        record_revoked(&ledger, tenant, &revoked).await;
+    }
+    let (registration, unread) = match record::read(&*store, &config.state_container, tenant).await {
+        Ok(registration) => (registration.map(|(_, registration)| registration), None),
+        Err(error) => (None, Some(error)),
+    };
     let summary = Summary {
         tenant,
         revocation,
+        valid_sas,
         disabled,
         key: keys.location(tenant),
         container: has_container.then_some(container),
         unfinished,
-        registration: registration.map(|(_, registration)| registration),
+        registration,
     };
-    summary.print(&mut io::stdout().lock()).map_err(|error| CliError::of_output("the result", &error))
+    let printed = summary.print(&mut io::stdout().lock());
+    match (unread, valid_sas) {
+        (Some(error @ RecordError::Store(_)), _) => Err(failed(&error)),
+        (Some(error @ RecordError::Unreadable { .. }), _) => {
+            let reason = error_chain(&error);
+            Err(CliError::Permanent(format!("it is not known until when the key is registered: {reason}")))
+        }
+        (None, Some(until)) => {
+            let until = date(until);
+            Err(CliError::Permanent(format!("a SAS URL of {tenant} was not revoked and is valid until {until}")))
+        }
+        (None, None) => printed.map_err(|error| CliError::of_output("the result", &error)),
+    }
 }
 
 fn key_failed(error: &KeyError) -> CliError {
@@ -93,6 +135,8 @@ fn key_failed(error: &KeyError) -> CliError {
 struct Summary {
     tenant: TenantId,
     revocation: Revocation,
+    /// Until when a SAS URL is valid that was not revoked.
+    valid_sas: Option<OffsetDateTime>,
     /// The number of keys that this run has disabled.
     disabled: usize,
     /// The URL or file of the key.
@@ -105,7 +149,7 @@ struct Summary {
 
 impl Summary {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { tenant, revocation, disabled, key, container, unfinished, registration } = self;
+        let Self { tenant, revocation, valid_sas, disabled, key, container, unfinished, registration } = self;
         match revocation {
             Revocation::Revoked(policies) if policies.is_empty() => {
                 writeln!(out, "sas       there was none to revoke")?
@@ -123,6 +167,10 @@ impl Summary {
         }
 
         writeln!(out, "\nwhat remains:")?;
+        if let Some(until) = valid_sas {
+            let until = date(*until);
+            writeln!(out, "  a SAS URL that was not revoked, until {until}: its holder can write to the container")?;
+        }
         if *unfinished > 0 {
             writeln!(
                 out,

@@ -92,7 +92,7 @@ async fn record_sas(ledger: &Ledger, tenant: TenantId, sas: &ContainerSas) {
 }
 
 /// Records that the SAS URLs of these policies are revoked.
-async fn record_revoked(ledger: &Ledger, tenant: TenantId, revoked: &[String]) {
+pub(super) async fn record_revoked(ledger: &Ledger, tenant: TenantId, revoked: &[String]) {
     if revoked.is_empty() {
         return;
     }

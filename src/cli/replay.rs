@@ -6,7 +6,10 @@ use clap::Args;
 use futures::{StreamExt, stream::FuturesUnordered};
 use time::OffsetDateTime;
 
-use super::{CliError, deliver::run_drop};
+use super::{
+    CliError,
+    deliver::{run_drop, run_once},
+};
 use crate::{
     app::{self, App},
     clock,
@@ -17,7 +20,7 @@ use crate::{
     ledger::{Ledger, LedgerError, PlanFilter, ReplayPlan, ReplayRun, ReplayState},
     one_line::escape_deceptive,
     replay::{self, MAX_PLANNED, StartedDrop, progress},
-    run::{Runner, Trigger},
+    run::{Recorded, Runner, Trigger},
     status::{State, load, parse_reason, parse_since},
     verdict::Reason,
 };
@@ -57,7 +60,7 @@ pub(super) struct ReplayArguments {
     /// Start the run of a plan, continue it, or resume it after a pause
     #[arg(long, value_name = "PLAN", conflicts_with_all = ["tenant", "reason", "state", "since", "limit", "cancel"])]
     run: Option<String>,
-    /// Pause after N drops
+    /// Pause after the next N drops; those that were started and have not ended count [default: no pause]
     #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u16).range(1..))]
     first: Option<u16>,
     /// Stop the run of a plan; the drops that it has started end by themselves
@@ -87,7 +90,14 @@ async fn replay_drop(path: &DropPath, new_ids: bool) -> Result<(), CliError> {
             let text = format!("{SERVICE_BUS_WARNING}; `vivadrop replay --new-ids {path}` delivers all rows");
             eprintln!("{}", escape_deceptive(&text));
         }
-        runner.replay(path, new_ids).await
+        match runner.record_replay(path, new_ids).await {
+            Ok(Recorded::Replay { .. }) => run_once(runner, path).await,
+            Ok(Recorded::Nothing(outcome)) => Ok(outcome),
+            Err(error) => {
+                let (reason, flag) = (error_chain(&error), if new_ids { "--new-ids " } else { "" });
+                Err(format!("{reason}; the replay was not recorded, and `vivadrop replay {flag}{path}` tries it again"))
+            }
+        }
     };
     run_drop(path, run).await
 }
@@ -202,17 +212,22 @@ async fn run_plan(id: &str, first: Option<u16>) -> Result<(), CliError> {
     }
 }
 
-/// Creates the run of a plan, or resumes a paused one. It then starts all remaining drops, or the next `first` ones.
+/// Creates the run of a plan, or continues it. It then starts all remaining drops, or pauses after the next `first`
+/// ones; those that were started and have not ended count.
 async fn create_or_resume(ledger: &Ledger, plan: &ReplayPlan, first: Option<u64>) -> Result<(), CliError> {
     loop {
         let written = match existing(ledger, &plan.id).await? {
             None => ledger.write_replay_run(&mut ReplayRun::new(plan, first), None).await,
-            Some((version, mut run)) if run.state == ReplayState::Paused => {
+            Some((version, mut run)) if matches!(run.state, ReplayState::Paused | ReplayState::Running) => {
+                let before = run.clone();
+                let ended = run.started.saturating_sub(run.pending().len() as u64);
                 run.state = ReplayState::Running;
-                run.first = first.map(|first| run.started + first);
+                run.first = first.map(|first| ended + first);
+                if run == before {
+                    return Ok(());
+                }
                 ledger.write_replay_run(&mut run, Some(&version)).await
             }
-            Some((_, run)) if run.state == ReplayState::Running => return Ok(()),
             Some((_, run)) => {
                 let state = run.state.as_str();
                 return Err(CliError::Permanent(format!("the replay run {} is {state}: make a new plan", plan.id)));
@@ -249,6 +264,48 @@ async fn carry_out(app: &App, id: &str) -> Result<ReplayRun, CliError> {
         }
         if running.next().await.is_none() {
             return Ok(run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        ledger::{PlanCounts, PlannedDrop},
+        store::local::LocalStore,
+    };
+
+    fn plan(drops: u128) -> ReplayPlan {
+        let drop = |number| PlannedDrop {
+            path: format!("datasets/{number}"),
+            tenant_id: TenantId(uuid::Uuid::nil()),
+            state: State::Completed,
+            reason: None,
+            rows: 0,
+        };
+        let drops: Vec<_> = (0..drops).map(drop).collect();
+        let counts = PlanCounts { drops: drops.len() as u64, matching: drops.len() as u64, rows_delivered: 0 };
+        ReplayPlan { id: "2026-01-01-0".into(), created: clock::now(), filter: PlanFilter::default(), drops, counts }
+    }
+
+    #[tokio::test]
+    async fn first_takes_effect_while_the_run_is_running_and_counts_the_drops_that_have_not_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(Arc::new(LocalStore::new(folder.path()).unwrap()), "state");
+        let plan = plan(9);
+        create_or_resume(&ledger, &plan, Some(1)).await.unwrap();
+        let (version, mut run) = ledger.replay_run(&plan.id).await.unwrap().unwrap();
+        assert_eq!(run.first, Some(1));
+        (run.started, run.done) = (3, 1);
+        run.set_pending(&[1, 2]);
+        ledger.write_replay_run(&mut run, Some(&version)).await.unwrap().unwrap();
+        for (first, pauses_after) in [(Some(1), Some(2)), (Some(4), Some(5)), (None, None), (Some(2), Some(3))] {
+            create_or_resume(&ledger, &plan, first).await.unwrap();
+            let (_, run) = ledger.replay_run(&plan.id).await.unwrap().unwrap();
+            assert_eq!((run.state, run.first, run.started), (ReplayState::Running, pauses_after, 3));
         }
     }
 }

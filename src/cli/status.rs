@@ -70,9 +70,18 @@ pub(super) async fn status(arguments: &StatusArguments) -> Result<(), CliError> 
     let ledger = app::ledger(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
     loop {
         let mut text = Vec::new();
-        let needs_person = match &arguments.drop_path {
-            Some(path) => print_drop(&ledger, path, arguments.output, &mut text).await?,
-            None => print_drops(&ledger, &config, arguments, &mut text).await?,
+        let written = match &arguments.drop_path {
+            Some(path) => print_drop(&ledger, path, arguments.output, &mut text).await,
+            None => print_drops(&ledger, &config, arguments, &mut text).await,
+        };
+        let needs_person = match written {
+            Err(CliError::Transient(reason)) if arguments.watch => {
+                let seconds = WATCH_EVERY.as_secs();
+                eprintln!("{}", escape_deceptive(&format!("{reason}; tried again in {seconds} s")));
+                tokio::time::sleep(WATCH_EVERY).await;
+                continue;
+            }
+            written => written?,
         };
         if arguments.watch && std::io::stdout().is_terminal() {
             // Clears the screen.

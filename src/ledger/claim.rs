@@ -18,7 +18,7 @@ use crate::{
     store::{BlobPath, ETag, StoreError, WriteIf},
 };
 
-/// Whether a run has made progress, also if it was cancelled. Clones share it.
+/// Whether a run has made progress. Clones share the flag, so it can be read after the run was cancelled.
 #[derive(Debug, Clone, Default)]
 pub struct ProgressFlag(Arc<AtomicBool>);
 
@@ -44,11 +44,11 @@ pub struct ClaimRequest {
     pub batch: BatchLimits,
     /// How often the drop was replayed, as far as the run knows. Progress from before the last replay does not count.
     pub replays: u32,
-    /// Whether the file probably has no record yet, which saves a request. If it has, the claim works all the same.
+    /// Whether the file probably has no record yet, which saves a request. The claim also works if there is a record.
     pub is_new: bool,
-    /// Is set as soon as rows are acknowledged or the file ends.
+    /// Set as soon as rows are acknowledged or the file ends.
     pub progress: ProgressFlag,
-    /// The generation of the drop: with new message ids, batches need not be the same as before.
+    /// The generation of the drop. In a new generation message ids are new, so batches may have new limits.
     pub generation: u32,
     /// The span of the run, as a `traceparent`, if it is exported.
     pub run: Option<String>,
@@ -56,7 +56,7 @@ pub struct ClaimRequest {
 
 /// The result of claiming a file.
 pub enum Claim {
-    /// This run has the file, from row `record().next_row` on, until it drops the value.
+    /// This run may work on the file, from row `record().next_row` on, until it drops the value.
     Acquired(ClaimedFile),
     /// An earlier run has finished the file or set it aside.
     Ended(FileRecord),
@@ -67,8 +67,8 @@ pub enum Claim {
 }
 
 impl Ledger {
-    /// Tries once to claim a file. If its record is about an earlier version or replay, that record is replaced: the new
-    /// version starts at its first row.
+    /// Tries once to claim a file. If its record is about an earlier version or replay, that record is replaced: the
+    /// new version starts at its first row.
     ///
     /// Returns `None` if another process holds the lease. Whether that process is alive is not known yet.
     pub async fn try_claim(&self, request: &ClaimRequest) -> Result<Option<Claim>, LedgerError> {
@@ -203,12 +203,12 @@ impl Ledger {
     }
 }
 
-/// What a run finds after it has leased the record of a file.
+/// The state of a file after a run has leased its record.
 enum Started {
     Running {
         etag: ETag,
         record: FileRecord,
-        /// The span of the last run, if that was killed.
+        /// The span of the last run, if that run was killed.
         killed_run: Option<String>,
     },
     Ended(FileRecord),

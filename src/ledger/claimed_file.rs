@@ -38,8 +38,8 @@ struct Active {
 }
 
 impl ClaimedFile {
-    /// Starts the heartbeat of a claim, which takes over `renewal`. `record` has the version `etag`; `killed_run` is the
-    /// span of the run that worked on the file before, if that was killed.
+    /// Starts the heartbeat of a claim, which takes over `renewal`. `record` has the version `etag`; `killed_run` is
+    /// the span of the run that worked on the file before, if that run was killed.
     pub(super) fn new(
         renewal: Renewal,
         etag: ETag,
@@ -56,7 +56,7 @@ impl ClaimedFile {
         Self { record, killed_run, lease, progress, active: Some(Active { updates, heartbeat, registration }) }
     }
 
-    /// The current record: where the work starts, and how far it is.
+    /// The current record, with the last checkpoint.
     pub fn record(&self) -> &FileRecord {
         &self.record
     }
@@ -111,10 +111,10 @@ impl ClaimedFile {
         result
     }
 
-    /// Removes this run from the record, because it ends by itself.
+    /// Removes the span of this run from the record, because the run was not killed.
     fn remove_run(&mut self) {
         if self.record.run.take().is_some() {
-            // If the heartbeat task has stopped, another run has the file.
+            // If the heartbeat task has stopped, the claim is lost, and another run may have written the record.
             self.send_update();
         }
     }

@@ -1,4 +1,4 @@
-//! The entries of customers: what expires, and when.
+//! The entries of customers: when their key, its registration and their SAS URL expire.
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{
 /// How many entries are read at the same time if a listing does not return their fields.
 const CONCURRENT_READS: usize = 8;
 
-/// The entry of a customer. A time is `None` if it is unknown, or if there is nothing that expires.
+/// The entry of a customer. A time is `None` if it is unknown, or if nothing expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub struct CustomerEntry {
@@ -37,7 +37,7 @@ pub struct CustomerEntry {
 }
 
 impl CustomerEntry {
-    /// An entry in which nothing is known.
+    /// An entry without times.
     pub fn new(tenant: TenantId) -> Self {
         Self {
             tenant,
@@ -58,7 +58,13 @@ impl Ledger {
         entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
     }
 
-    /// Changes the entry of a customer. An entry that cannot be parsed is replaced.
+    /// The entry of a customer; `None` if there is none, or if it cannot be parsed.
+    pub async fn customer(&self, tenant: TenantId) -> Result<Option<CustomerEntry>, LedgerError> {
+        let read = self.read(&self.blob(paths::customer(tenant))).await?;
+        Ok(read.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Changes the entry of a customer, or creates it. An entry that cannot be parsed is replaced.
     pub async fn update_customer(
         &self,
         tenant: TenantId,

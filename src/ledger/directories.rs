@@ -57,13 +57,13 @@ impl From<KnownDirectory> for DirectoryJson {
 }
 
 impl Ledger {
-    /// The directories of `tenant` that have ended, as far as they are kept.
+    /// The directories of `tenant` that have ended: at most the 100 that ended last.
     pub async fn directories(&self, tenant: TenantId) -> Result<Vec<KnownDirectory>, LedgerError> {
         let (_, directories) = self.read_directories(tenant).await?;
         Ok(directories)
     }
 
-    /// Records that a directory has ended, in place of what is recorded about the same drop.
+    /// Records that a directory has ended. Replaces an earlier record of the same drop.
     pub async fn record_directory(&self, tenant: TenantId, directory: &KnownDirectory) -> Result<(), LedgerError> {
         loop {
             let (version, mut directories) = match self.read_directories(tenant).await {

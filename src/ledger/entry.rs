@@ -1,6 +1,7 @@
 //! Entries: small blobs whose fields are also their blob metadata, so that a listing returns them.
 //!
-//! Without blob metadata, as in a folder, the content of each entry is read.
+//! Without blob metadata, as in a folder, the content of each entry is read. So is that of an entry whose fields do not
+//! fit in blob metadata.
 
 use std::fmt;
 
@@ -18,12 +19,20 @@ use crate::store::{BlobMetadata, ListedBlob, ReadWholeError, Store, StoreError, 
 /// The largest entry that is read, in bytes.
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
-/// The characters that are encoded in blob metadata: everything but visible ASCII characters.
+/// The most bytes of the names and values of blob metadata. Azure refuses a write with more than 8 KiB.
+const MAX_METADATA_BYTES: usize = 7_800;
+
+/// The ASCII characters that are percent-encoded in blob metadata. Characters beyond ASCII are encoded as well.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'"');
 
-/// The blob of an entry: content and metadata.
+/// The blob of an entry: content and metadata. The metadata is empty if it would be larger than Azure allows: a message
+/// or a path beyond ASCII takes up to three times its bytes there.
 pub(super) fn format(entry: &impl Serialize) -> (Bytes, BlobMetadata) {
-    (json::format(entry).into(), metadata(entry))
+    let mut metadata = metadata(entry);
+    if metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_METADATA_BYTES {
+        metadata.clear();
+    }
+    (json::format(entry).into(), metadata)
 }
 
 /// Blob metadata with the fields of `entry`, which have lower-case names and are texts, numbers or null.
@@ -42,7 +51,8 @@ pub(super) fn metadata(entry: &impl Serialize) -> BlobMetadata {
     encoded.collect()
 }
 
-/// Parses a listed entry. Returns `None` if it was deleted, or if it is not an entry: somebody changed it by hand.
+/// Parses a listed entry. Returns `None` if the blob was deleted, or cannot be parsed because somebody changed it by
+/// hand.
 pub(super) async fn parse<T: DeserializeOwned>(store: &dyn Store, listed: ListedBlob) -> Result<Option<T>, StoreError> {
     if let Some(metadata) = &listed.metadata
         && let Some(entry) = parse_metadata(metadata)
@@ -56,7 +66,7 @@ pub(super) async fn parse<T: DeserializeOwned>(store: &dyn Store, listed: Listed
     }
 }
 
-/// Parses blob metadata; `None` if it is not that of an entry.
+/// Parses blob metadata; `None` if it does not have the fields of `T`.
 pub(super) fn parse_metadata<T: DeserializeOwned>(metadata: &BlobMetadata) -> Option<T> {
     let decode = |(name, text): (&String, &String)| {
         Some((name.clone(), Value::String(percent_decode_str(text).decode_utf8().ok()?.into_owned())))
@@ -65,7 +75,7 @@ pub(super) fn parse_metadata<T: DeserializeOwned>(metadata: &BlobMetadata) -> Op
     serde_json::from_value(Value::Object(fields)).ok()
 }
 
-/// Parses a number, which is a text in blob metadata.
+/// Parses a number, which is a text in blob metadata; null is 0.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     optional_number(deserializer).map(Option::unwrap_or_default)
 }
@@ -93,4 +103,25 @@ pub(super) fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Res
         }
     }
     deserializer.deserialize_any(NumberOrText)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_that_does_not_fit_in_blob_metadata_has_only_its_content() {
+        let of = |message: &str| format(&json!({"path": "datasets/run", "message": message, "rows": 7}));
+        // Percent-encoded, a character beyond ASCII takes up to twelve bytes.
+        for message in ["m".repeat(500), "\u{1F600}".repeat(500), "\u{6F22}".repeat(1_000)] {
+            let (bytes, metadata) = of(&message);
+            let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+            assert!(size < 8 << 10, "{size}");
+            assert_eq!(metadata.is_empty(), message.chars().count() == 1_000);
+            let entry: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(entry["message"], message);
+        }
+    }
 }

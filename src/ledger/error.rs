@@ -1,13 +1,14 @@
 //! Why the ledger cannot be read or written.
 
+use super::paths;
 use crate::{
     drop::DropPath,
     store::{BlobPath, ReadWholeError, StoreError},
     verdict::Verdict,
 };
 
-/// Why the ledger cannot be read or written. Each of these is retried: without the ledger a run cannot know what is
-/// left to do.
+/// Why the ledger cannot be read or written. Every failure is retried: without the ledger a run does not know which
+/// rows were delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The store did not answer.
@@ -22,14 +23,12 @@ pub enum LedgerError {
         version: u64,
     },
     /// The record cannot be parsed: somebody changed it by hand. The event is retried until the record is corrected or
-    /// deleted.
-    #[error(
-        "`{path}` is not a valid ledger record ({problem}): correct it, or delete it to deliver again from the start"
-    )]
+    /// deleted, or a replay replaces it.
+    #[error("`{path}` is not a valid ledger record ({problem}): correct it, or {}", remedy(.path))]
     Invalid {
         /// The record.
         path: BlobPath,
-        /// What is wrong with it.
+        /// The problem, for a person.
         problem: String,
     },
     /// The lease lapsed before it was renewed, so another run may have claimed the file. The event is retried.
@@ -38,13 +37,13 @@ pub enum LedgerError {
     /// Another run has written the record of the drop. The run judges the drop again from the new record.
     #[error("another run has changed the record of `{0}`")]
     Conflict(DropPath),
-    /// Another process has written the record of an import. It is imported by that process, or by a later pass.
+    /// Another process has written the record of an import. That process, or a later pass, imports the cycle.
     #[error("another process has changed `{0}`")]
     ImportConflict(BlobPath),
 }
 
 impl LedgerError {
-    /// What the failure means: the ledger is never a reason to set a file aside.
+    /// The consequence of the failure: always a retry. A failure of the ledger is never a reason to set a file aside.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Store(_)
@@ -54,6 +53,15 @@ impl LedgerError {
             | Self::Conflict(_)
             | Self::ImportConflict(_) => Verdict::Retry,
         }
+    }
+}
+
+/// What a person can do about a record that cannot be parsed, other than to correct it. The record of a drop must not
+/// be deleted: the records of its files would be ahead of it.
+fn remedy(path: &BlobPath) -> String {
+    match paths::drop_of_record(&path.name) {
+        Some(drop) => format!("deliver the drop again from the start with `vivadrop replay {drop}`"),
+        None => "delete it to deliver again from the start".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{Ledger, LedgerError, Status, json, paths};
 use crate::{drop::DropPath, store::BlobPath};
 
-/// How many files are listed.
+/// The maximum number of records that are listed.
 const MAX_FILES: usize = 1_000;
 
 /// How many records are read at the same time.
@@ -21,7 +21,7 @@ pub struct ListedFile {
     pub status: Status,
     /// The checkpoint: the sink has acknowledged every row before this one.
     pub next_row: u64,
-    /// How many of these rows could not be decoded.
+    /// How many rows before the checkpoint could not be decoded.
     pub bad_rows: u64,
     /// How many runs have worked on the file.
     pub attempts: u32,
@@ -36,13 +36,13 @@ pub struct ListedFile {
 pub struct ListedFiles {
     /// The files, sorted by name.
     pub files: Vec<ListedFile>,
-    /// Whether there are more.
+    /// Whether the drop has more records than were listed.
     pub has_more: bool,
 }
 
 impl Ledger {
-    /// The files of a drop that have a record of replay `replays`; the first thousand of them. Costs a listing, and one
-    /// request for each file. Skips records that cannot be parsed.
+    /// The files of a drop that have a record of replay `replays`, among the first thousand records. Costs a listing,
+    /// and one request for each record. Skips records that cannot be parsed.
     pub async fn files(&self, drop: &DropPath, replays: u32) -> Result<ListedFiles, LedgerError> {
         let folder = paths::file_records(drop);
         let listing = self.store.list(&self.container, &folder).take(MAX_FILES + 1);

@@ -47,12 +47,12 @@ struct RecordWriter {
     /// The version of the record.
     etag: ETag,
     updates: watch::Receiver<FileRecord>,
-    /// Since when there is an update that is not written; `None` if the newest one is.
+    /// Since when an update is waiting to be written; `None` if the newest update is written.
     unwritten_since: Option<Instant>,
 }
 
 impl RecordWriter {
-    /// Writes updates until the claim ends, the last one included.
+    /// Writes updates until the claim ends, and then the last update.
     async fn run(&mut self) -> Result<(), LedgerError> {
         self.write_until_claim_ends().await?;
         self.write_last_update().await
@@ -85,7 +85,7 @@ impl RecordWriter {
     }
 
     /// Writes the last update, which is a checkpoint or the end of the file, unless it is written already. The run
-    /// waits for this, so it is tried for no longer than [`LEASE`].
+    /// waits for this write, so failed writes are repeated for no longer than [`LEASE`].
     async fn write_last_update(&mut self) -> Result<(), LedgerError> {
         let deadline = Instant::now() + LEASE;
         while self.unwritten_since.is_some() {
@@ -99,8 +99,8 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Ignores a failure of the store until `deadline`, because it may be over before then. Returns every other
-    /// failure.
+    /// Ignores a failure of the store until `deadline`, because the store may answer again before then. Returns every
+    /// other failure.
     fn tolerate_until(&self, deadline: Instant, result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         match result {
             Err(LedgerError::Store(error)) if Instant::now() < deadline => {

@@ -1,4 +1,5 @@
-//! The ledger's record of a tenant's attributes: the definitions in force, and what receivers are to be told.
+//! The ledger's record of a tenant's attributes: the definitions in force, requests for imports, and the deletions that
+//! receivers have yet to be told about.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,17 +15,17 @@ use crate::{
 /// The largest definitions that are read, in bytes.
 const MAX_DEFINITIONS_BYTES: u64 = 1 << 20;
 
-/// How many drops are kept with their dates: those that were read last.
+/// The maximum number of drops whose dates are kept: those that were read last.
 const MAX_EXAMINED: usize = 500;
 
 /// The record of a tenant's imports, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantImports {
-    /// How often the definitions have changed, roles apart.
+    /// How often the definitions have changed, not counting changes of roles.
     pub revision: u64,
     /// How many `completed`, `failed` and `deleted` messages there are: the `sequence` of the last one.
     pub sequence: u64,
-    /// The end of an import that has the last number, unless a deletion has it.
+    /// The end of the import that `sequence` was given to; `None` if it was given to a deletion.
     pub numbered: Option<String>,
     /// The last valid definitions; `None` if there were none.
     pub definitions: Option<AcceptedDefinitions>,
@@ -34,7 +35,7 @@ pub struct TenantImports {
     pub requested: u32,
     /// The imports that people have asked for and that are not done, in their order.
     pub requests: Vec<RequestedImport>,
-    /// Which dates drops have.
+    /// The dates of the rows of drops that were read.
     pub examined: Vec<ExaminedDrop>,
     /// The version of the record's blob, which a write must overwrite; `None` if there was no record.
     version: Option<ETag>,
@@ -74,12 +75,12 @@ pub struct ExaminedDrop {
 }
 
 impl TenantImports {
-    /// What is known about the dates of a drop with these blobs.
+    /// The recorded dates of a drop with these blobs; `None` if it was not read, or was read with other blobs.
     pub fn examined(&self, path: &DropPath, listing: ListingFacts) -> Option<&ExaminedDrop> {
         self.examined.iter().find(|examined| examined.path == *path && examined.listing == listing)
     }
 
-    /// Records the dates of a drop, in place of what is recorded about the same drop.
+    /// Records the dates of a drop. Replaces earlier dates of the same drop.
     pub fn remember(&mut self, examined: ExaminedDrop) {
         self.examined.retain(|other| other.path != examined.path);
         self.examined.push(examined);
@@ -108,9 +109,9 @@ pub struct AcceptedDefinitions {
     pub definitions: Definitions,
     /// The version of the blob that they come from.
     pub etag: ETag,
-    /// How often definitions were accepted that receivers had to be told about.
+    /// How often accepted definitions differed from those before. Each time receivers have to be told.
     pub number: u64,
-    /// Whether receivers were told.
+    /// Whether receivers were told about these definitions.
     pub is_announced: bool,
 }
 

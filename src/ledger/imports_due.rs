@@ -1,7 +1,8 @@
-//! The index of imports: when the attributes of each tenant are looked at again, and the lease on its imports.
+//! The index of imports: when the next pass over the imports of each tenant is due. Also the lease on these imports.
 //!
-//! A tenant has one entry. A request for an import writes it, and a pass rewrites it at its end unless it has been
-//! written since the pass began. Sweeps compare it with the stored definitions and with the drops that were delivered.
+//! A tenant has one entry. A request for an import writes the entry. A pass rewrites the entry when it ends, unless the
+//! entry has been written since the pass began. Sweeps compare the entry with the stored definitions and with the
+//! delivered drops, and make a pass due if either has changed.
 
 use std::{future::ready, sync::Arc};
 
@@ -130,15 +131,16 @@ impl Ledger {
         Ok(serde_json::from_slice(&bytes).ok().map(|json: EntryJson| json.entry(version)))
     }
 
-    /// The tenants that have definitions, with the versions of these. Skips blobs that are not definitions.
+    /// The tenants that have definitions, and the version of the definitions. Skips blobs that are not definitions.
     pub fn definitions_versions(&self) -> Listing<'_, (TenantId, ETag)> {
         let tenant = |name: &str| name.strip_prefix(paths::DEFINITIONS)?.strip_suffix(".json")?.parse().ok();
         let listed = self.store.list(&self.container, paths::DEFINITIONS);
         listed.try_filter_map(move |blob| ready(Ok(tenant(&blob.path.name).map(|tenant| (tenant, blob.etag))))).boxed()
     }
 
-    /// Does `work` under a lease on the imports of `tenant`, so that one process at a time imports. Returns `None` if
-    /// another one does. If the process is killed, the lease lapses within [`LEASE`].
+    /// Does `work` under a lease on the imports of `tenant`, so that one process at a time imports for the tenant.
+    /// Returns `None` if another process holds the lease. If the lease is lost, stops `work` and fails. If the process
+    /// is killed, the lease lapses within [`LEASE`].
     pub async fn with_imports_lease<T>(
         &self,
         tenant: TenantId,

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::{Ledger, LedgerError, paths};
 use crate::store::{ReadWholeError, WriteIf, read_current};
 
-/// The version of the content. It is part of the blob's name too, so that two versions of vivadrop use different blobs.
+/// The format version of the content. The blob's name contains it, so that two versions of vivadrop use different
+/// blobs.
 pub const LIST_COPY_VERSION: u64 = 1;
 
 /// The largest copy, in bytes: about 100,000 drops. A larger one is neither written nor read.

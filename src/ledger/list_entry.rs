@@ -1,4 +1,5 @@
-//! The entry of a drop in lists: where the drop stands, for people, and what a sweep must know to skip it.
+//! The entry of a drop in lists: where the drop stands, for people, and the facts with which a sweep decides to skip
+//! it.
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::{
 /// How many entries are read at the same time if a listing does not return their fields.
 const CONCURRENT_READS: usize = 8;
 
-/// The longest message in an entry, in characters. Percent-encoded, an entry fits in the 8 KiB of blob metadata.
+/// The longest message in an entry, in characters. An entry in ASCII then fits in the 8 KiB of blob metadata.
 const MAX_MESSAGE: usize = 500;
 
 /// Where a drop stands.
@@ -33,7 +34,7 @@ pub enum DropState {
     Open,
     /// The drop waits for the directory that its rows are joined to.
     Waiting,
-    /// Something did not answer; the drop is retried.
+    /// A service or the receiver failed; the drop is retried.
     Retrying,
     /// Retrying cannot help.
     SetAside,
@@ -54,9 +55,9 @@ pub struct ListEntry {
     pub rows: u64,
     /// `NumberOfRowsExtracted`, if the job metadata says so.
     pub expected_rows: Option<u64>,
-    /// How many files are done, set aside, and there in all.
+    /// Files that are done.
     pub files_done: u64,
-    /// Files that were set aside.
+    /// Files that are set aside.
     pub files_set_aside: u64,
     /// All files.
     pub files: u64,
@@ -64,7 +65,7 @@ pub struct ListEntry {
     pub since: OffsetDateTime,
     /// Failed runs since the last progress.
     pub attempts: u64,
-    /// When the drop is retried, if it is.
+    /// When the drop is run again, if it waits or is retried.
     pub next_try: Option<OffsetDateTime>,
     /// Why the drop was set aside.
     pub reason: Option<Reason>,
@@ -72,13 +73,13 @@ pub struct ListEntry {
     pub message: Option<String>,
     /// Whether nothing is left to do until blobs are added or overwritten.
     pub is_over: bool,
-    /// The blobs of the drop.
+    /// The summary of the drop's blobs.
     pub listing: ListingSummary,
 }
 
 impl ListEntry {
-    /// A hash of this completion of the drop, if its rows were delivered: the sum over a tenant's drops changes when one is
-    /// completed.
+    /// A hash of the drop path and of the time of completion; 0 if the drop is not completed, or is a directory. The
+    /// sum over a tenant's drops changes when one of them is completed.
     pub fn delivery_hash(&self) -> u64 {
         if self.state != DropState::Completed || is_directory(&self.path, None) {
             return 0;

@@ -1,4 +1,4 @@
-//! Where records are stored.
+//! The blob names of records.
 //!
 //! Two different drops or files never share a record, whatever their names are. A customer chooses the names, and the
 //! account may have a hierarchical namespace, where `x.json` cannot be a file and a folder. So a name that could be
@@ -24,7 +24,7 @@ pub(super) const UNFINISHED: &str = "unfinished/";
 /// The folder of the records of each tenant's directories.
 const DIRECTORIES: &str = "directories/";
 
-/// The folder of the definitions of attributes of each tenant, which people may edit.
+/// The folder of the tenants' definitions of attributes, which people may edit.
 pub(super) const DEFINITIONS: &str = "attributes/";
 
 /// The folder of the records of each tenant's imports of attributes.
@@ -42,7 +42,7 @@ pub(super) const CUSTOMERS: &str = "customers/";
 /// The folder of the entries of the tenants' imports.
 pub(super) const IMPORTS_DUE: &str = "imports-due/";
 
-/// The folder of the times at which periodic tasks were last done.
+/// The folder of the records of periodic tasks.
 const PERIODIC: &str = "periodic/";
 
 /// The folder, in any folder, of records whose names are replaced by hashes.
@@ -54,7 +54,7 @@ const FILES: &str = "files";
 /// The longest name, in bytes, that is part of a record's path.
 const MAX_NAME: usize = 200;
 
-/// The longest drop path, in bytes, that is part of a record's path. The name of a blob has 1,024 bytes at most.
+/// The longest drop path, in bytes, that is part of a record's path. The name of a blob has 1,024 characters at most.
 const MAX_DROP_PATH: usize = 700;
 
 /// The record of a drop.
@@ -70,7 +70,7 @@ pub(super) fn file_records(drop: &DropPath) -> String {
 /// The record of the file `name` of a drop.
 pub(super) fn file_record(drop: &DropPath, name: &str) -> String {
     let folder = file_records(drop);
-    // `drop` and `hashed` are the names of our own records.
+    // In version 1, `files/drop.json` is the record of a drop in a folder called `files`.
     if is_plain(name) && name != "drop" {
         format!("{folder}{name}.json")
     } else {
@@ -133,7 +133,7 @@ pub(super) fn cycle_import(tenant: TenantId, program: &str, cycle: &str) -> Stri
     format!("{}{}.json", cycle_imports(tenant), hash(&format!("{} {program}{cycle}", program.len())))
 }
 
-/// The blob whose lease is held by the process that imports for a tenant.
+/// The blob that a process leases while it imports for a tenant.
 pub(super) fn imports_lease(tenant: TenantId) -> String {
     format!("{IMPORTS}{tenant}/lease.json")
 }
@@ -148,21 +148,32 @@ pub(super) fn periodic(task: &str) -> String {
     format!("{PERIODIC}{}.json", hash(task))
 }
 
-/// Where version 1 kept the record of a drop, if that is another path.
+/// The path of a drop's record in version 1, if it differs from today's path.
 pub(super) fn drop_record_v1(drop: &DropPath) -> Option<String> {
     let path = format!("{DROPS}{drop}/drop.json");
     (path != drop_record(drop)).then_some(path)
 }
 
-/// Where version 1 kept the record of the file `name` of a drop, if that is another path.
+/// The path of the record of the file `name` of a drop in version 1, if it differs from today's path.
 pub(super) fn file_record_v1(drop: &DropPath, name: &str) -> Option<String> {
     let path = format!("{}{name}.json", file_records_v1(drop));
     (path != file_record(drop, name)).then_some(path)
 }
 
-/// The folder in which version 1 kept the records of a drop's files.
+/// The folder of the records of a drop's files in version 1, with a slash at the end.
 pub(super) fn file_records_v1(drop: &DropPath) -> String {
     format!("{DROPS}{drop}/{FILES}/")
+}
+
+/// The drop path in the name of a blob that is the record of a drop, or a placeholder if the name has only a hash of
+/// the path. `None` if the blob is another record.
+pub(super) fn drop_of_record(name: &str) -> Option<&str> {
+    let folder = name.strip_prefix(DROPS)?.strip_suffix("/drop.json")?;
+    // In version 1, `files/drop.json` is also the record of a file called `drop`.
+    if folder.split('/').any(|segment| segment == FILES) {
+        return None;
+    }
+    Some(if folder.split('/').next() == Some(HASHED) { "CONTAINER/FOLDER" } else { folder })
 }
 
 /// The folder of a drop's records.
@@ -218,6 +229,15 @@ mod tests {
             assert!(!records.iter().any(|other| other.starts_with(&folder)), "{record} is a folder as well");
             assert!(record.len() <= 1_024);
         }
+    }
+
+    #[test]
+    fn the_record_of_a_drop_is_known_by_its_name() {
+        assert_eq!(drop_of_record(&drop_record(&drop("c/a"))), Some("c/a"));
+        assert_eq!(drop_of_record(&drop_record(&drop("c/files/b"))), Some("CONTAINER/FOLDER"));
+        assert_eq!(drop_of_record(&file_record(&drop("c/a"), "drop")), None);
+        assert_eq!(drop_of_record("drops/c/a/files/drop.json"), None);
+        assert_eq!(drop_of_record(&directories(TenantId(uuid::Uuid::nil()))), None);
     }
 
     #[test]

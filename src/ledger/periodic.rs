@@ -1,4 +1,4 @@
-//! When something that sweeps do from time to time was last done.
+//! The times at which periodic tasks of sweeps were last done.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

@@ -1,4 +1,4 @@
-//! What the ledger records about a file and about a drop.
+//! The records of a file and of a drop.
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -34,11 +34,11 @@ pub struct FileRecord {
     pub status: Status,
     /// The checkpoint: the sink has acknowledged every row before this one.
     pub next_row: u64,
-    /// How many of these rows could not be decoded.
+    /// How many rows before the checkpoint could not be decoded.
     pub bad_rows: u64,
     /// How many runs have worked on the file.
     pub attempts: u32,
-    /// How many of them, in a row, have ended with a panic and without progress.
+    /// How many consecutive runs have ended with a panic and without progress.
     pub panics: u32,
     /// The replay of the drop that this progress belongs to: [`DropRecord::replays`] at that time.
     pub replays: u32,
@@ -48,8 +48,8 @@ pub struct FileRecord {
     pub batch: BatchLimits,
     /// Why the file was set aside, for a person.
     pub message: Option<String>,
-    /// The span of the run that works on the file, as a `traceparent`. Only runs that export traces set it, and they remove it
-    /// when they end: a span that is still here belongs to a run that was killed.
+    /// The span of the run that works on the file, as a `traceparent`. Only runs that export traces set it, and they
+    /// remove it when they end. So if the next run finds a span here, the last run was killed.
     pub run: Option<String>,
     /// When this record was written.
     pub updated: OffsetDateTime,
@@ -81,7 +81,7 @@ impl FileRecord {
     }
 }
 
-/// What a listing of records says about a file.
+/// The facts about a file that a listing of records returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileFacts {
     pub(super) etag: ETag,
@@ -96,11 +96,11 @@ pub struct FileProgress {
     pub status: Status,
     /// The checkpoint: the sink has acknowledged every row before this one.
     pub next_row: u64,
-    /// How many of these rows could not be decoded.
+    /// How many rows before the checkpoint could not be decoded.
     pub bad_rows: u64,
 }
 
-/// The versions that an ending is about. The ending is valid as long as none of them changes.
+/// The versions of the blobs that an ending is about. The ending is valid as long as none of these blobs changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The job metadata, as `name@ETag`.
@@ -161,7 +161,7 @@ pub(super) fn files_hash(mut versions: Vec<(String, ETag)>) -> String {
 /// How a drop ended: the content of its last `drop.completed` or `drop.failed` message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// The versions that it is about.
+    /// The versions of the blobs that the ending is about.
     pub scope: Scope,
     /// Why the drop was set aside; `None` if it is completed.
     pub reason: Option<Reason>,
@@ -175,17 +175,17 @@ pub struct Ending {
     pub bad_rows: u64,
     /// When the ending was recorded.
     pub recorded: OffsetDateTime,
-    /// Whether the sink was told.
+    /// Whether the sink has taken the message about the ending.
     pub announcement: Announcement,
-    /// Whether this is the last word about these versions. If not, a run delivers other files, or has yet to tell the
-    /// sink about other files that were set aside: each has an ending of its own.
+    /// Whether no further ending about these versions follows. If one follows, a run still delivers other files, or has
+    /// yet to announce other files that were set aside: each of these files has an ending of its own.
     pub is_final: bool,
 }
 
-/// Whether the sink was told about an ending.
+/// Whether the sink has taken the message about an ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
-    /// Not yet: the message is sent until the sink takes it.
+    /// Not yet: runs send the message until the sink takes it.
     Pending,
     /// The sink took the message with this id, or rejected `drop.failed` for good. Version 1 also recorded endings
     /// without a message of their own.
@@ -195,13 +195,13 @@ pub enum Announcement {
 }
 
 impl Ending {
-    /// Whether nothing is left to send.
+    /// Whether no message about the ending is sent any more.
     pub fn is_announced(&self) -> bool {
         self.announcement != Announcement::Pending
     }
 
-    /// Whether `other` says the same about the drop: if it only adds files that do not change the outcome, the sink
-    /// need not be told again.
+    /// Whether both endings set the drop aside with the same reason, file and message. The sink then need not be told
+    /// again. It is always told about a completed drop, because that message has the number of rows.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.reason.is_some() && (self.reason, &self.file, &self.message) == (other.reason, &other.file, &other.message)
     }
@@ -210,43 +210,45 @@ impl Ending {
 /// The failures of a drop since its last progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// When the first of them occurred.
+    /// When the first failure occurred.
     pub since: OffsetDateTime,
-    /// How many there were, not counting those within a minute of another.
+    /// How many failures were counted. A failure within a minute of the last counted failure is not counted.
     pub attempts: u32,
-    /// When the last one was counted.
+    /// When the last counted failure occurred.
     pub last: OffsetDateTime,
     /// When sweeps run the drop again.
     pub not_before: OffsetDateTime,
     /// Whether `not_before` is the time that a `Retry-After` set. Events then wait as well.
     pub retry_after: bool,
-    /// Whether all of them occurred because the sink denied access, or rejects every message.
+    /// Whether every failure occurred because the sink denied access, or rejects every message.
     pub is_denied: bool,
     /// The last failure, for a person.
     pub error: String,
 }
 
-/// The directory that the rows of a drop are joined to. It is recorded before the first row is sent, so that every run of the
-/// drop sends the same rows.
+/// The directory that the rows of a drop are joined to. It is recorded before the first row is sent, so that every run
+/// of the drop sends the same rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedDirectory {
-    /// The directory; `None` if the rows are joined to none, so that nobody is found.
+    /// The directory; `None` if no directory was available. The `directory` of each row is then null.
     pub snapshot: Option<DirectorySnapshot>,
 }
 
 /// The record of a drop, as it was when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropRecord {
-    /// When the ledger first saw the drop, its last replay, or when it opened again after an ending; `None` if there is no
-    /// record of it yet, or version 1 wrote the record.
+    /// When the ledger first saw the drop, or when the drop was last replayed or opened again after an ending, if that
+    /// is later. `None` if there is no record of the drop yet, or version 1 wrote the record.
     pub first_seen: Option<OffsetDateTime>,
-    /// The tenant that the drop belongs to; `None` if there is no record of it yet, or version 1 wrote the record.
+    /// The tenant that the drop belongs to; `None` if there is no record of the drop yet, or version 1 wrote the
+    /// record.
     pub tenant: Option<TenantId>,
     /// How often the drop was replayed. Progress of files from before the last replay does not count.
     pub replays: u32,
     /// How often the drop was replayed with new ids.
     pub generation: u32,
-    /// The number of endings so far: the `sequence` of the last one. Replays do not reset it.
+    /// The number of endings so far: the `sequence` of the last one. Replays do not reset it, but a replay of a record
+    /// that cannot be parsed sets it to the Unix time, which is higher.
     pub sequence: u64,
     /// How the drop ended, if it has.
     pub ending: Option<Ending>,
@@ -268,7 +270,7 @@ impl DropRecord {
         self.version.is_some()
     }
 
-    /// The time before which events do not run the drop.
+    /// The time before which events do not run the drop; `None` if they may run it now.
     pub fn held_until(&self) -> Option<OffsetDateTime> {
         self.failing.as_ref().filter(|failing| failing.retry_after).map(|failing| failing.not_before)
     }

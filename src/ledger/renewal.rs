@@ -47,7 +47,7 @@ impl Renewal {
                     self.renewed = requested;
                     requested + RENEW_EVERY
                 }
-                // The failure may be over before the lease lapses.
+                // The store may answer again before the lease lapses.
                 Err(LedgerError::Store(error)) if self.renewed.elapsed() < LEASE => {
                     debug!(%error, "will retry to renew the lease on `{}`", self.lease.path);
                     Instant::now() + RETRY_AFTER

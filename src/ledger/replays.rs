@@ -31,7 +31,7 @@ pub struct ReplayPlan {
     pub created: OffsetDateTime,
     /// How the drops were selected.
     pub filter: PlanFilter,
-    /// The drops, those that arrived first first.
+    /// The drops, in the order of their arrival.
     pub drops: Vec<PlannedDrop>,
     /// Sums over all drops of the plan.
     pub counts: PlanCounts,
@@ -76,7 +76,7 @@ pub struct PlannedDrop {
 pub struct PlanCounts {
     /// Drops of the plan.
     pub drops: u64,
-    /// Drops that the filter selects, with those beyond the limit.
+    /// Drops that the filter selects, including those beyond the limit.
     pub matching: u64,
     /// Rows of the plan's drops that were delivered already.
     pub rows_delivered: u64,
@@ -119,7 +119,7 @@ pub struct ReplayRun {
     /// Drops of the plan.
     #[serde(deserialize_with = "number")]
     pub total: u64,
-    /// After how many drops the run pauses.
+    /// After how many drops the run pauses; `None` if it does not pause.
     #[serde(default, deserialize_with = "optional_number")]
     pub first: Option<u64>,
     /// Drops that were started: the first ones of the plan.
@@ -134,6 +134,10 @@ pub struct ReplayRun {
     /// The drops that were started and have not ended, as indexes in the plan, separated by commas.
     #[serde(default)]
     pub(super) pending: String,
+    /// How often each of these drops had been replayed when the run claimed it, as `index:replays`, separated by
+    /// commas. Older vivadrops did not record it.
+    #[serde(default, rename = "replaysbefore", skip_serializing_if = "String::is_empty")]
+    pub(super) replays_before: String,
     /// When the run was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
@@ -143,7 +147,7 @@ pub struct ReplayRun {
 }
 
 impl ReplayRun {
-    /// A run of `plan` that pauses after its first drops, if `first` says so.
+    /// A run of `plan` that has started no drop yet. It pauses after `first` drops, if there is such a number.
     pub fn new(plan: &ReplayPlan, first: Option<u64>) -> Self {
         let now = json::to_millisecond(clock::now());
         Self {
@@ -155,6 +159,7 @@ impl ReplayRun {
             done: 0,
             failed: 0,
             pending: String::new(),
+            replays_before: String::new(),
             created: now,
             updated: now,
         }
@@ -169,6 +174,30 @@ impl ReplayRun {
     pub fn set_pending(&mut self, pending: &[usize]) {
         let texts: Vec<_> = pending.iter().map(usize::to_string).collect();
         self.pending = texts.join(",");
+        let counts = self.counts_before().filter(|(index, _)| pending.contains(index));
+        let texts: Vec<_> = counts.map(|(index, replays)| format!("{index}:{replays}")).collect();
+        self.replays_before = texts.join(",");
+    }
+
+    /// Claims the next drop, which has been replayed `replays` times so far, and appends its index to `pending`.
+    pub(crate) fn claim_next(&mut self, pending: &mut Vec<usize>, replays: u32) {
+        let index = usize::try_from(self.started).expect("a plan has few drops");
+        pending.push(index);
+        self.started += 1;
+        self.replays_before = format!("{},{index}:{replays}", self.replays_before);
+    }
+
+    /// How often the pending drop `index` had been replayed when the run claimed it; `None` if an older vivadrop has
+    /// claimed it.
+    pub(crate) fn replays_before(&self, index: usize) -> Option<u32> {
+        self.counts_before().find(|(found, _)| *found == index).map(|(_, replays)| replays)
+    }
+
+    fn counts_before(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.replays_before.split(',').filter_map(|count| {
+            let (index, replays) = count.split_once(':')?;
+            Some((index.parse().ok()?, replays.parse().ok()?))
+        })
     }
 }
 
@@ -205,8 +234,8 @@ impl Ledger {
         }
     }
 
-    /// Writes the record of a replay run over the version that was read, or a new one; returns its new version, or `None` if
-    /// there is another version, or a record already.
+    /// Writes the record of a replay run over the version that was read, or a new record if `version` is `None`.
+    /// Returns the new version, or `None` if somebody else has written the record since.
     pub async fn write_replay_run(
         &self,
         run: &mut ReplayRun,

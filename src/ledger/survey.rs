@@ -10,7 +10,7 @@ use crate::store::{BlobPath, ETag, StoreError};
 /// How many records are read at the same time.
 const CONCURRENT_READS: usize = 8;
 
-/// How many records a survey reads, the newest first: it must not take longer as the ledger grows.
+/// The maximum number of records that a survey reads, newest first: its duration must not grow with the ledger.
 const MAX_RECORDS: usize = 10_000;
 
 /// Counts of the records of a ledger.
@@ -20,13 +20,13 @@ pub struct Survey {
     pub completed: usize,
     /// Drops that were set aside.
     pub set_aside: usize,
-    /// Drops that have not ended, or not since they were replayed.
+    /// Drops that have not ended since their arrival or their last replay.
     pub open: usize,
     /// Files that were set aside.
     pub files_set_aside: usize,
     /// An error message for each record that cannot be parsed.
     pub unreadable: Vec<String>,
-    /// Older records, which were not read.
+    /// How many older records were not read.
     pub unread: usize,
 }
 
@@ -37,6 +37,11 @@ impl Ledger {
         let mut records = BinaryHeap::new();
         let mut survey = Survey::default();
         while let Some(record) = listing.try_next().await? {
+            // An account with a hierarchical namespace lists folders as empty blobs. No record is a folder, and the
+            // names of records end with `.json`: one that somebody has emptied is still reported.
+            if record.size == 0 && !record.path.name.ends_with(".json") {
+                continue;
+            }
             records.push(Reverse((record.modified, record.path)));
             if records.len() > MAX_RECORDS {
                 records.pop();

@@ -1,8 +1,8 @@
 //! The index of unfinished drops: one entry for every drop that is not over.
 //!
-//! An entry is written before the first record of its drop, rewritten by every event, and deleted only after the sink
-//! has taken the ending, and only if it is still the entry that the run has written. So an event that arrives while a
-//! run ends the drop keeps the entry, and the next sweep looks at the drop again.
+//! An entry is written before the first record of its drop, and rewritten by every event. A run deletes the entry only
+//! after the sink has taken the ending, and only in the version that the run has written or found. So if an event
+//! arrives while a run ends the drop, the entry stays, and the next sweep runs the drop again.
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,9 @@ struct EntryJson {
 }
 
 impl Ledger {
-    /// Writes the entry of a drop, which sweeps run from `not_before` on. A run that is about to work on the drop passes
-    /// the present, in case the process is killed. Returns the version of the entry.
+    /// Writes the entry of a drop, so that sweeps run the drop from `not_before` on. A run that starts to work on the
+    /// drop passes the current time: if the process is killed, the next sweep runs the drop. Returns the version of the
+    /// entry.
     pub async fn mark_unfinished(
         &self,
         drop: &DropPath,
@@ -51,8 +52,8 @@ impl Ledger {
         self.write_entry(drop, tenant, not_before, WriteIf::Always).await
     }
 
-    /// Lets sweeps wait with a drop until `not_before`. Does nothing if an event has rewritten the entry since
-    /// `version`: then there is news about the drop.
+    /// Postpones the next run of a drop by a sweep to `not_before`. Does nothing if an event has rewritten the entry
+    /// since `version`, because the event may be about a new blob.
     pub async fn postpone(
         &self,
         drop: &DropPath,

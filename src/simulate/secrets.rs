@@ -53,7 +53,7 @@ pub(super) fn private_key(path: Option<&Path>) -> Result<RsaPrivateKey, Simulate
         return RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(SimulateError::Keys);
     };
     let pem = fs::read_to_string(path).map(Zeroizing::new);
-    let pem = pem.map_err(|source| SimulateError::Io { verb: "read", path: path.into(), source })?;
+    let pem = pem.map_err(|source| SimulateError::UnreadablePrivateKey { path: path.into(), source })?;
     let key = RsaPrivateKey::from_pkcs8_pem(&pem).or_else(|_| RsaPrivateKey::from_pkcs1_pem(&pem));
     key.ok().filter(|key| key.n().bits() == RSA_BITS).ok_or_else(|| SimulateError::InvalidPrivateKey(path.into()))
 }

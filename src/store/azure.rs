@@ -52,7 +52,7 @@ use super::{
 /// Lowest upload rate, in bytes per second, at which a write still finishes within its time limit.
 const MIN_UPLOAD_RATE: u64 = 256 * 1024;
 
-/// The blobs of a page of a listing with blob metadata.
+/// The page size of a listing with blob metadata, in blobs.
 const BLOBS_WITH_METADATA: i32 = 1_000;
 
 /// The blobs of a storage account.
@@ -80,7 +80,7 @@ impl AzureStore {
         self
     }
 
-    /// The client of a blob; `None` if no blob can have this path.
+    /// The SDK's client for a blob; `None` if no blob can have this path.
     ///
     /// The SDK silently removes `.` and `..` segments, tabs and newlines from a URL, so such a name would address
     /// another blob. Empty segments are kept.
@@ -249,7 +249,7 @@ impl Store for AzureStore {
         let options = BlobClientDeleteOptions { if_match: version.map(quoted), ..BlobClientDeleteOptions::default() };
         match send(path, client.delete(Some(options))).await {
             Ok(_) | Err(StoreError::Missing(_)) => Ok(()),
-            // Azurite checks the condition before it looks whether the blob exists.
+            // Azurite checks the condition before it checks whether the blob exists.
             Err(StoreError::Changed(_)) if self.find(path).await?.is_none() => Ok(()),
             Err(error) => Err(error),
         }

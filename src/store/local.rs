@@ -3,9 +3,9 @@
 //! For use on one machine. It keeps the whole [`Store`] contract: versions, pinned reads, conditional writes and
 //! leases. File access blocks, so it runs on the blocking thread pool, in chunks of bounded size.
 //!
-//! A folder cannot hold every name that Azure Storage can: two names of which one continues the other after a slash (`a`
-//! and `a/b`), segments of more than 255 bytes. Writing such a blob is an error about this blob; other blobs are not
-//! affected. Files with names that cannot be a blob's are skipped in listings, with a warning.
+//! A folder cannot hold every name that Azure Storage can hold: it cannot hold both `a` and `a/b`, nor a segment of
+//! more than 255 bytes. Writing such a blob is an error about this blob; other blobs are not affected. Listings skip
+//! files whose name no blob can have, with a warning.
 
 mod contained;
 mod file;
@@ -148,7 +148,7 @@ impl Store for LocalStore {
             return Ok(None);
         };
         let root = Arc::clone(&self.root);
-        // In one task, because a listing of entries opens thousands of files.
+        // One task finds and reads the file, because a listing of entries opens thousands of files.
         let opened = on_blocking_pool(path.clone(), move |path| {
             let file = contained(&root, &file).map_err(|error| store_error(path, error))?;
             let Some(blob) = blob_of(path, fs::metadata(&file))? else {

@@ -88,8 +88,8 @@ pub async fn read_whole(store: &dyn Store, blob: &Blob, limit: u64) -> Result<By
     Ok(fetch(store, blob, 0..blob.size, ReadWindow::default().retry_budget).await?)
 }
 
-/// How often [`read_current`] starts again because the blob was overwritten in between. The blobs that it reads are
-/// written at most once a second, so one repetition is usually enough.
+/// How many times [`read_current`] tries to read a blob that is overwritten during the read. The blobs that it reads
+/// are written at most once a second, so the second attempt usually succeeds.
 const READ_ATTEMPTS: usize = 5;
 
 /// Reads the current version of a small blob, of at most `limit` bytes, in one request if it has at most
@@ -118,7 +118,7 @@ pub async fn read_current(
 /// Reads the stream of [`Store::open`], and then the rest of the blob.
 async fn read_rest(store: &dyn Store, blob: &Blob, mut first: ByteStream) -> Result<Bytes, StoreError> {
     let mut bytes = BytesMut::new();
-    // A failure is not an error here: what is missing is fetched below.
+    // A failure of the stream is not an error here, because the missing bytes are fetched below.
     while let Ok(Some(chunk)) = first.try_next().await {
         bytes.extend_from_slice(&chunk);
     }
@@ -216,7 +216,7 @@ async fn fetch_rest(
     Ok(())
 }
 
-/// Appends `chunk` to `fetched`, which will have `length` bytes in the end.
+/// Appends `chunk` to `fetched`, which has `length` bytes when the range is complete.
 ///
 /// Copies the bytes, because a slice of a connection's buffer would keep the whole buffer alive. A chunk that is the
 /// whole range is not copied if nothing else references its buffer.

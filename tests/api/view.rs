@@ -4,11 +4,13 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{sleep, timeout};
 use vivadrop::{status::ListCopy, verdict::Reason};
 
 use crate::{
     client, entry, get, ledger, send,
     support::{
+        command::LONG,
         host_payloads::timer_trigger,
         scene::{METADATA, Scene},
     },
@@ -199,9 +201,12 @@ async fn a_sweep_and_a_view_store_the_copy_for_the_next_process() {
     let next = scene.host().await;
     let first = get(&scene, next.url("/api/view/v1/drops")).await.json;
     assert_eq!(facts(&first).1, "completed");
-    while ledger.read_list_copy().await.unwrap() == Some(damaged.clone()) {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let has_replaced_copy = async {
+        while ledger.read_list_copy().await.unwrap() == Some(damaged.clone()) {
+            sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LONG, has_replaced_copy).await.expect("the view stores a copy");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 use testkit::receiver::Answer;
 
 use crate::support::{
+    azurite::Azurite,
     command::{CommandOutput, output_of, vivadrop},
     scene::{METADATA, Scene, assert_complete, has_ended},
 };
@@ -159,8 +160,35 @@ async fn a_replay_repairs_a_ledger_record_that_cannot_be_parsed() {
     let ended = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("drop.json"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("with `vivadrop replay "), "{}", ended.stderr);
     assert_eq!(run(&scene, &["replay", &drop.path()]).await.code, Some(0));
     assert_eq!(scene.receiver.received().rows(&drop.path()).len(), rows.len());
+}
+
+#[tokio::test]
+async fn a_replay_of_an_unreadable_record_delivers_every_row_however_often_the_drop_was_replayed_before() {
+    for replays in 1..=2 {
+        let scene = Scene::in_a_folder().await;
+        let drop = scene.drop(20, 1).await;
+        let rows = scene.rows_of(&drop).await;
+        scene.upload(&drop).await;
+        assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(0));
+        for _ in 0..replays {
+            assert_eq!(run(&scene, &["replay", "--new-ids", &drop.path()]).await.code, Some(0));
+        }
+        let before = scene.receiver.received();
+        let record = scene.state().into_keys().find(|name| name.ends_with("/drop.json")).unwrap();
+        fs::write(scene.state_folder().join(record), "not a record").unwrap();
+
+        let replayed = run(&scene, &["replay", &drop.path()]).await;
+        assert_eq!(replayed.code, Some(0), "{replays}: {}", replayed.stderr);
+        let received = scene.receiver.received();
+        assert_eq!((received.accepted, received.duplicates), (before.accepted + 1, 1), "{replays}: the same ids");
+        let last = received.drops[&drop.path()].completed.last().unwrap();
+        assert_eq!((last.rows, last.rows_before), (rows.len() as u64, rows.len() as u64));
+        let sequences: Vec<_> = received.log.iter().filter_map(|delivery| delivery.sequence).collect();
+        assert!(sequences.len() == replays + 2 && sequences.is_sorted_by(|a, b| a < b), "{replays}: {sequences:?}");
+    }
 }
 
 /// Names that only a folder can have affect only themselves: a sweep logs a warning for each and delivers the drops.
@@ -207,4 +235,49 @@ async fn the_files_a_and_a_json_b_of_a_drop_in_a_folder_are_both_delivered() {
     let delivered = run(&scene, &["deliver", &drop.path()]).await;
     assert_eq!(delivered.code, Some(0), "{}", delivered.stderr);
     assert_eq!(scene.receiver.received().drops[&drop.path()].files.len(), 3);
+}
+
+#[tokio::test]
+async fn a_sweep_without_time_for_all_drops_did_not_finish() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("DEADLINE", "1ms");
+    for _ in 0..3 {
+        let drop = scene.drop(2, 1).await;
+        scene.upload(&drop).await;
+    }
+    let swept = run(&scene, &["sweep"]).await;
+    assert_eq!(swept.code, Some(1), "{}", swept.stderr);
+    assert!(swept.stderr.contains("3 drops are left: another sweep runs them"), "{}", swept.stderr);
+}
+
+#[tokio::test]
+async fn a_replay_that_was_not_recorded_is_continued_by_replay_and_not_by_deliver() {
+    let azurite = Azurite::start();
+    let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    let drop = scene.drop(10, 1).await;
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    azurite.stop();
+    let path = &*drop.path();
+    for (arguments, command) in
+        [(vec!["replay", path], "replay"), (vec!["replay", "--new-ids", path], "replay --new-ids")]
+    {
+        let ended = run(&scene, &arguments).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("`vivadrop {command} {path}` tries it again")), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("vivadrop deliver"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_was_recorded_is_continued_by_deliver() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("DELIVERY_PATIENCE", "500ms");
+    let drop = scene.drop(10, 1).await;
+    scene.rows_of(&drop).await;
+    scene.upload(&drop).await;
+    scene.receiver.answer_always(Answer::status(503));
+    let ended = run(&scene, &["replay", &drop.path()]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("`vivadrop deliver {}` continues it", drop.path())), "{}", ended.stderr);
 }

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::{Date, Duration, macros::format_description};
+use tokio::process::Command;
 
 use super::directory::write_directory;
 use crate::support::command::{CommandOutput, output_of, vivadrop};
@@ -43,6 +44,11 @@ impl Drop {
 
     /// The output of `preview` for definitions with a cycle whose window ends `weeks` weeks after the last week of the drop.
     async fn preview(&self, weeks: i64, attributes: Value, more: &[&str]) -> CommandOutput {
+        output_of(self.command(weeks, attributes).args(more)).await
+    }
+
+    /// The command of [`Self::preview`].
+    fn command(&self, weeks: i64, attributes: Value) -> Command {
         let end = self.last + Duration::days(8 + 7 * weeks);
         let cycle = json!({"name": "Oct", "start": (end - Duration::days(7)).to_string(), "end": end.to_string()});
         let definitions =
@@ -51,7 +57,7 @@ impl Drop {
         fs::write(&file, definitions.to_string()).unwrap();
         let mut command = vivadrop();
         command.args(["attributes", "preview"]).args(self.arguments()).arg("--attributes").arg(file);
-        output_of(command.args(more)).await
+        command
     }
 }
 
@@ -150,4 +156,28 @@ async fn every_mistake_in_the_definitions_is_named() {
     for text in ["attributes.json`: 2 mistakes", "`Steps per day`", "`Email hours`: `max`"] {
         assert!(ended.stderr.contains(text), "{text}: {}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn the_table_of_people_is_bounded_by_attributes_memory() {
+    let drop = Drop::simulate().await;
+    let cases = [("1KiB", 3, "too-many-people"), ("1MiB", 0, ""), ("many", 2, "ATTRIBUTES_MEMORY is `many`")];
+    for (memory, code, part) in cases {
+        let ended = output_of(drop.command(0, two_attributes()).env("ATTRIBUTES_MEMORY", memory)).await;
+        assert_eq!(ended.code, Some(code), "{memory}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{memory}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn flags_for_printed_rows_and_definitions_without_attributes_are_usage_errors() {
+    let drop = Drop::simulate().await;
+    for flag in ["--row-columns", "--row-values"] {
+        let ended = drop.preview(0, two_attributes(), &[flag, "typed"]).await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains(flag), "{}", ended.stderr);
+    }
+    let ended = drop.preview(0, json!([]), &[]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("has no attributes"), "{}", ended.stderr);
 }

@@ -264,7 +264,7 @@ async fn outcomes_in_the_ledger_are_counted_and_unreadable_records_are_named() {
         3,
         "fix",
         "ledger",
-        &["drop.json` is not a valid ledger record", "correct it, or delete it"],
+        &["drop.json` is not a valid ledger record", &format!("with `vivadrop replay {}`", drop.path())],
     );
 }
 

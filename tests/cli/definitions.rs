@@ -1,9 +1,11 @@
 //! `vivadrop attributes` and `vivadrop programs`: a tenant's definitions in storage.
 
-use serde_json::Value;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
 
 use crate::support::{
-    command::{CommandOutput, output_of, vivadrop},
+    command::{CommandOutput, LONG, output_of, vivadrop},
     scene::Scene,
 };
 
@@ -73,4 +75,44 @@ async fn a_tenant_that_is_not_ours_has_no_definitions() {
     command.args(["attributes", "list", "--tenant", other]).envs(&scene.settings);
     let ended = output_of(&mut command).await;
     assert_eq!((ended.code, ended.stderr.contains("is not in TENANTS")), (Some(2), true), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_program_may_come_before_the_first_attribute_and_the_last_attribute_can_be_removed() {
+    let scene = Scene::in_a_folder().await;
+    let cycle = ["programs", "add", "Engagement", "--cycle", "Past=2020-10-08..2020-10-15"];
+    expect(&scene, &cycle, 0, "nothing is sent or imported again").await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 2").await;
+    expect(&scene, &["attributes", "remove", "Email hours"], 0, "deletes `Email hours`").await;
+    assert_eq!(expect(&scene, &["attributes", "list"], 0, "revision 3").await, "");
+}
+
+#[tokio::test]
+async fn a_role_that_is_given_twice_has_all_of_its_permissions() {
+    let scene = Scene::in_a_folder().await;
+    let [first, second] = ["Manager=report-filters", "Manager=report-sections,report-filters"];
+    let add = ["attributes", "add", "Email hours", "--role", first, "--role", "HR=", "--role", second];
+    expect(&scene, &add, 0, "saved revision 1").await;
+    let listed = expect(&scene, &["attributes", "list", "--json"], 0, "").await;
+    let definitions: Value = serde_json::from_str(&listed).unwrap();
+    let expected = json!({"Manager": ["report-filters", "report-sections"], "HR": []});
+    assert_eq!(definitions["attributes"][0]["roles"], expected);
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_not_an_error_after_a_change_was_saved() {
+    let scene = Scene::in_a_folder().await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
+    let remove = ["attributes", "remove", "Email hours"];
+    for (arguments, part) in [(&["attributes", "list"][..], "revision 1"), (&remove[..], "saved revision 2")] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = vivadrop();
+        command.args(&arguments[..2]).args(["--tenant", &scene.tenant.to_string()]).args(&arguments[2..]);
+        let child = command.envs(&scene.settings).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains(part), "{stderr}");
+    }
 }

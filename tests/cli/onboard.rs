@@ -1,6 +1,6 @@
 //! `vivadrop onboard`: onboards a customer, also after interruptions, and only once.
 
-use std::{fs, io, os::unix::fs::PermissionsExt};
+use std::{fs, io, os::unix::fs::PermissionsExt, sync::Arc};
 
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use secrecy::SecretString;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use testkit::viva_api::Behaviour;
 use vivadrop::{
     drop::TenantId,
+    ledger::Ledger,
     store::{
         BlobPath, Store, StoreError, WriteIf,
         azure::{Account, AzureStore},
@@ -232,11 +233,45 @@ async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
     let denied = customer(&onboarded).write(&path, "rows".into(), WriteIf::Always).await;
     assert!(matches!(denied, Err(StoreError::Denied(_))), "{denied:?}");
     assert!(!scene.private_key(tenant).exists());
+    let ledger = Ledger::new(Arc::clone(&scene.store), state(&scene));
+    let recorded = ledger.customer(tenant).await.unwrap().unwrap();
+    assert_eq!((recorded.sas_expires, recorded.sas_policy), (None, None), "no SAS URL has to be renewed");
     let again = offboard().await;
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(again.stdout.contains("there was none to revoke") && again.stdout.contains("there was none to disable"));
     let unknown = run(&scene, &["offboard", "--tenant", APP]).await;
     assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn a_sas_url_that_offboarding_cannot_revoke_needs_a_person() {
+    let entra = Entra::start().await;
+    let azurite = Azurite::with_tokens(&entra.certificate);
+    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
+    entra.add_secrets(&scene.secrets);
+    scene.settings.extend(entra.with_secret());
+    scene.settings.remove("DropStorage");
+    scene.set("DropStorage__blobServiceUri", &azurite.blob_endpoint());
+    scene.set("DropStorage__queueServiceUri", &azurite.queue_endpoint());
+    assert_eq!(onboard(&scene, tenant, &["--sas-days", "7"]).await.code, Some(0));
+    let ended = run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("was not revoked and is valid until"), "{}", ended.stderr);
+    for part in ["sas       not revoked", "key       disabled", "a SAS URL that was not revoked, until "] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn offboarding_prints_what_it_has_done_if_the_record_of_the_registration_cannot_be_parsed() {
+    let (scene, tenant) = partner(Scene::in_a_folder().await).await;
+    assert_eq!(onboard(&scene, tenant, &[]).await.code, Some(0));
+    let path = BlobPath::new(state(&scene), format!("tenants/{tenant}.json"));
+    scene.store.write(&path, "not a record".into(), WriteIf::Always).await.unwrap();
+    let ended = run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("it is not known until when the key is registered"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("key       disabled"), "{}", ended.stdout);
 }
 
 #[tokio::test]

@@ -100,3 +100,15 @@ async fn an_upload_without_storage_fails_before_anything_is_written() {
     assert!(ended.stderr.contains("DropStorage is not set"), "{}", ended.stderr);
     assert!(!out.exists());
 }
+
+#[tokio::test]
+async fn a_private_key_that_cannot_be_read_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut command = vivadrop();
+    command.args(["simulate", "--users", "1", "--private-key", "/nowhere/tenant.pem", "--out"]).arg(&out);
+    let ended = output_of(&mut command).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot read `/nowhere/tenant.pem`"), "{}", ended.stderr);
+    assert!(!out.exists());
+}

@@ -1,10 +1,11 @@
 //! `vivadrop status`: where every drop stands, and what to do.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use serde_json::{Value, json};
 use testkit::receiver::Answer;
 use time::{Duration, OffsetDateTime};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use vivadrop::{
     drop::{DropPath, discover::ListingSummary},
     ledger::{DropState, Ledger, ListEntry},
@@ -12,7 +13,8 @@ use vivadrop::{
 };
 
 use crate::support::{
-    command::{CommandOutput, output_of, vivadrop},
+    azurite::Azurite,
+    command::{CommandOutput, LONG, output_of, vivadrop},
     scene::{METADATA, Scene, SimulatedDrop},
 };
 
@@ -172,4 +174,23 @@ async fn status_needs_no_settings_but_the_storage() {
     let ended = output_of(vivadrop().arg("status").env("DropStorage", storage)).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn watching_goes_on_while_the_storage_does_not_answer() {
+    let azurite = Azurite::start();
+    let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;
+    azurite.stop();
+    let mut command = vivadrop();
+    command.args(["status", "--watch"]).envs(&scene.settings).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    loop {
+        let line = tokio::time::timeout(LONG, lines.next_line()).await.unwrap().unwrap();
+        let line = line.expect("the command goes on");
+        assert!(!line.starts_with("could not finish"), "{line}");
+        if line.contains("tried again in 10 s") {
+            break;
+        }
+    }
 }

@@ -486,7 +486,7 @@ fn definitions_with_past(with_now: bool) -> Value {
     definitions
 }
 
-/// Asks for an import of the drop, and makes it; returns the names of the cycles, with the number of people or the error.
+/// Asks for an import of the drop, and makes it; returns the name of each cycle, with its people or its error.
 async fn import_of(process: &Process, cycle: Option<&str>) -> Vec<(Option<String>, Result<u64, String>)> {
     let (program, cycle) = (cycle.map(|_| "Engagement".to_owned()), cycle.map(str::to_owned));
     let request = ImportRequest { path: path(), program, cycle, again: false };
@@ -496,13 +496,13 @@ async fn import_of(process: &Process, cycle: Option<&str>) -> Vec<(Option<String
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cycle_that_the_drop_does_not_reach_is_an_error_only_if_it_is_named_or_if_there_is_no_other() {
+async fn a_cycle_that_the_drop_does_not_reach_is_an_error_if_it_is_named_or_the_only_one() {
     let world = world().await;
     let process = Process::new(&world);
     define(&process, &definitions_with_past(true)).await;
     deliver(&process, &path()).await;
     assert_eq!(import_of(&process, None).await, [(Some("Now".to_owned()), Ok(20))]);
-    assert_eq!(import_of(&process, None).await, [], "everything was imported");
+    assert!(import_of(&process, None).await.is_empty(), "everything was imported");
     let why = "the drop has no rows of the last week of this cycle".to_owned();
     assert_eq!(import_of(&process, Some("Past")).await, [(Some("Past".to_owned()), Err(why))]);
 
@@ -542,6 +542,6 @@ async fn an_attribute_that_is_deleted_and_defined_again_between_two_passes_is_im
         define(&process, &definitions_of(attributes, today())).await;
     }
     sweep_later(&world).await;
-    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
-    assert_eq!((&first["counts"], &second["counts"]), (&second["counts"], &json!({"Email hours": [5, 5, 5, 5]})));
+    let completed = of_kind(&world, ".completed");
+    assert_eq!((completed.len(), &completed[1]["counts"]), (2, &json!({"Email hours": [5, 5, 5, 5]})));
 }

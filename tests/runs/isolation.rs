@@ -11,7 +11,7 @@ use vivadrop::{
     memory_budget::MemoryBudget,
     message::Message,
     retry::RetryBudget,
-    run::Trigger,
+    run::{DirectoryError, RunError, Trigger},
     sink::{FailedTry, Sink},
     sweep::SweepMode,
 };
@@ -161,10 +161,15 @@ async fn a_table_that_needs_more_than_a_share_gets_all_of_the_memory() {
     }
 }
 
-/// A process with two tenants whose rows and people are joined to a directory, and the first tenant's own receiver. Both have
-/// a directory, which was delivered, and a drop.
-async fn joining_process_with(world: &World, tenants: [TenantId; 2], receiver: Arc<dyn Sink>) -> Process {
-    let directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };
+/// A process with tenants whose rows and people are joined to a directory, and the first tenant's own receiver. Each
+/// has a directory, which was delivered, and a drop.
+async fn joining_process_with<const N: usize>(
+    world: &World,
+    tenants: [TenantId; N],
+    receiver: Arc<dyn Sink>,
+) -> Process {
+    let mut directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };
+    directory.rules.memory = 256 << 10;
     let setup = Setup {
         batch_rows: 10,
         tenants: tenants.map(|tenant| tenant.to_string()).join(","),
@@ -174,12 +179,18 @@ async fn joining_process_with(world: &World, tenants: [TenantId; 2], receiver: A
     };
     let process = Process::with_setup(world, setup);
     for tenant in tenants {
-        let directory = DropPath::new("datasets", format!("run/AADUser/{tenant}"));
-        put_directory_of(world, &directory, &tenant.to_string(), &[person(0, "HR")]).await;
         put_drop(world, &path_of(tenant), &rows(20), column_key()).await;
-        deliver(&process, &directory).await;
+        deliver_directory(&process, world, tenant, 1).await;
     }
     process
+}
+
+/// Writes the directory of `tenant`, with this many people, and delivers it.
+async fn deliver_directory(process: &Process, world: &World, tenant: TenantId, people: u128) {
+    let directory = DropPath::new("datasets", format!("run/AADUser/{tenant}"));
+    let people: Vec<_> = (0..people).map(|number| person(number, "HR")).collect();
+    put_directory_of(world, &directory, &tenant.to_string(), &people).await;
+    deliver(process, &directory).await;
 }
 
 /// Waits a second, then delivers the drop of `tenant`; returns how long the delivery took.
@@ -209,4 +220,25 @@ async fn a_receiver_that_takes_no_rows_delays_no_rows_of_others_that_are_joined_
     let (drop, trigger) = (path_of(hanging), Trigger::Event);
     let (_, time) = tokio::join!(process.runner.run(&drop, None, trigger, None), delivery_time(&process, other));
     assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_of_others_by_seconds() {
+    let (world, [hanging, large, other]) = (World::default(), [tenant(1), tenant(2), tenant(3)]);
+    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
+    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
+    let process = joining_process_with(&world, [hanging, large, other], receiver).await;
+    deliver_directory(&process, &world, large, 1_000).await;
+    let (of_hanging, of_large) = (path_of(hanging), path_of(large));
+    let run_of_large = async {
+        sleep(Duration::from_millis(500)).await;
+        process.runner.run(&of_large, None, Trigger::Event, None).await
+    };
+    let run_of_hanging = process.runner.run(&of_hanging, None, Trigger::Event, None);
+    let (_, ended, time) = tokio::join!(run_of_hanging, run_of_large, delivery_time(&process, other));
+    assert!(time < Duration::from_secs(20), "{time:?}");
+    let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
+    assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
+    // The memory is free now.
+    deliver(&process, &of_large).await;
 }

@@ -17,7 +17,7 @@ use vivadrop::{
     deliver::Limits,
     directory::DirectoryConfig,
     drop::{
-        TenantId,
+        DropPath, TenantId,
         containers::{DropContainer, WatchedContainers},
     },
     import::PassTurns,
@@ -31,7 +31,7 @@ use vivadrop::{
     message::Message,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{Outcome, RunError, RunLimits, Runner, Trigger, WokenDrops, WokenImports, free_slots},
+    run::{Outcome, Recorded, RunError, RunLimits, Runner, Trigger, WokenDrops, WokenImports, free_slots},
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -296,8 +296,15 @@ impl Process {
     pub(crate) async fn replay(&self) -> Option<Result<Outcome, RunError>> {
         let drop = path();
         tokio::select! {
-            result = self.runner.replay(&drop, false) => Some(result),
+            result = self.replay_to_end(&drop) => Some(result),
             () = self.faults.killed.notified() => None,
+        }
+    }
+
+    async fn replay_to_end(&self, drop: &DropPath) -> Result<Outcome, RunError> {
+        match self.runner.record_replay(drop, false).await? {
+            Recorded::Replay { .. } => self.runner.run(drop, None, Trigger::Command, None).await,
+            Recorded::Nothing(outcome) => Ok(outcome),
         }
     }
 

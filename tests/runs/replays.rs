@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use vivadrop::{
     drop::{DropPath, TenantId},
     ledger::{PlanFilter, ReplayRun, ReplayState},
     replay,
     status::{State, load},
-    store::{Store, WriteIf},
+    store::{BlobPath, Store, WriteIf, read_whole},
     sweep::SweepMode,
 };
 
 use crate::{
     process::{Fault, Process, Setup},
-    world::{METADATA, TENANT, World},
+    world::{METADATA, STATE_CONTAINER, TENANT, World},
 };
 
 const DROPS: usize = 5;
@@ -36,12 +36,19 @@ async fn with_completed_drops() -> World {
 
 /// Creates a plan for all drops and a replay run of it, which pauses after `first` drops; returns the id of both.
 async fn create_run(process: &Process, first: Option<u64>) -> String {
+    create_run_with_clock(process, first, time::Duration::ZERO).await
+}
+
+/// As [`create_run`], in a process whose clock is `ahead` of that of the others.
+async fn create_run_with_clock(process: &Process, first: Option<u64>, ahead: time::Duration) -> String {
     let ledger = &process.runner.ledger;
     let snapshot = load(ledger, None).await.unwrap();
     let filter = PlanFilter { state: Some(State::Completed), ..PlanFilter::default() };
     let plan = replay::plan(&snapshot, filter).unwrap();
     ledger.write_plan(&plan).await.unwrap();
-    ledger.write_replay_run(&mut ReplayRun::new(&plan, first), None).await.unwrap().unwrap();
+    let mut run = ReplayRun::new(&plan, first);
+    run.created += ahead;
+    ledger.write_replay_run(&mut run, None).await.unwrap().unwrap();
     plan.id
 }
 
@@ -94,6 +101,42 @@ async fn two_processes_replay_each_drop_once() {
     one.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!(replays(&one).await, [1; DROPS]);
     assert_eq!(run_of(&one, &id).await.state, ReplayState::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_drop_is_replayed_once_although_the_clock_of_the_process_that_created_the_run_is_wrong() {
+    for ahead in [time::Duration::HOUR, -time::Duration::HOUR] {
+        let world = with_completed_drops().await;
+        let process = Process::new(&world);
+        let id = create_run_with_clock(&process, None, ahead).await;
+        for _ in 0..3 {
+            process.sweep(SweepMode::Timer).await.unwrap();
+            sleep(Duration::from_secs(300)).await;
+        }
+        assert_eq!(replays(&process).await, [1; DROPS], "{ahead}");
+        let run = run_of(&process, &id).await;
+        assert_eq!((run.state, run.done), (ReplayState::Done, DROPS as u64), "{ahead}");
+    }
+}
+
+/// The field `replaysbefore` of replay runs is missing if an older vivadrop wrote the record.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_an_older_version_has_started_is_continued() {
+    let world = with_completed_drops().await;
+    let process = Process::new(&world);
+    let id = create_run(&process, None).await;
+    let path = BlobPath::new(STATE_CONTAINER, format!("replays/{id}.json"));
+    let blob = world.storage.find(&path).await.unwrap().unwrap();
+    let mut record: Value = serde_json::from_slice(&read_whole(&world.storage, &blob, 10_000).await.unwrap()).unwrap();
+    (record["started"], record["pending"]) = (3.into(), "0,1,2".into());
+    world.storage.write(&path, record.to_string().into(), WriteIf::Always).await.unwrap();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(120)).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+    }
+    assert_eq!(replays(&process).await, [1; DROPS]);
+    let run = run_of(&process, &id).await;
+    assert_eq!((run.state, run.done), (ReplayState::Done, DROPS as u64));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
 //! The ledger in the storage account: what it holds, and what a restarted handler knows from it.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde_json::json;
 use testkit::{receiver::Answer, viva_api::Behaviour};
+use tokio::time::{sleep, timeout};
 use vivadrop::store::WriteIf;
 
 use crate::support::{
+    command::LONG,
     scene::{ANSWERS_SOON, METADATA, Scene, assert_complete, has_ended},
     vectors,
 };
@@ -131,9 +135,12 @@ async fn a_restarted_handler_requests_the_keys_of_an_interrupted_run_again() {
     scene.upload(&drop).await;
     scene.api.answer_always(Behaviour::Disconnect);
     let posted = host.begin_post(scene.event(&drop, METADATA));
-    while scene.api.requests() < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
+    let has_asked_again = async {
+        while scene.api.requests() < 2 {
+            sleep(Duration::from_millis(25)).await;
+        }
+    };
+    timeout(LONG, has_asked_again).await.expect("the run asks the API again");
     // The instance is killed while it waits for the API.
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None, "a killed handler does not answer");

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio::time::{sleep, timeout};
+
 use crate::support::{
     azurite,
+    command::LONG,
     gateway::{Behaviour, Gateway},
     queue::{QueueConsumer, QueueMessage},
     scene::{ANSWERS_SOON, METADATA, Scene, assert_complete},
@@ -66,9 +69,12 @@ async fn a_killed_handler_delivers_every_row_under_the_same_ids() {
 
     gateway.answer_always(Behaviour::Slow(Duration::from_millis(30)));
     let posted = host.begin_post(scene.event(&drop, METADATA));
-    while gateway.requests().len() < 40 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let has_sent_messages = async {
+        while gateway.requests().len() < 40 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, has_sent_messages).await.expect("the handler sends 40 requests to the queue");
     host.kill_and_restart().await;
     assert_eq!(posted.await.unwrap(), None);
 

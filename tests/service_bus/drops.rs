@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio::time::{sleep, timeout};
+
 use crate::support::{
-    command::{CommandOutput, output_of, vivadrop},
+    command::{CommandOutput, LONG, output_of, vivadrop},
     entra::Entra,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     service_bus::{Behaviour, Entity, FULL, Namespace, Received, Rights, THROTTLED},
@@ -131,9 +133,12 @@ async fn rows_arrive_exactly_once_although_the_handler_is_killed() {
     for requests in [5, 12] {
         let (client, event) = (host.client(), partner.scene.event(&drop, METADATA));
         let posted = tokio::spawn(async move { client.try_post(&event).await });
-        while partner.namespace.requests().len() < requests {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let has_sent_messages = async {
+            while partner.namespace.requests().len() < requests {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(LONG, has_sent_messages).await.expect("the handler sends messages to the entity");
         host.kill_and_restart().await;
         assert_eq!(posted.await.unwrap(), None);
     }

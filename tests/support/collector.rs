@@ -1,10 +1,11 @@
 //! An OpenTelemetry collector: receives OTLP over HTTP and decodes it with the official definitions. When it is dropped, it
-//! checks that nothing it has received contains a secret.
+//! checks that it could decode every request, and that nothing it has received contains a secret.
 
 use std::{
     collections::BTreeMap,
     io::Read,
     net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Collector {
 struct Shared {
     behaviour: Behaviour,
     received: Mutex<Received>,
+    /// The signals of the requests that are not as expected.
+    unexpected: Mutex<Vec<String>>,
 }
 
 /// What a collector has received.
@@ -111,7 +114,7 @@ impl Collector {
     pub(crate) async fn start_with(secrets: &Secrets, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { behaviour, received: Mutex::default() });
+        let shared = Arc::new(Shared { behaviour, received: Mutex::default(), unexpected: Mutex::default() });
         let routes = Router::new().route("/v1/{signal}", post(receive)).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, routes).await }).abort_handle();
         Self { address, shared, secrets: secrets.clone(), server }
@@ -145,6 +148,8 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.server.abort();
         if !std::thread::panicking() {
+            let unexpected = self.shared.unexpected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            assert_eq!(unexpected, [""; 0], "requests with these signals are not as expected: see the panics above");
             self.secrets.check(&self.received().text);
         }
     }
@@ -157,23 +162,13 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    assert_eq!(headers["content-type"], "application/x-protobuf");
-    let mut bytes = Vec::new();
-    if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
-        MultiGzDecoder::new(&body[..]).read_to_end(&mut bytes).unwrap();
-    } else {
-        bytes.extend_from_slice(&body);
-    }
-    {
+    // A panic in the server's task would fail no test.
+    let added = catch_unwind(AssertUnwindSafe(|| {
         let mut received = shared.received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.requests += 1;
-        received.headers.push(headers);
-        received.text += &String::from_utf8_lossy(&bytes);
-        match signal.as_str() {
-            "traces" => received.add_traces(ExportTraceServiceRequest::decode(&bytes[..]).unwrap()),
-            "metrics" => received.add_metrics(ExportMetricsServiceRequest::decode(&bytes[..]).unwrap()),
-            other => panic!("`{other}` was exported"),
-        }
+        received.add(&signal, headers, &body);
+    }));
+    if added.is_err() {
+        shared.unexpected.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
     }
     match shared.behaviour {
         Behaviour::Accept => StatusCode::OK,
@@ -183,6 +178,25 @@ async fn receive(
 }
 
 impl Received {
+    /// Adds a request. Panics if it is not as expected.
+    fn add(&mut self, signal: &str, headers: HeaderMap, body: &[u8]) {
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        let mut bytes = Vec::new();
+        if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+            MultiGzDecoder::new(body).read_to_end(&mut bytes).unwrap();
+        } else {
+            bytes.extend_from_slice(body);
+        }
+        self.requests += 1;
+        self.headers.push(headers);
+        self.text += &String::from_utf8_lossy(&bytes);
+        match signal {
+            "traces" => self.add_traces(ExportTraceServiceRequest::decode(&bytes[..]).unwrap()),
+            "metrics" => self.add_metrics(ExportMetricsServiceRequest::decode(&bytes[..]).unwrap()),
+            other => panic!("`{other}` was exported"),
+        }
+    }
+
     fn add_traces(&mut self, request: ExportTraceServiceRequest) {
         for resource in request.resource_spans {
             self.resource.extend(texts(&resource.resource.unwrap_or_default().attributes));

@@ -1,11 +1,12 @@
 //! A [`Sink`] in memory.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use serde_json::Value;
 use vivadrop::{
     message::Message,
     retry::RetryBudget,
@@ -24,17 +25,34 @@ impl MemorySink {
         self.lock().clone()
     }
 
-    /// The messages deduplicated by id, as a receiver is expected to do.
+    /// The messages deduplicated by id, as a receiver is expected to do. Panics if two messages with the same id differ
+    /// in more than `timestamp`: the receiver would lose the content of the later one.
     pub(crate) fn distinct(&self) -> Vec<Message> {
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         let mut messages = self.messages();
-        messages.retain(|message| seen.insert(message.id.clone()));
+        messages.retain(|message| match seen.entry(message.id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(message.clone());
+                true
+            }
+            Entry::Occupied(first) => {
+                assert_eq!(content(first.get()), content(message), "two messages have the id `{}`", message.id);
+                false
+            }
+        });
         messages
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Message>> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The JSON of a message without the time at which it was made.
+fn content(message: &Message) -> Value {
+    let mut json: Value = serde_json::from_slice(&message.body).expect("a message is JSON");
+    json["timestamp"].take();
+    json
 }
 
 #[async_trait]

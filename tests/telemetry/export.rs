@@ -45,10 +45,13 @@ async fn nothing_is_exported_or_recorded_unless_an_endpoint_is_set() {
         } else {
             scene.settings.remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         }
-        let (drop, host) = (scene.drop(5, 1).await, scene.host().await);
+        let (drop, mut host) = (scene.drop(5, 1).await, scene.host().await);
         scene.upload(&drop).await;
         assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
         assert!(!has_export_threads(&host), "{:?}", threads(&host));
+        // A process exports what is left when it stops.
+        host.terminate();
+        assert_eq!(host.exit_code(Duration::from_secs(8)).await, Some(0));
         assert_eq!(collector.received().requests, 0);
         for (name, record) in scene.state() {
             let record = String::from_utf8_lossy(&record).to_lowercase();

@@ -10,18 +10,15 @@ use clap::{Args, ValueEnum};
 
 use super::output::{Subject, write_csv, write_json, write_table};
 use crate::{
-    attributes::{Cycle, CycleFailure, CyclePass, CycleReport, Definitions, ParsedRows, Program, RowParser, Window},
+    attributes::{Cycle, CycleFailure, CyclePass, Definitions, DropDates, ParsedRows, Program, RowParser, Window},
     cli::{
         CliError, FileFlags,
         local_drop::{DirectoryFlags, LocalDrop},
         private_key::PrivateKeyArgument,
     },
+    config::PreviewConfig,
     stage::decode::Rows,
 };
-
-/// The bound of the table of people in bytes: the default of `ATTRIBUTES_MEMORY`, a setting that `preview` does not
-/// read.
-const MEMORY: usize = 256 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -70,7 +67,8 @@ enum Format {
 
 /// Computes and prints each cycle in turn.
 pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError> {
-    let config = arguments.flags.config()?;
+    let PreviewConfig { decode: config, attributes_memory } = PreviewConfig::read(&arguments.flags.over_environment())?;
+    config.log_warnings();
     let definitions = read_definitions(arguments)?;
     let cycles = chosen_cycles(arguments, &definitions)?;
     let decryption_keys = arguments.decryption_keys.as_deref();
@@ -80,16 +78,16 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
     let rules = config.rules.clone().for_attributes(RowParser::columns(&definitions));
     let is_identified = drop.keys.column.is_some();
     let mut stdout = BufWriter::new(std::io::stdout().lock());
-    let (mut has_failed, mut first_pass): (bool, Option<CycleReport<'_>>) = (false, None);
+    let (mut has_failed, mut known_dates): (bool, Option<DropDates>) = (false, None);
     for (program, cycle, window) in cycles {
         let name = format!("{}/{}", program.name, cycle.name);
-        let not_reached = |report: &CycleReport<'_>| arguments.cycle.is_none() && !report.reaches(window);
-        // The first pass knows all dates, so a cycle that the drop does not reach costs no pass of its own.
-        if first_pass.as_ref().is_some_and(not_reached) {
+        let not_reached = |dates: &DropDates| arguments.cycle.is_none() && !dates.reaches(window);
+        // The first pass finds all dates, so a cycle that the drop does not reach costs no pass of its own.
+        if known_dates.as_ref().is_some_and(not_reached) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
             continue;
         }
-        let mut pass = CyclePass::new(&definitions, window, MEMORY);
+        let mut pass = CyclePass::new(&definitions, window, attributes_memory);
         let parser = Arc::new(RowParser::new(&definitions, window));
         let parse = move |rows: &Rows| parser.parse(rows);
         let add = |_: &Rows, parsed: ParsedRows| {
@@ -101,7 +99,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
         if let Some(failure @ CycleFailure::NotWeekly) = &report.failure {
             return Err(CliError::Permanent(failure.to_string()));
         }
-        if not_reached(&report) {
+        if not_reached(report.dates()) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
         } else if let Some(failure) = &report.failure {
             eprintln!("{name}: {failure}");
@@ -115,7 +113,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
             };
             written.map_err(|error| CliError::of_output("the attributes", &error))?;
         }
-        first_pass.get_or_insert(report);
+        known_dates.get_or_insert_with(|| report.dates().clone());
     }
     stdout.flush().map_err(|error| CliError::of_output("the attributes", &error))?;
     if has_failed { Err(CliError::Printed(3)) } else { Ok(()) }
@@ -125,7 +123,11 @@ fn read_definitions(arguments: &PreviewArguments) -> Result<Definitions, CliErro
     let file = arguments.attributes.display();
     let json = std::fs::read(&arguments.attributes)
         .map_err(|error| CliError::Usage(format!("cannot read `{file}`: {error}")))?;
-    Definitions::parse(&json).map_err(|error| CliError::Usage(format!("`{file}`: {error}")))
+    let definitions = Definitions::parse(&json).map_err(|error| CliError::Usage(format!("`{file}`: {error}")))?;
+    if definitions.attributes.is_empty() {
+        return Err(CliError::Usage(format!("`{file}` has no attributes: add one")));
+    }
+    Ok(definitions)
 }
 
 /// The cycles to compute, with their windows, in the order of the definitions.

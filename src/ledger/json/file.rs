@@ -18,7 +18,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 struct FileJson {
     version: u64,
-    /// Absent if vivadrop wrote the record before it listed files.
+    /// Absent in records of older vivadrops, which did not list files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     etag: String,
@@ -146,7 +146,8 @@ pub(in crate::ledger) fn parse_file(path: &BlobPath, name: &str, bytes: &[u8]) -
     file_record(path, name.to_owned(), parse(path, bytes)?)
 }
 
-/// Parses the record of a file, which has the name of the file. An older record has none; its file is called `otherwise`.
+/// Parses the record of a file, and takes the name of the file from the record. Older records have no name: their file
+/// is called `otherwise`.
 pub(in crate::ledger) fn parse_named_file(
     path: &BlobPath,
     otherwise: &str,

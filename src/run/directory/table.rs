@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
@@ -24,6 +25,10 @@ use crate::{
     tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
 };
+
+/// How long a run waits for the memory of a table that is larger than a share. Meanwhile the runs that need a share
+/// have to wait as well.
+const MAX_MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 /// A directory in memory.
 pub(super) struct Loaded {
@@ -56,15 +61,19 @@ pub enum DirectoryError {
         /// The bound in bytes.
         limit: usize,
     },
+    /// Its table is larger than a share of the memory, and other runs held theirs for too long. The drop is retried.
+    #[error("other runs use the memory that its table needs: the drop is retried")]
+    MemoryInUse,
 }
 
 impl DirectoryError {
-    /// What the failure means for the drop that is to be joined.
+    /// The verdict on the drop that is to be joined.
     fn verdict(&self) -> Verdict {
         match self {
             Self::Keys(source) => source.verdict(),
             Self::File { source, .. } => source.verdict(),
             Self::TooLarge { .. } => Verdict::SetAside(Reason::DirectoryTooLarge),
+            Self::MemoryInUse => Verdict::Retry,
         }
     }
 
@@ -72,7 +81,7 @@ impl DirectoryError {
     pub(in crate::run) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Keys(source) => source.retry_after(),
-            Self::File { .. } | Self::TooLarge { .. } => None,
+            Self::File { .. } | Self::TooLarge { .. } | Self::MemoryInUse => None,
         }
     }
 
@@ -84,8 +93,8 @@ impl DirectoryError {
 }
 
 impl Run<'_> {
-    /// The directory that the rows are joined to; `None` if they are not joined. Loads it if that was not done. Without a
-    /// Column key nobody is found, because the customer has not consented.
+    /// The directory that the rows are joined to; `None` if they are not joined. Loads the directory unless that was
+    /// done. Without a Column key the table is empty, because the customer has not consented to identification.
     pub(in crate::run) async fn load_directory(&mut self, snapshot: &Snapshot) -> Result<Option<Join>, Stopped> {
         if !self.is_joined(&snapshot.admitted) {
             return Ok(None);
@@ -102,7 +111,7 @@ impl Run<'_> {
         let mut reservation = None;
         let (facts, people) = match &pinned.snapshot {
             Some(directory) if is_identified => {
-                // Its blobs are read in the listed versions only, so a listing of this run is as good as a new one.
+                // Blobs are read only in the versions that were listed, so this run need not list them again.
                 let contents = match self.directory.chosen.take().filter(|(chosen, _)| chosen == directory) {
                     Some((_, contents)) => Some(contents),
                     None => self.runner.contents_of(directory, snapshot.admitted.tenant).await?,
@@ -126,7 +135,7 @@ impl Run<'_> {
         Ok(Some(join))
     }
 
-    /// The pinned directory has gone: another one is chosen for the rows that are left.
+    /// Unpins a directory that was deleted or overwritten, so that the run chooses another one for the remaining rows.
     fn choose_again(&mut self, directory: &DirectorySnapshot) -> Stopped {
         let path = self.path;
         warn!(drop.path = %path, "the directory `{}` that `{path}` is joined to has changed or was deleted: choosing again",
@@ -143,7 +152,8 @@ impl Run<'_> {
 }
 
 impl Runner {
-    /// The people of a directory, and the memory that they take; `None` if this version of it has gone.
+    /// The people of a directory, and the memory that they take; `None` if this version of the directory was deleted or
+    /// overwritten.
     pub(crate) async fn load_table(
         &self,
         directory: &DirectorySnapshot,
@@ -159,8 +169,9 @@ impl Runner {
 
     /// Reads a directory into a table. Also returns the memory that it takes.
     ///
-    /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A table that
-    /// needs more waits until it can have as much as `DIRECTORY_MEMORY` allows.
+    /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A
+    /// directory that needs more is read again, if all the memory that `DIRECTORY_MEMORY` allows is free within
+    /// [`MAX_MEMORY_WAIT`].
     async fn read_table(
         &self,
         contents: &DirectoryContents,
@@ -168,9 +179,12 @@ impl Runner {
     ) -> Result<(Directory, Reservation), DirectoryError> {
         let largest = self.tenant_configs.of(tenant).directory.rules.memory;
         let share = self.directory_memory.share(MAX_RUNS + MAX_TURNS).min(largest);
-        match self.read_table_within(share, contents, tenant).await {
+        let reserved = self.directory_memory.reserve(share).await;
+        match self.read_table_within(share, reserved, contents, tenant).await {
             Err(DirectoryError::TooLarge { .. }) if share < largest => {
-                self.read_table_within(largest, contents, tenant).await
+                let reserved = timeout(MAX_MEMORY_WAIT, self.directory_memory.reserve(largest)).await;
+                let reserved = reserved.map_err(|_elapsed| DirectoryError::MemoryInUse)?;
+                self.read_table_within(largest, reserved, contents, tenant).await
             }
             result => result,
         }
@@ -179,10 +193,10 @@ impl Runner {
     async fn read_table_within(
         &self,
         memory: usize,
+        mut reserved: Reservation,
         DirectoryContents { blobs, metadata }: &DirectoryContents,
         tenant: TenantId,
     ) -> Result<(Directory, Reservation), DirectoryError> {
-        let mut reserved = self.directory_memory.reserve(memory).await;
         let store = &self.store;
         let keys = self.keys.keys_of(&**store, blobs, metadata, tenant).await?;
         let TenantConfig { rules, limits, directory: config, .. } = self.tenant_configs.of(tenant);
@@ -207,7 +221,7 @@ impl Runner {
     }
 }
 
-/// What follows for the drop if its directory cannot be read.
+/// Why a run stops if the directory at `path` cannot be read.
 fn stopped(path: &DropPath, source: DirectoryError) -> Stopped {
     let verdict = source.verdict();
     let error = RunError::Directory { path: path.clone(), source: Box::new(source) };

@@ -25,17 +25,18 @@ use crate::{
     store::{BlobPath, StoreError},
 };
 
-/// How many policies a container has at most: a limit of Azure.
+/// The maximum number of policies of a container: a limit of Azure.
 const MAX_POLICIES: usize = 5;
 
-/// What the names of our policies begin with. Other policies of the container are kept.
+/// The prefix of the names of the policies that vivadrop creates. Other policies of the container are kept.
 const OWN_PREFIX: &str = "vivadrop-";
 
 impl Account {
-    /// Deletes the stored access policy `policy` of `container`, or, without a name, all that vivadrop created; returns
-    /// the names of those that it deleted. Each SAS that refers to them is denied within 30 seconds.
+    /// Deletes the stored access policy `policy` of `container`, or, if `policy` is `None`, all policies that vivadrop
+    /// created. Returns the names of the deleted policies. Azure denies each SAS that refers to one of them within 30
+    /// seconds.
     ///
-    /// Two runs for the same container at the same time may overwrite each other's change.
+    /// Two commands that change the policies of the same container at the same time may overwrite each other's change.
     pub async fn revoke_container_sas(&self, container: &str, policy: Option<&str>) -> Result<Vec<String>, SasError> {
         let key = match &self.credential {
             Credential::AccountKey(key) => key,
@@ -56,8 +57,8 @@ impl Account {
         Ok(revoked.iter().map(|stored| name(stored).to_owned()).collect())
     }
 
-    /// Creates a stored access policy of `container` that permits creating and writing blobs until `expires`; returns its
-    /// name. Deletes those of our policies that have expired.
+    /// Creates a stored access policy of `container` that permits creating and writing blobs until `expires`; returns
+    /// its name. Deletes the expired policies that vivadrop created.
     pub(super) async fn create_policy(
         &self,
         key: &Arc<AccountKey>,
@@ -123,7 +124,7 @@ impl Policies {
         Ok(policies.items.unwrap_or_default())
     }
 
-    /// Replaces all policies. Public access to the container, if there was any, ends.
+    /// Replaces all policies. Also ends public access to the container.
     async fn write(&self, policies: Vec<SignedIdentifier>) -> Result<(), StoreError> {
         let policies = SignedIdentifiers { items: Some(policies) };
         let body: RequestContent<SignedIdentifiers, XmlFormat> = policies.try_into().map_err(|_| self.not_xml())?;

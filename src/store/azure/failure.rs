@@ -17,6 +17,7 @@ use crate::{
 #[error("{0}")]
 pub(super) struct Cause(pub(super) String);
 
+/// Converts an SDK error about `path`.
 pub(super) fn store_error(path: &BlobPath, error: &azure_core::Error) -> StoreError {
     let code = error_code(error).unwrap_or_default();
     match error.http_status() {
@@ -44,7 +45,7 @@ pub(super) fn is_container_missing(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::NotFound) && error_code(error) == Some("ContainerNotFound")
 }
 
-/// Whether no container can have the name of the one that was to be listed: a wrong character, or a wrong length.
+/// Whether the name of the requested container is invalid: no container can have its characters or its length.
 pub(super) fn is_impossible_container(error: &azure_core::Error) -> bool {
     error.http_status() == Some(StatusCode::BadRequest)
         && error_code(error).is_some_and(|code| ["InvalidResourceName", "OutOfRangeInput"].contains(&code))
@@ -68,8 +69,8 @@ pub(crate) fn error_code(error: &azure_core::Error) -> Option<&str> {
     }
 }
 
-/// The first line of the innermost cause, without query strings. It is the most specific one (`Connection refused`),
-/// and lies below the layer that adds URLs.
+/// The first line of the innermost cause, without query strings. The innermost cause is the most specific one
+/// (`Connection refused`), and lies below the layer that adds URLs.
 pub(crate) fn innermost(error: &azure_core::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

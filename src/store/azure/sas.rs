@@ -34,7 +34,7 @@ pub struct ContainerSas {
     /// When the SAS expires.
     pub expires: OffsetDateTime,
     /// The stored access policy that [`Account::revoke_container_sas`] deletes to revoke the SAS. `None` if an identity
-    /// signed it: it cannot be revoked alone.
+    /// signed the SAS: it cannot be revoked alone.
     pub policy: Option<String>,
 }
 

@@ -1,8 +1,9 @@
 //! Signs SAS query strings: an account SAS for our own requests, and a service SAS for a customer's container.
 //!
-//! Requests carry a SAS (and few of them a signature: [`super::shared_key`]) instead of the account key, so the key itself is never sent. The SDK cannot do this:
-//! `azure_storage_blob` accepts a URL or an Entra credential but no account key, and `azure_storage_sas` signs only
-//! with a user delegation key, in a version that no emulator supports yet. Microsoft documents the string to sign at
+//! Requests carry a SAS instead of the account key, so the key itself is never sent. (A few requests carry a signature
+//! instead: [`super::shared_key`].) The SDK cannot sign a SAS: `azure_storage_blob` accepts a URL or an Entra
+//! credential but no account key, and `azure_storage_sas` signs only with a user delegation key, in a version that no
+//! emulator supports yet. Microsoft documents the string to sign at
 //! <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>, and for a service SAS at
 //! <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
 
@@ -25,8 +26,8 @@ const RESOURCE_TYPES: &str = "sco";
 pub(super) const CLOCK_SKEW: Duration = Duration::minutes(15);
 /// Lifetime of an account SAS. Every request is signed anew, so it only has to outlive one request.
 const ACCOUNT_SAS_LIFETIME: Duration = Duration::hours(1);
-/// What the string to sign of a container's service SAS ends with: resource type `c`, then no snapshot, no encryption
-/// scope and none of the five response headers.
+/// The end of the string to sign of a container's service SAS: resource type `c`, then no snapshot, no encryption scope
+/// and none of the five response headers.
 const CONTAINER_SAS_TAIL: &str = "c\n\n\n\n\n\n\n";
 const TIME_FORMAT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
@@ -37,7 +38,7 @@ pub(super) struct AccountKey {
 }
 
 impl AccountKey {
-    /// `None` if `key` is not the Base64 of at least one byte.
+    /// Decodes `key`; `None` if it is not the Base64 of at least one byte.
     pub(super) fn new(account: String, key: &str) -> Option<Self> {
         let key = STANDARD.decode(key).ok().filter(|key| !key.is_empty())?;
         Some(Self { account, key: key.into() })
@@ -63,8 +64,8 @@ impl AccountKey {
     /// which has the permissions and the expiry.
     pub(super) fn sign_container_sas(&self, container: &str, protocol: &str, policy: &str) -> SecretString {
         let account = &self.account;
-        // The three empty fields at the start are permissions, start and expiry: a SAS must not repeat what its policy has.
-        // The one before the protocol is the IP range.
+        // The three empty fields at the start are permissions, start and expiry: a SAS must not repeat the fields of
+        // its policy. The empty field before the protocol is the IP range.
         let text =
             format!("\n\n\n/blob/{account}/{container}\n{policy}\n\n{protocol}\n{VERSION}\n{CONTAINER_SAS_TAIL}");
         let signature = STANDARD.encode(self.hmac(&text));

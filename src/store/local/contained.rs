@@ -1,7 +1,7 @@
 //! Keeps every access inside the root folder: symbolic links are followed only if they lead to a place inside it.
 //!
-//! This protects from links that exist, such as one in a copied folder. It does not protect from another process on this
-//! machine that replaces a folder by a link at the moment of the access: only trusted users may write to the root.
+//! This protects against existing links, such as a link in a copied folder. It does not protect against another process
+//! on this machine that replaces a folder by a link during the access: only trusted users may write to the root.
 
 use std::{
     fs,
@@ -67,7 +67,7 @@ fn create_folders<'a>(
     Ok(folder)
 }
 
-/// A file is in the place of the folder that the first `depth` segments of the name form.
+/// The error that a file has the path of the folder formed by the first `depth` segments of the name.
 fn file_in_place(path: &BlobPath, depth: usize) -> StoreError {
     let folder = if depth == 0 {
         path.container.clone()

@@ -1,7 +1,7 @@
 //! Leases on the blobs of a folder: one record file per lease, in a folder of the store's own.
 //!
 //! A lease is active until the time in its record, and only while the process that wrote the record keeps the file
-//! locked. The system unlocks the file if that process is killed. The caller must hold the lock of the blob
+//! locked. The operating system unlocks the file if that process is killed. The caller must hold the lock of the blob
 //! ([`super::lock`]) during each of these functions, so that they never run concurrently for one blob.
 
 use std::{
@@ -35,7 +35,7 @@ struct Record {
     until: OffsetDateTime,
 }
 
-/// The lease that is active on a blob at `now`.
+/// The lease that is active on a blob at `now`; `None` if there is none.
 pub(super) fn active_lease(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<LeaseId>> {
     Ok(active_record(root, path, now)?.map(|record| LeaseId(record.lease)))
 }
@@ -107,7 +107,7 @@ fn record_path(root: &Path, path: &BlobPath) -> PathBuf {
     root.join(format!("{OWN_PREFIX}leases")).join(format!("{}.json", digest(path)))
 }
 
-/// The record on a blob, if its time has not passed and the process that wrote it is alive.
+/// The record of the active lease on a blob: its time has not passed, and the process that wrote it is alive.
 fn active_record(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<Record>> {
     let mut file = match File::open(record_path(root, path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

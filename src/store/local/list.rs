@@ -1,7 +1,7 @@
 //! Lists the files below a folder as blobs, page by page.
 //!
-//! The walk uses no recursion. It holds one page of blobs, and the folders that it has found and not read yet. A name
-//! that cannot be a blob's is skipped with a warning, so that it affects only itself.
+//! The walk uses no recursion. It holds one page of blobs, and the folders that it has found and not read yet. It skips
+//! a file or folder whose name no blob can have, and logs a warning, so that such a name does not stop the listing.
 
 use std::{
     fs::{self, DirEntry, ReadDir},
@@ -21,18 +21,18 @@ use crate::store::{Blob, BlobPath, StoreError};
 /// How many blobs a page has at most.
 pub(super) const PAGE_BLOBS: usize = 1_000;
 
-/// A folder of the walk, and through it the folders around it.
+/// A folder of the walk, linked to its ancestors.
 struct Folder {
     /// The real path, without symbolic links.
     path: PathBuf,
-    /// What the names of its blobs begin with: empty, or with a slash at the end.
+    /// The prefix of the names of its blobs: empty, or with a slash at the end.
     name: String,
-    /// The folder around it, on the way that the walk took.
+    /// The folder in which the walk found it.
     parent: Option<Arc<Self>>,
 }
 
 impl Folder {
-    /// Whether `path` is the path of this folder or of one around it. A symbolic link that leads there is a loop.
+    /// Whether `path` is the path of this folder or of an ancestor. A symbolic link to such a path is a loop.
     fn is_within(&self, path: &Path) -> bool {
         let mut folder = Some(self);
         while let Some(current) = folder {
@@ -72,7 +72,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// The next blobs, sorted by name within their folder; an empty page is the end.
+    /// The next blobs, in no particular order within their folder; an empty page is the end.
     pub(super) fn next_page(&mut self) -> Result<Vec<Blob>, StoreError> {
         let mut page = Vec::new();
         while page.len() < PAGE_BLOBS {
@@ -86,7 +86,7 @@ impl Walk {
                 continue;
             };
             let Some(entry) = entries.next() else {
-                // The last one is read first.
+                // `pending` is a stack, so the folder that comes first by name must be the last element.
                 self.pending[*before..].sort_unstable_by(|a, b| b.file_name.cmp(&a.file_name));
                 self.current = None;
                 continue;
@@ -138,7 +138,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The folder `pending`; `None` if it is not followed.
+    /// Resolves a folder that was found before; `None` if the walk skips it.
     fn enter(&self, pending: &Pending) -> Result<Option<Arc<Folder>>, StoreError> {
         let Pending { parent, file_name, is_link } = pending;
         let name = format!("{}{file_name}/", parent.name);
@@ -160,12 +160,12 @@ impl Walk {
         Ok(Some(Arc::new(Folder { path, name, parent: Some(Arc::clone(parent)) })))
     }
 
-    /// The blob at `entry`, if it is one; keeps a folder for later.
+    /// The blob at `entry`; `None` if `entry` is not a blob. Adds a folder to `pending`.
     fn look_at(&mut self, folder: &Arc<Folder>, entry: &DirEntry) -> Result<Option<Blob>, StoreError> {
         let file_name = entry.file_name();
         let text = file_name.to_string_lossy();
         let name = format!("{}{text}", folder.name);
-        // The walk starts in the innermost folder of the prefix, so below it every name matches.
+        // The walk starts in the innermost folder of the prefix. Only in that folder can a name not match the prefix.
         if text.starts_with(OWN_PREFIX) || !name.starts_with(&self.prefix.name) {
             return Ok(None);
         }
@@ -201,7 +201,7 @@ impl Walk {
         }
     }
 
-    /// The real path of `path`; `None` if it leads nowhere, or out of the root. `name` is for the warning.
+    /// The real path of `path`; `None` if nothing is there, or if it leads out of the root. The warning quotes `name`.
     fn follow(&self, name: &str, path: &Path) -> io::Result<Option<PathBuf>> {
         match contained(&self.root, path) {
             Ok(real) => Ok(Some(real)),

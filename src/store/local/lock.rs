@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use super::file::OWN_PREFIX;
 use crate::{hex::hex, store::BlobPath};
 
-/// Locks the blob at `path` against all other writers until the returned file is dropped. The system releases the lock if
-/// this process is killed.
+/// Locks the blob at `path` against all other writers until the returned file is dropped. The operating system releases
+/// the lock if this process is killed.
 pub(super) fn lock(root: &Path, path: &BlobPath) -> io::Result<File> {
     let folder = root.join(format!("{OWN_PREFIX}locks"));
     match fs::create_dir(&folder) {

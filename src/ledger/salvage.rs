@@ -1,0 +1,49 @@
+//! Continues a drop whose record cannot be parsed.
+
+use futures::{TryStreamExt, future::try_join_all};
+
+use super::{DropRecord, Ledger, LedgerError, json, paths};
+use crate::{clock, drop::DropPath, store::BlobPath};
+
+/// How many records are read at the same time.
+const CONCURRENT_READS: usize = 8;
+
+impl Ledger {
+    /// The record that a replay of the drop continues instead of the one at `path`, which cannot be parsed:
+    /// - `replays` is the highest one in the records of the drop's files, so that no progress of a file counts in the
+    ///   next replay, and no file's record is ahead of it;
+    /// - `generation` is the highest one there, so that the same rows keep their ids. If no file has a record, it is 0,
+    ///   and rows that were sent have the ids of the first generation again;
+    /// - `sequence` is the current time in Unix seconds. A drop has fewer endings than seconds, so it is above that of
+    ///   every earlier ending, and receivers take the next ending as the state of the drop.
+    pub(super) async fn salvaged_record(&self, drop: &DropPath, path: &BlobPath) -> Result<DropRecord, LedgerError> {
+        let version = self.store.find(path).await?.map(|blob| blob.etag);
+        let folder = paths::file_records(drop);
+        let listing = self.store.list(&self.container, &folder);
+        let records: Vec<BlobPath> = listing.map_ok(|blob| blob.path).try_collect().await?;
+        let (mut replays, mut generation) = (0, 0);
+        for chunk in records.chunks(CONCURRENT_READS) {
+            for (file_replays, file_generation) in try_join_all(chunk.iter().map(|path| self.counters(path))).await? {
+                replays = file_replays.max(replays);
+                generation = file_generation.max(generation);
+            }
+        }
+        let sequence = clock::now().unix_timestamp().unsigned_abs();
+        Ok(DropRecord { replays, generation, sequence, version, ..DropRecord::default() })
+    }
+
+    /// The replay and the generation that the record of a file belongs to; both 0 if the record cannot be parsed, or
+    /// was deleted.
+    async fn counters(&self, path: &BlobPath) -> Result<(u32, u32), LedgerError> {
+        let record = match self.read(path).await {
+            Ok(Some((_, bytes))) => json::parse_named_file(path, "", &bytes),
+            Ok(None) => return Ok((0, 0)),
+            Err(error) => Err(error),
+        };
+        match record {
+            Ok(record) => Ok((record.replays, record.generation)),
+            Err(LedgerError::Invalid { .. }) => Ok((0, 0)),
+            Err(error) => Err(error),
+        }
+    }
+}
