@@ -70,7 +70,10 @@ async fn a_change_that_has_arrived_is_answered_although_the_handler_stops() {
     let scene = Scene::on(azurite, &gateway.endpoint(&azurite.blob_endpoint())).await;
     let mut host = scene.host().await;
     gateway.answer_always(Behaviour::Slow(Duration::from_millis(200)));
-    let change = reqwest::Client::new()
+    let change = reqwest::Client::builder()
+        .timeout(LIMIT)
+        .build()
+        .unwrap()
         .put(host.url(&format!("/api/manage/v1/attributes/{}", scene.tenant)))
         .header("if-none-match", "*")
         .json(&serde_json::json!({"version": 1, "attributes": [{"name": "Email hours"}], "programs": []}));
