@@ -184,8 +184,8 @@ impl Handler {
         }
     }
 
-    /// Runs the drop that `blob` belongs to until `end`, or queues the drop if its tenant has no turn now. Sets `event` to
-    /// what becomes known.
+    /// Runs the drop that `blob` belongs to until `end`, or queues the drop if its tenant has no turn now. Records in `event`
+    /// the path of the drop, and that the event is held.
     async fn process_blob(&self, blob: &BlobPath, event: &EventState, end: Instant) -> Result<String, RunError> {
         let App { runner, watched, .. } = &self.app;
         let Some(path) = discover::find_drop(&*runner.store, blob).await? else {
