@@ -3,11 +3,13 @@
 mod table;
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -15,12 +17,16 @@ use super::CliError;
 use crate::{
     app, clock,
     config::{LedgerConfig, Settings},
-    drop::{DropPath, TenantId},
+    definitions,
+    drop::{DropPath, TenantId, tenant::Tenants},
     error_chain::error_chain,
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     one_line::escape_deceptive,
     status::{Customer, DropDetail, DropFilter, DropStatus, Snapshot, State, load, parse_since},
 };
+
+/// How many tenants' definitions are read at the same time.
+const CONCURRENT_READS: usize = 8;
 
 /// The time between two outputs of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
@@ -119,6 +125,8 @@ async fn print_drops(
     let drops: Vec<_> = drops.iter().filter(|drop| filter.matches(drop)).collect();
     let is_shown = |customer: &&Customer| filter.tenant.is_none_or(|tenant| tenant == customer.tenant_id);
     let mut notes: Vec<_> = customers.iter().filter(is_shown).flat_map(problems_of).collect();
+    let mistakes = mistakes_in_definitions(ledger, config.tenants.as_ref(), filter.tenant).await;
+    notes.extend(mistakes.map_err(|error| CliError::of(error.verdict(), &error).context("the definitions"))?);
     let needs_person = !notes.is_empty() || drops.iter().any(|drop| drop.needs_person(*as_of));
     let paused = customers.iter().filter(is_shown).filter(|customer| customer.paused == Some(true));
     notes.extend(paused.map(|customer| format!("tenant {}: paused in TENANTS, so its drops wait", customer.tenant_id)));
@@ -141,6 +149,25 @@ async fn print_drops(
 /// The problems of a customer, one line each.
 fn problems_of(customer: &Customer) -> impl Iterator<Item = String> {
     customer.problems.iter().map(|problem| format!("tenant {}: {problem}", customer.tenant_id))
+}
+
+/// The mistakes in the stored definitions of attributes, one line each: those of `tenant`, or of all `tenants` of the
+/// process, or of all tenants that have definitions.
+async fn mistakes_in_definitions(
+    ledger: &Ledger,
+    tenants: Option<&Tenants>,
+    tenant: Option<TenantId>,
+) -> Result<Vec<String>, LedgerError> {
+    let ids: Option<BTreeSet<_>> = tenants.map(|tenants| tenants.ids().into_iter().collect());
+    let is_shown =
+        |id: &TenantId| tenant.is_none_or(|tenant| tenant == *id) && ids.as_ref().is_none_or(|ids| ids.contains(id));
+    let defined = ledger.defined_tenants().await?.into_iter().filter(is_shown);
+    let mistakes = defined.map(async |id| {
+        let problems = definitions::load(ledger, id).await?.problems;
+        Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: definitions: {problem}")))
+    });
+    let mistakes: Vec<_> = stream::iter(mistakes).buffered(CONCURRENT_READS).try_collect().await?;
+    Ok(mistakes.into_iter().flatten().collect())
 }
 
 #[derive(Serialize)]

@@ -24,9 +24,6 @@ const INSIGHTS_FOLDER: &str = "VivaInsights";
 /// How old a directory of another pipeline run may be.
 const MAX_AGE: time::Duration = time::Duration::days(30);
 
-/// How far the clocks of two machines may differ, as `vivadrop check` accepts it.
-const MAX_CLOCK_SKEW: time::Duration = time::Duration::minutes(5);
-
 /// One version of a directory, to which rows are joined.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct DirectorySnapshot {
@@ -144,10 +141,9 @@ pub fn choose(situation: &Situation<'_>) -> Choice {
     let is_set_aside = known.iter().filter(is_own).any(|directory| !directory.is_complete);
     let wait: time::Duration = wait.try_into().unwrap_or(time::Duration::MAX);
     let end = first_seen.map(|first_seen| first_seen.saturating_add(wait));
-    // If the end is further ahead, a machine with a fast clock has recorded `first_seen`: the drop would also wait for
-    // as long as that clock was wrong.
-    let is_ahead = |end: &OffsetDateTime| now < *end && *end - now <= wait.saturating_add(MAX_CLOCK_SKEW);
-    if let Some(end) = end.filter(|end| !is_set_aside && is_ahead(end)) {
+    // If a machine with a fast clock has recorded `first_seen`, the drop waits for longer: rows that are joined too early
+    // lack their people for good.
+    if let Some(end) = end.filter(|end| !is_set_aside && now < *end) {
         return Choice::WaitUntil(end);
     }
     let is_recent = |directory: &&KnownDirectory| now - directory.ended <= MAX_AGE;
@@ -246,12 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_that_a_fast_clock_has_first_seen_does_not_wait_until_that_time() {
-        let directories = [known(OTHER, true, NOON)];
-        assert_eq!(choice(&directories, &[], -6 * 60), joined(OTHER));
-        assert_eq!(choice(&directories, &[], -6), joined(OTHER));
-        // The clocks of two machines may differ a little.
-        assert_eq!(choice(&directories, &[], -5), Choice::WaitUntil(NOON + time::Duration::minutes(65)));
+    fn a_drop_that_a_fast_clock_has_first_seen_waits_for_its_directory_all_the_same() {
+        let end = NOON + time::Duration::hours(7);
+        assert_eq!(choice(&[known(OTHER, true, NOON)], &[], -6 * 60), Choice::WaitUntil(end));
+        assert_eq!(choice(&[known(OWN, true, NOON)], &[], -6 * 60), joined(OWN));
     }
 
     #[test]

@@ -65,6 +65,12 @@ async fn definitions_that_were_edited_by_hand_and_are_not_valid_are_reported_and
     std::fs::write(&file, r#"{"attributes": [{"name": "Steps"}]}"#).unwrap();
     expect(&scene, &["attributes", "list"], 2, "`Steps`: is not one of the default attributes").await;
     expect(&scene, &["attributes", "add", "Call hours"], 2, "revision 1 stays in force").await;
+    let status = output_of(vivadrop().arg("status").envs(&scene.settings)).await;
+    assert_eq!(status.code, Some(3), "{}", status.stdout);
+    assert!(status.stdout.contains("definitions: attribute `Steps`: is not one of"), "{}", status.stdout);
+    let of_another = ["status", "--tenant", "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10"];
+    let status = output_of(vivadrop().args(of_another).envs(&scene.settings)).await;
+    assert_eq!(status.code, Some(0), "{}", status.stdout);
 }
 
 #[tokio::test]
