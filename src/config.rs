@@ -3,6 +3,7 @@
 //! All settings are read before any problem is reported, and all problems are reported together. Parsed values need no
 //! further validation. A setting that is not set never selects something less secure.
 
+mod decode;
 mod env_file;
 mod ledger;
 mod onboard;
@@ -26,24 +27,25 @@ use std::{
 
 use url::Url;
 
+use self::{
+    decode::attributes_memory,
+    parse::{ApiUrl, ContainerName},
+    reader::Reader,
+    telemetry::telemetry,
+    tenant_settings::{DEADLINE, common_settings, tenant_overrides},
+    tenants::{TenantList, overrides_of_valid_entries},
+};
 pub use self::{
+    decode::{DecodeConfig, PreviewConfig},
     ledger::LedgerConfig,
     onboard::{OffboardConfig, OnboardConfig},
     tenant_settings::{DeliverTo, TenantOverrides, TenantSettings},
-};
-use self::{
-    parse::{ApiUrl, ByteSize, ContainerName},
-    reader::Reader,
-    telemetry::telemetry,
-    tenant_settings::{DEADLINE, common_settings, decoders, file_rules, tenant_overrides},
-    tenants::{TenantList, overrides_of_valid_entries},
 };
 pub use crate::drop::containers::DropContainer;
 use crate::{
     drop::{TenantId, tenant::Tenants},
     identity::Identity,
     keys::{unwrap::KeyWrap, viva_api::token::Partner},
-    pipeline::FileRules,
     run::RunLimits,
     store::azure::Account,
     telemetry::TelemetryConfig,
@@ -276,79 +278,6 @@ pub fn check_deadline(settings: &Settings, function_timeout: Duration) -> Result
         settings.get("DEADLINE").unwrap_or(DEADLINE),
         function_timeout.as_secs()
     )]))
-}
-
-/// The settings that the command `decode` needs: how files are decoded, and how keys are unwrapped.
-#[derive(Debug)]
-pub struct DecodeConfig {
-    /// How files are decoded.
-    pub rules: FileRules,
-    /// `BAD_ROWS_ALLOWED`.
-    pub bad_rows_allowed: u64,
-    /// `KEY_WRAP`.
-    pub key_wrap: KeyWrap,
-    /// `DECODERS`.
-    pub decoders: NonZeroUsize,
-    /// Recommended changes of settings that are usable, one sentence each. They contain no values.
-    pub warnings: Vec<String>,
-}
-
-impl DecodeConfig {
-    /// Reads these settings; the error lists all problems.
-    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
-        let (settings, warning) = &row_columns::rename(settings);
-        let reader = Reader::new(settings);
-        let rules = file_rules(&reader);
-        let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
-        let key_wrap = reader.or_default("KEY_WRAP", "auto");
-        let decoders = decoders(&reader);
-        reader.finish(|| {
-            Some(Self {
-                rules: rules?,
-                bad_rows_allowed: bad_rows_allowed?,
-                key_wrap: key_wrap?,
-                decoders: decoders?,
-                warnings: warning.iter().cloned().collect(),
-            })
-        })
-    }
-
-    /// Logs the warnings about these settings.
-    pub fn log_warnings(&self) {
-        for warning in &self.warnings {
-            tracing::warn!("{warning}");
-        }
-    }
-}
-
-/// The settings that `attributes preview` needs.
-#[derive(Debug)]
-pub struct PreviewConfig {
-    /// The settings for decoding.
-    pub decode: DecodeConfig,
-    /// `ATTRIBUTES_MEMORY`: the bound of the table of people, in bytes.
-    pub attributes_memory: usize,
-}
-
-impl PreviewConfig {
-    /// Reads these settings; the error lists all problems.
-    pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
-        let reader = Reader::new(settings);
-        let memory = attributes_memory(&reader);
-        match (DecodeConfig::read(settings), reader.finish(|| memory)) {
-            (Ok(decode), Ok(attributes_memory)) => Ok(Self { decode, attributes_memory }),
-            (decode, memory) => {
-                let problems = [decode.err(), memory.err()].into_iter().flatten();
-                Err(InvalidSettings(problems.flat_map(|InvalidSettings(problems)| problems).collect()))
-            }
-        }
-    }
-}
-
-/// `ATTRIBUTES_MEMORY` in bytes.
-fn attributes_memory(reader: &Reader<'_>) -> Option<usize> {
-    let size: Option<ByteSize> = reader.or_default("ATTRIBUTES_MEMORY", "256MiB");
-    size.map(|ByteSize(bytes)| bytes)
 }
 
 /// The services that `decode` calls for keys: settings that it reads only if it needs them.

@@ -164,7 +164,7 @@ async fn simulate_drop(arguments: &DemoArguments, folder: &Path) -> Result<Simul
     let options = SimulateOptions {
         users: arguments.rows.div_ceil(WEEKS.into()),
         weeks: WEEKS,
-        // With `--serve` there is none, so that the user's drop need not wait for one.
+        // `--serve` simulates no directory, so that the user's drop need not wait for one.
         directory: !arguments.serve,
         ..SimulateOptions::default()
     };

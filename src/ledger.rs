@@ -169,7 +169,7 @@ impl Ledger {
         Ok(record.map(|(_, record)| record.facts()))
     }
 
-    /// Reads the record of a file; `None` if there is none.
+    /// Reads the record of a file. Returns `None` if the file has no record.
     pub async fn file_record(&self, drop: &DropPath, name: &str) -> Result<Option<FileRecord>, LedgerError> {
         let path = self.blob(paths::file_record(drop, name));
         if let Some((_, record)) = self.read_file_record(&path, name).await? {

@@ -1,13 +1,20 @@
 //! A bound on the memory that all runs and passes of the process share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::waiters::Waiters;
 
 /// The bytes of one permit.
 const UNIT: usize = 1 << 10;
+
+/// How long a table that is larger than a share waits for memory. The tables after it wait as well, even if a share is
+/// free for them.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 
 /// Bounds the memory that the tables of all runs and passes take together. A run that needs more than is free waits
 /// until others free theirs. Requests are served in order, so a large request delays those after it.
@@ -50,6 +57,12 @@ impl MemoryBudget {
         Reservation(permits.expect("the semaphore is never closed"))
     }
 
+    /// Reserves more than a share, as [`reserve`](Self::reserve) does. Returns `None` if the memory is not free within
+    /// [`MAX_WAIT`].
+    pub(crate) async fn reserve_large(&self, bytes: usize) -> Option<Reservation> {
+        timeout(MAX_WAIT, self.reserve(bytes)).await.ok()
+    }
+
     /// The counter of the runs and passes that wait for memory.
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
@@ -75,10 +88,6 @@ fn units(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

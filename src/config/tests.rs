@@ -1,6 +1,7 @@
 use super::*;
 use crate::directory::{DirectoryConfig, DirectoryMode};
 use crate::identity::Application;
+use crate::pipeline::FileRules;
 
 /// The example of the Standard Webhooks specification.
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

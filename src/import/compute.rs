@@ -18,11 +18,11 @@ use crate::{
     memory_budget::Reservation,
     message::DropFacts,
     pipeline::{self, RowsError},
-    run::{AdmittedDrop, DirectoryError, RunError},
+    run::{AdmittedDrop, RunError},
     stage::decode::Rows,
     store::{StoreError, read},
     tenant_config::TenantConfig,
-    verdict::{Reason, Verdict},
+    verdict::Verdict,
 };
 
 /// A drop of the tenant that is still in storage.
@@ -73,7 +73,10 @@ impl ReadError {
             Self::Store(source) => source.verdict(),
             Self::Keys(source) => source.verdict(),
             Self::File { source, .. } => source.verdict(),
-            Self::Directory(source) => directory_verdict(source),
+            Self::Directory(error) => match &**error {
+                RunError::Directory { source, .. } => source.verdict(),
+                _ => Verdict::Retry,
+            },
         }
     }
 
@@ -84,17 +87,6 @@ impl ReadError {
             Self::Directory(source) => source.retry_after(),
             Self::Store(_) | Self::File { .. } => None,
         }
-    }
-}
-
-/// Whether it can help to read the directory again later.
-fn directory_verdict(error: &RunError) -> Verdict {
-    let RunError::Directory { source, .. } = error else { return Verdict::Retry };
-    match &**source {
-        DirectoryError::Keys(source) => source.verdict(),
-        DirectoryError::File { source, .. } => source.verdict(),
-        DirectoryError::TooLarge { .. } => Verdict::SetAside(Reason::DirectoryTooLarge),
-        DirectoryError::MemoryInUse => Verdict::Retry,
     }
 }
 

@@ -1,18 +1,12 @@
 //! Computes cycles within the memory that all passes of the process share.
 
-use std::{mem, time::Duration};
-
-use tokio::time::timeout;
+use std::mem;
 
 use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop, turn::MAX_TURNS};
 use crate::{
     attributes::{CycleFailure, CycleReport, Definitions, Window},
     memory_budget::Reservation,
 };
-
-/// How long a pass waits for all of the memory. Meanwhile the passes that need a share of it have to wait as well, so
-/// this is not much longer than a turn.
-const MAX_MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 impl Pass<'_> {
     /// Computes a cycle with a share of the memory, so that the cycles of several tenants can be computed at once. If
@@ -34,8 +28,7 @@ impl Pass<'_> {
             return Ok((computed, reserved));
         }
         mem::drop((computed, reserved));
-        let reserved = timeout(MAX_MEMORY_WAIT, memory.reserve(memory.bytes())).await;
-        let reserved = reserved.map_err(|_elapsed| ImportError::MemoryInUse)?;
+        let reserved = memory.reserve_large(memory.bytes()).await.ok_or(ImportError::MemoryInUse)?;
         Ok((self.compute(drop, definitions, window, memory.bytes()).await, reserved))
     }
 }

@@ -132,7 +132,7 @@ impl Pass<'_> {
         let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else { return Ok(()) };
         let mut imports = self.imports().await?;
         let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());
-        for due in definitions.due_cycles(clock::now().date()) {
+        for due in definitions.due_cycles(self.today) {
             let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
             let is_handled = match &import {
                 Some(import) if request.again => import.run >= request.number && import.is_over(),

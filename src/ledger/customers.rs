@@ -58,7 +58,7 @@ impl Ledger {
         entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
     }
 
-    /// The entry of a customer; `None` if there is none, or if it cannot be parsed.
+    /// Reads the entry of a customer. Returns `None` if the customer has no entry, or if it cannot be parsed.
     pub async fn customer(&self, tenant: TenantId) -> Result<Option<CustomerEntry>, LedgerError> {
         let read = self.read(&self.blob(paths::customer(tenant))).await?;
         Ok(read.and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok()))

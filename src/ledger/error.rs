@@ -56,7 +56,7 @@ impl LedgerError {
     }
 }
 
-/// What a person can do about a record that cannot be parsed, other than to correct it. The record of a drop must not
+/// The advice for a record that cannot be parsed, besides to correct it. The record of a drop must not
 /// be deleted: the records of its files would be ahead of it.
 fn remedy(path: &BlobPath) -> String {
     match paths::drop_of_record(&path.name) {

@@ -35,6 +35,19 @@ async fn partner(mut scene: Scene) -> (Scene, TenantId) {
     (scene, TenantId(uuid::Uuid::new_v4()))
 }
 
+/// As [`partner`], but the app accesses the storage with its identity.
+async fn partner_without_account_key() -> (Scene, TenantId, Entra, Azurite) {
+    let entra = Entra::start().await;
+    let azurite = Azurite::with_tokens(&entra.certificate);
+    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
+    entra.add_secrets(&scene.secrets);
+    scene.settings.extend(entra.with_secret());
+    scene.settings.remove("DropStorage");
+    scene.set("DropStorage__blobServiceUri", &azurite.blob_endpoint());
+    scene.set("DropStorage__queueServiceUri", &azurite.queue_endpoint());
+    (scene, tenant, entra, azurite)
+}
+
 /// Runs a command with the settings of the scene; its stderr must contain no secret.
 async fn run(scene: &Scene, arguments: &[&str]) -> CommandOutput {
     let ended = output_of(vivadrop().args(arguments).envs(&scene.settings)).await;
@@ -245,14 +258,7 @@ async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
 
 #[tokio::test]
 async fn a_sas_url_that_offboarding_cannot_revoke_needs_a_person() {
-    let entra = Entra::start().await;
-    let azurite = Azurite::with_tokens(&entra.certificate);
-    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
-    entra.add_secrets(&scene.secrets);
-    scene.settings.extend(entra.with_secret());
-    scene.settings.remove("DropStorage");
-    scene.set("DropStorage__blobServiceUri", &azurite.blob_endpoint());
-    scene.set("DropStorage__queueServiceUri", &azurite.queue_endpoint());
+    let (scene, tenant, _entra, _azurite) = partner_without_account_key().await;
     assert_eq!(onboard(&scene, tenant, &["--sas-days", "7"]).await.code, Some(0));
     let ended = run(&scene, &["offboard", "--tenant", &tenant.to_string()]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
@@ -330,14 +336,7 @@ async fn a_sixth_sas_is_refused_until_one_is_revoked() {
 
 #[tokio::test]
 async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
-    let entra = Entra::start().await;
-    let azurite = Azurite::with_tokens(&entra.certificate);
-    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
-    entra.add_secrets(&scene.secrets);
-    scene.settings.extend(entra.with_secret());
-    scene.settings.remove("DropStorage");
-    scene.set("DropStorage__blobServiceUri", &azurite.blob_endpoint());
-    scene.set("DropStorage__queueServiceUri", &azurite.queue_endpoint());
+    let (scene, tenant, entra, azurite) = partner_without_account_key().await;
     let ended = onboard(&scene, tenant, &["--sas-days", "8"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("7 days at most"), "{}", ended.stderr);

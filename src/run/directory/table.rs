@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
@@ -25,10 +24,6 @@ use crate::{
     tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
 };
-
-/// How long a run waits for the memory of a table that is larger than a share. Meanwhile the runs that need a share
-/// have to wait as well.
-const MAX_MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 /// A directory in memory.
 pub(super) struct Loaded {
@@ -67,8 +62,8 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
-    /// The verdict on the drop that is to be joined.
-    fn verdict(&self) -> Verdict {
+    /// The verdict on the drop or the cycle that is to be joined.
+    pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Self::Keys(source) => source.verdict(),
             Self::File { source, .. } => source.verdict(),
@@ -182,8 +177,7 @@ impl Runner {
         let reserved = self.directory_memory.reserve(share).await;
         match self.read_table_within(share, reserved, contents, tenant).await {
             Err(DirectoryError::TooLarge { .. }) if share < largest => {
-                let reserved = timeout(MAX_MEMORY_WAIT, self.directory_memory.reserve(largest)).await;
-                let reserved = reserved.map_err(|_elapsed| DirectoryError::MemoryInUse)?;
+                let reserved = self.directory_memory.reserve_large(largest).await.ok_or(DirectoryError::MemoryInUse)?;
                 self.read_table_within(largest, reserved, contents, tenant).await
             }
             result => result,

@@ -35,7 +35,7 @@ struct Record {
     until: OffsetDateTime,
 }
 
-/// The lease that is active on a blob at `now`; `None` if there is none.
+/// The lease that is active on a blob at `now`. Returns `None` if no lease is active.
 pub(super) fn active_lease(root: &Path, path: &BlobPath, now: OffsetDateTime) -> io::Result<Option<LeaseId>> {
     Ok(active_record(root, path, now)?.map(|record| LeaseId(record.lease)))
 }
