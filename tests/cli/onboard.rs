@@ -336,7 +336,7 @@ async fn a_sixth_sas_is_refused_until_one_is_revoked() {
 
 #[tokio::test]
 async fn a_sas_without_an_account_key_is_signed_by_the_apps_identity() {
-    let (scene, tenant, entra, azurite) = partner_without_account_key().await;
+    let (scene, tenant, entra, _azurite) = partner_without_account_key().await;
     let ended = onboard(&scene, tenant, &["--sas-days", "8"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("7 days at most"), "{}", ended.stderr);
