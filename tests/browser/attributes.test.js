@@ -71,6 +71,7 @@ test('set up: attributes with roles, a program with a cycle, import', async (t) 
 test('bars show the people of each range; a withheld range is hatched and says so', async (t) => {
   const { page } = await visit(t, overview);
   const email = attribute(page, 'Email hours');
+  await email.waitFor();
   assert.deepEqual(
     await email
       .getByRole('cell')

@@ -110,5 +110,5 @@ test('attributes: set up, edit, two people at once, delete', async () => {
 test('customers show what expires', async () => {
   await show('#/customers');
   await see(page, /^the SAS URL expires on/);
-  assert.equal(await page.locator('.customer').count(), 6);
+  await page.waitForFunction(() => document.querySelectorAll('.customer').length === 6);
 });

@@ -111,7 +111,7 @@ test('with the keyboard only: skip the navigation, replay one drop, and come bac
   const { page, state } = await visit(t, '#/drops');
   await see(page, 'a person is needed.');
   await page.keyboard.press('Tab');
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
+  await page.locator(':focus', { hasText: 'Skip to the content' }).waitFor();
   await page.keyboard.press('Enter');
   const reach = async (name) => {
     for (let steps = 0; steps < 60; steps += 1) {
@@ -132,15 +132,12 @@ test('with the keyboard only: skip the navigation, replay one drop, and come bac
   await see(dialog(page), 'rows will be sent again');
   await page.keyboard.press('Escape');
   await dialog(page).waitFor({ state: 'hidden' });
-  assert.match(
-    await page.evaluate(() => document.activeElement.getAttribute('aria-label')),
-    /^Replay these drops: Set aside/,
-  );
+  await page.locator('[aria-label^="Replay these drops: Set aside"]:focus').waitFor();
   await page.keyboard.press('Enter');
   await reach('Replay the first one only');
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Replay', exact: true }).waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement.tagName), 'H1');
+  await page.locator('h1:focus').waitFor();
   assert.equal(state.replays.get('run-1').first, 1);
 });
 
