@@ -198,8 +198,8 @@ async fn rows_that_repeat_a_person_with_a_long_entry_do_not_fill_the_memory() {
     assert!(peak < 64, "{peak} MiB");
 }
 
-/// The peak memory of the process, in MiB, after four files of `lines` were processed at once, and the outcomes.
-async fn peak_memory_with_four_files_of(lines: &str, count: usize, bad_rows_allowed: &str) -> (u64, Vec<String>) {
+/// The peak memory of the process, in MiB, after four files that repeat `lines` were processed at once, and the outcomes.
+async fn peak_memory_with_four_files_of(lines: &str, repetitions: usize, bad_rows_allowed: &str) -> (u64, Vec<String>) {
     let mut scene = Scene::in_a_folder().await;
     for (name, value) in [("FILE_LAYOUT", "plain"), ("ALLOW_PLAINTEXT", "true"), ("DECODERS", "2")] {
         scene.set(name, value);
@@ -208,8 +208,7 @@ async fn peak_memory_with_four_files_of(lines: &str, count: usize, bad_rows_allo
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     // The layout is detected from the first bytes.
     gzip.write_all(b"{}\n").unwrap();
-    let text = lines.repeat(100_000);
-    (0..count / 100_000).for_each(|_| gzip.write_all(text.as_bytes()).unwrap());
+    (0..repetitions).for_each(|_| gzip.write_all(lines.as_bytes()).unwrap());
     let gzip = gzip.finish().unwrap();
     let mut drops = Vec::new();
     for _ in 0..4 {
@@ -221,6 +220,8 @@ async fn peak_memory_with_four_files_of(lines: &str, count: usize, bad_rows_allo
         scene.write(&drop.path, METADATA, metadata.to_string()).await;
         drops.push(drop);
     }
+    // With a slower receiver, as much as possible waits for it.
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(20)));
     let host = scene.host().await;
     let outcomes = outcomes_of(&scene, &host, &drops).await;
     (host.peak_memory() >> 10, outcomes)
@@ -244,15 +245,23 @@ async fn outcomes_of(scene: &Scene, host: &Host, drops: &[SimulatedDrop]) -> Vec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_just_below_the_limit_do_not_fill_the_memory() {
+    let row = format!("{{\"a\":\"{}\"}}\n", "x".repeat((1 << 20) - 8));
+    let (peak, outcomes) = peak_memory_with_four_files_of(&row, 100, "0").await;
+    assert!(outcomes.iter().all(|outcome| outcome.contains("completed with 0 bad rows")), "{outcomes:?}");
+    assert!(peak < 112, "{peak} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_garbage_lines_do_not_fill_the_memory() {
-    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 5_000_000, "0").await;
+    let (peak, outcomes) = peak_memory_with_four_files_of(&"x\n".repeat(100_000), 50, "0").await;
     assert!(outcomes.iter().all(|outcome| outcome.contains("set aside: bad-row")), "{outcomes:?}");
     assert!(peak < 64, "{peak} MiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_lines_that_are_allowed_do_not_fill_the_memory() {
-    let (peak, outcomes) = peak_memory_with_four_files_of("x\n", 500_000, "1000000").await;
+    let (peak, outcomes) = peak_memory_with_four_files_of(&"x\n".repeat(100_000), 5, "1000000").await;
     assert!(outcomes.iter().all(|outcome| outcome.contains("500000 bad rows")), "{outcomes:?}");
     assert!(peak < 96, "{peak} MiB");
 }
@@ -281,6 +290,8 @@ async fn metadata_of_many_small_values_does_not_fill_the_memory() {
     scene.write(&details.path, name, format!("{{\"DecryptionKeys\":{}}}", many_small_values(60_000))).await;
     drops.push(details);
 
+    // With a slower receiver, as much as possible waits for it.
+    scene.receiver.answer_always(Answer::Accept.after(Duration::from_millis(20)));
     let host = scene.host().await;
     let outcomes = outcomes_of(&scene, &host, &drops).await;
     let peak = host.peak_memory() >> 10;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use inflate::PIECE_BYTES;
 use tokio::runtime::Handle;
 
 use super::{
@@ -17,11 +18,14 @@ use crate::{
         decode::{Decoder, RowRules, RowTooLong},
         detect::{HEAD_BYTES, LayoutError, detect_layout},
         layers::RemoveLayers,
-        lines::{Block, LineBlocks},
+        lines::{BLOCK_BYTES, Block, LineBlocks},
         skip::{SkipRows, TooFewRows},
     },
     store::ByteStream,
 };
+
+/// The bytes of text that a block may have for each permit of the worker pool: those of a block of short lines.
+const PERMIT_BYTES: usize = BLOCK_BYTES + PIECE_BYTES;
 
 /// The worker pool that decodes blocks.
 pub(super) type Decoders<R> = WorkerPool<Block, R>;
@@ -132,7 +136,7 @@ impl<R: Send + 'static> Unpacking<R> {
         Ok(())
     }
 
-    /// Sends the decoders a block without the rows to skip. Waits until the worker pool has a permit.
+    /// Sends the decoders a block without the rows to skip. Waits until the worker pool has permits.
     ///
     /// The column cipher is detected before rows are skipped, so a resumed run detects the same cipher as the first run.
     fn send(&mut self, block: Block, skip: &mut SkipRows, rules: &RowRules) -> Result<(), Stop> {
@@ -141,7 +145,8 @@ impl<R: Send + 'static> Unpacking<R> {
             decoder.detect_column_cipher(&block);
         }
         for block in skip.push(block)?.into_iter().flat_map(|block| block.split(self.max_lines)) {
-            self.decoders.push(block)?;
+            let permits = block.text().len().div_ceil(PERMIT_BYTES);
+            self.decoders.push(block, permits)?;
         }
         Ok(())
     }

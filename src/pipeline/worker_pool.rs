@@ -30,8 +30,7 @@ use tokio::{
 /// when no job waits.
 pub(super) struct WorkerPool<I, R> {
     max_workers: usize,
-    /// Another worker starts when at least this many jobs wait.
-    backlog: usize,
+    max_permits: usize,
     /// How many jobs have been submitted.
     submitted: Arc<AtomicU64>,
     permits: Arc<Semaphore>,
@@ -60,17 +59,17 @@ pub(super) struct Panicked;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConsumerGone;
 
-/// A submitted job. Its permit is released when the consumer takes the result.
+/// A submitted job. Its permits are released when the consumer takes the result.
 struct Job<I> {
     number: u64,
     input: I,
-    permit: OwnedSemaphorePermit,
+    permits: OwnedSemaphorePermit,
 }
 
 struct JobResult<R> {
     number: u64,
     result: Result<R, Panicked>,
-    _permit: OwnedSemaphorePermit,
+    _permits: OwnedSemaphorePermit,
 }
 
 struct Queue<I> {
@@ -89,16 +88,17 @@ struct QueueState<I> {
 
 /// Creates a pool of up to `max_workers` workers that call `run` for each job.
 ///
-/// At most `backlog` jobs wait to be run or to be taken by the consumer, in addition to those that are running.
+/// At most `backlog` jobs of one permit wait to be run or to be taken by the consumer, in addition to those that are
+/// running.
 pub(super) fn worker_pool<I: Send + 'static, R: Send + 'static>(
     max_workers: NonZeroUsize,
     backlog: usize,
     run: impl Fn(I) -> R + Send + Sync + 'static,
 ) -> (WorkerPool<I, R>, OrderedResults<R>) {
-    let max_jobs = backlog + max_workers.get();
-    let permits = Arc::new(Semaphore::new(max_jobs));
+    let max_permits = backlog + max_workers.get();
+    let permits = Arc::new(Semaphore::new(max_permits));
     // As many places as permits, so that a worker never waits for the consumer.
-    let (results, receiver) = mpsc::channel(max_jobs);
+    let (results, receiver) = mpsc::channel(max_permits);
     let state = QueueState { jobs: VecDeque::new(), workers: 0, is_idle: false, is_closed: false };
     let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
     let submitted = Arc::new(AtomicU64::new(0));
@@ -110,18 +110,22 @@ pub(super) fn worker_pool<I: Send + 'static, R: Send + 'static>(
         early: BTreeMap::new(),
     };
     let (max_workers, run) = (max_workers.get(), Arc::new(run));
-    (WorkerPool { max_workers, backlog, submitted, permits, queue, results, run }, ordered)
+    (WorkerPool { max_workers, max_permits, submitted, permits, queue, results, run }, ordered)
 }
 
 impl<I: Send + 'static, R: Send + 'static> WorkerPool<I, R> {
-    /// Submits a job; waits until there is a permit for it. Must be called on a blocking thread.
-    pub(super) fn push(&mut self, input: I) -> Result<(), ConsumerGone> {
-        let permit =
-            Handle::current().block_on(Arc::clone(&self.permits).acquire_owned()).map_err(|_closed| ConsumerGone)?;
+    /// Submits a job that takes this number of `permits`, or all of the pool if that is less: more than one for a job
+    /// that needs more memory than others. Waits until they are free. Must be called on a blocking thread.
+    pub(super) fn push(&mut self, input: I, permits: usize) -> Result<(), ConsumerGone> {
+        let permits = permits.clamp(1, self.max_permits);
+        // As many jobs as can wait in addition to those that run. If so many wait, another worker starts.
+        let backlog = (self.max_permits / permits).saturating_sub(self.max_workers);
+        let acquired = Arc::clone(&self.permits).acquire_many_owned(u32::try_from(permits).unwrap_or(u32::MAX));
+        let permits = Handle::current().block_on(acquired).map_err(|_closed| ConsumerGone)?;
         let mut state = self.queue.lock();
         let number = self.submitted.fetch_add(1, Ordering::Relaxed);
-        state.jobs.push_back(Job { number, input, permit });
-        let needs_worker = state.workers == 0 || state.jobs.len() >= self.backlog;
+        state.jobs.push_back(Job { number, input, permits });
+        let needs_worker = state.workers == 0 || state.jobs.len() >= backlog;
         if state.is_idle {
             self.queue.changed.notify_one();
         } else if needs_worker && state.workers < self.max_workers {
@@ -148,9 +152,9 @@ impl<I, R> Drop for WorkerPool<I, R> {
 impl<I> Queue<I> {
     /// Runs jobs until this worker is no longer needed.
     fn work<R>(&self, run: &dyn Fn(I) -> R, results: &mpsc::Sender<JobResult<R>>) {
-        while let Some(Job { number, input, permit }) = self.next() {
+        while let Some(Job { number, input, permits }) = self.next() {
             let result = catch_unwind(AssertUnwindSafe(|| run(input))).map_err(|_| Panicked);
-            if results.blocking_send(JobResult { number, result, _permit: permit }).is_err() {
+            if results.blocking_send(JobResult { number, result, _permits: permits }).is_err() {
                 return;
             }
         }
@@ -224,7 +228,7 @@ mod tests {
                 number
             };
             let (mut pool, mut results) = worker_pool(workers(count), 3, run);
-            let submitting = spawn_blocking(move || (0..500).try_for_each(|number| pool.push(number)));
+            let submitting = spawn_blocking(move || (0..500).try_for_each(|number| pool.push(number, 1)));
             for number in 0..500 {
                 assert_eq!(results.next().await, Some(Ok(number)), "{count} workers");
             }
@@ -238,10 +242,30 @@ mod tests {
         let started = Arc::new(AtomicUsize::new(0));
         let (counter, max_jobs) = (Arc::clone(&started), 5);
         let (mut pool, mut results) = worker_pool(workers(2), 3, move |()| counter.fetch_add(1, Ordering::SeqCst));
-        let submitting = spawn_blocking(move || (0..50).try_for_each(|_| pool.push(())));
+        let submitting = spawn_blocking(move || (0..50).try_for_each(|_| pool.push((), 1)));
         for taken in 1..=50 {
             results.next().await.unwrap().unwrap();
             assert!(started.load(Ordering::SeqCst) <= taken + max_jobs);
+        }
+        assert_eq!(submitting.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_takes_all_permits_or_more_runs_alone() {
+        let running = Arc::new(AtomicUsize::new(0));
+        let run = {
+            let running = Arc::clone(&running);
+            move |()| {
+                let others = running.fetch_add(1, Ordering::SeqCst);
+                thread::yield_now();
+                running.fetch_sub(1, Ordering::SeqCst);
+                others
+            }
+        };
+        let (mut pool, mut results) = worker_pool(workers(4), 3, run);
+        let submitting = spawn_blocking(move || (0..50).try_for_each(|job| pool.push((), 7 + job)));
+        for _ in 0..50 {
+            assert_eq!(results.next().await, Some(Ok(0)));
         }
         assert_eq!(submitting.await.unwrap(), Ok(()));
     }
@@ -253,7 +277,7 @@ mod tests {
             number
         };
         let (mut pool, mut results) = worker_pool(workers(1), 4, run);
-        spawn_blocking(move || (0..3).try_for_each(|number| pool.push(number))).await.unwrap().unwrap();
+        spawn_blocking(move || (0..3).try_for_each(|number| pool.push(number, 1))).await.unwrap().unwrap();
         assert_eq!(results.next().await, Some(Ok(0)));
         assert_eq!(results.next().await, Some(Err(Panicked)));
         assert_eq!(results.next().await, Some(Ok(2)));
@@ -265,7 +289,7 @@ mod tests {
         let (mut pool, mut results) = worker_pool(workers(1), 4, |number: u32| number);
         // As if a worker had been spawned that never started.
         pool.queue.lock().workers = 1;
-        spawn_blocking(move || pool.push(7)).await.unwrap().unwrap();
+        spawn_blocking(move || pool.push(7, 1)).await.unwrap().unwrap();
         assert_eq!(results.next().await, Some(Err(Panicked)));
     }
 
@@ -280,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn submitting_fails_once_the_consumer_is_gone() {
         let (mut pool, results) = worker_pool(workers(2), 1, |()| ());
-        let submitting = spawn_blocking(move || (0..9).try_for_each(|_| pool.push(())));
+        let submitting = spawn_blocking(move || (0..9).try_for_each(|_| pool.push((), 1)));
         drop(results);
         assert_eq!(submitting.await.unwrap(), Err(ConsumerGone));
     }
