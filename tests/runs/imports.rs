@@ -281,6 +281,29 @@ async fn a_cycle_that_ends_at_midnight_while_a_pass_works_is_imported_by_the_nex
 }
 
 #[tokio::test(start_paused = true)]
+async fn definitions_that_change_while_a_pass_works_replace_the_unfinished_import() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    deliver(&process, &path()).await;
+    // The definitions were sent, so the next message has people.
+    let gate = Gate::before(&world.receiver);
+    let slow = Process::with_gate(&world, &gate);
+    let meanwhile = async {
+        gate.reached.notified().await;
+        let both = json!([{"name": "Email hours", "max": BOUNDS}, {"name": "Meeting hours"}]);
+        define(&process, &definitions_of(both, today())).await;
+        gate.open.notify_one();
+    };
+    let (imported, ()) = tokio::join!(slow.runner.import(tenant(), None), meanwhile);
+    imported.unwrap();
+    sweep_later(&world).await;
+    assert_eq!(kinds(&world), [".defined", "", ".defined", "", ".completed"]);
+    let completed = &of_kind(&world, ".completed")[0];
+    assert_eq!((&completed["revision"], completed["counts"].as_object().unwrap().len()), (&json!(2), 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn definitions_that_come_after_the_drop_import_it() {
     let world = world().await;
     deliver(&Process::new(&world), &path()).await;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,14 +13,17 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use vivadrop::{
-    drop::{DropPath, TenantId},
+    drop::{
+        DropPath, TenantId,
+        containers::{DropContainer, WatchedContainers},
+    },
     ledger::DropState,
     message::Message,
     retry::RetryBudget,
     run::{Outcome, RunLimits, Trigger},
     sink::{FailedTry, Sink, StatusClass},
     store::{BlobPath, Store, WriteIf},
-    sweep::SweepMode,
+    sweep::{SweepMode, sweep},
     verdict::Reason,
 };
 
@@ -235,7 +238,12 @@ async fn a_receiver_that_is_down_for_two_hours_gets_every_drop_without_manual_ac
 
 /// The drop of another tenant, with one file of five rows.
 async fn put_other_drop(world: &World, tenant: TenantId, name: &str) -> DropPath {
-    let drop = DropPath::new("datasets", format!("{name}/{tenant}"));
+    put_drop_in(world, "datasets", tenant, name).await
+}
+
+/// As [`put_other_drop`], in another container.
+async fn put_drop_in(world: &World, container: &str, tenant: TenantId, name: &str) -> DropPath {
+    let drop = DropPath::new(container, format!("{name}/{tenant}"));
     let metadata = json!({"TenantId": tenant, "NumberOfRowsExtracted": 5}).to_string();
     world.storage.write(&drop.blob(METADATA), metadata.into(), WriteIf::Always).await.unwrap();
     let rows: String = (0..5).map(|row| format!("{{\"row\":{row}}}\n")).collect();
@@ -416,6 +424,35 @@ async fn the_list_entry_of_a_drop_whose_ending_a_later_run_announces_or_gives_up
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ending_that_the_sink_does_not_take_is_tried_hourly_for_30_days() {
+    let world = World::with_two_files().await;
+    let (start, tries) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let receiver = {
+        let tries = Arc::clone(&tries);
+        Receiver::new(&world, move |message| {
+            if is_rows(message) {
+                return Ok(());
+            }
+            tries.lock().unwrap().push(start.elapsed());
+            Err(down())
+        })
+    };
+    let process = process(&world, &receiver);
+    assert!(process.event(METADATA).await.unwrap().is_err());
+    sweep_for(&process, 3 * DAY).await;
+    let longest_wait = tries.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!((HOUR..HOUR + 10 * MINUTE).contains(&longest_wait), "{longest_wait:?}");
+    while start.elapsed() < 31 * DAY {
+        sleep(5 * HOUR).await;
+        process.sweep(SweepMode::Timer).await;
+    }
+    let last = *tries.lock().unwrap().last().unwrap();
+    assert!((30 * DAY..31 * DAY).contains(&last), "{last:?}");
+    assert_eq!(world.record("drop.json").await["announced"], "given-up");
+    assert_eq!(unfinished(&world).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sweep_that_gets_no_slot_in_time_leaves_its_drops_to_the_next_one() {
     let world = World::with_two_files().await;
     let process = Process::new(&world);
@@ -528,8 +565,8 @@ async fn a_change_of_the_key_details_runs_a_drop_that_was_set_aside_again() {
     assert_completed(&process.event(METADATA).await.unwrap().unwrap());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_replay_that_is_killed_at_any_step_is_resumed_by_the_next_sweep() {
+/// Kills a replay at each of its steps; later another process calls `resume`.
+async fn assert_a_killed_replay_is_resumed(resume: impl AsyncFn(Process)) {
     let mut resumed = 0;
     for step in 0.. {
         let world = World::with_two_files().await;
@@ -539,10 +576,13 @@ async fn a_replay_that_is_killed_at_any_step_is_resumed_by_the_next_sweep() {
         let is_killed = replaying.replay().await.is_none();
         let is_recorded = Process::new(&world).runner.ledger.drop_record(&path()).await.unwrap().replays == 1;
         sleep(HOUR).await;
-        Process::new(&world).sweep(SweepMode::Timer).await;
+        resume(Process::new(&world)).await;
         let sent = world.receiver.messages().len() - before;
         assert!(!is_recorded || sent >= 8, "step {step}: only {sent} messages were sent again");
         assert_last_ending_is_completed(&world, &format!("step {step}")).await;
+        // A command leaves the entry of a drop that had ended already to the next sweep.
+        sleep(MINUTE).await;
+        Process::new(&world).sweep(SweepMode::Timer).await;
         assert_eq!(unfinished(&world).await, [""; 0], "step {step}");
         resumed += u32::from(is_killed && is_recorded);
         if !is_killed {
@@ -550,6 +590,22 @@ async fn a_replay_that_is_killed_at_any_step_is_resumed_by_the_next_sweep() {
         }
     }
     assert!(resumed > 10, "{resumed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_is_killed_at_any_step_is_resumed_by_the_next_sweep() {
+    assert_a_killed_replay_is_resumed(async |process| {
+        process.sweep(SweepMode::Timer).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliver_does_not_report_a_replay_that_was_killed_at_any_step_as_completed_but_resumes_it() {
+    assert_a_killed_replay_is_resumed(async |process| {
+        assert_completed(&process.runner.run(&path(), None, Trigger::Command, None).await.unwrap());
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -649,6 +705,28 @@ async fn a_container_that_cannot_be_listed_does_not_stop_the_unfinished_drops() 
     let report = process.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!((report.completed, report.not_listed.len()), (1, 1), "{report}");
     world.assert_complete("one container denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_listed_does_not_hide_the_drops_of_other_containers() {
+    let world = World::default();
+    let (a, b) = (tenant(1), tenant(2));
+    let drops = [put_drop_in(&world, "alpha", a, "1").await, put_drop_in(&world, "beta", b, "2").await];
+    let tenants = format!("{a}=alpha/1,{b}=beta/2");
+    let process = Process::with_setup(&world, Setup { tenants, ..Setup::new(&world) });
+    process.store.plan.set_rule(|call| {
+        let is_listing = call.path.container == "alpha" && call.path.name.is_empty();
+        if is_listing { crate::support::faults::Fault::Rejected } else { crate::support::faults::Fault::None }
+    });
+    let watched = WatchedContainers { drop_container: DropContainer::PerTenant, ..process.watched() };
+    let report = sweep(&process.runner, &watched, SweepMode::Timer, SWEEP_DEADLINE).await.unwrap();
+    assert_eq!((report.completed, report.not_listed.len()), (1, 1), "{report}");
+    assert_eq!(drops.each_ref().map(|drop| is_completed(&world, drop)), [false, true]);
+    // The container can be listed again: the next sweep lists it, whenever the other one was listed.
+    process.store.plan.set_rule(|_| crate::support::faults::Fault::None);
+    sleep(HOUR).await;
+    sweep(&process.runner, &watched, SweepMode::Timer, SWEEP_DEADLINE).await.unwrap();
+    assert_eq!(drops.each_ref().map(|drop| is_completed(&world, drop)), [true, true]);
 }
 
 /// The number of storage requests of a process, including those that read data files.
