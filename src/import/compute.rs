@@ -80,6 +80,11 @@ impl ReadError {
         }
     }
 
+    /// Whether the table of the directory only waits for memory that other runs use.
+    pub(super) fn is_memory_in_use(&self) -> bool {
+        matches!(self, Self::Directory(error) if error.is_memory_in_use())
+    }
+
     /// How long a service asked to wait, if it did.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -221,6 +221,7 @@ impl Pass<'_> {
             None => self.directory_of(&path).await,
             Some(_) => Ok(None),
         };
+        self.turn.restart();
         let directory = match directory {
             Ok(directory) => directory,
             Err(error) => match error.verdict() {
@@ -232,7 +233,6 @@ impl Pass<'_> {
                 }
             },
         };
-        self.turn.restart();
         let snapshot = directory.as_ref().map(|directory| &directory.snapshot);
         let mut import = self.begin(definitions, due, drop, run, snapshot, earlier);
         import.window = Some(window_facts(&report));
@@ -322,6 +322,9 @@ impl Pass<'_> {
         path: DropPath,
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
+        if source.is_memory_in_use() {
+            return Err(Stop::Failed(ImportError::Drop { path, source }));
+        }
         let now = clock::now();
         let since = *import.failing_since.get_or_insert(now);
         if now - since >= self.runner.limits.give_up_after {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Imported, Pass, Stop,
+    ImportError, Imported, Pass, ReadError, Stop,
     plan::{Found, cannot_read, tolerate},
 };
 use crate::{
     attributes::{Definitions, DueCycle},
     clock, definitions,
     drop::{DropPath, TenantId, discover, tenant::Refusal},
-    ledger::{LedgerError, RequestedImport},
+    error_chain::error_chain,
+    ledger::{LedgerError, RequestedImport, TenantImports},
     run::{AdmittedDrop, Runner},
     store::StoreError,
 };
@@ -90,6 +91,7 @@ impl Runner {
                 program: program.clone(),
                 cycle: cycle.clone(),
                 again: *again,
+                failing_since: None,
             };
             let due = definitions.due_cycles(clock::now().date());
             if let Some(program) = program.clone().filter(|_| !due.iter().any(|due| is_requested(&requested, due))) {
@@ -114,10 +116,15 @@ impl Pass<'_> {
     pub(super) async fn handle_requests(
         &mut self,
         definitions: &Arc<Definitions>,
-        first_error: &mut Option<super::ImportError>,
+        first_error: &mut Option<ImportError>,
     ) -> Result<(), Stop> {
         for request in self.record.requests.clone() {
-            let result = self.handle_request(definitions, &request).await;
+            let result = match self.handle_request(definitions, &request).await {
+                Err(Stop::Failed(ImportError::Drop { path, source })) => {
+                    self.note_failed_request(&request, path, source).await
+                }
+                result => result,
+            };
             let is_handled = result.is_ok();
             tolerate(result, first_error)?;
             if is_handled {
@@ -127,12 +134,37 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Records that the drop of a request cannot be read. After `GIVE_UP_AFTER` the request ends with that failure.
+    async fn note_failed_request(
+        &mut self,
+        request: &RequestedImport,
+        path: DropPath,
+        source: Box<ReadError>,
+    ) -> Result<(), Stop> {
+        let now = clock::now();
+        let since = request.failing_since.unwrap_or(now);
+        if now - since >= self.runner.limits.give_up_after && !source.is_memory_in_use() {
+            let result = Err(format!("given up: {}", error_chain(&*source)));
+            self.imported.push(Imported { cycle: None, drop: path.to_string(), result });
+            return Ok(());
+        }
+        if request.failing_since.is_none() {
+            let note = |record: &mut TenantImports| {
+                let requests = record.requests.iter_mut().filter(|other| other.id == request.id);
+                requests.for_each(|request| request.failing_since = Some(since));
+            };
+            self.update_record(note).await?;
+        }
+        Err(Stop::Failed(ImportError::Drop { path, source }))
+    }
+
     async fn handle_request(&mut self, definitions: &Arc<Definitions>, request: &RequestedImport) -> Result<(), Stop> {
         let path = &request.path;
         let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else { return Ok(()) };
         let mut imports = self.imports().await?;
         let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());
-        for due in definitions.due_cycles(self.today) {
+        // The person may have asked after midnight, for a cycle that ended then.
+        for due in definitions.due_cycles(clock::now().date()) {
             let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
             let is_handled = match &import {
                 Some(import) if request.again => import.run >= request.number && import.is_over(),

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
 
 use super::{Ledger, LedgerError, ListingFacts, json, paths};
 use crate::{
@@ -59,6 +60,14 @@ pub struct RequestedImport {
     pub cycle: Option<String>,
     /// Whether cycles that were imported before are imported again.
     pub again: bool,
+    /// Since when the drop cannot be read; `None` while it can.
+    #[serde(
+        rename = "failingSince",
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub failing_since: Option<OffsetDateTime>,
 }
 
 /// The dates of a drop that was read.

@@ -69,6 +69,11 @@ impl RunError {
             Self::Store(_) | Self::NoMetadata | Self::TimeLimit(_) | Self::Ledger(_) => None,
         }
     }
+
+    /// Whether the run only waited for memory that other runs use. The drop is not at fault, however long that takes.
+    pub(crate) fn is_memory_in_use(&self) -> bool {
+        matches!(self, Self::Directory { source, .. } if matches!(**source, DirectoryError::MemoryInUse))
+    }
 }
 
 /// Why a run stopped before it could judge the drop, by verdict.

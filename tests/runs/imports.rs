@@ -10,7 +10,7 @@ use vivadrop::{
     clock, definitions,
     directory::{DirectoryConfig, DirectoryMode},
     drop::DropPath,
-    import::{ImportError, ImportRequest, PassOutcome},
+    import::{ImportError, ImportRequest, Imported, PassOutcome},
     run::Trigger,
     store::{Store, WriteIf},
     sweep::{SweepMode, sweep},
@@ -438,6 +438,31 @@ async fn a_directory_that_cannot_be_read_for_long_fails_the_cycle_that_has_no_im
     process.runner.import(tenant(), None).await.unwrap();
     assert_eq!(kinds(&world), [".defined", ".failed"]);
     assert_eq!(of_kind(&world, ".failed")[0]["reason"], json!("unavailable"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_directory_cannot_be_read_for_long_ends() {
+    let (world, directory) = joined_world().await;
+    let process = process_with(&world, &directory);
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+    let folder = directory_of("run").folder;
+    let denied = move |call: &StoreCall| {
+        if call.path.name.starts_with(&folder) { CallFault::Rejected } else { CallFault::None }
+    };
+    process.store.plan.set_rule(denied);
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    for _ in 0..2 {
+        process.runner.import(tenant(), None).await.unwrap_err();
+        sleep(2 * DAY).await;
+    }
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    let [Imported { result: Err(why), .. }] = &imported[..] else { panic!("{imported:?}") };
+    assert!(why.starts_with("given up: cannot read its directory"), "{why}");
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    assert!(imported.is_empty(), "the request is over: {imported:?}");
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -228,7 +228,8 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
     let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
     let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
     let process = joining_process_with(&world, [hanging, large, other], receiver).await;
-    deliver_directory(&process, &world, large, 1_000).await;
+    deliver_directory(&process, &world, hanging, 600).await;
+    deliver_directory(&process, &world, large, 1_900).await;
     let (of_hanging, of_large) = (path_of(hanging), path_of(large));
     let run_of_large = async {
         sleep(Duration::from_millis(500)).await;
@@ -241,4 +242,44 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
     assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
     // The memory is free now.
     deliver(&process, &of_large).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_needs_two_shares_of_the_memory_waits_for_no_other_table() {
+    let (world, [hanging, large]) = (World::default(), [tenant(1), tenant(2)]);
+    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
+    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
+    let process = joining_process_with(&world, [hanging, large], receiver).await;
+    deliver_directory(&process, &world, large, 400).await;
+    let of_hanging = path_of(hanging);
+    let run_of_hanging = process.runner.run(&of_hanging, None, Trigger::Event, None);
+    let (_, time) = tokio::join!(run_of_hanging, delivery_time(&process, large));
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_waits_for_the_memory_of_others_is_not_given_up() {
+    let (world, [hanging, large]) = (World::default(), [tenant(1), tenant(2)]);
+    let process = joining_process_with(&world, [hanging, large], Arc::clone(&world.receiver) as Arc<dyn Sink>).await;
+    deliver_directory(&process, &world, large, 1_500).await;
+    define_for(&process, large, &definitions_of(email(BOUNDS), today())).await;
+    let held = process.runner.directory_memory.reserve(100 << 10).await;
+    let of_large = path_of(large);
+    for _ in 0..5 {
+        let ended = process.runner.run(&of_large, None, Trigger::Event, None).await;
+        let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
+        assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
+        sleep(Duration::from_secs(24 * 3600)).await;
+    }
+    drop(held);
+    deliver(&process, &of_large).await;
+    let held = process.runner.directory_memory.reserve(100 << 10).await;
+    for _ in 0..5 {
+        process.runner.import(large, None).await.unwrap_err();
+        sleep(Duration::from_secs(24 * 3600)).await;
+    }
+    drop(held);
+    process.runner.import(large, None).await.unwrap();
+    assert_eq!(of_kind(&world, ".failed").len(), 0);
+    assert_eq!(completed(&world), 1);
 }

@@ -49,9 +49,9 @@ pub enum DirectoryError {
         source: RowsError,
     },
     /// It needs more memory than `DIRECTORY_MEMORY`.
-    #[error("it needs up to {needed} MiB of memory, and DIRECTORY_MEMORY is {limit} bytes")]
+    #[error("it needs up to {} MiB of memory, and DIRECTORY_MEMORY is {limit} bytes", .needed.div_ceil(1 << 20))]
     TooLarge {
-        /// A bound that is large enough, in MiB.
+        /// A bound that is large enough, in bytes.
         needed: u64,
         /// The bound in bytes.
         limit: usize,
@@ -164,9 +164,9 @@ impl Runner {
 
     /// Reads a directory into a table. Also returns the memory that it takes.
     ///
-    /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A
-    /// directory that needs more is read again, if all the memory that `DIRECTORY_MEMORY` allows is free within
-    /// [`MAX_MEMORY_WAIT`].
+    /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A larger
+    /// directory is read again with the memory that it needs by its number of rows, and then, if its metadata has a wrong
+    /// number, with all that `DIRECTORY_MEMORY` allows: if that memory becomes free in time.
     async fn read_table(
         &self,
         contents: &DirectoryContents,
@@ -174,13 +174,18 @@ impl Runner {
     ) -> Result<(Directory, Reservation), DirectoryError> {
         let largest = self.tenant_configs.of(tenant).directory.rules.memory;
         let share = self.directory_memory.share(MAX_RUNS + MAX_TURNS).min(largest);
-        let reserved = self.directory_memory.reserve(share).await;
-        match self.read_table_within(share, reserved, contents, tenant).await {
-            Err(DirectoryError::TooLarge { .. }) if share < largest => {
-                let reserved = self.directory_memory.reserve_large(largest).await.ok_or(DirectoryError::MemoryInUse)?;
-                self.read_table_within(largest, reserved, contents, tenant).await
+        let mut memory = share;
+        let mut reserved = self.directory_memory.reserve(memory).await;
+        loop {
+            match self.read_table_within(memory, reserved, contents, tenant).await {
+                Err(DirectoryError::TooLarge { needed, .. }) if memory < largest => {
+                    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+                    memory = if memory == share { needed.clamp(share + 1, largest) } else { largest };
+                    let free = self.directory_memory.reserve_large(memory).await;
+                    reserved = free.ok_or(DirectoryError::MemoryInUse)?;
+                }
+                result => return result,
             }
-            result => result,
         }
     }
 
@@ -203,7 +208,7 @@ impl Runner {
             while let Some(rows) = rows.next().await {
                 let rows = rows.map_err(|source| DirectoryError::File { name: name.to_owned(), source })?;
                 let too_large = |error: DirectoryTooLarge| {
-                    let needed = error.needed(metadata.rows_extracted.unwrap_or_default()).div_ceil(1 << 20);
+                    let needed = error.needed(metadata.rows_extracted.unwrap_or_default());
                     DirectoryError::TooLarge { needed, limit: error.limit }
                 };
                 builder.push(rows.good()).map_err(too_large)?;
