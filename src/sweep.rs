@@ -36,7 +36,7 @@ use tracing::{debug, error, info, warn};
 use self::{inventory::Inventory, known_drops::KnownDrops};
 use crate::{
     clock,
-    drop::{DropPath, TenantId, containers::WatchedContainers},
+    drop::{DropPath, TenantId, containers::WatchedContainers, tenant::Refusal},
     error_chain::error_chain,
     replay::{self, StartedDrop},
     run::{MAX_WAIT, Outcome, RunError, Runner, Trigger},
@@ -308,7 +308,7 @@ impl Sweep<'_> {
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
     fn refuse(&mut self, path: &DropPath) {
         self.report.refused += 1;
-        let line = format!("did not admit `{path}`: no tenant of TENANTS may write there");
+        let line = format!("did not admit `{path}`: {}", Refusal::NobodysPlace);
         if self.report.refused <= MAX_LOGGED_REFUSALS && is_first_occurrence(&line) {
             warn!(drop.path = %path, "{line}");
         }

@@ -131,7 +131,7 @@ impl Soak {
     /// Lets storage and receiver fail at random. [`Self::fail_api`] does this to the API.
     fn inject_faults(&mut self) {
         let mut rng = self.rng.fork();
-        self.gateway.answer_by(move || match rng.u32(..200) {
+        self.gateway.answer_by(move |_, _| match rng.u32(..200) {
             0..2 => Behaviour::Status(503, "ServerBusy", None),
             2 => Behaviour::LoseResponse,
             3..6 => Behaviour::Slow(Duration::from_millis(rng.u64(50..3000))),

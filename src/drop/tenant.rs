@@ -208,10 +208,13 @@ impl Tenants {
     }
 }
 
-/// Why a drop is not admitted. Only its job metadata has been read. The refusal is logged, and the event is answered
+/// Why a drop is not admitted. At most its job metadata has been read. The refusal is logged, and the event is answered
 /// 2xx. Each text continues a sentence that begins with ``did not admit `datasets/run`: ``.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The drop lies where no tenant may write, whatever its job metadata says.
+    #[error("no tenant of TENANTS may write there")]
+    NobodysPlace,
     /// The job metadata names no tenant.
     #[error("its job metadata has no TenantId")]
     NoTenantId,

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{handler::Handler, run_queue::Pushed};
 use crate::{
-    drop::{DropPath, discover},
+    drop::{DropPath, discover, tenant::Refusal},
     error_chain::error_chain,
     json::bounded_value,
     one_line::one_line,
@@ -67,7 +67,7 @@ pub(super) async fn notify(handler: &Handler, path: String) -> Response {
         }
     }
     let Some(&tenant) = handler.app.watched.tenants.possible_owners(&drop).first() else {
-        warn!(drop.path = %drop, "did not admit a notification of `{drop}`: no tenant of TENANTS may write there");
+        warn!(drop.path = %drop, "did not admit a notification of `{drop}`: {}", Refusal::NobodysPlace);
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     };
     match handler.queue.push(tenant, drop.clone(), None) {

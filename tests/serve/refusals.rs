@@ -1,5 +1,6 @@
 //! Drops and events that are not ours: refused and answered 2xx, before anything is read, requested or delivered.
 
+use reqwest::Method;
 use serde_json::Value;
 use vivadrop::{
     drop::{DropPath, TenantId},
@@ -7,7 +8,8 @@ use vivadrop::{
 };
 
 use crate::support::{
-    azurite::ACCOUNT,
+    azurite::{self, ACCOUNT},
+    gateway::{Behaviour, Gateway},
     host_payloads::{blob_trigger, cloud_event, event_grid_trigger},
     scene::{METADATA, Scene, assert_complete},
     vectors,
@@ -45,6 +47,26 @@ async fn a_drop_of_another_tenant_is_refused() {
     }
     assert_eq!((scene.receiver.received().requests, scene.api.requests()), (0, 0));
     assert_eq!(warnings(&host.stop()).len(), 4, "one warning per drop");
+}
+
+/// A customer with a SAS URL for the whole container could make blobs there unreadable.
+#[tokio::test]
+async fn an_event_outside_of_every_tenants_place_is_not_held_although_its_metadata_cannot_be_read() {
+    let azurite = azurite::shared();
+    let gateway = Gateway::before_blobs(azurite).await;
+    let mut scene = Scene::on(azurite, &gateway.endpoint(&azurite.blob_endpoint())).await;
+    scene.set("TENANTS", &format!("{}={}/prefix", scene.tenant, scene.container));
+    let mut drop = scene.drop(5, 1).await;
+    drop.path = DropPath::new(&scene.container, "elsewhere");
+    scene.upload(&drop).await;
+    let host = scene.host().await;
+    gateway.answer_by(|method, uri| {
+        let is_metadata = method == Method::GET && uri.path().ends_with("Metadata.json");
+        if is_metadata { Behaviour::Status(409, "BlobArchived", None) } else { Behaviour::Forward }
+    });
+    let answer = host.post(&scene.event(&drop, METADATA)).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.log.starts_with("did not admit"), "{}", answer.log);
 }
 
 #[tokio::test]

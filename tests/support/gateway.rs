@@ -54,7 +54,7 @@ pub(crate) struct Gateway {
 struct Shared {
     azurite_url: String,
     client: reqwest::Client,
-    plan: Plan<(), Behaviour>,
+    plan: Plan<(Method, Uri), Behaviour>,
     requests: Mutex<Vec<(Method, Uri)>>,
     connections: AtomicU64,
 }
@@ -107,8 +107,8 @@ impl Gateway {
     }
 
     /// Does with each request what `rule` says from now on, and discards the script.
-    pub(crate) fn answer_by(&self, mut rule: impl FnMut() -> Behaviour + Send + 'static) {
-        self.shared.plan.set_rule(move |()| rule());
+    pub(crate) fn answer_by(&self, mut rule: impl FnMut(&Method, &Uri) -> Behaviour + Send + 'static) {
+        self.shared.plan.set_rule(move |(method, uri)| rule(method, uri));
     }
 
     /// Does this with every request from now on, and discards the script.
@@ -145,8 +145,9 @@ impl Drop for Gateway {
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap();
-    shared.requests.lock().unwrap().push((head.method.clone(), head.uri.clone()));
-    match shared.plan.choose(&()) {
+    let call = (head.method.clone(), head.uri.clone());
+    shared.requests.lock().unwrap().push(call.clone());
+    match shared.plan.choose(&call) {
         Behaviour::Forward => shared.forward(&head, body).await,
         Behaviour::Slow(time) => {
             tokio::time::sleep(time).await;
