@@ -39,6 +39,7 @@ use tracing::{debug, info, warn};
 use self::{directory::RunDirectory, error::Stopped, files::Failures};
 use crate::{
     clock,
+    date::date_and_time,
     drop::{
         DropPath, FileVersion, TenantId,
         discover::{self, DropContents},
@@ -323,6 +324,8 @@ impl<'a> Run<'a> {
         }
         if let Some(until) = self.held_until() {
             self.runner.ledger.mark_unfinished(self.path, snapshot.admitted.tenant, until).await?;
+            let (path, time) = (self.path, date_and_time(until));
+            info!(drop.path = %path, "`{path}` is retried at {time}, as its receiver asked");
             return Ok(Step::End(Outcome::Postponed(until)));
         }
         self.open(snapshot.admitted.tenant).await?;

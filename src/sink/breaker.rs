@@ -60,7 +60,7 @@ struct Open {
     /// When a run is let through.
     until: Instant,
     wait: Duration,
-    /// When the last run was let through.
+    /// When the first run since the breaker has opened was let through.
     let_through: Option<Instant>,
 }
 
@@ -76,7 +76,7 @@ impl Breaker {
         match &mut state.open {
             None => true,
             Some(open) if Instant::now() >= open.until => {
-                open.let_through = Some(Instant::now());
+                open.let_through.get_or_insert_with(Instant::now);
                 open.until = Instant::now() + open.wait;
                 true
             }
@@ -129,7 +129,7 @@ impl Breaker {
         let is_down = failing.has_several_subjects && now - failing.since >= OPEN_AFTER;
         state.failing = Some(failing);
         let wait = match &state.open {
-            // A try of the run that was let through.
+            // A try of a run that was let through.
             Some(open) if open.let_through.is_some_and(|time| started >= time) => (open.wait * 2).min(MAX_WAIT),
             // A try that began before, or one that asks no breaker, such as that of an import.
             Some(_) => return,
@@ -245,6 +245,24 @@ mod tests {
             fail(&breaker, "c");
             assert!(!breaker.lets_through(passage), "the receiver still takes nothing");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_takes_as_long_as_the_wait_stops_the_run_that_was_let_through_after_it() {
+        let breaker = opened().await;
+        seconds(30).await;
+        assert!(breaker.may_start());
+        seconds(1).await;
+        let (passage, started) = (breaker.passage(), Instant::now());
+        seconds(29).await;
+        assert!(breaker.may_start(), "the first run has no answer yet");
+        seconds(1).await;
+        fail_since(&breaker, "c", started);
+        assert!(!breaker.lets_through(passage));
+        seconds(59).await;
+        assert!(!breaker.may_start());
+        seconds(1).await;
+        assert!(breaker.may_start());
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,6 +74,24 @@ async fn definitions_that_were_edited_by_hand_and_are_not_valid_are_reported_and
 }
 
 #[tokio::test]
+async fn an_import_record_that_is_not_valid_does_not_hide_the_drops_from_status() {
+    let scene = Scene::in_a_folder().await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
+    let file = scene.state_folder().join(format!("imports/{}/tenant.json", scene.tenant));
+    assert!(file.exists());
+    std::fs::write(&file, "x").unwrap();
+    let drop = scene.drop(5, 1).await;
+    scene.upload(&drop).await;
+    let delivered = output_of(vivadrop().args(["deliver", &drop.path()]).envs(&scene.settings)).await;
+    assert_eq!(delivered.code, Some(0), "{}", delivered.stderr);
+    let status = output_of(vivadrop().arg("status").envs(&scene.settings)).await;
+    assert_eq!(status.code, Some(3), "{}", status.stdout);
+    for text in [&*drop.path(), "tenant.json` is not a valid ledger record"] {
+        assert!(status.stdout.contains(text), "{text}: {}", status.stdout);
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_that_is_not_ours_has_no_definitions() {
     let scene = Scene::in_a_folder().await;
     let other = "00000000-0000-4000-8000-000000000000";

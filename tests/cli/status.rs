@@ -177,6 +177,15 @@ async fn status_needs_no_settings_but_the_storage() {
 }
 
 #[tokio::test]
+async fn on_a_machine_without_ca_certificates_the_error_names_them() {
+    let mut command = vivadrop();
+    command.arg("status").env("DropStorage", "UseDevelopmentStorage=true");
+    let ended = output_of(command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent")).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("are the system's CA certificates installed?"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn watching_goes_on_while_the_storage_does_not_answer() {
     let azurite = Azurite::start();
     let scene = Scene::on(&azurite, &azurite.blob_endpoint()).await;

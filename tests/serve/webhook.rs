@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header::CONTENT_ENCODING;
+use serde_json::Value;
 use testkit::receiver::Answer;
 
 use crate::support::{
@@ -48,6 +49,18 @@ async fn a_receiver_with_transient_failures_gets_every_row() {
     let received = scene.receiver.received();
     assert_complete(&received, &drop, &rows);
     assert!(received.duplicates <= 1, "only the message whose response was lost may arrive twice");
+}
+
+#[tokio::test]
+async fn an_event_before_the_time_that_a_receiver_asked_for_is_logged_and_sends_nothing() {
+    let (scene, drop, _, host) = set_up(gives_up_soon).await;
+    scene.receiver.answer_always(Answer::retry_after(429, "600"));
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 500);
+    let requests = scene.receiver.received().requests;
+    assert_eq!(host.post(&scene.event(&drop, METADATA)).await.status, 200);
+    assert_eq!(scene.receiver.received().requests, requests);
+    let says = |line: &Value| line["message"].as_str().unwrap().contains("is retried at");
+    assert!(host.stop().iter().any(says), "one line in the log says so");
 }
 
 #[tokio::test]

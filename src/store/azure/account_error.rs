@@ -27,6 +27,6 @@ pub enum AccountError {
     #[error("the identity is not usable")]
     Identity(#[source] azure_core::Error),
     /// The HTTP client could not be created, for example because TLS could not be initialized.
-    #[error("cannot set up HTTPS")]
+    #[error("cannot set up HTTPS: are the system's CA certificates installed?")]
     Http(#[source] reqwest::Error),
 }
