@@ -192,6 +192,11 @@ az deployment group create --resource-group "$group" --name "$deployment" --outp
   --template-file "$here/partner/mainTemplate.json" --parameters "@$parameters" --parameters "@$secrets"
 app=$(output functionApp)
 [ -n "$app" ] || stop 'the deployment has no output functionApp'
+# Before the deployment, find_vault can have found the vault of another app, whose first deployment failed before it
+# created a function app. The outputs now name the right vault.
+if [ -z "$webhook_secret" ] && ! has_webhook_secret; then
+  stop 'the vault has no webhook secret yet: run this again'
+fi
 echo "Function app: $app, vault: $(output vaultUri)"
 
 step "3. Package: publish to $app"

@@ -318,6 +318,7 @@ def _fail(message):
 
 FUNCTIONS = {
     "add": lambda a, b: a + b,
+    "and": lambda *values: all(values),
     "concat": _concat,
     "contains": lambda whole, part: part in whole,
     "createArray": lambda *items: list(items),

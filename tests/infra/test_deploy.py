@@ -153,6 +153,18 @@ class Deployment(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIsNone(self.new_secret())
 
+    def test_does_not_publish_an_app_without_a_webhook_secret(self):
+        # The vault of `vivadrop` has a secret, but no app that shows whose vault it is.
+        self.deploy("--location", "westeurope", DEPLOYMENT_FAILS="1")
+        self.parameters.write_text('{"parameters": {"name": {"value": "contoso"}}}')
+        done, calls = self.deploy()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the vault has no webhook secret yet: run this again", done.stderr)
+        self.assertNotIn("func ", calls)
+        self.assertIsNotNone(self.new_secret("contoso"))
+        self.assertIsNone(self.new_secret("contoso"))
+        self.assertIsNone(self.new_secret())
+
     def test_stops_if_several_vaults_can_be_that_of_the_app(self):
         self.new_secret()
         self.new_secret("contoso")

@@ -4,6 +4,22 @@ import unittest
 
 from . import given
 from .arm import GROUP, Mistake, Template
+from .test_templates import ROLES
+
+# Built-in roles that permit reading the messages of a queue or of Service Bus, some of them because they permit reading the
+# account's keys. https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+READING_MESSAGES = {
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "19e7f393-937e-4f77-808e-94535e297925": "Storage Queue Data Reader",
+    "8a0f0c08-91a1-4084-bc3d-661d67233fed": "Storage Queue Data Message Processor",
+    "17d1049b-9a84-46fb-8f53-869881c3d3ab": "Storage Account Contributor",
+    "81a9662b-bebf-436f-a333-f67b29880f12": "Storage Account Key Operator Service Role",
+    "090c5cfd-751d-490a-894a-3ce6f1109419": "Azure Service Bus Data Owner",
+    "4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0": "Azure Service Bus Data Receiver",
+    "b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor",
+    "8e3af657-a8ff-443c-a75c-2fe8c4bcb635": "Owner",
+}
+OPERATOR = f"{given.OBJECT}03"
 
 
 class PartnerTemplates(unittest.TestCase):
@@ -205,32 +221,58 @@ class PartnerTemplates(unittest.TestCase):
         self.assertEqual(self.resources(kind, values=given.LEAST[given.PARTNER]), [])
 
     def test_the_operator_may_send_to_the_sinks_to_which_the_app_may(self):
-        kind, app, operator = "Microsoft.Authorization/roleAssignments", "/sites/", f"{given.OBJECT}03"
-        roles = ("974c5e8b-45b9-4653-ba55-5f855dd0fb88", "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39")
+        kind, app = "Microsoft.Authorization/roleAssignments", "/sites/"
+        # The app may also create a queue.
+        service_bus_role = "Azure Service Bus Data Sender"
+        app_roles = {"Storage Queue Data Contributor", service_bus_role}
+        operator_roles = {"Storage Queue Data Message Sender", service_bus_role}
         for service_bus in (False, True):
             for named in (False, True):
                 values = {**given.LEAST[given.PARTNER], "operatorType": "Group"}
                 values |= {"serviceBusEntityId": given.ENTITY} if service_bus else {}
-                values |= {"operatorObjectId": operator} if named else {}
+                values |= {"operatorObjectId": OPERATOR} if named else {}
                 found = self.resources(kind, values=values)
                 # The host storage has no sink.
                 found = [each for each in found if "/storageAccounts/host" not in each["scope"]]
 
-                def scopes(principal):
+                def scopes(principal, roles):
                     return {
-                        (each["scope"], role)
+                        each["scope"]
                         for each in found
-                        for role in roles
                         if principal in str(each["properties"]["principalId"])
-                        and each["properties"]["roleDefinitionId"].endswith(role)
+                        and ROLES[each["properties"]["roleDefinitionId"].rsplit("/", 1)[1]] in roles
                     }
 
                 with self.subTest(service_bus=service_bus, operator=named):
-                    self.assertEqual(len(scopes(app)), 1 + service_bus)
-                    self.assertEqual(scopes(operator), scopes(app) if named else set())
+                    self.assertEqual(len(scopes(app, app_roles)), 1 + service_bus)
+                    self.assertEqual(scopes(OPERATOR, operator_roles), scopes(app, app_roles) if named else set())
                 for each in found:
-                    if each["properties"]["principalId"] == operator:
+                    if each["properties"]["principalId"] == OPERATOR:
                         self.assertEqual(each["properties"]["principalType"], "Group")
+
+    def test_no_role_of_the_operator_permits_reading_messages(self):
+        # Messages have decrypted rows, and nothing logs who reads or deletes them.
+        assigned = self.resources("Microsoft.Authorization/roleAssignments")
+        assigned = [each["properties"] for each in assigned if each["properties"]["principalId"] == OPERATOR]
+        roles = {each["roleDefinitionId"].rsplit("/", 1)[1] for each in assigned}
+        self.assertGreater(len(roles), 4)
+        self.assertEqual([READING_MESSAGES[role] for role in roles if role in READING_MESSAGES], [])
+
+    def test_the_queue_of_the_sink_is_created_in_the_drop_storage(self):
+        kind = "Microsoft.Storage/storageAccounts/queueServices/queues"
+        for values, names in (
+            ({"deliverTo": "queue://viva-rows"}, ["default/viva-rows"]),
+            ({"deliverTo": "queue://viva-rows", "sinkQueueServiceUri": "https://rows.queue.core.windows.net"}, []),
+            ({"deliverTo": "servicebus://contoso/rows"}, []),
+            ({"deliverTo": "https://rows.example.com/queue://rows"}, []),
+        ):
+            found = self.resources(kind, values={**given.LEAST[given.PARTNER], **values})
+            with self.subTest(values):
+                self.assertEqual([each["name"].split("/", 1)[1] for each in found], names)
+            for queue in found:
+                account = queue["id"].split("/queueServices/")[0]
+                self.assertIn("/storageAccounts/drops", account)
+                self.assertEqual(queue["dependsOn"], [account])
 
     def test_every_alert_goes_to_the_operators(self):
         (group,) = self.resources("Microsoft.Insights/actionGroups")
