@@ -2,8 +2,9 @@
 //!
 //! Tests access to the storage, the keys, the API and the sinks, that keys and registrations do not expire soon, and
 //! who may call the functions of the operator's page. It changes nothing, except for a probe blob that it deletes
-//! again, and sends one message of type `vivadrop.check` to each sink, which creates the queue of a sink if it is missing. Every test runs, even if others fail; each
-//! [`Finding`] states what was tested, the result, and how to fix it.
+//! again, and sends one message of type `vivadrop.check` to each sink, which creates the queue of a sink if it is
+//! missing. Every test runs, even if others fail; each [`Finding`] states what was tested, the result, and how to fix
+//! it.
 
 mod api;
 mod clock;

@@ -63,8 +63,9 @@ fn class(status: StatusCode, code: Option<&str>) -> StatusClass {
 fn fix(status: StatusCode, code: Option<&str>) -> &'static str {
     match (status, code) {
         (StatusCode::Unauthorized | StatusCode::Forbidden, _) | (_, Some("InvalidAuthenticationInfo")) => {
-            "the app may not create the queue or add messages; grant it the role Storage Queue Data Contributor, or renew \
-             the SAS or key of the connection string, and check the account's firewall"
+            "this identity may not create the queue or add messages; grant the app the role Storage Queue Data Contributor \
+             (to send to an existing queue, Storage Queue Data Message Sender is enough), or renew the SAS or key of the \
+             connection string, and check the account's firewall"
         }
         _ => "check DELIVER_TO and SinkStorage; the queue accepts no messages",
     }
