@@ -14,7 +14,7 @@
 //! A buffer is [`BLOCK_BYTES`](crate::stage::lines::BLOCK_BYTES) of whole lines, the 32 KiB of text before them, and
 //! spare room; for a longer line, up to twice that line. Longer blocks take more permits of the worker pool, so that
 //! fewer of them wait: with lines of 1 MiB, all buffers take about 12 MiB. The rows of a block that are joined to a
-//! directory take up to 0.5 MiB more, or the longest entry of the directory if that is longer. A message is
+//! directory take up to 0.5 MiB more; if its longest entry is longer, it counts like a longer block. A message is
 //! `BATCH_BYTES` of rows, or a single larger row. With the default settings on two cores, that is 17 MiB, and about
 //! 8 MiB of messages.
 

@@ -42,6 +42,8 @@ pub(super) struct Unpacking<R> {
     undecided: Option<Arc<Decoder>>,
     /// How many lines a block may have.
     max_lines: usize,
+    /// How many bytes each block may need for a long directory entry, besides its lines.
+    long_entry_bytes: usize,
     decoders: Decoders<R>,
 }
 
@@ -87,8 +89,9 @@ impl From<ConsumerGone> for Stop {
 impl<R: Send + 'static> Unpacking<R> {
     /// The thread for the file `bytes`. The worker pool `decoders` uses `decoder`.
     pub(super) fn new(bytes: ByteStream, first_row: u64, decoder: Arc<Decoder>, decoders: Decoders<R>) -> Self {
-        let max_lines = decoder.max_lines();
-        Self { bytes, at: 0, is_at_end: false, first_row, undecided: Some(decoder), max_lines, decoders }
+        let (max_lines, long_entry_bytes) = (decoder.max_lines(), decoder.long_entry_bytes());
+        let undecided = Some(decoder);
+        Self { bytes, at: 0, is_at_end: false, first_row, undecided, max_lines, long_entry_bytes, decoders }
     }
 
     /// Sends the decoders all blocks from the first row on.
@@ -145,7 +148,7 @@ impl<R: Send + 'static> Unpacking<R> {
             decoder.detect_column_cipher(&block);
         }
         for block in skip.push(block)?.into_iter().flat_map(|block| block.split(self.max_lines)) {
-            let permits = block.text().len().div_ceil(PERMIT_BYTES);
+            let permits = (block.text().len() + self.long_entry_bytes).div_ceil(PERMIT_BYTES);
             self.decoders.push(block, permits)?;
         }
         Ok(())

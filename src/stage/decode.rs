@@ -139,6 +139,12 @@ impl Decoder {
         self.directory.as_ref().map_or(usize::MAX, |directory| (MAX_JOINED_BYTES / directory.longest_entry()).max(1))
     }
 
+    /// The size of the longest directory entry, in bytes, if it is longer than [`MAX_JOINED_BYTES`]; otherwise 0.
+    pub fn long_entry_bytes(&self) -> usize {
+        let longest = self.directory.as_ref().map_or(0, |directory| directory.longest_entry());
+        if longest > MAX_JOINED_BYTES { longest } else { 0 }
+    }
+
     /// Compares the names of columns in settings with those in `first`, which is the first block of the file. Must be called
     /// before any block of the file is decoded, so that no row of a file that certainly lacks a column is delivered.
     pub fn check_first_columns(&self, first: &Block, rules: &RowRules) -> Result<(), MissingColumns> {
