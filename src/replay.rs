@@ -5,7 +5,7 @@
 //! that is down therefore stops the run, and not all of its drops are retried. A turn claims a drop in the record of the run
 //! before it replays the drop, and a later turn replays a drop that was only claimed: a kill skips no drop.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use futures::TryStreamExt;
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ pub const MAX_PENDING: usize = 3;
 pub const MAX_PLANNED: u16 = 10_000;
 
 /// How long the turn that claims a drop may take to replay it. After that, another turn does it.
-const CLAIM_LAPSES_AFTER: Duration = Duration::from_secs(60);
+const CLAIM_LAPSES_AFTER: time::Duration = time::Duration::seconds(60);
 
 /// How often a turn tries again if somebody has changed the record of the run in the meantime.
 const MAX_CONFLICTS: usize = 5;
@@ -146,7 +146,7 @@ pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
             return Ok(false);
         }
         let mut rejected = Vec::new();
-        let claims_have_lapsed = clock::now() - before.updated > CLAIM_LAPSES_AFTER;
+        let claims_have_lapsed = clock::is_due_again(before.updated, CLAIM_LAPSES_AFTER);
         let is_ours = |index: &usize| claims_have_lapsed || !before.pending().contains(index);
         for index in pending.into_iter().filter(is_ours) {
             match start(runner, &plan.drops[index], &run, index).await? {

@@ -162,8 +162,9 @@ impl Runner {
         };
         let tenant = admitted.tenant;
         let entry = self.ledger.mark_unfinished(path, tenant, clock::now()).await?;
-        self.ledger.replay(path, tenant, new_ids).await?;
+        // First, because a record that is not valid would stop every run of the recorded replay.
         self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
+        self.ledger.replay(path, tenant, new_ids).await?;
         Ok(Recorded::Replay { tenant, entry })
     }
 }
@@ -404,7 +405,7 @@ impl<'a> Run<'a> {
             return Err(Stopped::SetAside { reason: Reason::TooManyFiles, message });
         }
         let replays = self.record.replays;
-        self.read_progress(snapshot).await?;
+        self.progress = self.valid_progress(snapshot).await?;
         let is_left = |file: &FileVersion| {
             let has_ended = self.progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
             !has_ended && !self.tried.contains(&(replays, file.clone()))
@@ -426,14 +427,22 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    /// Reads the progress of the files of the snapshot.
+    /// Reads the progress of the files of the snapshot for lists and messages. If a record is not valid, nothing is
+    /// known about the files: the drop can end all the same.
     async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {
-        let Snapshot { versions, .. } = snapshot;
-        self.progress = match &versions[..] {
-            [] => BTreeMap::new(),
-            versions => self.runner.ledger.progress(self.path, versions, self.record.replays).await?,
+        self.progress = match self.valid_progress(snapshot).await {
+            Err(LedgerError::Invalid { .. }) => BTreeMap::new(),
+            progress => progress?,
         };
         Ok(())
+    }
+
+    /// The progress of the files of the snapshot.
+    async fn valid_progress(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
+        match &snapshot.versions[..] {
+            [] => Ok(BTreeMap::new()),
+            versions => self.runner.ledger.progress(self.path, versions, self.record.replays).await,
+        }
     }
 }
 

@@ -130,7 +130,8 @@ impl Run<'_> {
         }
     }
 
-    fn is_set_aside(&self, file: &str) -> bool {
+    /// Whether the current version of `file` is set aside.
+    pub(super) fn is_set_aside(&self, file: &str) -> bool {
         self.progress.get(file).is_some_and(|file| matches!(file.status, Status::SetAside(_)))
     }
 

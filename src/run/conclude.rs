@@ -135,18 +135,16 @@ impl Run<'_> {
 
     /// Keeps the ending about a file that was set aside.
     async fn keep_failure(&mut self, snapshot: &Arc<Snapshot>, have_all_ended: bool) -> Result<Step, RunError> {
-        let failure = self.record.ending.as_ref().and_then(|ending| Some((ending.reason?, ending.message.clone())));
-        match failure {
-            Some((reason, message)) if !have_all_ended => {
-                Ok(Step::End(Outcome::SetAside { reason, message, is_over: false }))
-            }
-            Some(_) => self.keep_ending(snapshot).await,
-            // All files were announced, but a later ending, which no longer holds, has replaced theirs.
-            None => {
-                self.record.announced_files.clear();
-                Ok(Step::Again)
-            }
+        let ending = self.record.ending.as_ref();
+        if !have_all_ended && let Some((reason, ending)) = ending.and_then(|ending| Some((ending.reason?, ending))) {
+            return Ok(Step::End(Outcome::SetAside { reason, message: ending.message.clone(), is_over: false }));
         }
+        if ending.and_then(|ending| ending.file.as_deref()).is_some_and(|file| self.is_set_aside(file)) {
+            return self.keep_ending(snapshot).await;
+        }
+        // All files were announced, but a later ending, which no longer holds, has replaced theirs.
+        self.record.announced_files.clear();
+        Ok(Step::Again)
     }
 
     /// Keeps the last ending, which now covers the current files.

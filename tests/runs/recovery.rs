@@ -393,6 +393,28 @@ async fn two_files_that_were_set_aside_while_the_sink_was_down_are_both_announce
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_was_set_aside_is_announced_again_after_a_later_failure_of_the_drop_was_repaired() {
+    let good = json!({"NumberOfRowsExtracted": 12});
+    for is_sink_down in [false, true] {
+        let world = World::with_metadata(12).await;
+        world.put("a", BAD_FILE).await;
+        Process::new(&world).event("a").await.unwrap().unwrap();
+        world.put_metadata(json!({"NumberOfRowsExtracted": 12, "Errors": "no consent"})).await;
+        let receiver = Receiver::new(&world, move |_| if is_sink_down { Err(down()) } else { Ok(()) });
+        process(&world, &receiver).event(METADATA).await.unwrap().ok();
+        world.put_metadata(good.clone()).await;
+        let outcome = bounded_process(&world).event(METADATA).await.expect("the run ends").unwrap();
+        assert!(matches!(outcome, Outcome::SetAside { reason: Reason::BadRow, is_over: true, .. }), "{outcome:?}");
+        let endings: Vec<_> = world.endings().into_iter().map(|(_, data)| data).collect();
+        let reasons: Vec<_> = endings.iter().map(|data| data["reason"].as_str().unwrap()).collect();
+        let expected: &[_] = if is_sink_down { &["bad-row", "bad-row"] } else { &["bad-row", "errors", "bad-row"] };
+        assert_eq!(reasons, expected, "{endings:?}");
+        assert!(endings.is_sorted_by_key(|data| data["sequence"].as_u64()), "{endings:?}");
+        assert_eq!(unfinished(&world).await, [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_fails_again_in_the_same_way_does_not_hide_another_one_that_was_set_aside() {
     let world = World::with_metadata(12).await;
     world.put("a", BAD_FILE).await;
@@ -450,6 +472,58 @@ async fn an_ending_that_the_sink_does_not_take_is_tried_hourly_for_30_days() {
     assert!((30 * DAY..31 * DAY).contains(&last), "{last:?}");
     assert_eq!(world.record("drop.json").await["announced"], "given-up");
     assert_eq!(unfinished(&world).await, [""; 0]);
+}
+
+/// Overwrites the record of the file `a`, as if somebody had edited it by hand.
+async fn invalidate_file_record(world: &World) {
+    let folder = format!("drops/{}/", path());
+    let records = vivadrop::store::list_at_most(&world.storage, STATE_CONTAINER, &folder, 100).await.unwrap().unwrap();
+    let record = records.into_iter().find(|blob| !blob.path.name.ends_with("drop.json")).unwrap();
+    world.storage.write(&record.path, "not a record".into(), WriteIf::Always).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ending_is_announced_or_given_up_although_the_record_of_a_file_is_not_valid() {
+    for is_given_up in [false, true] {
+        let world = World::with_two_files().await;
+        let receiver = Receiver::new(&world, |message| if is_rows(message) { Ok(()) } else { Err(down()) });
+        assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+        invalidate_file_record(&world).await;
+        let later = if is_given_up {
+            sleep(30 * DAY).await;
+            process(&world, &receiver)
+        } else {
+            sleep(HOUR).await;
+            Process::new(&world)
+        };
+        later.sweep(SweepMode::Timer).await.unwrap();
+        let announced = &world.record("drop.json").await["announced"];
+        assert_eq!(announced, if is_given_up { "given-up" } else { "done" });
+        assert_eq!(unfinished(&world).await, [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_a_drop_with_an_invalid_record_of_a_file_that_is_killed_at_any_step_is_resumed() {
+    for step in 0.. {
+        let world = World::with_two_files().await;
+        world.deliver_event(Process::new(&world), METADATA).await;
+        invalidate_file_record(&world).await;
+        let before = world.receiver.messages().len();
+        let replaying = Process::with(&world, Some(Fault::Kill { step, is_processed: true }), 2);
+        let is_killed = replaying.replay().await.is_none();
+        sleep(HOUR).await;
+        if Process::new(&world).runner.ledger.drop_record(&path()).await.unwrap().replays == 0 {
+            Process::new(&world).replay().await.unwrap().unwrap();
+        }
+        Process::new(&world).sweep(SweepMode::Timer).await;
+        assert!(world.receiver.messages().len() - before >= 8, "step {step}");
+        assert_last_ending_is_completed(&world, &format!("step {step}")).await;
+        assert_eq!(unfinished(&world).await, [""; 0], "step {step}");
+        if !is_killed {
+            break;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 use vivadrop::{
+    clock,
     drop::{DropPath, TenantId},
     ledger::{PlanFilter, ReplayRun, ReplayState},
     replay,
@@ -55,6 +57,15 @@ async fn create_run_with_clock(process: &Process, first: Option<u64>, ahead: tim
 /// The recorded replay run.
 async fn run_of(process: &Process, id: &str) -> ReplayRun {
     process.runner.ledger.replay_run(id).await.unwrap().unwrap().1
+}
+
+/// Changes the record of a replay run.
+async fn change_run(world: &World, id: &str, change: impl FnOnce(&mut Value)) {
+    let path = BlobPath::new(STATE_CONTAINER, format!("replays/{id}.json"));
+    let blob = world.storage.find(&path).await.unwrap().unwrap();
+    let mut record: Value = serde_json::from_slice(&read_whole(&world.storage, &blob, 10_000).await.unwrap()).unwrap();
+    change(&mut record);
+    world.storage.write(&path, record.to_string().into(), WriteIf::Always).await.unwrap();
 }
 
 /// How often each drop was replayed.
@@ -125,16 +136,32 @@ async fn a_run_that_an_older_version_has_started_is_continued() {
     let world = with_completed_drops().await;
     let process = Process::new(&world);
     let id = create_run(&process, None).await;
-    let path = BlobPath::new(STATE_CONTAINER, format!("replays/{id}.json"));
-    let blob = world.storage.find(&path).await.unwrap().unwrap();
-    let mut record: Value = serde_json::from_slice(&read_whole(&world.storage, &blob, 10_000).await.unwrap()).unwrap();
-    (record["started"], record["pending"]) = (3.into(), "0,1,2".into());
-    world.storage.write(&path, record.to_string().into(), WriteIf::Always).await.unwrap();
+    change_run(&world, &id, |record| (record["started"], record["pending"]) = (3.into(), "0,1,2".into())).await;
     for _ in 0..4 {
         sleep(Duration::from_secs(120)).await;
         process.sweep(SweepMode::Timer).await.unwrap();
     }
     assert_eq!(replays(&process).await, [1; DROPS]);
+    let run = run_of(&process, &id).await;
+    assert_eq!((run.state, run.done), (ReplayState::Done, DROPS as u64));
+}
+
+/// The machine was stopped after it had claimed three drops, and before it replayed them.
+#[tokio::test(start_paused = true)]
+async fn drops_that_a_machine_with_a_fast_clock_has_claimed_are_replayed() {
+    let world = with_completed_drops().await;
+    let process = Process::new(&world);
+    let id = create_run(&process, None).await;
+    let updated = clock::now() + time::Duration::hours(6);
+    change_run(&world, &id, |record| {
+        (record["started"], record["pending"]) = (3.into(), "0,1,2".into());
+        (record["replaysbefore"], record["updated"]) = ("0:0,1:0,2:0".into(), updated.format(&Rfc3339).unwrap().into());
+    })
+    .await;
+    for _ in 0..4 {
+        sleep(Duration::from_secs(300)).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+    }
     let run = run_of(&process, &id).await;
     assert_eq!((run.state, run.done), (ReplayState::Done, DROPS as u64));
 }
