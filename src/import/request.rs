@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{
@@ -144,8 +145,7 @@ impl Pass<'_> {
         let now = clock::now();
         let since = request.failing_since.unwrap_or(now);
         if now - since >= self.runner.limits.give_up_after && !source.is_memory_in_use() {
-            let result = Err(format!("given up: {}", error_chain(&*source)));
-            self.imported.push(Imported { cycle: None, drop: path.to_string(), result });
+            self.note_rejected_request(None, &path, format!("given up: {}", error_chain(&*source)));
             return Ok(());
         }
         if request.failing_since.is_none() {
@@ -201,9 +201,16 @@ impl Pass<'_> {
             errors.push((None, "the drop has no rows of the last week of a cycle that is imported"));
         }
         for (cycle, why) in errors {
-            self.imported.push(Imported { cycle, drop: path.to_string(), result: Err(why.into()) });
+            self.note_rejected_request(cycle, path, why.to_owned());
         }
         Ok(())
+    }
+
+    /// Notes why nothing is imported that a person has asked for. Receivers keep what they have.
+    fn note_rejected_request(&mut self, cycle: Option<(String, String)>, path: &DropPath, why: String) {
+        let name = cycle.as_ref().map(|(program, cycle)| format!("`{program}` `{cycle}` ")).unwrap_or_default();
+        warn!(drop.path = %path, "cannot import {name}from `{path}`, as a person asked: {why}");
+        self.imported.push(Imported { cycle, drop: path.to_string(), result: Err(why) });
     }
 }
 

@@ -60,7 +60,7 @@ pub struct RequestedImport {
     pub cycle: Option<String>,
     /// Whether cycles that were imported before are imported again.
     pub again: bool,
-    /// Since when the drop cannot be read; `None` while it can.
+    /// When the drop could not be read for the first time; `None` if that has not happened.
     #[serde(
         rename = "failingSince",
         default,

@@ -36,7 +36,7 @@ impl AdmittedDrop {
         contents: &DropContents,
         generation: u32,
     ) -> Result<Result<Self, Refusal>, StoreError> {
-        // Nothing is read where no tenant may write: somebody could have made it unreadable, and the run would repeat.
+        // Nothing is read where no tenant may write: it could be unreadable on purpose, so that the event is repeated.
         let owners = tenants.possible_owners(&contents.path);
         let Some(&owner) = owners.first() else { return Ok(Err(Refusal::NobodysPlace)) };
         let metadata = read_metadata(store, &contents.metadata).await?;
