@@ -122,7 +122,8 @@ mod tests {
         ] {
             let FailedTry { class, answer, .. } = classify(&failure(status, code));
             assert_eq!(class, StatusClass::Service, "{code}");
-            let expected = format!("HTTP {status} {code}: the app may not create the queue or add messages; grant it");
+            let expected =
+                format!("HTTP {status} {code}: this identity may not create the queue or add messages; grant the app");
             assert!(answer.starts_with(&expected), "{answer}");
         }
     }
