@@ -36,14 +36,11 @@ impl AdmittedDrop {
         contents: &DropContents,
         generation: u32,
     ) -> Result<Result<Self, Refusal>, StoreError> {
-        // Nothing is read where no tenant may write: it could be unreadable on purpose, so that the event is repeated.
-        let owners = tenants.possible_owners(&contents.path);
-        let Some(&owner) = owners.first() else { return Ok(Err(Refusal::NobodysPlace)) };
         let metadata = read_metadata(store, &contents.metadata).await?;
         let claimed = match &metadata {
             Ok(metadata) => metadata.tenant_id,
             // Invalid metadata names no tenant, so the tenant follows from the drop path alone.
-            Err(_) => Some(owner),
+            Err(_) => tenants.possible_owners(&contents.path).first().copied(),
         };
         let tenant = match tenants.admit(&contents.path, claimed) {
             Ok(tenant) => tenant,
