@@ -106,9 +106,13 @@ fn deleted_attributes<'a>(applied: &'a AppliedAttributes, definitions: &Value) -
     imported.filter(move |name| !names.contains(*name))
 }
 
-/// The cycles that are imported: two of each program, because all end on the same day. Every drop reaches them.
+/// The cycles that are imported: two of each program, because all end on the same day. Every drop reaches them. Without
+/// attributes, none is imported.
 fn due_cycles(definitions: &Value) -> Vec<(String, String)> {
     let mut due = Vec::new();
+    if list(&definitions["attributes"]).next().is_none() {
+        return due;
+    }
     for program in list(&definitions["programs"]) {
         let cycles = list(&program["cycles"]).take(2);
         due.extend(cycles.map(|cycle| (text(&program["name"]).to_owned(), text(&cycle["name"]).to_owned())));
