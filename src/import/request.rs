@@ -122,7 +122,7 @@ impl Pass<'_> {
         for request in self.record.requests.clone() {
             let result = match self.handle_request(definitions, &request).await {
                 Err(Stop::Failed(ImportError::Drop { path, source })) => {
-                    self.note_failed_request(&request, path, source).await
+                    self.note_unreadable_drop(&request, path, source).await
                 }
                 result => result,
             };
@@ -136,7 +136,7 @@ impl Pass<'_> {
     }
 
     /// Records that the drop of a request cannot be read. After `GIVE_UP_AFTER` the request ends with that failure.
-    async fn note_failed_request(
+    async fn note_unreadable_drop(
         &mut self,
         request: &RequestedImport,
         path: DropPath,

@@ -125,8 +125,9 @@ impl Run<'_> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         let now = clock::now();
         self.record = ledger.drop_record(path).await?;
-        let is_first = self.progress_flag.is_set() || error.is_memory_in_use();
-        let previous = self.record.failing.take().filter(|_| !is_first);
+        // Progress ends a series of failures, and so does a wait for memory, which is no failure of the drop.
+        let begins_series = self.progress_flag.is_set() || error.is_memory_in_use();
+        let previous = self.record.failing.take().filter(|_| !begins_series);
         let failure =
             Failure { error: error_chain(error), is_denied: error.is_denied(), retry_after: error.retry_after() };
         let failing = add_failure(previous, failure, now);

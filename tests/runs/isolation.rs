@@ -87,6 +87,12 @@ fn slow(world: &World, time: Duration, takes: bool) -> Arc<dyn Sink> {
     Arc::new(SlowSink { receiver: Arc::clone(&world.receiver), kind: "viva.insights.attributes", time, takes })
 }
 
+/// A receiver that does not answer when it gets rows.
+fn hanging_for_rows(world: &World) -> Arc<dyn Sink> {
+    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
+    Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false })
+}
+
 /// How many imports were completed.
 fn completed(world: &World) -> usize {
     world.receiver.messages().iter().filter(|message| message.kind == "viva.insights.attributes.completed").count()
@@ -214,9 +220,7 @@ async fn an_import_whose_receiver_hangs_delays_no_rows_that_are_joined_to_a_dire
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_takes_no_rows_delays_no_rows_of_others_that_are_joined_to_a_directory() {
     let (world, [hanging, other]) = (World::default(), [tenant(1), tenant(2)]);
-    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
-    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
-    let process = joining_process_with(&world, [hanging, other], receiver).await;
+    let process = joining_process_with(&world, [hanging, other], hanging_for_rows(&world)).await;
     let (drop, trigger) = (path_of(hanging), Trigger::Event);
     let (_, time) = tokio::join!(process.runner.run(&drop, None, trigger, None), delivery_time(&process, other));
     assert!(time < Duration::from_secs(1), "{time:?}");
@@ -225,9 +229,7 @@ async fn a_receiver_that_takes_no_rows_delays_no_rows_of_others_that_are_joined_
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_of_others_by_seconds() {
     let (world, [hanging, large, other]) = (World::default(), [tenant(1), tenant(2), tenant(3)]);
-    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
-    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
-    let process = joining_process_with(&world, [hanging, large, other], receiver).await;
+    let process = joining_process_with(&world, [hanging, large, other], hanging_for_rows(&world)).await;
     deliver_directory(&process, &world, hanging, 600).await;
     deliver_directory(&process, &world, large, 1_900).await;
     let (of_hanging, of_large) = (path_of(hanging), path_of(large));
@@ -247,9 +249,7 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_needs_two_shares_of_the_memory_waits_for_no_other_table() {
     let (world, [hanging, large]) = (World::default(), [tenant(1), tenant(2)]);
-    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
-    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE / 2, takes: false });
-    let process = joining_process_with(&world, [hanging, large], receiver).await;
+    let process = joining_process_with(&world, [hanging, large], hanging_for_rows(&world)).await;
     deliver_directory(&process, &world, large, 400).await;
     let of_hanging = path_of(hanging);
     let run_of_hanging = process.runner.run(&of_hanging, None, Trigger::Event, None);
