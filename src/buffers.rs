@@ -9,22 +9,20 @@ use std::{
 
 use bytes::Bytes;
 
-/// A pool of buffers. A buffer returns to its pool when it is dropped, on whichever thread that happens. So a pool never has
-/// more buffers than were in use at once.
-#[derive(Clone, Default)]
-pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+/// A pool of buffers, most of them of bytes. A buffer returns to its pool when it is dropped, on whichever thread that
+/// happens. So a pool never has more buffers than were in use at once.
+pub struct Buffers<T = u8>(Arc<Mutex<Vec<Vec<T>>>>);
 
-/// A buffer, which returns to its pool when it is dropped. Dereferences to the `Vec` of its bytes.
-#[derive(Default)]
-pub struct Buffer {
-    bytes: Vec<u8>,
+/// A buffer, which returns to its pool when it is dropped. Dereferences to the `Vec` of its items.
+pub struct Buffer<T = u8> {
+    items: Vec<T>,
     /// `None` if the buffer belongs to no pool.
-    pool: Option<Buffers>,
+    pool: Option<Buffers<T>>,
 }
 
-impl Buffers {
-    /// Takes an empty buffer with a capacity of at least `capacity` bytes.
-    pub fn take(&self, capacity: usize) -> Buffer {
+impl<T> Buffers<T> {
+    /// Takes an empty buffer with a capacity of at least `capacity` items.
+    pub fn take(&self, capacity: usize) -> Buffer<T> {
         let mut buffer = self.take_uncleared();
         buffer.clear();
         buffer.reserve(capacity);
@@ -33,13 +31,13 @@ impl Buffers {
 
     /// Takes a buffer with the contents that it was returned with, or a new, empty one. This saves clearing the buffer and
     /// filling it again, if the caller overwrites it anyway.
-    pub fn take_uncleared(&self) -> Buffer {
-        let bytes = self.returned().pop().unwrap_or_default();
-        Buffer { bytes, pool: Some(self.clone()) }
+    pub fn take_uncleared(&self) -> Buffer<T> {
+        let items = self.returned().pop().unwrap_or_default();
+        Buffer { items, pool: Some(self.clone()) }
     }
 
     /// The buffers that are not in use.
-    fn returned(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn returned(&self) -> MutexGuard<'_, Vec<Vec<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,61 +49,80 @@ impl Buffer {
     }
 }
 
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl<T> Default for Buffers<T> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 
-impl Drop for Buffer {
+impl<T> Clone for Buffers<T> {
+    /// Another handle to the same pool.
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.items
+    }
+}
+
+impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            let bytes = std::mem::take(&mut self.bytes);
-            pool.returned().push(bytes);
+            let items = std::mem::take(&mut self.items);
+            pool.returned().push(items);
         }
     }
 }
 
-impl<T: Into<Vec<u8>>> From<T> for Buffer {
-    /// Wraps bytes that belong to no pool.
-    fn from(bytes: T) -> Self {
-        Self { bytes: bytes.into(), pool: None }
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::from(Vec::new())
     }
 }
 
-impl Deref for Buffer {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
+impl<T> From<Vec<T>> for Buffer<T> {
+    /// Wraps items that belong to no pool.
+    fn from(items: Vec<T>) -> Self {
+        Self { items, pool: None }
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+impl<T> Deref for Buffer<T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.items
     }
 }
 
-impl Clone for Buffer {
-    /// Copies the bytes to a buffer that belongs to no pool.
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.items
+    }
+}
+
+impl<T: Clone> Clone for Buffer<T> {
+    /// Copies the items to a buffer that belongs to no pool.
     fn clone(&self) -> Self {
-        Self::from(self.bytes.clone())
+        Self::from(self.items.clone())
     }
 }
 
-impl PartialEq for Buffer {
+impl<T: PartialEq> PartialEq for Buffer<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.items == other.items
     }
 }
 
-impl Eq for Buffer {}
+impl<T: Eq> Eq for Buffer<T> {}
 
-impl fmt::Debug for Buffer {
-    /// Prints the length, but not the bytes, which are confidential.
+impl<T> fmt::Debug for Buffer<T> {
+    /// Prints the length, but not the items, which are confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes.len())
+        write!(f, "{} items", self.items.len())
     }
 }
 

@@ -7,7 +7,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::person_id::PersonId;
+use crate::{
+    buffers::{Buffer, Buffers},
+    person_id::PersonId,
+};
 
 /// People in a chunk.
 const CHUNK: usize = 4096;
@@ -86,9 +89,23 @@ impl Chunk {
 /// The values of rows, and whose they are.
 #[derive(Debug, Default)]
 pub(super) struct PersonRows {
-    rows: Vec<PersonRow>,
+    rows: Buffer<PersonRow>,
     /// The numbers of the attributes that have a value, and the values in billionths, row by row.
-    values: Vec<(u32, u64)>,
+    values: Buffer<(u32, u64)>,
+}
+
+/// The memory of [`PersonRows`], reused from block to block.
+#[derive(Default)]
+pub(super) struct PersonRowsBuffers {
+    rows: Buffers<PersonRow>,
+    values: Buffers<(u32, u64)>,
+}
+
+impl PersonRowsBuffers {
+    /// No rows.
+    pub(super) fn take(&self) -> PersonRows {
+        PersonRows { rows: self.rows.take(0), values: self.values.take(0) }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -165,12 +182,12 @@ impl People {
     /// several rows at once.
     pub(super) fn add(&mut self, rows: &PersonRows) -> Result<(), TooManyPeople> {
         self.numbers.clear();
-        for &PersonRow { id, .. } in &rows.rows {
+        for &PersonRow { id, .. } in rows.rows.iter() {
             let number = self.find_or_insert(id)?;
             self.numbers.push(number);
         }
         let mut values = &rows.values[..];
-        for (&number, row) in self.numbers.iter().zip(&rows.rows) {
+        for (&number, row) in self.numbers.iter().zip(rows.rows.iter()) {
             let (own, others) = values.split_at(row.values);
             values = others;
             self.chunks[number / CHUNK].add(number % CHUNK, row.week, own, self.attributes);

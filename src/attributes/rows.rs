@@ -9,7 +9,7 @@ use super::{
     date_cache::{DateCache, Found},
     decimal::{Scale, sum_in_billionths},
     definitions::Definitions,
-    people::PersonRows,
+    people::{PersonRows, PersonRowsBuffers},
 };
 use crate::{
     json::members::{is_number, string_value},
@@ -34,6 +34,8 @@ pub struct RowParser {
     attributes: Vec<AttributeColumns>,
     window: Window,
     include_inactive_weeks: bool,
+    weekly: PersonRowsBuffers,
+    monthly: PersonRowsBuffers,
 }
 
 /// Where the value of an attribute is found.
@@ -82,7 +84,14 @@ impl RowParser {
             is_in_hours: attribute.unit == "Hour",
         });
         let attributes = attributes.collect();
-        Self { slots: columns.len(), attributes, window, include_inactive_weeks: definitions.include_inactive_weeks }
+        Self {
+            slots: columns.len(),
+            attributes,
+            window,
+            include_inactive_weeks: definitions.include_inactive_weeks,
+            weekly: PersonRowsBuffers::default(),
+            monthly: PersonRowsBuffers::default(),
+        }
     }
 
     /// The names of all columns that are read, each once. The rows to parse must be decoded with these columns, and
@@ -101,7 +110,8 @@ impl RowParser {
 
     /// Parses decoded rows.
     pub fn parse(&self, rows: &Rows) -> ParsedRows {
-        let mut parsed = ParsedRows::default();
+        let (weekly, monthly) = (self.weekly.take(), self.monthly.take());
+        let mut parsed = ParsedRows { weekly, monthly, ..ParsedRows::default() };
         let (mut row, mut dates) = (MetricRow(vec![None; self.slots]), DateCache::default());
         for values in rows.recorded() {
             row.read(values);

@@ -61,7 +61,7 @@ impl AsRef<[u8]> for RowsText {
 
 impl From<&[u8]> for RowsText {
     fn from(text: &[u8]) -> Self {
-        Self { buffer: text.into(), reserved: 0 }
+        Self { buffer: text.to_vec().into(), reserved: 0 }
     }
 }
 

@@ -10,7 +10,6 @@ use super::{
     lines::{Block, is_blank},
 };
 use crate::{
-    buffers::Buffers,
     directory::Directory,
     json::scanner::{self as json, Invalid},
     keys::AesKey,
@@ -30,6 +29,7 @@ pub use checks::{ColumnChecks, ExpectedColumn, MissingColumns};
 use column::{ColumnKey, Scratch};
 use names::Names;
 use row::Row;
+use rows::RowsBuffers;
 pub use rows::{RecordedValue, Rows};
 use treatment::Columns;
 
@@ -83,7 +83,7 @@ pub struct Decoder {
     max_depth: usize,
     /// The rows of a block end with the first bad row beyond this number.
     bad_rows_allowed: u64,
-    buffers: Buffers,
+    buffers: RowsBuffers,
     /// The directory whose people are joined to the rows.
     directory: Option<Arc<Directory>>,
 }
@@ -106,7 +106,7 @@ impl Decoder {
             max_row_bytes: rules.max_row_bytes,
             max_depth: rules.max_depth,
             bad_rows_allowed: u64::MAX,
-            buffers: Buffers::default(),
+            buffers: RowsBuffers::default(),
             directory: None,
         }
     }
@@ -171,7 +171,7 @@ impl Decoder {
     /// Decodes the lines of a block. Blank lines are not rows. If there are more bad rows than
     /// [allowed](Self::ending_after_bad_rows), the rows end with the first one beyond the limit.
     pub fn rows(&self, block: &Block) -> Result<Rows, RowTooLong> {
-        let mut rows = Rows { text: self.buffers.take(block.text().len()), ..Rows::default() };
+        let mut rows = self.buffers.take(block.text().len());
         // UTF-8 is checked for the whole block at once, which is faster; only if that fails, line by line.
         let is_text = std::str::from_utf8(block.text()).is_ok();
         let mut names = Names::new(&self.columns);

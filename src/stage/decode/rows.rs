@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::BadRows;
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 
 /// The rows of one block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,9 +11,9 @@ pub struct Rows {
     /// The JSON text of the good rows, each followed by a line feed.
     pub text: Buffer,
     /// The end of each good row in `text`, after its line feed.
-    pub ends: Vec<usize>,
+    pub ends: Buffer<usize>,
     /// The values of the good rows whose places are [recorded](super::RowRules::records_values), in the order of `text`.
-    pub values: Vec<RecordedValue>,
+    pub values: Buffer<RecordedValue>,
     /// The bad rows.
     pub bad: BadRows,
 }
@@ -27,11 +27,31 @@ pub struct RecordedValue {
     pub place: Range<usize>,
 }
 
+/// The memory of [`Rows`], reused from block to block.
+#[derive(Default)]
+pub(super) struct RowsBuffers {
+    texts: Buffers,
+    ends: Buffers<usize>,
+    values: Buffers<RecordedValue>,
+}
+
+impl RowsBuffers {
+    /// No rows, with room for `text_bytes` bytes of text.
+    pub(super) fn take(&self, text_bytes: usize) -> Rows {
+        Rows {
+            text: self.texts.take(text_bytes),
+            ends: self.ends.take(0),
+            values: self.values.take(0),
+            bad: BadRows::default(),
+        }
+    }
+}
+
 impl Rows {
     /// The JSON text of each good row, in order.
     pub fn good(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end - 1])
+        starts.zip(self.ends.iter()).map(|(start, &end)| &self.text[start..end - 1])
     }
 
     /// The recorded values of each good row, in order: the number of the column and the JSON text.
