@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use time::Date;
 
-use super::{super::decimal::millionths_text, Attribute, Cycle, DEFAULTS, Definitions, in_millionths};
+use super::{super::decimal::millionths_text, Attribute, Cycle, DEFAULTS, Definitions, parse::in_millionths};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
