@@ -124,16 +124,40 @@ impl Ledger {
         versions: &[FileVersion],
         replays: u32,
     ) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
+        self.read_progress(drop, versions, replays, false).await
+    }
+
+    /// Returns the same as [`progress`](Self::progress), but leaves out files whose records cannot be parsed, instead
+    /// of failing.
+    pub async fn valid_progress(
+        &self,
+        drop: &DropPath,
+        versions: &[FileVersion],
+        replays: u32,
+    ) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
+        self.read_progress(drop, versions, replays, true).await
+    }
+
+    async fn read_progress(
+        &self,
+        drop: &DropPath,
+        versions: &[FileVersion],
+        replays: u32,
+        skips_invalid: bool,
+    ) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
         let mut progress = BTreeMap::new();
+        if versions.is_empty() {
+            return Ok(progress);
+        }
         let wanted = versions.iter().map(|file| (paths::file_record(drop, &file.name), file)).collect();
-        self.add_progress(&paths::file_records(drop), &wanted, replays, &mut progress).await?;
+        self.add_progress(&paths::file_records(drop), &wanted, replays, skips_invalid, &mut progress).await?;
         let wanted_v1: HashMap<_, _> = versions
             .iter()
             .filter(|file| !progress.contains_key(&file.name))
             .filter_map(|file| Some((paths::file_record_v1(drop, &file.name)?, file)))
             .collect();
         if !wanted_v1.is_empty() {
-            self.add_progress(&paths::file_records_v1(drop), &wanted_v1, replays, &mut progress).await?;
+            self.add_progress(&paths::file_records_v1(drop), &wanted_v1, replays, skips_invalid, &mut progress).await?;
         }
         Ok(progress)
     }
@@ -144,6 +168,7 @@ impl Ledger {
         folder: &str,
         wanted: &HashMap<String, &FileVersion>,
         replays: u32,
+        skips_invalid: bool,
         progress: &mut BTreeMap<String, FileProgress>,
     ) -> Result<(), LedgerError> {
         let mut listing = self.store.list_with_metadata(&self.container, folder);
@@ -151,7 +176,10 @@ impl Ledger {
             let Some(file) = wanted.get(&listed.blob.path.name) else {
                 continue;
             };
-            let facts = self.facts_of(listed, &file.name).await?;
+            let facts = match self.facts_of(listed, &file.name).await {
+                Err(LedgerError::Invalid { .. }) if skips_invalid => None,
+                facts => facts?,
+            };
             if let Some(facts) = facts.filter(|facts| facts.etag == file.etag && facts.replays == replays) {
                 progress.insert(file.name.clone(), facts.progress);
             }

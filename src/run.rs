@@ -413,7 +413,7 @@ impl<'a> Run<'a> {
             return Err(Stopped::SetAside { reason: Reason::TooManyFiles, message });
         }
         let replays = self.record.replays;
-        self.progress = self.valid_progress(snapshot).await?;
+        self.progress = self.runner.ledger.progress(self.path, &snapshot.versions, replays).await?;
         let is_left = |file: &FileVersion| {
             let has_ended = self.progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
             !has_ended && !self.tried.contains(&(replays, file.clone()))
@@ -435,22 +435,12 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    /// Reads the progress of the files of the snapshot for lists and messages. If a record is not valid, nothing is
-    /// known about the files: the drop can end all the same.
+    /// Reads the progress of the files of the snapshot for lists and messages. Leaves out files whose records are not
+    /// valid: the drop can end all the same.
     async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {
-        self.progress = match self.valid_progress(snapshot).await {
-            Err(LedgerError::Invalid { .. }) => BTreeMap::new(),
-            progress => progress?,
-        };
+        let replays = self.record.replays;
+        self.progress = self.runner.ledger.valid_progress(self.path, &snapshot.versions, replays).await?;
         Ok(())
-    }
-
-    /// The progress of the files of the snapshot.
-    async fn valid_progress(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, FileProgress>, LedgerError> {
-        match &snapshot.versions[..] {
-            [] => Ok(BTreeMap::new()),
-            versions => self.runner.ledger.progress(self.path, versions, self.record.replays).await,
-        }
     }
 }
 

@@ -210,11 +210,11 @@ impl Ending {
 /// The failures of a drop since its last progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// When the first failure occurred.
+    /// When the first failure occurred, or later by the time that the drop waited for memory: that time does not count.
     pub since: OffsetDateTime,
-    /// How many failures were counted. A failure within a minute of the last counted failure is not counted.
+    /// How many failures were counted. A failure within a minute of `last` is not counted.
     pub attempts: u32,
-    /// When the last counted failure occurred.
+    /// When the last counted failure occurred, or when the drop last waited for memory, if that is later.
     pub last: OffsetDateTime,
     /// When sweeps run the drop again.
     pub not_before: OffsetDateTime,
@@ -222,7 +222,7 @@ pub struct Failing {
     pub retry_after: bool,
     /// Whether every failure occurred because the sink denied access, or rejects every message.
     pub is_denied: bool,
-    /// The last failure, for a person.
+    /// The last failure, for a person. If there is none, why the drop waits for memory.
     pub error: String,
 }
 

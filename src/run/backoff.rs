@@ -12,8 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// The longest wait, also for a `Retry-After`.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Failures within this time of another count as one: the Functions host repeats a failed event five times without
-/// waiting.
+/// Failures within this time of another count as one, and do not count within this time of a wait for memory: the
+/// Functions host repeats a failed event five times without waiting.
 const SAME_FAILURE: Duration = Duration::from_secs(60);
 
 /// A failed run.
@@ -28,15 +28,7 @@ pub(super) struct Failure {
 
 /// Adds a failure at the time `now` to the failures since the last progress.
 pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: OffsetDateTime) -> Failing {
-    let first = || Failing {
-        since: now,
-        attempts: 0,
-        last: OffsetDateTime::UNIX_EPOCH,
-        not_before: now,
-        retry_after: false,
-        is_denied: true,
-        error: String::new(),
-    };
+    let first = || Failing { last: OffsetDateTime::UNIX_EPOCH, ..no_failures(now) };
     let mut failing = previous.unwrap_or_else(first);
     // A failure in the future was recorded by a machine whose clock was fast.
     if (now - failing.last).abs() >= SAME_FAILURE {
@@ -52,6 +44,31 @@ pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: Offs
     failing.is_denied &= failure.is_denied;
     failing.error = failure.error;
     failing
+}
+
+/// Adds a try at the time `now` that only waited for memory to the failures since the last progress. It is no failure:
+/// the failures before it still count, but the time since the last try does not, and the drop is tried again soon.
+/// `why` is shown to people if no failure came before.
+pub(super) fn add_wait_for_memory(previous: Option<Failing>, why: String, now: OffsetDateTime) -> Failing {
+    let mut failing = previous.unwrap_or_else(|| Failing { error: why, ..no_failures(now) });
+    failing.since += (now - failing.last).max(time::Duration::ZERO);
+    failing.last = now;
+    failing.not_before = now + FIRST_WAIT;
+    failing.retry_after = false;
+    failing
+}
+
+/// A series in which no failure has been counted.
+fn no_failures(now: OffsetDateTime) -> Failing {
+    Failing {
+        since: now,
+        attempts: 0,
+        last: now,
+        not_before: now,
+        retry_after: false,
+        is_denied: true,
+        error: String::new(),
+    }
 }
 
 /// The wait after this number of failures.
@@ -95,6 +112,21 @@ mod tests {
             failing = fail(Some(failing), None, NOON + Duration::from_secs(second));
         }
         assert_eq!((failing.attempts, failing.not_before), (1, NOON + minutes(1)));
+    }
+
+    #[test]
+    fn a_wait_for_memory_keeps_the_failures_before_it_and_its_time_does_not_count() {
+        let wait = |previous, minute| add_wait_for_memory(previous, "in use".into(), NOON + minutes(minute));
+        let failing = fail(Some(fail(None, None, NOON)), None, NOON + minutes(2));
+        let waiting = wait(Some(wait(Some(failing), 60)), 90);
+        let expected = (NOON + minutes(88), 2, NOON + minutes(91), "HTTP 503");
+        assert_eq!((waiting.since, waiting.attempts, waiting.not_before, &*waiting.error), expected);
+        let failing = fail(Some(waiting), None, NOON + minutes(92));
+        assert_eq!((failing.since, failing.attempts, failing.not_before), (NOON + minutes(88), 3, NOON + minutes(96)));
+        // Waits alone never count, and say nothing about the failures after them.
+        let waiting = wait(Some(wait(None, 0)), 600);
+        assert_eq!((waiting.since, waiting.attempts, waiting.is_denied), (NOON + minutes(600), 0, true));
+        assert_eq!((waiting.not_before, &*waiting.error), (NOON + minutes(601), "in use"));
     }
 
     #[test]

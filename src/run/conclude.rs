@@ -210,11 +210,16 @@ impl Run<'_> {
         };
         let is_ended = matches!(state, DropState::Completed | DropState::SetAside);
         let ending = ending.filter(|_| is_ended);
+        // The records of files may have been deleted or damaged since the drop was completed.
+        let rows = match ending {
+            Some(Ending { reason: None, rows, bad_rows, .. }) => rows + bad_rows,
+            _ => RowCounts::of(&self.progress).rows,
+        };
         ListEntry {
             path: self.path.clone(),
             tenant: snapshot.admitted.tenant,
             state,
-            rows: RowCounts::of(&self.progress).rows,
+            rows,
             expected_rows: snapshot.expected_rows(),
             files_done: count(|status| status == Status::Done),
             files_set_aside: count(|status| matches!(status, Status::SetAside(_))),

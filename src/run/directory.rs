@@ -173,8 +173,8 @@ impl Run<'_> {
             return Ok(());
         };
         let is_complete = ending.reason.is_none();
-        if is_complete && !self.has_all_rows(snapshot).await? {
-            // The directory was complete, but files have been deleted since.
+        if is_complete && !self.has_all_rows(snapshot) {
+            // The directory was complete, but files have been deleted since, or a record is no longer valid.
             return Ok(());
         }
         let directory = KnownDirectory {
@@ -202,12 +202,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the files of the snapshot have all rows. Reads their progress, because a run that only announces an
-    /// ending has not read it.
-    async fn has_all_rows(&self, snapshot: &Snapshot) -> Result<bool, LedgerError> {
-        let Some(expected) = snapshot.expected_rows() else { return Ok(true) };
-        let progress = self.runner.ledger.progress(self.path, &snapshot.versions, self.record.replays).await?;
-        Ok(RowCounts::of(&progress).rows == expected)
+    /// Whether the files of the snapshot are known to have all rows. `progress` must be that of the snapshot.
+    fn has_all_rows(&self, snapshot: &Snapshot) -> bool {
+        snapshot.expected_rows().is_none_or(|expected| RowCounts::of(&self.progress).rows == expected)
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::{debug, error};
 
 use super::{
     AdmittedDrop, Outcome, Run, RunError, Snapshot, Step,
-    backoff::{Failure, add_failure},
+    backoff::{Failure, add_failure, add_wait_for_memory},
     conclude::RowCounts,
 };
 use crate::{
@@ -125,18 +125,21 @@ impl Run<'_> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         let now = clock::now();
         self.record = ledger.drop_record(path).await?;
-        // Progress ends a series of failures, and so does a wait for memory, which is no failure of the drop.
-        let begins_series = self.progress_flag.is_set() || error.is_memory_in_use();
-        let previous = self.record.failing.take().filter(|_| !begins_series);
-        let failure =
-            Failure { error: error_chain(error), is_denied: error.is_denied(), retry_after: error.retry_after() };
-        let failing = add_failure(previous, failure, now);
+        // Only progress ends a series of failures.
+        let previous = self.record.failing.take().filter(|_| !self.progress_flag.is_set());
+        let is_wait = error.is_memory_in_use();
+        let failing = if is_wait {
+            add_wait_for_memory(previous, error_chain(error), now)
+        } else {
+            let (is_denied, retry_after) = (error.is_denied(), error.retry_after());
+            add_failure(previous, Failure { error: error_chain(error), is_denied, retry_after }, now)
+        };
         let (since, not_before, is_denied) = (failing.since, failing.not_before, failing.is_denied);
         self.record.failing = Some(failing);
         let pending_since = self.record.ending.as_ref().filter(|ending| !ending.is_announced()).map(|e| e.recorded);
         match pending_since {
             Some(recorded) if now - recorded >= ANNOUNCE_FOR => return self.stop_announcing(&snapshot).await.map(Some),
-            None if now - since >= self.runner.limits.give_up_after => {
+            None if !is_wait && now - since >= self.runner.limits.give_up_after => {
                 return self.give_up(&snapshot, error, is_denied).await;
             }
             Some(_) | None => {}

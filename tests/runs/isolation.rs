@@ -12,14 +12,15 @@ use vivadrop::{
     message::Message,
     retry::RetryBudget,
     run::{DirectoryError, RunError, Trigger},
-    sink::{FailedTry, Sink},
+    sink::{FailedTry, Sink, StatusClass},
     sweep::SweepMode,
+    verdict::Reason,
 };
 
 use super::{
     directory::{column_key, person, put_directory_of},
     process::{Process, Setup},
-    survey::{BOUNDS, MINUTE, define_for, definitions_of, deliver, email, of_kind, put_drop, rows, today},
+    survey::{BOUNDS, HOUR, MINUTE, define_for, definitions_of, deliver, email, of_kind, put_drop, rows, today},
     world::World,
 };
 use crate::support::memory_sink::MemorySink;
@@ -193,7 +194,12 @@ async fn joining_process_with<const N: usize>(
 
 /// Writes the directory of `tenant`, with this many people, and delivers it.
 async fn deliver_directory(process: &Process, world: &World, tenant: TenantId, people: u128) {
-    let directory = DropPath::new("datasets", format!("run/AADUser/{tenant}"));
+    deliver_directory_of(process, world, "run", tenant, people).await;
+}
+
+/// Writes the directory of `tenant` in the pipeline run in the folder `run`, with this many people, and delivers it.
+async fn deliver_directory_of(process: &Process, world: &World, run: &str, tenant: TenantId, people: u128) {
+    let directory = DropPath::new("datasets", format!("{run}/AADUser/{tenant}"));
     let people: Vec<_> = (0..people).map(|number| person(number, "HR")).collect();
     put_directory_of(world, &directory, &tenant.to_string(), &people).await;
     deliver(process, &directory).await;
@@ -247,6 +253,30 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_large_directories_that_a_slow_receiver_keeps_in_memory_delay_no_rows_of_others() {
+    let (world, [slow, other]) = (World::default(), [tenant(1), tenant(2)]);
+    let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
+    let receiver = Arc::new(SlowSink { receiver, kind, time: MINUTE, takes: true });
+    let process = joining_process_with(&world, [slow, other], receiver).await;
+    let (first, second) = (path_of(slow), DropPath::new("datasets", format!("later/VivaInsights/{slow}")));
+    put_drop(&world, &second, &rows(20), column_key()).await;
+    // The tables take 180 and 65 KiB of 256 KiB, so that less than a share would be left.
+    deliver_directory(&process, &world, slow, 1_900).await;
+    deliver_directory_of(&process, &world, "later", slow, 560).await;
+    let run_of_second = async {
+        sleep(Duration::from_millis(500)).await;
+        process.runner.run(&second, None, Trigger::Event, None).await
+    };
+    let run_of_first = process.runner.run(&first, None, Trigger::Event, None);
+    let (_, ended, time) = tokio::join!(run_of_first, run_of_second, delivery_time(&process, other));
+    assert!(time < Duration::from_secs(20), "{time:?}");
+    let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
+    assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
+    // The memory is free now.
+    deliver(&process, &second).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_that_needs_two_shares_of_the_memory_waits_for_no_other_table() {
     let (world, [hanging, large]) = (World::default(), [tenant(1), tenant(2)]);
     let process = joining_process_with(&world, [hanging, large], hanging_for_rows(&world)).await;
@@ -255,6 +285,46 @@ async fn a_directory_that_needs_two_shares_of_the_memory_waits_for_no_other_tabl
     let run_of_hanging = process.runner.run(&of_hanging, None, Trigger::Event, None);
     let (_, time) = tokio::join!(run_of_hanging, delivery_time(&process, large));
     assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+/// A receiver that rejects every message.
+#[derive(Debug)]
+struct DenyingSink;
+
+#[async_trait]
+impl Sink for DenyingSink {
+    async fn try_deliver(&self, _message: &Message) -> Result<(), FailedTry> {
+        Err(FailedTry { class: StatusClass::Service, answer: "HTTP 403".to_owned(), retry_after: None })
+    }
+
+    fn retry_budget(&self) -> RetryBudget {
+        RetryBudget::ONE_ATTEMPT
+    }
+
+    fn name(&self) -> String {
+        "a sink that denies access".to_owned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_fails_for_three_days_is_set_aside_although_it_waits_for_memory_now_and_then() {
+    let (world, denied) = (World::default(), tenant(1));
+    let process = joining_process_with(&world, [denied], Arc::new(DenyingSink)).await;
+    deliver_directory(&process, &world, denied, 1_500).await;
+    for hour in 0..96 {
+        let is_memory_held = hour % 10 == 9;
+        let held = if is_memory_held { Some(process.runner.directory_memory.reserve(100 << 10).await) } else { None };
+        process.sweep(SweepMode::Timer).await.unwrap();
+        drop(held);
+        let record = process.runner.ledger.drop_record(&path_of(denied)).await.unwrap();
+        if let Some(ending) = record.ending {
+            assert_eq!(ending.reason, Some(Reason::Refused), "{ending:?}");
+            assert!(hour > 72 && !is_memory_held, "given up after {hour} hours");
+            return;
+        }
+        sleep(HOUR).await;
+    }
+    panic!("not given up");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use vivadrop::{
         DropPath, TenantId,
         containers::{DropContainer, WatchedContainers},
     },
-    ledger::DropState,
+    ledger::{Announcement, DropState},
     message::Message,
     retry::RetryBudget,
     run::{Outcome, RunLimits, Trigger},
@@ -28,6 +28,7 @@ use vivadrop::{
 };
 
 use super::{
+    directory::{directory_of, person, put_directory},
     process::{Fault, Process, SWEEP_DEADLINE, Setup},
     world::{METADATA, STATE_CONTAINER, World, assert_completed, path},
 };
@@ -474,9 +475,9 @@ async fn an_ending_that_the_sink_does_not_take_is_tried_hourly_for_30_days() {
     assert_eq!(unfinished(&world).await, [""; 0]);
 }
 
-/// Overwrites the record of the file `a`, as if somebody had edited it by hand.
-async fn invalidate_file_record(world: &World) {
-    let folder = format!("drops/{}/", path());
+/// Overwrites the record of the first file of the drop, as if somebody had edited it by hand.
+async fn invalidate_file_record(world: &World, drop: &DropPath) {
+    let folder = format!("drops/{drop}/");
     let records = vivadrop::store::list_at_most(&world.storage, STATE_CONTAINER, &folder, 100).await.unwrap().unwrap();
     let record = records.into_iter().find(|blob| !blob.path.name.ends_with("drop.json")).unwrap();
     world.storage.write(&record.path, "not a record".into(), WriteIf::Always).await.unwrap();
@@ -486,9 +487,14 @@ async fn invalidate_file_record(world: &World) {
 async fn an_ending_is_announced_or_given_up_although_the_record_of_a_file_is_not_valid() {
     for is_given_up in [false, true] {
         let world = World::with_two_files().await;
+        put_directory(&world, &directory_of("run"), &[person(1, "HR"), person(2, "Sales"), person(3, "HR")]).await;
+        let drops = [(path(), 12), (directory_of("run"), 3)];
         let receiver = Receiver::new(&world, |message| if is_rows(message) { Ok(()) } else { Err(down()) });
-        assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
-        invalidate_file_record(&world).await;
+        let first = process(&world, &receiver);
+        for (drop, _) in &drops {
+            first.runner.run(drop, None, Trigger::Event, None).await.unwrap_err();
+            invalidate_file_record(&world, drop).await;
+        }
         let later = if is_given_up {
             sleep(30 * DAY).await;
             process(&world, &receiver)
@@ -497,10 +503,33 @@ async fn an_ending_is_announced_or_given_up_although_the_record_of_a_file_is_not
             Process::new(&world)
         };
         later.sweep(SweepMode::Timer).await.unwrap();
-        let announced = &world.record("drop.json").await["announced"];
-        assert_eq!(announced, if is_given_up { "given-up" } else { "done" });
+        for (drop, rows) in &drops {
+            let ending = later.runner.ledger.drop_record(drop).await.unwrap().ending.unwrap();
+            assert!(ending.is_announced(), "`{drop}`: {ending:?}");
+            assert_eq!(ending.announcement == Announcement::GivenUp, is_given_up, "`{drop}`: {ending:?}");
+            let entry = later.runner.ledger.list_entry(drop).await.unwrap().unwrap();
+            assert_eq!((entry.state, entry.rows), (DropState::Completed, *rows), "`{drop}`");
+        }
         assert_eq!(unfinished(&world).await, [""; 0]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_with_an_invalid_record_of_a_file_that_is_given_up_reports_the_rows_of_the_other_files() {
+    let world = World::with_metadata(13).await;
+    world.put_rows("a", 7).await;
+    world.put_rows("b", 6).await;
+    let receiver = Receiver::new(&world, |message| if message["data"]["file"] == "a" { Err(down()) } else { Ok(()) });
+    let process = process(&world, &receiver);
+    assert!(process.event(METADATA).await.unwrap().is_err());
+    process.runner.ledger.flush().await;
+    invalidate_file_record(&world, &path()).await;
+    sweep_for(&process, 3 * DAY + 2 * HOUR).await;
+    let endings = world.endings();
+    let [(_, failed)] = &endings[..] else { panic!("{endings:?}") };
+    assert_eq!((&failed["reason"], &failed["rowsDelivered"]), (&json!("unavailable"), &json!(6)));
+    let entry = process.runner.ledger.list_entry(&path()).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.rows), (DropState::SetAside, 6));
 }
 
 #[tokio::test(start_paused = true)]
@@ -508,7 +537,7 @@ async fn a_replay_of_a_drop_with_an_invalid_record_of_a_file_that_is_killed_at_a
     for step in 0.. {
         let world = World::with_two_files().await;
         world.deliver_event(Process::new(&world), METADATA).await;
-        invalidate_file_record(&world).await;
+        invalidate_file_record(&world, &path()).await;
         let before = world.receiver.messages().len();
         let replaying = Process::with(&world, Some(Fault::Kill { step, is_processed: true }), 2);
         let is_killed = replaying.replay().await.is_none();
