@@ -24,6 +24,8 @@ mod failure;
 mod files;
 mod observe;
 mod outcome;
+mod recorded_replay;
+mod snapshot;
 mod woken;
 
 use std::{
@@ -36,14 +38,12 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info, warn};
 
-use self::{directory::RunDirectory, error::Stopped, files::Failures};
+use self::{directory::RunDirectory, error::Stopped, files::Failures, snapshot::Snapshot};
 use crate::{
     clock,
     date::date_and_time,
     drop::{
-        DropPath, FileVersion, TenantId,
-        discover::{self, DropContents},
-        metadata::JobMetadata,
+        DropPath, FileVersion, TenantId, discover,
         tenant::{Refusal, Tenants},
     },
     import::PassTurns,
@@ -53,7 +53,7 @@ use crate::{
     },
     memory_budget::MemoryBudget,
     sink::Receiver,
-    store::{Blob, BlobPath, ETag, ReadWindow, Store},
+    store::{BlobPath, ETag, ReadWindow, Store},
     telemetry::{Span, is_first_occurrence},
     tenant_config::TenantConfigs,
     verdict::Reason,
@@ -63,6 +63,7 @@ pub(crate) use backoff::MAX_WAIT;
 pub use directory::DirectoryError;
 pub use error::RunError;
 pub use outcome::Outcome;
+pub use recorded_replay::Recorded;
 pub use woken::{WokenDrop, WokenDrops, WokenImports};
 
 /// Runs drops. Holds the parts that every run needs.
@@ -148,39 +149,6 @@ impl Runner {
         let span = run.span.clone();
         span.scope(run.run_within(time_limit)).await
     }
-
-    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended. Rows keep their
-    /// message ids unless `new_ids` is set. The drop is then in the index of unfinished drops, so that a sweep delivers
-    /// it if nothing else does.
-    pub async fn record_replay(&self, path: &DropPath, new_ids: bool) -> Result<Recorded, RunError> {
-        let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
-            return Ok(Recorded::Nothing(Outcome::NoDrop));
-        };
-        let admitted = match AdmittedDrop::admit(&*self.store, &self.tenants, &contents, 0).await? {
-            Ok(admitted) => admitted,
-            Err(refusal) => return Ok(Recorded::Nothing(Outcome::Refused(refusal))),
-        };
-        let tenant = admitted.tenant;
-        let entry = self.ledger.mark_unfinished(path, tenant, clock::now()).await?;
-        // First, because a record that is not valid would stop every run of the recorded replay.
-        self.ledger.delete_invalid_records(path, &versions_of(&contents)).await?;
-        self.ledger.replay(path, tenant, new_ids).await?;
-        Ok(Recorded::Replay { tenant, entry })
-    }
-}
-
-/// The result of [`Runner::record_replay`].
-#[derive(Debug)]
-pub enum Recorded {
-    /// The replay is recorded.
-    Replay {
-        /// The tenant that the drop belongs to.
-        tenant: TenantId,
-        /// The version of the drop's entry in the index of unfinished drops.
-        entry: ETag,
-    },
-    /// There is no drop, or it is refused.
-    Nothing(Outcome),
 }
 
 /// One run.
@@ -211,15 +179,6 @@ struct Run<'a> {
     /// The last snapshot of an admitted drop.
     snapshot: Option<Arc<Snapshot>>,
     span: Span,
-}
-
-/// A drop at one instant.
-struct Snapshot {
-    contents: DropContents,
-    scope: Scope,
-    admitted: AdmittedDrop,
-    /// The versions of `contents.files`, in the same order.
-    versions: Vec<FileVersion>,
 }
 
 /// The next step of a run.
@@ -320,7 +279,7 @@ impl<'a> Run<'a> {
                 return Ok(Step::End(Outcome::Refused(refusal)));
             }
         };
-        let snapshot = Arc::new(Snapshot { scope, versions: versions_of(&contents), contents, admitted });
+        let snapshot = Arc::new(Snapshot { scope, versions: snapshot::versions_of(&contents), contents, admitted });
         self.snapshot = Some(Arc::clone(&snapshot));
         if let Some(outcome) = recorded {
             // A sweep starts the run of a drop that has ended only if the entries of the drop are missing or outdated.
@@ -442,24 +401,6 @@ impl Run<'_> {
         self.progress = self.runner.ledger.valid_progress(self.path, &snapshot.versions, replays).await?;
         Ok(())
     }
-}
-
-impl Snapshot {
-    /// The version of a file as `name@ETag`; `None` if it is not in the snapshot.
-    fn version_text(&self, name: &str) -> Option<String> {
-        let version = self.versions.iter().find(|version| version.name == name)?;
-        Some(format!("{name}@{}", version.etag))
-    }
-
-    /// The expected number of rows, if the job metadata says so.
-    fn expected_rows(&self) -> Option<u64> {
-        self.admitted.metadata.as_ref().ok().and_then(|metadata: &JobMetadata| metadata.rows_extracted)
-    }
-}
-
-fn versions_of(contents: &DropContents) -> Vec<FileVersion> {
-    let version = |blob: &Blob| FileVersion { name: contents.relative(blob).to_owned(), etag: blob.etag.clone() };
-    contents.files.iter().map(version).collect()
 }
 
 /// Logs a refusal as a warning only the first time, because every sweep finds the same drop again.
