@@ -11,6 +11,7 @@ use crate::{
     attributes::{Definitions, InvalidDefinitions},
     clock,
     drop::TenantId,
+    error_chain::error_chain,
     ledger::{AcceptedDefinitions, Deletion, Ledger, LedgerError, TenantImports},
     store::ETag,
 };
@@ -59,6 +60,17 @@ pub async fn load(ledger: &Ledger, tenant: TenantId) -> Result<TenantDefinitions
     let stored = ledger.stored_definitions(tenant).await?;
     let (loaded, _) = accept_into(&mut record, stored);
     Ok(loaded)
+}
+
+/// Loads the definitions of a tenant for a list of tenants. If the tenant's records cannot be read by this version, that
+/// is the tenant's only problem, so that it does not hide the other tenants.
+pub async fn load_for_list(ledger: &Ledger, tenant: TenantId) -> Result<TenantDefinitions, LedgerError> {
+    match load(ledger, tenant).await {
+        Err(error @ (LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. })) => {
+            Ok(TenantDefinitions { definitions: None, etag: None, revision: 0, problems: vec![error_chain(&error)] })
+        }
+        loaded => loaded,
+    }
 }
 
 /// Loads the definitions of a tenant and brings an edit by hand into force. Returns the record of the tenant as well.

@@ -126,7 +126,7 @@ pub(super) async fn tenants(State(api): State<Arc<Api>>) -> Result<Json<TenantsA
         .into_iter()
         .map(async |tenant| {
             if defined.contains(&tenant) {
-                Ok(TenantCounts::of(tenant, &definitions::load(&api.ledger, tenant).await?))
+                Ok(TenantCounts::of(tenant, &definitions::load_for_list(&api.ledger, tenant).await?))
             } else {
                 Ok::<_, LedgerError>(TenantCounts {
                     tenant_id: tenant,

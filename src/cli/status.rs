@@ -163,12 +163,7 @@ async fn mistakes_in_definitions(
         |id: &TenantId| tenant.is_none_or(|tenant| tenant == *id) && ids.as_ref().is_none_or(|ids| ids.contains(id));
     let defined = ledger.defined_tenants().await?.into_iter().filter(is_shown);
     let mistakes = defined.map(async |id| {
-        let problems = match definitions::load(ledger, id).await {
-            Ok(loaded) => loaded.problems,
-            // The record of one tenant must not hide the drops of the others.
-            Err(error @ (LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. })) => vec![error_chain(&error)],
-            Err(error) => return Err(error),
-        };
+        let problems = definitions::load_for_list(ledger, id).await?.problems;
         Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: definitions: {problem}")))
     });
     let mistakes: Vec<_> = stream::iter(mistakes).buffered(CONCURRENT_READS).try_collect().await?;

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The maximum number of drops outside every tenant's place that are processed concurrently. Each of them is refused
-/// after its job metadata has been read.
+/// after a listing.
 const MAX_REFUSALS: usize = 2;
 
 /// The maximum number of notifications that look for their drops at once. Each may hold a page of a listing.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -124,7 +125,12 @@ impl Pass<'_> {
                 Err(Stop::Failed(ImportError::Drop { path, source })) => {
                     self.note_unreadable_drop(&request, path, source).await
                 }
-                result => result,
+                Err(other) => {
+                    // The drop could be read.
+                    self.set_failing_since(&request, None).await?;
+                    Err(other)
+                }
+                Ok(()) => Ok(()),
             };
             let is_handled = result.is_ok();
             tolerate(result, first_error)?;
@@ -148,19 +154,33 @@ impl Pass<'_> {
             self.note_rejected_request(None, &path, format!("given up: {}", error_chain(&*source)));
             return Ok(());
         }
-        if request.failing_since.is_none() {
-            let note = |record: &mut TenantImports| {
-                let requests = record.requests.iter_mut().filter(|other| other.id == request.id);
-                requests.for_each(|request| request.failing_since = Some(since));
-            };
-            self.update_record(note).await?;
-        }
+        self.set_failing_since(request, Some(since)).await?;
         Err(Stop::Failed(ImportError::Drop { path, source }))
+    }
+
+    /// Records since when the drop of a request cannot be read; `None` if it can.
+    async fn set_failing_since(
+        &mut self,
+        request: &RequestedImport,
+        since: Option<OffsetDateTime>,
+    ) -> Result<(), LedgerError> {
+        if request.failing_since == since {
+            return Ok(());
+        }
+        let set = |record: &mut TenantImports| {
+            let requests = record.requests.iter_mut().filter(|other| other.id == request.id);
+            requests.for_each(|request| request.failing_since = since);
+        };
+        self.update_record(set).await
     }
 
     async fn handle_request(&mut self, definitions: &Arc<Definitions>, request: &RequestedImport) -> Result<(), Stop> {
         let path = &request.path;
-        let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else { return Ok(()) };
+        let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else {
+            let why = "it was deleted, is a directory, or has no files or no valid job metadata of the tenant";
+            self.note_rejected_request(None, path, why.to_owned());
+            return Ok(());
+        };
         let mut imports = self.imports().await?;
         let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());
         // The person may have asked after midnight, for a cycle that ended then.

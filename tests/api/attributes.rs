@@ -1,7 +1,10 @@
 //! Reading and replacing the definitions of attributes.
 
+use std::collections::BTreeMap;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use vivadrop::drop::TenantId;
 
 use crate::{
     Answer, client, get, send,
@@ -67,6 +70,26 @@ async fn definitions_are_created_and_changed_under_their_etag() {
         });
         assert_eq!(tenants["tenants"], json!([expected]));
     }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_record_is_not_valid_is_listed_with_a_problem_among_the_others() {
+    let mut scene = Scene::in_a_folder().await;
+    let other: TenantId = "00000000-0000-4000-8000-000000000007".parse().unwrap();
+    scene.set("TENANTS", &format!("{},{other}", scene.tenant));
+    scene.add_private_key(other, &scene.private_key(scene.tenant));
+    let host = scene.host().await;
+    put(&scene, &host, "", &with(&["Email hours"]), Some(("if-none-match", "*"))).await;
+    let folder = scene.state_folder();
+    std::fs::create_dir_all(folder.join(format!("imports/{other}"))).unwrap();
+    std::fs::write(folder.join(format!("imports/{other}/tenant.json")), "x").unwrap();
+    std::fs::write(folder.join(format!("attributes/{other}.json")), with(&["Call hours"]).to_string()).unwrap();
+    let list = get(&scene, host.url("/api/view/v1/attributes")).await;
+    let tenants = list.json["tenants"].as_array().unwrap().iter();
+    let counts: BTreeMap<_, _> =
+        tenants.map(|one| (one["tenantId"].as_str().unwrap(), [&one["attributes"], &one["problems"]])).collect();
+    let [own, others] = [scene.tenant, other].map(|tenant| counts[&*tenant.to_string()]);
+    assert_eq!((own, others), ([&json!(1), &json!(0)], [&json!(0), &json!(1)]));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use vivadrop::simulate::SimulateOptions;
 
 use crate::support::{
     command::{CommandOutput, LONG, output_of, vivadrop},
@@ -89,6 +90,17 @@ async fn an_import_record_that_is_not_valid_does_not_hide_the_drops_from_status(
     for text in [&*drop.path(), "tenant.json` is not a valid ledger record"] {
         assert!(status.stdout.contains(text), "{text}: {}", status.stdout);
     }
+}
+
+#[tokio::test]
+async fn an_import_of_a_directory_is_an_error() {
+    let scene = Scene::in_a_folder().await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
+    let options = SimulateOptions { users: 5, weeks: 1, directory: true, ..SimulateOptions::default() };
+    let directory = scene.upload_directory(&scene.drop_like(options).await).await.to_string();
+    let imported = output_of(vivadrop().args(["import", &directory]).envs(&scene.settings)).await;
+    let is_explained = imported.stderr.contains("it was deleted, is a directory, or has no files");
+    assert_eq!((imported.code, is_explained), (Some(3), true), "{}", imported.stderr);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use vivadrop::{
     drop::DropPath,
     import::{ImportError, ImportRequest, Imported, PassOutcome},
     run::Trigger,
-    store::{Store, WriteIf},
+    store::{Store, WriteIf, list_at_most},
     sweep::{SweepMode, sweep},
 };
 
@@ -463,6 +463,49 @@ async fn a_request_whose_directory_cannot_be_read_for_long_ends() {
     let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
     assert!(imported.is_empty(), "the request is over: {imported:?}");
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_drop_could_be_read_meanwhile_does_not_end_at_the_next_failure() {
+    let (world, directory) = joined_world().await;
+    let process = process_with(&world, &directory);
+    process.runner.import(tenant(), None).await.unwrap();
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    for is_read_denied in [true, false, true] {
+        let folder = directory_of("run").folder;
+        let denied = move |call: &StoreCall| {
+            if is_read_denied && call.path.name.starts_with(&folder) { CallFault::Rejected } else { CallFault::None }
+        };
+        process.store.plan.set_rule(denied);
+        process.faults.outage_of_sink(true);
+        let error = process.runner.import(tenant(), None).await.unwrap_err();
+        assert_eq!(matches!(error, ImportError::Drop { .. }), is_read_denied, "{error:?}");
+        assert_eq!(process.runner.ledger.tenant_imports(tenant()).await.unwrap().requests.len(), 1);
+        sleep(4 * DAY).await;
+    }
+    process.store.plan.set_rule(|_: &StoreCall| CallFault::None);
+    process.faults.outage_of_sink(false);
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(of_kind(&world, ".completed").len(), 2, "{:?}", kinds(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_drop_that_was_deleted_is_rejected_with_a_reason() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    let blobs = list_at_most(&world.storage, "datasets", "", 100).await.unwrap().unwrap();
+    for blob in blobs {
+        world.storage.delete(&blob.path, None).await.unwrap();
+    }
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    let [Imported { result: Err(why), .. }] = &imported[..] else { panic!("{imported:?}") };
+    assert!(why.starts_with("it was deleted"), "{why}");
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    assert!(imported.is_empty(), "the request is over: {imported:?}");
 }
 
 #[tokio::test(start_paused = true)]
