@@ -2,6 +2,7 @@
 // programs, import; then edit, customize ranges, delete, add and remove programs.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fillInProgram } from './flows.js';
 import { dialog, press, see, visitor } from './visit.js';
 import { tenantId, world } from './world.js';
 
@@ -35,12 +36,7 @@ test('set up: attributes with roles, a program with a cycle, import', async (t) 
       .getByLabel(`Max of range ${at + 1}`)
       .fill(String(bound));
   await press(dialog(page), 'Save');
-  await page.getByRole('link', { name: 'Continue: Programs and cycles' }).click();
-  await press(page, 'Add a program…');
-  await dialog(page).getByLabel('Name of the program').fill('Engagement');
-  await dialog(page).getByLabel('Name', { exact: true }).fill('Oct');
-  await dialog(page).getByLabel('Opens').fill('2024-10-08');
-  await dialog(page).getByLabel('Closes').fill('2024-10-15');
+  await fillInProgram(page);
   await see(dialog(page), 'from Sunday, 21 Jul 2024, to before Sunday, 13 Oct 2024');
   await press(dialog(page), 'Save');
   await page.reload();

@@ -11,16 +11,21 @@ export async function setUpAttributes(page) {
   await press(dialog(page), 'Save');
   await press(page, 'Add Collaboration hours');
   await press(dialog(page), 'Save');
+  await fillInProgram(page);
+  await press(dialog(page), 'Save');
+  await page.getByRole('link', { name: 'Continue: Import' }).click();
+  await press(page, 'Import');
+  await page.getByRole('heading', { name: /^Email hours/ }).waitFor();
+}
+
+/** Goes on to the programs, and fills in the dialog for a new one with a cycle. */
+export async function fillInProgram(page) {
   await page.getByRole('link', { name: 'Continue: Programs and cycles' }).click();
   await press(page, 'Add a program…');
   await dialog(page).getByLabel('Name of the program').fill('Engagement');
   await dialog(page).getByLabel('Name', { exact: true }).fill('Oct');
   await dialog(page).getByLabel('Opens').fill('2024-10-08');
   await dialog(page).getByLabel('Closes').fill('2024-10-15');
-  await press(dialog(page), 'Save');
-  await page.getByRole('link', { name: 'Continue: Import' }).click();
-  await press(page, 'Import');
-  await page.getByRole('heading', { name: /^Email hours/ }).waitFor();
 }
 
 /** Changes ranges in one window while another one changes roles; both changes are kept. */
