@@ -9,108 +9,31 @@
 //! rows are matched by e-mail address, each address costs about 100 bytes more.
 
 mod config;
+mod rules;
 mod snapshot;
+mod table;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasher, RandomState},
-    str::FromStr,
-};
+use std::{collections::HashMap, fmt};
 
-use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
 
 pub use self::{
     config::{DirectoryConfig, DirectoryMode},
+    rules::{DirectoryKey, DirectoryRules, InvalidDirectoryKey, KeyField},
     snapshot::{
         Choice, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run, choose, expected_directory,
         is_directory,
     },
+    table::Person,
+};
+use self::{
+    rules::{ID, MAIL, PROXY_ADDRESSES, USER_PRINCIPAL_NAME},
+    table::Table,
 };
 use crate::{
     json::members::{members, string_value},
     person_id::PersonId,
 };
-
-/// Ends the text of each value in the arena. A row is one line, so no value contains a line feed.
-const END_OF_VALUE: u8 = b'\n';
-
-/// Which columns are joined, and how rows find their person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryRules {
-    /// The directory columns to join, in the order of the joined member.
-    pub columns: Vec<String>,
-    /// How rows are matched.
-    pub key: DirectoryKey,
-    /// The bound of the table in bytes.
-    pub memory: usize,
-}
-
-impl Default for DirectoryRules {
-    fn default() -> Self {
-        Self {
-            columns: ["mail", "department", "jobTitle", "country"].map(String::from).to_vec(),
-            key: DirectoryKey { column: "ObjectId".into(), field: KeyField::Id },
-            memory: 256 << 20,
-        }
-    }
-}
-
-impl DirectoryRules {
-    /// The directory columns that a table is built from: decoding may leave out all others.
-    pub fn columns_to_read(&self) -> Vec<String> {
-        let mut names = self.columns.clone();
-        names.push(ID.into());
-        if self.key.field == KeyField::Mail {
-            names.extend([MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES].map(String::from));
-        }
-        names
-    }
-}
-
-/// The column of a row and what it is compared with, such as `ObjectId=id` or `Email=mail`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryKey {
-    /// The column of the analytics row.
-    pub column: String,
-    /// The property that identifies a person in the directory.
-    pub field: KeyField,
-}
-
-/// The property that identifies a person in the directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyField {
-    /// `id`, the Entra object id, in any case.
-    Id,
-    /// An e-mail address in any case: `mail`, else `userPrincipalName`, else one of `proxyAddresses`.
-    Mail,
-}
-
-/// The text is not `column=id` or `column=mail`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected COLUMN=id or COLUMN=mail, such as ObjectId=id or Email=mail")]
-pub struct InvalidDirectoryKey;
-
-impl FromStr for DirectoryKey {
-    type Err = InvalidDirectoryKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDirectoryKey> {
-        let (column, field) = text.rsplit_once('=').ok_or(InvalidDirectoryKey)?;
-        let field = match field.trim() {
-            "id" => KeyField::Id,
-            "mail" => KeyField::Mail,
-            _ => return Err(InvalidDirectoryKey),
-        };
-        let column = column.trim();
-        if column.is_empty() { Err(InvalidDirectoryKey) } else { Ok(Self { column: column.into(), field }) }
-    }
-}
-
-const ID: &str = "id";
-const MAIL: &str = "mail";
-const USER_PRINCIPAL_NAME: &str = "userPrincipalName";
-const PROXY_ADDRESSES: &str = "proxyAddresses";
 
 /// A directory needs more memory than its bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -360,70 +283,6 @@ impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").field("people", &self.len()).finish_non_exhaustive()
     }
-}
-
-/// A person in a [`Directory`]: where their values begin in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Person(usize);
-
-/// People and the values of their columns.
-///
-/// A lookup reads two places of memory, the entry and the values. In a large table each is a cache miss, and these
-/// misses take most of the time of a join.
-#[derive(Default)]
-struct Table {
-    hasher: RandomState,
-    people: HashTable<(Key, Person)>,
-    /// The JSON texts of all values, each followed by [`END_OF_VALUE`].
-    arena: Vec<u8>,
-    columns: usize,
-    /// The most bytes of the arena that one person takes.
-    longest: usize,
-}
-
-impl Table {
-    /// The number of people.
-    fn len(&self) -> usize {
-        self.people.len()
-    }
-
-    /// The bytes that the table takes, free room included.
-    fn bytes(&self) -> usize {
-        self.people.allocation_size() + self.arena.capacity()
-    }
-
-    /// The bytes of the people and their values, without free room.
-    fn content(&self) -> usize {
-        self.people.len() * (size_of::<(Key, Person)>() + 1) * 8 / 7 + self.arena.len()
-    }
-
-    /// Sets the values of a person.
-    fn set(&mut self, key: Key, values: &[&[u8]]) {
-        self.columns = values.len();
-        let person = Person(self.arena.len());
-        for value in values {
-            self.arena.extend_from_slice(value);
-            self.arena.push(END_OF_VALUE);
-        }
-        self.longest = self.longest.max(self.arena.len() - person.0);
-        let hasher = &self.hasher;
-        self.people
-            .entry(hash(hasher, &key), |(other, _)| *other == key, |(other, _)| hash(hasher, other))
-            .insert((key, person));
-    }
-
-    fn find(&self, key: &Key) -> Option<Person> {
-        self.people.find(hash(&self.hasher, key), |(other, _)| other == key).map(|&(_, person)| person)
-    }
-
-    fn values(&self, Person(start): Person) -> impl Iterator<Item = &[u8]> {
-        self.arena[start..].split(|&byte| byte == END_OF_VALUE).take(self.columns)
-    }
-}
-
-fn hash(hasher: &RandomState, key: &Key) -> u64 {
-    // As a number, because a hasher adds the length of an array to its bytes.
-    hasher.hash_one(u128::from_ne_bytes(*key))
 }
 
 #[cfg(test)]
