@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures delivery on this machine: reads from storage, decrypts, and delivers over loopback.
 
-    benches/sinks.py target/release/vivadrop              every sink, `decode` to /dev/null, and a Python peer
+    benches/sinks.py target/release/vivadrop              every sink, `decode` to /dev/null, an import of attributes, and a
+                                                          Python peer
     benches/sinks.py target/release/vivadrop --tune       the effect of IN_FLIGHT and of batch sizes
 
 Creates a drop of a million rows (`--users` people over 13 weeks) in Azurite and in a folder, and a drop of a tenth of that for
@@ -13,6 +14,7 @@ Needs rustc, openssl and `make tests/azurite/node_modules`, and for the peer Pyt
 import argparse
 import base64
 import contextlib
+import datetime
 import importlib.util
 import itertools
 import json
@@ -31,6 +33,10 @@ HERE = Path(__file__).resolve().parent
 ACCOUNT = "devstoreaccount1"
 # The emulator's well-known key, published by Microsoft.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+ATTRIBUTES = [
+    "Email hours", "Call hours", "After-hours collaboration hours", "Multitasking hours", "Collaboration hours",
+    "Uninterrupted hours", "Meeting hours", "Meeting hours with Manager 1:1", "Meeting hours with Skip Level Manager",
+    "Internal network size"]
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -103,11 +109,11 @@ class Bench:
         """Creates a drop in both stores."""
         folder = self.work / name
         simulate = subprocess.run(
-            [self.binary, "simulate", "--users", str(users), "--weeks", "13", "--seed", "7", "--keys-in-drop", "--out",
-             folder, "--upload"],
+            [self.binary, "simulate", "--users", str(users), "--weeks", "13", "--seed", "7", "--keys-in-drop", "--directory",
+             "--out", folder, "--upload"],
             env=self.settings | {"DropStorage": self.account}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, check=True)
-        path = simulate.stdout.strip()
+        path = simulate.stdout.splitlines()[0]
         tenant = path.split("/")[-1]
         shutil.copytree(folder / "drop", self.work / "store" / path)
         shutil.copy(folder / "private-key.pem", self.work / "keys" / f"{tenant}.pem")
@@ -128,9 +134,38 @@ class Bench:
         file.write_text(json.dumps(keys))
         return file
 
-    def decode(self, drop):
+    def decode(self, drop, joined=False):
         command = [self.binary, "decode", drop.folder / "drop", "--private-key", drop.folder / "private-key.pem"]
-        return lambda: measured(drop.rows, command, self.settings)
+        directory = ["--directory", drop.folder / "directory"] if joined else []
+        return lambda: measured(drop.rows, command + directory, self.settings)
+
+    def definitions(self, drop):
+        """Definitions of ten attributes, and of a cycle that the drop has all twelve weeks of."""
+        decode = [self.binary, "decode", drop.folder / "drop", "--private-key", drop.folder / "private-key.pem",
+                  "--row-columns", "MetricDate"]
+        rows = subprocess.run(decode, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+        last = datetime.date.fromisoformat(json.loads(max(rows.splitlines()))["MetricDate"][:10])
+        start, end = (str(last + datetime.timedelta(days)) for days in (-6, 1))
+        cycle = {"name": "Cycle", "start": start, "end": end}
+        return json.dumps({"version": 1, "programs": [{"name": "Program", "cycles": [cycle]}],
+                           "attributes": [{"name": name, "max": [5, 10, 15]} for name in ATTRIBUTES]})
+
+    def imported(self, drop):
+        """Runs `vivadrop import` after the drop was delivered."""
+        definitions = self.definitions(drop)
+
+        def run():
+            receiver = Receiver(self.receiver)
+            state = f"state-{next(self.runs)}"
+            env = self.settings | {"DropStorage": self.store("folder"), "STATE_CONTAINER": state, "DELIVER_TO": receiver.url}
+            measured(drop.rows, [self.binary, "deliver", drop.path], env)
+            file = self.work / "store" / state / "attributes" / f"{drop.path.split('/')[-1]}.json"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(definitions)
+            run = measured(drop.rows, [self.binary, "import", drop.path], env)
+            receiver.stop()
+            return run
+        return run
 
     def deliver(self, drop, source="azurite", signed=False, queue=None, latency=0, stdout=False, service_bus=False,
                 **settings):
@@ -196,6 +231,8 @@ def medians(cases, rounds):
 def sinks(bench, drop, tenth, rounds):
     cases = {
         "decode to /dev/null": bench.decode(drop),
+        "decode, with directory": bench.decode(drop, joined=True),
+        "import of ten attributes": bench.imported(drop),
         "folder to stdout": bench.deliver(drop, "folder", stdout=True),
         "folder to webhook": bench.deliver(drop, "folder"),
         "folder to webhook, signed": bench.deliver(drop, "folder", signed=True),
