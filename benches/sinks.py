@@ -143,8 +143,9 @@ class Bench:
         """Definitions of ten attributes, and of a cycle that the drop has all twelve weeks of."""
         decode = [self.binary, "decode", drop.folder / "drop", "--private-key", drop.folder / "private-key.pem",
                   "--row-columns", "MetricDate"]
-        rows = subprocess.run(decode, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
-        last = datetime.date.fromisoformat(json.loads(max(rows.splitlines()))["MetricDate"][:10])
+        # Line by line: the memory of this process would count as that of the processes that it starts.
+        with subprocess.Popen(decode, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as rows:
+            last = datetime.date.fromisoformat(json.loads(max(rows.stdout))["MetricDate"][:10])
         start, end = (str(last + datetime.timedelta(days)) for days in (-6, 1))
         cycle = {"name": "Cycle", "start": start, "end": end}
         return json.dumps({"version": 1, "programs": [{"name": "Program", "cycles": [cycle]}],

@@ -71,7 +71,8 @@ pub enum PassOutcome {
 /// An import that has ended in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// The survey program and its cycle; `None` if the drop reaches none of the cycles that a person has asked for.
+    /// The survey program and its cycle; `None` if the drop that a person has asked for cannot be imported, or reaches
+    /// none of the cycles.
     pub cycle: Option<(String, String)>,
     /// The drop.
     pub drop: String,
@@ -133,8 +134,8 @@ impl<E: Into<ImportError>> From<E> for Stop {
 }
 
 impl Runner {
-    /// Makes a pass over the imports of `tenant`: does the remaining work, within `time_limit`. Does nothing while the
-    /// tenant is paused.
+    /// Makes a pass over the imports of `tenant`: does the remaining work, within `time_limit`. While the tenant is
+    /// paused, imports nothing.
     ///
     /// If the pass fails, the failure is recorded, and sweeps repeat the pass with growing waits.
     pub fn import(
@@ -148,6 +149,7 @@ impl Runner {
     async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
         let mut imported = Vec::new();
         if self.tenants.is_paused(tenant) {
+            self.forget_failures(tenant).await?;
             return Ok(PassOutcome::Done(imported));
         }
         let limit = TimeLimit::from_now(time_limit);
@@ -185,6 +187,30 @@ impl Runner {
                 return Ok(PassOutcome::Done(imported));
             }
         }
+    }
+
+    /// Forgets since when drops of a paused tenant cannot be read, because the time of the pause does not count towards
+    /// `GIVE_UP_AFTER`. Writes nothing if there is nothing to forget.
+    async fn forget_failures(&self, tenant: TenantId) -> Result<(), LedgerError> {
+        let mut record = self.ledger.tenant_imports(tenant).await?;
+        while record.requests.iter().any(|request| request.failing_since.is_some()) {
+            record.requests.iter_mut().for_each(|request| request.failing_since = None);
+            if self.ledger.write_tenant_imports(tenant, &mut record).await? {
+                break;
+            }
+            record = self.ledger.tenant_imports(tenant).await?;
+        }
+        for mut import in self.ledger.cycle_imports(tenant).await? {
+            if import.failing_since.take().is_none() {
+                continue;
+            }
+            match self.ledger.write_cycle_import(tenant, &mut import).await {
+                // A pass that began before the pause has written the record. The next sweep looks at it again.
+                Ok(()) | Err(LedgerError::ImportConflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Records when the next pass begins.

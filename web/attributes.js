@@ -33,7 +33,7 @@ function Tenants({ resource }) {
             <a href=${link(['attributes', tenantId])}><code class="tenant">${tenantId}</code></a>
             <span class="muted">${attributes > 0
               ? `${plural(attributes, 'attribute')}, ${plural(programs, 'program')}, revision ${revision}`
-                : 'not set up'}</span>
+                : count(problems) > 0 ? 'nothing is imported' : 'not set up'}</span>
             ${count(problems) > 0 && html`<span class="badge state-set-aside"><${Glyph} name="warning" />
               ${plural(count(problems), 'problem')}</span>`}
           </li>`,

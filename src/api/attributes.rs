@@ -60,7 +60,7 @@ struct TenantCounts {
     attributes: usize,
     /// Survey programs.
     programs: usize,
-    /// Mistakes in definitions that were edited by hand.
+    /// Mistakes in definitions that were edited by hand; 1 if the ledger's record of the tenant cannot be read.
     problems: usize,
 }
 

@@ -35,8 +35,8 @@ use crate::{
     telemetry,
 };
 
-/// The maximum number of drops outside every tenant's place that are processed concurrently. Each of them is refused
-/// after a listing.
+/// The maximum number of events of drops outside every tenant's place that are processed concurrently. Each of them
+/// costs a listing of the drop; its job metadata is not read.
 const MAX_REFUSALS: usize = 2;
 
 /// The maximum number of notifications that look for their drops at once. Each may hold a page of a listing.

@@ -9,9 +9,10 @@ use crate::{
     attributes::{CyclePass, CycleReport, Definitions, RowParser, Window},
     directory::{Directory, DirectorySnapshot, is_directory},
     drop::{
-        DropPath,
+        DropPath, TenantId,
         discover::{self, DropContents},
-        metadata::JobMetadata,
+        metadata::{JobMetadata, MetadataError},
+        tenant::Refusal,
     },
     keys::KeyError,
     ledger::{ListingFacts, Scope},
@@ -34,6 +35,32 @@ pub(super) struct OpenedDrop {
     /// The versions of its files, as a text.
     pub(super) files: String,
     pub(super) listing: ListingFacts,
+}
+
+/// Why a path has no drop that attributes of the tenant can be imported from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotImportable {
+    /// There is no job metadata any more.
+    #[error("the drop was deleted: there is no job metadata any more")]
+    Deleted,
+    /// The drop belongs to no tenant that may write there.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The job metadata cannot be parsed.
+    #[error(transparent)]
+    Metadata(MetadataError),
+    /// The drop belongs to another tenant.
+    #[error("the drop belongs to the tenant {0}")]
+    OtherTenant(TenantId),
+    /// The drop is a directory export.
+    #[error("the drop is a directory export, which has no metrics")]
+    Directory,
+    /// The drop has more blobs than a drop may have.
+    #[error("the drop has more than {0} blobs (MAX_FILES)")]
+    TooManyFiles(usize),
+    /// The drop has no data files.
+    #[error("the drop has no data files")]
+    NoFiles,
 }
 
 /// The directory that people are joined to.
@@ -96,20 +123,37 @@ impl ReadError {
 }
 
 impl Pass<'_> {
-    /// The drop at `path`; `None` if it was deleted, is a directory, or does not belong to the tenant.
-    pub(super) async fn open(&self, path: &DropPath) -> Result<Option<OpenedDrop>, ReadError> {
+    /// The drop at `path`, or why nothing can be imported from there.
+    pub(super) async fn open(&self, path: &DropPath) -> Result<Result<OpenedDrop, NotImportable>, ReadError> {
         let runner = self.runner;
-        let Some(contents) = discover::list_contents(&*runner.store, path, runner.limits.max_files).await? else {
-            return Ok(None);
+        let max_files = runner.limits.max_files;
+        let Some(contents) = discover::list_contents(&*runner.store, path, max_files).await? else {
+            return Ok(Err(NotImportable::Deleted));
         };
-        let admitted = AdmittedDrop::admit(&*runner.store, &runner.tenants, &contents, 0).await?;
-        let Ok(AdmittedDrop { tenant, metadata: Ok(metadata), facts, .. }) = admitted else { return Ok(None) };
-        if tenant != self.tenant || is_directory(path, facts.table.as_deref()) || contents.files.is_empty() {
-            return Ok(None);
+        let admitted = match AdmittedDrop::admit(&*runner.store, &runner.tenants, &contents, 0).await? {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(Err(NotImportable::Refused(refusal))),
+        };
+        let AdmittedDrop { tenant, metadata, facts, .. } = admitted;
+        if tenant != self.tenant {
+            return Ok(Err(NotImportable::OtherTenant(tenant)));
+        }
+        let metadata = match metadata {
+            Ok(metadata) => metadata,
+            Err(error) => return Ok(Err(NotImportable::Metadata(error))),
+        };
+        if is_directory(path, facts.table.as_deref()) {
+            return Ok(Err(NotImportable::Directory));
+        }
+        if contents.too_many_blobs {
+            return Ok(Err(NotImportable::TooManyFiles(max_files)));
+        }
+        if contents.files.is_empty() {
+            return Ok(Err(NotImportable::NoFiles));
         }
         let files = Scope::of(&contents).files.unwrap_or_default();
         let listing = contents.listing.into();
-        Ok(Some(OpenedDrop { contents, metadata, facts, files, listing }))
+        Ok(Ok(OpenedDrop { contents, metadata, facts, files, listing }))
     }
 
     /// The directory that the rows of the drop were joined to; `None` if the tenant joins no directories, or if the

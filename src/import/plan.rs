@@ -112,6 +112,7 @@ impl Pass<'_> {
                     return Ok(());
                 }
                 import.rules = definitions.rules_of(due.cycle);
+                import.failing_since = None;
                 if import.state == ImportState::Running {
                     let message = "the drop was deleted before the import ended, and no other one reaches the cycle";
                     return self.fail(&mut import, "drop-gone", message.to_owned()).await;
@@ -124,6 +125,7 @@ impl Pass<'_> {
             Ok(false) => {
                 // The data files are the same, or some were deleted after the import: the import stays valid.
                 import.listing = listed.map_or(import.listing, |drop| drop.listing.into());
+                import.failing_since = None;
                 Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
             }
             Err(Stop::Failed(ImportError::Drop { path, source })) => self.note_failure(import, path, source).await,
@@ -141,7 +143,7 @@ impl Pass<'_> {
         has_new_rules: bool,
     ) -> Result<bool, Stop> {
         let Ok(path) = import.drop.path.parse::<DropPath>() else { return Ok(false) };
-        let Some(drop) = self.open(&path).await.map_err(|error| cannot_read(&path, error))? else { return Ok(false) };
+        let Ok(drop) = self.open(&path).await.map_err(|error| cannot_read(&path, error))? else { return Ok(false) };
         if !has_new_rules && import.state != ImportState::Running && drop.files == import.files {
             return Ok(false);
         }
@@ -183,8 +185,8 @@ impl Pass<'_> {
     ) -> Result<Found, Stop> {
         let run = earlier.map_or(0, |earlier| earlier.run);
         match self.open(path).await.map_err(|error| cannot_read(path, error))? {
-            Some(drop) => self.import(definitions, due, &drop, run, earlier).await,
-            None => Ok(Found::Incomplete),
+            Ok(drop) => self.import(definitions, due, &drop, run, earlier).await,
+            Err(_) => Ok(Found::Incomplete),
         }
     }
 
@@ -233,8 +235,11 @@ impl Pass<'_> {
                 }
             },
         };
+        // Before people are sent: a receiver that does not answer ends the pass at its time limit.
+        self.note_read(&path).await?;
         let snapshot = directory.as_ref().map(|directory| &directory.snapshot);
         let mut import = self.begin(definitions, due, drop, run, snapshot, earlier);
+        import.failing_since = None;
         import.window = Some(window_facts(&report));
         import.people = Some(report.people_count() as u64);
         self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
@@ -310,7 +315,7 @@ impl Pass<'_> {
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
         let opened = self.open(&path).await.map_err(|error| cannot_read(&path, error))?;
-        let Some(drop) = opened else { return Err(Stop::Failed(ImportError::Drop { path, source })) };
+        let Ok(drop) = opened else { return Err(Stop::Failed(ImportError::Drop { path, source })) };
         let import = self.begin(definitions, due, &drop, 0, None, None);
         self.note_failure(import, path, source).await
     }

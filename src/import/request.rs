@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -125,10 +124,10 @@ impl Pass<'_> {
                 Err(Stop::Failed(ImportError::Drop { path, source })) => {
                     self.note_unreadable_drop(&request, path, source).await
                 }
-                Err(other) => {
-                    // The drop could be read.
-                    self.set_failing_since(&request, None).await?;
-                    Err(other)
+                // Every other failure comes after the drop could be opened.
+                Err(stop) => {
+                    self.note_read(&request.path).await?;
+                    Err(stop)
                 }
                 Ok(()) => Ok(()),
             };
@@ -141,45 +140,58 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Records that the drop of a request cannot be read. After `GIVE_UP_AFTER` the request ends with that failure.
+    /// Records that the drop of a request cannot be read. After `GIVE_UP_AFTER` the request ends with that failure. A
+    /// wait for memory is no failure.
     async fn note_unreadable_drop(
         &mut self,
         request: &RequestedImport,
         path: DropPath,
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
-        let now = clock::now();
-        let since = request.failing_since.unwrap_or(now);
-        if now - since >= self.runner.limits.give_up_after && !source.is_memory_in_use() {
-            self.note_rejected_request(None, &path, format!("given up: {}", error_chain(&*source)));
-            return Ok(());
+        if source.is_memory_in_use() {
+            return Err(Stop::Failed(ImportError::Drop { path, source }));
         }
-        self.set_failing_since(request, Some(since)).await?;
+        let now = clock::now();
+        // This pass may have read the drop for another cycle or request, so `request` may be outdated.
+        let recorded = self.record.requests.iter().find(|other| other.id == request.id);
+        match recorded.and_then(|recorded| recorded.failing_since) {
+            Some(since) if now - since >= self.runner.limits.give_up_after => {
+                self.note_rejected_request(None, &path, format!("given up: {}", error_chain(&*source)));
+                return Ok(());
+            }
+            Some(_) => {}
+            None => {
+                let note = |record: &mut TenantImports| {
+                    let requests = record.requests.iter_mut().filter(|other| other.id == request.id);
+                    requests.for_each(|request| request.failing_since = Some(now));
+                };
+                self.update_record(note).await?;
+            }
+        }
         Err(Stop::Failed(ImportError::Drop { path, source }))
     }
 
-    /// Records since when the drop of a request cannot be read; `None` if it can.
-    async fn set_failing_since(
-        &mut self,
-        request: &RequestedImport,
-        since: Option<OffsetDateTime>,
-    ) -> Result<(), LedgerError> {
-        if request.failing_since == since {
+    /// Records that the drop at `path` could be read: failures of requests before that no longer count.
+    pub(super) async fn note_read(&mut self, path: &DropPath) -> Result<(), LedgerError> {
+        let is_failing = |request: &RequestedImport| request.path == *path && request.failing_since.is_some();
+        if !self.record.requests.iter().any(is_failing) {
             return Ok(());
         }
-        let set = |record: &mut TenantImports| {
-            let requests = record.requests.iter_mut().filter(|other| other.id == request.id);
-            requests.for_each(|request| request.failing_since = since);
+        let forget = |record: &mut TenantImports| {
+            let requests = record.requests.iter_mut().filter(|request| request.path == *path);
+            requests.for_each(|request| request.failing_since = None);
         };
-        self.update_record(set).await
+        self.update_record(forget).await
     }
 
     async fn handle_request(&mut self, definitions: &Arc<Definitions>, request: &RequestedImport) -> Result<(), Stop> {
         let path = &request.path;
-        let Some(drop) = self.open(path).await.map_err(|error| cannot_read(path, error))? else {
-            let why = "it was deleted, is a directory, or has no files or no valid job metadata of the tenant";
-            self.note_rejected_request(None, path, why.to_owned());
-            return Ok(());
+        let drop = match self.open(path).await.map_err(|error| cannot_read(path, error))? {
+            Ok(drop) => drop,
+            Err(why) => {
+                self.note_rejected_request(None, path, why.to_string());
+                return Ok(());
+            }
         };
         let mut imports = self.imports().await?;
         let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());

@@ -60,7 +60,7 @@ pub struct RequestedImport {
     pub cycle: Option<String>,
     /// Whether cycles that were imported before are imported again.
     pub again: bool,
-    /// When the drop could not be read for the first time; `None` if that has not happened.
+    /// Since when the drop cannot be read, not counting pauses of the tenant; `None` if the last try could read it.
     #[serde(
         rename = "failingSince",
         default,

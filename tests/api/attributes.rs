@@ -1,10 +1,7 @@
 //! Reading and replacing the definitions of attributes.
 
-use std::collections::BTreeMap;
-
 use reqwest::Method;
 use serde_json::{Value, json};
-use vivadrop::drop::TenantId;
 
 use crate::{
     Answer, client, get, send,
@@ -73,26 +70,6 @@ async fn definitions_are_created_and_changed_under_their_etag() {
 }
 
 #[tokio::test]
-async fn a_tenant_whose_record_is_not_valid_is_listed_with_a_problem_among_the_others() {
-    let mut scene = Scene::in_a_folder().await;
-    let other: TenantId = "00000000-0000-4000-8000-000000000007".parse().unwrap();
-    scene.set("TENANTS", &format!("{},{other}", scene.tenant));
-    scene.add_private_key(other, &scene.private_key(scene.tenant));
-    let host = scene.host().await;
-    put(&scene, &host, "", &with(&["Email hours"]), Some(("if-none-match", "*"))).await;
-    let folder = scene.state_folder();
-    std::fs::create_dir_all(folder.join(format!("imports/{other}"))).unwrap();
-    std::fs::write(folder.join(format!("imports/{other}/tenant.json")), "x").unwrap();
-    std::fs::write(folder.join(format!("attributes/{other}.json")), with(&["Call hours"]).to_string()).unwrap();
-    let list = get(&scene, host.url("/api/view/v1/attributes")).await;
-    let tenants = list.json["tenants"].as_array().unwrap().iter();
-    let counts: BTreeMap<_, _> =
-        tenants.map(|one| (one["tenantId"].as_str().unwrap(), [&one["attributes"], &one["problems"]])).collect();
-    let [own, others] = [scene.tenant, other].map(|tenant| counts[&*tenant.to_string()]);
-    assert_eq!((own, others), ([&json!(1), &json!(0)], [&json!(0), &json!(1)]));
-}
-
-#[tokio::test]
 async fn every_mistake_in_definitions_is_reported_and_nothing_is_stored() {
     let scene = Scene::in_a_folder().await;
     let host = scene.host().await;
@@ -105,4 +82,29 @@ async fn every_mistake_in_definitions_is_reported_and_nothing_is_stored() {
     let unknown = get(&scene, host.url("/api/view/v1/attributes/00000000-0000-4000-8000-000000000000")).await;
     assert_eq!(unknown.status, 404);
     assert_eq!(put(&scene, &host, "?dryRun=maybe", &body, Some(("if-none-match", "*"))).await.status, 400);
+}
+
+#[tokio::test]
+async fn an_import_record_that_is_not_valid_does_not_hide_the_other_tenants() {
+    let mut scene = Scene::in_a_folder().await;
+    let other = "00000000-0000-4000-8000-000000000000";
+    scene.set("TENANTS", &format!("{},{other}", scene.tenant));
+    let host = scene.host().await;
+    for tenant in [scene.tenant.to_string(), other.to_owned()] {
+        let url = host.url(&format!("/api/manage/v1/attributes/{tenant}"));
+        let request = client().put(url).json(&with(&["Email hours"])).header("if-none-match", "*");
+        let saved = send(&scene, request).await;
+        assert_eq!(saved.status, 200, "{}", saved.json);
+    }
+    let record = scene.state_folder().join(format!("imports/{other}/tenant.json"));
+    assert!(record.exists());
+    for text in ["x", r#"{"version": 1000}"#] {
+        std::fs::write(&record, text).unwrap();
+        let listed = get(&scene, host.url("/api/view/v1/attributes")).await;
+        assert_eq!(listed.status, 200, "{}", listed.json);
+        let tenants = listed.json["tenants"].as_array().unwrap();
+        let problems = |id: &str| tenants.iter().find(|tenant| tenant["tenantId"] == id).unwrap()["problems"].clone();
+        let problems = [problems(&scene.tenant.to_string()), problems(other)];
+        assert_eq!((tenants.len(), problems), (2, [json!(0), json!(1)]), "{text}");
+    }
 }

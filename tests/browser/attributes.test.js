@@ -258,3 +258,11 @@ test('definitions that were broken by hand: every mistake is shown, the last val
   await see(page, 'The last valid version stays in force.');
   await see(page, 'attribute Email: has no metric');
 });
+
+test('a tenant whose definitions cannot be read is listed with its problem', async (t) => {
+  const state = world();
+  state.attributes.get(tenantId(2)).problems = ['`tenant.json` is not a valid ledger record'];
+  const { page } = await visit(t, '#/attributes', { state });
+  await see(page, 'nothing is imported');
+  await see(page, '1 problem');
+});

@@ -1,6 +1,6 @@
 //! The attributes pass: what receivers get, when, and after which failures.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use time::Weekday;
@@ -12,7 +12,7 @@ use vivadrop::{
     drop::DropPath,
     import::{ImportError, ImportRequest, Imported, PassOutcome},
     run::Trigger,
-    store::{Store, WriteIf, list_at_most},
+    store::{Store, WriteIf},
     sweep::{SweepMode, sweep},
 };
 
@@ -23,9 +23,9 @@ use super::{
         BOUNDS, DAY, HOUR, define, definitions_of, deliver, email, kinds, lines, of_kind, put_drop, rows, sweep_later,
         tenant, today, window_end, with_definitions, world,
     },
-    world::{TENANT, World, path},
+    world::{METADATA, TENANT, World, path},
 };
-use crate::support::faults::{Fault as CallFault, StoreCall};
+use crate::support::faults::{Fault as CallFault, Operation, StoreCall};
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_is_imported_once_after_the_drop_that_reaches_it() {
@@ -465,47 +465,156 @@ async fn a_request_whose_directory_cannot_be_read_for_long_ends() {
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_request_whose_drop_could_be_read_meanwhile_does_not_end_at_the_next_failure() {
-    let (world, directory) = joined_world().await;
-    let process = process_with(&world, &directory);
+/// Makes listings of the drop fail, or succeed again.
+fn fail_listings(process: &Process, are_failing: bool) {
+    let rule = move |call: &StoreCall| {
+        let is_of_drop = call.operation == Operation::List && call.path.name.starts_with(&path().folder);
+        if are_failing && is_of_drop { CallFault::Rejected } else { CallFault::None }
+    };
+    process.store.plan.set_rule(rule);
+}
+
+/// Makes a pass that fails because the drop cannot be read.
+async fn import_unreadable(process: &Process) {
+    fail_listings(process, true);
+    let error = process.runner.import(tenant(), None).await.unwrap_err();
+    assert!(matches!(error, ImportError::Drop { .. }), "{error:?}");
+    fail_listings(process, false);
+}
+
+/// Makes passes for four days that read the drop, and then fail because the receiver is down.
+async fn import_for_days_without_receiver(process: &Process) {
+    process.faults.outage_of_sink(true);
+    for _ in 0..2 {
+        sleep(2 * DAY).await;
+        let error = process.runner.import(tenant(), None).await.unwrap_err();
+        assert!(matches!(error, ImportError::Sink(_)), "{error:?}");
+    }
+}
+
+/// Makes two sweeps with a pause of the tenant, four days apart. The second one writes nothing about imports.
+async fn pause_for_days(world: &World) {
+    let mut process = Process::new(world);
+    let runner = Arc::get_mut(&mut process.runner).unwrap();
+    runner.tenants = runner.tenants.clone().with_paused([tenant()].into());
+    assert_eq!(process.runner.import(tenant(), None).await.unwrap(), PassOutcome::Done(vec![]));
+    sleep(4 * DAY).await;
+    let refuse_writes = |call: &StoreCall| {
+        if call.operation == Operation::Write { CallFault::Rejected } else { CallFault::None }
+    };
+    process.store.plan.set_rule(refuse_writes);
+    assert_eq!(process.runner.import(tenant(), None).await.unwrap(), PassOutcome::Done(vec![]));
+}
+
+/// Asks for an import of the drop again, after it was imported.
+async fn requested_again(world: &World) -> Process {
+    let process = with_definitions(world).await;
+    deliver(&process, &path()).await;
     process.runner.import(tenant(), None).await.unwrap();
     let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
     process.runner.request_import(&request).await.unwrap();
-    for is_read_denied in [true, false, true] {
-        let folder = directory_of("run").folder;
-        let denied = move |call: &StoreCall| {
-            if is_read_denied && call.path.name.starts_with(&folder) { CallFault::Rejected } else { CallFault::None }
-        };
-        process.store.plan.set_rule(denied);
-        process.faults.outage_of_sink(true);
-        let error = process.runner.import(tenant(), None).await.unwrap_err();
-        assert_eq!(matches!(error, ImportError::Drop { .. }), is_read_denied, "{error:?}");
-        assert_eq!(process.runner.ledger.tenant_imports(tenant()).await.unwrap().requests.len(), 1);
-        sleep(4 * DAY).await;
-    }
-    process.store.plan.set_rule(|_: &StoreCall| CallFault::None);
-    process.faults.outage_of_sink(false);
-    process.runner.import(tenant(), None).await.unwrap();
-    assert_eq!(of_kind(&world, ".completed").len(), 2, "{:?}", kinds(&world));
+    process
+}
+
+/// How many requests of the tenant wait.
+async fn request_count(process: &Process) -> usize {
+    process.runner.ledger.tenant_imports(tenant()).await.unwrap().requests.len()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_a_drop_that_was_deleted_is_rejected_with_a_reason() {
+async fn a_request_does_not_end_at_a_failure_days_after_another_if_its_drop_could_be_read_in_between() {
+    let world = world().await;
+    let process = requested_again(&world).await;
+    import_unreadable(&process).await;
+    import_for_days_without_receiver(&process).await;
+    import_unreadable(&process).await;
+    assert_eq!(request_count(&process).await, 1);
+    Process::new(&world).runner.import(tenant(), None).await.unwrap();
+    assert_eq!((request_count(&process).await, of_kind(&world, ".completed").len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_pause_does_not_count_for_a_request_whose_drop_cannot_be_read() {
+    let world = world().await;
+    let process = requested_again(&world).await;
+    import_unreadable(&process).await;
+    pause_for_days(&world).await;
+    import_unreadable(&process).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(of_kind(&world, ".completed").len(), 2);
+}
+
+/// A process whose import has begun, and was not finished because the receiver was down.
+async fn with_begun_import(world: &World) -> Process {
+    let process = with_definitions(world).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    deliver(&process, &path()).await;
+    process.faults.outage_of_sink(true);
+    process.runner.import(tenant(), None).await.unwrap_err();
+    process
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_does_not_fail_at_a_failure_days_after_another_if_its_drop_could_be_read_in_between() {
+    let world = world().await;
+    let process = with_begun_import(&world).await;
+    import_unreadable(&process).await;
+    import_for_days_without_receiver(&process).await;
+    import_unreadable(&process).await;
+    Process::new(&world).runner.import(tenant(), None).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_pause_does_not_count_for_a_cycle_whose_drop_cannot_be_read() {
+    let world = world().await;
+    let process = with_begun_import(&world).await;
+    import_unreadable(&process).await;
+    pause_for_days(&world).await;
+    import_unreadable(&process).await;
+    Process::new(&world).runner.import(tenant(), None).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+/// Asks for an import of the drop at `path`.
+async fn ask(process: &Process, path: DropPath) {
+    let request = ImportRequest { path, program: None, cycle: None, again: false };
+    process.runner.request_import(&request).await.unwrap();
+}
+
+/// Makes a pass that ends the only request; returns why nothing was imported.
+async fn rejection(process: &Process) -> String {
+    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
+    let [Imported { cycle: None, result: Err(why), .. }] = &imported[..] else { panic!("{imported:?}") };
+    assert_eq!(request_count(process).await, 0, "the request is over");
+    why.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_path_without_a_drop_to_import_ends_and_says_why() {
     let world = world().await;
     let process = with_definitions(&world).await;
-    deliver(&process, &path()).await;
-    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
-    process.runner.request_import(&request).await.unwrap();
-    let blobs = list_at_most(&world.storage, "datasets", "", 100).await.unwrap().unwrap();
-    for blob in blobs {
-        world.storage.delete(&blob.path, None).await.unwrap();
-    }
-    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
-    let [Imported { result: Err(why), .. }] = &imported[..] else { panic!("{imported:?}") };
-    assert!(why.starts_with("it was deleted"), "{why}");
-    let PassOutcome::Done(imported) = process.runner.import(tenant(), None).await.unwrap() else { panic!("busy") };
-    assert!(imported.is_empty(), "the request is over: {imported:?}");
+    put_directory(&world, &directory_of("run"), &[person(0, "HR")]).await;
+    ask(&process, directory_of("run")).await;
+    assert_eq!(rejection(&process).await, "the drop is a directory export, which has no metrics");
+
+    ask(&process, path()).await;
+    world.put(METADATA, "not JSON").await;
+    assert_eq!(rejection(&process).await, "the job metadata does not begin with a JSON object");
+
+    ask(&process, path()).await;
+    let other = "00000000-0000-4000-8000-000000000000";
+    world.put(METADATA, json!({"TenantId": other}).to_string()).await;
+    assert_eq!(rejection(&process).await, format!("it names the tenant {other}, which is not in TENANTS"));
+
+    world.put_metadata(json!({})).await;
+    ask(&process, path()).await;
+    world.storage.delete(&path().blob("part-0"), None).await.unwrap();
+    assert_eq!(rejection(&process).await, "the drop has no data files");
+
+    ask(&process, path()).await;
+    world.storage.delete(&path().blob(METADATA), None).await.unwrap();
+    assert_eq!(rejection(&process).await, "the drop was deleted: there is no job metadata any more");
 }
 
 #[tokio::test(start_paused = true)]
