@@ -55,6 +55,10 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
     })?;
     let result = app.runner.import(tenant, None).await;
     app.runner.ledger.flush().await;
+    if app.runner.tenants.is_paused(tenant) {
+        let text = format!("the import of `{path}` waits, because its tenant is paused in TENANTS");
+        return Err(CliError::Transient(text));
+    }
     let outcome = result.map_err(|error| {
         let reason = error_chain(&error);
         CliError::Transient(format!("{reason}; the next sweep, or `vivadrop import {path}`, continues"))

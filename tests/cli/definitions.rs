@@ -93,6 +93,18 @@ async fn an_import_record_that_is_not_valid_does_not_hide_the_drops_from_status(
 }
 
 #[tokio::test]
+async fn an_import_for_a_paused_tenant_waits() {
+    let mut scene = Scene::in_a_folder().await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
+    let drop = scene.drop(5, 1).await;
+    scene.upload(&drop).await;
+    scene.set("TENANTS", &json!({scene.tenant.to_string(): {"paused": true}}).to_string());
+    let ended = output_of(vivadrop().args(["import", &drop.path()]).envs(&scene.settings)).await;
+    let waits = ended.stderr.contains("waits, because its tenant is paused in TENANTS");
+    assert_eq!((ended.code, waits), (Some(1), true), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn an_import_of_a_directory_is_rejected() {
     let scene = Scene::in_a_folder().await;
     expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
