@@ -11,7 +11,11 @@ use bytes::Bytes;
 
 /// A pool of buffers, most of them of bytes. A buffer returns to its pool when it is dropped, on whichever thread that
 /// happens. So a pool never has more buffers than were in use at once.
-pub struct Buffers<T = u8>(Arc<Mutex<Vec<Vec<T>>>>);
+pub struct Buffers<T = u8> {
+    returned: Arc<Mutex<Vec<Vec<T>>>>,
+    /// The capacity of the largest buffer that returns, in items.
+    max_capacity: usize,
+}
 
 /// A buffer, which returns to its pool when it is dropped. Dereferences to the `Vec` of its items.
 pub struct Buffer<T = u8> {
@@ -21,6 +25,12 @@ pub struct Buffer<T = u8> {
 }
 
 impl<T> Buffers<T> {
+    /// A pool to which no buffer with a capacity of more than `max_capacity` items returns: one that an unusual block has
+    /// made large is freed instead.
+    pub fn up_to(max_capacity: usize) -> Self {
+        Self { returned: Arc::default(), max_capacity }
+    }
+
     /// Takes an empty buffer with a capacity of at least `capacity` items.
     pub fn take(&self, capacity: usize) -> Buffer<T> {
         let mut buffer = self.take_uncleared();
@@ -32,13 +42,13 @@ impl<T> Buffers<T> {
     /// Takes a buffer with the contents that it was returned with, or a new, empty one. This saves clearing the buffer and
     /// filling it again, if the caller overwrites it anyway.
     pub fn take_uncleared(&self) -> Buffer<T> {
-        let items = self.returned().pop().unwrap_or_default();
+        let items = self.lock().pop().unwrap_or_default();
         Buffer { items, pool: Some(self.clone()) }
     }
 
     /// The buffers that are not in use.
-    fn returned(&self) -> MutexGuard<'_, Vec<Vec<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<T>>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,15 +60,16 @@ impl Buffer {
 }
 
 impl<T> Default for Buffers<T> {
+    /// A pool to which every buffer returns.
     fn default() -> Self {
-        Self(Arc::default())
+        Self::up_to(usize::MAX)
     }
 }
 
 impl<T> Clone for Buffers<T> {
     /// Another handle to the same pool.
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { returned: Arc::clone(&self.returned), max_capacity: self.max_capacity }
     }
 }
 
@@ -70,9 +81,11 @@ impl AsRef<[u8]> for Buffer {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        if let Some(pool) = &self.pool {
+        if let Some(pool) = &self.pool
+            && self.items.capacity() <= pool.max_capacity
+        {
             let items = std::mem::take(&mut self.items);
-            pool.returned().push(items);
+            pool.lock().push(items);
         }
     }
 }
@@ -141,6 +154,15 @@ mod tests {
         drop(first);
         let reused = buffers.take(5);
         assert_eq!((reused.as_ptr(), reused.len()), (address, 0));
+    }
+
+    #[test]
+    fn a_buffer_above_the_limit_of_its_pool_is_freed() {
+        let buffers = Buffers::<u64>::up_to(100);
+        buffers.take(101);
+        assert_eq!(buffers.take(0).capacity(), 0);
+        buffers.take(100);
+        assert_eq!(buffers.take(0).capacity(), 100);
     }
 
     #[test]

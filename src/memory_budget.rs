@@ -12,8 +12,8 @@ use crate::waiters::Waiters;
 /// The bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// How long a table that is larger than a share waits for memory. The tables after it may wait as well, even if a share
-/// is free for them.
+/// How long a table waits for memory. If it needs more than a share, the tables after it may wait as well, even if a
+/// share is free for them.
 const MAX_WAIT: Duration = Duration::from_secs(15);
 
 /// Bounds the memory that the tables of all runs and passes take together. A run that needs more than is free waits
@@ -62,14 +62,17 @@ impl MemoryBudget {
         Reservation { permits, large: None }
     }
 
-    /// Reserves more than a share, as [`reserve`](Self::reserve) does, within the part of the budget that large
-    /// reservations can have together. Returns `None` if the memory is not free within [`MAX_WAIT`].
+    /// Reserves as [`reserve`](Self::reserve) does. Returns `None` if the memory is not free within [`MAX_WAIT`].
+    pub(crate) async fn reserve_soon(&self, bytes: usize) -> Option<Reservation> {
+        timeout(MAX_WAIT, self.reserve(bytes)).await.ok()
+    }
+
+    /// Reserves more than a share, within the part of the budget that large reservations can have together. Returns
+    /// `None` if that part, or then the memory, is not free within [`MAX_WAIT`].
     pub(crate) async fn reserve_large(&self, bytes: usize) -> Option<Reservation> {
-        let reserve = async {
-            let large = self.acquire(&self.large, units(bytes).min(large_units(self.units))).await;
-            Reservation { large: Some(large), ..self.reserve(bytes).await }
-        };
-        timeout(MAX_WAIT, reserve).await.ok()
+        let large = self.acquire(&self.large, units(bytes).min(large_units(self.units)));
+        let large = timeout(MAX_WAIT, large).await.ok();
+        Some(Reservation { large: Some(large?), ..self.reserve_soon(bytes).await? })
     }
 
     /// Waits until this many permits are free, and takes them.
@@ -115,6 +118,8 @@ fn large_units(units: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -130,6 +135,22 @@ mod tests {
         // A table that is larger than the budget gets all of it.
         drop(timeout(wait, memory.reserve(usize::MAX)).await.unwrap());
         memory.reserve(1).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_waited_for_other_large_ones_waits_in_line_for_the_rest() {
+        let memory = MemoryBudget::new(256 << 20);
+        let first = memory.reserve_large(100 << 20).await.unwrap();
+        let others = async {
+            sleep(Duration::from_secs(9)).await;
+            let small = memory.reserve(memory.share(8)).await;
+            sleep(Duration::from_secs(1)).await;
+            drop(first);
+            sleep(Duration::from_secs(10)).await;
+            drop(small);
+        };
+        let (whole, ()) = tokio::join!(memory.reserve_large(usize::MAX), others);
+        assert_eq!(whole.unwrap().bytes(), memory.bytes());
     }
 
     #[tokio::test(start_paused = true)]

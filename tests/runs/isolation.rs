@@ -328,6 +328,21 @@ async fn a_drop_that_fails_for_three_days_is_set_aside_although_it_waits_for_mem
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drop_with_a_small_directory_that_finds_no_free_memory_has_not_failed() {
+    let (world, [small]) = (World::default(), [tenant(1)]);
+    let process = joining_process_with(&world, [small], Arc::clone(&world.receiver) as Arc<dyn Sink>).await;
+    deliver_directory(&process, &world, small, 1).await;
+    let held = process.runner.directory_memory.reserve(250 << 10).await;
+    let ended = process.runner.run(&path_of(small), None, Trigger::Event, Some(5 * MINUTE)).await;
+    let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
+    assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
+    let record = process.runner.ledger.drop_record(&path_of(small)).await.unwrap();
+    assert_eq!(record.failing.unwrap().attempts, 0);
+    drop(held);
+    deliver(&process, &path_of(small)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drop_that_waits_for_the_memory_of_others_is_not_given_up() {
     let (world, [hanging, large]) = (World::default(), [tenant(1), tenant(2)]);
     let process = joining_process_with(&world, [hanging, large], Arc::clone(&world.receiver) as Arc<dyn Sink>).await;

@@ -175,7 +175,8 @@ impl Runner {
         let largest = self.tenant_configs.of(tenant).directory.rules.memory;
         let share = self.directory_memory.share(MAX_RUNS + MAX_TURNS).min(largest);
         let mut memory = share;
-        let mut reserved = self.directory_memory.reserve(memory).await;
+        let free = self.directory_memory.reserve_soon(memory).await;
+        let mut reserved = free.ok_or(DirectoryError::MemoryInUse)?;
         loop {
             match self.read_table_within(memory, reserved, contents, tenant).await {
                 Err(DirectoryError::TooLarge { needed, .. }) if memory < largest => {

@@ -27,12 +27,20 @@ pub struct RecordedValue {
     pub place: Range<usize>,
 }
 
+/// The most rows and recorded values of a block whose memory is reused. Usual blocks have a few thousand values.
+const MAX_REUSED: usize = 1 << 14;
+
 /// The memory of [`Rows`], reused from block to block.
-#[derive(Default)]
 pub(super) struct RowsBuffers {
     texts: Buffers,
     ends: Buffers<usize>,
     values: Buffers<RecordedValue>,
+}
+
+impl Default for RowsBuffers {
+    fn default() -> Self {
+        Self { texts: Buffers::default(), ends: Buffers::up_to(MAX_REUSED), values: Buffers::up_to(MAX_REUSED) }
+    }
 }
 
 impl RowsBuffers {
