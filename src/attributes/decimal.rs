@@ -28,10 +28,10 @@ impl Scale {
 ///
 /// Each part is the text of a valid JSON number (RFC 8259, section 6). `None` if no part counts, or if their sum is 1e9
 /// or more.
-pub(super) fn sum_in_billionths<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone, scale: Scale) -> Option<u64> {
+pub(super) fn sum_in_billionths<T: AsRef<[u8]>>(parts: impl Iterator<Item = T> + Clone, scale: Scale) -> Option<u64> {
     let mut sum: Option<ShortDecimal> = None;
     for part in parts.clone() {
-        match ShortDecimal::parse(part) {
+        match ShortDecimal::parse(part.as_ref()) {
             Some(value) => sum = Some(sum.map_or(value, |sum| sum.plus(value))),
             None => return long_sum(parts, scale),
         }
@@ -124,8 +124,8 @@ fn eight_digits(text: [u8; 8]) -> Option<u64> {
     Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF)
 }
 
-fn long_sum<'a>(parts: impl Iterator<Item = &'a [u8]>, scale: Scale) -> Option<u64> {
-    let parts: Vec<Decimal> = parts.map(Decimal::parse).filter(Decimal::counts).collect();
+fn long_sum<T: AsRef<[u8]>>(parts: impl Iterator<Item = T>, scale: Scale) -> Option<u64> {
+    let parts: Vec<Decimal> = parts.map(|part| Decimal::parse(part.as_ref())).filter(Decimal::counts).collect();
     if parts.is_empty() {
         return None;
     }

@@ -178,13 +178,11 @@ impl<'a> MetricRow<'a> {
     }
 }
 
-/// The text of a value that is a number, or a number in a string. A string with escapes is not a number: digits need no
-/// escapes, and the decoder has already unescaped the numbers of metric columns.
-fn number(value: &[u8]) -> Option<&[u8]> {
+/// The text of a value that is a number, or a number in a string.
+fn number(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     match value {
         // The row is valid JSON.
-        [b'0'..=b'9' | b'-', ..] => Some(value),
-        [b'"', text @ .., b'"'] if is_number(text) => Some(text),
-        _ => None,
+        [b'0'..=b'9' | b'-', ..] => Some(value.into()),
+        _ => string_value(value).filter(|text| is_number(text)),
     }
 }

@@ -11,11 +11,20 @@ fn definitions() -> Definitions {
 
 /// The report about a drop with a row of the same person for each date.
 fn report<'a>(definitions: &'a Definitions, dates: &[Date], memory: usize) -> CycleReport<'a> {
+    let rows: Vec<_> = dates.iter().map(|date| (*date, "1")).collect();
+    report_of(definitions, &rows, memory)
+}
+
+/// The report about a drop with a row of the same person for each date, with the JSON of the metric.
+fn report_of<'a>(definitions: &'a Definitions, rows: &[(Date, &str)], memory: usize) -> CycleReport<'a> {
     let columns = Some(RowParser::columns(definitions));
     let rules = RowRules { columns, records_values: true, encrypted_columns: Vec::new(), ..RowRules::default() };
     let id = "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10";
-    let row = |date: &Date| format!(r#"{{"ObjectId":"{id}","MetricDate":"{date}","Email hours":1}}"#) + "\n";
-    let rows: String = dates.iter().map(row).collect();
+    let column = &definitions.attributes[0].column;
+    let row = |(date, value): &(Date, &str)| {
+        format!(r#"{{"ObjectId":"{id}","MetricDate":"{date}","{column}":{value}}}"#) + "\n"
+    };
+    let rows: String = rows.iter().map(row).collect();
     let rows = Decoder::new(&rules, None).rows(&rows.as_str().into()).unwrap();
     let mut pass = CyclePass::new(definitions, WINDOW, memory);
     pass.push(&RowParser::new(definitions, WINDOW).parse(&rows));
@@ -37,6 +46,22 @@ fn a_drop_with_too_many_people_has_the_period_of_its_dates() {
         assert!(matches!(report.failure, Some(CycleFailure::TooManyPeople(_))), "{:?}", report.failure);
         assert_eq!((report.period, report.dates().period), (period, Some(period)));
         assert_eq!(report.reaches(WINDOW), dates.len() > 1, "{period:?}");
+    }
+}
+
+#[test]
+fn a_number_in_a_string_counts_also_with_escapes() {
+    let definitions = Definitions::parse(br#"{"attributes":[{"name":"F","metric":"Focus","max":[2,7.25,8]}]}"#);
+    let definitions = definitions.unwrap();
+    let week = WINDOW.start;
+    for (value, counts) in [
+        ("7.25", [0, 0, 1, 0]),
+        (r#""7.25""#, [0, 0, 1, 0]),
+        (r#""\u0037.25""#, [0, 0, 1, 0]),
+        (r#"" 7.25""#, [0; 4]),
+        ("true", [0; 4]),
+    ] {
+        assert_eq!(report_of(&definitions, &[(week, value)], 64 << 20).counts, [counts], "{value}");
     }
 }
 

@@ -53,7 +53,8 @@ impl Reader {
     fn definitions(&mut self, json: &RawValue) -> Definitions {
         const PLACE: &str = "definitions";
         let known = ["version", "minGroupSize", "inactiveWeeks", "values", "attributes", "programs"];
-        let members = self.object(PLACE, json, &known);
+        let members = self.members(PLACE, json);
+        self.check_known(PLACE, &members, &known);
         if let Some(version) = member(&members, "version")
             && version.get() != VERSION
         {
@@ -66,9 +67,10 @@ impl Reader {
             }
             size.unwrap_or(SMALLEST_GROUP)
         });
-        let include_inactive_weeks = match member(&members, "inactiveWeeks").map(RawValue::get) {
-            None | Some("\"include\"") => true,
-            Some("\"exclude\"") => false,
+        let inactive_weeks = member(&members, "inactiveWeeks").map(|value| serde_json::from_str::<String>(value.get()));
+        let include_inactive_weeks = match inactive_weeks.as_ref().map(Result::as_deref) {
+            None | Some(Ok("include")) => true,
+            Some(Ok("exclude")) => false,
             Some(_) => {
                 self.mistake(PLACE, "`inactiveWeeks` is neither \"include\" nor \"exclude\"");
                 true
@@ -108,10 +110,8 @@ impl Reader {
     }
 
     fn attribute(&mut self, at: usize, json: &RawValue, names: &mut HashSet<String>) -> Option<Attribute> {
-        let unnamed = format!("attribute {}", at + 1);
-        let members = self.object(&unnamed, json, &["name", "metric", "unit", "max", "roles"]);
-        let name = self.name(&unnamed, &members, names)?;
-        let place = format!("attribute `{name}`");
+        let known = ["name", "metric", "unit", "max", "roles"];
+        let (name, place, members) = self.item("attribute", at, json, &known, names)?;
         let metric = member(&members, "metric").and_then(|value| self.string(&place, "metric", value));
         let unit = member(&members, "unit").and_then(|value| self.string(&place, "unit", value));
         let bounds = member(&members, "max").map(|value| self.bounds(&place, value));
@@ -121,8 +121,8 @@ impl Reader {
         let (column, older_columns, unit, default_bounds) = match (metric, default) {
             (Some(metric), _) => (metric, &[][..], unit.unwrap_or_else(|| "Hour".into()), None),
             (None, Some(default)) => {
-                if unit.is_some() && member(&members, "metric").is_none() {
-                    self.mistake(&place, "has a `unit` and no `metric`: a default attribute has a unit already");
+                if unit.is_some_and(|unit| unit != default.unit) && member(&members, "metric").is_none() {
+                    self.mistake(&place, &format!("has another `unit` than the default attribute, {}", default.unit));
                 }
                 (default.column.into(), default.older_columns, default.unit.into(), default.bounds)
             }
@@ -185,10 +185,8 @@ impl Reader {
         let mut names = HashSet::new();
         let mut programs = Vec::new();
         for (at, item) in items.into_iter().enumerate() {
-            let unnamed = format!("program {}", at + 1);
-            let members = self.object(&unnamed, item, &["name", "cycles"]);
-            let Some(name) = self.name(&unnamed, &members, &mut names) else { continue };
-            let place = format!("program `{name}`");
+            let named = self.item("program", at, item, &["name", "cycles"], &mut names);
+            let Some((name, place, members)) = named else { continue };
             let cycles = member(&members, "cycles")
                 .map_or_else(Vec::new, |value| self.array(&format!("{place}, `cycles`"), value));
             let mut cycle_names = HashSet::new();
@@ -201,10 +199,8 @@ impl Reader {
     }
 
     fn cycle(&mut self, program: &str, at: usize, json: &RawValue, names: &mut HashSet<String>) -> Option<Cycle> {
-        let unnamed = format!("{program}, cycle {}", at + 1);
-        let members = self.object(&unnamed, json, &["name", "start", "end"]);
-        let name = self.name(&unnamed, &members, names)?;
-        let place = format!("{program}, cycle `{name}`");
+        let kind = format!("{program}, cycle");
+        let (name, place, members) = self.item(&kind, at, json, &["name", "start", "end"], names)?;
         let [start, end] = ["start", "end"].map(|side| {
             let date = member(&members, side).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
             let date = date.and_then(|text| iso_date(text.as_bytes()));
@@ -218,6 +214,24 @@ impl Reader {
             self.mistake(&place, "does not end after it starts");
         }
         Some(Cycle { name, start, end })
+    }
+
+    /// The name, the place and the members of the item `at` of a list. The place begins with `kind`. The item may only
+    /// have `known` members.
+    fn item<'a>(
+        &mut self,
+        kind: &str,
+        at: usize,
+        json: &'a RawValue,
+        known: &[&str],
+        names: &mut HashSet<String>,
+    ) -> Option<(String, String, Members<'a>)> {
+        let unnamed = format!("{kind} {}", at + 1);
+        let members = self.members(&unnamed, json);
+        let name = self.name(&unnamed, &members, names);
+        let place = name.as_ref().map_or(unnamed, |name| format!("{kind} `{name}`"));
+        self.check_known(&place, &members, known);
+        Some((name?, place, members))
     }
 
     /// The `name` of an item, which must have 1 to 64 characters and be unique: `names` has those of the earlier items.
@@ -236,13 +250,10 @@ impl Reader {
         Some(name)
     }
 
-    /// The members of an object that may only have `known` ones.
-    fn object<'a>(&mut self, place: &str, json: &'a RawValue, known: &[&str]) -> Members<'a> {
-        let members = self.members(place, json);
+    fn check_known(&mut self, place: &str, members: &Members<'_>, known: &[&str]) {
         for (name, _) in members.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
             self.mistake(place, &format!("unknown member `{name}`: expected {}", known.join(", ")));
         }
-        members
     }
 
     fn members<'a>(&mut self, place: &str, json: &'a RawValue) -> Members<'a> {

@@ -53,9 +53,11 @@ fn a_metric_belongs_to_one_attribute() {
 }
 
 #[test]
-fn a_unit_needs_a_metric() {
+fn a_default_attribute_without_a_metric_keeps_its_unit() {
     let found = mistakes(r#"{"attributes":[{"name":"Internal network size","unit":"Hour"}]}"#);
     assert!(found.len() == 1 && found[0].contains("`unit`"), "{found:#?}");
+    let json = br#"{"attributes":[{"name":"Internal network size","unit":"Count"}]}"#;
+    assert_eq!(Definitions::parse(json).unwrap().attributes[0].unit, "Count");
     let json = br#"{"attributes":[{"name":"Email hours","metric":"E","unit":"Count","max":[1,2,3]}]}"#;
     assert_eq!(Definitions::parse(json).unwrap().attributes[0].unit, "Count");
 }
@@ -79,6 +81,32 @@ fn names_have_1_to_64_characters_and_are_unique() {
         let [first, second] = [0, 1].map(|at| format!(r#"{{"name":"{}","metric":"m{at}","max":[1,2,3]}}"#, names[at]));
         assert_eq!(mistakes(&format!(r#"{{"attributes":[{first},{second}]}}"#)).len(), 1);
     }
+}
+
+#[test]
+fn an_unknown_member_is_reported_with_the_name_of_its_attribute_program_or_cycle() {
+    let found = mistakes(
+        r#"{"attributes":[{"bounds":1,"name":"Email hours"},{"bounds":1}],
+        "programs":[{"name":"P","cycle":[],"cycles":[{"name":"C","to":1,"start":"2024-10-08","end":"2024-10-15"}]}]}"#,
+    );
+    let expected = [
+        "attribute `Email hours`: unknown member `bounds`",
+        "attribute 2: has no `name`",
+        "attribute 2: unknown member `bounds`",
+        "program `P`: unknown member `cycle`",
+        "program `P`, cycle `C`: unknown member `to`",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (mistake, beginning) in found.iter().zip(expected) {
+        assert!(mistake.starts_with(beginning), "{mistake}");
+    }
+}
+
+#[test]
+fn strings_may_have_escapes() {
+    let json = br#"{"inactiveWeeks":"exclud\u0065","attributes":[{"name":"Em\u0061il hours"}]}"#;
+    let definitions = Definitions::parse(json).unwrap();
+    assert_eq!((definitions.include_inactive_weeks, &*definitions.attributes[0].name), (false, "Email hours"));
 }
 
 #[test]
