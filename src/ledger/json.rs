@@ -38,9 +38,8 @@ impl From<DropPathJson> for String {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 /// The format version of a record. It is checked first, because members may have another meaning in other versions.

@@ -1,5 +1,7 @@
 //! The records of a file and of a drop.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -210,8 +212,12 @@ impl Ending {
 /// The failures of a drop since its last progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// When the first failure occurred, or later by the time that the drop waited for memory: that time does not count.
+    /// When the first failure occurred, or when the drop first waited for memory.
     pub since: OffsetDateTime,
+    /// How much of the time since then the drop has waited for memory. It does not count towards `GIVE_UP_AFTER`.
+    pub waited: Duration,
+    /// Whether the last try only waited for memory.
+    pub waits_for_memory: bool,
     /// How many failures were counted. A failure within a minute of `last` is not counted.
     pub attempts: u32,
     /// When the last counted failure occurred, or when the drop last waited for memory, if that is later.
@@ -222,7 +228,7 @@ pub struct Failing {
     pub retry_after: bool,
     /// Whether every failure occurred because the sink denied access, or rejects every message.
     pub is_denied: bool,
-    /// The last failure, for a person. If there is none, why the drop waits for memory.
+    /// The last failure, or why the drop waits for memory, for a person.
     pub error: String,
 }
 

@@ -42,19 +42,24 @@ pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: Offs
         failing.retry_after = true;
     }
     failing.is_denied &= failure.is_denied;
+    failing.waits_for_memory = false;
     failing.error = failure.error;
     failing
 }
 
 /// Adds a try at the time `now` that only waited for memory to the failures since the last progress. It is no failure:
-/// the failures before it still count, but the time since the last try does not, and the drop is tried again soon.
-/// `why` is shown to people if no failure came before.
+/// the failures before it still count, but the time between two such tries in a row does not, and the drop is tried again
+/// soon.
 pub(super) fn add_wait_for_memory(previous: Option<Failing>, why: String, now: OffsetDateTime) -> Failing {
-    let mut failing = previous.unwrap_or_else(|| Failing { error: why, ..no_failures(now) });
-    failing.since += (now - failing.last).max(time::Duration::ZERO);
+    let mut failing = previous.unwrap_or_else(|| no_failures(now));
+    if failing.waits_for_memory {
+        failing.waited += (now - failing.last).try_into().unwrap_or(Duration::ZERO);
+    }
+    failing.waits_for_memory = true;
     failing.last = now;
     failing.not_before = now + FIRST_WAIT;
     failing.retry_after = false;
+    failing.error = why;
     failing
 }
 
@@ -62,6 +67,8 @@ pub(super) fn add_wait_for_memory(previous: Option<Failing>, why: String, now: O
 fn no_failures(now: OffsetDateTime) -> Failing {
     Failing {
         since: now,
+        waited: Duration::ZERO,
+        waits_for_memory: false,
         attempts: 0,
         last: now,
         not_before: now,
@@ -119,14 +126,27 @@ mod tests {
         let wait = |previous, minute| add_wait_for_memory(previous, "in use".into(), NOON + minutes(minute));
         let failing = fail(Some(fail(None, None, NOON)), None, NOON + minutes(2));
         let waiting = wait(Some(wait(Some(failing), 60)), 90);
-        let expected = (NOON + minutes(88), 2, NOON + minutes(91), "HTTP 503");
-        assert_eq!((waiting.since, waiting.attempts, waiting.not_before, &*waiting.error), expected);
+        assert_eq!((waiting.since, waiting.waited, waiting.attempts), (NOON, minutes(30), 2));
+        // People see why the drop waits now, not why it failed before.
+        assert_eq!((waiting.not_before, &*waiting.error), (NOON + minutes(91), "in use"));
         let failing = fail(Some(waiting), None, NOON + minutes(92));
-        assert_eq!((failing.since, failing.attempts, failing.not_before), (NOON + minutes(88), 3, NOON + minutes(96)));
+        assert_eq!((failing.since, failing.waited, failing.attempts), (NOON, minutes(30), 3));
+        assert_eq!((failing.not_before, &*failing.error), (NOON + minutes(96), "HTTP 503"));
         // Waits alone never count, and say nothing about the failures after them.
         let waiting = wait(Some(wait(None, 0)), 600);
-        assert_eq!((waiting.since, waiting.attempts, waiting.is_denied), (NOON + minutes(600), 0, true));
-        assert_eq!((waiting.not_before, &*waiting.error), (NOON + minutes(601), "in use"));
+        assert_eq!((waiting.since, waiting.waited, waiting.attempts), (NOON, minutes(600), 0));
+        assert!(waiting.is_denied);
+    }
+
+    #[test]
+    fn a_drop_that_fails_at_every_second_try_and_waits_for_memory_between_is_given_up_in_time() {
+        let mut failing = fail(None, None, NOON);
+        for hour in 1..72 {
+            let now = NOON + minutes(hour * 60);
+            let wait = add_wait_for_memory(Some(failing), "in use".into(), now);
+            failing = fail(Some(wait), None, now + minutes(5));
+        }
+        assert_eq!((failing.since, failing.waited), (NOON, Duration::ZERO));
     }
 
     #[test]

@@ -134,12 +134,13 @@ impl Run<'_> {
             let (is_denied, retry_after) = (error.is_denied(), error.retry_after());
             add_failure(previous, Failure { error: error_chain(error), is_denied, retry_after }, now)
         };
-        let (since, not_before, is_denied) = (failing.since, failing.not_before, failing.is_denied);
+        let (not_before, is_denied) = (failing.not_before, failing.is_denied);
+        let counted = now - failing.since - failing.waited;
         self.record.failing = Some(failing);
         let pending_since = self.record.ending.as_ref().filter(|ending| !ending.is_announced()).map(|e| e.recorded);
         match pending_since {
             Some(recorded) if now - recorded >= ANNOUNCE_FOR => return self.stop_announcing(&snapshot).await.map(Some),
-            None if !is_wait && now - since >= self.runner.limits.give_up_after => {
+            None if !is_wait && counted >= self.runner.limits.give_up_after => {
                 return self.give_up(&snapshot, error, is_denied).await;
             }
             Some(_) | None => {}

@@ -43,6 +43,8 @@ async fn an_event_runs_a_drop_that_a_fast_clock_has_postponed_for_a_receiver() {
     let fast = clock::now() + FAST;
     let failing = Failing {
         since: fast,
+        waited: Duration::ZERO,
+        waits_for_memory: false,
         attempts: 1,
         last: fast,
         not_before: fast + Duration::from_secs(60),

@@ -245,7 +245,7 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
     };
     let run_of_hanging = process.runner.run(&of_hanging, None, Trigger::Event, None);
     let (_, ended, time) = tokio::join!(run_of_hanging, run_of_large, delivery_time(&process, other));
-    assert!(time < Duration::from_secs(20), "{time:?}");
+    assert!(time < Duration::from_secs(1), "{time:?}");
     let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
     assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
     // The memory is free now.
@@ -312,7 +312,7 @@ async fn a_drop_that_fails_for_three_days_is_set_aside_although_it_waits_for_mem
     let process = joining_process_with(&world, [denied], Arc::new(DenyingSink)).await;
     deliver_directory(&process, &world, denied, 1_500).await;
     for hour in 0..96 {
-        let is_memory_held = hour % 10 == 9;
+        let is_memory_held = hour % 10 >= 8;
         let held = if is_memory_held { Some(process.runner.directory_memory.reserve(100 << 10).await) } else { None };
         process.sweep(SweepMode::Timer).await.unwrap();
         drop(held);

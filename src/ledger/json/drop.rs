@@ -1,5 +1,7 @@
 //! The record of a drop: `drops/…/drop.json`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -87,6 +89,11 @@ enum AnnouncedJson {
 struct FailingJson {
     #[serde(with = "time::serde::rfc3339")]
     failing_since: OffsetDateTime,
+    /// The time that the drop waited for memory, in seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    waited: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    waits_for_memory: bool,
     attempts: u32,
     #[serde(with = "time::serde::rfc3339")]
     last_failure: OffsetDateTime,
@@ -312,6 +319,8 @@ impl From<&Failing> for FailingJson {
     fn from(failing: &Failing) -> Self {
         Self {
             failing_since: to_millisecond(failing.since),
+            waited: failing.waited.as_secs(),
+            waits_for_memory: failing.waits_for_memory,
             attempts: failing.attempts,
             last_failure: to_millisecond(failing.last),
             not_before: to_millisecond(failing.not_before),
@@ -326,6 +335,8 @@ impl From<FailingJson> for Failing {
     fn from(json: FailingJson) -> Self {
         Self {
             since: json.failing_since,
+            waited: Duration::from_secs(json.waited),
+            waits_for_memory: json.waits_for_memory,
             attempts: json.attempts,
             last: json.last_failure,
             not_before: json.not_before,

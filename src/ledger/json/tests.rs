@@ -1,4 +1,4 @@
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 use time::macros::datetime;
 
@@ -146,6 +146,8 @@ fn a_drops_record_is_parsed_as_it_was_formatted() {
     let time = datetime!(2026-11-22 12:00 UTC);
     let failing = Failing {
         since: time,
+        waited: Duration::from_secs(1800),
+        waits_for_memory: true,
         attempts: 3,
         last: time,
         not_before: time,
