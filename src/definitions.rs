@@ -5,6 +5,8 @@
 //! then raises the revision and records which attributes receivers have to delete. Saving accepts at once; an edit by
 //! hand is accepted by the next import or sweep.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use crate::{
@@ -129,18 +131,20 @@ fn accept_into(record: &mut TenantImports, stored: Option<(ETag, Bytes)>) -> (Te
 
 /// Puts `new` definitions in the place of the old ones.
 fn replace(record: &mut TenantImports, new: Definitions, etag: ETag) {
-    let old = record.definitions.take();
+    let (old, lost) = (record.definitions.take(), mem::take(&mut record.lost));
     let old_definitions = old.as_ref().map(|old| &old.definitions);
     if old_definitions.is_none_or(|old| old.without_roles() != new.without_roles()) {
         record.revision += 1;
     }
-    for name in old_definitions.iter().flat_map(|old| old.attributes_missing_in(&new)) {
+    let is_missing = |name: &&str| !new.attributes.iter().any(|attribute| attribute.name == **name);
+    let missing_lost = lost.attributes.iter().map(String::as_str).filter(is_missing);
+    for name in old_definitions.iter().flat_map(|old| old.attributes_missing_in(&new)).chain(missing_lost) {
         record.sequence += 1;
         record.numbered = None;
         record.deletions.push(Deletion { attribute: name.to_owned(), sequence: record.sequence });
     }
     let is_same = old_definitions == Some(&new);
-    let (number, was_announced) = old.map_or((0, false), |old| (old.number, old.is_announced));
+    let (number, was_announced) = old.map_or((lost.number, false), |old| (old.number, old.is_announced));
     record.definitions = Some(AcceptedDefinitions {
         definitions: new,
         etag,

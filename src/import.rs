@@ -149,7 +149,11 @@ impl Runner {
     async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
         let mut imported = Vec::new();
         if self.tenants.is_paused(tenant) {
-            self.forget_failures(tenant).await?;
+            match self.forget_failures(tenant).await {
+                // Nothing can be forgotten. A pass after the pause reports the record.
+                Err(LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. }) => {}
+                result => result?,
+            }
             return Ok(PassOutcome::Done(imported));
         }
         let limit = TimeLimit::from_now(time_limit);
@@ -229,6 +233,7 @@ impl Runner {
             definitions: stored,
             drops,
             attempts: 0,
+            since: None,
             error: None,
             version: ETag(String::new()),
         };
@@ -246,6 +251,8 @@ impl Runner {
                 let wait = error.retry_after().map_or(wait, |asked| wait.max(asked.min(MAX_WAIT)));
                 next.not_before = Some(now + wait);
                 next.attempts = attempts + 1;
+                let since = entry.and_then(|entry| entry.since).filter(|_| attempts > 0);
+                next.since = Some(since.unwrap_or(now));
                 next.error = Some(one_line(&text, MAX_ERROR));
             }
         }

@@ -21,7 +21,7 @@ pub use self::{
     copy::ListCopy,
     customers::{Customer, LastDrop},
     detail::{DropDetail, FileState, FileStatus},
-    drop_status::{DropStatus, FileCounts, State},
+    drop_status::{DropStatus, FileCounts, RETRIED_LONG, State},
     filter::{DropFilter, InvalidFilter, parse_reason, parse_since, parse_state, parse_week},
     groups::{Group, groups},
     load::{load, load_and_copy, load_copy},

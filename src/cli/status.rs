@@ -4,6 +4,7 @@ mod table;
 
 use std::{
     collections::BTreeSet,
+    future::ready,
     io::{IsTerminal, Write},
     time::Duration,
 };
@@ -20,9 +21,10 @@ use crate::{
     definitions,
     drop::{DropPath, TenantId, tenant::Tenants},
     error_chain::error_chain,
-    ledger::{Ledger, LedgerError},
+    ledger::{ImportsEntry, Ledger, LedgerError},
     one_line::escape_deceptive,
-    status::{Customer, DropDetail, DropFilter, DropStatus, Snapshot, State, load, parse_since},
+    status::{Customer, DropDetail, DropFilter, DropStatus, RETRIED_LONG, Snapshot, State, load, parse_since},
+    store::StoreError,
 };
 
 /// How many tenants' definitions are read at the same time.
@@ -127,9 +129,14 @@ async fn print_drops(
     let mut notes: Vec<_> = customers.iter().filter(is_shown).flat_map(problems_of).collect();
     let mistakes = mistakes_in_definitions(ledger, config.tenants.as_ref(), filter.tenant).await;
     notes.extend(mistakes.map_err(|error| CliError::of(error.verdict(), &error).context("the definitions"))?);
-    let needs_person = !notes.is_empty() || drops.iter().any(|drop| drop.needs_person(*as_of));
+    let failing = failing_imports(ledger, config.tenants.as_ref(), filter.tenant).await;
+    let failing =
+        failing.map_err(|error| CliError::of(error.verdict(), &error).context("the imports of attributes"))?;
+    let have_failed_long = failing.iter().any(|entry| entry.since.is_some_and(|since| *as_of - since > RETRIED_LONG));
+    let needs_person = have_failed_long || !notes.is_empty() || drops.iter().any(|drop| drop.needs_person(*as_of));
     let paused = customers.iter().filter(is_shown).filter(|customer| customer.paused == Some(true));
     notes.extend(paused.map(|customer| format!("tenant {}: paused in TENANTS, so its drops wait", customer.tenant_id)));
+    notes.extend(failing.iter().map(failure_of));
     if *omitted > 0 {
         notes.push(format!("{omitted} old drops are not shown, because there are too many"));
     }
@@ -151,6 +158,31 @@ fn problems_of(customer: &Customer) -> impl Iterator<Item = String> {
     customer.problems.iter().map(|problem| format!("tenant {}: {problem}", customer.tenant_id))
 }
 
+/// Selects `tenant`, or all `tenants` of the process, or all that there are.
+fn is_shown(tenants: Option<&Tenants>, tenant: Option<TenantId>) -> impl Fn(TenantId) -> bool {
+    let ids: Option<BTreeSet<_>> = tenants.map(|tenants| tenants.ids().into_iter().collect());
+    move |id| tenant.is_none_or(|tenant| tenant == id) && ids.as_ref().is_none_or(|ids| ids.contains(&id))
+}
+
+/// The tenants whose last pass over imports of attributes has failed, except for paused ones.
+async fn failing_imports(
+    ledger: &Ledger,
+    tenants: Option<&Tenants>,
+    tenant: Option<TenantId>,
+) -> Result<Vec<ImportsEntry>, StoreError> {
+    let is_shown = is_shown(tenants, tenant);
+    let is_paused = |id| tenants.is_some_and(|tenants| tenants.is_paused(id));
+    let is_failing = |entry: &ImportsEntry| entry.attempts > 0 && is_shown(entry.tenant) && !is_paused(entry.tenant);
+    ledger.imports_entries().try_filter(|entry| ready(is_failing(entry))).try_collect().await
+}
+
+/// A line about imports that fail.
+fn failure_of(entry: &ImportsEntry) -> String {
+    let ImportsEntry { tenant, attempts, error, .. } = entry;
+    let error = error.as_deref().unwrap_or("the cause is not known");
+    format!("tenant {tenant}: imports of attributes have failed (attempt {attempts}) and are retried: {error}")
+}
+
 /// The mistakes in the stored definitions of attributes, one line each: those of `tenant`, or of all `tenants` of the
 /// process, or of all tenants that have definitions.
 async fn mistakes_in_definitions(
@@ -158,10 +190,8 @@ async fn mistakes_in_definitions(
     tenants: Option<&Tenants>,
     tenant: Option<TenantId>,
 ) -> Result<Vec<String>, LedgerError> {
-    let ids: Option<BTreeSet<_>> = tenants.map(|tenants| tenants.ids().into_iter().collect());
-    let is_shown =
-        |id: &TenantId| tenant.is_none_or(|tenant| tenant == *id) && ids.as_ref().is_none_or(|ids| ids.contains(id));
-    let defined = ledger.defined_tenants().await?.into_iter().filter(is_shown);
+    let is_shown = is_shown(tenants, tenant);
+    let defined = ledger.defined_tenants().await?.into_iter().filter(|id| is_shown(*id));
     let mistakes = defined.map(async |id| {
         let problems = definitions::load_for_list(ledger, id).await?.problems;
         Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: definitions: {problem}")))

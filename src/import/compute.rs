@@ -81,7 +81,7 @@ pub enum ReadError {
     #[error("cannot get its keys")]
     Keys(#[from] KeyError),
     /// One of its files cannot be read or decoded.
-    #[error("file `{name}` {source}")]
+    #[error("cannot read file `{name}`")]
     File {
         /// The name of the file.
         name: String,

@@ -9,7 +9,10 @@ use std::{collections::HashMap, sync::Arc};
 use futures::TryStreamExt;
 use tracing::warn;
 
-use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop};
+use super::{
+    ImportError, Pass, ReadError, Stop,
+    compute::{NotImportable, OpenedDrop},
+};
 use crate::{
     attributes::{CycleReport, Definitions, DropDates, DueCycle},
     clock,
@@ -20,7 +23,7 @@ use crate::{
         CycleImport, DropState, ExaminedDrop, ImportState, ImportedAttribute, LedgerError, ListEntry, ListingFacts,
     },
     message::{ImportVersion, WindowFacts},
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
 /// Dates that are longer ago than this are not recorded: no cycle that is due needs them.
@@ -30,15 +33,48 @@ const OLDEST_DATES: time::Duration = time::Duration::days(850);
 /// allow for a clock that differs.
 const NEWEST_DATES: time::Duration = time::Duration::days(2);
 
-/// The result of importing a cycle from a drop, if no error occurs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The drop reaches the cycle. The import has ended, as completed or failed.
-    Ended,
+/// Why a drop has no import of a cycle. It cannot help to try again, unless the drop changes.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoImport {
     /// The drop does not reach the cycle's last week.
+    #[error("the drop has no rows of the last week of this cycle")]
     NotReached,
-    /// Files of the drop were deleted.
+    /// Rows of the drop are missing.
+    #[error("files of the drop were deleted")]
     Incomplete,
+    /// The path has no drop that can be imported.
+    #[error(transparent)]
+    NotImportable(#[from] NotImportable),
+    /// The drop was delivered, but cannot be read any more.
+    #[error("{text}")]
+    Unreadable {
+        /// Why, as a code.
+        reason: Reason,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+impl NoImport {
+    /// The `reason` of a running import that ends because its drop no longer has an import of the cycle.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable { reason, .. } => reason.as_str(),
+            Self::NotImportable(NotImportable::Metadata(_)) => Reason::Metadata.as_str(),
+            Self::NotImportable(NotImportable::TooManyFiles(_)) => Reason::TooManyFiles.as_str(),
+            Self::NotReached | Self::Incomplete | Self::NotImportable(_) => "drop-gone",
+        }
+    }
+}
+
+/// The result of importing a cycle again from its drop.
+enum Again {
+    /// The import has ended, as completed or failed.
+    Ended,
+    /// The drop has the same files as before, and so does the import.
+    Same,
+    /// The drop has no import of the cycle any more.
+    Gone(NoImport),
 }
 
 impl Pass<'_> {
@@ -105,50 +141,53 @@ impl Pass<'_> {
         }
         let result = self.import_again(definitions, due, &import, has_new_rules).await;
         match result {
-            Ok(true) => Ok(()),
-            Ok(false) if has_new_rules || import.state == ImportState::Running => {
-                // The drop was deleted, or no longer reaches the cycle: another one may.
+            Ok(Again::Ended) => Ok(()),
+            Ok(Again::Gone(why)) if has_new_rules || import.state == ImportState::Running => {
+                // Another drop may reach the cycle.
                 if self.import_first(definitions, due, drops, Some(&import)).await? {
                     return Ok(());
                 }
                 import.rules = definitions.rules_of(due.cycle);
                 import.failing_since = None;
                 if import.state == ImportState::Running {
-                    let message = "the drop was deleted before the import ended, and no other one reaches the cycle";
-                    return self.fail(&mut import, "drop-gone", message.to_owned()).await;
+                    let message = format!("{why}: the import had not ended, and no other drop reaches the cycle");
+                    return self.fail(&mut import, why.reason(), message).await;
                 }
-                let revision = self.record.revision;
-                import.message =
-                    Some(format!("revision {revision} was not imported: the drop is not in storage any more"));
+                import.message = Some(format!("revision {} was not imported: {why}", self.record.revision));
                 Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
             }
-            Ok(false) => {
+            Ok(Again::Same | Again::Gone(_)) => {
                 // The data files are the same, or some were deleted after the import: the import stays valid.
                 import.listing = listed.map_or(import.listing, |drop| drop.listing.into());
                 import.failing_since = None;
                 Ok(self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?)
             }
             Err(Stop::Failed(ImportError::Drop { path, source })) => self.note_failure(import, path, source).await,
+            Err(stop @ Stop::Failed(ImportError::MemoryInUse)) => self.note_wait_for_memory(import, stop).await,
             Err(stop) => Err(stop),
         }
     }
 
-    /// Imports a cycle again from its drop. Returns false if the drop was deleted or has the same files as before, or
-    /// if it no longer has the rows of the cycle.
+    /// Imports a cycle again from its drop.
     async fn import_again(
         &mut self,
         definitions: &Arc<Definitions>,
         due: &DueCycle<'_>,
         import: &CycleImport,
         has_new_rules: bool,
-    ) -> Result<bool, Stop> {
-        let Ok(path) = import.drop.path.parse::<DropPath>() else { return Ok(false) };
-        let Ok(drop) = self.open(&path).await.map_err(|error| cannot_read(&path, error))? else { return Ok(false) };
+    ) -> Result<Again, Stop> {
+        let Ok(path) = import.drop.path.parse::<DropPath>() else {
+            return Ok(Again::Gone(NotImportable::Deleted.into()));
+        };
+        let drop = match self.open(&path).await.map_err(|error| cannot_read(&path, error))? {
+            Ok(drop) => drop,
+            Err(why) => return Ok(Again::Gone(why.into())),
+        };
         if !has_new_rules && import.state != ImportState::Running && drop.files == import.files {
-            return Ok(false);
+            return Ok(Again::Same);
         }
-        let found = self.import(definitions, due, &drop, import.run, Some(import)).await?;
-        Ok(found == Found::Ended)
+        let imported = self.import(definitions, due, &drop, import.run, Some(import)).await?;
+        Ok(imported.map_or_else(Again::Gone, |()| Again::Ended))
     }
 
     /// Imports a cycle from the first drop that reaches it. Returns false if none does.
@@ -169,8 +208,8 @@ impl Pass<'_> {
             }
             let result = self.import_from(definitions, due, &listed.path, earlier).await;
             match result {
-                Ok(Found::Ended) => return Ok(true),
-                result => tolerate(result.map(|_| ()), &mut first_error)?,
+                Ok(Ok(())) => return Ok(true),
+                result => tolerate(result.map(drop), &mut first_error)?,
             }
         }
         first_error.map_or(Ok(false), |error| Err(Stop::Failed(error)))
@@ -182,15 +221,15 @@ impl Pass<'_> {
         due: &DueCycle<'_>,
         path: &DropPath,
         earlier: Option<&CycleImport>,
-    ) -> Result<Found, Stop> {
+    ) -> Result<Result<(), NoImport>, Stop> {
         let run = earlier.map_or(0, |earlier| earlier.run);
         match self.open(path).await.map_err(|error| cannot_read(path, error))? {
             Ok(drop) => self.import(definitions, due, &drop, run, earlier).await,
-            Err(_) => Ok(Found::Incomplete),
+            Err(why) => Ok(Err(why.into())),
         }
     }
 
-    /// Imports a cycle from a drop, if the drop reaches it.
+    /// Imports a cycle from a drop. If the drop has an import of the cycle, that has ended, as completed or failed.
     pub(super) async fn import(
         &mut self,
         definitions: &Arc<Definitions>,
@@ -198,18 +237,19 @@ impl Pass<'_> {
         drop: &OpenedDrop,
         run: u32,
         earlier: Option<&CycleImport>,
-    ) -> Result<Found, Stop> {
+    ) -> Result<Result<(), NoImport>, Stop> {
         let path: DropPath = drop.facts.path.parse().expect("the path of a drop that was opened");
         let (computed, mut reserved) = self.compute_within_memory(drop, definitions, due.window).await?;
         let report = match computed {
             Ok(Some(report)) => report,
-            Ok(None) => return Ok(Found::Incomplete),
+            Ok(None) => return Ok(Err(NoImport::Incomplete)),
             Err(error) => match error.verdict() {
                 Verdict::Retry => return Err(cannot_read(&path, error)),
-                Verdict::SetAside(_) => {
-                    warn!(drop.path = %path, "no attributes are imported from `{path}`: {}", error_chain(&error));
+                Verdict::SetAside(reason) => {
+                    let text = error_chain(&error);
+                    warn!(drop.path = %path, "no attributes are imported from `{path}`: {text}");
                     self.remember(&path, drop.listing, DropDates::default()).await?;
-                    return Ok(Found::NotReached);
+                    return Ok(Err(NoImport::Unreadable { reason, text }));
                 }
             },
         };
@@ -217,7 +257,7 @@ impl Pass<'_> {
         let days = self.today - OLDEST_DATES..=self.today + NEWEST_DATES;
         self.remember(&path, drop.listing, report.dates().within(days)).await?;
         if !report.reaches(due.window) {
-            return Ok(Found::NotReached);
+            return Ok(Err(NoImport::NotReached));
         }
         let directory = match report.failure {
             None => self.directory_of(&path).await,
@@ -231,7 +271,7 @@ impl Pass<'_> {
                 Verdict::SetAside(reason) => {
                     let mut import = self.begin(definitions, due, drop, run, None, earlier);
                     self.fail(&mut import, reason.as_str(), error_chain(&error)).await?;
-                    return Ok(Found::Ended);
+                    return Ok(Ok(()));
                 }
             },
         };
@@ -246,7 +286,7 @@ impl Pass<'_> {
         if let Some((reason, message)) = failure_of(&report, &import) {
             import.people = None;
             self.fail(&mut import, reason, message).await?;
-            return Ok(Found::Ended);
+            return Ok(Ok(()));
         }
         import.attributes = report
             .counts()
@@ -264,13 +304,13 @@ impl Pass<'_> {
             Ok(()) => {}
             Err(Stop::Failed(ImportError::Sink(error))) if error.is_rejection() => {
                 self.fail(&mut import, "refused", error_chain(&error)).await?;
-                return Ok(Found::Ended);
+                return Ok(Ok(()));
             }
             Err(stop) => return Err(stop),
         }
         import.state = ImportState::Completed;
         self.end(&mut import).await?;
-        Ok(Found::Ended)
+        Ok(Ok(()))
     }
 
     /// The record of the import of a cycle from a drop: that of the `earlier` import, if it is the same import and has
@@ -328,7 +368,8 @@ impl Pass<'_> {
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
         if source.is_memory_in_use() {
-            return Err(Stop::Failed(ImportError::Drop { path, source }));
+            let stop = Stop::Failed(ImportError::Drop { path, source });
+            return self.note_wait_for_memory(import, stop).await;
         }
         let now = clock::now();
         let since = *import.failing_since.get_or_insert(now);
@@ -338,6 +379,15 @@ impl Pass<'_> {
         import.message = Some(error_chain(&*source));
         self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
         Err(Stop::Failed(ImportError::Drop { path, source }))
+    }
+
+    /// Records that the drop of an import could be read, but the import waits for memory: that ends the series of
+    /// failures after which the import fails. Returns `stop`.
+    async fn note_wait_for_memory(&mut self, mut import: CycleImport, stop: Stop) -> Result<(), Stop> {
+        if import.failing_since.take().is_some() {
+            self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
+        }
+        Err(stop)
     }
 
     /// Records which dates a drop has.

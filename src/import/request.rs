@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     ImportError, Imported, Pass, ReadError, Stop,
-    plan::{Found, cannot_read, tolerate},
+    plan::{NoImport, cannot_read, tolerate},
 };
 use crate::{
     attributes::{Definitions, DueCycle},
@@ -141,7 +141,7 @@ impl Pass<'_> {
     }
 
     /// Records that the drop of a request cannot be read. After `GIVE_UP_AFTER` the request ends with that failure. A
-    /// wait for memory is no failure.
+    /// wait for memory is no failure: it comes after the drop could be read.
     async fn note_unreadable_drop(
         &mut self,
         request: &RequestedImport,
@@ -149,6 +149,7 @@ impl Pass<'_> {
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
         if source.is_memory_in_use() {
+            self.note_read(&path).await?;
             return Err(Stop::Failed(ImportError::Drop { path, source }));
         }
         let now = clock::now();
@@ -214,26 +215,25 @@ impl Pass<'_> {
                 Some(import) if request.again => import.run.max(request.number),
                 _ => 0,
             };
-            let why = match self.import(definitions, &due, &drop, run, import.as_ref()).await? {
-                Found::Ended => {
-                    is_reached = true;
-                    continue;
-                }
+            match self.import(definitions, &due, &drop, run, import.as_ref()).await? {
+                Ok(()) => is_reached = true,
                 // Without the name of a cycle, only those that the drop reaches are meant.
-                Found::NotReached if request.cycle.is_none() => {
-                    is_missed = true;
-                    continue;
+                Err(NoImport::NotReached) if request.cycle.is_none() => is_missed = true,
+                // That is so for every cycle.
+                Err(why @ NoImport::Unreadable { .. }) => {
+                    self.note_rejected_request(None, path, why.to_string());
+                    return Ok(());
                 }
-                Found::NotReached => "the drop has no rows of the last week of this cycle",
-                Found::Incomplete => "files of the drop were deleted",
-            };
-            errors.push((Some((due.program.name.clone(), due.cycle.name.clone())), why));
+                Err(why) => {
+                    errors.push((Some((due.program.name.clone(), due.cycle.name.clone())), why.to_string()));
+                }
+            }
         }
         if is_missed && !is_reached && errors.is_empty() {
-            errors.push((None, "the drop has no rows of the last week of a cycle that is imported"));
+            errors.push((None, "the drop has no rows of the last week of a cycle that is imported".to_owned()));
         }
         for (cycle, why) in errors {
-            self.note_rejected_request(cycle, path, why.to_owned());
+            self.note_rejected_request(cycle, path, why);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Why the ledger cannot be read or written.
 
-use super::paths;
+use super::paths::{self, ImportsRecord};
 use crate::{
     drop::DropPath,
     store::{BlobPath, ReadWholeError, StoreError},
@@ -59,10 +59,20 @@ impl LedgerError {
 /// The advice for a record that cannot be parsed, besides to correct it. The record of a drop must not
 /// be deleted: the records of its files would be ahead of it.
 fn remedy(path: &BlobPath) -> String {
-    match paths::drop_of_record(&path.name) {
-        Some(drop) => format!("deliver the drop again from the start with `vivadrop replay {drop}`"),
-        None => "delete it to deliver again from the start".to_owned(),
+    if let Some(drop) = paths::drop_of_record(&path.name) {
+        return format!("deliver the drop again from the start with `vivadrop replay {drop}`");
     }
+    let remedy = match paths::imports_record(&path.name) {
+        Some(ImportsRecord::Tenant) => {
+            "delete it: imports that were asked for are then forgotten, and revisions and sequence numbers continue at the \
+             current Unix time"
+        }
+        Some(ImportsRecord::Cycle) => {
+            "delete it to import the cycle again; new ranges are then not compared with those that receivers have"
+        }
+        None => "delete it to deliver again from the start",
+    };
+    remedy.to_owned()
 }
 
 impl From<ReadWholeError> for LedgerError {

@@ -1,6 +1,8 @@
 //! The ledger's record of a tenant's attributes: the definitions in force, requests for imports, and the deletions that
 //! receivers have yet to be told about.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,6 +32,8 @@ pub struct TenantImports {
     pub numbered: Option<String>,
     /// The last valid definitions; `None` if there were none.
     pub definitions: Option<AcceptedDefinitions>,
+    /// The definitions of an earlier record that was deleted, as far as they are known.
+    pub(crate) lost: LostDefinitions,
     /// The deletions of attributes that receivers have yet to be told about, in their order.
     pub deletions: Vec<Deletion>,
     /// How many imports people have asked for.
@@ -39,7 +43,16 @@ pub struct TenantImports {
     /// The dates of the rows of drops that were read.
     pub examined: Vec<ExaminedDrop>,
     /// The version of the record's blob, which a write must overwrite; `None` if there was no record.
-    version: Option<ETag>,
+    pub(super) version: Option<ETag>,
+}
+
+/// What is known about the definitions of a record that was deleted. Empty as soon as there are definitions again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LostDefinitions {
+    /// A number that is above that of all lost definitions.
+    pub(crate) number: u64,
+    /// The names of the attributes that receivers may have.
+    pub(crate) attributes: BTreeSet<String>,
 }
 
 /// An import that a person has asked for.
@@ -200,6 +213,7 @@ impl TenantJson {
             sequence: self.sequence,
             numbered: self.numbered,
             definitions,
+            lost: LostDefinitions::default(),
             deletions: self.deletions,
             requested: self.requested,
             requests: self.requests,
@@ -210,12 +224,13 @@ impl TenantJson {
 }
 
 impl Ledger {
-    /// Reads the record of a tenant's imports. Returns an empty record if there is none.
+    /// Reads the record of a tenant's imports. If there is none, returns an empty one, or one that continues a record
+    /// that was deleted.
     pub async fn tenant_imports(&self, tenant: TenantId) -> Result<TenantImports, LedgerError> {
         let path = self.blob(paths::imports(tenant));
         match self.read(&path).await? {
             Some((etag, bytes)) => json::parse_versioned::<TenantJson>(&path, &bytes)?.record(&path, etag),
-            None => Ok(TenantImports::default()),
+            None => self.salvaged_imports(tenant).await,
         }
     }
 

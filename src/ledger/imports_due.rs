@@ -35,6 +35,8 @@ pub struct ImportsEntry {
     pub drops: u64,
     /// How many passes in a row have failed.
     pub attempts: u64,
+    /// When the first of them failed; `None` if the last pass succeeded.
+    pub since: Option<OffsetDateTime>,
     /// The last failure, for people.
     pub error: Option<String>,
     /// The version of the entry.
@@ -53,6 +55,8 @@ struct EntryJson {
     drops: u64,
     #[serde(default, deserialize_with = "entry::number")]
     attempts: u64,
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    since: Option<OffsetDateTime>,
     #[serde(default)]
     error: Option<String>,
 }
@@ -65,6 +69,7 @@ impl EntryJson {
             definitions: self.definitions.map(ETag),
             drops: self.drops,
             attempts: self.attempts,
+            since: self.since,
             error: self.error,
             version,
         }
@@ -80,6 +85,7 @@ impl Ledger {
             definitions: None,
             drops: 0,
             attempts: 0,
+            since: None,
             error: None,
         };
         let (bytes, metadata) = entry::format(&json);
@@ -101,6 +107,7 @@ impl Ledger {
             definitions: entry.definitions.as_ref().map(|etag| etag.0.clone()),
             drops: entry.drops,
             attempts: entry.attempts,
+            since: entry.since.map(whole_seconds),
             error: entry.error.clone(),
         };
         let (bytes, metadata) = entry::format(&json);

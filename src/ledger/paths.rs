@@ -133,6 +133,21 @@ pub(super) fn cycle_import(tenant: TenantId, program: &str, cycle: &str) -> Stri
     format!("{}{}.json", cycle_imports(tenant), hash(&format!("{} {program}{cycle}", program.len())))
 }
 
+/// A record of imports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ImportsRecord {
+    /// Of a tenant.
+    Tenant,
+    /// Of a cycle.
+    Cycle,
+}
+
+/// The kind of the record of imports with this path; `None` if it is another record.
+pub(super) fn imports_record(name: &str) -> Option<ImportsRecord> {
+    let (_tenant, rest) = name.strip_prefix(IMPORTS)?.split_once('/')?;
+    Some(if rest.starts_with("cycles/") { ImportsRecord::Cycle } else { ImportsRecord::Tenant })
+}
+
 /// The blob that a process leases while it imports for a tenant.
 pub(super) fn imports_lease(tenant: TenantId) -> String {
     format!("{IMPORTS}{tenant}/lease.json")

@@ -1,9 +1,13 @@
-//! Continues a drop whose record cannot be parsed.
+//! Continues a drop whose record cannot be parsed, and the imports of a tenant whose record was deleted.
 
 use futures::{TryStreamExt, future::try_join_all};
 
-use super::{DropRecord, Ledger, LedgerError, json, paths};
-use crate::{clock, drop::DropPath, store::BlobPath};
+use super::{DropRecord, Ledger, LedgerError, TenantImports, imports::LostDefinitions, json, paths};
+use crate::{
+    clock,
+    drop::{DropPath, TenantId},
+    store::BlobPath,
+};
 
 /// How many records are read at the same time.
 const CONCURRENT_READS: usize = 8;
@@ -28,8 +32,33 @@ impl Ledger {
                 generation = file_generation.max(generation);
             }
         }
-        let sequence = clock::now().unix_timestamp().unsigned_abs();
-        Ok(DropRecord { replays, generation, sequence, version, ..DropRecord::default() })
+        Ok(DropRecord { replays, generation, sequence: unix_time(), version, ..DropRecord::default() })
+    }
+
+    /// The record that continues the imports of a tenant that has none. If there are records of cycles, a person has
+    /// deleted the tenant's record. Receivers ignore messages with numbers that they have seen, so every number
+    /// continues above those before:
+    /// - the revision, the `sequence` and the number of the definitions are the current time in Unix seconds. There were
+    ///   fewer messages and edits than seconds;
+    /// - the number of requests is the highest one in the records of the cycles, which distinguish imports by it.
+    ///
+    /// Requests and deletions that were not done are lost, but receivers are told about every attribute that was imported
+    /// and is not defined any more.
+    pub(super) async fn salvaged_imports(&self, tenant: TenantId) -> Result<TenantImports, LedgerError> {
+        let folder = paths::cycle_imports(tenant);
+        let mut listing = self.store.list(&self.container, &folder);
+        if listing.try_next().await?.is_none() {
+            return Ok(TenantImports::default());
+        }
+        let imports = self.cycle_imports(tenant).await?;
+        let names = imports.iter().flat_map(|import| &import.attributes).map(|attribute| attribute.name.clone());
+        Ok(TenantImports {
+            revision: unix_time(),
+            sequence: unix_time(),
+            requested: imports.iter().map(|import| import.run).max().unwrap_or_default(),
+            lost: LostDefinitions { number: unix_time(), attributes: names.collect() },
+            ..TenantImports::default()
+        })
     }
 
     /// The replay and the generation that the record of a file belongs to; both 0 if the record cannot be parsed, or
@@ -46,4 +75,8 @@ impl Ledger {
             Err(error) => Err(error),
         }
     }
+}
+
+fn unix_time() -> u64 {
+    clock::now().unix_timestamp().unsigned_abs()
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a drop may be retried before a person should look at it.
-const RETRIED_LONG: Duration = Duration::days(1);
+pub const RETRIED_LONG: Duration = Duration::days(1);
 
 /// Where a drop stands, the least urgent state first.
 #[derive(

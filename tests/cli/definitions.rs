@@ -93,6 +93,24 @@ async fn an_import_record_that_is_not_valid_does_not_hide_the_drops_from_status(
 }
 
 #[tokio::test]
+async fn status_says_why_imports_are_retried() {
+    let scene = Scene::in_a_folder().await;
+    expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;
+    let file = scene.state_folder().join(format!("imports/{}/cycles/0.json", scene.tenant));
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "x").unwrap();
+    let swept = output_of(vivadrop().arg("sweep").envs(&scene.settings)).await;
+    assert_eq!(swept.code, Some(1), "{}", swept.stderr);
+    let status = output_of(vivadrop().arg("status").envs(&scene.settings)).await;
+    // A failure of a minute needs no person.
+    assert_eq!(status.code, Some(0), "{}", status.stdout);
+    for text in ["imports of attributes have failed (attempt 1) and are retried", "delete it to import the cycle again"]
+    {
+        assert!(status.stdout.contains(text), "{text}: {}", status.stdout);
+    }
+}
+
+#[tokio::test]
 async fn an_import_for_a_paused_tenant_waits() {
     let mut scene = Scene::in_a_folder().await;
     expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 1").await;

@@ -12,7 +12,7 @@ use vivadrop::{
     drop::DropPath,
     import::{ImportError, ImportRequest, Imported, PassOutcome},
     run::Trigger,
-    store::{Store, WriteIf},
+    store::{BlobPath, Store, WriteIf},
     sweep::{SweepMode, sweep},
 };
 
@@ -23,7 +23,7 @@ use super::{
         BOUNDS, DAY, HOUR, define, definitions_of, deliver, email, kinds, lines, of_kind, put_drop, rows, sweep_later,
         tenant, today, window_end, with_definitions, world,
     },
-    world::{METADATA, TENANT, World, path},
+    world::{METADATA, STATE_CONTAINER, TENANT, World, path},
 };
 use crate::support::faults::{Fault as CallFault, Operation, StoreCall};
 
@@ -316,7 +316,7 @@ async fn definitions_that_come_after_the_drop_import_it() {
     sweep_later(&world).await;
     // An edit by hand, which the next sweep notices.
     let text = definitions_of(email(BOUNDS), today()).to_string();
-    let blob = vivadrop::store::BlobPath::new("state", format!("attributes/{TENANT}.json"));
+    let blob = BlobPath::new(STATE_CONTAINER, format!("attributes/{TENANT}.json"));
     world.storage.write(&blob, text.into(), WriteIf::Always).await.unwrap();
     sweep_later(&world).await;
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
@@ -492,7 +492,7 @@ async fn import_for_days_without_receiver(process: &Process) {
     }
 }
 
-/// Makes two sweeps with a pause of the tenant, four days apart. The second one writes nothing about imports.
+/// Makes two passes with a pause of the tenant, four days apart. The second one writes nothing about imports.
 async fn pause_for_days(world: &World) {
     let mut process = Process::new(world);
     let runner = Arc::get_mut(&mut process.runner).unwrap();
@@ -573,6 +573,102 @@ async fn the_time_of_a_pause_does_not_count_for_a_cycle_whose_drop_cannot_be_rea
     pause_for_days(&world).await;
     import_unreadable(&process).await;
     Process::new(&world).runner.import(tenant(), None).await.unwrap();
+    assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweeps_of_a_pause_succeed_although_a_record_of_an_import_is_not_valid() {
+    let world = world().await;
+    let process = requested_again(&world).await;
+    world.storage.write(&imports_record("tenant.json"), "{".into(), WriteIf::Always).await.unwrap();
+    process.runner.import(tenant(), None).await.unwrap_err();
+    let mut process = Process::new(&world);
+    let runner = Arc::get_mut(&mut process.runner).unwrap();
+    runner.tenants = runner.tenants.clone().with_paused([tenant()].into());
+    sleep(HOUR).await;
+    let report = process.sweep(SweepMode::Timer).await.unwrap();
+    assert!(report.failed_imports.is_empty(), "{report:?}");
+}
+
+/// A record of the tenant's imports.
+fn imports_record(name: &str) -> BlobPath {
+    BlobPath::new(STATE_CONTAINER, format!("imports/{TENANT}/{name}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn receivers_take_everything_that_is_sent_after_the_record_of_a_tenants_imports_was_deleted() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let both = json!([{"name": "Email hours", "max": BOUNDS}, {"name": "Meeting hours"}]);
+    define(&process, &definitions_of(both, today())).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    let earlier = world.receiver.messages();
+    world.storage.delete(&imports_record("tenant.json"), None).await.unwrap();
+
+    let remaining = definitions_of(json!([{"name": "Meeting hours"}]), today());
+    let definitions = BlobPath::new(STATE_CONTAINER, format!("attributes/{TENANT}.json"));
+    world.storage.write(&definitions, remaining.to_string().into(), WriteIf::Always).await.unwrap();
+    sweep_later(&world).await;
+    let later = world.receiver.messages().split_off(earlier.len());
+    assert!(later.iter().all(|message| earlier.iter().all(|other| other.id != message.id)));
+    assert_eq!(kinds(&world), [".defined", "", ".completed", ".defined", ".deleted", "", ".completed"]);
+    assert_eq!(of_kind(&world, ".deleted")[0]["attribute"], json!("Email hours"));
+    let [first, second] = &of_kind(&world, ".completed")[..] else { panic!("two imports") };
+    let numbers = [&first["sequence"], &of_kind(&world, ".deleted")[0]["sequence"], &second["sequence"]];
+    assert!(numbers.map(|number| number.as_u64().unwrap()).is_sorted(), "{numbers:?}");
+    assert!(first["revision"].as_u64() < second["revision"].as_u64());
+
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(of_kind(&world, ".completed").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_a_person_asks_for_ends_with_the_cause_if_its_drop_cannot_be_decoded() {
+    let world = world().await;
+    let process = requested_again(&world).await;
+    world.put("part-0", "no rows\n").await;
+    let why = rejection(&process).await;
+    assert_eq!(why, "cannot read file `part-0`: is encrypted, and there is no File key for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_whose_drop_becomes_unusable_fails_with_the_cause() {
+    let world = world().await;
+    let process = with_begun_import(&world).await;
+    world.put(METADATA, "not JSON").await;
+    process.faults.outage_of_sink(false);
+    process.runner.import(tenant(), None).await.unwrap();
+    let failed = &of_kind(&world, ".failed")[0];
+    let message = "the job metadata does not begin with a JSON object: the import had not ended, and no other drop reaches the cycle";
+    assert_eq!((&failed["reason"], &failed["message"]), (&json!("metadata"), &json!(message)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_an_import_waits_for_memory_does_not_count_although_its_directory_could_not_be_read_before() {
+    let (world, directory) = joined_world().await;
+    let process = process_with(&world, &directory);
+    let folder = directory_of("run").folder;
+    let deny = move |are_denied: bool| {
+        let folder = folder.clone();
+        move |call: &StoreCall| {
+            let is_denied = are_denied && call.path.name.starts_with(&folder);
+            if is_denied { CallFault::Rejected } else { CallFault::None }
+        }
+    };
+    process.store.plan.set_rule(deny(true));
+    process.runner.import(tenant(), None).await.unwrap_err();
+    process.store.plan.set_rule(deny(false));
+    let held = process.runner.directory_memory.reserve(usize::MAX).await;
+    sleep(4 * DAY).await;
+    process.runner.import(tenant(), None).await.unwrap_err();
+    drop(held);
+    process.store.plan.set_rule(deny(true));
+    process.runner.import(tenant(), None).await.unwrap_err();
+    process.store.plan.set_rule(deny(false));
+    process.runner.import(tenant(), None).await.unwrap();
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }
 

@@ -228,8 +228,12 @@ impl Reader {
     ) -> Option<(String, String, Members<'a>)> {
         let unnamed = format!("{kind} {}", at + 1);
         let members = self.members(&unnamed, json);
+        let mistakes = self.mistakes.len();
         let name = self.name(&unnamed, &members, names);
-        let place = name.as_ref().map_or(unnamed, |name| format!("{kind} `{name}`"));
+        // A name that another item has as well, or an empty one, is no place.
+        let is_usable = self.mistakes.len() == mistakes;
+        let usable = name.as_ref().filter(|_| is_usable);
+        let place = usable.map_or(unnamed, |name| format!("{kind} `{name}`"));
         self.check_known(&place, &members, known);
         Some((name?, place, members))
     }

@@ -87,7 +87,8 @@ fn names_have_1_to_64_characters_and_are_unique() {
 fn an_unknown_member_is_reported_with_the_name_of_its_attribute_program_or_cycle() {
     let found = mistakes(
         r#"{"attributes":[{"bounds":1,"name":"Email hours"},{"bounds":1}],
-        "programs":[{"name":"P","cycle":[],"cycles":[{"name":"C","to":1,"start":"2024-10-08","end":"2024-10-15"}]}]}"#,
+        "programs":[{"name":"P","cycle":[],"cycles":[{"name":"C","to":1,"start":"2024-10-08","end":"2024-10-15"}]},
+            {"name":"P","cycle":[],"cycles":[]}]}"#,
     );
     let expected = [
         "attribute `Email hours`: unknown member `bounds`",
@@ -95,6 +96,8 @@ fn an_unknown_member_is_reported_with_the_name_of_its_attribute_program_or_cycle
         "attribute 2: unknown member `bounds`",
         "program `P`: unknown member `cycle`",
         "program `P`, cycle `C`: unknown member `to`",
+        "program 2: the name `P` is used twice",
+        "program 2: unknown member `cycle`",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (mistake, beginning) in found.iter().zip(expected) {
