@@ -34,7 +34,7 @@ use self::{
     people::People,
     person_json::AttributeJson,
 };
-use crate::person_id::PersonId;
+use crate::{person_id::PersonId, similar::most_similar, stage::columns::METRICS};
 
 /// Billionths in a millionth.
 const BILLIONTHS_IN_A_MILLIONTH: u64 = BILLIONTHS / 1_000_000;
@@ -307,6 +307,19 @@ impl CycleReport<'_> {
             )
         };
         self.definitions.attributes.iter().enumerate().map(published)
+    }
+
+    /// The attributes for which nobody has a number, one sentence each. A misspelled metric looks like this.
+    pub fn missing_numbers(&self) -> impl Iterator<Item = String> {
+        let counts = self.counts.iter().zip(&self.definitions.attributes);
+        let missing = counts.filter(|(counts, _)| counts.iter().all(|&count| count == 0));
+        missing.map(|(_, attribute)| {
+            let columns: Vec<_> = attribute.columns().map(|column| format!("`{column}`")).collect();
+            let is_metric = METRICS.contains(&attribute.column.as_str());
+            let similar = most_similar(&attribute.column, METRICS.iter().copied()).filter(|_| !is_metric);
+            let hint = similar.map(|name| format!(" (Viva Insights has a metric `{name}`)")).unwrap_or_default();
+            format!("nobody has a number for `{}`, from {}{hint}", attribute.name, columns.join(" or "))
+        })
     }
 
     /// The people, in the order of their ids.

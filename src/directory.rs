@@ -33,6 +33,7 @@ use self::{
 use crate::{
     json::members::{members, string_value},
     person_id::PersonId,
+    similar::most_similar,
 };
 
 /// A directory needs more memory than its bound.
@@ -56,6 +57,21 @@ impl DirectoryTooLarge {
         u64::try_from(2 * content).unwrap_or(u64::MAX)
     }
 }
+
+/// Names of directory columns that are known (BasicDataSet_v0.User_v1). A customer may leave out any of them.
+const COLUMNS: [&str; 11] = [
+    ID,
+    MAIL,
+    USER_PRINCIPAL_NAME,
+    PROXY_ADDRESSES,
+    "displayName",
+    "department",
+    "jobTitle",
+    "companyName",
+    "country",
+    "accountEnabled",
+    "manager",
+];
 
 /// 128 bits that stand for an id or an address: the bytes of a GUID, or a hash of any other lower-case text.
 type Key = [u8; 16];
@@ -90,6 +106,8 @@ pub struct DirectoryBuilder {
     rules: DirectoryRules,
     /// The column number of each directory column that is joined, by name; a name may be joined twice.
     numbers: HashMap<Vec<u8>, Vec<usize>>,
+    /// By column number: whether a row has the column.
+    seen: Vec<bool>,
     table: Table,
     /// The addresses of each person who has one, from the record that is in force.
     addresses: HashMap<Key, Vec<(Level, Key)>>,
@@ -107,7 +125,14 @@ impl DirectoryBuilder {
         for (number, name) in rules.columns.iter().enumerate() {
             numbers.entry(name.as_bytes().to_vec()).or_default().push(number);
         }
-        Self { rules: rules.clone(), numbers, table: Table::default(), addresses: HashMap::new(), address_count: 0 }
+        Self {
+            rules: rules.clone(),
+            numbers,
+            seen: vec![false; rules.columns.len()],
+            table: Table::default(),
+            addresses: HashMap::new(),
+            address_count: 0,
+        }
     }
 
     /// Adds decoded rows. If an id repeats, the last row counts. A row without an id is skipped.
@@ -129,6 +154,7 @@ impl DirectoryBuilder {
         for member in members(row) {
             for &number in self.numbers.get(&*member.name).into_iter().flatten() {
                 values[number] = member.value;
+                self.seen[number] = true;
             }
             match &*member.name {
                 name if name == ID.as_bytes() => id = string_value(member.value),
@@ -167,7 +193,11 @@ impl DirectoryBuilder {
             let comma = if number > 0 { "," } else { "" };
             format!("{comma}{}:", serde_json::to_string(name).expect("a string is always JSON")).into_bytes()
         });
-        Directory { names: names.collect(), key: self.rules.key, table: self.table, owners }
+        let names = names.collect();
+        let columns = self.rules.columns.into_iter().zip(self.seen).filter(|_| self.table.len() > 0);
+        let unknown_columns = columns.filter(|(name, is_seen)| !is_seen && !COLUMNS.contains(&name.as_str()));
+        let unknown_columns = unknown_columns.map(|(name, _)| name).collect();
+        Directory { names, unknown_columns, key: self.rules.key, table: self.table, owners }
     }
 }
 
@@ -204,12 +234,21 @@ enum Owner {
 pub struct Directory {
     /// Of each column: a comma unless it is the first, the name as JSON, and a colon.
     names: Vec<Vec<u8>>,
+    unknown_columns: Vec<String>,
     key: DirectoryKey,
     table: Table,
     owners: HashMap<(Level, Key), Owner>,
 }
 
 impl Directory {
+    /// The columns to join that nobody has and that are not known, one sentence each: most are typing errors.
+    pub fn unknown_columns(&self) -> impl Iterator<Item = String> {
+        self.unknown_columns.iter().map(|name| {
+            let hint = most_similar(name, COLUMNS).map(|known| format!(" (a column of the directory is `{known}`)"));
+            format!("nobody in the directory has the column `{name}`, so it is null{}", hint.unwrap_or_default())
+        })
+    }
+
     /// The number of people.
     pub fn len(&self) -> usize {
         self.table.len()

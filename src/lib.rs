@@ -74,6 +74,7 @@ pub mod replay;
 pub mod retry;
 pub mod run;
 mod schedule;
+mod similar;
 pub mod simulate;
 pub mod sink;
 pub mod stage;

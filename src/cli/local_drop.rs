@@ -26,6 +26,7 @@ use crate::{
         self, KeyError, Keys, WrappedKeys, details,
         unwrap::{PrivateKeys, unwrap_keys},
     },
+    one_line::escape_deceptive,
     pipeline::{self, FileRules, RowsError},
     run::read_metadata,
     stage::decode::{ExpectedColumn, Rows},
@@ -338,6 +339,8 @@ impl DirectoryFlags {
         let mut builder = DirectoryBuilder::new(&rules);
         let add = |rows: &Rows, ()| builder.push(rows.good()).map_err(|error| CliError::Permanent(error.to_string()));
         drop.read_all(config, &file_rules, |_| (), add).await.map_err(in_directory)?;
-        Ok(Some(Arc::new(builder.finish())))
+        let directory = builder.finish();
+        directory.unknown_columns().for_each(|warning| eprintln!("{}", escape_deceptive(&warning)));
+        Ok(Some(Arc::new(directory)))
     }
 }

@@ -117,3 +117,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_column_that_nobody_has_is_reported_unless_it_is_known() {
+    let columns = ["mail", "departmnt", "Mail", "floor", "costs"].map(String::from).to_vec();
+    let rules = DirectoryRules { columns, ..DirectoryRules::default() };
+    let found = directory(&rules, &[format!(r#"{{"id":"{ANNA}","floor":null}}"#)]);
+    let found: Vec<_> = found.unknown_columns().collect();
+    let null = |name: &str| format!("nobody in the directory has the column `{name}`, so it is null");
+    let department = null("departmnt") + " (a column of the directory is `department`)";
+    assert_eq!(found, [department, null("Mail") + " (a column of the directory is `mail`)", null("costs")]);
+    assert_eq!(directory(&rules, &[]).unknown_columns().count(), 0);
+}

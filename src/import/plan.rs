@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use tracing::warn;
 
 use super::{
-    ImportError, Pass, ReadError, Stop,
+    ImportError, MAX_ERROR, Pass, ReadError, Stop,
     compute::{NotImportable, OpenedDrop},
 };
 use crate::{
@@ -23,8 +23,12 @@ use crate::{
         CycleImport, DropState, ExaminedDrop, ImportState, ImportedAttribute, LedgerError, ListEntry, ListingFacts,
     },
     message::{ImportVersion, WindowFacts},
+    one_line::one_line,
     verdict::{Reason, Verdict},
 };
+
+/// How many attributes without numbers a warning names.
+const MAX_MISSING: usize = 5;
 
 /// Dates that are longer ago than this are not recorded: no cycle that is due needs them.
 const OLDEST_DATES: time::Duration = time::Duration::days(850);
@@ -282,6 +286,7 @@ impl Pass<'_> {
         import.failing_since = None;
         import.window = Some(window_facts(&report));
         import.people = Some(report.people_count() as u64);
+        import.message = None;
         self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
         if let Some((reason, message)) = failure_of(&report, &import) {
             import.people = None;
@@ -298,6 +303,12 @@ impl Pass<'_> {
                 counts,
             })
             .collect();
+        let missing = report.missing_numbers().take(MAX_MISSING).collect::<Vec<_>>().join("; ");
+        if !missing.is_empty() {
+            let CycleImport { program, cycle, .. } = &import;
+            warn!(drop.path = %path, "the import of `{program}` `{cycle}` from `{path}` has attributes without numbers: {missing}");
+            import.message = Some(one_line(&missing, MAX_ERROR));
+        }
         let facts = import.facts(self.tenant).expect("the window is known");
         let people = directory.as_ref().map(|directory| &directory.people);
         match self.send_people(&mut import, &facts, &report, people).await {

@@ -130,6 +130,17 @@ async fn a_table_shows_a_bar_for_each_range() {
 }
 
 #[tokio::test]
+async fn an_attribute_with_a_misspelled_metric_is_reported_with_the_metric_that_was_meant() {
+    let drop = Drop::simulate().await;
+    let attributes =
+        json!([{"name": "Focus", "metric": "totalfocushours", "max": [5, 10, 15]}, {"name": "Email hours"}]);
+    let ended = drop.preview(0, attributes, &["--format", "json"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let expected = "Pulse/Oct: nobody has a number for `Focus`, from `totalfocushours` (Viva Insights has a metric `TotalFocusHours`)";
+    assert_eq!(ended.stderr.trim(), expected);
+}
+
+#[tokio::test]
 async fn a_cycle_that_the_drop_does_not_reach_is_computed_only_if_it_is_named() {
     let drop = Drop::simulate().await;
     let ended = drop.preview(1, two_attributes(), &["--format", "json"]).await;

@@ -635,6 +635,20 @@ async fn an_import_that_a_person_asks_for_ends_with_the_cause_if_its_drop_cannot
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_with_a_misspelled_metric_says_that_nobody_has_a_number() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let misspelled = json!([{"name": "Email", "metric": "collaborationHoursEmails", "max": BOUNDS}]);
+    define(&process, &definitions_of(misspelled, today())).await;
+    deliver(&process, &path()).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    let imports = process.runner.ledger.cycle_imports(tenant()).await.unwrap();
+    let message = "nobody has a number for `Email`, from `collaborationHoursEmails` (Viva Insights has a metric \
+        `CollaborationHoursEmails`)";
+    assert_eq!(imports[0].message.as_deref(), Some(message));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_import_whose_drop_becomes_unusable_fails_with_the_cause() {
     let world = world().await;
     let process = with_begun_import(&world).await;

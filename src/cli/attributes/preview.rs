@@ -17,6 +17,7 @@ use crate::{
         private_key::PrivateKeyArgument,
     },
     config::PreviewConfig,
+    one_line::escape_deceptive,
     stage::decode::Rows,
 };
 
@@ -105,6 +106,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
             eprintln!("{name}: {failure}");
             has_failed = true;
         } else {
+            report.missing_numbers().for_each(|warning| eprintln!("{name}: {}", escape_deceptive(&warning)));
             let subject = Subject { program, cycle, report: &report, directory: directory.as_deref() };
             let written = match arguments.format {
                 Format::Table => write_table(&mut stdout, &subject),

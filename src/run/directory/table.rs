@@ -25,6 +25,9 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 
+/// How many unknown columns are logged.
+const MAX_WARNINGS: usize = 5;
+
 /// A directory in memory.
 pub(super) struct Loaded {
     pinned: PinnedDirectory,
@@ -216,6 +219,9 @@ impl Runner {
             }
         }
         let people = builder.finish();
+        for warning in people.unknown_columns().take(MAX_WARNINGS) {
+            warn!(tenant.id = %tenant, "DIRECTORY_COLUMNS of {tenant}: {warning}");
+        }
         reserved.shrink_to(people.bytes());
         Ok((people, reserved))
     }

@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     json::scanner as json,
+    similar::{letters_of, most_similar},
     stage::lines::{Block, is_blank},
 };
 
@@ -29,9 +30,6 @@ const MAX_SAMPLE_ROW_BYTES: usize = 64 << 10;
 /// The maximum number of names of a file that are kept to suggest one of them, and their maximum length in bytes.
 const MAX_SUGGESTIONS: usize = 512;
 const MAX_SUGGESTION_BYTES: usize = 100;
-
-/// The least similarity, between 0 and 1, of a name that is suggested.
-const SIMILAR: f64 = 0.6;
 
 /// Which columns a file must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -162,16 +160,6 @@ impl FileColumns {
 
     /// The name in the first rows that is most similar to `name`, if one is similar.
     fn nearest(&self, name: &str) -> Option<String> {
-        let letters = letters_of(name);
-        let similarity = |other: &String| strsim::normalized_damerau_levenshtein(&letters, &letters_of(other));
-        let names = self.first_names.get()?.iter().map(|other| (similarity(other), other));
-        let (_, nearest) =
-            names.filter(|(similarity, _)| *similarity >= SIMILAR).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-        Some(nearest.clone())
+        most_similar(name, self.first_names.get()?.iter().map(String::as_str)).map(str::to_owned)
     }
-}
-
-/// The letters and digits of a name, in lower case.
-fn letters_of(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
