@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     ImportError, Imported, Pass, ReadError, Stop,
-    plan::{NoImport, cannot_read, tolerate},
+    cycle::NoImport,
+    plan::{cannot_read, tolerate},
 };
 use crate::{
     attributes::{Definitions, DueCycle},
