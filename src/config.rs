@@ -202,7 +202,7 @@ impl Config {
         let mut warnings: Vec<String> = warning.iter().cloned().collect();
         let reader = Reader::new(settings);
         // Every setting is read before the first `?`, so that one problem does not hide the others.
-        let drop_storage = reader.storage("DropStorage");
+        let drop_storage = reader.drop_storage();
         let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let tenants: Option<TenantList> = reader.required("TENANTS");
@@ -314,7 +314,7 @@ impl UploadConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let drop_storage = reader.storage("DropStorage");
+        let drop_storage = reader.drop_storage();
         let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
         reader.finish(|| Some(Self { drop_storage: drop_storage?, drop_container: drop_container? }))
     }

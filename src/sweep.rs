@@ -123,6 +123,16 @@ pub enum SweepError {
     Index(#[source] StoreError),
 }
 
+/// Why the drops in a container were not found. The next listing is made earlier than usual.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    /// `DROP_CONTAINER` or `TENANTS` names a container that does not exist.
+    #[error("there is no such container: check DROP_CONTAINER and TENANTS, or create it")]
+    Missing,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Sweeps once, within `deadline`.
 pub async fn sweep(
     runner: &Arc<Runner>,
@@ -254,12 +264,14 @@ impl Sweep<'_> {
         container: &str,
         known: &KnownDrops,
         unfinished: &HashSet<DropPath>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ListError> {
         let mut inventory = Inventory::new(container, self.runner.limits.max_files);
         let mut blobs = self.runner.store.list(container, "");
+        let mut has_blobs = false;
         loop {
             let blob = blobs.try_next().await?;
             let is_end = blob.is_none();
+            has_blobs |= !is_end;
             let drops = match blob {
                 Some(blob) => inventory.push(&blob),
                 None => inventory.finish(),
@@ -275,9 +287,11 @@ impl Sweep<'_> {
                 }
             }
             if is_end {
-                return Ok(());
+                break;
             }
         }
+        // The listing of a container that does not exist is empty.
+        if has_blobs || self.runner.store.has_container(container).await? { Ok(()) } else { Err(ListError::Missing) }
     }
 
     /// Queues the next drops of replay runs. Returns whether there are any.

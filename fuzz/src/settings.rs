@@ -8,7 +8,7 @@ use vivadrop::{
 
 /// The settings that the lines do not set.
 const DEFAULTS: [(&str, &str); 8] = [
-    ("DropStorage", "file:///drops"),
+    ("DropStorage", "file:///tmp"),
     ("TENANTS", "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10"),
     ("PRIVATE_KEYS", "file:///keys"),
     ("DELIVER_TO", "https://example.com/rows"),

@@ -18,7 +18,7 @@ impl LedgerConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let drop_storage = reader.storage("DropStorage");
+        let drop_storage = reader.drop_storage();
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let tenants = match reader.get("TENANTS") {
             Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),

@@ -34,7 +34,7 @@ impl OnboardConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let drop_storage = reader.storage("DropStorage");
+        let drop_storage = reader.drop_storage();
         let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let private_keys = reader.required("PRIVATE_KEYS");
@@ -87,7 +87,7 @@ impl OffboardConfig {
     /// Reads these settings; the error lists all problems.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
-        let drop_storage = reader.storage("DropStorage");
+        let drop_storage = reader.drop_storage();
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let private_keys = reader.required("PRIVATE_KEYS");
         let identity = reader.identity();

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(url(&[]), "http://127.0.0.1:10001/devstoreaccount1/rows");
         assert_eq!(url(&[("SinkStorage", WITH_ACCOUNT_NAME)]), "https://acct.queue.core.windows.net/rows");
         assert_eq!(
-            url(&[("SinkStorage", WITH_ACCOUNT_NAME), ("DropStorage", "file:///drops")]),
+            url(&[("SinkStorage", WITH_ACCOUNT_NAME), ("DropStorage", "file:///tmp")]),
             url(&[("SinkStorage", WITH_ACCOUNT_NAME)])
         );
 
@@ -118,7 +118,7 @@ mod tests {
     fn an_unusable_queue_account_is_reported_under_its_own_setting() {
         for (changes, problem) in [
             (
-                vec![("DropStorage", "file:///drops")],
+                vec![("DropStorage", "file:///tmp")],
                 "SinkStorage is not set, and DropStorage is a folder: expected a storage account",
             ),
             (vec![("SinkStorage", "file:///sink")], "SinkStorage is a folder: expected a storage account"),

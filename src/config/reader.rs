@@ -162,6 +162,21 @@ impl<'s> Reader<'s> {
         self.account(name, account)
     }
 
+    /// Reads `DropStorage`. A folder must exist: creating it would hide a misspelt path behind an empty storage.
+    pub(super) fn drop_storage(&self) -> Option<Storage> {
+        let storage = self.storage("DropStorage");
+        if let Some(Storage::Local(folder)) = &storage
+            && !folder.is_dir()
+        {
+            self.add_problem(
+                "DropStorage is not usable: there is no such folder, or this user may not open it (create it; its \
+                 subfolders are the containers)"
+                    .into(),
+            );
+        }
+        storage
+    }
+
     /// The identity for one account: the managed identity that the setting `client_id` names, as for the Functions
     /// host, or else [`Self::identity`].
     pub(super) fn account_identity(&self, client_id: &str) -> Option<Identity> {

@@ -90,6 +90,31 @@ fn each_problem_names_the_setting_and_the_accepted_values() {
 }
 
 #[test]
+fn a_drop_storage_folder_that_does_not_exist_is_reported_with_the_other_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = format!("file://{}/missing", folder.path().display());
+    let settings = settings(&[
+        ("DropStorage", &missing),
+        ("PRIVATE_KEYS", &missing),
+        ("STATE_CONTAINER", ".."),
+        ("DROP_CONTAINER", ".."),
+    ]);
+    let reads: [(&str, Result<(), InvalidSettings>); 5] = [
+        ("run", Config::read(&settings).map(drop)),
+        ("ledger", LedgerConfig::read(&settings).map(drop)),
+        ("onboard", OnboardConfig::read(&settings).map(drop)),
+        ("offboard", OffboardConfig::read(&settings).map(drop)),
+        ("upload", UploadConfig::read(&settings).map(drop)),
+    ];
+    for (name, read) in reads {
+        let problems = read.unwrap_err().0;
+        assert!(problems[0].starts_with("DropStorage is not usable: there is no such folder"), "{name}: {problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains("_CONTAINER is")), "{name}: {problems:?}");
+    }
+    assert!(!folder.path().join("missing").exists());
+}
+
+#[test]
 fn a_webhook_off_loopback_requires_a_secret() {
     let problems = problems(&[("DELIVER_TO", "https://example.com/rows")]);
     assert_eq!(problems.len(), 1);

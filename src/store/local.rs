@@ -64,7 +64,7 @@ pub struct LocalStore {
 pub struct FolderError;
 
 impl LocalStore {
-    /// Opens the folder `root`, which need not exist yet.
+    /// The blobs of the folder `root`. The store never creates this folder: while it is missing, every write fails.
     pub fn new(root: impl AsRef<Path>) -> Result<Self, FolderError> {
         let root = std::path::absolute(root).map_err(|_| FolderError)?;
         let url = Url::from_directory_path(&root).map_err(|()| FolderError)?;

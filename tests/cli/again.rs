@@ -218,6 +218,35 @@ async fn a_name_that_cannot_be_a_blobs_stops_neither_a_sweep_nor_the_drop_around
 }
 
 #[tokio::test]
+async fn a_storage_folder_that_does_not_exist_is_reported_and_not_created() {
+    let mut scene = Scene::in_a_folder().await;
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    scene.set("DropStorage", &format!("file://{}", missing.display()));
+    for arguments in [&["sweep"][..], &["status"], &["deliver", "datasets/run"], &["replay", "datasets/run"]] {
+        let ended = run(&scene, arguments).await;
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("DropStorage is not usable: there is no such folder"), "{}", ended.stderr);
+    }
+    assert!(!missing.exists());
+}
+
+#[tokio::test]
+async fn a_sweep_reports_a_container_that_does_not_exist() {
+    for mut scene in [Scene::in_a_folder().await, Scene::on_azurite().await] {
+        scene.set("DROP_CONTAINER", "misspelt");
+        let swept = run(&scene, &["sweep"]).await;
+        assert_eq!(swept.code, Some(1), "{}", swept.stderr);
+        assert!(swept.stderr.contains("cannot list `misspelt`: there is no such container"), "{}", swept.stderr);
+
+        // A container without blobs is no error.
+        scene.store.create_container("misspelt").await.unwrap();
+        let swept = run(&scene, &["sweep"]).await;
+        assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    }
+}
+
+#[tokio::test]
 async fn the_files_a_and_a_json_b_of_a_drop_in_a_folder_are_both_delivered() {
     let scene = Scene::in_a_folder().await;
     let drop = scene.drop(30, 3).await;

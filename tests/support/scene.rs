@@ -129,6 +129,7 @@ impl Scene {
     /// Uses a folder in place of a storage account.
     pub(crate) async fn in_a_folder() -> Self {
         let folder = folder();
+        fs::create_dir(folder.path().join("store")).unwrap();
         let storage = format!("file://{}", folder.path().join("store").display());
         let store = Arc::new(LocalStore::new(folder.path().join("store")).unwrap());
         Self::new(storage.clone(), storage, "datasets".into(), store, folder).await

@@ -47,7 +47,6 @@ fn create_folders<'a>(
     segments: impl Iterator<Item = &'a str>,
 ) -> Result<PathBuf, StoreError> {
     let to_error = |error: io::Error| write_error(path, error);
-    fs::create_dir_all(root).map_err(to_error)?;
     let root = fs::canonicalize(root).map_err(to_error)?;
     let mut folder = root.clone();
     for (depth, segment) in segments.enumerate() {

@@ -56,6 +56,21 @@ async fn files_in_folders_are_blobs() {
 }
 
 #[tokio::test]
+async fn the_root_is_never_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("missing");
+    let store = LocalStore::new(&root).unwrap();
+    let path = BlobPath::new("c", "a");
+    for result in [store.write(&path, Bytes::new(), WriteIf::Always).await.map(drop), store.create_container("c").await]
+    {
+        assert!(matches!(result, Err(StoreError::Unavailable { .. })), "{result:?}");
+    }
+    let lease = store.lease(&path, Duration::from_secs(15)).await;
+    assert!(matches!(lease, Err(StoreError::Missing(_))), "{lease:?}");
+    assert!(!root.exists());
+}
+
+#[tokio::test]
 async fn a_folder_is_not_a_blob_and_a_file_is_not_a_folder() {
     let folder = Folder::new();
     folder.put("c/run/part-0", "rows");
