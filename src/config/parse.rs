@@ -258,14 +258,14 @@ impl FromSetting for DirectoryKey {
 pub(super) struct ByteSize(pub usize);
 
 impl FromSetting for ByteSize {
-    const EXPECTED: &'static str = "a size above 0, such as 64MiB or 1GiB";
+    const EXPECTED: &'static str = "a size with a unit, such as 64MiB or 1GiB";
     const IS_WORD: bool = true;
 
-    /// Parses a whole number with one of the units `KiB`, `MiB` and `GiB`, or a number of bytes.
+    /// Parses a whole number above 0 with one of the units `KiB`, `MiB` and `GiB`. A number alone is rejected: most
+    /// people who write one mean MiB.
     fn from_setting(text: &str) -> Result<Self, ParseError> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit: usize = match &text[digits.len()..] {
-            "" => 1,
             "KiB" => 1 << 10,
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,

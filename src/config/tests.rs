@@ -207,7 +207,7 @@ fn shapes_of(secret: &str) -> Vec<String> {
 fn no_error_about_a_setting_repeats_a_secret_in_it() {
     let errors = |name: &str, value: &str| {
         // Folders, because the client of an account takes milliseconds to create.
-        let mut changed = settings(&[("DropStorage", "file:///drops"), (name, value)]);
+        let mut changed = settings(&[("DropStorage", "file:///tmp"), (name, value)]);
         let mut errors = vec![
             Config::read(&changed).err(),
             DecodeConfig::read(&changed).err(),
@@ -744,4 +744,12 @@ fn a_tenant_may_be_paused() {
     assert!(read("true").unwrap().tenants.is_paused(tenant));
     assert!(!read("false").unwrap().tenants.is_paused(tenant));
     assert!(read("\"yes\"").unwrap_err().0[0].contains("`paused` is not true or false"));
+}
+
+#[test]
+fn a_memory_without_a_unit_is_rejected_with_an_example() {
+    for name in ["DIRECTORY_MEMORY", "ATTRIBUTES_MEMORY"] {
+        let problems = problems(&[(name, "256")]);
+        assert_eq!(problems, [format!("{name} is `256`: expected a size with a unit, such as 64MiB or 1GiB")]);
+    }
 }
