@@ -26,6 +26,7 @@ use std::{
 };
 
 use url::Url;
+use uuid::Uuid;
 
 use self::{
     decode::attributes_memory,
@@ -342,15 +343,17 @@ fn viva_api(reader: &Reader<'_>) -> Option<VivaApiConfig> {
 fn partner(reader: &Reader<'_>) -> Option<Option<Partner>> {
     let [tenant_id, app_id, secret] = ["PARTNER_TENANT_ID", "PARTNER_APP_ID", "PARTNER_APP_SECRET"];
     reader.require_resolved(secret);
+    let tenant = reader.get(tenant_id).map(|tenant| reader.check_tenant_id(tenant_id, tenant));
+    let app = reader.get(app_id).map(|app| reader.parse::<Uuid>(app_id, app));
     if reader.get(secret).is_none() {
         reader.all_or_none([tenant_id, app_id])?;
         return Some(None);
     }
-    let Some([tenant, app, app_secret]) = reader.all_or_none([tenant_id, app_id, secret])? else {
+    let Some([tenant_text, _, app_secret]) = reader.all_or_none([tenant_id, app_id, secret])? else {
         return Some(None);
     };
-    reader.check_tenant_id(tenant_id, tenant)?;
-    Some(Some(Partner { tenant_id: tenant.to_owned(), app_id: app.to_owned(), app_secret: app_secret.into() }))
+    tenant??;
+    Some(Some(Partner { tenant_id: tenant_text.to_owned(), app_id: app??.to_string(), app_secret: app_secret.into() }))
 }
 
 #[cfg(test)]

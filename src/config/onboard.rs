@@ -3,6 +3,8 @@
 //! `onboard` needs fewer settings than a run, but always the partner's two ids, which a run with a managed identity
 //! does not need.
 
+use uuid::Uuid;
+
 use super::{
     DropContainer, InvalidSettings, KeyStoreLocation, Settings, Storage, VivaApiConfig, api_url, parse::ContainerName,
     reader::Reader, tenants::TenantList, viva_api,
@@ -39,11 +41,10 @@ impl OnboardConfig {
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let private_keys = reader.required("PRIVATE_KEYS");
         let identity = reader.identity();
-        let tenant_id = reader.required("PARTNER_TENANT_ID");
-        let app_id = reader.required("PARTNER_APP_ID");
-        // If only one id is set, `required` has reported the other one, and `viva_api` would report it a second time.
-        let has_both_or_none = reader.get("PARTNER_TENANT_ID").is_some() == reader.get("PARTNER_APP_ID").is_some();
-        let viva_api = if has_both_or_none {
+        let tenant_id: Option<Uuid> = reader.required("PARTNER_TENANT_ID");
+        let app_id: Option<Uuid> = reader.required("PARTNER_APP_ID");
+        // `required` has reported an id that is unusable or not set, and `viva_api` would report it a second time.
+        let viva_api = if tenant_id.is_some() && app_id.is_some() {
             viva_api(&reader)
         } else {
             api_url(&reader);

@@ -34,7 +34,7 @@ impl Reader<'_> {
         config
     }
 
-    /// Validates `SinkStorage`, if it is set, although the queue's name is unusable.
+    /// Validates `SinkStorage`, if it is set, although the sink is no queue, or its name is unusable.
     pub(super) fn check_sink_storage(&self) {
         if self.has_sink_storage() {
             self.sink_storage();

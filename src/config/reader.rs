@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use secrecy::SecretString;
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     InvalidSettings, Settings, Storage,
@@ -96,7 +97,7 @@ impl<'s> Reader<'s> {
         self.parse(name, self.get(name).unwrap_or(default))
     }
 
-    fn parse<T: FromSetting>(&self, name: &str, text: &str) -> Option<T> {
+    pub(super) fn parse<T: FromSetting>(&self, name: &str, text: &str) -> Option<T> {
         match T::from_setting(text) {
             Ok(value) => return Some(value),
             Err(ParseError::Unexpected) => {
@@ -155,7 +156,12 @@ impl<'s> Reader<'s> {
                 let identity = self.account_identity(&client_id);
                 // The endpoints are validated even if the identity is unusable.
                 let any = Identity::Managed(None);
-                let account = Account::with_identity(uri, self.get(&queue_uri), identity.as_ref().unwrap_or(&any));
+                let queue_uri = self.get(&queue_uri);
+                let account = Account::with_identity(uri, queue_uri, identity.as_ref().unwrap_or(&any));
+                if let (Err(_), Some(queue_uri)) = (&account, queue_uri) {
+                    // The error is about one of the two endpoints; the other one is validated as well.
+                    self.account(name, Account::queues_with_identity(queue_uri, &any));
+                }
                 return self.account(name, account).filter(|_| identity.is_some());
             }
         };
@@ -223,10 +229,13 @@ impl<'s> Reader<'s> {
     /// Validates the tenant of an application, because the errors of the library that requests tokens quote an invalid
     /// one.
     pub(super) fn check_tenant_id(&self, name: &str, tenant: &str) -> Option<()> {
-        if tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
+        let is_label =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let is_id = is_label(tenant) && tenant.parse::<Uuid>().is_ok();
+        if is_id || tenant.contains('.') && tenant.split('.').all(is_label) {
             return Some(());
         }
-        self.add_problem(format!("{name} is not usable: expected a tenant id or a domain"));
+        self.add_problem(format!("{name} is not usable: expected a GUID, or a domain such as contoso.onmicrosoft.com"));
         None
     }
 
@@ -250,7 +259,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Validates `WEBHOOK_SECRET`, if it is set, although the webhook's URL is unusable.
+    /// Validates `WEBHOOK_SECRET`, if it is set, although the sink is no webhook, or its URL is unusable.
     pub(super) fn check_webhook_secret(&self) {
         let Some(text) = self.get("WEBHOOK_SECRET") else { return };
         if SecretReference::is_reference(text) {

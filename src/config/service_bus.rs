@@ -16,7 +16,7 @@ impl Reader<'_> {
         Some(ServiceBusConfig::new(address, key))
     }
 
-    /// Validates `ServiceBus`, if it is set, although the address of the entity is unusable.
+    /// Validates `ServiceBus`, if it is set, although the sink is not Service Bus, or its address is unusable.
     pub(super) fn check_service_bus(&self) {
         if let Some(Some(text)) = self.service_bus_connection_string() {
             self.usable(SharedAccessKey::validate(text));

@@ -241,14 +241,17 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
     let gzip = reader.or_default("WEBHOOK_GZIP", "false");
     let timeout = reader.or_default("WEBHOOK_TIMEOUT", "30s");
     let retry_for = delivery_patience(reader);
-    let Some(destination) = destination else {
-        // The kind of the sink is unknown, so the settings of every kind are validated.
+    // The settings of the other kinds of sinks are validated as well.
+    if !matches!(destination, Some(Destination::Webhook(_))) {
         reader.check_webhook_secret();
+    }
+    if !matches!(destination, Some(Destination::Queue(_))) {
         reader.check_sink_storage();
+    }
+    if !matches!(destination, Some(Destination::ServiceBus(_))) {
         reader.check_service_bus();
-        return None;
-    };
-    match destination {
+    }
+    match destination? {
         Destination::Stdout => Some(DeliverTo::Stdout),
         Destination::Queue(name) => {
             let mut queue = reader.queue(name, drop_storage)?;

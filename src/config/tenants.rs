@@ -37,9 +37,31 @@ const PAUSED: &str = "paused";
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Whether `name` has the form of a setting's name. Errors quote only such names, because any other may be a secret.
-fn looks_like_a_setting(name: &str) -> bool {
-    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+/// The least similarity, between 0 and 1, of a setting that is suggested in place of an unknown one.
+const SIMILAR: f64 = 0.6;
+
+/// Whether an error may quote an unknown name. Secrets are not made of letters and underscores alone.
+fn is_word(name: &str) -> bool {
+    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+}
+
+/// The name of a member that is most similar to `name`, if one is similar.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(&name, &other.to_ascii_lowercase());
+    let names = ["path", PAUSED].into_iter().chain(SINK_SETTINGS).chain(FILE_SETTINGS);
+    let similar = names.map(|other| (similarity(other), other)).filter(|(similarity, _)| *similarity >= SIMILAR);
+    similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, nearest)| nearest)
+}
+
+/// The problem with the member at `position`, which is not a setting of a tenant.
+fn unknown_member(name: &str, position: usize) -> String {
+    if let Some(nearest) = nearest(name) {
+        return format!("`{name}` is not a setting that a tenant can override (the nearest is `{nearest}`)");
+    }
+    let name = if is_word(name) { format!("`{name}`") } else { format!("member {position}") };
+    let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
+    format!("{name} is not a setting that a tenant can override: expected path, {PAUSED}, {names}")
 }
 
 /// The settings of a sink. A tenant that overrides one of them has a sink of its own.
@@ -178,7 +200,8 @@ impl Parsed {
     }
 }
 
-/// Parses the JSON form. Problems quote no value and no unknown name, because it may be a secret.
+/// Parses the JSON form. Problems quote no value. They quote an unknown name only if it is a word, or similar to
+/// that of a setting: any other may be a secret.
 fn from_json(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     let entries = match serde_json::from_str::<Members<Members<Value>>>(text) {
@@ -256,11 +279,7 @@ impl Entry {
             return self.add(ROW_COLUMNS, position, value);
         }
         if !SINK_SETTINGS.contains(&name) && !FILE_SETTINGS.contains(&name) {
-            let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
-            let name = if looks_like_a_setting(name) { format!("`{name}`") } else { format!("member {position}") };
-            return Err(format!(
-                "{name} is not a setting that a tenant can override: expected path, {PAUSED}, {names}"
-            ));
+            return Err(unknown_member(name, position));
         }
         if self.settings.get(name).is_some() {
             return Err(format!("`{name}` appears twice"));

@@ -569,9 +569,9 @@ fn the_identity_depends_on_the_settings_and_the_machine() {
     for name in ["AZURE_CLIENT_ID", "DropStorage__clientId"] {
         assert!(matches!(identity(&[(name, "id")]), Identity::Managed(Some(id)) if id == "id"), "{name}");
     }
-    let application = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
+    let application = [("AZURE_TENANT_ID", "contoso.com"), ("AZURE_CLIENT_ID", "id"), ("AZURE_CLIENT_SECRET", "s")];
     assert!(matches!(identity(&application), Identity::Application(Application { app_id, .. }) if app_id == "id"));
-    let problems = problems(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "t")]);
+    let problems = problems(&[("AZURE_CLIENT_SECRET", "hunter2"), ("AZURE_TENANT_ID", "contoso.com")]);
     assert_eq!(problems.len(), 1);
     assert!(problems[0].starts_with("AZURE_CLIENT_ID is not set") && !problems[0].contains("hunter2"));
 }
@@ -585,8 +585,9 @@ fn a_tenant_id_that_is_a_secret_is_not_shown_later() {
     };
     for (prefix, secret) in [("AZURE", "AZURE_CLIENT_SECRET"), ("PARTNER", "PARTNER_APP_SECRET")] {
         let ids = ids(prefix, secret);
+        let expected = "expected a GUID, or a domain such as contoso.onmicrosoft.com";
         let problems = problems(&ids.each_ref().map(|(name, value)| (name.as_str(), *value)));
-        assert_eq!(problems, [format!("{prefix}_TENANT_ID is not usable: expected a tenant id or a domain")]);
+        assert_eq!(problems, [format!("{prefix}_TENANT_ID is not usable: {expected}")]);
     }
 }
 
@@ -752,4 +753,70 @@ fn a_memory_without_a_unit_is_rejected_with_an_example() {
         let problems = problems(&[(name, "256")]);
         assert_eq!(problems, [format!("{name} is `256`: expected a size with a unit, such as 64MiB or 1GiB")]);
     }
+}
+
+#[test]
+fn both_endpoints_of_an_account_are_reported() {
+    for (name, deliver_to) in [("DropStorage", "queue://rows"), ("SinkStorage", "queue://rows")] {
+        let (blob, queue) = (format!("{name}__blobServiceUri"), format!("{name}__queueServiceUri"));
+        let mut changes = vec![(&*blob, "foo"), (&*queue, "bar"), ("DELIVER_TO", deliver_to)];
+        changes.extend((name == "DropStorage").then_some((name, "")));
+        let problems = problems(&changes);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        for part in ["blobServiceUri is not usable", "queueServiceUri is not usable"] {
+            assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn unknown_members_of_a_tenant_are_named_with_the_nearest_setting() {
+    let json = format!(r#"{{"{TENANT}": {{"batch_row": "red", "Colour": "red", "DIRECTORY-KEY1": "red"}}}}"#);
+    let report = Config::read(&with_tenants(&json)).unwrap_err().0.concat();
+    for part in [
+        "`batch_row` is not a setting that a tenant can override (the nearest is `BATCH_ROWS`)",
+        "`Colour` is not a setting that a tenant can override: expected path, paused, DELIVER_TO,",
+        "`DIRECTORY-KEY1` is not a setting that a tenant can override (the nearest is `DIRECTORY_KEY`)",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(!report.contains("red"), "{report}");
+}
+
+#[test]
+fn the_settings_of_other_sinks_are_validated() {
+    for deliver_to in ["stdout:", "queue://rows", "servicebus://contoso/rows", "http://127.0.0.1:9000/rows"] {
+        for (name, value) in [("WEBHOOK_SECRET", "abc"), ("SinkStorage", "rows"), ("ServiceBus", "rows")] {
+            let problems = problems(&[("DELIVER_TO", deliver_to), (name, value)]);
+            assert_eq!(problems.len(), 1, "{deliver_to}: {problems:?}");
+            assert!(problems[0].starts_with(&format!("{name} is not usable")), "{deliver_to}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn the_partners_ids_must_be_ids() {
+    let secret = ("PARTNER_APP_SECRET", "hunter2");
+    let read = |tenant, app, more: &[(&str, &str)]| {
+        let changes = [&[("PARTNER_TENANT_ID", tenant), ("PARTNER_APP_ID", app)], more].concat();
+        Config::read(&settings(&changes)).map(drop).map_err(|error| error.0)
+    };
+    for more in [&[][..], &[secret]] {
+        for tenant in [TENANT, "contoso.onmicrosoft.com"] {
+            assert_eq!(read(tenant, TENANT, more), Ok(()));
+        }
+        let problems = read("zz", "zzz", more).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(
+            problems[0].starts_with("PARTNER_TENANT_ID is not usable: expected a GUID, or a domain"),
+            "{problems:?}"
+        );
+        assert!(problems[1].starts_with("PARTNER_APP_ID is not usable: expected a GUID"), "{problems:?}");
+        for tenant in ["contoso.", ".com", "a..b", "contoso.com/", "{9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10}"] {
+            assert_eq!(read(tenant, TENANT, more).unwrap_err().len(), 1, "{tenant}");
+        }
+    }
+    let onboard = [("PARTNER_TENANT_ID", "zz"), ("PARTNER_APP_ID", "zzz"), secret].into_iter().collect();
+    let problems = OnboardConfig::read(&onboard).unwrap_err().0;
+    assert_eq!(problems.iter().filter(|problem| problem.starts_with("PARTNER_")).count(), 2, "{problems:?}");
 }
