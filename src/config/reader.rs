@@ -1,6 +1,6 @@
 //! Reads single settings and collects the problems with them, so that all problems are reported together.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, num::NonZeroUsize};
 
 use secrecy::SecretString;
 use url::Url;
@@ -95,6 +95,17 @@ impl<'s> Reader<'s> {
     /// Reads a setting; `default` applies if it is not set.
     pub(super) fn or_default<T: FromSetting>(&self, name: &str, default: &str) -> Option<T> {
         self.parse(name, self.get(name).unwrap_or(default))
+    }
+
+    /// Reads a number from 1 to `largest`.
+    pub(super) fn at_most(&self, name: &str, default: &str, largest: usize) -> Option<NonZeroUsize> {
+        let text = self.get(name).unwrap_or(default);
+        let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= largest);
+        if number.is_none() {
+            let state = if is_short_word(text) { format!("`{text}`") } else { "not usable".into() };
+            self.add_problem(format!("{name} is {state}: expected a number from 1 to {largest}"));
+        }
+        number
     }
 
     pub(super) fn parse<T: FromSetting>(&self, name: &str, text: &str) -> Option<T> {

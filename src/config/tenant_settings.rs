@@ -67,6 +67,13 @@ pub enum DeliverTo {
     Stdout,
 }
 
+/// The largest values of `MAX_ROW_BYTES`, `BATCH_ROWS`, `IN_FLIGHT` and `DECODERS`: far above every useful one, and low
+/// enough to find a typing error before it costs the memory of the machine.
+const LARGEST_ROW_BYTES: usize = 64 << 20;
+const LARGEST_BATCH_ROWS: usize = 1_000_000;
+const LARGEST_IN_FLIGHT: usize = 1_024;
+const LARGEST_DECODERS: usize = 256;
+
 /// Reads the settings of the app, which apply to every tenant that does not override them.
 pub(super) fn common_settings(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<TenantSettings> {
     let (limits, directory) = (limits(reader), directory(reader));
@@ -149,7 +156,7 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let encrypted_columns = reader.or_default(ENCRYPTED_COLUMNS, "ObjectId");
     let column_cipher = reader.or_default("COLUMN_CIPHER", "auto");
     let row_values: Option<RowValues> = reader.or_default("ROW_VALUES", "typed");
-    let max_row_bytes: Option<NonZeroUsize> = reader.or_default("MAX_ROW_BYTES", "1048576");
+    let max_row_bytes = reader.at_most("MAX_ROW_BYTES", "1048576", LARGEST_ROW_BYTES);
     let max_depth: Option<NonZeroUsize> = reader.or_default("MAX_ROW_DEPTH", "50");
     let (ColumnFilter(columns), encrypted_columns): (_, ColumnNames) = (columns?, encrypted_columns?);
     let mut expected = Vec::new();
@@ -197,9 +204,9 @@ fn directory(reader: &Reader<'_>) -> Option<DirectoryConfig> {
 
 /// Reads the bounds for one file. The size limit of a message is not a setting: each sink has its own.
 fn limits(reader: &Reader<'_>) -> Option<Limits> {
-    let rows = reader.or_default("BATCH_ROWS", "500");
+    let rows = reader.at_most("BATCH_ROWS", "500", LARGEST_BATCH_ROWS);
     let bytes = batch_bytes(reader);
-    let in_flight = reader.or_default("IN_FLIGHT", "8");
+    let in_flight = reader.at_most("IN_FLIGHT", "8", LARGEST_IN_FLIGHT);
     let bad_rows_allowed = reader.or_default("BAD_ROWS_ALLOWED", "0");
     let decoders = decoders(reader);
     Some(Limits {
@@ -220,7 +227,7 @@ fn batch_bytes(reader: &Reader<'_>) -> Option<NonZeroUsize> {
 /// Reads the number of blocks of a file that are decoded in parallel; the default is the number of cores.
 pub(super) fn decoders(reader: &Reader<'_>) -> Option<NonZeroUsize> {
     let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    reader.or_default("DECODERS", &cores.to_string())
+    reader.at_most("DECODERS", &cores.get().min(LARGEST_DECODERS).to_string(), LARGEST_DECODERS)
 }
 
 /// Reads how long a message is retried: at most `DEADLINE`, because a run ends then.

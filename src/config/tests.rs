@@ -820,3 +820,18 @@ fn the_partners_ids_must_be_ids() {
     let problems = OnboardConfig::read(&onboard).unwrap_err().0;
     assert_eq!(problems.iter().filter(|problem| problem.starts_with("PARTNER_")).count(), 2, "{problems:?}");
 }
+
+#[test]
+fn a_number_that_no_machine_can_serve_is_rejected() {
+    for (name, largest) in
+        [("MAX_ROW_BYTES", 67_108_864_u64), ("DECODERS", 256), ("IN_FLIGHT", 1_024), ("BATCH_ROWS", 1_000_000)]
+    {
+        assert!(Config::read(&settings(&[(name, &largest.to_string())])).is_ok(), "{name}");
+        let larger = (largest + 1).to_string();
+        let expected = format!("{name} is `{larger}`: expected a number from 1 to {largest}");
+        assert_eq!(problems(&[(name, &larger)]), [expected]);
+        let tenants = format!(r#"{{"{TENANT}": {{"{name}": {larger}}}}}"#);
+        assert!(name == "DECODERS" || problems(&[("TENANTS", &tenants)])[0].contains("expected a number from 1 to"));
+    }
+    assert!(problems(&[("BATCH_ROWS", "99999999999999999999999")])[0].ends_with("expected a number from 1 to 1000000"));
+}
