@@ -1,6 +1,6 @@
 //! Parsers for the text of single settings.
 
-use std::{num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use url::Url;
 use uuid::Uuid;
@@ -160,8 +160,8 @@ impl FromSetting for Uuid {
 pub(super) struct ColumnNames {
     /// The names, in order.
     pub(super) names: Vec<String>,
-    /// The names of columns that a file must have.
-    pub(super) expected: Vec<String>,
+    /// Those of them that a file may lack.
+    pub(super) optional: BTreeSet<String>,
 }
 
 impl FromSetting for ColumnNames {
@@ -187,9 +187,14 @@ impl FromSetting for ColumnNames {
             if name.contains('"') {
                 return Err(misplaced_quote());
             }
+            if name == "*" {
+                return Err(ParseError::Because(
+                    "`*` is not the name of a column, and stands alone for all columns".into(),
+                ));
+            }
             list.names.push(name.to_owned());
-            if !is_optional {
-                list.expected.push(name.to_owned());
+            if is_optional {
+                list.optional.insert(name.to_owned());
             }
         }
         Ok(list)
@@ -219,8 +224,8 @@ impl FromSetting for DirectoryColumns {
     const EXPECTED: &'static str = ColumnNames::EXPECTED;
 
     fn from_setting(text: &str) -> Result<Self, ParseError> {
-        let ColumnNames { names, expected } = ColumnNames::from_setting(text)?;
-        if names.is_empty() || expected.len() < names.len() {
+        let ColumnNames { names, optional } = ColumnNames::from_setting(text)?;
+        if names.is_empty() || !optional.is_empty() {
             return Err(ParseError::Unexpected);
         }
         if names.iter().enumerate().any(|(at, name)| names[..at].contains(name)) {

@@ -161,12 +161,11 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
     let (ColumnFilter(columns), encrypted_columns): (_, ColumnNames) = (columns?, encrypted_columns?);
     let mut expected = Vec::new();
     if let Some(columns) = &columns {
-        expected.extend(columns.expected.iter().map(|name| ExpectedColumn::new(ROW_COLUMNS, name)));
+        expected.extend(expected_columns(ROW_COLUMNS, columns));
     }
     // By default, files without encrypted columns are accepted.
     if reader.get(ENCRYPTED_COLUMNS).is_some() {
-        let names = encrypted_columns.expected.iter();
-        expected.extend(names.map(|name| ExpectedColumn::new(ENCRYPTED_COLUMNS, name)));
+        expected.extend(expected_columns(ENCRYPTED_COLUMNS, &encrypted_columns));
     }
     Some(FileRules {
         layout: LayoutRules { layout: layout?, cipher: cipher?, allow_plaintext: allow_plaintext? },
@@ -181,6 +180,15 @@ pub(super) fn file_rules(reader: &Reader<'_>) -> Option<FileRules> {
             max_depth: max_depth?.get(),
         },
     })
+}
+
+/// The columns that `setting` names.
+fn expected_columns(setting: &'static str, ColumnNames { names, optional }: &ColumnNames) -> Vec<ExpectedColumn> {
+    let expected = |name: &String| match optional.contains(name) {
+        true => ExpectedColumn::optional(setting, name),
+        false => ExpectedColumn::new(setting, name),
+    };
+    names.iter().map(expected).collect()
 }
 
 /// The same rules, which expect the column of `DIRECTORY_KEY` if that is set and rows are joined.

@@ -2,6 +2,7 @@ use super::*;
 use crate::directory::{DirectoryConfig, DirectoryMode};
 use crate::identity::Application;
 use crate::pipeline::FileRules;
+use crate::stage::decode::ExpectedColumn;
 
 /// The example of the Standard Webhooks specification.
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -689,12 +690,21 @@ fn places_of_two_tenants_that_overlap_are_one_problem_that_names_both() {
 fn columns_that_the_user_names_are_expected_in_a_file() {
     let expected = |changes: &[(&str, &str)]| {
         let rules = Config::read(&settings(changes)).unwrap().common.rules.rows;
-        rules.checks.expected.iter().map(|column| format!("{} {}", column.setting, column.name)).collect::<Vec<_>>()
+        let text = |column: &ExpectedColumn| {
+            format!("{} {}{}", column.setting, column.name, if column.is_optional { " (optional)" } else { "" })
+        };
+        rules.checks.expected.iter().map(text).collect::<Vec<_>>()
     };
     assert!(expected(&[]).is_empty(), "a default must not fail a file");
     assert_eq!(expected(&[("ENCRYPTED_COLUMNS", "ObjectId")]), ["ENCRYPTED_COLUMNS ObjectId"]);
     let columns = "ObjectId, rare?,\"with, comma\",\"rare, with comma\"?, \"certain?\"";
-    let names = ["ROW_COLUMNS ObjectId", "ROW_COLUMNS with, comma", "ROW_COLUMNS certain?"];
+    let names = [
+        "ROW_COLUMNS ObjectId",
+        "ROW_COLUMNS rare (optional)",
+        "ROW_COLUMNS with, comma",
+        "ROW_COLUMNS rare, with comma (optional)",
+        "ROW_COLUMNS certain?",
+    ];
     assert_eq!(expected(&[("ROW_COLUMNS", columns)]), names);
     assert_eq!(
         Config::read(&settings(&[("ROW_COLUMNS", columns)])).unwrap().common.rules.rows.columns.unwrap(),
@@ -834,4 +844,15 @@ fn a_number_that_no_machine_can_serve_is_rejected() {
         assert!(name == "DECODERS" || problems(&[("TENANTS", &tenants)])[0].contains("expected a number from 1 to"));
     }
     assert!(problems(&[("BATCH_ROWS", "99999999999999999999999")])[0].ends_with("expected a number from 1 to 1000000"));
+}
+
+#[test]
+fn an_asterisk_beside_names_or_with_a_question_mark_is_rejected_at_start() {
+    for (name, value) in
+        [("ROW_COLUMNS", "*,Foo"), ("ROW_COLUMNS", "*?"), ("ROW_COLUMNS", "a, *"), ("ENCRYPTED_COLUMNS", "*")]
+    {
+        let problems = problems(&[(name, value)]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("{name} is not usable: `*` ")), "{problems:?}");
+    }
 }

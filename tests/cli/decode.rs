@@ -97,6 +97,8 @@ async fn a_column_that_no_row_has_fails_with_the_nearest_name() {
     for (flag, names, nearest) in [
         ("--row-columns", "objectid", "`objectid` in ROW_COLUMNS (the nearest is `ObjectId`)"),
         ("--encrypted-columns", "objectID", "`objectID` in ENCRYPTED_COLUMNS (the nearest is `ObjectId`)"),
+        ("--row-columns", "objectid?", "`objectid` in ROW_COLUMNS (the nearest is `ObjectId`)"),
+        ("--encrypted-columns", "objectid?", "`objectid` in ENCRYPTED_COLUMNS (the nearest is `ObjectId`)"),
         ("--row-columns", "Wellbeing", "`Wellbeing` in ROW_COLUMNS"),
     ] {
         let ended = rows_of(flag, names).await;

@@ -34,7 +34,8 @@ const MAX_SUGGESTION_BYTES: usize = 100;
 /// Which columns a file must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColumnChecks {
-    /// The columns of which each must be in at least one row of a file that has rows.
+    /// The columns of which each must be in at least one row of a file that has rows, unless it is optional. No row may
+    /// have one of them in another spelling instead.
     pub expected: Vec<ExpectedColumn>,
     /// Whether a row that has columns, but none of [`RowRules::columns`](super::RowRules::columns), is a bad row.
     pub rejects_empty_rows: bool,
@@ -47,12 +48,19 @@ pub struct ExpectedColumn {
     pub setting: &'static str,
     /// The exact name of the column.
     pub name: String,
+    /// Whether a file may lack the column.
+    pub is_optional: bool,
 }
 
 impl ExpectedColumn {
     /// The column `name`, which `setting` names.
     pub fn new(setting: &'static str, name: &str) -> Self {
-        Self { setting, name: name.to_owned() }
+        Self { setting, name: name.to_owned(), is_optional: false }
+    }
+
+    /// As [`new`](Self::new), for a column that files may lack.
+    pub fn optional(setting: &'static str, name: &str) -> Self {
+        Self { is_optional: true, ..Self::new(setting, name) }
     }
 }
 
@@ -77,7 +85,9 @@ impl fmt::Display for MissingColumns {
         } else {
             "lacks columns that settings name: "
         })?;
-        for (index, MissingColumn { column: ExpectedColumn { setting, name }, nearest }) in self.0.iter().enumerate() {
+        for (index, MissingColumn { column: ExpectedColumn { setting, name, .. }, nearest }) in
+            self.0.iter().enumerate()
+        {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}`{name}` in {setting}")?;
             if let Some(nearest) = nearest {
@@ -93,14 +103,30 @@ pub(super) struct FileColumns {
     expected: Vec<ExpectedColumn>,
     /// Whether a row has the column, by name.
     seen: HashMap<Box<str>, AtomicBool>,
+    /// The columns that the file may lack.
+    optional: Vec<OptionalColumn>,
     /// The names in the first rows of the file.
     first_names: OnceLock<Vec<String>>,
+}
+
+/// A column that a file may lack, but not have in another spelling.
+struct OptionalColumn {
+    column: ExpectedColumn,
+    /// The letters of its name.
+    letters: String,
+    /// The same letters in a spelling that a row has and its setting does not name.
+    respelled: OnceLock<String>,
 }
 
 impl FileColumns {
     pub(super) fn new(checks: &ColumnChecks) -> Self {
         let seen = checks.expected.iter().map(|column| (column.name.as_str().into(), AtomicBool::new(false))).collect();
-        Self { expected: checks.expected.clone(), seen, first_names: OnceLock::new() }
+        let optional = checks.expected.iter().filter(|column| column.is_optional).map(|column| OptionalColumn {
+            column: column.clone(),
+            letters: letters_of(&column.name),
+            respelled: OnceLock::new(),
+        });
+        Self { expected: checks.expected.clone(), seen, optional: optional.collect(), first_names: OnceLock::new() }
     }
 
     /// Records that a row has the column `name`.
@@ -108,6 +134,13 @@ impl FileColumns {
         // Threads share the flags, so they are written once.
         if let Some(seen) = self.seen.get(name).filter(|seen| !seen.load(Relaxed)) {
             seen.store(true, Relaxed);
+        }
+        if !self.optional.is_empty() {
+            let letters = letters_of(name);
+            let respelled = self.optional.iter().filter(|optional| optional.letters == letters);
+            for optional in respelled.filter(|optional| !self.is_named_in(optional.column.setting, name)) {
+                optional.respelled.get_or_init(|| name.to_owned());
+            }
         }
     }
 
@@ -129,37 +162,59 @@ impl FileColumns {
         if names.is_empty() {
             return Ok(());
         }
-        let is_short = |name: &&String| name.len() <= MAX_SUGGESTION_BYTES && !name.contains(char::is_control);
-        self.first_names.get_or_init(|| names.iter().filter(is_short).take(MAX_SUGGESTIONS).cloned().collect());
+        self.first_names
+            .get_or_init(|| names.iter().filter(|name| is_short(name)).take(MAX_SUGGESTIONS).cloned().collect());
         let has = |name: &String| names.contains(name);
         let kept = row_columns.unwrap_or_default();
         let has_none = !kept.iter().any(has);
         let is_misspelled = |column: &&ExpectedColumn| {
-            !has(&column.name) && (has_none && kept.contains(&column.name) || self.is_respelled(&column.name, &names))
+            let is_one_of_none = has_none && !column.is_optional && kept.contains(&column.name);
+            !has(&column.name) && (is_one_of_none || self.is_respelled(column, &names))
         };
         self.report(self.expected.iter().filter(is_misspelled))
     }
 
-    /// Reports the columns that no row had. To be called when all rows are decoded.
+    /// Reports the columns that no row had, and of the optional ones those that a row had in another spelling. To be called
+    /// when all rows are decoded.
     pub(super) fn missing(&self) -> Result<(), MissingColumns> {
-        self.report(self.expected.iter().filter(|column| !self.seen[&*column.name].load(Relaxed)))
+        let is_missing = |column: &&ExpectedColumn| {
+            !self.seen[&*column.name].load(Relaxed) && (!column.is_optional || self.spelling_of(column).is_some())
+        };
+        self.report(self.expected.iter().filter(is_missing))
     }
 
-    /// Whether `names` contain the letters and digits of `name` in another spelling that no setting names.
-    fn is_respelled(&self, name: &str, names: &BTreeSet<String>) -> bool {
-        let letters = letters_of(name);
-        names.iter().any(|other| letters_of(other) == letters && !self.seen.contains_key(other.as_str()))
+    /// The spelling of an optional column that a row had and its setting does not name.
+    fn spelling_of(&self, column: &ExpectedColumn) -> Option<&String> {
+        self.optional.iter().find(|optional| optional.column == *column)?.respelled.get()
+    }
+
+    /// Whether `names` contain the letters and digits of `column` in another spelling that its setting does not name.
+    fn is_respelled(&self, column: &ExpectedColumn, names: &BTreeSet<String>) -> bool {
+        let letters = letters_of(&column.name);
+        names.iter().any(|other| letters_of(other) == letters && !self.is_named_in(column.setting, other))
+    }
+
+    fn is_named_in(&self, setting: &str, name: &str) -> bool {
+        self.expected.iter().any(|column| column.setting == setting && column.name == name)
     }
 
     fn report<'a>(&self, missing: impl Iterator<Item = &'a ExpectedColumn>) -> Result<(), MissingColumns> {
-        let missing: Vec<_> = missing
-            .map(|column| MissingColumn { column: column.clone(), nearest: self.nearest(&column.name) })
-            .collect();
+        let missing: Vec<_> =
+            missing.map(|column| MissingColumn { column: column.clone(), nearest: self.nearest(column) }).collect();
         if missing.is_empty() { Ok(()) } else { Err(MissingColumns(missing)) }
     }
 
-    /// The name in the first rows that is most similar to `name`, if one is similar.
-    fn nearest(&self, name: &str) -> Option<String> {
-        most_similar(name, self.first_names.get()?.iter().map(String::as_str)).map(str::to_owned)
+    /// The spelling of an optional column that a row had, or else the name in the first rows that is most similar to that
+    /// of `column`, if one is similar.
+    fn nearest(&self, column: &ExpectedColumn) -> Option<String> {
+        if let Some(spelling) = self.spelling_of(column).filter(|spelling| is_short(spelling)) {
+            return Some(spelling.clone());
+        }
+        most_similar(&column.name, self.first_names.get()?.iter().map(String::as_str)).map(str::to_owned)
     }
+}
+
+/// Whether a message may suggest this name of a file.
+fn is_short(name: &str) -> bool {
+    name.len() <= MAX_SUGGESTION_BYTES && !name.contains(char::is_control)
 }

@@ -362,6 +362,37 @@ fn a_misspelled_column_is_reported_before_the_first_row() {
     assert_eq!(missing_columns(&["ObjectId"], &["OBJECTID"], text)[1], encrypted);
 }
 
+/// The errors about the columns of a file whose blocks are these texts, with columns that files may lack.
+fn missing_optional_columns(row_columns: &[&str], encrypted: &[&str], blocks: &[&str]) -> [Option<String>; 2] {
+    let mut rules = with_columns(row_columns);
+    let expected = row_columns.iter().map(|name| ExpectedColumn::optional("ROW_COLUMNS", name));
+    let encrypted = encrypted.iter().map(|name| ExpectedColumn::optional("ENCRYPTED_COLUMNS", name));
+    rules.checks.expected = expected.chain(encrypted).collect();
+    let decoder = Decoder::new(&rules, None);
+    let first = decoder.check_first_columns(&blocks[0].into(), &rules);
+    for &block in blocks {
+        decoder.rows(&block.into()).unwrap();
+    }
+    [first, decoder.check_columns()].map(|result| result.err().map(|missing| missing.to_string()))
+}
+
+#[test]
+fn an_optional_column_in_another_spelling_is_reported() {
+    let text = "{\"ObjectId\":\"x\",\"Emails sent\":1}\n";
+    let one = |name: &str, setting: &str| {
+        Some(format!("lacks a column that a setting names: `{name}` in {setting} (the nearest is `ObjectId`)"))
+    };
+    let encrypted = one("objectid", "ENCRYPTED_COLUMNS");
+    assert_eq!(missing_optional_columns(&["ObjectId"], &["objectid"], &[text]), [encrypted.clone(), encrypted.clone()]);
+    let kept = one("Object id", "ROW_COLUMNS");
+    assert_eq!(missing_optional_columns(&["Object id"], &[], &[text]), [kept.clone(), kept]);
+    assert_eq!(missing_optional_columns(&["ObjectId", "Wellbeing"], &["Mail"], &[text]), [None, None]);
+    let late = ["{\"Emails sent\":1}\n", text];
+    assert_eq!(missing_optional_columns(&["Emails sent"], &["objectid"], &late), [None, encrypted]);
+    let both = "{\"ObjectId\":\"x\"}\n{\"objectid\":\"x\"}\n";
+    assert_eq!(missing_optional_columns(&["objectid"], &[], &[both])[1], None);
+}
+
 #[test]
 fn a_rare_column_is_not_missing() {
     let text = "{\"a\":1}\n".repeat(100) + "{\"a\":1,\"rare\":2}\n";
