@@ -231,6 +231,18 @@ async fn a_storage_folder_that_does_not_exist_is_reported_and_not_created() {
     assert!(!missing.exists());
 }
 
+/// Only the Functions host ends a process after `functionTimeout`.
+#[tokio::test]
+async fn a_sweep_may_take_longer_than_the_function_timeout() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.store.create_container(&scene.container).await.unwrap();
+    scene.set("DEADLINE", "31m");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("host.json"), r#"{"functionTimeout": "00:30:00"}"#).unwrap();
+    let swept = output_of(vivadrop().arg("sweep").current_dir(folder.path()).envs(&scene.settings)).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+}
+
 #[tokio::test]
 async fn a_sweep_reports_a_container_that_does_not_exist() {
     for mut scene in [Scene::in_a_folder().await, Scene::on_azurite().await] {

@@ -174,8 +174,8 @@ impl FileColumns {
         self.report(self.expected.iter().filter(is_misspelled))
     }
 
-    /// Reports the columns that no row had, and of the optional ones those that a row had in another spelling. To be called
-    /// when all rows are decoded.
+    /// Reports the columns that no row had, and of the optional ones those that a row had in another spelling. To be
+    /// called when all rows are decoded.
     pub(super) fn missing(&self) -> Result<(), MissingColumns> {
         let is_missing = |column: &&ExpectedColumn| {
             !self.seen[&*column.name].load(Relaxed) && (!column.is_optional || self.spelling_of(column).is_some())
@@ -204,8 +204,8 @@ impl FileColumns {
         if missing.is_empty() { Ok(()) } else { Err(MissingColumns(missing)) }
     }
 
-    /// The spelling of an optional column that a row had, or else the name in the first rows that is most similar to that
-    /// of `column`, if one is similar.
+    /// The spelling of an optional column that a row had, or else the name in the first rows that is most similar to
+    /// that of `column`, if one is similar.
     fn nearest(&self, column: &ExpectedColumn) -> Option<String> {
         if let Some(spelling) = self.spelling_of(column).filter(|spelling| is_short(spelling)) {
             return Some(spelling.clone());
