@@ -61,6 +61,9 @@ const LIST_EVERY: time::Duration = time::Duration::hours(1);
 /// How many drops that are not admitted a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
 
+/// How many containers there may be so that a sweep looks whether those without blobs exist.
+const MAX_CHECKED_CONTAINERS: usize = 8;
+
 /// The cause of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepMode {
@@ -290,8 +293,13 @@ impl Sweep<'_> {
                 break;
             }
         }
-        // The listing of a container that does not exist is empty.
-        if has_blobs || self.runner.store.has_container(container).await? { Ok(()) } else { Err(ListError::Missing) }
+        // The listing of a container that does not exist is empty. A request for each of many new customers would cost
+        // too much, and `check` looks at all of them.
+        let is_checked = !has_blobs && self.watched.names().len() <= MAX_CHECKED_CONTAINERS;
+        if is_checked && !self.runner.store.has_container(container).await? {
+            return Err(ListError::Missing);
+        }
+        Ok(())
     }
 
     /// Queues the next drops of replay runs. Returns whether there are any.

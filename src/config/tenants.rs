@@ -27,9 +27,12 @@ use super::{
     row_columns::{self, COLUMNS, ROW_COLUMNS},
     service_bus::SERVICE_BUS,
 };
-use crate::drop::{
-    DropPath, TenantId,
-    tenant::{InvalidTenants, Tenants, parse_prefix},
+use crate::{
+    drop::{
+        DropPath, TenantId,
+        tenant::{InvalidTenants, Tenants, parse_prefix},
+    },
+    similar::most_similar,
 };
 
 /// The member that lets the drops of a tenant wait.
@@ -37,26 +40,15 @@ const PAUSED: &str = "paused";
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The least similarity, between 0 and 1, of a setting that is suggested in place of an unknown one.
-const SIMILAR: f64 = 0.6;
-
 /// Whether an error may quote an unknown name. Secrets are not made of letters and underscores alone.
 fn is_word(name: &str) -> bool {
     name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
 }
 
-/// The name of a member that is most similar to `name`, if one is similar.
-fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(&name, &other.to_ascii_lowercase());
-    let names = ["path", PAUSED].into_iter().chain(SINK_SETTINGS).chain(FILE_SETTINGS);
-    let similar = names.map(|other| (similarity(other), other)).filter(|(similarity, _)| *similarity >= SIMILAR);
-    similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, nearest)| nearest)
-}
-
 /// The problem with the member at `position`, which is not a setting of a tenant.
 fn unknown_member(name: &str, position: usize) -> String {
-    if let Some(nearest) = nearest(name) {
+    let names = ["path", PAUSED].into_iter().chain(SINK_SETTINGS).chain(FILE_SETTINGS);
+    if let Some(nearest) = most_similar(name, names) {
         return format!("`{name}` is not a setting that a tenant can override (the nearest is `{nearest}`)");
     }
     let name = if is_word(name) { format!("`{name}`") } else { format!("member {position}") };
