@@ -32,7 +32,7 @@ export const MEANING = {
   overdue: 'The weekly drop has not arrived.',
   retrying: 'Something did not answer. vivadrop tries again by itself.',
   open: 'Rows are still missing. vivadrop continues when their files arrive.',
-  waiting: 'vivadrop waits for the directory export of the same pipeline run.',
+  waiting: 'vivadrop waits for the directory export of the same pipeline run, or for the end of the tenant\'s pause.',
 };
 
 /** Reasons in words. */

@@ -143,7 +143,7 @@ pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAn
     query.finish()?;
     let as_of = clock::whole_seconds(clock::now());
     let found = match path {
-        Some(path) => load_drop(&api.ledger, &path).await?,
+        Some(path) => load_drop(&api.ledger, api.tenants(), &path).await?,
         None => None,
     };
     let drop = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the ledger has no such drop"))?;

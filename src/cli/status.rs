@@ -79,7 +79,7 @@ pub(super) async fn status(arguments: &StatusArguments) -> Result<(), CliError> 
     loop {
         let mut text = Vec::new();
         let written = match &arguments.drop_path {
-            Some(path) => print_drop(&ledger, path, arguments.output, &mut text).await,
+            Some(path) => print_drop(&ledger, &config, path, arguments.output, &mut text).await,
             None => print_drops(&ledger, &config, arguments, &mut text).await,
         };
         let needs_person = match written {
@@ -211,12 +211,14 @@ struct DropJson {
 /// Writes a drop and its files. Returns whether it needs a person.
 async fn print_drop(
     ledger: &Ledger,
+    config: &LedgerConfig,
     path: &DropPath,
     output: OutputFormat,
     out: &mut Vec<u8>,
 ) -> Result<bool, CliError> {
     let as_of = clock::whole_seconds(clock::now());
-    let found = load::load_drop(ledger, path).await.map_err(|error| CliError::of(error.verdict(), &error))?;
+    let found = load::load_drop(ledger, config.tenants.as_ref(), path).await;
+    let found = found.map_err(|error| CliError::of(error.verdict(), &error))?;
     let Some(drop) = found else {
         return Err(CliError::Permanent(format!("the ledger has no drop `{path}`")));
     };

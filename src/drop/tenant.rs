@@ -56,6 +56,11 @@ impl Tenants {
         Self { paused, ..self }
     }
 
+    /// Whether `tenant` is one of the tenants.
+    pub fn contains(&self, tenant: TenantId) -> bool {
+        self.entries.iter().any(|entry| entry.tenant == tenant)
+    }
+
     /// The tenants that are paused.
     pub fn paused(&self) -> &BTreeSet<TenantId> {
         &self.paused
@@ -101,7 +106,7 @@ impl Tenants {
         let Some(tenant) = claimed else {
             return Err(Refusal::NoTenantId);
         };
-        if !self.entries.iter().any(|entry| entry.tenant == tenant) {
+        if !self.contains(tenant) {
             return Err(Refusal::UnknownTenant { tenant });
         }
         if self.is_below_own_prefix(tenant, path) {
@@ -115,6 +120,11 @@ impl Tenants {
             None => Ok(tenant),
             Some(outer) => Err(Refusal::InsideOtherTenant { tenant, owner: outer.tenant }),
         }
+    }
+
+    /// The places of `tenant`: the prefix of each long entry, and `None` for a short entry.
+    pub fn places_of(&self, tenant: TenantId) -> impl Iterator<Item = Option<&DropPath>> {
+        self.entries_of(tenant).map(|entry| entry.prefix.as_ref())
     }
 
     /// Whether `tenant` may write a drop at `path`.

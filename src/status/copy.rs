@@ -98,7 +98,7 @@ pub(super) fn read_copy(
         match line {
             Line::Drop(drop, arrived) => {
                 // Another version of vivadrop may have another remedy.
-                let remedy = remedy(drop.state, drop.reason).map(Cow::Borrowed);
+                let remedy = remedy(drop.state, drop.reason, drop.next_try).map(Cow::Borrowed);
                 builder.add_drop(DropStatus { arrived, remedy, ..drop });
             }
             Line::Customer(customer) => builder.add_customer(customer),
@@ -152,7 +152,7 @@ mod tests {
             next_try: None,
             reason: Some(Reason::Damaged),
             message: Some("line 1\nline 2".into()),
-            remedy: remedy(State::SetAside, Some(Reason::Damaged)).map(Cow::Borrowed),
+            remedy: remedy(State::SetAside, Some(Reason::Damaged), None).map(Cow::Borrowed),
             arrived: AS_OF - time::Duration::DAY,
         }
     }

@@ -5,9 +5,9 @@ use std::{borrow::Cow, fmt};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::remedy::remedy;
+use super::remedy::{OF_UNKNOWN_TENANT, remedy};
 use crate::{
-    drop::TenantId,
+    drop::{TenantId, tenant::Tenants},
     ledger::{DropState, ListEntry},
     verdict::Reason,
 };
@@ -23,7 +23,7 @@ pub const RETRIED_LONG: Duration = Duration::days(1);
 pub enum State {
     /// The sink has acknowledged every row.
     Completed,
-    /// The drop waits for the directory that its rows are joined to.
+    /// The drop waits for the directory that its rows are joined to, or for the end of its tenant's pause.
     Waiting,
     /// Rows are missing, or a run works on the drop.
     Open,
@@ -133,9 +133,22 @@ impl DropStatus {
             next_try: None,
             reason: None,
             message: None,
-            remedy: remedy(State::Overdue, None).map(Cow::Borrowed),
+            remedy: remedy(State::Overdue, None, None).map(Cow::Borrowed),
             arrived: due,
         }
+    }
+
+    /// Says so if the drop is not finished and its tenant is not in `tenants`, those of `TENANTS`: sweeps skip it.
+    pub(super) fn compare_with(&mut self, tenants: &Tenants) {
+        let is_unfinished = matches!(self.state, State::Waiting | State::Open | State::Retrying);
+        if !is_unfinished || tenants.contains(self.tenant_id) {
+            return;
+        }
+        if self.state == State::Waiting {
+            // The recorded message, such as that the tenant is paused, is no longer true.
+            self.message = Some("the tenant is not in TENANTS".into());
+        }
+        self.remedy = Some(Cow::Borrowed(OF_UNKNOWN_TENANT));
     }
 
     /// Whether a person has to do something: the drop was set aside, is overdue, or has been retried for more than a
@@ -176,7 +189,7 @@ impl From<ListEntry> for DropStatus {
             next_try: entry.next_try,
             reason: entry.reason,
             message: entry.message,
-            remedy: remedy(state, entry.reason).map(Cow::Borrowed),
+            remedy: remedy(state, entry.reason, entry.next_try).map(Cow::Borrowed),
             arrived: if has_listing { entry.listing.newest } else { entry.since },
         }
     }

@@ -83,13 +83,21 @@ fn now() -> OffsetDateTime {
     clock::whole_seconds(clock::now())
 }
 
-/// Reads where a drop and its files stand; `None` if the ledger does not know the drop. Costs three requests, and one
-/// for each file, of a thousand files at most.
-pub async fn load_drop(ledger: &Ledger, path: &DropPath) -> Result<Option<DropDetail>, LedgerError> {
+/// Reads where a drop and its files stand; `None` if the ledger does not know the drop. `tenants` are those of
+/// `TENANTS`, if they are known. Costs three requests, and one for each file, of a thousand files at most.
+pub async fn load_drop(
+    ledger: &Ledger,
+    tenants: Option<&Tenants>,
+    path: &DropPath,
+) -> Result<Option<DropDetail>, LedgerError> {
     let Some(entry) = ledger.list_entry(path).await? else {
         return Ok(None);
     };
     let record = ledger.drop_record(path).await?;
     let files = ledger.files(path, record.replays).await?;
-    Ok(Some(DropDetail::new(entry.into(), files)))
+    let mut drop = DropStatus::from(entry);
+    if let Some(tenants) = tenants {
+        drop.compare_with(tenants);
+    }
+    Ok(Some(DropDetail::new(drop, files)))
 }

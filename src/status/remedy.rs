@@ -1,16 +1,25 @@
 //! The remedies: one sentence for each state and reason of a drop. `docs/partner.md` explains them.
 
+use time::OffsetDateTime;
+
 use super::State;
 use crate::verdict::Reason;
 
-/// The remedy for a drop in this state; `None` if there is nothing to do.
-pub(super) fn remedy(state: State, reason: Option<Reason>) -> Option<&'static str> {
+/// The remedy for an unfinished drop whose tenant is not in `TENANTS`.
+pub(super) const OF_UNKNOWN_TENANT: &str =
+    "Add the drop's tenant to TENANTS again: as long as TENANTS does not have it, sweeps skip the drop.";
+
+/// The remedy for a drop in this state, which is run again at `next_try`; `None` if there is nothing to do.
+pub(super) fn remedy(state: State, reason: Option<Reason>, next_try: Option<OffsetDateTime>) -> Option<&'static str> {
     match state {
         State::Completed => None,
-        State::Waiting => Some(
-            "Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over; or, if the message says so, for \
-             the end of its tenant's pause in TENANTS.",
-        ),
+        // Only the wait for a directory has a known end.
+        State::Waiting if next_try.is_some() => {
+            Some("Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over.")
+        }
+        State::Waiting => {
+            Some("Nothing: the drop waits for the end of its tenant's pause in TENANTS; a sweep then delivers it.")
+        }
         State::Open => Some(
             "Wait for the missing files: their events continue the drop, and after 30 days it is set aside as `row-count`.",
         ),

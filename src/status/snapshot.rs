@@ -71,6 +71,7 @@ impl SnapshotBuilder {
         let Self { as_of, mut drops, mut customers, omitted, .. } = self;
         match tenants {
             Some(tenants) => {
+                drops.iter_mut().for_each(|drop| drop.compare_with(tenants));
                 let tenants = tenants.ids();
                 customers.retain(|tenant, _| tenants.contains(tenant));
                 for tenant in tenants {

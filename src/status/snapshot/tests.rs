@@ -71,6 +71,35 @@ fn a_later_success_does_not_hide_a_failure_of_the_same_week() {
     assert_eq!((last.completed, last.set_aside, last.worst), (1, 1, Some(State::SetAside)));
 }
 
+/// The status of an unfinished drop of tenant 1 in `state`, with the tenants `ids`.
+fn unfinished(state: DropState, next_try: Option<OffsetDateTime>, message: &str, ids: &[TenantId]) -> DropStatus {
+    let entry = ListEntry { next_try, message: Some(message.into()), ..entry(tenant(1), state, None, SUNDAY) };
+    snapshot([entry], Some(ids)).drops.remove(0)
+}
+
+#[test]
+fn a_waiting_drop_says_what_it_waits_for_and_nothing_else() {
+    let [paused, joined] = [None, Some(NOW + Duration::HOUR)]
+        .map(|next_try| unfinished(DropState::Waiting, next_try, "", &[tenant(1)]).remedy.unwrap());
+    assert!(paused.contains("pause") && !paused.contains("directory"), "{paused}");
+    assert!(joined.contains("directory") && !joined.contains("pause"), "{joined}");
+}
+
+#[test]
+fn an_unfinished_drop_of_a_tenant_that_was_removed_from_tenants_says_that_sweeps_skip_it() {
+    let paused = unfinished(DropState::Waiting, None, "the tenant is paused in TENANTS", &[tenant(2)]);
+    assert_eq!(paused.message.as_deref(), Some("the tenant is not in TENANTS"));
+    let retried = unfinished(DropState::Retrying, Some(NOW), "the store did not answer", &[tenant(2)]);
+    assert_eq!(retried.message.as_deref(), Some("the store did not answer"));
+    for drop in [paused, retried, unfinished(DropState::Open, None, "", &[tenant(2)])] {
+        let remedy = drop.remedy.unwrap();
+        assert!(remedy.contains("sweeps skip the drop") && remedy.contains("TENANTS"), "{remedy}");
+    }
+    let damaged = entry(tenant(1), DropState::SetAside, Some(Reason::Damaged), SUNDAY);
+    let damaged = snapshot([damaged], Some(&[tenant(2)])).drops.remove(0);
+    assert!(damaged.remedy.unwrap().contains("Ask the customer for the drop again"));
+}
+
 #[test]
 fn a_tenant_is_overdue_only_if_it_is_configured() {
     let drops = || weekly(tenant(1), 2).chain(weekly(tenant(2), 0));
