@@ -27,7 +27,12 @@ pub(super) async fn is_usable(targets: &CheckTargets, tenant: TenantId) -> Vec<F
         Ok(Some(key)) => key,
         Ok(None) => {
             let text = format!("{test}: there is no `{}`", targets.key_store.location(tenant));
-            return vec![Finding::fix("key", text).todo(format!("run `vivadrop onboard --tenant {tenant}`"))];
+            let todo = format!(
+                "run `vivadrop onboard --tenant {tenant}`. A new key cannot decrypt drops that were encrypted for another \
+                 one: if `vivadrop offboard` has disabled the key, enable it instead (a file: remove `.disabled` from its \
+                 name)"
+            );
+            return vec![Finding::fix("key", text).todo(todo)];
         }
         Err(error) => return vec![Finding::of_key_error("key", &test, &error)],
     };

@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     app, clock,
-    config::{OffboardConfig, Settings, Storage},
+    config::{DropContainer, KeyStoreLocation, OffboardConfig, Settings, Storage},
     date::date,
-    drop::TenantId,
+    drop::{DropPath, TenantId, tenant::Tenants},
     error_chain::error_chain,
     keys::{CallLimits, KeyError},
     ledger::{CustomerEntry, Ledger},
@@ -29,6 +29,9 @@ use crate::{
 #[command(after_help = "\
 Deletes neither drops nor keys: a key that was disabled can be enabled again. Exit code 3 if a person is needed, for
 example because a SAS URL that vivadrop created is still valid.
+
+Drops that are not finished cannot be decrypted afterwards: to deliver them, run this command when `vivadrop status
+--tenant ID` shows none that is open, waiting or retrying.
 
 Example:
   vivadrop offboard --tenant 9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10")]
@@ -104,6 +107,14 @@ pub(super) async fn offboard(arguments: &OffboardArguments) -> Result<(), CliErr
     };
     let summary = Summary {
         tenant,
+        places: other_places(&config, tenant, has_container),
+        listed: Listed::of(tenant, config.tenants.as_ref()),
+        has_rule_per_tenant: matches!(
+            (&config.drop_storage, &config.drop_container),
+            (Storage::Azure(_), DropContainer::PerTenant)
+        ),
+        has_file_keys: matches!(config.private_keys, KeyStoreLocation::Folder(_)),
+        state_container: &config.state_container,
         revocation,
         valid_sas,
         disabled,
@@ -132,8 +143,64 @@ fn key_failed(error: &KeyError) -> CliError {
     if matches!(error, KeyError::Unavailable { .. }) { CliError::Transient(text) } else { CliError::Permanent(text) }
 }
 
-struct Summary {
+/// How `TENANTS` lists the customer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    Active,
+    Paused,
+    Absent,
+    /// `TENANTS` is not set.
+    Unknown,
+}
+
+impl Listed {
+    fn of(tenant: TenantId, tenants: Option<&Tenants>) -> Self {
+        match tenants {
+            None => Self::Unknown,
+            Some(tenants) if !tenants.contains(tenant) => Self::Absent,
+            Some(tenants) if tenants.is_paused(tenant) => Self::Paused,
+            Some(_) => Self::Active,
+        }
+    }
+}
+
+/// Where the customer may have dropped according to `TENANTS` and `DROP_CONTAINER`, besides their own container.
+fn other_places(config: &OffboardConfig, tenant: TenantId, has_container: bool) -> Vec<String> {
+    let Some(tenants) = &config.tenants else {
+        return Vec::new();
+    };
+    let watched = match &config.drop_container {
+        DropContainer::Named(name) => vec![name.clone()],
+        DropContainer::PerTenant => tenants.containers(),
+    };
+    let own = tenant.to_string();
+    let is_other = |container: &str| !has_container || container != own;
+    let mut places = Vec::new();
+    for place in tenants.places_of(tenant) {
+        match place {
+            Some(prefix) if is_other(&prefix.container) => places.push(format!("`{prefix}`")),
+            Some(_) => {}
+            None => {
+                let may_write = |container: &&String| tenants.may_write(tenant, &DropPath::new(*container, &*own));
+                let others = watched.iter().filter(|container| is_other(container)).filter(may_write);
+                places.extend(others.map(|container| format!("`{container}`, in folders named {own}")));
+            }
+        }
+    }
+    places
+}
+
+struct Summary<'a> {
     tenant: TenantId,
+    /// Where the customer may have dropped, besides the container.
+    places: Vec<String>,
+    listed: Listed,
+    /// Whether the template's lifecycle rules list the places of each tenant.
+    has_rule_per_tenant: bool,
+    /// Whether the keys are files. Without a key, a drop is set aside at once; with a disabled key of a vault, it is
+    /// retried.
+    has_file_keys: bool,
+    state_container: &'a str,
     revocation: Revocation,
     /// Until when a SAS URL is valid that was not revoked.
     valid_sas: Option<OffsetDateTime>,
@@ -147,9 +214,9 @@ struct Summary {
     registration: Option<Registration>,
 }
 
-impl Summary {
+impl Summary<'_> {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { tenant, revocation, valid_sas, disabled, key, container, unfinished, registration } = self;
+        let Self { tenant, revocation, valid_sas, disabled, key, container, unfinished, registration, .. } = self;
         match revocation {
             Revocation::Revoked(policies) if policies.is_empty() => {
                 writeln!(out, "sas       there was none to revoke")?
@@ -163,6 +230,7 @@ impl Summary {
         }
         match disabled {
             0 => writeln!(out, "key       there was none to disable")?,
+            1 => writeln!(out, "key       disabled 1 version of `{key}`")?,
             count => writeln!(out, "key       disabled {count} versions of `{key}`")?,
         }
 
@@ -172,13 +240,21 @@ impl Summary {
             writeln!(out, "  a SAS URL that was not revoked, until {until}: its holder can write to the container")?;
         }
         if *unfinished > 0 {
+            writeln!(out, "  unfinished drops: {unfinished}; {}", self.end_of_unfinished())?;
+        }
+        let rule = "the template's lifecycle rule does, after `retentionDays`";
+        if let Some(container) = container {
+            writeln!(out, "  the container `{container}`, until you delete it")?;
+            writeln!(out, "  the encrypted drops in it, until you delete them or {rule}")?;
+        }
+        for place in &self.places {
+            writeln!(out, "  drops in {place}, until you delete them or {rule}")?;
+        }
+        if matches!(self.listed, Listed::Absent | Listed::Unknown) {
             writeln!(
                 out,
-                "  {unfinished} drops that are not finished: they fail until GIVE_UP_AFTER, and are then set aside"
+                "  drops in other places where TENANTS has allowed them: TENANTS does not have {tenant} now"
             )?;
-        }
-        if let Some(container) = container {
-            writeln!(out, "  the container `{container}` with the encrypted drops, until you delete it")?;
         }
         if let Some(Registration { api, registered, .. }) = registration {
             let until = registered.and_then(|dates| dates.expiration_date);
@@ -188,14 +264,68 @@ impl Summary {
                 "  the registration of the public key with {api}, until {until}: there is no API to remove it"
             )?;
         }
-        writeln!(out, "  the records in STATE_CONTAINER, until the lifecycle rule of the account deletes them")?;
+        let state = self.state_container;
+        writeln!(
+            out,
+            "  records of drops in `{state}` (drops/, list/), until the template's lifecycle rule deletes them"
+        )?;
+        writeln!(
+            out,
+            "  other records in `{state}` (customers/, tenants/, directories/, attributes/, imports/, unfinished/), until \
+             you delete them: no rule does"
+        )?;
         writeln!(out, "\nsteps for you:")?;
-        writeln!(out, "  remove {tenant} from TENANTS")?;
+        self.print_steps_in_tenants(out)?;
         writeln!(out, "  stop the customer's pipeline: it still copies data to wherever it may write")?;
         writeln!(out, "\nsteps for the customer:")?;
         writeln!(
             out,
             "  delete the managed application, and your application in Microsoft Entra ID, which ends the consent"
         )
+    }
+
+    /// How the unfinished drops end.
+    fn end_of_unfinished(&self) -> String {
+        match self.listed {
+            Listed::Paused => "they wait, because TENANTS pauses the tenant".into(),
+            Listed::Absent => {
+                format!("sweeps skip them, because TENANTS does not have {}: they stay unfinished", self.tenant)
+            }
+            Listed::Active | Listed::Unknown if self.has_file_keys => {
+                "their next run sets them aside as `no-key`".into()
+            }
+            Listed::Active | Listed::Unknown => {
+                "they fail until GIVE_UP_AFTER, and are then set aside as `unavailable`".into()
+            }
+        }
+    }
+
+    /// Prints what to change in `TENANTS`. The tenant must stay there until its drops have ended.
+    fn print_steps_in_tenants(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { tenant, listed, unfinished, .. } = self;
+        match listed {
+            Listed::Absent if *unfinished > 0 => {
+                writeln!(out, "  add {tenant} to TENANTS again, so that the unfinished drops end")?;
+            }
+            Listed::Absent => return Ok(()),
+            Listed::Paused if *unfinished > 0 => writeln!(out, "  end the pause, so that the unfinished drops end")?,
+            Listed::Active | Listed::Paused | Listed::Unknown => {}
+        }
+        if *unfinished > 0 {
+            let status = format!("`vivadrop status --tenant {tenant}`");
+            writeln!(
+                out,
+                "  then remove {tenant} from TENANTS, and not before the unfinished drops have ended ({status})"
+            )?;
+        } else {
+            writeln!(out, "  remove {tenant} from TENANTS")?;
+        }
+        if self.has_rule_per_tenant {
+            writeln!(
+                out,
+                "  keep the paths of its drops in the template's `dropPaths`: otherwise no rule deletes these drops"
+            )?;
+        }
+        Ok(())
     }
 }

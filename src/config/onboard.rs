@@ -76,6 +76,10 @@ impl OnboardConfig {
 pub struct OffboardConfig {
     /// `DropStorage`: the account with the customer's container.
     pub drop_storage: Storage,
+    /// `DROP_CONTAINER`.
+    pub drop_container: DropContainer,
+    /// The tenants of `TENANTS`; `None` if it is not set.
+    pub tenants: Option<Tenants>,
     /// `STATE_CONTAINER`.
     pub state_container: String,
     /// `PRIVATE_KEYS`: the key store with the customer's key.
@@ -89,6 +93,11 @@ impl OffboardConfig {
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         let drop_storage = reader.drop_storage();
+        let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
+        let tenants = match reader.get("TENANTS") {
+            Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
+            None => Some(None),
+        };
         let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
         let private_keys = reader.required("PRIVATE_KEYS");
         let identity = reader.identity();
@@ -96,6 +105,8 @@ impl OffboardConfig {
             let ContainerName(state_container) = state_container?;
             Some(Self {
                 drop_storage: drop_storage?,
+                drop_container: drop_container?,
+                tenants: tenants?,
                 state_container,
                 private_keys: private_keys?,
                 identity: identity?,

@@ -240,7 +240,7 @@ async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
 
     let ended = offboard().await;
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
-    for part in [&policy(&onboarded), "disabled 2 versions", "remove", "the container", "the registration"] {
+    for part in [&policy(&onboarded), "disabled 1 version of", "remove", "the container", "the registration"] {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
     }
     let denied = customer(&onboarded).write(&path, "rows".into(), WriteIf::Always).await;
@@ -254,6 +254,86 @@ async fn an_offboarded_customer_can_neither_write_nor_be_decrypted() {
     assert!(again.stdout.contains("there was none to revoke") && again.stdout.contains("there was none to disable"));
     let unknown = run(&scene, &["offboard", "--tenant", APP]).await;
     assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn offboarding_says_where_the_customers_drops_remain_and_which_records_no_rule_deletes() {
+    let (mut scene, tenant) = partner(Scene::in_a_folder().await).await;
+    assert_eq!(onboard(&scene, tenant, &[]).await.code, Some(0));
+    let offboard = async |scene: &Scene| run(scene, &["offboard", "--tenant", &tenant.to_string()]).await.stdout;
+    let tenants = |places: &[&str]| places.iter().map(|place| format!("{tenant}{place}")).collect::<Vec<_>>().join(",");
+    let in_datasets = format!("  drops in `datasets`, in folders named {tenant}, until ");
+    for (container, places, expected) in [
+        ("datasets", tenants(&[""]), &[&*in_datasets][..]),
+        ("*", tenants(&["=contoso/prefix"]), &["  drops in `contoso/prefix`, until "]),
+        ("*", tenants(&["=a", "=b/c"]), &["  drops in `a`, until ", "  drops in `b/c`, until "]),
+    ] {
+        scene.set("DROP_CONTAINER", container);
+        scene.set("TENANTS", &places);
+        let printed = offboard(&scene).await;
+        for line in expected.iter().copied().chain(["retentionDays", "the container `"]) {
+            assert!(printed.contains(line), "{places}: {line}: {printed}");
+        }
+    }
+    // The place is the container of the customer, which has a line of its own.
+    scene.set("TENANTS", &tenants(&[&format!("={tenant}")]));
+    let printed = offboard(&scene).await;
+    assert!(!printed.contains("  drops in "), "{printed}");
+    for folder in
+        ["drops/", "list/", "customers/", "tenants/", "directories/", "attributes/", "imports/", "unfinished/"]
+    {
+        assert!(printed.contains(folder), "{folder}: {printed}");
+    }
+
+    scene.set("TENANTS", APP);
+    let printed = offboard(&scene).await;
+    assert!(printed.contains("TENANTS does not have"), "{printed}");
+}
+
+#[tokio::test]
+async fn drops_that_are_not_finished_when_their_customer_is_offboarded_are_set_aside_before_their_tenant_is_removed() {
+    let (mut scene, _) = partner(Scene::in_a_folder().await).await;
+    let tenant = scene.tenant;
+    assert_eq!(onboard(&scene, tenant, &[]).await.code, Some(0));
+    scene.set("TENANTS", &serde_json::json!({tenant.to_string(): {"paused": true}}).to_string());
+    let drop = scene.drop(10, 1).await;
+    scene.upload(&drop).await;
+    assert_eq!(run(&scene, &["deliver", &drop.path()]).await.code, Some(1));
+    let offboard = async |scene: &Scene| run(scene, &["offboard", "--tenant", &tenant.to_string()]).await.stdout;
+    let printed = offboard(&scene).await;
+    for part in [
+        "unfinished drops: 1; they wait, because TENANTS pauses the tenant",
+        "end the pause, so that the unfinished drops end",
+        &format!("then remove {tenant} from TENANTS, and not before the unfinished drops have ended"),
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+
+    scene.set("TENANTS", APP);
+    let printed = sweep_and_offboard(&scene, tenant).await;
+    assert!(printed.contains("sweeps skip them, because TENANTS does not have"), "{printed}");
+    let status = run(&scene, &["status"]).await.stdout;
+    assert!(status.contains("sweeps skip the drop") && !status.contains("pause"), "{status}");
+
+    scene.set("TENANTS", &tenant.to_string());
+    let printed = offboard(&scene).await;
+    assert!(printed.contains("their next run sets them aside as `no-key`"), "{printed}");
+    let printed = sweep_and_offboard(&scene, tenant).await;
+    assert!(!printed.contains("unfinished drops"), "{printed}");
+    let status = run(&scene, &["status", &drop.path()]).await.stdout;
+    for part in ["no-key", ".disabled", "cannot decrypt"] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    let checked = run(&scene, &["check"]).await.stdout;
+    for part in [".disabled", "cannot decrypt"] {
+        assert!(checked.contains(part), "{part}: {checked}");
+    }
+}
+
+/// Runs a sweep, then `offboard`; returns what the latter prints.
+async fn sweep_and_offboard(scene: &Scene, tenant: TenantId) -> String {
+    run(scene, &["sweep"]).await;
+    run(scene, &["offboard", "--tenant", &tenant.to_string()]).await.stdout
 }
 
 #[tokio::test]

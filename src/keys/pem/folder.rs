@@ -58,11 +58,7 @@ impl PrivateKeys for PemFolder {
         blocking(move || {
             let files = key_files(&folder, tenant).map_err(|error| read_error(&folder, error))?;
             if files.is_empty() {
-                return Err(KeyError::NoKey(format!(
-                    "there is no private key for tenant `{tenant}`: expected `{}`, which \
-                     `vivadrop onboard --tenant {tenant}` creates",
-                    current_path(&folder, tenant).display()
-                )));
+                return Err(KeyError::NoKey(no_key(&folder, tenant)));
             }
             // The keys of a drop that is still in progress may have been wrapped before the last rotation.
             for path in files {
@@ -118,8 +114,9 @@ impl KeyStore for PemFolder {
             // A current key that a person put there has no versioned file yet. Without one, it would be lost when the next
             // key of the tenant is disabled.
             let current = find_current(&folder, tenant).map_err(|error| read_error(&folder, error))?;
-            if let Some(key) = current.and_then(|path| read_key(&path).ok()) {
-                write_version(&key, &folder, tenant).map_err(|error| write_error(&folder, error))?;
+            let current = current.and_then(|path| read_key(&path).ok());
+            if let Some(key) = &current {
+                write_version(key, &folder, tenant).map_err(|error| write_error(&folder, error))?;
             }
             let files = key_files(&folder, tenant).map_err(|error| read_error(&folder, error))?;
             // The current key is renamed last: `key_files` finds the other keys only as long as the current key exists,
@@ -129,7 +126,8 @@ impl KeyStore for PemFolder {
                 disabled.push(".disabled");
                 fs::rename(path, disabled).map_err(|error| write_error(&folder, error))?;
             }
-            Ok(files.len())
+            // The current key was in two files.
+            Ok(files.len() - usize::from(current.is_some()))
         })
         .await
     }
@@ -158,6 +156,25 @@ impl KeyStore for PemFolder {
     fn location(&self, tenant: TenantId) -> String {
         current_path(&self.folder, tenant).display().to_string()
     }
+}
+
+/// The message that a tenant has no key, with its remedy.
+fn no_key(folder: &Path, tenant: TenantId) -> String {
+    let path = current_path(folder, tenant);
+    let disabled = path.with_extension("pem.disabled");
+    let todo = if disabled.exists() {
+        format!(
+            "`{}` is disabled: remove `.disabled` from its name. A new key of `vivadrop onboard` cannot decrypt the drops \
+             that exist",
+            disabled.display()
+        )
+    } else {
+        format!(
+            "`vivadrop onboard --tenant {tenant}` creates it. A new key cannot decrypt drops that were encrypted for \
+             another one"
+        )
+    };
+    format!("there is no private key for tenant `{tenant}`: expected `{}`; {todo}", path.display())
 }
 
 /// The path of a tenant's current key, as [`KeyStore::create`] names it.
