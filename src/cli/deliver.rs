@@ -78,7 +78,7 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
         Outcome::SetAside { reason, message, .. } => {
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
             Err(CliError::Permanent(format!(
-                "`{path}` was set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
+                "set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
             )))
         }
         Outcome::Postponed(until) => {

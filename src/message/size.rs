@@ -102,7 +102,8 @@ mod tests {
             for (first_row, end_row) in [(0, 1), (9, 10), (99, 1_000_001), (u64::MAX - 1, u64::MAX)] {
                 for text in texts {
                     for count in 0..3 {
-                        let bad_row = |row| BadRow { row, reason: format!("`{name}` is not Base64") };
+                        let bad_row =
+                            |row| BadRow { row, reason: format!("has a value of `{name}` that is not Base64") };
                         let bad_rows: Vec<_> =
                             (0..count).map(|number| bad_row(first_row.saturating_add(number * 10))).collect();
                         let bad_bytes = bad_rows.iter().map(BadRow::entry_bytes).sum();

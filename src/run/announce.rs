@@ -117,7 +117,7 @@ impl Run<'_> {
         };
         let (path, message) = (self.path, ending.message.as_deref().unwrap_or_default());
         error!(drop.path = %path, file.name = ending.file, %reason, rows_delivered = ending.rows,
-            "set aside `{path}`: {message}; after a fix, run `vivadrop replay {path}`");
+            "set aside: {message}; after a fix, run `vivadrop replay {path}`");
     }
 
     /// Records that the sink was told about `file`, if the file was set aside. It may also be a file that is still

@@ -188,7 +188,7 @@ impl Run<'_> {
         self.record.failing = None;
         self.runner.ledger.write_drop_record(path, snapshot.admitted.tenant, &mut self.record).await?;
         error!(drop.path = %path,
-            "the sink has not taken the end of `{path}` for {} days: it is not sent again; to deliver the drop again, \
+            "the sink has not taken the end of the drop for {} days: it is not sent again; to deliver the drop again, \
              run `vivadrop replay {path}`",
             ANNOUNCE_FOR.whole_days());
         self.close(snapshot).await;

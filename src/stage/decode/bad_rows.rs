@@ -19,10 +19,12 @@ pub enum BadRowReason {
     #[error("has none of the columns in `ROW_COLUMNS`")]
     NoColumns,
     /// A value of an encrypted column is not Base64.
-    #[error("`{0}` is not Base64")]
+    #[error("has a value of `{0}` (`ENCRYPTED_COLUMNS`) that is not Base64")]
     NotBase64(String),
     /// A value of an encrypted column does not decrypt to text.
-    #[error("`{0}` does not decrypt to text: wrong Column key, or a damaged value")]
+    #[error(
+        "has a value of `{0}` (`ENCRYPTED_COLUMNS`) that does not decrypt to text: wrong Column key, or a damaged value"
+    )]
     Undecipherable(String),
 }
 

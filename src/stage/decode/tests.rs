@@ -80,6 +80,8 @@ fn half_a_surrogate_pair_in_an_encrypted_column_is_a_bad_row() {
         let row = format!(r#"{{"ObjectId":"{text}"}}"#);
         let with_key = rows_with(&RowRules::default(), Some(&key()), &row);
         assert_eq!(bad(&with_key), [(0, BadRowReason::NotBase64("ObjectId".into()))]);
+        let sentence = format!("row 0 of `part-0` {}", bad(&with_key)[0].1);
+        assert_eq!(sentence, "row 0 of `part-0` has a value of `ObjectId` (`ENCRYPTED_COLUMNS`) that is not Base64");
         assert_eq!(rows_with(&RowRules::default(), None, &row).text[..], *b"{\"ObjectId\":null}\n");
         let elsewhere = format!(r#"{{"Meetings":"{text}","Other":"{text}"}}"#);
         assert_eq!(decoded(&elsewhere), format!("{elsewhere}\n"));
