@@ -41,7 +41,12 @@ use crate::{
 const AFTER_HELP: &str = "\
 Settings are environment variables, such as DropStorage and DELIVER_TO; README.md lists them. RUST_LOG in the
 environment sets the log level, NO_COLOR=1 turns colours off.
-Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, or a person is needed.";
+Exit codes: 0 done; 1 did not finish, a retry may help; 2 usage or settings error; 3 permanent failure, or a person is needed.
+
+Examples:
+  vivadrop demo
+  vivadrop decode drop --private-key tenant.pem > rows.ndjson
+  vivadrop check --env-file local.env";
 
 /// Decrypts Microsoft Viva Insights drops and delivers their rows.
 #[derive(Debug, Parser)]

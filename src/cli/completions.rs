@@ -15,6 +15,7 @@ Examples:
   vivadrop completions fish > ~/.config/fish/completions/vivadrop.fish")]
 pub(super) struct CompletionsArguments {
     /// Shell that the script is for
+    #[arg(ignore_case = true)]
     shell: Shell,
 }
 

@@ -3,12 +3,15 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
 use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::timeout;
 
 use super::{CliError, private_key::PrivateKeyArgument};
 use crate::{
@@ -22,19 +25,22 @@ use crate::{
     },
     error_chain::error_chain,
     json,
-    keys::{
-        self, KeyError, Keys, WrappedKeys, details,
-        unwrap::{PrivateKeys, unwrap_keys},
-    },
+    keys::{self, KeyError, Keys, WrappedKeys, details, unwrap::unwrap_keys},
     one_line::escape_deceptive,
     pipeline::{self, FileRules, RowsError},
     run::read_metadata,
-    stage::decode::{ExpectedColumn, Rows},
+    stage::{
+        decode::{ExpectedColumn, Rows},
+        detect::LayoutError,
+    },
     store::{Blob, ByteStream, ReadWindow, Store, is_safe_segment, local::LocalStore, read},
 };
 
 /// The maximum number of bad rows that are listed individually.
 const MAX_LISTED_BAD_ROWS: usize = 100;
+
+/// How long a service may take to answer before the user is told that the command waits for it.
+const SILENT_WAIT: Duration = Duration::from_secs(3);
 
 /// A drop with the keys that decrypt it.
 pub(super) struct LocalDrop {
@@ -79,17 +85,23 @@ impl LocalDrop {
             let text = "the job metadata has no TenantId, which names the key in the vault";
             return Err(CliError::Permanent(text.into()));
         }
-        drop.keys = drop.unwrapped_keys(&*private_keys, decryption_keys, config).await?;
+        let wrapped = drop.wrapped_keys(decryption_keys, config).await?;
+        if let Some(wrapped) = wrapped {
+            // A PEM file is used for every tenant, so the job metadata need not name one.
+            let tenant = drop.metadata.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
+            let keys = unwrap_keys(&*private_keys, tenant, config.key_wrap, &wrapped);
+            let keys = await_answer(&private_key.to_string(), keys).await;
+            drop.keys = keys.map_err(|error| CliError::of(error.verdict(), &error))?;
+        }
         Ok(drop)
     }
 
-    /// Unwraps the keys of the drop. Returns no keys if it has none, as a plaintext drop.
-    async fn unwrapped_keys(
+    /// The wrapped keys of the drop. Returns none if it has none, as a plaintext drop.
+    async fn wrapped_keys(
         &self,
-        private_keys: &dyn PrivateKeys,
         decryption_keys: Option<&Path>,
         config: &DecodeConfig,
-    ) -> Result<Keys, CliError> {
+    ) -> Result<Option<WrappedKeys>, CliError> {
         let wrapped = match decryption_keys {
             Some(file) => {
                 let name = file.display();
@@ -104,14 +116,7 @@ impl LocalDrop {
                 in_drop => in_drop,
             },
         };
-        let Some(wrapped) = wrapped.map_err(|error| CliError::of(error.verdict(), &error))? else {
-            return Ok(Keys::default());
-        };
-        // A PEM file is used for every tenant, so the job metadata need not name one.
-        let tenant = self.metadata.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
-        unwrap_keys(private_keys, tenant, config.key_wrap, &wrapped)
-            .await
-            .map_err(|error| CliError::of(error.verdict(), &error))
+        wrapped.map_err(|error| CliError::of(error.verdict(), &error))
     }
 
     /// Requests the wrapped keys from the Viva Insights API. `None` if its settings are not set, or if the job metadata
@@ -123,7 +128,7 @@ impl LocalDrop {
         let KeyServices { identity, viva_api } = KeyServices::read(&Settings::from_env())?;
         let Some(viva_api) = viva_api else { return Ok(Ok(None)) };
         let api = app::viva_api(&viva_api, &identity).map_err(|error| CliError::Transient(error_chain(&error)))?;
-        Ok(match api.egress_decryption_key(request, *tenant).await {
+        Ok(match await_answer(&api.to_string(), api.egress_decryption_key(request, *tenant)).await {
             Err(KeyError::NoKey(_)) if config.rules.layout.allow_plaintext => Ok(None),
             requested => requested.map(Some),
         })
@@ -172,6 +177,19 @@ impl LocalDrop {
         }
         reader.progress.finish_and_clear();
         reader.check_row_count()
+    }
+}
+
+/// Awaits `answer`. If it takes long, says so on stderr, because the requests are retried without a sign.
+async fn await_answer<T>(service: &str, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    match timeout(SILENT_WAIT, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            let line = format!("waiting for {service}: it has not answered yet; requests are retried for 2 minutes");
+            eprintln!("{}", escape_deceptive(&line));
+            answer.await
+        }
     }
 }
 
@@ -248,8 +266,7 @@ impl RowReader<'_> {
         let allowed = self.config.bad_rows_allowed;
         let (mut first_row, mut bad_rows_in_file) = (0, 0);
         while let Some(block) = blocks.next().await {
-            let (rows, parsed) =
-                block.map_err(|error| CliError::of(error.verdict(), &InFile { name, error: &error }))?;
+            let (rows, parsed) = block.map_err(|error| file_error(name, &error))?;
             each(&rows, parsed)?;
             for (row, reason) in rows.bad.iter() {
                 let description = format!("row {} of `{name}` {reason}", first_row + row);
@@ -279,6 +296,18 @@ impl RowReader<'_> {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// The error of the file `name`. Says how to give keys that are missing.
+fn file_error(name: &str, error: &RowsError) -> CliError {
+    let in_file = InFile { name, error };
+    match error {
+        RowsError::Layout(LayoutError::NoKey) => CliError::Permanent(format!(
+            "{in_file}: give its keys with --decryption-keys (of a directory: --directory-decryption-keys), or set \
+             PARTNER_… or VIVA_API_URL to request them from the Viva Insights API"
+        )),
+        error => CliError::of(error.verdict(), &in_file),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, process::Stdio};
 
+use testkit::viva_api::{Behaviour, VivaApiStub};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -141,6 +142,48 @@ async fn invalid_arguments_are_a_usage_error() {
 }
 
 #[tokio::test]
+async fn a_private_key_that_is_neither_a_file_nor_a_vault_says_what_is_expected() {
+    let case = case("encrypted-ctr");
+    let folder = case.drop();
+    for wrong in [
+        "http://contoso.vault.azure.net",
+        "file:///keys",
+        "https://contoso.vault.azure.net/keys",
+        folder.to_str().unwrap(),
+    ] {
+        let ended = output_of(vivadrop().arg("decode").arg(case.drop()).args(["--private-key", wrong])).await;
+        for part in ["a PEM file", "https://{vault}.vault.azure.net"] {
+            assert!(exits(&ended, 2).contains(part), "{wrong}: {}", ended.stderr);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drop_without_keys_says_how_to_give_them() {
+    let case = case("encrypted-ctr");
+    let mut command = vivadrop();
+    command.arg("decode").arg(case.drop()).arg("--private-key").arg(case.private_key());
+    let ended = output_of(&mut command).await;
+    for part in ["there is no File key for it", "--decryption-keys", "PARTNER_…", "VIVA_API_URL"] {
+        assert!(exits(&ended, 3).contains(part), "{part}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn decode_says_that_it_waits_for_an_api_that_does_not_answer() {
+    let case = case("encrypted-ctr");
+    let api = VivaApiStub::start([]).await.unwrap();
+    api.answer_always(Behaviour::Status { status: 503, body: String::new() });
+    let mut command = vivadrop();
+    command.arg("decode").arg(case.drop()).arg("--private-key").arg(case.private_key());
+    command.env("VIVA_API_URL", api.url().as_str()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = tokio::time::timeout(LONG, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(line.contains("waiting for the Viva Insights API at `http://127.0.0.1:"), "{line}");
+}
+
+#[tokio::test]
 async fn a_file_instead_of_the_drop_folder_is_a_usage_error() {
     let case = case("encrypted-ctr");
     let file = case.drop().join("part-0.json");
@@ -165,13 +208,19 @@ async fn help_and_version_are_printed_on_stdout() {
 #[tokio::test]
 async fn each_command_prints_examples_and_completions_are_scripts() {
     let help = output_of(vivadrop().arg("--help")).await.stdout;
+    assert!(help.contains("Example") && help.contains("vivadrop check"), "{help}");
     let (_, commands) = help.split_once("Commands:\n").unwrap();
     let commands = commands.lines().map_while(|line| line.split_whitespace().next());
     for command in commands.filter(|command| *command != "help") {
         let help = output_of(vivadrop().args([command, "--help"])).await.stdout;
         assert!(help.contains("Example") && help.contains(&format!("vivadrop {command}")), "{help}");
     }
-    for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef vivadrop"), ("fish", "complete -c vivadrop")] {
+    for (shell, part) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef vivadrop"),
+        ("fish", "complete -c vivadrop"),
+        ("PowerShell", "Register-ArgumentCompleter"),
+    ] {
         let ended = output_of(vivadrop().args(["completions", shell])).await;
         exits(&ended, 0);
         assert!(ended.stdout.contains(part) && ended.stdout.contains("private-key"), "{shell}");
