@@ -104,6 +104,10 @@ impl CheckTargets {
             }));
         }
         tests.push(Box::pin(async { containers::unreachable_places(&self.tenants, &self.drop_containers) }));
+        tests.push(Box::pin(async {
+            let tenants = self.tenants.ids().into_iter();
+            tenants.filter_map(|tenant| settings::is_not_paused(&self.tenants, tenant)).collect()
+        }));
         tests.push(Box::pin(async { vec![containers::state_is_writable(&*self.store, &self.state_container).await] }));
         tests.push(Box::pin(async { ledger::is_readable(&self.store, &self.state_container).await }));
         for tenant in self.tenants.ids() {

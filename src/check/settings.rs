@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Finding, Severity};
-use crate::host::function_timeout::{InvalidHostJson, function_timeout};
+use crate::{
+    drop::{TenantId, tenant::Tenants},
+    host::function_timeout::{InvalidHostJson, function_timeout},
+};
 
 /// Number of private keys that get a finding of their own.
 const LISTED_KEYS: usize = 5;
@@ -18,6 +21,14 @@ pub(super) fn plaintext_is_rejected(allow_plaintext: bool) -> Option<Finding> {
     allow_plaintext.then(|| {
         Finding::new(Severity::Note, "plain", text)
             .todo("remove it, unless this deployment is for sample data: Microsoft encrypts every drop")
+    })
+}
+
+/// A finding if the drops of `tenant` wait.
+pub(super) fn is_not_paused(tenants: &Tenants, tenant: TenantId) -> Option<Finding> {
+    tenants.is_paused(tenant).then(|| {
+        Finding::new(Severity::Note, "tenants", format!("the tenant {tenant} is paused in TENANTS: its drops wait"))
+            .todo("remove `paused` when they should be delivered")
     })
 }
 

@@ -93,14 +93,14 @@ impl OffboardConfig {
     pub fn read(settings: &Settings) -> Result<Self, InvalidSettings> {
         let reader = Reader::new(settings);
         let drop_storage = reader.drop_storage();
+        let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
+        let private_keys = reader.required("PRIVATE_KEYS");
+        let identity = reader.identity();
         let drop_container = reader.or_default("DROP_CONTAINER", "datasets");
         let tenants = match reader.get("TENANTS") {
             Some(_) => reader.required("TENANTS").map(|list: TenantList| Some(list.tenants)),
             None => Some(None),
         };
-        let state_container = reader.or_default("STATE_CONTAINER", "vivadrop-state");
-        let private_keys = reader.required("PRIVATE_KEYS");
-        let identity = reader.identity();
         reader.finish(|| {
             let ContainerName(state_container) = state_container?;
             Some(Self {

@@ -12,6 +12,9 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use super::{DropPath, InvalidDropPath, InvalidTenantId, TenantId};
 
+/// How many places of a tenant a message names.
+const MAX_NAMED_PLACES: usize = 3;
+
 /// The tenants and the places where each may write: the setting `TENANTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenants {
@@ -113,7 +116,7 @@ impl Tenants {
             return Ok(tenant);
         }
         let Some(own_depth) = self.depth_in(tenant, path) else {
-            return Err(Refusal::WrongPlace { tenant });
+            return Err(Refusal::WrongPlace { tenant, places: self.describe_places(tenant) });
         };
         let is_further_out = |entry: &&Entry| entry.depth_in(path).is_some_and(|depth| depth < own_depth);
         match self.entries.iter().find(|entry| entry.tenant != tenant && is_further_out(entry)) {
@@ -125,6 +128,23 @@ impl Tenants {
     /// The places of `tenant`: the prefix of each long entry, and `None` for a short entry.
     pub fn places_of(&self, tenant: TenantId) -> impl Iterator<Item = Option<&DropPath>> {
         self.entries_of(tenant).map(|entry| entry.prefix.as_ref())
+    }
+
+    /// The places of `tenant` for a message, which names at most [`MAX_NAMED_PLACES`].
+    fn describe_places(&self, tenant: TenantId) -> String {
+        let mut places: Vec<_> = self
+            .places_of(tenant)
+            .take(MAX_NAMED_PLACES)
+            .map(|place| match place {
+                Some(prefix) => format!("in `{prefix}`"),
+                None => format!("where a container or folder is named {tenant}"),
+            })
+            .collect();
+        let more = self.places_of(tenant).count() - places.len();
+        if more > 0 {
+            places.push(format!("or in {more} other places"));
+        }
+        places.join(", ")
     }
 
     /// Whether `tenant` may write a drop at `path`.
@@ -235,10 +255,12 @@ pub enum Refusal {
         tenant: TenantId,
     },
     /// The job metadata names a tenant that may not write at this path.
-    #[error("it names the tenant {tenant}, which may not write there according to TENANTS")]
+    #[error("it names the tenant {tenant}, which may not write there according to TENANTS, but only {places}")]
     WrongPlace {
         /// The named tenant.
         tenant: TenantId,
+        /// Where it may write.
+        places: String,
     },
     /// The drop lies in a folder named after the tenant, but inside the place of another tenant.
     #[error("it names the tenant {tenant}, but lies inside a place of the tenant {owner}")]

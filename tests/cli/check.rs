@@ -161,6 +161,13 @@ async fn each_problem_is_one_finding_that_says_how_to_fix_it() {
             "tenants",
             &["in `elsewhere`, which DROP_CONTAINER does not include", "set DROP_CONTAINER=*"],
         ),
+        (
+            |scene| scene.set("TENANTS", &format!(r#"{{"{}": {{"paused": true}}}}"#, scene.tenant)),
+            0,
+            "note",
+            "tenants",
+            &["is paused in TENANTS: its drops wait", "-> remove `paused`"],
+        ),
         (|scene| scene.receiver.answer_always(Answer::status(401)), 3, "fix", "sink", &["HTTP 401", "WEBHOOK_SECRET"]),
         (
             |scene| scene.set("DELIVER_TO", scene.receiver.not_found_url().as_str()),

@@ -74,7 +74,19 @@ fn a_drop_in_another_tenants_folder_is_refused() {
     let tenants = tenants(&format!("{A},{B}"));
     let at = path(&format!("datasets/run/VivaInsights/{A}"));
     let result = tenants.admit(&at, Some(id(B)));
-    assert_eq!(result, Err(Refusal::WrongPlace { tenant: id(B) }));
+    let expected = format!(
+        "it names the tenant {B}, which may not write there according to TENANTS, but only where a container or folder is \
+         named {B}"
+    );
+    assert_eq!(result.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_refusal_says_where_the_tenant_may_write_and_names_few_places() {
+    let refusal = |setting: &str| tenants(setting).admit(&path("other/run"), Some(id(A))).unwrap_err().to_string();
+    assert!(refusal(&format!("{A}=one/a")).ends_with(", but only in `one/a`"));
+    let many: Vec<_> = (1..=9).map(|number| format!("{A}=c{number}")).collect();
+    assert!(refusal(&many.join(",")).ends_with(", but only in `c1`, in `c2`, in `c3`, or in 6 other places"));
 }
 
 #[test]
