@@ -313,10 +313,7 @@ impl Summary<'_> {
         }
         if *unfinished > 0 {
             let status = format!("`vivadrop status --tenant {tenant}`");
-            writeln!(
-                out,
-                "  then remove {tenant} from TENANTS, and not before the unfinished drops have ended ({status})"
-            )?;
+            writeln!(out, "  remove {tenant} from TENANTS, but not before the unfinished drops have ended ({status})")?;
         } else {
             writeln!(out, "  remove {tenant} from TENANTS")?;
         }

@@ -304,7 +304,7 @@ async fn drops_that_are_not_finished_when_their_customer_is_offboarded_are_set_a
     for part in [
         "unfinished drops: 1; they wait, because TENANTS pauses the tenant",
         "end the pause, so that the unfinished drops end",
-        &format!("then remove {tenant} from TENANTS, and not before the unfinished drops have ended"),
+        &format!("remove {tenant} from TENANTS, but not before the unfinished drops have ended"),
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }

@@ -170,11 +170,12 @@ fn no_key(folder: &Path, tenant: TenantId) -> String {
         )
     } else {
         format!(
-            "`vivadrop onboard --tenant {tenant}` creates it. A new key cannot decrypt drops that were encrypted for \
-             another one"
+            "expected `{}`, which `vivadrop onboard --tenant {tenant}` creates. A new key cannot decrypt drops that were \
+             encrypted for another one",
+            path.display()
         )
     };
-    format!("there is no private key for tenant `{tenant}`: expected `{}`; {todo}", path.display())
+    format!("there is no private key for tenant `{tenant}`: {todo}")
 }
 
 /// The path of a tenant's current key, as [`KeyStore::create`] names it.
