@@ -100,9 +100,10 @@ pub async fn save(ledger: &Ledger, tenant: TenantId, json: &[u8], replaces: Opti
 
 /// The consequences of saving `new` definitions, one sentence each.
 pub async fn preview(ledger: &Ledger, tenant: TenantId, new: &Definitions) -> Result<Vec<String>, LedgerError> {
-    let record = ledger.tenant_imports(tenant).await?;
-    let old = record.definitions.map(|accepted| accepted.definitions);
-    Ok(Definitions::consequences(old.as_ref(), new, clock::now().date()))
+    let TenantImports { definitions, lost, .. } = ledger.tenant_imports(tenant).await?;
+    let old = definitions.map(|accepted| accepted.definitions);
+    let lost = lost.attributes_missing_in(new).map(Definitions::deletion);
+    Ok(lost.chain(Definitions::consequences(old.as_ref(), new, clock::now().date())).collect())
 }
 
 /// Accepts the stored definitions, if they are valid and not those of the record. Returns the definitions in force, and
@@ -136,9 +137,8 @@ fn replace(record: &mut TenantImports, new: Definitions, etag: ETag) {
     if old_definitions.is_none_or(|old| old.without_roles() != new.without_roles()) {
         record.revision += 1;
     }
-    let is_missing = |name: &&str| !new.attributes.iter().any(|attribute| attribute.name == **name);
-    let missing_lost = lost.attributes.iter().map(String::as_str).filter(is_missing);
-    for name in old_definitions.iter().flat_map(|old| old.attributes_missing_in(&new)).chain(missing_lost) {
+    let missing = old_definitions.iter().flat_map(|old| old.attributes_missing_in(&new));
+    for name in missing.chain(lost.attributes_missing_in(&new)) {
         record.sequence += 1;
         record.numbered = None;
         record.deletions.push(Deletion { attribute: name.to_owned(), sequence: record.sequence });

@@ -155,6 +155,7 @@ impl Runner {
                 Err(LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. }) => {}
                 result => result?,
             }
+            self.forget_failed_passes(tenant).await?;
             return Ok(PassOutcome::Done(imported));
         }
         let limit = TimeLimit::from_now(time_limit);
@@ -218,6 +219,15 @@ impl Runner {
         Ok(())
     }
 
+    /// Forgets the failed passes of a paused tenant.
+    async fn forget_failed_passes(&self, tenant: TenantId) -> Result<(), LedgerError> {
+        let Some(entry) = self.ledger.imports_entry(tenant).await?.filter(|entry| entry.since.is_some()) else {
+            return Ok(());
+        };
+        let forgotten = ImportsEntry { attempts: 0, since: None, error: None, ..entry.clone() };
+        self.ledger.rewrite_imports_entry(&forgotten, Some(&entry.version)).await
+    }
+
     /// Records when the next pass begins.
     async fn close_pass(
         &self,
@@ -233,6 +243,7 @@ impl Runner {
             not_before: None,
             definitions: stored,
             drops,
+            has_record: pass.record.is_stored() || entry.is_some_and(|entry| entry.has_record),
             attempts: 0,
             since: None,
             error: None,
@@ -252,7 +263,7 @@ impl Runner {
                 let wait = error.retry_after().map_or(wait, |asked| wait.max(asked.min(MAX_WAIT)));
                 next.not_before = Some(now + wait);
                 next.attempts = attempts + 1;
-                let since = entry.and_then(|entry| entry.since).filter(|_| attempts > 0);
+                let since = entry.and_then(|entry| entry.since).filter(|_| !pass.has_progress());
                 next.since = Some(since.unwrap_or(now));
                 next.error = Some(one_line(&text, MAX_ERROR));
             }

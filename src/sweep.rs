@@ -36,7 +36,11 @@ use tracing::{debug, error, info, warn};
 use self::{inventory::Inventory, known_drops::KnownDrops};
 use crate::{
     clock,
-    drop::{DropPath, TenantId, containers::WatchedContainers, tenant::Refusal},
+    drop::{
+        DropPath, TenantId,
+        containers::{DropContainer, WatchedContainers},
+        tenant::Refusal,
+    },
     error_chain::error_chain,
     replay::{self, StartedDrop},
     run::{MAX_WAIT, Outcome, RunError, Runner, Trigger},
@@ -60,9 +64,6 @@ const LIST_EVERY: time::Duration = time::Duration::hours(1);
 
 /// How many drops that are not admitted a sweep logs.
 const MAX_LOGGED_REFUSALS: usize = 10;
-
-/// How many containers there may be so that a sweep looks whether those without blobs exist.
-const MAX_CHECKED_CONTAINERS: usize = 8;
 
 /// The cause of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +130,8 @@ pub enum SweepError {
 /// Why the drops in a container were not found. The next listing is made earlier than usual.
 #[derive(Debug, thiserror::Error)]
 enum ListError {
-    /// `DROP_CONTAINER` or `TENANTS` names a container that does not exist.
-    #[error("there is no such container: check DROP_CONTAINER and TENANTS, or create it")]
+    /// `DROP_CONTAINER` names a container that does not exist.
+    #[error("there is no such container: correct DROP_CONTAINER, or create it")]
     Missing,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -293,10 +294,9 @@ impl Sweep<'_> {
                 break;
             }
         }
-        // The listing of a container that does not exist is empty. A request for each of many new customers would cost
-        // too much, and `check` looks at all of them.
-        let is_checked = !has_blobs && self.watched.names().len() <= MAX_CHECKED_CONTAINERS;
-        if is_checked && !self.runner.store.has_container(container).await? {
+        // The listing of a container that does not exist is empty. Those of customers may have yet to be created.
+        let must_exist = self.watched.drop_container == DropContainer::Named(container.to_owned());
+        if !has_blobs && must_exist && !self.runner.store.has_container(container).await? {
             return Err(ListError::Missing);
         }
         Ok(())

@@ -86,7 +86,7 @@ impl Definitions {
     pub fn consequences(old: Option<&Self>, new: &Self, today: Date) -> Vec<String> {
         let mut consequences = Vec::new();
         for name in old.iter().flat_map(|old| old.attributes_missing_in(new)) {
-            consequences.push(format!("deletes `{name}`: receivers drop everything imported under that name"));
+            consequences.push(Self::deletion(name));
         }
         let is_recomputed = old.is_none_or(|old| !old.computes_the_same_as(new));
         let is_known = |due: &DueCycle<'_>| {
@@ -117,6 +117,11 @@ impl Definitions {
             consequences.push("sends the definitions with their roles to receivers".into());
         }
         consequences
+    }
+
+    /// The consequence of removing the attribute `name`.
+    pub(crate) fn deletion(name: &str) -> String {
+        format!("deletes `{name}`: receivers drop everything imported under that name")
     }
 }
 

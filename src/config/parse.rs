@@ -189,7 +189,7 @@ impl FromSetting for ColumnNames {
             }
             if name == "*" {
                 return Err(ParseError::Because(
-                    "`*` is not the name of a column, and stands alone for all columns".into(),
+                    "`*` is not the name of a column: only `ROW_COLUMNS=*` stands for all columns".into(),
                 ));
             }
             list.names.push(name.to_owned());
@@ -263,7 +263,7 @@ impl FromSetting for DirectoryKey {
 pub(super) struct ByteSize(pub usize);
 
 impl FromSetting for ByteSize {
-    const EXPECTED: &'static str = "a size with a unit, such as 64MiB or 1GiB";
+    const EXPECTED: &'static str = "a size above 0 with a unit, such as 64MiB or 1GiB";
     const IS_WORD: bool = true;
 
     /// Parses a whole number above 0 with one of the units `KiB`, `MiB` and `GiB`. A number alone is rejected: most

@@ -71,14 +71,19 @@ impl<'s> Reader<'s> {
     /// Records a problem if the value of a secret is a Key Vault reference, which App Service should have replaced by
     /// the secret. Returns `false` if it recorded the problem.
     pub(super) fn require_resolved(&self, name: &str) -> bool {
-        let is_reference = self.get(name).is_some_and(SecretReference::is_reference);
-        if is_reference {
+        let is_resolved = self.is_resolved(name);
+        if !is_resolved {
             self.add_problem(format!(
                 "{name} is a Key Vault reference that the platform did not resolve: check that the app's identity has the role \
                  Key Vault Secrets User, and that the secret exists"
             ));
         }
-        !is_reference
+        is_resolved
+    }
+
+    /// Whether the value of a secret is not a Key Vault reference.
+    pub(super) fn is_resolved(&self, name: &str) -> bool {
+        !self.get(name).is_some_and(SecretReference::is_reference)
     }
 
     /// Reads a setting that has no default.

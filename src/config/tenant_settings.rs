@@ -263,7 +263,9 @@ fn deliver_to(reader: &Reader<'_>, drop_storage: Option<&Storage>) -> Option<Del
     if !matches!(destination, Some(Destination::Queue(_))) {
         reader.check_sink_storage();
     }
-    if !matches!(destination, Some(Destination::ServiceBus(_))) {
+    if destination.is_none()
+        || !matches!(destination, Some(Destination::ServiceBus(_))) && reader.is_resolved(SERVICE_BUS)
+    {
         reader.check_service_bus();
     }
     match destination? {

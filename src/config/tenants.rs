@@ -48,10 +48,11 @@ fn is_word(name: &str) -> bool {
 /// The problem with the member at `position`, which is not a setting of a tenant.
 fn unknown_member(name: &str, position: usize) -> String {
     let names = ["path", PAUSED].into_iter().chain(SINK_SETTINGS).chain(FILE_SETTINGS);
-    if let Some(nearest) = most_similar(name, names) {
-        return format!("`{name}` is not a setting that a tenant can override (the nearest is `{nearest}`)");
-    }
+    let nearest = most_similar(name, names);
     let name = if is_word(name) { format!("`{name}`") } else { format!("member {position}") };
+    if let Some(nearest) = nearest {
+        return format!("{name} is not a setting that a tenant can override (the nearest is `{nearest}`)");
+    }
     let names = SINK_SETTINGS.into_iter().chain(FILE_SETTINGS).collect::<Vec<_>>().join(", ");
     format!("{name} is not a setting that a tenant can override: expected path, {PAUSED}, {names}")
 }

@@ -761,7 +761,7 @@ fn a_tenant_may_be_paused() {
 fn a_memory_without_a_unit_is_rejected_with_an_example() {
     for name in ["DIRECTORY_MEMORY", "ATTRIBUTES_MEMORY"] {
         let problems = problems(&[(name, "256")]);
-        assert_eq!(problems, [format!("{name} is `256`: expected a size with a unit, such as 64MiB or 1GiB")]);
+        assert_eq!(problems, [format!("{name} is `256`: expected a size above 0 with a unit, such as 64MiB or 1GiB")]);
     }
 }
 
@@ -786,7 +786,7 @@ fn unknown_members_of_a_tenant_are_named_with_the_nearest_setting() {
     for part in [
         "`batch_row` is not a setting that a tenant can override (the nearest is `BATCH_ROWS`)",
         "`Colour` is not a setting that a tenant can override: expected path, paused, DELIVER_TO,",
-        "`DIRECTORY-KEY1` is not a setting that a tenant can override (the nearest is `DIRECTORY_KEY`)",
+        "member 3 is not a setting that a tenant can override (the nearest is `DIRECTORY_KEY`)",
     ] {
         assert!(report.contains(part), "{part}: {report}");
     }
@@ -801,6 +801,19 @@ fn the_settings_of_other_sinks_are_validated() {
             assert_eq!(problems.len(), 1, "{deliver_to}: {problems:?}");
             assert!(problems[0].starts_with(&format!("{name} is not usable")), "{deliver_to}: {problems:?}");
         }
+    }
+}
+
+#[test]
+fn the_key_of_a_service_bus_that_is_not_the_sink_may_be_an_unresolved_reference() {
+    let reference = ("ServiceBus", "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s)");
+    assert!(Config::read(&settings(&[("DELIVER_TO", "stdout:"), reference])).is_ok());
+    for deliver_to in ["servicebus://contoso/rows", "servicebus:"] {
+        let problems = problems(&[("DELIVER_TO", deliver_to), reference]);
+        assert!(
+            problems.iter().any(|problem| problem.starts_with("ServiceBus is a Key Vault reference")),
+            "{problems:?}"
+        );
     }
 }
 

@@ -47,12 +47,20 @@ pub struct TenantImports {
 }
 
 /// What is known about the definitions of a record that was deleted. Empty as soon as there are definitions again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LostDefinitions {
     /// A number that is above that of all lost definitions.
     pub(crate) number: u64,
     /// The names of the attributes that receivers may have.
     pub(crate) attributes: BTreeSet<String>,
+}
+
+impl LostDefinitions {
+    /// The names of the attributes that `new` does not have.
+    pub(crate) fn attributes_missing_in(&self, new: &Definitions) -> impl Iterator<Item = &str> {
+        let is_missing = |name: &&str| !new.attributes.iter().any(|attribute| attribute.name == **name);
+        self.attributes.iter().map(String::as_str).filter(is_missing)
+    }
 }
 
 /// An import that a person has asked for.
@@ -97,6 +105,11 @@ pub struct ExaminedDrop {
 }
 
 impl TenantImports {
+    /// Whether the ledger has the record.
+    pub fn is_stored(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// The recorded dates of a drop with these blobs; `None` if it was not read, or was read with other blobs.
     pub fn examined(&self, path: &DropPath, listing: ListingFacts) -> Option<&ExaminedDrop> {
         self.examined.iter().find(|examined| examined.path == *path && examined.listing == listing)
@@ -164,6 +177,8 @@ struct TenantJson {
     examined: Vec<ExaminedDrop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     accepted: Option<AcceptedJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<LostDefinitions>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,6 +209,7 @@ impl TenantJson {
             requests: record.requests,
             examined: record.examined,
             accepted,
+            lost: Some(record.lost).filter(|lost| *lost != LostDefinitions::default()),
         }
     }
 
@@ -213,7 +229,7 @@ impl TenantJson {
             sequence: self.sequence,
             numbered: self.numbered,
             definitions,
-            lost: LostDefinitions::default(),
+            lost: self.lost.unwrap_or_default(),
             deletions: self.deletions,
             requested: self.requested,
             requests: self.requests,

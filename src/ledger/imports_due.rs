@@ -19,6 +19,9 @@ use crate::{
     store::{ETag, Listing, StoreError, WriteIf},
 };
 
+/// The text of a member that says that there is a record.
+const RECORD_EXISTS: &str = "yes";
+
 /// How many entries are read at the same time if a listing does not return their fields.
 const CONCURRENT_READS: usize = 8;
 
@@ -33,9 +36,12 @@ pub struct ImportsEntry {
     pub definitions: Option<ETag>,
     /// The sum of the [hashes](super::ListEntry::delivery_hash) of the delivered drops that the last pass has seen.
     pub drops: u64,
+    /// Whether the tenant had a record of its imports when a pass ended or was requested. If it has none now, a person
+    /// has deleted it.
+    pub has_record: bool,
     /// How many passes in a row have failed.
     pub attempts: u64,
-    /// When the first of them failed; `None` if the last pass succeeded.
+    /// When the first pass failed after the last one that made progress; `None` if none did.
     pub since: Option<OffsetDateTime>,
     /// The last failure, for people.
     pub error: Option<String>,
@@ -53,6 +59,8 @@ struct EntryJson {
     definitions: Option<String>,
     #[serde(default, deserialize_with = "entry::number")]
     drops: u64,
+    #[serde(default)]
+    record: Option<String>,
     #[serde(default, deserialize_with = "entry::number")]
     attempts: u64,
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
@@ -68,6 +76,7 @@ impl EntryJson {
             not_before: self.notbefore,
             definitions: self.definitions.map(ETag),
             drops: self.drops,
+            has_record: self.record.is_some(),
             attempts: self.attempts,
             since: self.since,
             error: self.error,
@@ -77,15 +86,17 @@ impl EntryJson {
 }
 
 impl Ledger {
-    /// Makes a pass over the imports of a tenant due now.
+    /// Makes a pass over the imports of a tenant due now. The tenant has a record of its imports.
     pub async fn mark_imports_due(&self, tenant: TenantId, now: OffsetDateTime) -> Result<(), LedgerError> {
+        let earlier = self.imports_entry(tenant).await?;
         let json = EntryJson {
             tenant,
             notbefore: Some(whole_seconds(now)),
             definitions: None,
             drops: 0,
+            record: Some(RECORD_EXISTS.to_owned()),
             attempts: 0,
-            since: None,
+            since: earlier.and_then(|earlier| earlier.since),
             error: None,
         };
         let (bytes, metadata) = entry::format(&json);
@@ -106,6 +117,7 @@ impl Ledger {
             notbefore: entry.not_before.map(whole_seconds),
             definitions: entry.definitions.as_ref().map(|etag| etag.0.clone()),
             drops: entry.drops,
+            record: entry.has_record.then(|| RECORD_EXISTS.to_owned()),
             attempts: entry.attempts,
             since: entry.since.map(whole_seconds),
             error: entry.error.clone(),

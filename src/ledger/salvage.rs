@@ -35,8 +35,8 @@ impl Ledger {
         Ok(DropRecord { replays, generation, sequence: unix_time(), version, ..DropRecord::default() })
     }
 
-    /// The record that continues the imports of a tenant that has none. If there are records of cycles, a person has
-    /// deleted the tenant's record. Receivers ignore messages with numbers that they have seen, so every number
+    /// The record that continues the imports of a tenant that has none. If there are records of cycles, or the index says
+    /// that there was a record, a person has deleted it. Receivers ignore messages with numbers that they have seen, so every number
     /// continues above those before:
     /// - the revision, the `sequence` and the number of the definitions are the current time in Unix seconds. There were
     ///   fewer messages and edits than seconds;
@@ -47,7 +47,8 @@ impl Ledger {
     pub(super) async fn salvaged_imports(&self, tenant: TenantId) -> Result<TenantImports, LedgerError> {
         let folder = paths::cycle_imports(tenant);
         let mut listing = self.store.list(&self.container, &folder);
-        if listing.try_next().await?.is_none() {
+        let has_cycles = listing.try_next().await?.is_some();
+        if !has_cycles && !self.imports_entry(tenant).await?.is_some_and(|entry| entry.has_record) {
             return Ok(TenantImports::default());
         }
         let imports = self.cycle_imports(tenant).await?;

@@ -1,12 +1,13 @@
 //! The attributes pass: what receivers get, when, and after which failures.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use time::Weekday;
 use tokio::time::sleep;
 use uuid::Uuid;
 use vivadrop::{
+    attributes::Definitions,
     clock, definitions,
     directory::{DirectoryConfig, DirectoryMode},
     drop::DropPath,
@@ -607,6 +608,9 @@ async fn receivers_take_everything_that_is_sent_after_the_record_of_a_tenants_im
     world.storage.delete(&imports_record("tenant.json"), None).await.unwrap();
 
     let remaining = definitions_of(json!([{"name": "Meeting hours"}]), today());
+    let new = Definitions::parse(remaining.to_string().as_bytes()).unwrap();
+    let consequences = definitions::preview(&process.runner.ledger, tenant(), &new).await.unwrap();
+    assert!(consequences[0].starts_with("deletes `Email hours`"), "{consequences:?}");
     let definitions = BlobPath::new(STATE_CONTAINER, format!("attributes/{TENANT}.json"));
     world.storage.write(&definitions, remaining.to_string().into(), WriteIf::Always).await.unwrap();
     sweep_later(&world).await;
@@ -623,6 +627,43 @@ async fn receivers_take_everything_that_is_sent_after_the_record_of_a_tenants_im
     process.runner.request_import(&request).await.unwrap();
     process.runner.import(tenant(), None).await.unwrap();
     assert_eq!(of_kind(&world, ".completed").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn receivers_take_definitions_after_the_record_was_deleted_although_no_cycle_was_imported() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let tomorrow = today() + time::Duration::days(1);
+    for bounds in [[1, 2, 3], [2, 3, 4]] {
+        define(&process, &definitions_of(email(bounds), tomorrow)).await;
+        sweep_later(&world).await;
+    }
+    world.storage.delete(&imports_record("tenant.json"), None).await.unwrap();
+    define(&process, &definitions_of(email([3, 4, 5]), tomorrow)).await;
+    sweep_later(&world).await;
+    let messages = world.receiver.messages();
+    assert_eq!(of_kind(&world, ".defined").len(), 3);
+    let defined = messages.iter().filter(|message| message.kind.ends_with(".defined"));
+    let ids: HashSet<_> = defined.map(|message| &message.id).collect();
+    assert_eq!(ids.len(), 3, "every message has an id of its own");
+    let revisions: Vec<_> = of_kind(&world, ".defined").iter().map(|data| data["revision"].as_u64().unwrap()).collect();
+    assert!(revisions.is_sorted(), "{revisions:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failures_before_a_pause_are_forgotten() {
+    let world = world().await;
+    let process = requested_again(&world).await;
+    process.faults.outage_of_sink(true);
+    process.runner.import(tenant(), None).await.unwrap_err();
+    let entry = async || process.runner.ledger.imports_entry(tenant()).await.unwrap().unwrap();
+    assert!(entry().await.since.is_some());
+    let mut paused = Process::new(&world);
+    let runner = Arc::get_mut(&mut paused.runner).unwrap();
+    runner.tenants = runner.tenants.clone().with_paused([tenant()].into());
+    paused.runner.import(tenant(), None).await.unwrap();
+    let entry = entry().await;
+    assert_eq!((entry.attempts, entry.since, entry.error), (0, None, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,10 @@ use serde::de::IgnoredAny;
 use crate::{
     json::scanner as json,
     similar::{letters_of, most_similar},
-    stage::lines::{Block, is_blank},
+    stage::{
+        columns::METRICS,
+        lines::{Block, is_blank},
+    },
 };
 
 /// The number of rows at the start of a file whose names are compared with those of the settings.
@@ -138,7 +141,7 @@ impl FileColumns {
         if !self.optional.is_empty() {
             let letters = letters_of(name);
             let respelled = self.optional.iter().filter(|optional| optional.letters == letters);
-            for optional in respelled.filter(|optional| !self.is_named_in(optional.column.setting, name)) {
+            for optional in respelled.filter(|optional| self.is_misspelling(&optional.column, name)) {
                 optional.respelled.get_or_init(|| name.to_owned());
             }
         }
@@ -191,11 +194,15 @@ impl FileColumns {
     /// Whether `names` contain the letters and digits of `column` in another spelling that its setting does not name.
     fn is_respelled(&self, column: &ExpectedColumn, names: &BTreeSet<String>) -> bool {
         let letters = letters_of(&column.name);
-        names.iter().any(|other| letters_of(other) == letters && !self.is_named_in(column.setting, other))
+        names.iter().any(|other| letters_of(other) == letters && self.is_misspelling(column, other))
     }
 
-    fn is_named_in(&self, setting: &str, name: &str) -> bool {
-        self.expected.iter().any(|column| column.setting == setting && column.name == name)
+    /// Whether `column`, whose letters `name` has in another spelling, was meant to be `name`: unless its setting names
+    /// both, or a file may lack it and both are metrics, because Microsoft's two schemas spell some metrics differently.
+    fn is_misspelling(&self, column: &ExpectedColumn, name: &str) -> bool {
+        let is_named = self.expected.iter().any(|other| other.setting == column.setting && other.name == name);
+        let are_metrics = [&column.name, name].iter().all(|name| METRICS.contains(name));
+        !(is_named || column.is_optional && are_metrics)
     }
 
     fn report<'a>(&self, missing: impl Iterator<Item = &'a ExpectedColumn>) -> Result<(), MissingColumns> {

@@ -391,6 +391,10 @@ fn an_optional_column_in_another_spelling_is_reported() {
     assert_eq!(missing_optional_columns(&["ObjectId", "Wellbeing"], &["Mail"], &[text]), [None, None]);
     let late = ["{\"Emails sent\":1}\n", text];
     assert_eq!(missing_optional_columns(&["Emails sent"], &["objectid"], &late), [None, encrypted]);
+    // Microsoft's two schemas spell some metrics differently.
+    let other_schema = "{\"ObjectId\":\"x\",\"Collaboration hours\":1}\n";
+    let found = missing_optional_columns(&["ObjectId", "CollaborationHours"], &[], &[other_schema]);
+    assert_eq!(found, [None, None]);
     let both = "{\"ObjectId\":\"x\"}\n{\"objectid\":\"x\"}\n";
     assert_eq!(missing_optional_columns(&["objectid"], &[], &[both])[1], None);
 }
