@@ -36,8 +36,8 @@ impl Ledger {
     }
 
     /// The record that continues the imports of a tenant that has none. If there are records of cycles, or the index says
-    /// that there was a record, a person has deleted it. Receivers ignore messages with numbers that they have seen, so every number
-    /// continues above those before:
+    /// that there was a record, a person has deleted it. Receivers ignore messages with numbers that they have seen, so
+    /// every number continues above those before:
     /// - the revision, the `sequence` and the number of the definitions are the current time in Unix seconds. There were
     ///   fewer messages and edits than seconds;
     /// - the number of requests is the highest one in the records of the cycles, which distinguish imports by it.
