@@ -48,12 +48,13 @@ impl Kind {
         }
     }
 
-    /// The reason of the drop's last `drop.failed`; `None` if the drop must complete.
-    fn reason(self) -> Option<&'static str> {
+    /// The reasons that the drop's last `drop.failed` may have; none if the drop must complete.
+    fn reasons(self) -> &'static [&'static str] {
         match self {
-            Self::Whole | Self::Late | Self::Repaired => None,
-            Self::Damaged => Some("damaged"),
-            Self::WithoutData => Some("errors"),
+            Self::Whole | Self::Late | Self::Repaired => &[],
+            // Damaged bytes may decompress to some text before the decompressor notices.
+            Self::Damaged => &["damaged", "bad-row", "row-too-long"],
+            Self::WithoutData => &["errors"],
         }
     }
 }
@@ -192,7 +193,7 @@ impl Soak {
 impl Uploaded {
     /// Whether the drop must complete.
     pub(crate) fn completes(&self) -> bool {
-        self.kind.reason().is_none()
+        self.kind.reasons().is_empty()
     }
 
     /// Lets the blobs arrive now that would arrive later.
@@ -207,10 +208,10 @@ impl Uploaded {
         let endings = received.log.iter().filter(|delivery| delivery.drop == path && of_drop(&delivery.kind));
         let last = endings.max_by_key(|ending| ending.sequence);
         let failed = received.drops.get(&path).map(|drop| drop.failed.as_slice()).unwrap_or_default();
-        match (last.map(|ending| ending.kind.as_str()), self.kind.reason()) {
-            (Some("viva.insights.drop.completed"), None) => self.late.is_empty(),
-            (Some("viva.insights.drop.failed"), Some(reason)) => {
-                failed.last().is_some_and(|last| last.reason == reason)
+        match last.map(|ending| ending.kind.as_str()) {
+            Some("viva.insights.drop.completed") => self.completes() && self.late.is_empty(),
+            Some("viva.insights.drop.failed") => {
+                failed.last().is_some_and(|last| self.kind.reasons().contains(&last.reason.as_str()))
             }
             _ => false,
         }
