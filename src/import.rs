@@ -17,6 +17,7 @@ mod announce;
 mod compute;
 mod cycle;
 mod memory;
+mod pause;
 mod plan;
 mod request;
 mod send;
@@ -150,12 +151,7 @@ impl Runner {
     async fn import_now(&self, tenant: TenantId, time_limit: Option<Duration>) -> Result<PassOutcome, ImportError> {
         let mut imported = Vec::new();
         if self.tenants.is_paused(tenant) {
-            match self.forget_failures(tenant).await {
-                // Nothing can be forgotten. A pass after the pause reports the record.
-                Err(LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. }) => {}
-                result => result?,
-            }
-            self.forget_failed_passes(tenant).await?;
+            self.forget_failures(tenant).await?;
             return Ok(PassOutcome::Done(imported));
         }
         let limit = TimeLimit::from_now(time_limit);
@@ -193,39 +189,6 @@ impl Runner {
                 return Ok(PassOutcome::Done(imported));
             }
         }
-    }
-
-    /// Forgets since when drops of a paused tenant cannot be read, because the time of the pause does not count towards
-    /// `GIVE_UP_AFTER`. Writes nothing if there is nothing to forget.
-    async fn forget_failures(&self, tenant: TenantId) -> Result<(), LedgerError> {
-        let mut record = self.ledger.tenant_imports(tenant).await?;
-        while record.requests.iter().any(|request| request.failing_since.is_some()) {
-            record.requests.iter_mut().for_each(|request| request.failing_since = None);
-            if self.ledger.write_tenant_imports(tenant, &mut record).await? {
-                break;
-            }
-            record = self.ledger.tenant_imports(tenant).await?;
-        }
-        for mut import in self.ledger.cycle_imports(tenant).await? {
-            if import.failing_since.take().is_none() {
-                continue;
-            }
-            match self.ledger.write_cycle_import(tenant, &mut import).await {
-                // A pass that began before the pause has written the record. The next sweep looks at it again.
-                Ok(()) | Err(LedgerError::ImportConflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets the failed passes of a paused tenant.
-    async fn forget_failed_passes(&self, tenant: TenantId) -> Result<(), LedgerError> {
-        let Some(entry) = self.ledger.imports_entry(tenant).await?.filter(|entry| entry.since.is_some()) else {
-            return Ok(());
-        };
-        let forgotten = ImportsEntry { attempts: 0, since: None, error: None, ..entry.clone() };
-        self.ledger.rewrite_imports_entry(&forgotten, Some(&entry.version)).await
     }
 
     /// Records when the next pass begins.
