@@ -2,17 +2,17 @@
 import { useCallback, useEffect, useRef, useState } from './html.js';
 import { view } from './api.js';
 
-/** How often a view reads again if nothing is running. */
+/** How often a view reads again, in milliseconds, if nothing is running. */
 export const SLOW = 60_000;
 
-/** How often a view reads again while something is running. */
+/** How often a view reads again, in milliseconds, while something is running. */
 export const FAST = 2_000;
 
 /** The age in milliseconds above which a state is labelled as old. */
-const OLD = 20_000;
+const LABELLED_OLD_AFTER = 20_000;
 
-/** The age in milliseconds from which the current state is read immediately, because drops may have changed since. */
-const AGED = 2_000;
+/** The age in milliseconds from which the current state is read at once, because drops may have changed since. */
+const REREAD_AFTER = 2_000;
 
 /**
  * The answer for `path`: `{ data, etag, error, busy, old, reload }`. `data` stays while the next answer is on its way, and after
@@ -30,15 +30,13 @@ export function useResource(path, interval = () => SLOW) {
   useEffect(() => {
     if (path === null) return;
     const controller = new AbortController();
-    setAnswer((old) => ({
-      ...old,
-      data: old.path === path ? old.data : old.data && { ...old.data, stale: true },
-      busy: true,
-    }));
+    setAnswer((old) => ({ ...old, busy: true }));
     const current = read.again === path;
     view(path, { signal: controller.signal, current }).then(
-      ({ data, etag, age }) =>
-        controller.signal.aborted || setAnswer({ path, data, etag, old: !current && age > OLD, aged: !current && age >= AGED }),
+      ({ data, etag, ...state }) => {
+        const age = current ? 0 : state.age;
+        if (!controller.signal.aborted) setAnswer({ path, data, etag, old: age > LABELLED_OLD_AFTER, reread: age >= REREAD_AFTER });
+      },
       (error) => controller.signal.aborted || setAnswer((old) => ({ ...old, error, busy: false })),
     );
     return () => controller.abort();
@@ -46,7 +44,7 @@ export function useResource(path, interval = () => SLOW) {
 
   useEffect(() => {
     if (answer.busy || answer.error?.status === 401 || (!answer.data && !answer.error)) return;
-    const wait = answer.error ? SLOW / 4 : answer.aged ? 0 : latest.current(answer.data);
+    const wait = answer.error ? SLOW / 4 : answer.reread ? 0 : latest.current(answer.data);
     let timer = setTimeout(next, wait);
     function next() {
       if (document.hidden) document.addEventListener('visibilitychange', next, { once: true });
