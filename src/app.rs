@@ -11,7 +11,6 @@ use crate::{
     },
     drop::{TenantId, containers::WatchedContainers},
     identity::{Identity, without_retries},
-    import::PassTurns,
     keys::{
         CallLimits, KeySource,
         key_store::KeyStore,
@@ -21,7 +20,8 @@ use crate::{
     },
     ledger::Ledger,
     memory_budget::MemoryBudget,
-    run::{self, Runner, WokenDrops, WokenImports},
+    pass_permits::PassPermits,
+    run::{self, DueDrops, DueImports, Runner},
     sink::{
         Sink,
         queue::{self, Queue},
@@ -109,9 +109,9 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
     let runner = Runner {
         directory_memory: tenant_configs.directory_memory(),
         attributes_memory: MemoryBudget::new(config.attributes_memory),
-        woken: WokenDrops::default(),
-        woken_imports: WokenImports::default(),
-        pass_turns: PassTurns::default(),
+        due_drops: DueDrops::default(),
+        due_imports: DueImports::default(),
+        pass_permits: PassPermits::default(),
         ledger: Ledger::new(Arc::clone(&store), config.state_container),
         store,
         tenants: config.tenants,
@@ -119,7 +119,7 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         tenant_configs,
         window: ReadWindow::default(),
         limits: config.run_limits,
-        slots: run::free_slots(),
+        run_permits: run::new_run_permits(),
     };
     Ok(App { runner: Arc::new(runner), watched, key_store })
 }

@@ -1,11 +1,11 @@
-//! The time of day.
+//! The current date and time, in UTC.
 
 use std::time::{Duration, Instant as SystemInstant};
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// The time of day. In a test that pauses tokio's clock, it advances with that clock.
+/// The current date and time, in UTC. In a test that pauses tokio's clock, it advances with that clock.
 pub fn now() -> OffsetDateTime {
     let (system, tokio) = (SystemInstant::now(), Instant::now().into_std());
     let now = OffsetDateTime::now_utc();

@@ -1,27 +1,26 @@
 //! The attributes pass: imports survey attributes from drops that were delivered.
 //!
 //! A pass works on one tenant. It brings changed definitions into force, tells receivers about them, and then imports
-//! every cycle that is due: [`plan`] chooses the drop of each cycle, [`cycle`] imports it, [`compute`] adds up the
-//! drop's rows, and [`send`] delivers people and the end of the import. The pass is separate from the delivery of rows: it begins after `drop.completed`,
-//! has records of its own, and its failures change nothing about drops.
+//! every cycle that is due: [`due_cycles`] chooses the drop of each cycle, [`cycle`] imports it, [`compute`] adds up the
+//! drop's rows, and [`send`] delivers people and the end of the import. The pass is separate from the delivery of rows:
+//! it begins after `drop.completed`, has records of its own, and its failures change nothing about drops.
 //!
 //! A pass holds a lease, so one process at a time imports for a tenant. If the process is killed, the next pass
 //! computes the same import again, with the same ids, and continues at the recorded person. Nothing about people is
 //! stored. Before every try to send, the pass makes sure that the definitions are still the same: otherwise it begins
 //! again with the new ones.
 //!
-//! Passes of several tenants work at the same time, in [`turn`]s: a pass whose receiver is slow makes room for the
-//! others.
+//! Passes of several tenants work at the same time, as many as there are [`pass_permits`](crate::pass_permits): a pass
+//! whose receiver is slow makes room for the others.
 
 mod announce;
 mod compute;
 mod cycle;
+mod due_cycles;
 mod memory;
 mod pause;
-mod plan;
 mod request;
 mod send;
-mod turn;
 
 use std::{
     sync::{
@@ -36,12 +35,9 @@ use time::{Date, OffsetDateTime, Time};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-pub(crate) use self::turn::MAX_TURNS;
-use self::turn::PassTurn;
 pub use self::{
     compute::ReadError,
     request::{ImportRequest, RequestError},
-    turn::PassTurns,
 };
 use crate::{
     attributes::Definitions,
@@ -50,6 +46,7 @@ use crate::{
     error_chain::error_chain,
     ledger::{CycleImport, ImportState, ImportsEntry, LedgerError, TenantImports},
     one_line::one_line,
+    pass_permits::PassPermit,
     run::{MAX_WAIT, Runner},
     sink::{Receiver, SinkError},
     store::ETag,
@@ -93,7 +90,7 @@ pub enum ImportError {
     Drop {
         /// The drop path.
         path: DropPath,
-        /// Why.
+        /// Why the drop cannot be read.
         source: Box<ReadError>,
     },
     /// The sink did not take a message.
@@ -102,9 +99,9 @@ pub enum ImportError {
     /// The pass took too long. The next pass continues.
     #[error("not finished within its time limit of {} s", .0.as_secs_f64())]
     TimeLimit(Duration),
-    /// Runs or other passes waited, and this pass lost its turn. The next pass continues.
-    #[error("the receiver acknowledged no message for a whole turn while others waited")]
-    TurnLost,
+    /// Runs or other passes waited for longer than the time slice of this pass. The next pass continues.
+    #[error("the receiver acknowledged no message for a whole time slice while others waited")]
+    Preempted,
     /// The table of people needs memory that other imports held for too long. The next pass tries again.
     #[error("other imports use the memory that the table of people needs")]
     MemoryInUse,
@@ -116,7 +113,7 @@ impl ImportError {
         match self {
             Self::Sink(source) => source.retry_after(),
             Self::Drop { source, .. } => source.retry_after(),
-            Self::Ledger(_) | Self::TimeLimit(_) | Self::TurnLost | Self::MemoryInUse => None,
+            Self::Ledger(_) | Self::TimeLimit(_) | Self::Preempted | Self::MemoryInUse => None,
         }
     }
 }
@@ -127,6 +124,13 @@ enum Stop {
     Changed,
     /// The pass is repeated later.
     Failed(ImportError),
+}
+
+impl Stop {
+    /// The stop because the drop at `path` cannot be read.
+    fn cannot_read(path: &DropPath, source: ReadError) -> Self {
+        Self::Failed(ImportError::Drop { path: path.clone(), source: Box::new(source) })
+    }
 }
 
 impl<E: Into<ImportError>> From<E> for Stop {
@@ -161,18 +165,18 @@ impl Runner {
                 return Ok(PassOutcome::Done(imported));
             }
             let is_failing = entry.as_ref().is_some_and(|entry| entry.attempts > 0);
-            let mut turn = limit.apply(self.pass_turns.begin(is_failing).map(Ok)).await?;
-            turn.make_room_in(&self.attributes_memory);
+            let mut permit = limit.apply(self.pass_permits.begin(is_failing).map(Ok)).await?;
+            permit.make_room_in(&self.attributes_memory);
             if self.tenant_configs.of(tenant).directory.joins() {
-                turn.make_room_in(&self.directory_memory);
+                permit.make_room_in(&self.directory_memory);
             }
             let work = async {
-                let mut pass = Pass::new(self, tenant, turn);
+                let mut pass = Pass::new(self, tenant, permit);
                 let result = limit.apply(pass.run()).await;
                 self.close_pass(&pass, entry.as_ref(), result.as_ref()).await?;
                 imported.append(&mut pass.imported);
                 match result {
-                    Err(ImportError::TurnLost) if pass.has_progress() => Ok(false),
+                    Err(ImportError::Preempted) if pass.has_progress() => Ok(false),
                     result => result.map(|()| true),
                 }
             };
@@ -214,7 +218,7 @@ impl Runner {
         };
         match result {
             Ok(()) => next.not_before = self.next_cycle_end(tenant, pass.today).await?,
-            Err(ImportError::TurnLost) if pass.has_progress() => next.not_before = Some(now),
+            Err(ImportError::Preempted) if pass.has_progress() => next.not_before = Some(now),
             Err(error) => {
                 let text = error_chain(error);
                 if attempts == 0 {
@@ -274,13 +278,13 @@ struct Pass<'a> {
     /// When the pass has last made sure that `stored` is still the stored version.
     checked: send::LastCheck,
     imported: Vec<Imported>,
-    turn: PassTurn,
+    permit: PassPermit,
     /// Whether the sink has acknowledged a message.
     is_acknowledged: AtomicBool,
 }
 
 impl<'a> Pass<'a> {
-    fn new(runner: &'a Runner, tenant: TenantId, turn: PassTurn) -> Self {
+    fn new(runner: &'a Runner, tenant: TenantId, permit: PassPermit) -> Self {
         Self {
             runner,
             tenant,
@@ -291,7 +295,7 @@ impl<'a> Pass<'a> {
             delivered: 0,
             checked: send::LastCheck::default(),
             imported: Vec::new(),
-            turn,
+            permit,
             is_acknowledged: AtomicBool::new(false),
         }
     }

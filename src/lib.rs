@@ -22,7 +22,8 @@
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
 //!   batches), [`buffers`]
 //! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs),
-//!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`person_id`]
+//!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`pass_permits`] (how many
+//!   imports at once), [`person_id`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
 //!   material from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, Service Bus, stdout)
@@ -68,6 +69,7 @@ pub mod onboard;
 pub mod one_line;
 pub mod page;
 pub mod page_server;
+pub mod pass_permits;
 pub mod person_id;
 pub mod pipeline;
 pub mod replay;

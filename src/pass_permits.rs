@@ -1,8 +1,8 @@
-//! The turns of passes: how many passes of a process work at once, and when one stops to let others work.
+//! The permits of passes: how many passes of a process work at once, and when one stops to let others work.
 //!
 //! A pass waits for its receiver most of the time, and holds memory meanwhile. So several passes work at once, in the
-//! order in which they asked for a turn. A pass that has sent messages for a [`TIME_SLICE`] loses its turn if another
-//! pass or a run waits for one, or for memory. It asks again, and continues at the recorded person.
+//! order in which they asked for a permit. A pass that has sent messages for a [`TIME_SLICE`] stops if another pass or a run
+//! waits for a permit or for memory. It asks again, and continues at the recorded person.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,32 +15,32 @@ use tokio::{
 use crate::{memory_budget::MemoryBudget, waiters::Waiters};
 
 /// How many passes work at once.
-pub(crate) const MAX_TURNS: usize = 4;
+pub(crate) const MAX_PASSES: usize = 4;
 
 /// How many of these passes may be for tenants whose last pass has failed: most of those wait for a receiver that is
 /// down.
 const MAX_FAILING: usize = 2;
 
-/// For how long a pass sends before it loses its turn to others.
+/// How long a pass may send while others wait.
 const TIME_SLICE: Duration = Duration::from_secs(10);
 
-/// The turns of the passes of a process.
+/// The permits of the passes of a process.
 #[derive(Debug, Clone)]
-pub struct PassTurns {
-    all: Turns,
-    failing: Turns,
+pub struct PassPermits {
+    all: Permits,
+    failing: Permits,
 }
 
-/// A number of turns, and a count of the passes that wait for one.
+/// A number of permits, and a count of the passes that wait for one.
 #[derive(Debug, Clone)]
-struct Turns {
+struct Permits {
     permits: Arc<Semaphore>,
     waiters: Waiters,
 }
 
-/// The right to work on the imports of a tenant. Dropping it ends the turn.
+/// The right to work on the imports of a tenant. Dropping it lets another pass work.
 #[derive(Debug)]
-pub(super) struct PassTurn {
+pub(crate) struct PassPermit {
     /// When the time slice is over.
     slice_end: Instant,
     /// Counts the runs and passes that wait for a permit or for memory that this pass holds.
@@ -48,26 +48,26 @@ pub(super) struct PassTurn {
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl Default for PassTurns {
+impl Default for PassPermits {
     fn default() -> Self {
-        Self { all: Turns::new(MAX_TURNS), failing: Turns::new(MAX_FAILING) }
+        Self { all: Permits::new(MAX_PASSES), failing: Permits::new(MAX_FAILING) }
     }
 }
 
-impl PassTurns {
-    /// Waits for a turn. `is_failing` says that the last pass of the tenant has failed.
-    pub(super) async fn begin(&self, is_failing: bool) -> PassTurn {
-        let mut turn = PassTurn { slice_end: Instant::now(), waiters: Vec::new(), permits: Vec::new() };
-        for turns in is_failing.then_some(&self.failing).into_iter().chain([&self.all]) {
-            turn.permits.push(turns.permit().await);
-            turn.waiters.push(turns.waiters.clone());
+impl PassPermits {
+    /// Waits for a permit. `is_failing` says that the last pass of the tenant has failed.
+    pub(crate) async fn begin(&self, is_failing: bool) -> PassPermit {
+        let mut permit = PassPermit { slice_end: Instant::now(), waiters: Vec::new(), permits: Vec::new() };
+        for permits in is_failing.then_some(&self.failing).into_iter().chain([&self.all]) {
+            permit.permits.push(permits.permit().await);
+            permit.waiters.push(permits.waiters.clone());
         }
-        turn.restart();
-        turn
+        permit.restart();
+        permit
     }
 }
 
-impl Turns {
+impl Permits {
     fn new(number: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(number)), waiters: Waiters::default() }
     }
@@ -81,19 +81,19 @@ impl Turns {
     }
 }
 
-impl PassTurn {
+impl PassPermit {
     /// Begins a new time slice: the pass has computed a cycle and is about to send it.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.slice_end = Instant::now() + TIME_SLICE;
     }
 
-    /// Ends the turn also for runs and passes that wait for `memory`, of which this pass holds a part.
-    pub(super) fn make_room_in(&mut self, memory: &MemoryBudget) {
+    /// Ends the time slice also for runs and passes that wait for `memory`, of which this pass holds a part.
+    pub(crate) fn make_room_in(&mut self, memory: &MemoryBudget) {
         self.waiters.push(memory.waiters().clone());
     }
 
     /// Returns when the time slice is over and another run or pass waits.
-    pub(super) async fn is_over(&self) {
+    pub(crate) async fn is_over(&self) {
         sleep_until(self.slice_end).await;
         select_all(self.waiters.iter().map(|waiters| waiters.any().boxed())).await;
     }

@@ -188,7 +188,7 @@ pub fn rows(
     if let Some(directory) = directory {
         decoder = decoder.joined_to(directory, &rules.rows);
     }
-    decoded(bytes, first_row, keys, rules, decoder, decoders, |_| ()).map_ok(|(rows, ())| rows).boxed()
+    decode(bytes, first_row, keys, rules, decoder, decoders, |_| ()).map_ok(|(rows, ())| rows).boxed()
 }
 
 /// Decodes all rows of a file as [`rows`] does, and yields each block of rows with the result of `parse` for it.
@@ -202,10 +202,12 @@ pub fn parsed_rows<T: Send + 'static>(
     parse: impl Fn(&Rows) -> T + Send + Sync + 'static,
 ) -> BoxStream<'static, Result<(Rows, T), RowsError>> {
     let decoder = Decoder::new(&rules.rows, keys.column.as_deref()).ending_after_bad_rows(bad_rows_allowed);
-    decoded(bytes, 0, keys, rules, decoder, decoders, parse)
+    decode(bytes, 0, keys, rules, decoder, decoders, parse)
 }
 
-fn decoded<T: Send + 'static>(
+/// The common part of [`rows`] and [`parsed_rows`]: starts the thread that unpacks the file and the threads that decode
+/// it.
+fn decode<T: Send + 'static>(
     bytes: ByteStream,
     first_row: u64,
     keys: &Keys,
@@ -216,29 +218,29 @@ fn decoded<T: Send + 'static>(
 ) -> BoxStream<'static, Result<(Rows, T), RowsError>> {
     let bad_rows_allowed = decoder.bad_rows_allowed();
     let decoder = Arc::new(decoder);
-    let all_columns = (first_row == 0).then(|| Arc::clone(&decoder));
-    let pool_decoder = Arc::clone(&decoder);
-    let decode = move |block| {
-        with_stack_wiped(|| {
-            let rows = pool_decoder.rows(&block)?;
-            let parsed = parse(&rows);
-            Ok((rows, parsed))
-        })
+    let decode_block = {
+        let decoder = Arc::clone(&decoder);
+        move |block| {
+            with_stack_wiped(|| {
+                let rows = decoder.rows(&block)?;
+                let parsed = parse(&rows);
+                Ok((rows, parsed))
+            })
+        }
     };
-    let (decoders, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode);
+    let (blocks, decoded) = worker_pool(decoders, BLOCKS_AHEAD, decode_block);
+    let mut unpacking = Unpacking::new(bytes, first_row, Arc::clone(&decoder), blocks);
     let (key, rules, max_row_bytes) = (keys.file.clone(), rules.clone(), rules.rows.max_row_bytes);
-    let mut unpacking = Unpacking::new(bytes, first_row, decoder, decoders);
-    let unpacking = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
-
-    let unpacking = Some(unpacking);
+    let thread = tokio::task::spawn_blocking(move || with_stack_wiped(|| unpacking.run(key.as_deref(), &rules)));
     let rows = RowsStream {
         decoded,
-        decoder: all_columns,
+        // The rows before `first_row` may have the columns that the others lack.
+        decoder: (first_row == 0).then_some(decoder),
         next_row: first_row,
         max_row_bytes,
         bad_rows_allowed,
         is_cut: false,
-        unpacking,
+        unpacking: Some(thread),
     };
     stream::unfold(rows, async |mut rows| Some((rows.next().await?, rows))).boxed()
 }

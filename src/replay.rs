@@ -1,9 +1,9 @@
 //! Replays of many drops: a plan freezes which drops, and a replay run delivers them again, a few at a time.
 //!
-//! Both are records of the ledger. Sweeps, and the process after a request, take [turns](turn): a turn counts the drops of a
-//! run that have ended, and starts the next ones, so that at most [`MAX_PENDING`] drops of a run have not ended. A receiver
-//! that is down therefore stops the run, and not all of its drops are retried. A turn claims a drop in the record of the run
-//! before it replays the drop, and a later turn replays a drop that was only claimed: a kill skips no drop.
+//! Both are records of the ledger. Sweeps, and the process after a request, [`advance`] a run: they count its
+//! drops that have ended, and start the next ones, so that at most [`MAX_PENDING`] drops of a run have not ended. A receiver
+//! that is down therefore stops the run, and not all of its drops are retried. [`advance`] claims a drop in the record of the run
+//! before it replays the drop, and later replays a drop that was only claimed: a kill skips no drop.
 
 use std::collections::HashSet;
 
@@ -30,10 +30,10 @@ pub const MAX_PENDING: usize = 3;
 /// The most drops of a plan.
 pub const MAX_PLANNED: u16 = 10_000;
 
-/// How long the turn that claims a drop may take to replay it. After that, another turn does it.
+/// How long the process that claims a drop may take to replay it. After that, another one does it.
 const CLAIM_LAPSES_AFTER: time::Duration = time::Duration::seconds(60);
 
-/// How often a turn tries again if somebody has changed the record of the run in the meantime.
+/// How often [`advance`] tries again if somebody has changed the record of the run in the meantime.
 const MAX_CONFLICTS: usize = 5;
 
 /// The filter of a plan selects every drop.
@@ -77,7 +77,7 @@ pub fn is_plan_id(text: &str) -> bool {
     (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// A drop that a turn has started. It is in the index of unfinished drops.
+/// A drop of a replay run that was started. It is in the index of unfinished drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartedDrop {
     /// The tenant that the drop belongs to.
@@ -88,18 +88,18 @@ pub struct StartedDrop {
     pub entry: ETag,
 }
 
-/// The result of a turn.
+/// The result of [`advance_all`].
 #[derive(Debug, Default)]
-pub struct Turn {
-    /// The drops that it has started.
+pub struct Advanced {
+    /// The drops that were started.
     pub started: Vec<StartedDrop>,
     /// Whether a run has drops that have not ended.
     pub is_running: bool,
 }
 
-/// Takes a turn of every replay run that runs: starts its next drops. A run that cannot take its turn affects no other.
-pub async fn turn(runner: &Runner) -> Result<Turn, LedgerError> {
-    let mut turn = Turn::default();
+/// Advances every replay run that runs. A run that cannot be advanced affects no other.
+pub async fn advance_all(runner: &Runner) -> Result<Advanced, LedgerError> {
+    let mut advanced = Advanced::default();
     let mut running = Vec::new();
     let mut runs = runner.ledger.replay_runs();
     while let Some((_, run)) = runs.try_next().await? {
@@ -108,17 +108,17 @@ pub async fn turn(runner: &Runner) -> Result<Turn, LedgerError> {
         }
     }
     for id in running {
-        match turn_of(runner, &id, &mut turn.started).await {
-            Ok(is_running) => turn.is_running |= is_running,
+        match advance(runner, &id, &mut advanced.started).await {
+            Ok(is_running) => advanced.is_running |= is_running,
             Err(error) => warn!(replay = id, "the replay run {id} continues later: {}", error_chain(&error)),
         }
     }
-    Ok(turn)
+    Ok(advanced)
 }
 
-/// Takes a turn of one run; adds the drops that it starts. Returns whether the run has drops that have not ended. Leaves a run
+/// Counts the drops of a run that have ended, and starts its next ones, which it adds to `started`. Returns whether the run has drops that have not ended. Leaves a run
 /// with drops of tenants that are not configured here to the process that has them.
-pub async fn turn_of(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
+pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
     let ledger = &runner.ledger;
     let Some(plan) = ledger.plan(id).await? else {
         return Ok(false);
@@ -229,7 +229,7 @@ async fn reject(ledger: &Ledger, id: &str, rejected: &[usize]) -> Result<(), Led
 enum Start {
     /// The replay of the drop was recorded now.
     Started(StartedDrop),
-    /// An earlier turn has recorded it.
+    /// An earlier call has recorded it.
     Running,
     /// The drop was deleted, or is not in a place of its tenant any more.
     Rejected,

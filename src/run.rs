@@ -1,13 +1,13 @@
 //! One run of a drop: checks its tenant, gets its keys, delivers its files one after another, and ends the drop.
 //!
 //! Events, commands and sweeps all start the same run: they name a drop, and the run does the remaining work. So an
-//! event that arrives twice, early or never changes when the work is done, but not its result.
+//! event that arrives early, twice or not at all changes only when the work is done, not its result.
 //!
 //! A run takes a snapshot of the drop, processes the files that are left, and takes another snapshot, until every file
 //! in the snapshot has ended or was tried by this run. Only then does the run judge the drop: completed, open or set
 //! aside. Without the last snapshot, a drop would be left without an ending in two cases:
-//! - a file arrives, or is overwritten, while this run works on another: the file's own event may be answered because
-//!   this run is alive;
+//! - a file arrives, or is overwritten, while this run works on another: the event of that file may have been
+//!   acknowledged because this run works on the drop;
 //! - two runs finish at the same time: the later one must see the files of both.
 //!
 //! The run reads the record of the drop before it takes a snapshot, and an ending overwrites only the version of the
@@ -19,6 +19,7 @@ mod announce;
 mod backoff;
 mod conclude;
 mod directory;
+mod due;
 mod error;
 mod failure;
 mod files;
@@ -26,7 +27,6 @@ mod observe;
 mod outcome;
 mod recorded_replay;
 mod snapshot;
-mod woken;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,17 +41,17 @@ use tracing::{debug, info, warn};
 use self::{directory::RunDirectory, error::Stopped, files::Failures, snapshot::Snapshot};
 use crate::{
     clock,
-    date::date_and_time,
     drop::{
-        DropPath, FileVersion, TenantId, discover,
+        DropPath, FileVersion, TenantId,
+        discover::{self, DropContents},
         tenant::{Refusal, Tenants},
     },
-    import::PassTurns,
     keys::{KeySource, Keys},
     ledger::{
         DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
     },
     memory_budget::MemoryBudget,
+    pass_permits::PassPermits,
     sink::Receiver,
     store::{BlobPath, ETag, ReadWindow, Store},
     telemetry::{Span, is_first_occurrence},
@@ -61,10 +61,10 @@ use crate::{
 pub use admitted::{AdmittedDrop, read_metadata};
 pub(crate) use backoff::MAX_WAIT;
 pub use directory::DirectoryError;
+pub use due::{DueDrop, DueDrops, DueImports};
 pub use error::RunError;
 pub use outcome::Outcome;
 pub use recorded_replay::Recorded;
-pub use woken::{WokenDrop, WokenDrops, WokenImports};
 
 /// Runs drops. Holds the parts that every run needs.
 #[derive(Debug)]
@@ -84,24 +84,24 @@ pub struct Runner {
     /// The memory that the tables of people of all attributes passes share.
     pub attributes_memory: MemoryBudget,
     /// The drops that runs of this process have made due.
-    pub woken: WokenDrops,
+    pub due_drops: DueDrops,
     /// The tenants whose imports of attributes runs of this process have made due.
-    pub woken_imports: WokenImports,
-    /// The turns in which attributes passes work.
-    pub pass_turns: PassTurns,
+    pub due_imports: DueImports,
+    /// The permits of the passes over imports of attributes.
+    pub pass_permits: PassPermits,
     /// How much of a file is read ahead.
     pub window: ReadWindow,
     /// The bounds of every run.
     pub limits: RunLimits,
     /// One permit for each run of this process, which bounds the memory of the process.
-    pub slots: Arc<Semaphore>,
+    pub run_permits: Arc<Semaphore>,
 }
 
 /// How many drops a process runs at once.
 const MAX_RUNS: usize = 4;
 
 /// The slots of a process in which no run has started.
-pub fn free_slots() -> Arc<Semaphore> {
+pub fn new_run_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_RUNS))
 }
 
@@ -260,24 +260,9 @@ impl<'a> Run<'a> {
         if let Some(outcome) = recorded.as_ref().filter(|_| !is_sweep) {
             return Ok(Step::End(outcome.clone()));
         }
-        // Where no tenant may write, the job metadata could be unreadable on purpose, so that the event is repeated: only
-        // a person is told what it says.
-        let is_nobodys = self.trigger != Trigger::Command && tenants.possible_owners(self.path).is_empty();
-        let admitted = if is_nobodys {
-            Err(Refusal::NobodysPlace)
-        } else {
-            AdmittedDrop::admit(&**store, tenants, &contents, self.record.generation).await?
-        };
-        let admitted = match admitted {
+        let admitted = match self.admit(&contents).await? {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                log_refusal(self.path, &refusal);
-                // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
-                if let (Some(tenant), Some(entry)) = (self.record.tenant, &self.entry) {
-                    self.runner.ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?;
-                }
-                return Ok(Step::End(Outcome::Refused(refusal)));
-            }
+            Err(refusal) => return self.refuse(refusal).await,
         };
         let snapshot = Arc::new(Snapshot { scope, versions: snapshot::versions_of(&contents), contents, admitted });
         self.snapshot = Some(Arc::clone(&snapshot));
@@ -292,19 +277,12 @@ impl<'a> Run<'a> {
         }
         if let Some(until) = self.held_until() {
             self.runner.ledger.mark_unfinished(self.path, snapshot.admitted.tenant, until).await?;
-            let (path, time) = (self.path, date_and_time(until));
-            info!(drop.path = %path, "`{path}` is retried at {time}, as its receiver asked");
-            return Ok(Step::End(Outcome::Postponed(until)));
+            return Ok(self.end_waiting(Outcome::Postponed(until)));
         }
         self.open(snapshot.admitted.tenant).await?;
         let config = self.runner.tenant_configs.of(snapshot.admitted.tenant);
         self.receiver.get_or_insert_with(|| config.receiver());
-        if self
-            .record
-            .ending
-            .as_ref()
-            .is_some_and(|ending| !ending.is_announced() && ending.scope.covers(&snapshot.scope))
-        {
+        if self.has_unannounced_ending(&snapshot.scope) {
             self.read_progress(&snapshot).await?;
             return self.announce(&snapshot).await;
         }
@@ -316,10 +294,43 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Reads the job metadata, and checks that its tenant may write at the drop path.
+    async fn admit(&self, contents: &DropContents) -> Result<Result<AdmittedDrop, Refusal>, RunError> {
+        let Runner { store, tenants, .. } = self.runner;
+        // Where no tenant may write, the job metadata is not read, because it could be unreadable on purpose so that the
+        // event is repeated. A command reads it to tell a person what it says.
+        if self.trigger != Trigger::Command && tenants.possible_owners(self.path).is_empty() {
+            return Ok(Err(Refusal::NoTenantMayWrite));
+        }
+        Ok(AdmittedDrop::admit(&**store, tenants, contents, self.record.generation).await?)
+    }
+
+    /// Ends the run of a drop that was not admitted.
+    async fn refuse(&self, refusal: Refusal) -> Result<Step, RunError> {
+        log_refusal(self.path, &refusal);
+        // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
+        if let (Some(tenant), Some(entry)) = (self.record.tenant, &self.entry) {
+            self.runner.ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?;
+        }
+        Ok(Step::End(Outcome::Refused(refusal)))
+    }
+
+    /// Logs that the drop waits, and ends the run.
+    fn end_waiting(&self, outcome: Outcome) -> Step {
+        info!(drop.path = %self.path, "{}", outcome.describe(self.path));
+        Step::End(outcome)
+    }
+
     /// The final outcome that an earlier run has recorded and announced, if it is valid for the current `scope`.
     fn recorded_outcome(&self, scope: &Scope) -> Option<Outcome> {
         let is_valid = |ending: &&Ending| ending.is_announced() && ending.is_final && ending.scope.covers(scope);
         self.record.ending.as_ref().filter(is_valid).map(Outcome::from)
+    }
+
+    /// Whether an earlier run has recorded an ending that is valid for the current `scope`, and not announced it.
+    fn has_unannounced_ending(&self, scope: &Scope) -> bool {
+        let is_valid = |ending: &Ending| !ending.is_announced() && ending.scope.covers(scope);
+        self.record.ending.as_ref().is_some_and(is_valid)
     }
 
     /// The time before which events and sweeps do not run the drop, because a receiver or service has asked to wait.
@@ -354,8 +365,7 @@ impl<'a> Run<'a> {
         let message = Some("the tenant is paused in TENANTS".to_owned());
         let entry = ListEntry { message, ..self.list_entry(snapshot, DropState::Waiting) };
         self.runner.ledger.write_list_entry(&entry).await?;
-        info!(drop.path = %path, "`{path}` waits, because its tenant is paused");
-        Ok(Step::End(Outcome::Paused))
+        Ok(self.end_waiting(Outcome::Paused))
     }
 
     /// Processes the files that are left, or judges the drop if no file is left.
@@ -391,9 +401,7 @@ impl<'a> Run<'a> {
         self.process_files(snapshot, metadata, left).await?;
         Ok(Step::Again)
     }
-}
 
-impl Run<'_> {
     /// Reads the progress of the files of the snapshot for lists and messages. Leaves out files whose records are not
     /// valid: the drop can end all the same.
     async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {

@@ -14,7 +14,7 @@ const MAX_PER_TENANT: usize = 2;
 /// only a few events at a time, so a tenant whose runs fail must not hold all of them.
 const MAX_EVENTS_PER_TENANT: usize = 2;
 
-/// How many drops of a tenant wait for their turn.
+/// How many drops of a tenant wait.
 const MAX_WAITING_PER_TENANT: usize = 1_000;
 
 /// A drop to run.
@@ -29,13 +29,14 @@ pub(crate) struct Job {
 /// The drops that wait, and how many run, by tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    tenants: BTreeMap<TenantId, Turns>,
+    tenants: BTreeMap<TenantId, TenantJobs>,
     /// The number of jobs started so far.
     started: u64,
 }
 
+/// The jobs and events of one tenant.
 #[derive(Debug, Default)]
-struct Turns {
+struct TenantJobs {
     waiting: VecDeque<Job>,
     running: usize,
     /// The number of events that are held.
@@ -55,59 +56,58 @@ impl Schedule {
         has_room
     }
 
-    /// Starts the drop of an event of `tenant`; returns whether the tenant has a turn left, no job that waits for it, and
-    /// fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
+    /// Starts the drop of an event of `tenant`; returns whether the tenant has fewer than [`MAX_PER_TENANT`] running jobs,
+    /// none that waits, and fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
     pub(crate) fn try_start_event(&mut self, tenant: TenantId) -> bool {
-        let turns = self.tenants.entry(tenant).or_default();
-        let has_turn =
-            turns.running < MAX_PER_TENANT && turns.waiting.is_empty() && turns.events < MAX_EVENTS_PER_TENANT;
-        if has_turn {
+        let jobs = self.tenants.entry(tenant).or_default();
+        let may_start = jobs.running < MAX_PER_TENANT && jobs.waiting.is_empty() && jobs.events < MAX_EVENTS_PER_TENANT;
+        if may_start {
             self.started += 1;
-            (turns.running, turns.last) = (turns.running + 1, self.started);
-            turns.events += 1;
+            (jobs.running, jobs.last) = (jobs.running + 1, self.started);
+            jobs.events += 1;
         }
-        has_turn
+        may_start
     }
 
-    /// Starts the next job: of the tenants that have a turn left and that `may_start`, the one with the fewest running
+    /// Starts the next job: of the tenants that may run another one and that `may_start`, the one with the fewest running
     /// jobs; of these, the one whose last job started first.
     pub(crate) fn next(&mut self, may_start: impl Fn(TenantId) -> bool) -> Option<Job> {
         let mut candidates: Vec<_> = self
             .tenants
             .iter_mut()
-            .filter(|(_, turns)| turns.running < MAX_PER_TENANT && !turns.waiting.is_empty())
+            .filter(|(_, jobs)| jobs.running < MAX_PER_TENANT && !jobs.waiting.is_empty())
             .collect();
-        candidates.sort_by_key(|(_, turns)| (turns.running, turns.last));
-        let (_, turns) = candidates.into_iter().find(|(tenant, _)| may_start(**tenant))?;
+        candidates.sort_by_key(|(_, jobs)| (jobs.running, jobs.last));
+        let (_, jobs) = candidates.into_iter().find(|(tenant, _)| may_start(**tenant))?;
         self.started += 1;
-        (turns.running, turns.last) = (turns.running + 1, self.started);
-        turns.waiting.pop_front()
+        (jobs.running, jobs.last) = (jobs.running + 1, self.started);
+        jobs.waiting.pop_front()
     }
 
     /// Whether a job waits.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.tenants.values().any(|turns| !turns.waiting.is_empty())
+        self.tenants.values().any(|jobs| !jobs.waiting.is_empty())
     }
 
     /// Removes the jobs that wait.
     pub(crate) fn drain(&mut self) -> Vec<Job> {
-        self.tenants.values_mut().flat_map(|turns| turns.waiting.drain(..)).collect()
+        self.tenants.values_mut().flat_map(|jobs| jobs.waiting.drain(..)).collect()
     }
 
     /// Ends a job of `tenant`.
     pub(crate) fn finished(&mut self, tenant: TenantId) {
-        self.update(tenant, |turns| turns.running -= 1);
+        self.update(tenant, |jobs| jobs.running -= 1);
     }
 
     /// Ends an event of `tenant`: it is answered.
     pub(crate) fn answered(&mut self, tenant: TenantId) {
-        self.update(tenant, |turns| turns.events -= 1);
+        self.update(tenant, |jobs| jobs.events -= 1);
     }
 
-    fn update(&mut self, tenant: TenantId, change: impl FnOnce(&mut Turns)) {
-        if let Some(turns) = self.tenants.get_mut(&tenant) {
-            change(turns);
-            if turns.running == 0 && turns.events == 0 && turns.waiting.is_empty() {
+    fn update(&mut self, tenant: TenantId, change: impl FnOnce(&mut TenantJobs)) {
+        if let Some(jobs) = self.tenants.get_mut(&tenant) {
+            change(jobs);
+            if jobs.running == 0 && jobs.events == 0 && jobs.waiting.is_empty() {
                 self.tenants.remove(&tenant);
             }
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_may_not_start_leaves_its_turn_to_the_others() {
+    fn a_tenant_that_may_not_start_does_not_delay_the_others() {
         let mut schedule = Schedule::default();
         schedule.push(job(1, "1"));
         schedule.push(job(2, "a"));

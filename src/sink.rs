@@ -19,7 +19,7 @@ use std::{fmt, future::ready, num::NonZeroUsize, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::breaker::{Breaker, LastFailure, Passage};
+use self::breaker::{Breaker, LastFailure, Openings};
 pub use self::delivery::{CheckedDeliveryError, deliver, deliver_checked};
 pub use crate::http_response::StatusClass;
 use crate::{
@@ -70,14 +70,14 @@ pub struct Receiver {
     pub sink: Arc<dyn Sink>,
     /// Its circuit breaker.
     pub breaker: Arc<Breaker>,
-    /// When the run began, as the breaker counts.
-    pub passage: Passage,
+    /// How often its circuit breaker had opened when the run began.
+    pub openings: Openings,
 }
 
 impl Receiver {
-    /// Whether the breaker has not opened since the run began.
-    pub(crate) fn is_let_through(&self) -> bool {
-        self.breaker.lets_through(self.passage)
+    /// Whether the run must stop: the breaker has opened since the run began, and is still open.
+    pub(crate) fn must_stop(&self) -> bool {
+        self.breaker.stops(self.openings)
     }
 
     /// The error about `message`, which is not sent because the breaker has opened.
@@ -95,7 +95,7 @@ impl Receiver {
 
     /// Delivers `message` as [`deliver`] does, but stops when the breaker opens.
     pub async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
-        let check = || ready(if self.is_let_through() { Ok(()) } else { Err(BreakerOpen) });
+        let check = || ready(if self.must_stop() { Err(BreakerOpen) } else { Ok(()) });
         deliver_checked(&*self.sink, message, check).await.map_err(|error| match error {
             CheckedDeliveryError::Sink(error) => error,
             CheckedDeliveryError::Check(BreakerOpen) => self.breaker_error(message),

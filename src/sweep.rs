@@ -53,7 +53,7 @@ use crate::{
 /// The shortest time limit of a run, unless the deadline of the sweep is shorter.
 const MIN_RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many drops a sweep runs at once. The process has one slot more, so that events can always run.
+/// How many drops a sweep runs at once. The process has one run permit more, so that events can always run.
 const CONCURRENT_RUNS: usize = 3;
 
 /// How many entries a sweep writes at once.
@@ -304,8 +304,8 @@ impl Sweep<'_> {
 
     /// Queues the next drops of replay runs. Returns whether there are any.
     async fn queue_replays(&mut self) -> bool {
-        let started = match replay::turn(self.runner).await {
-            Ok(turn) => turn.started,
+        let started = match replay::advance_all(self.runner).await {
+            Ok(advanced) => advanced.started,
             Err(error) => {
                 debug!("the next sweep will continue the replay runs: {}", error_chain(&error));
                 return false;
@@ -317,20 +317,20 @@ impl Sweep<'_> {
         !started.is_empty()
     }
 
-    /// A slot of the process for a run; `None` if none is free. With `wait_until`, waits for one until that time: this
+    /// A run permit of the process; `None` if none is free. With `wait_until`, waits for one until that time: this
     /// sweep has no run that would free one.
-    async fn slot(&self, wait_until: Option<Instant>) -> Option<OwnedSemaphorePermit> {
-        let slots = Arc::clone(&self.runner.slots);
+    async fn run_permit(&self, wait_until: Option<Instant>) -> Option<OwnedSemaphorePermit> {
+        let permits = Arc::clone(&self.runner.run_permits);
         match wait_until {
-            Some(time) => timeout_at(time, slots.acquire_owned()).await.ok()?.ok(),
-            None => slots.try_acquire_owned().ok(),
+            Some(time) => timeout_at(time, permits.acquire_owned()).await.ok()?.ok(),
+            None => permits.try_acquire_owned().ok(),
         }
     }
 
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
     fn refuse(&mut self, path: &DropPath) {
         self.report.refused += 1;
-        let line = format!("did not admit `{path}`: {}", Refusal::NobodysPlace);
+        let line = format!("did not admit `{path}`: {}", Refusal::NoTenantMayWrite);
         if self.report.refused <= MAX_LOGGED_REFUSALS && is_first_occurrence(&line) {
             warn!(drop.path = %path, "{line}");
         }
@@ -355,12 +355,12 @@ impl Sweep<'_> {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
                 && self.schedule.has_waiting()
-                && let Some(slot) = self.slot(running.is_empty().then_some(last_start)).await
+                && let Some(permit) = self.run_permit(running.is_empty().then_some(last_start)).await
                 && let Some(job) =
                     self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
             {
                 self.report.left -= 1;
-                running.push(run(Arc::clone(self.runner), job, run_limit, slot));
+                running.push(run(Arc::clone(self.runner), job, run_limit, permit));
             }
             let Some((job, outcome)) = running.next().await else {
                 return;

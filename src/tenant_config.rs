@@ -49,7 +49,7 @@ impl TenantConfig {
     /// The destination of the messages of a run that begins now.
     pub fn receiver(&self) -> Receiver {
         let (sink, breaker) = (Arc::clone(&self.sink), Arc::clone(&self.breaker));
-        Receiver { sink, passage: breaker.passage(), breaker }
+        Receiver { sink, openings: breaker.openings(), breaker }
     }
 
     fn with_batches_within_the_sink(mut self) -> Self {

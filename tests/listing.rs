@@ -17,12 +17,12 @@ use vivadrop::{
         containers::{DropContainer, WatchedContainers},
         tenant::Tenants,
     },
-    import::PassTurns,
     keys::{KeySource, pem::PemFolder, unwrap::KeyWrap, viva_api::VivaApi},
     ledger::Ledger,
     memory_budget::MemoryBudget,
+    pass_permits::PassPermits,
     pipeline::FileRules,
-    run::{RunLimits, Runner, WokenDrops, WokenImports, free_slots},
+    run::{DueDrops, DueImports, RunLimits, Runner, new_run_permits},
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, ReadWindow, Store, StoreError,
         WriteIf,
@@ -138,9 +138,9 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
     Runner {
         directory_memory: tenant_configs.directory_memory(),
         attributes_memory: MemoryBudget::new(1 << 20),
-        woken: WokenDrops::default(),
-        woken_imports: WokenImports::default(),
-        pass_turns: PassTurns::default(),
+        due_drops: DueDrops::default(),
+        due_imports: DueImports::default(),
+        pass_permits: PassPermits::default(),
         store: Arc::clone(store),
         ledger: Ledger::new(Arc::clone(store), STATE_CONTAINER),
         tenants,
@@ -153,7 +153,7 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
         tenant_configs,
         window: ReadWindow::default(),
         limits: RunLimits::default(),
-        slots: free_slots(),
+        run_permits: new_run_permits(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, import::import_woken, start_telemetry};
+use super::{CliError, import::import_due, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
@@ -48,13 +48,14 @@ pub(super) async fn run_drop(
         return Err(CliError::Permanent(format!("`{path}` is not in a container of DROP_CONTAINER")));
     }
     let result = run(&app.runner, path).await;
-    import_woken(&app.runner).await;
+    import_due(&app.runner).await;
     app.runner.ledger.flush().await;
     telemetry::export::finish().await;
     report(path, result.map_err(CliError::Transient)?)
 }
 
 fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
+    let sentence = outcome.describe(path);
     match outcome {
         Outcome::Completed { rows, bad_rows, earlier: Some(earlier) } => {
             let text = format!(
@@ -81,16 +82,9 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
                 "set aside: {reason}{message}; `vivadrop replay {path}` delivers it again"
             )))
         }
-        Outcome::Postponed(until) => {
-            Err(CliError::Transient(format!("`{path}` is retried at {}, as its receiver asked", date_and_time(until))))
-        }
-        Outcome::Waiting(until) => Err(CliError::Transient(format!(
-            "`{path}` waits for the directory of its run, until {} at most; then a sweep delivers it",
-            date_and_time(until)
-        ))),
-        Outcome::Paused => Err(CliError::Transient(format!(
-            "`{path}` waits, because its tenant is paused in TENANTS; without the pause, a sweep delivers it"
-        ))),
+        Outcome::Postponed(_) => Err(CliError::Transient(sentence)),
+        Outcome::Waiting(_) => Err(CliError::Transient(format!("{sentence}; then a sweep delivers it"))),
+        Outcome::Paused => Err(CliError::Transient(format!("{sentence}; without the pause, a sweep delivers it"))),
         Outcome::NoDrop => Err(CliError::Permanent(format!("there is no job metadata below `{path}`: not a drop"))),
         Outcome::Refused(refusal) => Err(CliError::Permanent(format!("`{path}` was not admitted: {refusal}"))),
     }

@@ -76,8 +76,8 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
 
 /// Makes the imports that the delivery of a drop has made due, and prints them. A failure does not change the outcome
 /// of the delivery.
-pub(super) async fn import_woken(runner: &Runner) {
-    for tenant in runner.woken_imports.take() {
+pub(super) async fn import_due(runner: &Runner) {
+    for tenant in runner.due_imports.take() {
         match runner.import(tenant, None).await {
             Ok(PassOutcome::Done(imported)) => _ = print(&imported),
             Ok(PassOutcome::Busy) => {}

@@ -239,15 +239,15 @@ async fn create_or_resume(ledger: &Ledger, plan: &ReplayPlan, first: Option<u64>
     }
 }
 
-/// Takes turns of the run until this process has none of its drops left to run. Returns the record of the run.
+/// Advances the run until this process has none of its drops left to run. Returns the record of the run.
 async fn carry_out(app: &App, id: &str) -> Result<ReplayRun, CliError> {
     let runner = &app.runner;
     let mut running = FuturesUnordered::new();
     let mut last = String::new();
     loop {
         let mut started = Vec::new();
-        let turn = replay::turn_of(runner, id, &mut started).await;
-        turn.map_err(|error| CliError::Transient(format!("{}; sweeps continue the run", error_chain(&error))))?;
+        let advanced = replay::advance(runner, id, &mut started).await;
+        advanced.map_err(|error| CliError::Transient(format!("{}; sweeps continue the run", error_chain(&error))))?;
         for StartedDrop { path, entry, .. } in started {
             running.push(async move {
                 let outcome = runner.run(&path, None, Trigger::Sweep(Some(entry)), None).await;

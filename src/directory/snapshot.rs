@@ -112,7 +112,7 @@ pub struct Situation<'a> {
     pub first_seen: Option<OffsetDateTime>,
     /// `DIRECTORY_WAIT`.
     pub wait: Duration,
-    /// The time.
+    /// The current time.
     pub now: OffsetDateTime,
 }
 

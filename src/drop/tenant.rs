@@ -244,7 +244,7 @@ impl Tenants {
 pub enum Refusal {
     /// The drop lies where no tenant may write, whatever its job metadata says.
     #[error("no tenant of TENANTS may write there")]
-    NobodysPlace,
+    NoTenantMayWrite,
     /// The job metadata names no tenant.
     #[error("its job metadata has no TenantId")]
     NoTenantId,

@@ -25,11 +25,10 @@ use super::{
 use crate::{
     app::App,
     clock,
-    date::date_and_time,
     drop::{DropPath, TenantId, containers::UrlTarget, discover},
     error_chain::error_chain,
     replay::{self, StartedDrop},
-    run::{Outcome, RunError, Trigger, WokenDrop},
+    run::{DueDrop, RunError, Trigger},
     schedule::Job,
     store::BlobPath,
     telemetry,
@@ -42,12 +41,11 @@ const MAX_REFUSALS: usize = 2;
 /// The maximum number of notifications that look for their drops at once. Each may hold a page of a listing.
 const MAX_LOOKUPS: usize = 4;
 
-/// The time between two turns of replay runs.
-const REPLAY_TURN_EVERY: Duration = Duration::from_secs(2);
+/// How often replay runs are advanced.
+const ADVANCE_EVERY: Duration = Duration::from_secs(2);
 
-/// The number of consecutive turns without a started drop after which this process leaves the replay runs to the
-/// sweeps.
-const MAX_IDLE_TURNS: usize = 60;
+/// How often replay runs are advanced without starting a drop before this process leaves them to the sweeps.
+const MAX_IDLE_ADVANCES: usize = 60;
 
 /// The error text of work that is cancelled because the process stops.
 const STOPPING: &str = "the process is stopping";
@@ -105,7 +103,7 @@ impl Handler {
         tasks: TaskTracker,
     ) -> Self {
         let (refusals, lookups) = (Semaphore::new(MAX_REFUSALS), Semaphore::new(MAX_LOOKUPS));
-        let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(Arc::clone(&app.runner.slots))));
+        let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(Arc::clone(&app.runner.run_permits))));
         Self { app, deadline, refusals, lookups, bodies, queue, stop, cancel_work, tasks }
     }
 
@@ -184,7 +182,7 @@ impl Handler {
         }
     }
 
-    /// Runs the drop that `blob` belongs to until `end`, or queues the drop if its tenant has no turn now. Records in `event`
+    /// Runs the drop that `blob` belongs to until `end`, or queues the drop if it must wait. Records in `event`
     /// the path of the drop, and that the event is held.
     async fn process_blob(&self, blob: &BlobPath, event: &EventState, end: Instant) -> Result<String, RunError> {
         let App { runner, watched, .. } = &self.app;
@@ -197,8 +195,8 @@ impl Handler {
         let path = event.path.get_or_init(|| path);
         let run = async || {
             let outcome = runner.run(path, Some(blob), Trigger::Event, Some(run_limit(end))).await?;
-            self.queue_woken();
-            Ok(summarize(path, &outcome))
+            self.queue_due();
+            Ok(outcome.describe(path))
         };
         let Some(&tenant) = watched.tenants.possible_owners(path).first() else {
             let _permit = self.refusals.acquire().await.expect("the semaphore is never closed");
@@ -207,7 +205,7 @@ impl Handler {
         let breaker = &runner.tenant_configs.of(tenant).breaker;
         // `may_start` is called last, because it lets only one run through while the breaker is open.
         let started = self.queue.try_start_event(tenant).filter(|_| breaker.may_start());
-        if let Some((_turn, held)) = started {
+        if let Some((_permit, held)) = started {
             event.held.get_or_init(|| held);
             return run().await;
         }
@@ -226,19 +224,19 @@ impl Handler {
     pub(super) async fn run_waiting(self: Arc<Self>) {
         let may_start = |tenant| self.app.runner.tenant_configs.of(tenant).breaker.may_start();
         loop {
-            let (job, turn) = tokio::select! {
+            let (job, permit) = tokio::select! {
                 next = self.queue.next(may_start) => next,
                 () = self.stop.cancelled() => return,
             };
             let handler = Arc::clone(&self);
             self.tasks.spawn(async move {
                 handler.run_job(job).await;
-                drop(turn);
+                drop(permit);
             });
         }
     }
 
-    /// Takes turns of replay runs whenever one is created or resumed, until the process is to stop. Sweeps take turns
+    /// Advances the replay runs whenever one is created or resumed, until the process is to stop. Sweeps advance them
     /// as well, so this may leave a run to them.
     pub(super) async fn run_replays(self: Arc<Self>, created: Arc<Notify>) {
         loop {
@@ -246,36 +244,36 @@ impl Handler {
                 () = created.notified() => {}
                 () = self.stop.cancelled() => return,
             }
-            let mut idle_turns = 0;
-            while idle_turns < MAX_IDLE_TURNS && !self.stop.is_cancelled() {
-                let turn = match replay::turn(&self.app.runner).await {
-                    Ok(turn) => turn,
+            let mut idle = 0;
+            while idle < MAX_IDLE_ADVANCES && !self.stop.is_cancelled() {
+                let advanced = match replay::advance_all(&self.app.runner).await {
+                    Ok(advanced) => advanced,
                     Err(error) => {
                         debug!("a sweep will continue the replay runs: {}", error_chain(&error));
                         break;
                     }
                 };
-                if !turn.is_running {
+                if !advanced.is_running {
                     break;
                 }
-                idle_turns = if turn.started.is_empty() { idle_turns + 1 } else { 0 };
-                for StartedDrop { tenant, path, entry } in turn.started {
+                idle = if advanced.started.is_empty() { idle + 1 } else { 0 };
+                for StartedDrop { tenant, path, entry } in advanced.started {
                     let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
                 }
-                self.sleep_unless_stopping(Instant::now() + REPLAY_TURN_EVERY).await;
+                self.sleep_unless_stopping(Instant::now() + ADVANCE_EVERY).await;
             }
         }
     }
 
     /// Imports survey attributes as soon as a drop is completed, until the process is to stop.
     pub(super) async fn run_imports(self: Arc<Self>) {
-        let woken = &self.app.runner.woken_imports;
+        let due = &self.app.runner.due_imports;
         let mut passes = FuturesUnordered::new();
         // The tenants whose passes are underway, and whether each is to be followed by another.
         let mut underway = BTreeMap::<TenantId, bool>::new();
         loop {
             let due = tokio::select! {
-                tenants = woken.next() => tenants,
+                tenants = due.next() => tenants,
                 Some(tenant) = passes.next() => {
                     let again = underway.remove(&tenant).unwrap_or_default();
                     again.then_some(tenant).into_iter().collect()
@@ -308,16 +306,16 @@ impl Handler {
         let end = Instant::now() + self.deadline;
         let run = self.app.runner.run(&path, None, trigger, Some(run_limit(end)));
         match self.with_deadline(end, run).await {
-            Ok(outcome) => debug!(drop.path = %path, "{}", summarize(&path, &outcome)),
+            Ok(outcome) => debug!(drop.path = %path, "{}", outcome.describe(&path)),
             Err(reason) => error!(drop.path = %path, "`{path}` will be retried: {reason}"),
         }
         telemetry::export::flush_soon();
-        self.queue_woken();
+        self.queue_due();
     }
 
     /// Queues the drops whose directory has ended, so that they need not wait for a sweep.
-    pub(super) fn queue_woken(&self) {
-        for WokenDrop { tenant, path, entry } in self.app.runner.woken.take() {
+    pub(super) fn queue_due(&self) {
+        for DueDrop { tenant, path, entry } in self.app.runner.due_drops.take() {
             let _full_or_waiting = self.queue.push(tenant, path, Some(entry));
         }
     }
@@ -326,25 +324,4 @@ impl Handler {
 /// The time limit of a run that must end before `end`: the rest of the time is for recording that it was not finished.
 pub(super) fn run_limit(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now()).mul_f64(0.95)
-}
-
-/// The outcome of a run in one line.
-pub(super) fn summarize(path: &DropPath, outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Completed { rows, earlier: Some(earlier), .. } => {
-            format!("`{path}` was already completed on {}: {rows} rows", date_and_time(*earlier))
-        }
-        Outcome::Completed { rows, bad_rows: 0, .. } => format!("completed `{path}`: {rows} rows"),
-        Outcome::Completed { rows, bad_rows, .. } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
-        Outcome::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
-        Outcome::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
-        Outcome::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
-        Outcome::Postponed(until) => format!("`{path}` is retried at {}, as its receiver asked", date_and_time(*until)),
-        Outcome::Waiting(until) => {
-            format!("`{path}` waits for the directory of its run, until {} at most", date_and_time(*until))
-        }
-        Outcome::Paused => format!("`{path}` waits, because its tenant is paused"),
-        Outcome::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
-        Outcome::Refused(refusal) => format!("did not admit `{path}`: {refusal}"),
-    }
 }

@@ -67,7 +67,7 @@ pub(super) async fn notify(handler: &Handler, path: String) -> Response {
         }
     }
     let Some(&tenant) = handler.app.watched.tenants.possible_owners(&drop).first() else {
-        warn!(drop.path = %drop, "did not admit a notification of `{drop}`: {}", Refusal::NobodysPlace);
+        warn!(drop.path = %drop, "did not admit a notification of `{drop}`: {}", Refusal::NoTenantMayWrite);
         return respond(StatusCode::NOT_FOUND, &path, no_such_drop);
     };
     match handler.queue.push(tenant, drop.clone(), None) {

@@ -1,6 +1,6 @@
 //! The runs of this process, and the drops that wait for one.
 //!
-//! The host sends only a few events at a time, so an event whose tenant has no turn is not held. Its drop is recorded
+//! The host sends only a few events at a time, so an event whose drop cannot run now is not held. Its drop is recorded
 //! in the index of unfinished drops, in case the process ends, and waits in this queue; the event is answered.
 
 use std::{
@@ -23,14 +23,14 @@ use crate::{
 /// The maximum number of drops of all tenants in the queue. Sweeps find further ones in the index.
 const MAX_WAITING: usize = 10_000;
 
-/// How often the queue checks whether a sweep has freed a slot, or a receiver that failed may be tried again.
+/// How often the queue checks whether a sweep has released a permit, or a receiver that failed may be tried again.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The drops that run or wait.
 #[derive(Debug)]
 pub(super) struct RunQueue {
-    /// The slots of the process, which a sweep uses as well.
-    slots: Arc<Semaphore>,
+    /// The run permits of the process, which a sweep uses as well.
+    permits: Arc<Semaphore>,
     state: Mutex<State>,
     /// Notified when a drop begins to wait, and when a run ends.
     changed: Notify,
@@ -40,11 +40,11 @@ pub(super) struct RunQueue {
 struct State {
     schedule: Schedule,
     /// The drops that wait, or that run after they have waited.
-    drops: HashMap<DropPath, Place>,
+    drops: HashMap<DropPath, JobState>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum JobState {
     Waiting,
     Running {
         /// Whether the drop was pushed again since the run began, so that another run must follow.
@@ -55,7 +55,7 @@ enum Place {
 /// The result of [`RunQueue::push`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// The drop waits for its turn.
+    /// The drop waits.
     Waiting,
     /// The drop waits or runs already. If it runs, another run will follow.
     Repeated,
@@ -67,30 +67,30 @@ impl State {
     /// Whether the drop waits or runs already. If it runs, another run will follow.
     fn repeat(&mut self, path: &DropPath) -> bool {
         match self.drops.get_mut(path) {
-            Some(Place::Running { again }) => {
+            Some(JobState::Running { again }) => {
                 *again = true;
                 true
             }
-            place => place.is_some(),
+            state => state.is_some(),
         }
     }
 }
 
 impl RunQueue {
-    /// A queue for runs in these slots.
-    pub(super) fn new(slots: Arc<Semaphore>) -> Self {
-        Self { slots, state: Mutex::default(), changed: Notify::new() }
+    /// A queue for runs with these permits.
+    pub(super) fn new(permits: Arc<Semaphore>) -> Self {
+        Self { permits, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Begins a run for an event of `tenant`; `None` if there is no turn for it now. Drop the turn when the run ends, and
+    /// Begins a run for an event of `tenant`; `None` if it must wait. Drop the permit when the run ends, and
     /// the event when it is answered.
-    pub(super) fn try_start_event(self: &Arc<Self>, tenant: TenantId) -> Option<(Turn, HeldEvent)> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+    pub(super) fn try_start_event(self: &Arc<Self>, tenant: TenantId) -> Option<(RunPermit, HeldEvent)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         if !self.state().schedule.try_start_event(tenant) {
             return None;
         }
-        let turn = Turn { queue: Arc::clone(self), tenant, path: None, slot: Some(slot) };
-        Some((turn, HeldEvent { queue: Arc::clone(self), tenant }))
+        let permit = RunPermit { queue: Arc::clone(self), tenant, path: None, permit: Some(permit) };
+        Some((permit, HeldEvent { queue: Arc::clone(self), tenant }))
     }
 
     /// Whether the drop waits or runs already. If it runs, another run will follow.
@@ -98,7 +98,7 @@ impl RunQueue {
         self.state().repeat(path)
     }
 
-    /// Lets a drop wait for a turn of its tenant.
+    /// Adds a drop to the queue.
     pub(super) fn push(&self, tenant: TenantId, path: DropPath, entry: Option<ETag>) -> Pushed {
         let mut state = self.state();
         if state.repeat(&path) {
@@ -110,15 +110,15 @@ impl RunQueue {
         if !state.schedule.push(Job { tenant, path: path.clone(), entry }) {
             return Pushed::Full;
         }
-        state.drops.insert(path, Place::Waiting);
+        state.drops.insert(path, JobState::Waiting);
         drop(state);
         self.changed.notify_one();
         Pushed::Waiting
     }
 
-    /// Waits for the next drop that has a turn. `may_start` returns whether the circuit breaker of a tenant's receiver
+    /// Waits until a drop may run, and returns it. `may_start` returns whether the circuit breaker of a tenant's receiver
     /// lets a run start.
-    pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, Turn) {
+    pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, RunPermit) {
         loop {
             if let Some(started) = self.start_next(&may_start) {
                 return started;
@@ -127,13 +127,18 @@ impl RunQueue {
         }
     }
 
-    fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, Turn)> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+    fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, RunPermit)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let mut state = self.state();
         let job = state.schedule.next(may_start)?;
-        state.drops.insert(job.path.clone(), Place::Running { again: false });
-        let turn = Turn { queue: Arc::clone(self), tenant: job.tenant, path: Some(job.path.clone()), slot: Some(slot) };
-        Some((job, turn))
+        state.drops.insert(job.path.clone(), JobState::Running { again: false });
+        let permit = RunPermit {
+            queue: Arc::clone(self),
+            tenant: job.tenant,
+            path: Some(job.path.clone()),
+            permit: Some(permit),
+        };
+        Some((job, permit))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,27 +147,27 @@ impl RunQueue {
 }
 
 /// The right to run a drop; dropping it ends the run.
-pub(super) struct Turn {
+pub(super) struct RunPermit {
     queue: Arc<RunQueue>,
     tenant: TenantId,
     /// The drop, if it has waited.
     path: Option<DropPath>,
     /// `None` once the run has ended.
-    slot: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Turn {
+impl Drop for RunPermit {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.schedule.finished(self.tenant);
         if let Some(path) = self.path.take()
-            && let Some(Place::Running { again: true }) = state.drops.remove(&path)
+            && let Some(JobState::Running { again: true }) = state.drops.remove(&path)
             && state.schedule.push(Job { tenant: self.tenant, path: path.clone(), entry: None })
         {
-            state.drops.insert(path, Place::Waiting);
+            state.drops.insert(path, JobState::Waiting);
         }
         drop(state);
-        drop(self.slot.take());
+        drop(self.permit.take());
         self.queue.changed.notify_one();
     }
 }
@@ -184,7 +189,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::run::free_slots;
+    use crate::run::new_run_permits;
 
     fn tenant(number: u128) -> TenantId {
         TenantId(Uuid::from_u128(number))
@@ -195,36 +200,36 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_has_two_turns_and_leaves_the_others_to_other_tenants() {
-        let queue = Arc::new(RunQueue::new(free_slots()));
-        let turns: Vec<_> = (0..2).map(|_| queue.try_start_event(tenant(1)).unwrap()).collect();
+    fn a_tenant_has_two_run_permits_and_leaves_the_others_to_other_tenants() {
+        let queue = Arc::new(RunQueue::new(new_run_permits()));
+        let permits: Vec<_> = (0..2).map(|_| queue.try_start_event(tenant(1)).unwrap()).collect();
         assert!(queue.try_start_event(tenant(1)).is_none());
         let others: Vec<_> = (2..4).map(|number| queue.try_start_event(tenant(number)).unwrap()).collect();
         assert!(queue.try_start_event(tenant(4)).is_none(), "four run");
-        drop(turns);
+        drop(permits);
         assert!(queue.try_start_event(tenant(1)).is_some());
         drop(others);
     }
 
     #[test]
     fn a_waiting_drop_that_is_pushed_again_runs_once_and_a_running_drop_runs_again() {
-        let queue = Arc::new(RunQueue::new(free_slots()));
+        let queue = Arc::new(RunQueue::new(new_run_permits()));
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Waiting);
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
-        let (_, turn) = queue.start_next(|_| true).unwrap();
+        let (_, permit) = queue.start_next(|_| true).unwrap();
         assert!(queue.start_next(|_| true).is_none());
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
-        drop(turn);
-        let (job, turn) = queue.start_next(|_| true).unwrap();
+        drop(permit);
+        let (job, permit) = queue.start_next(|_| true).unwrap();
         assert_eq!(job.path, path("a"));
-        drop(turn);
+        drop(permit);
         assert!(queue.start_next(|_| true).is_none());
         assert!(queue.state().drops.is_empty());
     }
 
     #[test]
     fn the_number_of_waiting_drops_is_bounded() {
-        let queue = RunQueue::new(free_slots());
+        let queue = RunQueue::new(new_run_permits());
         let pushed = (0..1_001).map(|number| queue.push(tenant(1), path(&number.to_string()), None));
         assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Waiting).count(), 1_000);
         assert_eq!(queue.push(tenant(2), path("a"), None), Pushed::Waiting);
@@ -232,10 +237,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receiver_that_may_be_tried_again_is_noticed() {
-        let queue = Arc::new(RunQueue::new(free_slots()));
+        let queue = Arc::new(RunQueue::new(new_run_permits()));
         queue.push(tenant(1), path("a"), None);
         let start = tokio::time::Instant::now();
-        let (job, _turn) = queue.next(|_| start.elapsed() > Duration::from_secs(60)).await;
+        let (job, _permit) = queue.next(|_| start.elapsed() > Duration::from_secs(60)).await;
         assert_eq!(job.path, path("a"));
         assert!(start.elapsed() < Duration::from_secs(70));
     }

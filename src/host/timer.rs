@@ -27,7 +27,7 @@ pub(super) async fn run_sweep(handler: Arc<Handler>) -> Processed {
     let app = &handler.app;
     let work = async {
         let report = sweep(&app.runner, &app.watched, SweepMode::Timer, handler.deadline).await;
-        handler.queue_woken();
+        handler.queue_due();
         check_expiries_once_a_day(app).await;
         report
     };

@@ -85,7 +85,7 @@ pub enum ReadError {
     File {
         /// The name of the file.
         name: String,
-        /// Why.
+        /// Why the file cannot be read.
         source: RowsError,
     },
     /// The directory that its people are joined to cannot be read.

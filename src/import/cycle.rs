@@ -7,7 +7,6 @@ use tracing::warn;
 use super::{
     ImportError, MAX_ERROR, Pass, Stop,
     compute::{NotImportable, OpenedDrop},
-    plan::cannot_read,
 };
 use crate::{
     attributes::{CycleReport, Definitions, DropDates, DueCycle},
@@ -80,7 +79,7 @@ impl Pass<'_> {
             Ok(Some(report)) => report,
             Ok(None) => return Ok(Err(NoImport::Incomplete)),
             Err(error) => match error.verdict() {
-                Verdict::Retry => return Err(cannot_read(&path, error)),
+                Verdict::Retry => return Err(Stop::cannot_read(&path, error)),
                 Verdict::SetAside(reason) => {
                     let text = error_chain(&error);
                     warn!(drop.path = %path, "no attributes are imported from `{path}`: {text}");
@@ -99,11 +98,11 @@ impl Pass<'_> {
             None => self.directory_of(&path).await,
             Some(_) => Ok(None),
         };
-        self.turn.restart();
+        self.permit.restart();
         let directory = match directory {
             Ok(directory) => directory,
             Err(error) => match error.verdict() {
-                Verdict::Retry => return Err(cannot_read(&path, error)),
+                Verdict::Retry => return Err(Stop::cannot_read(&path, error)),
                 Verdict::SetAside(reason) => {
                     let mut import = self.begin(definitions, due, drop, run, None, earlier);
                     self.fail(&mut import, reason.as_str(), error_chain(&error)).await?;

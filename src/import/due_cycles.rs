@@ -130,7 +130,7 @@ impl Pass<'_> {
         let Ok(path) = import.drop.path.parse::<DropPath>() else {
             return Ok(Again::Gone(NotImportable::Deleted.into()));
         };
-        let drop = match self.open(&path).await.map_err(|error| cannot_read(&path, error))? {
+        let drop = match self.open(&path).await.map_err(|error| Stop::cannot_read(&path, error))? {
             Ok(drop) => drop,
             Err(why) => return Ok(Again::Gone(why.into())),
         };
@@ -174,7 +174,7 @@ impl Pass<'_> {
         earlier: Option<&CycleImport>,
     ) -> Result<Result<(), NoImport>, Stop> {
         let run = earlier.map_or(0, |earlier| earlier.run);
-        match self.open(path).await.map_err(|error| cannot_read(path, error))? {
+        match self.open(path).await.map_err(|error| Stop::cannot_read(path, error))? {
             Ok(drop) => self.import(definitions, due, &drop, run, earlier).await,
             Err(why) => Ok(Err(why.into())),
         }
@@ -188,7 +188,7 @@ impl Pass<'_> {
         path: DropPath,
         source: Box<ReadError>,
     ) -> Result<(), Stop> {
-        let opened = self.open(&path).await.map_err(|error| cannot_read(&path, error))?;
+        let opened = self.open(&path).await.map_err(|error| Stop::cannot_read(&path, error))?;
         let Ok(drop) = opened else { return Err(Stop::Failed(ImportError::Drop { path, source })) };
         let import = self.begin(definitions, due, &drop, 0, None, None);
         self.note_failure(import, path, source).await
@@ -243,8 +243,4 @@ pub(super) fn tolerate(result: Result<(), Stop>, first_error: &mut Option<Import
         }
         result => result,
     }
-}
-
-pub(super) fn cannot_read(path: &DropPath, source: ReadError) -> Stop {
-    Stop::Failed(ImportError::Drop { path: path.clone(), source: Box::new(source) })
 }

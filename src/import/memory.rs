@@ -2,10 +2,11 @@
 
 use std::mem;
 
-use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop, turn::MAX_TURNS};
+use super::{ImportError, Pass, ReadError, Stop, compute::OpenedDrop};
 use crate::{
     attributes::{CycleFailure, CycleReport, Definitions, Window},
     memory_budget::Reservation,
+    pass_permits::MAX_PASSES,
 };
 
 impl Pass<'_> {
@@ -18,7 +19,7 @@ impl Pass<'_> {
         window: Window,
     ) -> Result<(Result<Option<CycleReport<'d>>, ReadError>, Reservation), Stop> {
         let memory = &self.runner.attributes_memory;
-        let share = memory.share(MAX_TURNS);
+        let share = memory.share(MAX_PASSES);
         let reserved = memory.reserve(share).await;
         let computed = self.compute(drop, definitions, window, share).await;
         let is_too_large = |report: &CycleReport<'_>| {

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{
-    ImportError, Imported, Pass, ReadError, Stop,
-    cycle::NoImport,
-    plan::{cannot_read, tolerate},
-};
+use super::{ImportError, Imported, Pass, ReadError, Stop, cycle::NoImport, due_cycles::tolerate};
 use crate::{
     attributes::{Definitions, DueCycle},
     clock, definitions,
@@ -106,7 +102,7 @@ impl Runner {
             record.requests.push(requested);
             if self.ledger.write_tenant_imports(tenant, &mut record).await? {
                 self.ledger.mark_imports_due(tenant, clock::now()).await?;
-                self.woken_imports.add(tenant);
+                self.due_imports.add(tenant);
                 return Ok(tenant);
             }
         }
@@ -188,7 +184,7 @@ impl Pass<'_> {
 
     async fn handle_request(&mut self, definitions: &Arc<Definitions>, request: &RequestedImport) -> Result<(), Stop> {
         let path = &request.path;
-        let drop = match self.open(path).await.map_err(|error| cannot_read(path, error))? {
+        let drop = match self.open(path).await.map_err(|error| Stop::cannot_read(path, error))? {
             Ok(drop) => drop,
             Err(why) => {
                 self.note_rejected_request(None, path, why.to_string());

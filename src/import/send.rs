@@ -44,13 +44,13 @@ impl LastCheck {
 }
 
 impl Pass<'_> {
-    /// Delivers a message, unless the pass loses its turn. Before every try, makes sure that the definitions are still
+    /// Delivers a message, unless the pass is preempted. Before every try, makes sure that the definitions are still
     /// the same.
     pub(super) async fn deliver(&self, message: &Message) -> Result<(), Stop> {
         let sent = tokio::select! {
             biased;
             sent = deliver_checked(&*self.receiver.sink, message, || self.check(message)) => sent,
-            () = self.turn.is_over() => return Err(ImportError::TurnLost.into()),
+            () = self.permit.is_over() => return Err(ImportError::Preempted.into()),
         };
         sent.map_err(|error| match error {
             CheckedDeliveryError::Sink(error) => error.into(),
@@ -66,7 +66,7 @@ impl Pass<'_> {
     }
 
     async fn check(&self, message: &Message) -> Result<(), Stop> {
-        if !self.receiver.is_let_through() {
+        if self.receiver.must_stop() {
             return Err(self.receiver.breaker_error(message).into());
         }
         // Receivers apply people only when their import completes, so a recent check is enough for a batch of people.

@@ -29,7 +29,7 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 pub struct Expiry {
     /// `key` or `registration`.
     pub what: &'static str,
-    /// The time.
+    /// When it expires.
     pub at: OffsetDateTime,
 }
 

@@ -62,7 +62,7 @@ impl Run<'_> {
         let facts = DropFacts { generation: self.record.generation, ..snapshot.admitted.facts.clone() };
         let message = message_of(&facts, self.record.sequence, &ending, &*receiver.sink);
         let is_current = || async {
-            if !receiver.is_let_through() {
+            if receiver.must_stop() {
                 let source = receiver.breaker_error(&message);
                 return Err(RunError::Notification { event: event_of(&ending), source });
             }
@@ -160,7 +160,7 @@ impl Run<'_> {
             };
             ledger.write_list_entry(&self.list_entry(snapshot, state)).await?;
             if state == DropState::Completed && !is_directory_drop(&snapshot.admitted) {
-                self.runner.woken_imports.add(snapshot.admitted.tenant);
+                self.runner.due_imports.add(snapshot.admitted.tenant);
             }
             match &self.entry {
                 Some(entry) => ledger.remove_unfinished(self.path, entry).await,

@@ -10,16 +10,14 @@ mod table;
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use futures::TryStreamExt;
-use tracing::info;
 
 pub use self::table::DirectoryError;
 use self::table::Loaded;
 use super::{
-    AdmittedDrop, Outcome, Run, RunError, Runner, Snapshot, Step, WokenDrop, conclude::RowCounts, read_metadata,
+    AdmittedDrop, DueDrop, Outcome, Run, RunError, Runner, Snapshot, Step, conclude::RowCounts, read_metadata,
 };
 use crate::{
     clock,
-    date::date_and_time,
     directory::{
         Choice, DirectoryConfig, DirectoryMode, DirectorySnapshot, KnownDirectory, Situation, are_of_the_same_run,
         choose, expected_directory, is_directory,
@@ -82,7 +80,7 @@ impl Run<'_> {
     pub(super) fn receiver_of_rows(&self, admitted: &AdmittedDrop) -> Receiver {
         if self.is_silent(admitted) {
             let breaker = Arc::<Breaker>::default();
-            return Receiver { sink: Arc::new(Discard), passage: breaker.passage(), breaker };
+            return Receiver { sink: Arc::new(Discard), openings: breaker.openings(), breaker };
         }
         self.receiver.clone().expect("the tenant is known")
     }
@@ -108,9 +106,7 @@ impl Run<'_> {
                 }
                 Choice::WaitUntil(until) if waits == Some(until) => {
                     self.start_directory(snapshot).await?;
-                    let end = date_and_time(until);
-                    info!(drop.path = %path, "`{path}` waits for the directory of its run, until {end} at most");
-                    return Ok(Some(Step::End(Outcome::Waiting(until))));
+                    return Ok(Some(self.end_waiting(Outcome::Waiting(until))));
                 }
                 Choice::WaitUntil(until) => {
                     let mut entry = self.list_entry(snapshot, DropState::Waiting);
@@ -129,7 +125,7 @@ impl Run<'_> {
     /// Makes the directory of the drop's pipeline run due, if its blobs are there: its event may have been lost, or it
     /// may have ended before vivadrop recorded directories.
     async fn start_directory(&self, snapshot: &Snapshot) -> Result<(), RunError> {
-        let Runner { store, ledger, tenants, limits, woken, .. } = self.runner;
+        let Runner { store, ledger, tenants, limits, due_drops, .. } = self.runner;
         let Some(path) = expected_directory(self.path) else { return Ok(()) };
         let Some(contents) = discover::list_contents(&**store, &path, limits.max_files).await? else {
             return Ok(());
@@ -138,7 +134,7 @@ impl Run<'_> {
         let admitted = AdmittedDrop::admit(&**store, tenants, &contents, 0).await?;
         if admitted.is_ok_and(|admitted| admitted.tenant == tenant && is_directory_drop(&admitted)) {
             let entry = ledger.mark_unfinished(&path, tenant, clock::now()).await?;
-            woken.add(WokenDrop { tenant, path, entry });
+            due_drops.add(DueDrop { tenant, path, entry });
         }
         Ok(())
     }
@@ -196,7 +192,7 @@ impl Run<'_> {
             let is_waiting = entry.tenant == admitted.tenant && entry.not_before > now;
             if is_waiting && are_of_the_same_run(&entry.path, self.path, admitted.tenant) {
                 let version = ledger.mark_unfinished(&entry.path, entry.tenant, now).await?;
-                self.runner.woken.add(WokenDrop { tenant: entry.tenant, path: entry.path, entry: version });
+                self.runner.due_drops.add(DueDrop { tenant: entry.tenant, path: entry.path, entry: version });
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ const MAX_DROPS: usize = 1_000;
 
 /// A drop whose entry in the index was made due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WokenDrop {
+pub struct DueDrop {
     /// The tenant.
     pub tenant: TenantId,
     /// The drop path.
@@ -28,10 +28,10 @@ pub struct WokenDrop {
 
 /// The drops that runs have made due, until the process takes them to run them.
 #[derive(Debug, Default)]
-pub struct WokenDrops(Mutex<Vec<WokenDrop>>);
+pub struct DueDrops(Mutex<Vec<DueDrop>>);
 
-impl WokenDrops {
-    pub(super) fn add(&self, drop: WokenDrop) {
+impl DueDrops {
+    pub(super) fn add(&self, drop: DueDrop) {
         let mut drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if drops.len() < MAX_DROPS {
             drops.push(drop);
@@ -39,19 +39,19 @@ impl WokenDrops {
     }
 
     /// Takes all drops.
-    pub fn take(&self) -> Vec<WokenDrop> {
+    pub fn take(&self) -> Vec<DueDrop> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The tenants whose imports of attributes are due, until the process takes them to make a pass for each.
 #[derive(Debug, Default)]
-pub struct WokenImports {
+pub struct DueImports {
     tenants: Mutex<BTreeSet<TenantId>>,
     added: Notify,
 }
 
-impl WokenImports {
+impl DueImports {
     /// Adds a tenant.
     pub fn add(&self, tenant: TenantId) {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);

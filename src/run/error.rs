@@ -28,15 +28,15 @@ pub enum RunError {
     Directory {
         /// The path of the directory drop.
         path: DropPath,
-        /// Why.
+        /// Why it cannot be read.
         source: Box<DirectoryError>,
     },
     /// The delivery of a file failed.
     #[error("delivery of file `{name}` stopped")]
     File {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// Why.
+        /// Why its delivery stopped.
         source: FileError,
     },
     /// The sink did not accept the message about the end of the drop.

@@ -2,7 +2,12 @@
 
 use time::OffsetDateTime;
 
-use crate::{drop::tenant::Refusal, ledger::Ending, verdict::Reason};
+use crate::{
+    date::date_and_time,
+    drop::{DropPath, tenant::Refusal},
+    ledger::Ending,
+    verdict::Reason,
+};
 
 /// The state of the drop at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub enum Outcome {
     },
     /// The drop, or one of its files, was set aside by this run or an earlier one.
     SetAside {
-        /// Why.
+        /// Why the drop or file was set aside.
         reason: Reason,
         /// The reason in words, if it is recorded.
         message: Option<String>,
@@ -51,6 +56,29 @@ impl Outcome {
             Self::Completed { .. } | Self::NoDrop | Self::Refused(_) => true,
             Self::SetAside { is_over, .. } => *is_over,
             Self::Open { .. } | Self::Postponed(_) | Self::Waiting(_) | Self::Paused => false,
+        }
+    }
+
+    /// A sentence for people about the outcome of the drop at `path`.
+    pub fn describe(&self, path: &DropPath) -> String {
+        match self {
+            Self::Completed { rows, earlier: Some(earlier), .. } => {
+                format!("`{path}` was already completed on {}: {rows} rows", date_and_time(*earlier))
+            }
+            Self::Completed { rows, bad_rows: 0, .. } => format!("completed `{path}`: {rows} rows"),
+            Self::Completed { rows, bad_rows, .. } => format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"),
+            Self::Open { rows, of: Some(of) } => format!("`{path}` is open: {rows} of {of} rows"),
+            Self::Open { rows, of: None } => format!("`{path}` is open: {rows} rows"),
+            Self::SetAside { reason, .. } => format!("`{path}` is set aside: {reason}"),
+            Self::Postponed(until) => {
+                format!("`{path}` is retried at {}, as its receiver asked", date_and_time(*until))
+            }
+            Self::Waiting(until) => {
+                format!("`{path}` waits for the directory of its run, until {} at most", date_and_time(*until))
+            }
+            Self::Paused => format!("`{path}` waits, because its tenant is paused"),
+            Self::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
+            Self::Refused(refusal) => format!("did not admit `{path}`: {refusal}"),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A circuit breaker: stops the runs that deliver to a receiver that acknowledges nothing. Without it, each of these
-//! runs would hold a turn of the process for minutes.
+//! runs would hold a run permit for minutes.
 //!
-//! The breaker opens when messages about different files have failed for [`OPEN_AFTER`] without any success. Then it
-//! stops the runs underway, and lets one run through from time to time. The first message that the receiver
-//! acknowledges closes it, and so does a rejection of a single message, because the receiver works.
+//! The breaker opens when messages about different files have failed for [`OPEN_AFTER`] without any success, and stops
+//! the runs underway. From time to time it lets one run start as a trial. The first message that the receiver
+//! acknowledges closes the breaker, and so does a rejection of a single message, because the receiver works.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,7 +18,7 @@ const OPEN_AFTER: Duration = Duration::from_secs(30);
 /// After this time without a failure, earlier failures no longer count.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
-/// The wait before the first run is let through. It doubles, up to [`MAX_WAIT`], each time that such a run fails.
+/// The wait before the first trial run. It doubles, up to [`MAX_WAIT`], each time that a trial fails.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -57,26 +57,25 @@ struct Failing {
 
 #[derive(Debug)]
 struct Open {
-    /// When a run is let through.
+    /// When the next trial run may start.
     until: Instant,
     wait: Duration,
-    /// When the first run since the breaker has opened was let through.
-    let_through: Option<Instant>,
+    /// When the first trial since the breaker opened was allowed.
+    first_trial: Option<Instant>,
 }
 
-/// When a run began, as the number of times that the breaker had opened before. The breaker stops the runs that began
-/// before it opened last.
+/// How often the breaker had opened when a run began. The breaker stops the runs that began before it opened last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passage(u64);
+pub struct Openings(u64);
 
 impl Breaker {
-    /// Whether a run may start. Lets one run through from time to time while the breaker is open.
+    /// Whether a run may start. While the breaker is open, allows a trial run from time to time.
     pub fn may_start(&self) -> bool {
         let mut state = self.state();
         match &mut state.open {
             None => true,
             Some(open) if Instant::now() >= open.until => {
-                open.let_through.get_or_insert_with(Instant::now);
+                open.first_trial.get_or_insert_with(Instant::now);
                 open.until = Instant::now() + open.wait;
                 true
             }
@@ -89,15 +88,16 @@ impl Breaker {
         self.state().open.as_ref().is_some_and(|open| Instant::now() < open.until)
     }
 
-    /// The passage of a run that begins now.
-    pub fn passage(&self) -> Passage {
-        Passage(self.state().openings)
+    /// How often the breaker has opened.
+    pub fn openings(&self) -> Openings {
+        Openings(self.state().openings)
     }
 
-    /// Whether the breaker has not opened since the run with this passage began.
-    pub fn lets_through(&self, passage: Passage) -> bool {
+    /// Whether a run that began after this number of `openings` must stop: the breaker has opened since, and is still
+    /// open.
+    pub fn stops(&self, openings: Openings) -> bool {
         let state = self.state();
-        state.open.is_none() || state.openings == passage.0
+        state.open.is_some() && state.openings != openings.0
     }
 
     /// Records that the receiver works: it has acknowledged a message, or rejected that message alone.
@@ -129,15 +129,15 @@ impl Breaker {
         let is_down = failing.has_several_subjects && now - failing.since >= OPEN_AFTER;
         state.failing = Some(failing);
         let wait = match &state.open {
-            // A try of a run that was let through.
-            Some(open) if open.let_through.is_some_and(|time| started >= time) => (open.wait * 2).min(MAX_WAIT),
-            // A try that began before, or one that asks no breaker, such as that of an import.
+            // A try of a trial run.
+            Some(open) if open.first_trial.is_some_and(|time| started >= time) => (open.wait * 2).min(MAX_WAIT),
+            // A try that began before the first trial.
             Some(_) => return,
             None if is_down => FIRST_WAIT,
             None => return,
         };
         state.openings += 1;
-        state.open = Some(Open { until: now + wait, wait, let_through: None });
+        state.open = Some(Open { until: now + wait, wait, first_trial: None });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_of_messages_that_ask_no_breaker_delay_no_run() {
+    async fn failures_before_the_first_trial_do_not_postpone_it() {
         let breaker = opened().await;
         for _ in 0..29 {
             seconds(1).await;
@@ -229,10 +229,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_open_breaker_stops_the_runs_underway_and_lets_one_through_from_time_to_time() {
-        let before = Breaker::default().passage();
+    async fn an_open_breaker_stops_the_runs_underway_and_allows_a_trial_from_time_to_time() {
+        let before = Breaker::default().openings();
         let breaker = opened().await;
-        assert!(!breaker.lets_through(before));
+        assert!(breaker.stops(before));
         assert!(!breaker.may_start());
         for wait in [30, 60, 120, 240, 300, 300] {
             seconds(wait - 1).await;
@@ -240,25 +240,25 @@ mod tests {
             seconds(1).await;
             assert!(breaker.may_start(), "{wait}");
             assert!(!breaker.may_start(), "one at a time");
-            let passage = breaker.passage();
-            assert!(breaker.lets_through(passage));
+            let openings = breaker.openings();
+            assert!(!breaker.stops(openings));
             fail(&breaker, "c");
-            assert!(!breaker.lets_through(passage), "the receiver still takes nothing");
+            assert!(breaker.stops(openings), "the receiver still takes nothing");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_try_that_takes_as_long_as_the_wait_stops_the_run_that_was_let_through_after_it() {
+    async fn a_try_that_takes_as_long_as_the_wait_stops_the_trial_that_began_after_it() {
         let breaker = opened().await;
         seconds(30).await;
         assert!(breaker.may_start());
         seconds(1).await;
-        let (passage, started) = (breaker.passage(), Instant::now());
+        let (openings, started) = (breaker.openings(), Instant::now());
         seconds(29).await;
         assert!(breaker.may_start(), "the first run has no answer yet");
         seconds(1).await;
         fail_since(&breaker, "c", started);
-        assert!(!breaker.lets_through(passage));
+        assert!(breaker.stops(openings));
         seconds(59).await;
         assert!(!breaker.may_start());
         seconds(1).await;

@@ -16,7 +16,7 @@ const MAX_MEMORY: usize = 32 << 20;
 /// Where every drop and every customer stood at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The time.
+    /// When the ledger was listed.
     pub as_of: OffsetDateTime,
     /// The drops, and a line for each tenant whose drop is overdue; those that changed last come first.
     pub drops: Vec<DropStatus>,

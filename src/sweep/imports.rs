@@ -15,7 +15,7 @@ use super::{Sweep, SweepMode};
 use crate::{clock, drop::TenantId, error_chain::error_chain, ledger::ImportsEntry, run::MAX_WAIT, store::StoreError};
 
 impl Sweep<'_> {
-    /// Imports for the tenants that are due, until `end`. Passes take turns. If no time is left, leaves all to the next
+    /// Imports for the tenants that are due, until `end`. If no time is left, leaves all to the next
     /// sweep.
     pub(super) async fn run_imports(&mut self, end: Instant) {
         let mut due = match self.tenants_with_imports_due().await {
@@ -31,7 +31,7 @@ impl Sweep<'_> {
             return;
         }
         // The runs of this sweep have completed drops.
-        due.extend(self.runner.woken_imports.take());
+        due.extend(self.runner.due_imports.take());
         let passes = due.into_iter().map(async |tenant| (tenant, self.runner.import(tenant, Some(left)).await));
         let mut passes: FuturesUnordered<_> = passes.collect();
         while let Some((tenant, result)) = passes.next().await {

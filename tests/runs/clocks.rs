@@ -83,7 +83,7 @@ async fn an_import_that_a_fast_clock_has_postponed_is_made_by_the_next_sweep() {
     let mut entry = ledger.imports_entry(tenant()).await.unwrap().unwrap();
     (entry.attempts, entry.not_before) = (1, Some(clock::now() + FAST));
     ledger.rewrite_imports_entry(&entry, Some(&entry.version)).await.unwrap();
-    process.runner.woken_imports.take();
+    process.runner.due_imports.take();
     process.sweep(SweepMode::Timer).await;
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }

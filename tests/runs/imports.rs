@@ -792,9 +792,9 @@ async fn a_sweep_without_time_for_imports_leaves_them_to_the_next_one() {
     let report = sweep(&process.runner, &process.watched(), SweepMode::Timer, Duration::ZERO).await.unwrap();
     assert!(report.has_no_errors(), "{:?}", report.failed_imports);
     assert_eq!(kinds(&world), [""; 0]);
-    let woken: Vec<_> = process.runner.woken_imports.take().into_iter().collect();
-    assert_eq!(woken, [tenant()]);
-    process.runner.woken_imports.add(tenant());
+    let due: Vec<_> = process.runner.due_imports.take().into_iter().collect();
+    assert_eq!(due, [tenant()]);
+    process.runner.due_imports.add(tenant());
     process.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
 }

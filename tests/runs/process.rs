@@ -20,7 +20,6 @@ use vivadrop::{
         DropPath, TenantId,
         containers::{DropContainer, WatchedContainers},
     },
-    import::PassTurns,
     keys::{
         KeyError, KeySource, SecretBytes,
         unwrap::{KeyWrap, Padding, PrivateKeys},
@@ -29,9 +28,10 @@ use vivadrop::{
     ledger::Ledger,
     memory_budget::MemoryBudget,
     message::Message,
+    pass_permits::PassPermits,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{Outcome, Recorded, RunError, RunLimits, Runner, Trigger, WokenDrops, WokenImports, free_slots},
+    run::{DueDrops, DueImports, Outcome, Recorded, RunError, RunLimits, Runner, Trigger, new_run_permits},
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -281,13 +281,13 @@ impl Process {
             },
             directory_memory: tenant_configs.directory_memory(),
             attributes_memory,
-            woken: WokenDrops::default(),
-            woken_imports: WokenImports::default(),
-            pass_turns: PassTurns::default(),
+            due_drops: DueDrops::default(),
+            due_imports: DueImports::default(),
+            pass_permits: PassPermits::default(),
             tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,
-            slots: free_slots(),
+            run_permits: new_run_permits(),
         };
         Self { runner: Arc::new(runner), faults, store: faulty_store }
     }

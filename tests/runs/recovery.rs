@@ -559,9 +559,9 @@ async fn a_replay_of_a_drop_with_an_invalid_record_of_a_file_that_is_killed_at_a
 async fn a_sweep_that_gets_no_slot_in_time_leaves_its_drops_to_the_next_one() {
     let world = World::with_two_files().await;
     let process = Process::new(&world);
-    let slots = Arc::clone(&process.runner.slots);
-    let all = u32::try_from(slots.available_permits()).unwrap();
-    let taken = slots.try_acquire_many_owned(all).unwrap();
+    let permits = Arc::clone(&process.runner.run_permits);
+    let all = u32::try_from(permits.available_permits()).unwrap();
+    let taken = permits.try_acquire_many_owned(all).unwrap();
     let others = async {
         sleep(SWEEP_DEADLINE).await;
         drop(taken);

@@ -14,11 +14,11 @@ use crate::{
     directory::{Directory, DirectoryBuilder, DirectoryRules, DirectorySnapshot, DirectoryTooLarge},
     drop::{DropPath, TenantId},
     error_chain::error_chain,
-    import::MAX_TURNS,
     keys::KeyError,
     ledger::PinnedDirectory,
     memory_budget::Reservation,
     message::JoinFacts,
+    pass_permits::MAX_PASSES,
     pipeline::{self, RowsError},
     store::{StoreError, read},
     tenant_config::TenantConfig,
@@ -48,7 +48,7 @@ pub enum DirectoryError {
     File {
         /// The name of the file.
         name: String,
-        /// Why.
+        /// Why the file cannot be read.
         source: RowsError,
     },
     /// It needs more memory than `DIRECTORY_MEMORY`.
@@ -176,7 +176,7 @@ impl Runner {
         tenant: TenantId,
     ) -> Result<(Directory, Reservation), DirectoryError> {
         let largest = self.tenant_configs.of(tenant).directory.rules.memory;
-        let share = self.directory_memory.share(MAX_RUNS + MAX_TURNS).min(largest);
+        let share = self.directory_memory.share(MAX_RUNS + MAX_PASSES).min(largest);
         let mut memory = share;
         let free = self.directory_memory.reserve_soon(memory).await;
         let mut reserved = free.ok_or(DirectoryError::MemoryInUse)?;
