@@ -43,18 +43,18 @@ const BILLIONTHS_IN_A_MILLIONTH: u64 = BILLIONTHS / 1_000_000;
 /// kept in memory and in the ledger.
 const MAX_DATES: usize = 1000;
 
-/// Why a cycle has no result. `Display` begins with the reason as messages spell it.
+/// Why a cycle has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CycleFailure {
     /// The dates of the rows are neither all Sundays nor all firsts of months, or there are more than 1,000 of them. Or
     /// a row has no date that can be read, or the drop has no rows.
-    #[error("not-weekly: the dates of the rows are neither all Sundays nor all firsts of months, or over {MAX_DATES}")]
+    #[error("the dates of the rows are neither all Sundays nor all firsts of months, or over {MAX_DATES}")]
     NotWeekly,
     /// The drop has no Column key, so that nobody can be identified.
-    #[error("not-identified: the drop has no Column key, so its rows do not say whose they are")]
+    #[error("the drop has no Column key, so its rows do not say whose they are")]
     NotIdentified,
     /// Fewer people than the confidentiality threshold have rows in the window.
-    #[error("too-few-people: {people} people have rows in the window, and the minimum group size is {min_group_size}")]
+    #[error("{people} people have rows in the window, and the minimum group size is {min_group_size}")]
     TooFewPeople {
         /// People with at least one row that counts.
         people: usize,
@@ -62,7 +62,7 @@ pub enum CycleFailure {
         min_group_size: u64,
     },
     /// The table of people would exceed its memory bound.
-    #[error("too-many-people: {0}")]
+    #[error(transparent)]
     TooManyPeople(#[from] TooManyPeople),
 }
 

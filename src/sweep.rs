@@ -82,8 +82,10 @@ pub struct Report {
     pub drops: usize,
     /// Drops that are completed.
     pub completed: usize,
-    /// Drops with missing rows, or that wait.
+    /// Drops with missing rows.
     pub open: usize,
+    /// Drops that wait for a directory, for the end of a pause, or because their receiver asked for it.
+    pub waiting: usize,
     /// Drops that are set aside, or that have a file that is set aside.
     pub set_aside: usize,
     /// Drops that are not admitted: they do not belong to a tenant that may write there.
@@ -100,12 +102,16 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { drops, completed, open, set_aside, refused, failed, failed_imports, left, not_listed } = self;
+        let Self { drops, completed, open, waiting, set_aside, refused, failed, failed_imports, left, not_listed } =
+            self;
         write!(
             f,
             "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} not admitted"
         )?;
         write!(f, ", {} will be retried", failed.len())?;
+        if *waiting > 0 {
+            write!(f, ", {waiting} waiting")?;
+        }
         if *left > 0 {
             write!(f, ", {left} left for the next sweep")?;
         }
@@ -399,9 +405,8 @@ impl Report {
             Ok(Outcome::Completed { .. }) => self.completed += 1,
             Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
             Ok(Outcome::Refused(_)) => self.refused += 1,
-            Ok(
-                Outcome::Open { .. } | Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::Paused | Outcome::NoDrop,
-            ) => self.open += 1,
+            Ok(Outcome::Open { .. } | Outcome::NoDrop) => self.open += 1,
+            Ok(Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::Paused) => self.waiting += 1,
             Err(why) => {
                 error!(drop.path = %path, "`{path}` will be retried: {why}");
                 self.failed.push((path, why));

@@ -4,8 +4,6 @@
 
 mod support;
 
-#[path = "cli/again.rs"]
-mod again;
 #[path = "cli/attributes.rs"]
 mod attributes;
 #[path = "cli/check.rs"]
@@ -24,6 +22,8 @@ mod directory;
 mod onboard;
 #[path = "cli/queue.rs"]
 mod queue;
+#[path = "cli/replay_and_sweep.rs"]
+mod replay_and_sweep;
 #[path = "cli/samples.rs"]
 mod samples;
 #[path = "cli/simulate.rs"]

@@ -77,7 +77,11 @@ pub(super) async fn edit(
         saved.consequences
     };
     if consequences.is_empty() {
-        eprintln!("nothing is sent or imported again");
+        let is_changed = loaded.definitions.as_ref() != Some(&new);
+        eprintln!(
+            "nothing is imported again or deleted{}",
+            if is_changed { "; receivers get the new definitions" } else { "" }
+        );
     }
     for consequence in consequences {
         print_line(&escape_deceptive(&consequence));

@@ -194,7 +194,7 @@ async fn mistakes_in_definitions(
     let defined = ledger.defined_tenants().await?.into_iter().filter(|id| is_shown(*id));
     let mistakes = defined.map(async |id| {
         let problems = definitions::load_for_list(ledger, id).await?.problems;
-        Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: definitions: {problem}")))
+        Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: {problem}")))
     });
     let mistakes: Vec<_> = stream::iter(mistakes).buffered(CONCURRENT_READS).try_collect().await?;
     Ok(mistakes.into_iter().flatten().collect())

@@ -20,8 +20,11 @@ use crate::{
     store::azure::{Account, AccountError},
 };
 
-/// The accepted values of a storage account setting.
+/// The accepted values of `DropStorage`.
 const EXPECTED_STORAGE: &str = "a connection string, UseDevelopmentStorage=true, or file:///dir";
+
+/// The accepted values of `SinkStorage`.
+const EXPECTED_QUEUES: &str = "a connection string, or UseDevelopmentStorage=true";
 
 /// Reads settings and collects the problems with them.
 ///
@@ -213,7 +216,8 @@ impl<'s> Reader<'s> {
         match account {
             Ok(account) => Some(Storage::Azure(Box::new(account))),
             Err(error) => {
-                self.add_problem(format!("{name} is not usable: {error} (expected {EXPECTED_STORAGE})"));
+                let expected = if name == "SinkStorage" { EXPECTED_QUEUES } else { EXPECTED_STORAGE };
+                self.add_problem(format!("{name} is not usable: {error} (expected {expected})"));
                 None
             }
         }

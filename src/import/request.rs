@@ -11,7 +11,7 @@ use crate::{
     clock, definitions,
     drop::{DropPath, TenantId, discover, tenant::Refusal},
     error_chain::error_chain,
-    ledger::{LedgerError, RequestedImport, TenantImports},
+    ledger::{CycleImport, ImportState, LedgerError, RequestedImport, TenantImports},
     run::{AdmittedDrop, Runner},
     store::StoreError,
 };
@@ -193,12 +193,16 @@ impl Pass<'_> {
         };
         let mut imports = self.imports().await?;
         let (mut is_reached, mut is_missed, mut errors) = (false, false, Vec::new());
+        let own_path = path.to_string();
         // The person may have asked after midnight, for a cycle that ended then.
         for due in definitions.due_cycles(clock::now().date()) {
             let import = imports.remove(&(due.program.name.clone(), due.cycle.name.clone()));
+            // A failed import does not keep a person from importing another drop.
+            let has_failed = |import: &CycleImport| import.state == ImportState::Failed && import.drop.path != own_path;
+            let is_repeated = import.as_ref().is_some_and(|import| request.again || has_failed(import));
             let is_handled = match &import {
                 Some(import) if request.again => import.run >= request.number && import.is_over(),
-                Some(_) => true,
+                Some(_) => !is_repeated,
                 None => false,
             };
             if !is_requested(request, &due) {
@@ -209,7 +213,7 @@ impl Pass<'_> {
                 continue;
             }
             let run = match &import {
-                Some(import) if request.again => import.run.max(request.number),
+                Some(import) if is_repeated => import.run.max(request.number),
                 _ => 0,
             };
             match self.import(definitions, &due, &drop, run, import.as_ref()).await? {

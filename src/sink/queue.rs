@@ -9,7 +9,7 @@ mod config;
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use async_trait::async_trait;
-use azure_core::http::{RequestContent, RetryOptions, XmlFormat};
+use azure_core::http::{RequestContent, RetryOptions, StatusCode, XmlFormat};
 use azure_storage_queue::{
     QueueClient, QueueClientOptions,
     models::{QueueClientSendMessageOptions, QueueMessage},
@@ -80,6 +80,8 @@ impl Queue {
             result => return result.map(drop),
         }
         match self.client.create(None).await {
+            // The service answers 204 if another message has created the queue in the meantime.
+            Ok(answer) if answer.status() == StatusCode::NoContent => {}
             Ok(_) => info!(queue = %self.name, "created the queue `{}`", self.name),
             // Another client created the queue in the meantime, with other metadata.
             Err(error) if answer::has_queue_already(&error) => {}

@@ -24,7 +24,7 @@ pub(super) fn remedy(state: State, reason: Option<Reason>, next_try: Option<Offs
             "Wait for the missing files: their events continue the drop, and after 30 days it is set aside as `row-count`.",
         ),
         State::Retrying => Some(
-            "Fix the cause that the message names; sweeps then continue the drop, and `vivadrop sweep` runs it at once.",
+            "Fix the cause that the message names; sweeps then continue the drop, and `vivadrop deliver DROP_PATH` runs it at once.",
         ),
         State::Overdue => Some("Ask the customer whether their pipeline still runs, and run `vivadrop check`."),
         State::SetAside => Some(reason.map_or("Run `vivadrop replay DROP_PATH`.", remedy_of_reason)),

@@ -51,7 +51,7 @@ const REMEDIES = {
   'wrong-key':
     'Compare the registered public key with the private key (`vivadrop check`), then run `vivadrop replay DROP_PATH`.',
   unavailable:
-    'Fix the cause that the message names; sweeps then continue the drop, and `vivadrop sweep` runs it at once.',
+    'Fix the cause that the message names; sweeps then continue the drop, and `vivadrop deliver DROP_PATH` runs it at once.',
   overdue: 'Ask the customer whether their pipeline still runs, and run `vivadrop check`.',
 };
 

@@ -35,7 +35,7 @@ async fn definitions_are_edited_from_the_command_line() {
         expect(&scene, &[&focus[..], &["--role", "Manager=report-filters,report-sections"]].concat(), 0, "revision 2")
             .await;
         let cycle = ["programs", "add", "Engagement", "--cycle", "Past=2020-10-08..2020-10-15"];
-        expect(&scene, &cycle, 0, "nothing is sent or imported again").await;
+        expect(&scene, &cycle, 0, "nothing is imported again or deleted; receivers get the new definitions").await;
         expect(&scene, &["programs", "add", "Engagement", "--cycle", "Oct=2020-10-08..2020-10-01"], 2, "does not end")
             .await;
         expect(&scene, &["attributes", "add", "Email hours"], 2, "used twice").await;
@@ -68,7 +68,7 @@ async fn definitions_that_were_edited_by_hand_and_are_not_valid_are_reported_and
     expect(&scene, &["attributes", "add", "Call hours"], 2, "revision 1 stays in force").await;
     let status = output_of(vivadrop().arg("status").envs(&scene.settings)).await;
     assert_eq!(status.code, Some(3), "{}", status.stdout);
-    assert!(status.stdout.contains("definitions: attribute `Steps`: is not one of"), "{}", status.stdout);
+    assert!(status.stdout.contains(": attribute `Steps`: is not one of"), "{}", status.stdout);
     let of_another = ["status", "--tenant", "9f1c7fd3-1a33-4f2b-9d3c-0a8f6f2d7e10"];
     let status = output_of(vivadrop().args(of_another).envs(&scene.settings)).await;
     assert_eq!(status.code, Some(0), "{}", status.stdout);
@@ -147,7 +147,7 @@ async fn a_tenant_that_is_not_ours_has_no_definitions() {
 async fn a_program_may_come_before_the_first_attribute_and_the_last_attribute_can_be_removed() {
     let scene = Scene::in_a_folder().await;
     let cycle = ["programs", "add", "Engagement", "--cycle", "Past=2020-10-08..2020-10-15"];
-    expect(&scene, &cycle, 0, "nothing is sent or imported again").await;
+    expect(&scene, &cycle, 0, "nothing is imported again or deleted; receivers get the new definitions").await;
     expect(&scene, &["attributes", "add", "Email hours"], 0, "saved revision 2").await;
     expect(&scene, &["attributes", "remove", "Email hours"], 0, "deletes `Email hours`").await;
     assert_eq!(expect(&scene, &["attributes", "list"], 0, "revision 3").await, "");

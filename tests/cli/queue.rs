@@ -67,6 +67,17 @@ fn first_row_bytes(message: &QueueMessage) -> usize {
 }
 
 #[tokio::test]
+async fn a_new_queue_is_logged_once() {
+    let (mut scene, _queue) = scene().await;
+    scene.set("RUST_LOG", "info");
+    let drop = scene.drop(5_000, 1).await;
+    scene.upload(&drop).await;
+    let delivered = run(&scene, &["deliver", &drop.path().to_string()]).await;
+    assert_eq!(delivered.code, Some(0), "{}", delivered.stderr);
+    assert_eq!(delivered.stderr.matches("created the queue").count(), 1, "{}", delivered.stderr);
+}
+
+#[tokio::test]
 async fn a_drop_is_delivered_to_a_queue_in_messages_as_large_as_possible() {
     let (scene, queue) = scene().await;
     let drop = scene.drop(1200, 2).await;

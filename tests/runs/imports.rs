@@ -371,6 +371,32 @@ async fn a_person_can_ask_for_an_import_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_person_can_import_another_drop_after_the_import_of_the_first_one_failed() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    put_drop(&world, &path(), &rows(3), column_key()).await;
+    deliver(&process, &path()).await;
+    process.sweep(SweepMode::Timer).await.unwrap();
+    assert_eq!(of_kind(&world, ".failed")[0]["reason"], json!("too-few-people"));
+    let other = DropPath::new("datasets", format!("later/VivaInsights/{TENANT}"));
+    put_drop(&world, &other, &rows(3), column_key()).await;
+    deliver(&process, &other).await;
+    // Each request has one import, also if the second drop fails as the first one did.
+    for (drop, failures) in [(&other, 2), (&other, 2), (&path(), 3)] {
+        ask(&process, drop.clone()).await;
+        sweep_later(&world).await;
+        assert_eq!(of_kind(&world, ".failed").len(), failures, "{drop}");
+    }
+    put_drop(&world, &other, &rows(20), column_key()).await;
+    deliver(&process, &other).await;
+    for _ in 0..2 {
+        ask(&process, other.clone()).await;
+        sweep_later(&world).await;
+        assert_eq!(of_kind(&world, ".completed").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn people_are_joined_to_the_directory_of_their_drop() {
     let world = world().await;
     let directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };

@@ -98,12 +98,12 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
         drop.read_all(&config, &rules, parse, add).await?;
         let report = pass.finish(is_identified);
         if let Some(failure @ CycleFailure::NotWeekly) = &report.failure {
-            return Err(CliError::Permanent(failure.to_string()));
+            return Err(CliError::Permanent(format!("{}: {failure}", failure.reason())));
         }
         if not_reached(report.dates()) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
         } else if let Some(failure) = &report.failure {
-            eprintln!("{name}: {failure}");
+            eprintln!("{name}: {}: {failure}", failure.reason());
             has_failed = true;
         } else {
             report.missing_numbers().for_each(|warning| eprintln!("{name}: {}", escape_deceptive(&warning)));

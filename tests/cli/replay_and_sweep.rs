@@ -231,6 +231,18 @@ async fn a_storage_folder_that_does_not_exist_is_reported_and_not_created() {
     assert!(!missing.exists());
 }
 
+#[tokio::test]
+async fn a_sweep_counts_drops_that_wait_apart_from_those_with_missing_rows() {
+    let mut scene = Scene::in_a_folder().await;
+    scene.set("DIRECTORY", "join");
+    let drop = scene.drop(20, 1).await;
+    scene.upload(&drop).await;
+    let swept = run(&scene, &["sweep"]).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    assert!(swept.stderr.contains("swept 1 drops: 0 completed, 0 open,"), "{}", swept.stderr);
+    assert!(swept.stderr.contains(", 1 waiting"), "{}", swept.stderr);
+}
+
 /// Only the Functions host ends a process after `functionTimeout`.
 #[tokio::test]
 async fn a_sweep_may_take_longer_than_the_function_timeout() {
