@@ -56,7 +56,7 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     claim::{Claim, ClaimRequest, ProgressFlag},
     claimed_file::ClaimedFile,
-    customers::CustomerEntry,
+    customers::{CustomerEntry, KeyState},
     cycle_import::{CycleImport, ImportState, ImportedAttribute, KnownRanges, ListingFacts},
     error::LedgerError,
     file_list::{ListedFile, ListedFiles},

@@ -13,10 +13,12 @@ mod filter;
 mod groups;
 mod interval;
 pub mod load;
+mod notes;
 mod remedy;
 mod snapshot;
 mod weeks;
 
+pub(crate) use self::remedy::remedy_of_failed_import;
 pub use self::{
     copy::ListCopy,
     customers::{Customer, LastDrop},
@@ -25,6 +27,7 @@ pub use self::{
     filter::{DropFilter, InvalidFilter, parse_reason, parse_since, parse_state, parse_week},
     groups::{Group, groups},
     load::{load, load_and_copy, load_copy},
+    notes::{Note, NoteSubject},
     snapshot::{Snapshot, SnapshotBuilder},
     weeks::{Cell, TenantWeeks, Weeks, week_of, weeks},
 };

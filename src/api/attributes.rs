@@ -1,6 +1,6 @@
 //! The definitions of attributes: reading and replacing them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, future::ready, sync::Arc};
 
 use axum::{
     Json,
@@ -27,7 +27,7 @@ use crate::{
     clock,
     definitions::{self, SaveError, TenantDefinitions},
     drop::TenantId,
-    ledger::LedgerError,
+    ledger::{ImportState, ImportsEntry, LedgerError},
     store::ETag,
 };
 
@@ -60,8 +60,12 @@ struct TenantCounts {
     attributes: usize,
     /// Survey programs.
     programs: usize,
-    /// Mistakes in definitions that were edited by hand; 1 if the ledger's record of the tenant cannot be read.
+    /// Mistakes in definitions that were edited by hand, and records of the ledger that cannot be read.
     problems: usize,
+    /// Whether imports fail and are retried.
+    failing: bool,
+    /// Cycles that cannot be imported.
+    failed_imports: usize,
 }
 
 /// The attributes of a tenant.
@@ -84,6 +88,31 @@ struct AttributesAnswer {
     catalogue: Vec<CatalogueEntry>,
     /// The imports of survey cycles.
     imports: Vec<ImportStatus>,
+    /// The last failure, if imports fail and are retried.
+    failing: Option<ImportsFailure>,
+}
+
+/// The last failure of a tenant's imports, which are retried.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ImportsFailure {
+    /// How often they have failed in a row.
+    attempts: u64,
+    /// When they failed first, after the last progress.
+    #[serde(with = "time::serde::rfc3339::option")]
+    since: Option<OffsetDateTime>,
+    /// When they are tried again.
+    #[serde(with = "time::serde::rfc3339::option")]
+    next_try: Option<OffsetDateTime>,
+    /// The failure, as text for people.
+    error: Option<String>,
+}
+
+impl ImportsFailure {
+    fn of(entry: ImportsEntry) -> Option<Self> {
+        let ImportsEntry { attempts, since, not_before, error, .. } = entry;
+        (attempts > 0).then_some(Self { attempts, since, next_try: not_before, error })
+    }
 }
 
 /// A default attribute.
@@ -122,20 +151,24 @@ pub(super) async fn tenants(State(api): State<Arc<Api>>) -> Result<Json<TenantsA
     let as_of = clock::whole_seconds(clock::now());
     let defined = api.ledger.defined_tenants().await?.into_iter().collect::<BTreeSet<_>>();
     let all = api.tenants().map_or_else(|| defined.clone(), |tenants| tenants.ids().into_iter().collect());
+    let entries = api.ledger.imports_entries().try_filter(|entry| ready(entry.attempts > 0));
+    let failing: BTreeSet<_> = entries.map_ok(|entry| entry.tenant).try_collect().await?;
     let counts: Vec<_> = all
         .into_iter()
         .map(async |tenant| {
+            let mut counts = TenantCounts { failing: failing.contains(&tenant), ..TenantCounts::new(tenant) };
             if defined.contains(&tenant) {
-                Ok(TenantCounts::of(tenant, &definitions::load_for_list(&api.ledger, tenant).await?))
-            } else {
-                Ok::<_, LedgerError>(TenantCounts {
-                    tenant_id: tenant,
-                    revision: 0,
-                    attributes: 0,
-                    programs: 0,
-                    problems: 0,
-                })
+                counts.count(&definitions::load_for_list(&api.ledger, tenant).await?);
+                match api.ledger.cycle_imports(tenant).await {
+                    Ok(imports) => {
+                        let failed = imports.iter().filter(|import| import.state == ImportState::Failed);
+                        counts.failed_imports = failed.count();
+                    }
+                    Err(LedgerError::Invalid { .. }) => counts.problems += 1,
+                    Err(error) => return Err(error),
+                }
             }
+            Ok(counts)
         })
         .collect();
     let tenants = stream::iter(counts).buffered(CONCURRENT_READS).try_collect().await?;
@@ -143,14 +176,17 @@ pub(super) async fn tenants(State(api): State<Arc<Api>>) -> Result<Json<TenantsA
 }
 
 impl TenantCounts {
-    fn of(tenant_id: TenantId, loaded: &TenantDefinitions) -> Self {
-        let definitions = loaded.definitions.as_ref();
-        Self {
-            tenant_id,
-            revision: loaded.revision,
-            attributes: definitions.map_or(0, |definitions| definitions.attributes.len()),
-            programs: definitions.map_or(0, |definitions| definitions.programs.len()),
-            problems: loaded.problems.len(),
+    /// The counts of a tenant that has nothing.
+    fn new(tenant_id: TenantId) -> Self {
+        Self { tenant_id, revision: 0, attributes: 0, programs: 0, problems: 0, failing: false, failed_imports: 0 }
+    }
+
+    fn count(&mut self, loaded: &TenantDefinitions) {
+        self.revision = loaded.revision;
+        self.problems = loaded.problems.len();
+        if let Some(definitions) = &loaded.definitions {
+            self.attributes = definitions.attributes.len();
+            self.programs = definitions.programs.len();
         }
     }
 }
@@ -177,6 +213,7 @@ pub(super) async fn tenant(State(api): State<Arc<Api>>, Path(tenant): Path<Strin
         problems: loaded.problems,
         catalogue: catalogue(),
         imports: imports(&api, tenant_id).await?,
+        failing: api.ledger.imports_entry(tenant_id).await?.and_then(ImportsFailure::of),
     };
     Ok(with_etag(Json(answer).into_response(), loaded.etag.as_ref()))
 }
@@ -228,7 +265,10 @@ pub(super) async fn replace(
         if current.etag != replaces {
             return Err(changed());
         }
-        let consequences = definitions::preview(&api.ledger, tenant, &new).await?;
+        let mut consequences = definitions::preview(&api.ledger, tenant, &new).await?;
+        if !current.problems.is_empty() && current.etag.is_some() {
+            consequences.insert(0, "discards an edit of the stored definitions that is not valid".to_owned());
+        }
         let answer = SavedAnswer { as_of, revision: current.revision, consequences };
         return Ok(with_etag(Json(answer).into_response(), current.etag.as_ref()));
     }

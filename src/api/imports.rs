@@ -23,6 +23,7 @@ use crate::{
     drop::{DropPath, TenantId},
     import::{ImportRequest, RequestError},
     ledger::{CycleImport, ImportState, LedgerError, RequestedImport},
+    status::remedy_of_failed_import,
 };
 
 /// Where the import of a survey cycle stands. Unknown values are null.
@@ -51,6 +52,8 @@ pub(super) struct ImportStatus {
     reason: Option<String>,
     /// Why the cycle cannot be imported, or the last failure, as text for people.
     message: Option<String>,
+    /// What to do if the cycle cannot be imported, in one sentence.
+    remedy: Option<&'static str>,
     /// When this was recorded.
     #[serde(with = "time::serde::rfc3339::option")]
     updated: Option<OffsetDateTime>,
@@ -102,6 +105,7 @@ impl From<CycleImport> for ImportStatus {
             people: import.people,
             counts: attributes.clone().map(|attribute| (attribute.name.clone(), attribute.counts)).collect(),
             labels: attributes.map(|attribute| (attribute.name.clone(), attribute.labels.clone())).collect(),
+            remedy: import.reason.as_deref().map(remedy_of_failed_import),
             reason: import.reason,
             message: import.message,
             updated: Some(import.updated),
@@ -117,7 +121,10 @@ pub(super) async fn imports(api: &Api, tenant: TenantId) -> Result<Vec<ImportSta
         let (Some(program), Some(cycle)) = (program, cycle) else { continue };
         let existing = imports.iter_mut().find(|import| import.program == program && import.cycle == cycle);
         match existing {
-            Some(import) if import.state != ImportProgress::Running => import.state = ImportProgress::Waiting,
+            Some(import) if import.state != ImportProgress::Running => {
+                import.state = ImportProgress::Waiting;
+                (import.reason, import.message, import.remedy, import.updated) = (None, None, None, None);
+            }
             Some(_) => {}
             None => imports.push(ImportStatus {
                 program,
@@ -131,6 +138,7 @@ pub(super) async fn imports(api: &Api, tenant: TenantId) -> Result<Vec<ImportSta
                 labels: BTreeMap::new(),
                 reason: None,
                 message: None,
+                remedy: None,
                 updated: None,
             }),
         }

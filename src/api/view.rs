@@ -22,8 +22,8 @@ use crate::{
     clock,
     drop::{DropPath, TenantId},
     status::{
-        Customer, DropDetail, DropFilter, DropStatus, Group, Weeks, groups as group, load::load_drop, parse_reason,
-        parse_since, parse_state, parse_week, weeks as by_week,
+        Customer, DropDetail, DropFilter, DropStatus, Group, Note, Weeks, groups as group, load::load_drop,
+        parse_reason, parse_since, parse_state, parse_week, weeks as by_week,
     },
 };
 
@@ -46,6 +46,8 @@ pub(super) struct DropsAnswer {
     drops: Vec<DropStatus>,
     /// The `cursor` of the next page; null at the end.
     next: Option<String>,
+    /// How many old drops are left out of all pages, because there are too many.
+    omitted: u64,
 }
 
 /// A drop and its files.
@@ -68,6 +70,8 @@ pub(super) struct GroupsAnswer {
     as_of: OffsetDateTime,
     /// The groups, the most urgent state first.
     groups: Vec<Group>,
+    /// Notes about the tenants; null if they have not been read yet.
+    notes: Option<Vec<Note>>,
 }
 
 /// Drops of each tenant by week.
@@ -124,7 +128,7 @@ pub(super) async fn drops(State(api): State<Arc<Api>>, headers: HeaderMap, uri: 
     query.finish()?;
     let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
     let (drops, next) = page(&snapshot, cursor.as_ref(), limit, |drop| filter.matches(drop));
-    Ok(Json(DropsAnswer { as_of: snapshot.as_of, drops, next }))
+    Ok(Json(DropsAnswer { as_of: snapshot.as_of, drops, next, omitted: snapshot.omitted }))
 }
 
 /// Shows a drop and its files.
@@ -150,7 +154,7 @@ pub(super) async fn drop(State(api): State<Arc<Api>>, uri: Uri) -> Answer<DropAn
     Ok(Json(DropAnswer { as_of, drop }))
 }
 
-/// Groups the drops that are not completed by state, reason and tenant.
+/// Groups the drops that are not completed by state, reason and tenant, with notes about the tenants.
 #[utoipa::path(
     get, path = "/api/view/v1/groups", tag = "view",
     params(
@@ -172,7 +176,9 @@ pub(super) async fn groups(State(api): State<Arc<Api>>, headers: HeaderMap, uri:
     };
     query.finish()?;
     let snapshot = api.snapshots.get(Wanted::by(&headers)).await?;
-    Ok(Json(GroupsAnswer { as_of: snapshot.as_of, groups: group(&snapshot, &filter) }))
+    let is_shown = |note: &&Note| filter.tenant.is_none_or(|tenant| tenant == note.tenant_id);
+    let notes = snapshot.notes.as_ref().map(|notes| notes.iter().filter(is_shown).cloned().collect());
+    Ok(Json(GroupsAnswer { as_of: snapshot.as_of, groups: group(&snapshot, &filter), notes }))
 }
 
 /// Counts the drops of each tenant by the week in which they arrived, and by state.

@@ -3,14 +3,11 @@
 mod table;
 
 use std::{
-    collections::BTreeSet,
-    future::ready,
     io::{IsTerminal, Write},
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -18,17 +15,12 @@ use super::CliError;
 use crate::{
     app, clock,
     config::{LedgerConfig, Settings},
-    definitions,
-    drop::{DropPath, TenantId, tenant::Tenants},
+    drop::{DropPath, TenantId},
     error_chain::error_chain,
-    ledger::{ImportsEntry, Ledger, LedgerError},
+    ledger::Ledger,
     one_line::escape_deceptive,
-    status::{Customer, DropDetail, DropFilter, DropStatus, RETRIED_LONG, Snapshot, State, load, parse_since},
-    store::StoreError,
+    status::{Customer, DropDetail, DropFilter, DropStatus, Snapshot, State, load, parse_since},
 };
-
-/// How many tenants' definitions are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// The time between two outputs of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
@@ -123,20 +115,16 @@ async fn print_drops(
     let since = arguments.since.as_ref().map(|text| parse_since(text, snapshot.as_of));
     let since = since.transpose().map_err(|error| CliError::Usage(error.to_string()))?;
     let filter = DropFilter { tenant: arguments.tenant, state: arguments.state, since, ..DropFilter::default() };
-    let Snapshot { as_of, drops, customers, omitted } = &snapshot;
+    let Snapshot { as_of, drops, customers, notes, omitted } = &snapshot;
     let drops: Vec<_> = drops.iter().filter(|drop| filter.matches(drop)).collect();
-    let is_shown = |customer: &&Customer| filter.tenant.is_none_or(|tenant| tenant == customer.tenant_id);
-    let mut notes: Vec<_> = customers.iter().filter(is_shown).flat_map(problems_of).collect();
-    let mistakes = mistakes_in_definitions(ledger, config.tenants.as_ref(), filter.tenant).await;
-    notes.extend(mistakes.map_err(|error| CliError::of(error.verdict(), &error).context("the definitions"))?);
-    let failing = failing_imports(ledger, config.tenants.as_ref(), filter.tenant).await;
-    let failing =
-        failing.map_err(|error| CliError::of(error.verdict(), &error).context("the imports of attributes"))?;
-    let have_failed_long = failing.iter().any(|entry| entry.since.is_some_and(|since| *as_of - since > RETRIED_LONG));
-    let needs_person = have_failed_long || !notes.is_empty() || drops.iter().any(|drop| drop.needs_person(*as_of));
-    let paused = customers.iter().filter(is_shown).filter(|customer| customer.paused == Some(true));
+    let is_shown = |id: TenantId| filter.tenant.is_none_or(|tenant| tenant == id);
+    let of_tenants = notes.iter().flatten().filter(|note| is_shown(note.tenant_id));
+    let needs_person =
+        of_tenants.clone().any(|note| note.needs_person) || drops.iter().any(|drop| drop.needs_person(*as_of));
+    let mut notes: Vec<_> = of_tenants.map(|note| format!("tenant {}: {}", note.tenant_id, note.text)).collect();
+    let is_paused = |customer: &&Customer| customer.paused == Some(true) && is_shown(customer.tenant_id);
+    let paused = customers.iter().filter(is_paused);
     notes.extend(paused.map(|customer| format!("tenant {}: paused in TENANTS, so its drops wait", customer.tenant_id)));
-    notes.extend(failing.iter().map(failure_of));
     if *omitted > 0 {
         notes.push(format!("{omitted} old drops are not shown, because there are too many"));
     }
@@ -151,53 +139,6 @@ async fn print_drops(
         }
     }
     Ok(needs_person)
-}
-
-/// The problems of a customer, one line each.
-fn problems_of(customer: &Customer) -> impl Iterator<Item = String> {
-    customer.problems.iter().map(|problem| format!("tenant {}: {problem}", customer.tenant_id))
-}
-
-/// Selects `tenant`, or all `tenants` of the process, or all that there are.
-fn is_shown(tenants: Option<&Tenants>, tenant: Option<TenantId>) -> impl Fn(TenantId) -> bool {
-    let ids: Option<BTreeSet<_>> = tenants.map(|tenants| tenants.ids().into_iter().collect());
-    move |id| tenant.is_none_or(|tenant| tenant == id) && ids.as_ref().is_none_or(|ids| ids.contains(&id))
-}
-
-/// The tenants whose last pass over imports of attributes has failed, except for paused ones.
-async fn failing_imports(
-    ledger: &Ledger,
-    tenants: Option<&Tenants>,
-    tenant: Option<TenantId>,
-) -> Result<Vec<ImportsEntry>, StoreError> {
-    let is_shown = is_shown(tenants, tenant);
-    let is_paused = |id| tenants.is_some_and(|tenants| tenants.is_paused(id));
-    let is_failing = |entry: &ImportsEntry| entry.attempts > 0 && is_shown(entry.tenant) && !is_paused(entry.tenant);
-    ledger.imports_entries().try_filter(|entry| ready(is_failing(entry))).try_collect().await
-}
-
-/// A line about imports that fail.
-fn failure_of(entry: &ImportsEntry) -> String {
-    let ImportsEntry { tenant, attempts, error, .. } = entry;
-    let error = error.as_deref().unwrap_or("the cause is not known");
-    format!("tenant {tenant}: imports of attributes have failed (attempt {attempts}) and are retried: {error}")
-}
-
-/// The mistakes in the stored definitions of attributes, one line each: those of `tenant`, or of all `tenants` of the
-/// process, or of all tenants that have definitions.
-async fn mistakes_in_definitions(
-    ledger: &Ledger,
-    tenants: Option<&Tenants>,
-    tenant: Option<TenantId>,
-) -> Result<Vec<String>, LedgerError> {
-    let is_shown = is_shown(tenants, tenant);
-    let defined = ledger.defined_tenants().await?.into_iter().filter(|id| is_shown(*id));
-    let mistakes = defined.map(async |id| {
-        let problems = definitions::load_for_list(ledger, id).await?.problems;
-        Ok::<_, LedgerError>(problems.into_iter().map(move |problem| format!("tenant {id}: {problem}")))
-    });
-    let mistakes: Vec<_> = stream::iter(mistakes).buffered(CONCURRENT_READS).try_collect().await?;
-    Ok(mistakes.into_iter().flatten().collect())
 }
 
 #[derive(Serialize)]

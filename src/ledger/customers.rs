@@ -31,9 +31,24 @@ pub struct CustomerEntry {
     /// The stored access policy of that SAS URL.
     #[serde(default, rename = "saspolicy")]
     pub sas_policy: Option<String>,
+    /// Whether the customer has a key, and a record of its registration; `None` if that is unknown.
+    #[serde(default)]
+    pub key: Option<KeyState>,
     /// When the key and its registration were last looked up.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub checked: Option<OffsetDateTime>,
+}
+
+/// Whether a customer has a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// The key store has no key of the customer.
+    Missing,
+    /// It has one, and no registration is recorded.
+    Unregistered,
+    /// It has one, and its registration is recorded.
+    Registered,
 }
 
 impl CustomerEntry {
@@ -45,6 +60,7 @@ impl CustomerEntry {
             registration_expires: None,
             sas_expires: None,
             sas_policy: None,
+            key: None,
             checked: None,
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     drop::TenantId,
     error_chain::error_chain,
     keys::key_store::{KeyExpiry, KeyStore},
-    ledger::Ledger,
+    ledger::{KeyState, Ledger},
     store::Store,
     telemetry::metrics,
 };
@@ -115,6 +115,11 @@ async fn check_expiry(
     let key = key_store.current(tenant).await.map_err(|error| error_chain(&error))?;
     let record = record::read(store, state_container, tenant).await.map_err(|error| error_chain(&error))?;
     // A tenant without a key gets no warning here: its drops report the missing key.
+    let key_state = match (&key, &record) {
+        (None, _) => KeyState::Missing,
+        (Some(_), None) => KeyState::Unregistered,
+        (Some(_), Some(_)) => KeyState::Registered,
+    };
     let expiries = key.map(|key| Expiries::of(key.expiry, record.as_ref().map(|(_, record)| record)));
     let expiries = expiries.unwrap_or_default();
     let now = OffsetDateTime::now_utc();
@@ -131,6 +136,7 @@ async fn check_expiry(
     let recorded = ledger.update_customer(tenant, |customer| {
         customer.key_expires = expiries.key.map(whole_seconds);
         customer.registration_expires = expiries.registration.map(whole_seconds);
+        customer.key = Some(key_state);
         customer.checked = Some(whole_seconds(now));
     });
     recorded.await.map_err(|error| error_chain(&error))

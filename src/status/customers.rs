@@ -4,7 +4,12 @@ use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
 use super::{DropStatus, State, interval::Expectation};
-use crate::{date::date, drop::TenantId, ledger::CustomerEntry, onboard::expiry::WARN_BEFORE};
+use crate::{
+    date::date,
+    drop::TenantId,
+    ledger::{CustomerEntry, KeyState},
+    onboard::expiry::WARN_BEFORE,
+};
 
 /// A customer. Unknown values are null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -14,6 +19,10 @@ pub struct Customer {
     pub tenant_id: TenantId,
     /// Whether the tenant is paused in `TENANTS`; null if that setting was not read.
     pub paused: Option<bool>,
+    /// Whether the key store has no key of the customer; null if that is unknown.
+    pub key_missing: Option<bool>,
+    /// Whether no registration of the key is recorded; null if that is unknown.
+    pub unregistered: Option<bool>,
     /// When the customer's key expires.
     #[serde(with = "time::serde::rfc3339::option")]
     pub key_expires: Option<OffsetDateTime>,
@@ -41,6 +50,9 @@ pub struct LastDrop {
     pub path: String,
     /// Where the drop stands.
     pub state: State,
+    /// When its newest blob was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub arrived: OffsetDateTime,
     /// Since when the drop is in this state.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
@@ -55,8 +67,10 @@ impl Customer {
         now: OffsetDateTime,
     ) -> Self {
         let tenant = entry.tenant;
-        let last_drop = last_drop
-            .and_then(|drop| Some(LastDrop { path: drop.path.clone()?, state: drop.state, since: drop.since }));
+        let last_drop = last_drop.and_then(|drop| {
+            let DropStatus { state, arrived, since, .. } = *drop;
+            Some(LastDrop { path: drop.path.clone()?, state, arrived, since })
+        });
         let overdue = expected.filter(|expected| expected.is_overdue(now)).map(|expected| {
             format!(
                 "the drop that was due on {} has not arrived: ask the customer, and run `vivadrop check`",
@@ -78,6 +92,8 @@ impl Customer {
         Self {
             tenant_id: tenant,
             paused,
+            key_missing: entry.key.map(|key| key == KeyState::Missing),
+            unregistered: entry.key.map(|key| key != KeyState::Registered),
             key_expires: entry.key_expires,
             registration_expires: entry.registration_expires,
             sas_expires: entry.sas_expires,

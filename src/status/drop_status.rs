@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::remedy::{OF_UNKNOWN_TENANT, remedy};
+use super::remedy::{OF_PAUSED_TENANT, OF_UNKNOWN_TENANT, remedy};
 use crate::{
     drop::{TenantId, tenant::Tenants},
     ledger::{DropState, ListEntry},
@@ -138,17 +138,25 @@ impl DropStatus {
         }
     }
 
-    /// Says so if the drop is not finished and its tenant is not in `tenants`, those of `TENANTS`: sweeps skip it.
+    /// Says so if the drop is not finished and sweeps skip it, because its tenant is paused or is not in `tenants`, those
+    /// of `TENANTS`.
     pub(super) fn compare_with(&mut self, tenants: &Tenants) {
         let is_unfinished = matches!(self.state, State::Waiting | State::Open | State::Retrying);
-        if !is_unfinished || tenants.contains(self.tenant_id) {
+        let (why, remedy) = if !tenants.contains(self.tenant_id) {
+            ("the tenant is not in TENANTS", OF_UNKNOWN_TENANT)
+        } else if tenants.is_paused(self.tenant_id) {
+            ("the tenant is paused in TENANTS", OF_PAUSED_TENANT)
+        } else {
+            return;
+        };
+        if !is_unfinished {
             return;
         }
         if self.state == State::Waiting {
-            // The recorded message, such as that the tenant is paused, is no longer true.
-            self.message = Some("the tenant is not in TENANTS".into());
+            // What was recorded, such as the wait for a directory, is no longer true.
+            (self.message, self.next_try) = (Some(why.into()), None);
         }
-        self.remedy = Some(Cow::Borrowed(OF_UNKNOWN_TENANT));
+        self.remedy = Some(Cow::Borrowed(remedy));
     }
 
     /// Whether a person has to do something: the drop was set aside, is overdue, or has been retried for more than a

@@ -1,4 +1,4 @@
-//! Drops that are not completed, grouped by state, reason and tenant.
+//! Drops that are not completed, grouped by state, reason, tenant and remedy.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{DropFilter, DropStatus, Snapshot, State};
 use crate::{drop::TenantId, verdict::Reason};
 
-/// Drops of one tenant in the same state, for the same reason.
+/// Drops of one tenant in the same state, for the same reason and with the same remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
@@ -20,6 +20,8 @@ pub struct Group {
     pub tenant_id: TenantId,
     /// How many drops there are.
     pub drops: u64,
+    /// How many of them need a person.
+    pub need_person: u64,
     /// How many rows of them were delivered.
     pub rows_delivered: u64,
     /// Since when the first of them is in this state.
@@ -39,8 +41,9 @@ pub fn groups(snapshot: &Snapshot, filter: &DropFilter) -> Vec<Group> {
     let mut groups = BTreeMap::<_, Group>::new();
     let drops = snapshot.drops.iter().filter(|drop| drop.state != State::Completed && filter.matches(drop));
     for drop in drops {
-        let key = (drop.state, drop.reason.map(Reason::as_str), drop.tenant_id);
-        groups.entry(key).and_modify(|group| group.add(drop)).or_insert_with(|| Group::of(drop));
+        let key = (drop.state, drop.reason.map(Reason::as_str), drop.tenant_id, drop.remedy.as_deref());
+        let group = groups.entry(key).and_modify(|group| group.add(drop)).or_insert_with(|| Group::of(drop));
+        group.need_person += u64::from(drop.needs_person(snapshot.as_of));
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| (std::cmp::Reverse(group.state), group.oldest));
@@ -54,6 +57,7 @@ impl Group {
             reason: drop.reason,
             tenant_id: drop.tenant_id,
             drops: 1,
+            need_person: 0,
             rows_delivered: drop.rows.unwrap_or_default(),
             oldest: drop.since,
             newest: drop.since,

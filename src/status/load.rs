@@ -10,6 +10,7 @@ use tracing::debug;
 use super::{
     DropDetail, DropStatus, Snapshot, SnapshotBuilder,
     copy::{ListCopy, read_copy},
+    notes::notes,
 };
 use crate::{
     clock,
@@ -20,17 +21,23 @@ use crate::{
 };
 
 /// Reads where every drop and every customer stands. `tenants` are those of `TENANTS`; without them, each tenant that
-/// has ever dropped counts as a customer. Costs two listings with blob metadata.
-pub async fn load(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<Snapshot, StoreError> {
-    Ok(read(ledger, now(), None).await?.finish(tenants))
+/// has ever dropped counts as a customer. Costs two listings with blob metadata, and those of the [notes](super::Note).
+pub async fn load(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<Snapshot, LedgerError> {
+    let snapshot = read(ledger, now(), None).await?.finish(tenants);
+    with_notes(ledger, tenants, snapshot).await
 }
 
 /// As [`load`]; also makes a copy of the entries, for [`load_copy`].
-pub async fn load_and_copy(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<(Snapshot, ListCopy), StoreError> {
+pub async fn load_and_copy(ledger: &Ledger, tenants: Option<&Tenants>) -> Result<(Snapshot, ListCopy), LedgerError> {
     let now = now();
     let mut copy = ListCopy::new(now);
     let builder = read(ledger, now, Some(&mut copy)).await?;
-    Ok((builder.finish(tenants), copy))
+    Ok((with_notes(ledger, tenants, builder.finish(tenants)).await?, copy))
+}
+
+async fn with_notes(ledger: &Ledger, tenants: Option<&Tenants>, snapshot: Snapshot) -> Result<Snapshot, LedgerError> {
+    let notes = notes(ledger, tenants, &snapshot.customers, snapshot.as_of).await?;
+    Ok(Snapshot { notes: Some(notes), ..snapshot })
 }
 
 async fn read(
@@ -57,8 +64,8 @@ async fn read(
     Ok(builder)
 }
 
-/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time.
-/// `None` if there is no usable copy, or if it is older than `max_age`.
+/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time. Reads
+/// no notes. `None` if there is no usable copy, or if it is older than `max_age`.
 pub async fn load_copy(ledger: &Ledger, tenants: Option<&Tenants>, max_age: Duration) -> Option<Snapshot> {
     let content = match ledger.read_list_copy().await {
         Ok(content) => content?,

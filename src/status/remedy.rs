@@ -9,6 +9,10 @@ use crate::verdict::Reason;
 pub(super) const OF_UNKNOWN_TENANT: &str =
     "Add the drop's tenant to TENANTS again: as long as TENANTS does not have it, sweeps skip the drop.";
 
+/// The remedy for an unfinished drop whose tenant is paused in `TENANTS`.
+pub(super) const OF_PAUSED_TENANT: &str =
+    "Nothing: the drop waits for the end of its tenant's pause in TENANTS; a sweep then delivers it.";
+
 /// The remedy for a drop in this state, which is run again at `next_try`; `None` if there is nothing to do.
 pub(super) fn remedy(state: State, reason: Option<Reason>, next_try: Option<OffsetDateTime>) -> Option<&'static str> {
     match state {
@@ -17,9 +21,7 @@ pub(super) fn remedy(state: State, reason: Option<Reason>, next_try: Option<Offs
         State::Waiting if next_try.is_some() => {
             Some("Nothing: the drop waits for the directory of its run, until DIRECTORY_WAIT is over.")
         }
-        State::Waiting => {
-            Some("Nothing: the drop waits for the end of its tenant's pause in TENANTS; a sweep then delivers it.")
-        }
+        State::Waiting => Some(OF_PAUSED_TENANT),
         State::Open => Some(
             "Wait for the missing files: their events continue the drop, and after 30 days it is set aside as `row-count`.",
         ),
@@ -28,6 +30,20 @@ pub(super) fn remedy(state: State, reason: Option<Reason>, next_try: Option<Offs
         ),
         State::Overdue => Some("Ask the customer whether their pipeline still runs, and run `vivadrop check`."),
         State::SetAside => Some(reason.map_or("Run `vivadrop replay DROP_PATH`.", remedy_of_reason)),
+    }
+}
+
+/// The remedy for a survey cycle that cannot be imported, by the `reason` of `attributes.failed`.
+pub(crate) fn remedy_of_failed_import(reason: &str) -> &'static str {
+    match reason {
+        "not-weekly" => "Ask the customer to export weeks or months, and import the new drop with `vivadrop import`.",
+        "not-identified" => "Ask the customer to consent to identified rows.",
+        "too-few-people" => "Nothing: the group is smaller than `minGroupSize`.",
+        "too-many-people" => "Raise ATTRIBUTES_MEMORY, and import the drop again.",
+        "would-identify" => "Choose other bounds.",
+        "refused" => "Correct the receiver, whose log has the message id, and import the drop again.",
+        "unavailable" | "drop-gone" => "Import another drop with `vivadrop import`.",
+        _ => "Correct what the message names, and import the drop again.",
     }
 }
 

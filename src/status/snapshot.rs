@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use time::OffsetDateTime;
 
-use super::{Customer, DropStatus, State, interval::Expectation};
+use super::{Customer, DropStatus, Note, State, interval::Expectation};
 use crate::{
     drop::{TenantId, tenant::Tenants},
     ledger::CustomerEntry,
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub drops: Vec<DropStatus>,
     /// The customers, sorted by tenant id.
     pub customers: Vec<Customer>,
+    /// Notes about tenants; `None` if they were not read.
+    pub notes: Option<Vec<Note>>,
     /// How many old drops are left out because of the limit on memory.
     pub omitted: u64,
 }
@@ -105,7 +107,7 @@ impl SnapshotBuilder {
         let customers = customers.collect();
         drops.extend(overdue);
         drops.sort_by(|a, b| Snapshot::position_of(a).cmp(&Snapshot::position_of(b)));
-        Snapshot { as_of, drops, customers, omitted }
+        Snapshot { as_of, drops, customers, notes: None, omitted }
     }
 
     /// Leaves out a quarter of the drops: the oldest of the completed ones, then the oldest of the others.

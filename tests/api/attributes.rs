@@ -63,7 +63,8 @@ async fn definitions_are_created_and_changed_under_their_etag() {
 
         let tenants = get(&scene, host.url("/api/view/v1/attributes")).await.json;
         let expected = json!({
-            "tenantId": scene.tenant.to_string(), "revision": 2, "attributes": 1, "programs": 0, "problems": 0
+            "tenantId": scene.tenant.to_string(), "revision": 2, "attributes": 1, "programs": 0, "problems": 0,
+            "failing": false, "failedImports": 0
         });
         assert_eq!(tenants["tenants"], json!([expected]));
     }
@@ -85,6 +86,25 @@ async fn every_mistake_in_definitions_is_reported_and_nothing_is_stored() {
 }
 
 #[tokio::test]
+async fn an_edit_by_hand_that_is_not_valid_is_noted_beside_the_drops_and_not_discarded_without_a_word() {
+    let scene = Scene::in_a_folder().await;
+    let host = scene.host().await;
+    let saved = put(&scene, &host, "", &with(&["Email hours"]), Some(("if-none-match", "*"))).await;
+    assert_eq!(saved.status, 200, "{}", saved.json);
+    std::fs::write(scene.state_folder().join(format!("attributes/{}.json", scene.tenant)), "{").unwrap();
+
+    let groups = get(&scene, host.url("/api/view/v1/groups")).await;
+    let note = &groups.json["notes"][0];
+    assert_eq!((&note["about"], &note["needsPerson"]), (&json!("attributes"), &json!(true)), "{}", groups.json);
+    assert_eq!(note["tenantId"], json!(scene.tenant.to_string()));
+
+    let etag = definitions(&scene, &host).await.etag.unwrap();
+    let tried = put(&scene, &host, "?dryRun=true", &with(&["Email hours"]), Some(("if-match", &etag))).await;
+    let expected = "discards an edit of the stored definitions that is not valid";
+    assert_eq!(tried.json["consequences"][0], json!(expected), "{}", tried.json);
+}
+
+#[tokio::test]
 async fn an_import_record_that_is_not_valid_does_not_hide_the_other_tenants() {
     let mut scene = Scene::in_a_folder().await;
     let other = "00000000-0000-4000-8000-000000000000";
@@ -98,13 +118,18 @@ async fn an_import_record_that_is_not_valid_does_not_hide_the_other_tenants() {
     }
     let record = scene.state_folder().join(format!("imports/{other}/tenant.json"));
     assert!(record.exists());
-    for text in ["x", r#"{"version": 1000}"#] {
-        std::fs::write(&record, text).unwrap();
+    let cycle = scene.state_folder().join(format!("imports/{other}/cycles/x.json"));
+    std::fs::create_dir_all(cycle.parent().unwrap()).unwrap();
+    for (record, text) in [(&cycle, "x"), (&record, "x"), (&record, r#"{"version": 1000}"#)] {
+        std::fs::write(record, text).unwrap();
         let listed = get(&scene, host.url("/api/view/v1/attributes")).await;
         assert_eq!(listed.status, 200, "{}", listed.json);
         let tenants = listed.json["tenants"].as_array().unwrap();
         let problems = |id: &str| tenants.iter().find(|tenant| tenant["tenantId"] == id).unwrap()["problems"].clone();
         let problems = [problems(&scene.tenant.to_string()), problems(other)];
         assert_eq!((tenants.len(), problems), (2, [json!(0), json!(1)]), "{text}");
+        if record == &cycle {
+            std::fs::remove_file(&cycle).unwrap();
+        }
     }
 }

@@ -10,7 +10,7 @@ use vivadrop::{status::ListCopy, verdict::Reason};
 use crate::{
     client, entry, get, ledger, send,
     support::{
-        command::LONG,
+        command::{LONG, output_of, vivadrop},
         host_payloads::timer_trigger,
         scene::{METADATA, Scene},
     },
@@ -78,6 +78,24 @@ async fn what_was_delivered_can_be_seen_and_no_answer_contains_a_value_of_a_row(
     }
     let customers = get(&scene, host.url("/api/view/v1/customers")).await.json;
     assert_eq!(customers["customers"][0]["lastDrop"]["path"], drop.path());
+}
+
+#[tokio::test]
+async fn a_customer_without_a_key_is_shown_as_such() {
+    let mut scene = Scene::in_a_folder().await;
+    let other = "00000000-0000-4000-8000-000000000000";
+    scene.set("TENANTS", &format!("{},{other}", scene.tenant));
+    let drop = scene.drop(20, 1).await;
+    scene.upload(&drop).await;
+    let swept = output_of(vivadrop().arg("sweep").envs(&scene.settings)).await;
+    assert_eq!(swept.code, Some(0), "{}", swept.stderr);
+    let host = scene.host().await;
+    let current = client().get(host.url("/api/view/v1/customers")).header("cache-control", "no-cache");
+    let answer = send(&scene, current).await;
+    let [without_key, with_key] = &answer.json["customers"].as_array().unwrap()[..] else { panic!("two customers") };
+    assert_eq!((&without_key["tenantId"], &without_key["keyMissing"]), (&json!(other), &json!(true)));
+    assert_eq!((&with_key["keyMissing"], &with_key["unregistered"]), (&json!(false), &json!(true)));
+    assert!(with_key["lastDrop"]["arrived"].is_string(), "{with_key}");
 }
 
 #[tokio::test]

@@ -101,6 +101,20 @@ fn an_unfinished_drop_of_a_tenant_that_was_removed_from_tenants_says_that_sweeps
 }
 
 #[test]
+fn an_unfinished_drop_of_a_paused_tenant_says_that_it_waits_for_the_end_of_the_pause() {
+    let tenants = tenants(&[tenant(1)]).with_paused([tenant(1)].into());
+    for (state, next_try) in
+        [(DropState::Waiting, Some(NOW)), (DropState::Retrying, Some(NOW)), (DropState::Open, None)]
+    {
+        let entry = ListEntry { next_try, ..entry(tenant(1), state, None, SUNDAY) };
+        let mut drop = DropStatus::from(entry);
+        drop.compare_with(&tenants);
+        assert!(drop.remedy.unwrap().contains("pause"), "{state:?}");
+        assert!(state != DropState::Waiting || drop.next_try.is_none(), "no directory ends the wait");
+    }
+}
+
+#[test]
 fn a_tenant_is_overdue_only_if_it_is_configured() {
     let drops = || weekly(tenant(1), 2).chain(weekly(tenant(2), 0));
     let is_overdue = |drop: &DropStatus| drop.state == State::Overdue;

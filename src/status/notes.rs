@@ -1,0 +1,93 @@
+//! Notes about tenants, beside the states of their drops: what expires, is late, is invalid or fails.
+
+use std::{collections::BTreeSet, future::ready};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{Customer, RETRIED_LONG};
+use crate::{
+    definitions,
+    drop::{TenantId, tenant::Tenants},
+    ledger::{ImportsEntry, Ledger, LedgerError},
+};
+
+/// How many tenants' definitions are read at the same time.
+const CONCURRENT_READS: usize = 8;
+
+/// A note about a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// What the note is about.
+    pub about: NoteSubject,
+    /// The fact, and its remedy if there is one.
+    pub text: String,
+    /// Whether a person has to do something.
+    pub needs_person: bool,
+}
+
+/// What a [`Note`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteSubject {
+    /// The customer's key, registration or SAS URL, or the next drop.
+    Customer,
+    /// The definitions of attributes, or their imports.
+    Attributes,
+}
+
+/// The problems of customers, the mistakes in definitions of attributes, and the imports that fail. Costs two listings,
+/// and two reads for each tenant with definitions.
+pub(super) async fn notes(
+    ledger: &Ledger,
+    tenants: Option<&Tenants>,
+    customers: &[Customer],
+    as_of: OffsetDateTime,
+) -> Result<Vec<Note>, LedgerError> {
+    let ids: Option<BTreeSet<_>> = tenants.map(|tenants| tenants.ids().into_iter().collect());
+    let is_ours = |id: &TenantId| ids.as_ref().is_none_or(|ids| ids.contains(id));
+    let mut notes: Vec<_> = customers.iter().flat_map(problems_of).collect();
+
+    let defined = ledger.defined_tenants().await?.into_iter().filter(is_ours);
+    let mistakes = defined.map(async |id| Ok::<_, LedgerError>((id, definitions::load_for_list(ledger, id).await?)));
+    let mut mistakes = stream::iter(mistakes.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
+    while let Some((tenant_id, loaded)) = mistakes.try_next().await? {
+        let note = |text| Note { tenant_id, about: NoteSubject::Attributes, text, needs_person: true };
+        notes.extend(loaded.problems.into_iter().map(note));
+    }
+
+    let is_paused = |id| tenants.is_some_and(|tenants| tenants.is_paused(id));
+    let is_failing = |entry: &ImportsEntry| entry.attempts > 0 && is_ours(&entry.tenant) && !is_paused(entry.tenant);
+    let mut failing = ledger.imports_entries().try_filter(|entry| ready(is_failing(entry)));
+    while let Some(entry) = failing.try_next().await? {
+        notes.push(failure_of(&entry, as_of));
+    }
+    Ok(notes)
+}
+
+/// The problems of a customer.
+fn problems_of(customer: &Customer) -> impl Iterator<Item = Note> {
+    let note = |text: &String| Note {
+        tenant_id: customer.tenant_id,
+        about: NoteSubject::Customer,
+        text: text.clone(),
+        needs_person: true,
+    };
+    customer.problems.iter().map(note)
+}
+
+/// The note about imports that fail. After [`RETRIED_LONG`] they need a person.
+fn failure_of(entry: &ImportsEntry, as_of: OffsetDateTime) -> Note {
+    let ImportsEntry { tenant, attempts, since, error, .. } = entry;
+    let error = error.as_deref().unwrap_or("the cause is not known");
+    Note {
+        tenant_id: *tenant,
+        about: NoteSubject::Attributes,
+        text: format!("imports of attributes have failed (attempt {attempts}) and are retried: {error}"),
+        needs_person: since.is_some_and(|since| as_of - since > RETRIED_LONG),
+    }
+}
