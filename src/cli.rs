@@ -1,4 +1,4 @@
-//! The command line: each command is one function. Only this module, its submodules and [`demo`] print for people.
+//! The command line: each command is one function. Only this module and its submodules print for people.
 
 mod attributes;
 mod check;
@@ -6,6 +6,7 @@ mod completions;
 mod decode;
 mod definitions;
 mod deliver;
+mod demo;
 mod import;
 mod local_drop;
 mod offboard;
@@ -29,7 +30,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     app,
     config::{Config, InvalidSettings, Settings, check_deadline},
-    demo,
     error_chain::error_chain,
     host::{self, function_timeout::function_timeout},
     one_line::escape_deceptive,

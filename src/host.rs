@@ -99,8 +99,7 @@ pub enum ServeError {
 pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeError> {
     let cannot_listen = |source| ServeError::Listen { port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot_listen)?;
-    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(ServeError::Signals)?;
-    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let stop_signal = stop_signal()?;
     info!(version = env!("CARGO_PKG_VERSION"), "listening on 127.0.0.1:{port}");
 
     let (stop, cancel_work) = (CancellationToken::new(), CancellationToken::new());
@@ -126,8 +125,7 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
     let server = Server::new(listener, routes, stop.clone(), connections.clone());
     tokio::select! {
         never = server.run() => match never {},
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stop_signal => {}
     }
     let signalled = Instant::now();
     info!("stopping: no further events are accepted, and running work has {} s to finish", WORK_LIMIT.as_secs());
@@ -140,15 +138,25 @@ pub async fn serve(port: u16, app: App, deadline: Duration) -> Result<(), ServeE
 /// Serves `routes` on `listener` until SIGTERM or SIGINT, with the limits on connections of [`Server`]. Then returns
 /// without waiting for open requests.
 pub(crate) async fn serve_routes(listener: TcpListener, routes: Router) -> Result<(), ServeError> {
-    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(ServeError::Signals)?;
-    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let stop_signal = stop_signal()?;
     let server = Server::new(listener, routes, CancellationToken::new(), TaskTracker::new());
     tokio::select! {
         never = server.run() => match never {},
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stop_signal => {}
     }
     Ok(())
+}
+
+/// Completes at SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
+    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Waits for running work, and cancels it at [`WORK_LIMIT`].

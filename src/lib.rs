@@ -32,7 +32,7 @@
 //! - Operation: [`status`] (where every drop stands, and what to do), [`replay`](mod@replay) (many drops at once),
 //!   [`api`] (HTTP), [`page`] and [`page_server`]
 //! - Setup and tests of a deployment: [`onboard`] (a customer's key and container), [`check`], [`simulate`] (creates
-//!   drops), [`demo`]
+//!   drops)
 //! - Observability: [`telemetry`] (logs, traces and metrics)
 //! - Helpers: [`clock`], [`date`], [`error_chain`], [`expected`], [`hex`], [`json`], [`loopback`], [`memory_budget`],
 //!   [`one_line`]
@@ -49,7 +49,6 @@ pub mod config;
 pub mod date;
 pub mod definitions;
 pub mod deliver;
-pub mod demo;
 pub mod directory;
 pub mod drop;
 pub mod error_chain;

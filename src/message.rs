@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     directory::DirectorySnapshot,
-    drop::{FileVersion, TenantId},
+    drop::{DropPath, FileVersion, TenantId},
     hex::hex,
     one_line::escape_deceptive,
     verdict::Reason,
@@ -95,6 +95,21 @@ pub struct DropFacts {
     /// How often the drop was replayed with new ids: part of every message id, but not of the message.
     #[serde(skip)]
     pub generation: u32,
+}
+
+impl DropFacts {
+    /// The description of a drop without job metadata.
+    pub fn new(tenant_id: TenantId, path: &DropPath, generation: u32) -> Self {
+        Self {
+            id: None,
+            tenant_id,
+            path: path.to_string(),
+            table: None,
+            request_start_date: None,
+            request_end_date: None,
+            generation,
+        }
+    }
 }
 
 /// The directory that rows are joined to: `data.directory` of their message.

@@ -114,6 +114,7 @@ pub(crate) struct GuardedSink {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Sink for GuardedSink {
     async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         let started = Instant::now();
@@ -136,16 +137,21 @@ impl Sink for GuardedSink {
         self.inner.name()
     }
 
-    fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
-        self.inner.as_service_bus()
-    }
-
     fn largest_message(&self) -> Option<NonZeroUsize> {
         self.inner.largest_message()
+    }
+
+    fn is_measured(&self) -> bool {
+        self.inner.is_measured()
+    }
+
+    fn as_service_bus(&self) -> Option<&service_bus::ServiceBus> {
+        self.inner.as_service_bus()
     }
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<S: Sink + ?Sized> Sink for Arc<S> {
     async fn try_deliver(&self, message: &Message) -> Result<(), FailedTry> {
         (**self).try_deliver(message).await

@@ -6,8 +6,8 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use super::{
     Api,
     body::{if_match, read_json},
     problem::{BodyProblems, ChangeProblems, FieldError, Problem},
-    replays::{PlanAnswer, ReplayStatus},
+    replays::{PlanAnswer, ReplayStatus, find_plan, find_replay, with_etag},
     snapshots::Wanted,
 };
 use crate::{
@@ -25,7 +25,6 @@ use crate::{
     ledger::{PlanFilter, ReplayRun, ReplayState},
     replay,
     status::{State as DropState, parse_since},
-    store::ETag,
     verdict::Reason,
 };
 
@@ -110,14 +109,13 @@ pub(super) async fn create_replay(
         let detail = format!("expected a number from 1 to {}", replay::MAX_PLANNED);
         return Err(Problem::invalid(vec![FieldError::new("/first", detail)]));
     }
-    let plan = if replay::is_plan_id(&request.plan) { api.ledger.plan(&request.plan).await? } else { None };
-    let plan = plan.ok_or_else(no_plan)?;
+    let plan = find_plan(&api, &request.plan).await?;
     let mut run = ReplayRun::new(&plan, request.first.map(u64::from));
     let Some(version) = api.ledger.write_replay_run(&mut run, None).await? else {
         return Err(Problem::new(StatusCode::CONFLICT, "the plan is or was carried out already: make a new plan"));
     };
     api.wake();
-    Ok(answer(StatusCode::ACCEPTED, &version, run))
+    Ok(with_etag(StatusCode::ACCEPTED, &version, run))
 }
 
 /// Lets a paused replay run start the other drops of its plan.
@@ -174,8 +172,7 @@ async fn change(
     to: ReplayState,
     from: &[ReplayState],
 ) -> Result<Response, Problem> {
-    let run = if replay::is_plan_id(id) { api.ledger.replay_run(id).await? } else { None };
-    let (version, mut run) = run.ok_or_else(no_replay)?;
+    let (version, mut run) = find_replay(api, id).await?;
     let expected = if_match(headers)?;
     let has_changed = || Problem::new(StatusCode::PRECONDITION_FAILED, "the replay run has changed: load it again");
     if expected != version {
@@ -185,22 +182,5 @@ async fn change(
         return Err(Problem::new(StatusCode::CONFLICT, format!("the replay run is {}", run.state.as_str())));
     }
     let version = replay::set_state(&api.ledger, &mut run, &version, to).await?.ok_or_else(has_changed)?;
-    Ok(answer(StatusCode::OK, &version, run))
-}
-
-/// An answer with a run and its version.
-pub(super) fn answer(status: StatusCode, version: &ETag, run: ReplayRun) -> Response {
-    let mut response = (status, Json(ReplayStatus::from(run))).into_response();
-    if let Ok(etag) = HeaderValue::try_from(format!("\"{version}\"")) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    response
-}
-
-pub(super) fn no_plan() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such plan")
-}
-
-pub(super) fn no_replay() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such replay run")
+    Ok(with_etag(StatusCode::OK, &version, run))
 }

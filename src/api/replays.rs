@@ -5,23 +5,20 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
-    response::Response,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{
-    Api,
-    manage::{answer, no_plan, no_replay},
-    problem::Problem,
-};
+use super::{Api, problem::Problem};
 use crate::{
     clock,
     ledger::{ReplayPlan, ReplayRun, ReplayState},
     replay,
+    store::ETag,
 };
 
 /// The maximum number of replay runs in one answer.
@@ -104,8 +101,7 @@ pub(super) struct ReplaysAnswer {
     )
 )]
 pub(super) async fn plan(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<PlanAnswer>, Problem> {
-    let plan = if replay::is_plan_id(&id) { api.ledger.plan(&id).await? } else { None };
-    plan.map(|plan| Json(plan.into())).ok_or_else(no_plan)
+    Ok(Json(find_plan(&api, &id).await?.into()))
 }
 
 /// Lists the newest replay runs.
@@ -144,7 +140,27 @@ fn keep_newest(runs: &mut Vec<ReplayRun>) {
     )
 )]
 pub(super) async fn replay(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let run = if replay::is_plan_id(&id) { api.ledger.replay_run(&id).await? } else { None };
-    let (version, run) = run.ok_or_else(no_replay)?;
-    Ok(answer(StatusCode::OK, &version, run))
+    let (version, run) = find_replay(&api, &id).await?;
+    Ok(with_etag(StatusCode::OK, &version, run))
+}
+
+/// The plan with this id.
+pub(super) async fn find_plan(api: &Api, id: &str) -> Result<ReplayPlan, Problem> {
+    let plan = if replay::is_plan_id(id) { api.ledger.plan(id).await? } else { None };
+    plan.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such plan"))
+}
+
+/// The run of the plan with this id, and its version.
+pub(super) async fn find_replay(api: &Api, id: &str) -> Result<(ETag, ReplayRun), Problem> {
+    let run = if replay::is_plan_id(id) { api.ledger.replay_run(id).await? } else { None };
+    run.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such replay run"))
+}
+
+/// A response with a run and its version.
+pub(super) fn with_etag(status: StatusCode, version: &ETag, run: ReplayRun) -> Response {
+    let mut response = (status, Json(ReplayStatus::from(run))).into_response();
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
 }

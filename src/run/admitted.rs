@@ -46,15 +46,7 @@ impl AdmittedDrop {
             Ok(tenant) => tenant,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut facts = DropFacts {
-            id: None,
-            tenant_id: tenant,
-            path: contents.path.to_string(),
-            table: None,
-            request_start_date: None,
-            request_end_date: None,
-            generation,
-        };
+        let mut facts = DropFacts::new(tenant, &contents.path, generation);
         if let Ok(metadata) = &metadata {
             facts.id.clone_from(&metadata.copy_activity_id);
             facts.table.clone_from(&metadata.table_name);

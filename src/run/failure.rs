@@ -198,15 +198,7 @@ impl Run<'_> {
     /// A snapshot of an unfinished drop whose job metadata was deleted, from the record.
     fn snapshot_without_metadata(&self) -> Option<Snapshot> {
         let tenant = self.record.tenant?;
-        let facts = DropFacts {
-            id: None,
-            tenant_id: tenant,
-            path: self.path.to_string(),
-            table: None,
-            request_start_date: None,
-            request_end_date: None,
-            generation: self.record.generation,
-        };
+        let facts = DropFacts::new(tenant, self.path, self.record.generation);
         let metadata = Blob {
             path: self.path.blob("metadata/JobMetadata"),
             etag: ETag(String::new()),

@@ -55,7 +55,7 @@ Examples:
 The last one prints the path of the drop, and runs until Ctrl-C. In another terminal:
   vivadrop check --env-file demo.env
   vivadrop deliver datasets/RUN/VivaInsights/TENANT --env-file demo.env")]
-pub struct DemoArguments {
+pub(super) struct DemoArguments {
     /// Approximate number of rows
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     rows: u64,
@@ -70,7 +70,7 @@ pub struct DemoArguments {
 
 /// Runs the demo. Stops the handler and removes the temporary folder at the end, after an error, and on SIGINT or
 /// SIGTERM.
-pub async fn demo(arguments: &DemoArguments) -> Result<()> {
+pub(super) async fn demo(arguments: &DemoArguments) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let stopped = async {
