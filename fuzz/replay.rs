@@ -1,5 +1,5 @@
-//! Runs checks over the files of folders: `replay TARGET FOLDER…`. With the compiler's coverage instrumentation this shows
-//! which lines of the parsers the inputs of a fuzzer reach (`make fuzz-coverage`).
+//! Runs checks over the files of folders: `replay TARGET FOLDER…`. With the compiler's coverage instrumentation this
+//! shows which lines of the parsers the inputs of a fuzzer reach (`make fuzz-coverage`).
 
 use std::{env, error::Error, fs};
 

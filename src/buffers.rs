@@ -1,5 +1,5 @@
-//! A pool of reusable buffers, so that a file of any size allocates its memory once. Our allocator zeroes memory that is
-//! freed, which would otherwise cost time for every block.
+//! A pool of reusable buffers, so that a file of any size allocates its memory once. Our allocator zeroes memory that
+//! is freed, which would otherwise cost time for every block.
 
 use std::{
     fmt,
@@ -25,8 +25,8 @@ pub struct Buffer<T = u8> {
 }
 
 impl<T> Buffers<T> {
-    /// A pool to which no buffer with a capacity of more than `max_capacity` items returns: one that an unusual block has
-    /// made large is freed instead.
+    /// A pool to which no buffer with a capacity of more than `max_capacity` items returns: one that an unusual block
+    /// has made large is freed instead.
     pub fn up_to(max_capacity: usize) -> Self {
         Self { returned: Arc::default(), max_capacity }
     }
@@ -39,8 +39,8 @@ impl<T> Buffers<T> {
         buffer
     }
 
-    /// Takes a buffer with the contents that it was returned with, or a new, empty one. This saves clearing the buffer and
-    /// filling it again, if the caller overwrites it anyway.
+    /// Takes a buffer with the contents that it was returned with, or a new, empty one. This saves clearing the buffer
+    /// and filling it again, if the caller overwrites it anyway.
     pub fn take_uncleared(&self) -> Buffer<T> {
         let items = self.lock().pop().unwrap_or_default();
         Buffer { items, pool: Some(self.clone()) }

@@ -64,8 +64,8 @@ pub async fn load(ledger: &Ledger, tenant: TenantId) -> Result<TenantDefinitions
     Ok(loaded)
 }
 
-/// Loads the definitions of a tenant for a list of tenants. If the tenant's records cannot be read by this version, that
-/// is the tenant's only problem, so that it does not hide the other tenants.
+/// Loads the definitions of a tenant for a list of tenants. If the tenant's records cannot be read by this version,
+/// that is the tenant's only problem, so that it does not hide the other tenants.
 pub async fn load_for_list(ledger: &Ledger, tenant: TenantId) -> Result<TenantDefinitions, LedgerError> {
     match load(ledger, tenant).await {
         Err(error @ (LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. })) => {

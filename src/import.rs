@@ -1,9 +1,9 @@
 //! The attributes pass: imports survey attributes from drops that were delivered.
 //!
 //! A pass works on one tenant. It brings changed definitions into force, tells receivers about them, and then imports
-//! every cycle that is due: [`due_cycles`] chooses the drop of each cycle, [`cycle`] imports it, [`compute`] adds up the
-//! drop's rows, and [`send`] delivers people and the end of the import. The pass is separate from the delivery of rows:
-//! it begins after `drop.completed`, has records of its own, and its failures change nothing about drops.
+//! every cycle that is due: [`due_cycles`] chooses the drop of each cycle, [`cycle`] imports it, [`compute`] adds up
+//! the drop's rows, and [`send`] delivers people and the end of the import. The pass is separate from the delivery of
+//! rows: it begins after `drop.completed`, has records of its own, and its failures change nothing about drops.
 //!
 //! A pass holds a lease, so one process at a time imports for a tenant. If the process is killed, the next pass
 //! computes the same import again, with the same ids, and continues at the recorded person. Nothing about people is

@@ -4,7 +4,8 @@
 //! - `drops/{drop path}/drop.json`, the record of a drop, and `drops/{drop path}/files/{file}.json`, that of a file;
 //! - `unfinished/`, the index of the drops that are not over: sweeps run these drops;
 //! - `directories/{tenant}.json`, the directory exports of a tenant that have ended;
-//! - `list/`, one entry for each drop, for lists; `list-copy/`, a copy of these entries in one blob;
+//! - `list/`, the list of all drops: one entry for each, for `status`, the page and sweeps; `list-copy/`, a copy of
+//!   these entries in one blob;
 //! - `attributes/{tenant}.json`, the definitions of a tenant's attributes, which people may edit; `imports/{tenant}/`,
 //!   the progress of the imports of these attributes; `imports-due/`, when the next pass over each tenant's imports is
 //!   due;

@@ -22,8 +22,8 @@
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
 //!   batches), [`buffers`]
 //! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs),
-//!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`pass_permits`] (how many
-//!   imports at once), [`person_id`]
+//!   [`definitions`] (of attributes, in storage), [`import`] (attributes of delivered drops), [`pass_permits`] (how
+//!   many imports at once), [`person_id`]
 //! - Keys: [`keys`] (wrapped keys and their private key), [`identity`] (Microsoft Entra tokens), [`wipe`] (clears key
 //!   material from the stack)
 //! - Destination: [`message`] (JSON messages and their ids), [`sink`] (webhook, queue, Service Bus, stdout)

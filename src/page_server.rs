@@ -1,7 +1,7 @@
 //! The server of `vivadrop page`: page and API on loopback, for the person who started it.
 //!
-//! Other programs and web pages on this machine can connect to the port, so every request for data needs a key. Only the page that was opened with the one-time token
-//! gets the key, once.
+//! Other programs and web pages on this machine can connect to the port, so every request for data needs a key. Only
+//! the page that was opened with the one-time token gets the key, once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

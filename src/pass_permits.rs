@@ -1,8 +1,8 @@
 //! The permits of passes: how many passes of a process work at once, and when one stops to let others work.
 //!
 //! A pass waits for its receiver most of the time, and holds memory meanwhile. So several passes work at once, in the
-//! order in which they asked for a permit. A pass that has sent messages for a [`TIME_SLICE`] stops if another pass or a run
-//! waits for a permit or for memory. It asks again, and continues at the recorded person.
+//! order in which they asked for a permit. A pass that has sent messages for a [`TIME_SLICE`] stops if another pass or
+//! a run waits for a permit or for memory. It asks again, and continues at the recorded person.
 
 use std::{sync::Arc, time::Duration};
 

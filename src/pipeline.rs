@@ -167,8 +167,8 @@ impl RowsError {
 }
 
 /// Decodes the rows of a file from `first_row` on. Yields them in order, block by block; row numbers within [`Rows`]
-/// count from the start of the block. A file that ends before `first_row` is an error. With a `directory`, each row ends
-/// with the person that it finds there.
+/// count from the start of the block. A file that ends before `first_row` is an error. With a `directory`, each row
+/// ends with the person that it finds there.
 ///
 /// If a block has more than `bad_rows_allowed` bad rows, its rows end with the first one beyond the limit, and an error
 /// follows: memory must not depend on the number of bad rows.

@@ -1,9 +1,9 @@
 //! Replays of many drops: a plan freezes which drops, and a replay run delivers them again, a few at a time.
 //!
-//! Both are records of the ledger. Sweeps, and the process after a request, [`advance`] a run: they count its
-//! drops that have ended, and start the next ones, so that at most [`MAX_PENDING`] drops of a run have not ended. A receiver
-//! that is down therefore stops the run, and not all of its drops are retried. [`advance`] claims a drop in the record of the run
-//! before it replays the drop, and later replays a drop that was only claimed: a kill skips no drop.
+//! Both are records of the ledger. Sweeps, and the process after a request, [`advance`] a run: they count its drops
+//! that have ended, and start the next ones, so that at most [`MAX_PENDING`] drops of a run have not ended. A receiver
+//! that is down therefore stops the run, and not all of its drops are retried. [`advance`] claims a drop in the record
+//! of the run before it replays the drop, and later replays a drop that was only claimed: a kill skips no drop.
 
 use std::collections::HashSet;
 
@@ -41,8 +41,8 @@ const MAX_CONFLICTS: usize = 5;
 #[error("expected a tenant, a reason, a state or a time: a plan without a filter would replay every drop")]
 pub struct EmptyFilter;
 
-/// Plans to replay the drops of customers that the filter selects; the first ones that arrived, if there are more than the
-/// limit.
+/// Plans to replay the drops of customers that the filter selects; the first ones that arrived, if there are more than
+/// the limit.
 pub fn plan(snapshot: &Snapshot, filter: PlanFilter) -> Result<ReplayPlan, EmptyFilter> {
     let PlanFilter { tenant, reason, state, since, limit } = filter;
     let conditions = DropFilter { tenant, state, reason, since, week: None };
@@ -116,8 +116,9 @@ pub async fn advance_all(runner: &Runner) -> Result<Advanced, LedgerError> {
     Ok(advanced)
 }
 
-/// Counts the drops of a run that have ended, and starts its next ones, which it adds to `started`. Returns whether the run has drops that have not ended. Leaves a run
-/// with drops of tenants that are not configured here to the process that has them.
+/// Counts the drops of a run that have ended, and starts its next ones, which it adds to `started`. Returns whether the
+/// run has drops that have not ended. Leaves a run with drops of tenants that are not configured here to the process
+/// that has them.
 pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
     let ledger = &runner.ledger;
     let Some(plan) = ledger.plan(id).await? else {
@@ -252,8 +253,8 @@ async fn start(runner: &Runner, drop: &PlannedDrop, run: &ReplayRun, index: usiz
     }
 }
 
-/// Lets a run start all its drops, or no more. Returns the new version of its record; `None` if the record has another version
-/// than `version`.
+/// Lets a run start all its drops, or no more. Returns the new version of its record; `None` if the record has another
+/// version than `version`.
 pub async fn set_state(
     ledger: &Ledger,
     run: &mut ReplayRun,

@@ -297,8 +297,8 @@ impl<'a> Run<'a> {
     /// Reads the job metadata, and checks that its tenant may write at the drop path.
     async fn admit(&self, contents: &DropContents) -> Result<Result<AdmittedDrop, Refusal>, RunError> {
         let Runner { store, tenants, .. } = self.runner;
-        // Where no tenant may write, the job metadata is not read, because it could be unreadable on purpose so that the
-        // event is repeated. A command reads it to tell a person what it says.
+        // Where no tenant may write, the job metadata is not read, because it could be unreadable on purpose so that
+        // the event is repeated. A command reads it to tell a person what it says.
         if self.trigger != Trigger::Command && tenants.possible_owners(self.path).is_empty() {
             return Ok(Err(Refusal::NoTenantMayWrite));
         }
@@ -402,8 +402,8 @@ impl<'a> Run<'a> {
         Ok(Step::Again)
     }
 
-    /// Reads the progress of the files of the snapshot for lists and messages. Leaves out files whose records are not
-    /// valid: the drop can end all the same.
+    /// Reads the progress of the files of the snapshot for the list of drops and for messages. Leaves out files whose
+    /// records are not valid: the drop can end all the same.
     async fn read_progress(&mut self, snapshot: &Snapshot) -> Result<(), LedgerError> {
         let replays = self.record.replays;
         self.progress = self.runner.ledger.valid_progress(self.path, &snapshot.versions, replays).await?;

@@ -10,8 +10,8 @@ use crate::{
 /// How many drops of a tenant run at once.
 const MAX_PER_TENANT: usize = 2;
 
-/// How many events of a tenant are held: their drops run, or their answers are delayed after a failed run. The host sends
-/// only a few events at a time, so a tenant whose runs fail must not hold all of them.
+/// How many events of a tenant are held: their drops run, or their answers are delayed after a failed run. The host
+/// sends only a few events at a time, so a tenant whose runs fail must not hold all of them.
 const MAX_EVENTS_PER_TENANT: usize = 2;
 
 /// How many drops of a tenant wait.
@@ -56,8 +56,8 @@ impl Schedule {
         has_room
     }
 
-    /// Starts the drop of an event of `tenant`; returns whether the tenant has fewer than [`MAX_PER_TENANT`] running jobs,
-    /// none that waits, and fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
+    /// Starts the drop of an event of `tenant`; returns whether the tenant has fewer than [`MAX_PER_TENANT`] running
+    /// jobs, none that waits, and fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
     pub(crate) fn try_start_event(&mut self, tenant: TenantId) -> bool {
         let jobs = self.tenants.entry(tenant).or_default();
         let may_start = jobs.running < MAX_PER_TENANT && jobs.waiting.is_empty() && jobs.events < MAX_EVENTS_PER_TENANT;
@@ -69,8 +69,8 @@ impl Schedule {
         may_start
     }
 
-    /// Starts the next job: of the tenants that may run another one and that `may_start`, the one with the fewest running
-    /// jobs; of these, the one whose last job started first.
+    /// Starts the next job: of the tenants that may run another one and that `may_start`, the one with the fewest
+    /// running jobs; of these, the one whose last job started first.
     pub(crate) fn next(&mut self, may_start: impl Fn(TenantId) -> bool) -> Option<Job> {
         let mut candidates: Vec<_> = self
             .tenants

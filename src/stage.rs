@@ -5,9 +5,10 @@
 //!             (Decrypt, Gunzip)
 //! ```
 //!
-//! A stage does no I/O; [`pipeline`](crate::pipeline) connects the stages. `RemoveLayers` appends one bounded piece of text per
-//! call to the window of `LineBlocks`, and returns the length of the piece; it is called again until that is 0. So blocks
-//! leave the window between two pieces, and a small input that expands a thousandfold does not fill the memory.
+//! A stage does no I/O; [`pipeline`](crate::pipeline) connects the stages. `RemoveLayers` appends one bounded piece of
+//! text per call to the window of `LineBlocks`, and returns the length of the piece; it is called again until that is
+//! 0. So blocks leave the window between two pieces, and a small input that expands a thousandfold does not fill the
+//! memory.
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,5 +1,6 @@
-//! Overwrites the stack after a computation that used keys. Values that were moved and registers that were saved leave copies
-//! on the stack, which neither types that zero themselves on drop nor an allocator that zeroes freed memory can reach.
+//! Overwrites the stack after a computation that used keys. Values that were moved and registers that were saved leave
+//! copies on the stack, which neither types that zero themselves on drop nor an allocator that zeroes freed memory can
+//! reach.
 
 use std::hint::black_box;
 
@@ -8,8 +9,8 @@ use zeroize::Zeroize;
 /// How many bytes of the stack are overwritten: more than the computations with keys use.
 const DEPTH: usize = 64 << 10;
 
-/// Does `work`, then overwrites the part of the stack that it used. The value that it returns must not contain a key; it may
-/// point to one.
+/// Does `work`, then overwrites the part of the stack that it used. The value that it returns must not contain a key;
+/// it may point to one.
 #[inline(never)]
 pub fn with_stack_wiped<T>(work: impl FnOnce() -> T) -> T {
     let result = in_own_frame(work);

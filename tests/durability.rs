@@ -1,5 +1,5 @@
-//! Kills the handler at random instants, with one instance and with three, while the receiver fails at random. In the end the
-//! receiver must have exactly the rows of the drop, after deduplication.
+//! Kills the handler at random instants, with one instance and with three, while the receiver fails at random. In the
+//! end the receiver must have exactly the rows of the drop, after deduplication.
 //!
 //! Random choices are seeded and a failure prints its seed, but the exact instant of a kill depends on the machine.
 
@@ -107,8 +107,8 @@ async fn run_instance(mut host: Host, queue: Arc<Mutex<EventQueue>>, kills: Arc<
     }
 }
 
-/// A receiver's rule that rejects, delays and loses deliveries. The answer is a function of the seed, the message id, and
-/// how often the message has arrived.
+/// A receiver's rule that rejects, delays and loses deliveries. The answer is a function of the seed, the message id,
+/// and how often the message has arrived.
 fn random_answers(seed: u64) -> impl FnMut(&Delivery) -> Answer + Send + 'static {
     let mut arrivals = HashMap::<String, u64>::new();
     move |delivery| {
@@ -183,7 +183,8 @@ async fn three_instances_that_are_killed_repeatedly_join_every_row_to_the_same_d
     let mut events: Vec<_> = drop.names().iter().map(|name| scene.event(&drop, name)).collect();
     events.extend([DATA, METADATA].map(|name| blob_trigger(&scene.address_of(&directory.blob(name)), 1)));
     run_instances(&scene, events, 3, 5, seed).await;
-    // A drop that waits for its directory is answered with 2xx. If the process that would have run it was killed, a sweep does.
+    // A drop that waits for its directory is answered with 2xx. If the process that would have run it was killed, a
+    // sweep does.
     for _ in 0..20 {
         if has_ended(&scene.receiver.received(), &drop) {
             break;

@@ -248,7 +248,8 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
     scene.set("SinkStorage", &azurite::shared().connection_string());
     let (drop, rows) = upload_drop(&mut scene).await;
     run(&scene, "deliver", &drop).await;
-    // Messages are hidden for two seconds, so that those in progress when the example is killed become visible again soon.
+    // Messages are hidden for two seconds, so that those in progress when the example is killed become visible again
+    // soon.
     example.add_arguments([queue.signed_url().into(), example.output.clone().into(), "2".into()]);
 
     let running = example.start();
@@ -269,9 +270,9 @@ async fn assert_reader_stores_every_row_once(mut example: Example) {
     std::mem::drop(running);
 }
 
-/// Runs the receiver for Service Bus with a stand-in for Microsoft's SDK, which speaks AMQP. The messages are those that the
-/// stub of the REST interface has accepted. `source` is the queue or subscription as the example is given it, and as
-/// the SDK must be asked for it.
+/// Runs the receiver for Service Bus with a stand-in for Microsoft's SDK, which speaks AMQP. The messages are those
+/// that the stub of the REST interface has accepted. `source` is the queue or subscription as the example is given it,
+/// and as the SDK must be asked for it.
 async fn assert_service_bus_receiver_stores_every_row_once(source: (&str, &str), options: &[&str]) {
     let (mut example, mut scene) = (Example::python("service_bus_receiver"), Scene::in_a_folder().await);
     let namespace = Namespace::start(&Certificate::new(), None).await;

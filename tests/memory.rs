@@ -1,5 +1,5 @@
-//! After a run, no key is left in the memory of the process, in the log or in the ledger. Whatever a file contains, the memory
-//! of the process stays small.
+//! After a run, no key is left in the memory of the process, in the log or in the ledger. Whatever a file contains, the
+//! memory of the process stays small.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -229,7 +229,8 @@ async fn long_rows_of_a_person_with_an_entry_just_below_the_limit_do_not_fill_th
     assert!(peak < 148, "{peak} MiB");
 }
 
-/// The peak memory of the process, in MiB, after four files that repeat `lines` were processed at once, and the outcomes.
+/// The peak memory of the process, in MiB, after four files that repeat `lines` were processed at once, and the
+/// outcomes.
 async fn peak_memory_with_four_files_of(lines: &str, repetitions: usize, bad_rows_allowed: &str) -> (u64, Vec<String>) {
     let mut scene = Scene::in_a_folder().await;
     for (name, value) in [("FILE_LAYOUT", "plain"), ("ALLOW_PLAINTEXT", "true"), ("DECODERS", "2")] {

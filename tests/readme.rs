@@ -1,7 +1,7 @@
 //! The commands in the README run as they stand, in one shell, and can be run again.
 //!
-//! They run in a temporary folder that has what a reader has: the binary, Azurite, and a drop. `npm` and `cargo` have done
-//! their work before this test, so they do nothing in it.
+//! They run in a temporary folder that has what a reader has: the binary, Azurite, and a drop. `npm` and `cargo` have
+//! done their work before this test, so they do nothing in it.
 
 #![expect(clippy::unwrap_used, reason = "a failed setup is a failed test")]
 
@@ -57,8 +57,8 @@ async fn checkout() -> TempDir {
     folder
 }
 
-/// Runs `script` in `folder` with bash; a command that fails ends it. It has a network of its own if the system allows that:
-/// the commands use the default ports of Azurite.
+/// Runs `script` in `folder` with bash; a command that fails ends it. It has a network of its own if the system allows
+/// that: the commands use the default ports of Azurite.
 async fn run(folder: &TempDir, script: &str) -> CommandOutput {
     let own_network = ["unshare", "--user", "--map-root-user", "--net"];
     let lo_up = "ip link set lo up";

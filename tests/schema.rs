@@ -149,8 +149,8 @@ fn a_missing_or_renamed_member_is_invalid() {
         pointers(&message, "", &mut all);
         let concerns_a_drop = message["data"].get("drop").is_some();
         assert!(all.len() > if concerns_a_drop { 12 } else { 4 }, "{all:?}");
-        // Only the schema without additional members notices the renaming of optional members. Names of attributes and roles
-        // are free.
+        // Only the schema without additional members notices the renaming of optional members. Names of attributes and
+        // roles are free.
         let is_optional = |pointer: &&String| {
             let of_rows = ["/data/badRows", "/data/directory"].contains(&pointer.as_str());
             (of_rows && message["data"].get("file").is_some())

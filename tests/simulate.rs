@@ -1,4 +1,5 @@
-//! Decrypts simulated drops with plain AES, gzip and RSA, independently of vivadrop's own decoder, and checks their contents.
+//! Decrypts simulated drops with plain AES, gzip and RSA, independently of vivadrop's own decoder, and checks their
+//! contents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

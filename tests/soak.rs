@@ -1,9 +1,10 @@
 //! A long run against everything that goes wrong in production: `make soak`.
 //!
-//! Three instances of the handler work for many tenants on drops of every kind, while storage, receiver and API fail at random,
-//! events get lost, clocks jump, people edit definitions of attributes, and instances are killed. Then the faults end, and every
-//! drop must reach the ending that its kind has, with exactly its rows, and every receiver must have the attributes that
-//! `preview` computes. A report shows rows, duplicates, how long the last drops took, and memory and open handles over time.
+//! Three instances of the handler work for many tenants on drops of every kind, while storage, receiver and API fail at
+//! random, events get lost, clocks jump, people edit definitions of attributes, and instances are killed. Then the
+//! faults end, and every drop must reach the ending that its kind has, with exactly its rows, and every receiver must
+//! have the attributes that `preview` computes. A report shows rows, duplicates, how long the last drops took, and
+//! memory and open handles over time.
 //!
 //! Random choices are seeded; the instants at which they happen depend on the machine.
 

@@ -1,4 +1,5 @@
-//! The export of traces and metrics by the built binary, to a collector that decodes OTLP with the official definitions.
+//! The export of traces and metrics by the built binary, to a collector that decodes OTLP with the official
+//! definitions.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 

@@ -159,8 +159,8 @@ async fn deliver_invalid(case: Case) -> Result<(), String> {
     }
 }
 
-/// Uploads the case as a drop of its tenant, and sends the event of its job metadata, or of its first file if it has no job
-/// metadata.
+/// Uploads the case as a drop of its tenant, and sends the event of its job metadata, or of its first file if it has no
+/// job metadata.
 async fn deliver(case: &Case) -> (Answer, Received, String) {
     let mut scene = Scene::in_a_folder().await;
     let blobs = contents(&case.drop());

@@ -1,8 +1,8 @@
-//! A receiver for benches/sinks.py that needs very little CPU: it reads each request into one buffer, discards it, and answers
-//! 201, which the webhook sink and clients of Azure queues accept.
+//! A receiver for benches/sinks.py that needs very little CPU: it reads each request into one buffer, discards it, and
+//! answers 201, which the webhook sink and clients of Azure queues accept.
 //!
-//! `receiver [MILLISECONDS]` prints its port and answers each request after that delay. When its stdin ends, it prints the
-//! numbers of connections, messages and bytes. Needs no crates: `rustc -O --edition 2024 receiver.rs`.
+//! `receiver [MILLISECONDS]` prints its port and answers each request after that delay. When its stdin ends, it prints
+//! the numbers of connections, messages and bytes. Needs no crates: `rustc -O --edition 2024 receiver.rs`.
 
 use std::{
     env,

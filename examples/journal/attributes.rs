@@ -147,7 +147,8 @@ impl Attributes {
         *last = sequence.max(*last);
     }
 
-    /// Writes the applied imports, if they have changed: one line for each cycle. A crash leaves the old or the new file.
+    /// Writes the applied imports, if they have changed: one line for each cycle. A crash leaves the old or the new
+    /// file.
     pub(crate) fn write_changes(&mut self) -> io::Result<()> {
         if !self.has_changes {
             return Ok(());

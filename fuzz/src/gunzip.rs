@@ -1,5 +1,5 @@
-//! gzip: our decoder accepts and rejects the same streams as flate2, with the same text. A truncated stream is an error, never
-//! a shorter text.
+//! gzip: our decoder accepts and rejects the same streams as flate2, with the same text. A truncated stream is an
+//! error, never a shorter text.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -15,7 +15,8 @@ use super::{
 /// Decompresses the bytes as a gzip stream, and as the data of gzip members.
 pub fn check(bytes: &[u8]) {
     compare_with_flate2(bytes);
-    // A fuzzer does not find a valid checksum. So deflate data gets a header and a trailer here, right ones and wrong ones.
+    // A fuzzer does not find a valid checksum. So deflate data gets a header and a trailer here, right ones and wrong
+    // ones.
     if let Output { text, end: Ok(Some(end)) } = inflate::with_flate2(bytes) {
         let member = member(&bytes[..end], &text);
         compare_with_flate2(&[&member[..], &member].concat());

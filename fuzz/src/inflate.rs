@@ -36,8 +36,8 @@ fn is_complete(output: &Output<Option<usize>, Error>) -> bool {
     matches!(output.end, Ok(Some(_)))
 }
 
-/// Checks that data which only one of the two decoders rejects is rejected by both if more bytes follow. One of them may see
-/// sooner than the other that the codes in a truncated header are invalid.
+/// Checks that data which only one of the two decoders rejects is rejected by both if more bytes follow. One of them
+/// may see sooner than the other that the codes in a truncated header are invalid.
 fn check_that_more_bytes_are_an_error(bytes: &[u8]) {
     for byte in [0x00, 0x55, 0xFF] {
         let longer = [bytes, &[byte; 1000]].concat();

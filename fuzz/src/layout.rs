@@ -1,5 +1,5 @@
-//! Layouts: detection finds a layout that the rules allow, or an error that explains why; a file of rows is detected as the
-//! layout that it was encoded with, and is read back.
+//! Layouts: detection finds a layout that the rules allow, or an error that explains why; a file of rows is detected as
+//! the layout that it was encoded with, and is read back.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! Rows: a line is a row exactly if serde_json parses an object, and it is decoded as by the reference decoder: with
-//! and without a key, typed or verbatim, with all columns or some. A join adds one member to each row, and checks of the first
-//! block of a file change no row.
+//! and without a key, typed or verbatim, with all columns or some. A join adds one member to each row, and checks of
+//! the first block of a file change no row.
 
 mod reference;
 

@@ -57,8 +57,8 @@ pub(super) enum Wanted {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only describes requests")]
 pub(super) struct CacheControl {
-    /// `no-cache` waits for the current state. Otherwise the answer may have an older state, which the server has at once:
-    /// up to 90 minutes for the first requests, then up to a minute. `asOf` is its time.
+    /// `no-cache` waits for the current state. Otherwise the answer may have an older state, which the server has at
+    /// once: up to 90 minutes for the first requests, then up to a minute. `asOf` is its time.
     #[param(rename = "Cache-Control")]
     cache_control: Option<String>,
 }

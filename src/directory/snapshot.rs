@@ -141,8 +141,8 @@ pub fn choose(situation: &Situation<'_>) -> Choice {
     let is_set_aside = known.iter().filter(is_own).any(|directory| !directory.is_complete);
     let wait: time::Duration = wait.try_into().unwrap_or(time::Duration::MAX);
     let end = first_seen.map(|first_seen| first_seen.saturating_add(wait));
-    // If a machine with a fast clock has recorded `first_seen`, the drop waits for longer: rows that are joined too early
-    // lack their people for good.
+    // If a machine with a fast clock has recorded `first_seen`, the drop waits for longer: rows that are joined too
+    // early lack their people for good.
     if let Some(end) = end.filter(|end| !is_set_aside && now < *end) {
         return Choice::WaitUntil(end);
     }

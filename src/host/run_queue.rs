@@ -116,8 +116,8 @@ impl RunQueue {
         Pushed::Waiting
     }
 
-    /// Waits until a drop may run, and returns it. `may_start` returns whether the circuit breaker of a tenant's receiver
-    /// lets a run start.
+    /// Waits until a drop may run, and returns it. `may_start` returns whether the circuit breaker of a tenant's
+    /// receiver lets a run start.
     pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, RunPermit) {
         loop {
             if let Some(started) = self.start_next(&may_start) {

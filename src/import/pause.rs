@@ -1,4 +1,5 @@
-//! Forgets the failures of a tenant's imports while the tenant is paused: its time does not count towards `GIVE_UP_AFTER`.
+//! Forgets the failures of a tenant's imports while the tenant is paused: its time does not count towards
+//! `GIVE_UP_AFTER`.
 
 use crate::{
     drop::TenantId,

@@ -46,7 +46,8 @@ pub struct TenantImports {
     pub(super) version: Option<ETag>,
 }
 
-/// The facts that remain of the definitions in a record that a person has deleted. The next valid definitions clear them.
+/// The facts that remain of the definitions in a record that a person has deleted. The next valid definitions clear
+/// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LostDefinitions {
     /// A number that is above that of all lost definitions.
@@ -240,8 +241,8 @@ impl TenantJson {
 }
 
 impl Ledger {
-    /// Reads the record of a tenant's imports. Returns an empty record if the tenant never had one. If a person has deleted
-    /// it, returns a record whose numbers continue above those of the deleted one.
+    /// Reads the record of a tenant's imports. Returns an empty record if the tenant never had one. If a person has
+    /// deleted it, returns a record whose numbers continue above those of the deleted one.
     pub async fn tenant_imports(&self, tenant: TenantId) -> Result<TenantImports, LedgerError> {
         let path = self.blob(paths::imports(tenant));
         match self.read(&path).await? {

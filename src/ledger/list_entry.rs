@@ -1,5 +1,5 @@
-//! The entry of a drop in lists: where the drop stands, for people, and the facts with which a sweep decides to skip
-//! it.
+//! The entry of a drop in the list of all drops: where the drop stands, for people, and the facts with which a sweep
+//! decides to skip it.
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub enum DropState {
     Completed,
 }
 
-/// The entry of a drop in lists.
+/// The entry of a drop in the list of all drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListEntry {
     /// The drop path.

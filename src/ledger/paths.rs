@@ -15,7 +15,7 @@ use crate::{
 /// The folder of the records of all drops.
 pub(super) const DROPS: &str = "drops/";
 
-/// The folder of the entries of all drops, for lists.
+/// The folder of the list of all drops.
 pub(super) const LIST: &str = "list/";
 
 /// The folder of the entries of unfinished drops.
@@ -78,7 +78,7 @@ pub(super) fn file_record(drop: &DropPath, name: &str) -> String {
     }
 }
 
-/// The entry of a drop in lists.
+/// The entry of a drop in the list of all drops.
 pub(super) fn list_entry(drop: &DropPath) -> String {
     format!("{LIST}{}.json", hash(&drop.to_string()))
 }

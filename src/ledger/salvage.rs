@@ -35,15 +35,15 @@ impl Ledger {
         Ok(DropRecord { replays, generation, sequence: unix_time(), version, ..DropRecord::default() })
     }
 
-    /// The record that continues the imports of a tenant that has none. If there are records of cycles, or the index says
-    /// that there was a record, a person has deleted it. Receivers ignore messages with numbers that they have seen, so
-    /// every number continues above those before:
-    /// - the revision, the `sequence` and the number of the definitions are the current time in Unix seconds. There were
-    ///   fewer messages and edits than seconds;
+    /// The record that continues the imports of a tenant that has none. If there are records of cycles, or the index
+    /// says that there was a record, a person has deleted it. Receivers ignore messages with numbers that they have
+    /// seen, so every number continues above those before:
+    /// - the revision, the `sequence` and the number of the definitions are the current time in Unix seconds. There
+    ///   were fewer messages and edits than seconds;
     /// - the number of requests is the highest one in the records of the cycles, which distinguish imports by it.
     ///
-    /// Requests and deletions that were not done are lost, but receivers are told about every attribute that was imported
-    /// and is not defined any more.
+    /// Requests and deletions that were not done are lost, but receivers are told about every attribute that was
+    /// imported and is not defined any more.
     pub(super) async fn salvaged_imports(&self, tenant: TenantId) -> Result<TenantImports, LedgerError> {
         let folder = paths::cycle_imports(tenant);
         let mut listing = self.store.list(&self.container, &folder);

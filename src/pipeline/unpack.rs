@@ -141,7 +141,8 @@ impl<R: Send + 'static> Unpacking<R> {
 
     /// Sends the decoders a block without the rows to skip. Waits until the worker pool has permits.
     ///
-    /// The column cipher is detected before rows are skipped, so a resumed run detects the same cipher as the first run.
+    /// The column cipher is detected before rows are skipped, so a resumed run detects the same cipher as the first
+    /// run.
     fn send(&mut self, block: Block, skip: &mut SkipRows, rules: &RowRules) -> Result<(), Stop> {
         if let Some(decoder) = self.undecided.take() {
             decoder.check_first_columns(&block, rules).map_err(RowsError::MissingColumns)?;

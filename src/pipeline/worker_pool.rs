@@ -6,8 +6,8 @@
 //! result. For the same reason, the thread that submits jobs runs some of them itself when too many pile up. If it
 //! slept, the system would often run two workers on one core while another core is idle for a moment.
 //!
-//! Kept because the obvious replacement, `buffered` over `spawn_blocking`, took 9 % longer for `decode` of a million rows on two
-//! cores, and 7 % more CPU: medians of 15 pairs of runs, with a spread of 6 % to 18 %.
+//! Kept because the obvious replacement, `buffered` over `spawn_blocking`, took 9 % longer for `decode` of a million
+//! rows on two cores, and 7 % more CPU: medians of 15 pairs of runs, with a spread of 6 % to 18 %.
 
 use std::{
     collections::{BTreeMap, VecDeque},

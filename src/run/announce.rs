@@ -148,8 +148,8 @@ impl Run<'_> {
         })
     }
 
-    /// Makes the drops due that wait for this drop as their directory, updates this drop's entry in lists, and removes
-    /// it from the index of unfinished drops. If a request fails, the next sweep does the rest.
+    /// Makes the drops due that wait for this drop as their directory, updates this drop's entry in the list, and
+    /// removes it from the index of unfinished drops. If a request fails, the next sweep does the rest.
     pub(super) async fn close(&self, snapshot: &Snapshot) {
         let ledger = &self.runner.ledger;
         let result = async {

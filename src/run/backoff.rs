@@ -48,8 +48,8 @@ pub(super) fn add_failure(previous: Option<Failing>, failure: Failure, now: Offs
 }
 
 /// Adds a try at the time `now` that only waited for memory to the failures since the last progress. It is no failure:
-/// the failures before it still count, but the time between two such tries in a row does not, and the drop is tried again
-/// soon.
+/// the failures before it still count, but the time between two such tries in a row does not, and the drop is tried
+/// again soon.
 pub(super) fn add_wait_for_memory(previous: Option<Failing>, why: String, now: OffsetDateTime) -> Failing {
     let mut failing = previous.unwrap_or_else(|| no_failures(now));
     if failing.waits_for_memory {

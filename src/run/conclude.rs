@@ -196,7 +196,7 @@ impl Run<'_> {
         Ok(Outcome::Open { rows, of: expected })
     }
 
-    /// The entry of the drop in lists.
+    /// The entry of the drop in the list of all drops.
     pub(super) fn list_entry(&self, snapshot: &Snapshot, state: DropState) -> ListEntry {
         let count = |is_counted: fn(Status) -> bool| {
             self.progress.values().filter(|file| is_counted(file.status)).count() as u64

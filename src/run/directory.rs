@@ -97,7 +97,8 @@ impl Run<'_> {
             match self.choose_directory(snapshot).await? {
                 Choice::Join(chosen) => {
                     if waits.is_some() {
-                        // The entry still says that the drop waits. If the process is killed, the next sweep must run it.
+                        // The entry still says that the drop waits. If the process is killed, the next sweep must run
+                        // it.
                         self.entry = Some(ledger.mark_unfinished(path, tenant, clock::now()).await?);
                     }
                     self.record.directory = Some(PinnedDirectory { snapshot: chosen });

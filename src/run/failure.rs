@@ -149,7 +149,7 @@ impl Run<'_> {
         if let Some(entry) = &self.entry {
             ledger.postpone(path, tenant, not_before, entry).await?;
         }
-        // Without a listing, the last entry in lists says more about the drop than this run could.
+        // Without a listing, the last entry in the list says more about the drop than this run could.
         if self.snapshot.is_some() {
             self.read_progress(&snapshot).await?;
             self.runner.ledger.write_list_entry(&self.list_entry(&snapshot, DropState::Retrying)).await?;

@@ -8,9 +8,9 @@ use crate::{
 };
 
 impl Runner {
-    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended. Rows keep their
-    /// message ids unless `new_ids` is set. The drop is then in the index of unfinished drops, so that a sweep delivers
-    /// it if nothing else does.
+    /// Records that the drop at `path` is to be delivered again from its first row, even if it has ended. Rows keep
+    /// their message ids unless `new_ids` is set. The drop is then in the index of unfinished drops, so that a sweep
+    /// delivers it if nothing else does.
     pub async fn record_replay(&self, path: &DropPath, new_ids: bool) -> Result<Recorded, RunError> {
         let Some(contents) = discover::list_contents(&*self.store, path, self.limits.max_files).await? else {
             return Ok(Recorded::Nothing(Outcome::NoDrop));

@@ -1,7 +1,7 @@
 //! The names of the columns with metrics.
 //!
-//! Sources: the partner integration page ("Supported metrics"), the v0 schema and sample, and the PersonReport_v1 schema
-//! of the Data Connect solutions, and the spellings in its sample.
+//! Sources: the partner integration page ("Supported metrics"), the v0 schema and sample, and the PersonReport_v1
+//! schema of the Data Connect solutions, and the spellings in its sample.
 
 /// The column whose values are booleans.
 pub const IS_ACTIVE: &str = "IsActive";

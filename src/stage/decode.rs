@@ -54,8 +54,8 @@ pub struct RowRules {
     pub typed: bool,
     /// `MAX_ROW_BYTES`: the maximum length of a line in bytes, without its line end.
     pub max_row_bytes: usize,
-    /// `MAX_ROW_DEPTH`: the maximum nesting depth of a line in levels of objects and arrays. The row itself is the first
-    /// level. A line that is nested deeper is a bad row.
+    /// `MAX_ROW_DEPTH`: the maximum nesting depth of a line in levels of objects and arrays. The row itself is the
+    /// first level. A line that is nested deeper is a bad row.
     pub max_depth: usize,
 }
 
@@ -111,8 +111,8 @@ impl Decoder {
         }
     }
 
-    /// Ends the rows of a block after `allowed` bad rows and one more: the file is then set aside at that row, and bad rows
-    /// after it would only take memory.
+    /// Ends the rows of a block after `allowed` bad rows and one more: the file is then set aside at that row, and bad
+    /// rows after it would only take memory.
     #[must_use]
     pub fn ending_after_bad_rows(mut self, allowed: u64) -> Self {
         self.bad_rows_allowed = allowed;
@@ -124,8 +124,8 @@ impl Decoder {
         self.bad_rows_allowed
     }
 
-    /// Adds to each row, as its last member, the person of `directory` that the row's key column names. Without a Column key
-    /// the member is null: the directory must not identify people who have not consented.
+    /// Adds to each row, as its last member, the person of `directory` that the row's key column names. Without a
+    /// Column key the member is null: the directory must not identify people who have not consented.
     #[must_use]
     pub fn joined_to(mut self, directory: Arc<Directory>, rules: &RowRules) -> Self {
         self.columns.join(rules, directory.key_column());
@@ -145,20 +145,21 @@ impl Decoder {
         if longest > MAX_JOINED_BYTES { longest } else { 0 }
     }
 
-    /// Compares the names of columns in settings with those in `first`, which is the first block of the file. Must be called
-    /// before any block of the file is decoded, so that no row of a file that certainly lacks a column is delivered.
+    /// Compares the names of columns in settings with those in `first`, which is the first block of the file. Must be
+    /// called before any block of the file is decoded, so that no row of a file that certainly lacks a column is
+    /// delivered.
     pub fn check_first_columns(&self, first: &Block, rules: &RowRules) -> Result<(), MissingColumns> {
         self.columns.checked.check_first(first, rules.columns.as_deref())
     }
 
-    /// Reports the columns that settings name and that no row of the file had. Must be called after all blocks of the file
-    /// are decoded.
+    /// Reports the columns that settings name and that no row of the file had. Must be called after all blocks of the
+    /// file are decoded.
     pub fn check_columns(&self) -> Result<(), MissingColumns> {
         self.columns.checked.missing()
     }
 
-    /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first block
-    /// of the file. Must be called before any block of the file is decoded.
+    /// Detects the cipher of the encrypted columns, unless `COLUMN_CIPHER` sets it, from `first`, which is the first
+    /// block of the file. Must be called before any block of the file is decoded.
     ///
     /// If no value in `first` decrypts to text, the cipher is detected for each value of the file separately.
     pub fn detect_column_cipher(&self, first: &Block) {

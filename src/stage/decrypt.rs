@@ -105,7 +105,8 @@ impl Decrypt {
         };
     }
 
-    /// Ends the ciphertext: appends the last plaintext to [`Self::plaintext`]. An empty ciphertext has an empty plaintext.
+    /// Ends the ciphertext: appends the last plaintext to [`Self::plaintext`]. An empty ciphertext has an empty
+    /// plaintext.
     pub fn finish(&mut self) -> Result<(), Damage> {
         let Mode::Cbc(cbc) = &mut self.mode else { return Ok(()) };
         let ciphertext = &mut self.buffer[self.decrypted..];
@@ -143,7 +144,8 @@ where
     cbc.decrypt_blocks(blocks);
 }
 
-/// Returns `plaintext` without its PKCS#7 padding (RFC 5652, section 6.3), or `None` if it does not end with such padding.
+/// Returns `plaintext` without its PKCS#7 padding (RFC 5652, section 6.3), or `None` if it does not end with such
+/// padding.
 pub fn unpad(plaintext: &[u8]) -> Option<&[u8]> {
     let count = usize::from(*plaintext.last()?);
     let (text, padding) = plaintext.split_at_checked(plaintext.len().checked_sub(count)?)?;

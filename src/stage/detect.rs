@@ -1,8 +1,8 @@
 //! Finds the layout of a file from its first bytes.
 //!
-//! Each candidate layout is tried on the head of the file. The one whose text makes the most sense is the layout. The first
-//! bytes alone prove little, because ciphertext can begin like gzip or JSON by chance. So a text that continues like rows is
-//! preferred to a text that only begins like rows, whatever the order of the candidates.
+//! Each candidate layout is tried on the head of the file. The one whose text makes the most sense is the layout. The
+//! first bytes alone prove little, because ciphertext can begin like gzip or JSON by chance. So a text that continues
+//! like rows is preferred to a text that only begins like rows, whatever the order of the candidates.
 
 use inflate::Window;
 
@@ -182,7 +182,8 @@ fn read_sample(
     Ok(false)
 }
 
-/// Whether `text`, the beginning of a file's text, can be the beginning of rows: `{`, then a name or the end of the object.
+/// Whether `text`, the beginning of a file's text, can be the beginning of rows: `{`, then a name or the end of the
+/// object.
 fn begins_like_row(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     let text = trim_json_whitespace(text);
@@ -199,8 +200,8 @@ fn trim_json_whitespace(text: &[u8]) -> &[u8] {
     &text[start.unwrap_or(text.len())..]
 }
 
-/// Whether `text` is UTF-8, except for a last character that may be truncated, without control characters that JSON text
-/// cannot contain.
+/// Whether `text` is UTF-8, except for a last character that may be truncated, without control characters that JSON
+/// text cannot contain.
 fn is_readable(text: &[u8]) -> bool {
     let is_utf8 = match std::str::from_utf8(text) {
         Ok(_) => true,

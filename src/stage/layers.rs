@@ -40,7 +40,8 @@ impl RemoveLayers {
     /// Appends the next piece of text to `window`, at most [`PIECE_BYTES`](super::PIECE_BYTES), and returns its length.
     /// Advances `input` past the bytes that it has read.
     ///
-    /// Returns 0 when all of `input` is used. Call it in a loop until then: there may be more text when `input` is empty.
+    /// Returns 0 when all of `input` is used. Call it in a loop until then: there may be more text when `input` is
+    /// empty.
     pub fn push(&mut self, input: &mut &[u8], window: &mut Window) -> Result<usize, Damage> {
         match &mut self.0 {
             Layers::None => Ok(window.write(input)),
@@ -70,8 +71,8 @@ impl RemoveLayers {
         }
     }
 
-    /// Ends the file: appends the rest of its text to `window`, piece by piece as [`Self::push`] does, and returns 0 after the
-    /// last piece.
+    /// Ends the file: appends the rest of its text to `window`, piece by piece as [`Self::push`] does, and returns 0
+    /// after the last piece.
     ///
     /// A truncated file is an error, never a shorter text.
     pub fn finish(&mut self, window: &mut Window) -> Result<usize, Damage> {

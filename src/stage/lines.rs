@@ -7,8 +7,8 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::buffers::{Buffer, Buffers};
 
-/// The least text of a block, except for the last one of a text: enough that sending a block to another thread pays off, and
-/// little enough that several blocks fit into a core's cache.
+/// The least text of a block, except for the last one of a text: enough that sending a block to another thread pays
+/// off, and little enough that several blocks fit into a core's cache.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
 /// The byte-order mark of UTF-8.
@@ -59,8 +59,8 @@ impl LineBlocks {
         &mut self.window
     }
 
-    /// Takes the next block out of the window, or returns `None` if it needs more text. Call it after each piece of text, until
-    /// it returns `None`.
+    /// Takes the next block out of the window, or returns `None` if it needs more text. Call it after each piece of
+    /// text, until it returns `None`.
     pub fn next_block(&mut self) -> Option<Block> {
         if self.is_over {
             self.window.consume(self.window.text().len());

@@ -1,5 +1,5 @@
-//! Skips the rows that an earlier run has delivered, without decoding them. They have to be read again, because gzip cannot be
-//! decompressed from the middle.
+//! Skips the rows that an earlier run has delivered, without decoding them. They have to be read again, because gzip
+//! cannot be decompressed from the middle.
 
 use memchr::memchr;
 

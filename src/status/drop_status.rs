@@ -138,8 +138,8 @@ impl DropStatus {
         }
     }
 
-    /// Says so if the drop is not finished and sweeps skip it, because its tenant is paused or is not in `tenants`, those
-    /// of `TENANTS`.
+    /// Says so if the drop is not finished and sweeps skip it, because its tenant is paused or is not in `tenants`,
+    /// those of `TENANTS`.
     pub(super) fn compare_with(&mut self, tenants: &Tenants) {
         let is_unfinished = matches!(self.state, State::Waiting | State::Open | State::Retrying);
         let (why, remedy) = if !tenants.contains(self.tenant_id) {

@@ -64,8 +64,8 @@ async fn read(
     Ok(builder)
 }
 
-/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time. Reads
-/// no notes. `None` if there is no usable copy, or if it is older than `max_age`.
+/// Reads where every drop and every customer stood when the last copy of the entries was made: the snapshot's time.
+/// Reads no notes. `None` if there is no usable copy, or if it is older than `max_age`.
 pub async fn load_copy(ledger: &Ledger, tenants: Option<&Tenants>, max_age: Duration) -> Option<Snapshot> {
     let content = match ledger.read_list_copy().await {
         Ok(content) => content?,

@@ -67,8 +67,8 @@ impl SnapshotBuilder {
         self.customers.insert(entry.tenant, entry);
     }
 
-    /// Completes the snapshot. Its customers are `tenants`, or, without them, all tenants with a drop or with an entry of
-    /// a customer. Only customers can be overdue.
+    /// Completes the snapshot. Its customers are `tenants`, or, without them, all tenants with a drop or with an entry
+    /// of a customer. Only customers can be overdue.
     pub fn finish(self, tenants: Option<&Tenants>) -> Snapshot {
         let Self { as_of, mut drops, mut customers, omitted, .. } = self;
         match tenants {

@@ -28,8 +28,8 @@ pub struct TenantWeeks {
     pub cells: Vec<Cell>,
 }
 
-/// How many drops of a tenant arrived in a week, by state. A later success never hides a failure: all states are counted, and
-/// `worst` is the most urgent one.
+/// How many drops of a tenant arrived in a week, by state. A later success never hides a failure: all states are
+/// counted, and `worst` is the most urgent one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cell {

@@ -42,7 +42,8 @@ impl Drop {
         [out.join("drop"), "--private-key".into(), out.join("private-key.pem")]
     }
 
-    /// The output of `preview` for definitions with a cycle whose window ends `weeks` weeks after the last week of the drop.
+    /// The output of `preview` for definitions with a cycle whose window ends `weeks` weeks after the last week of the
+    /// drop.
     async fn preview(&self, weeks: i64, attributes: Value, more: &[&str]) -> CommandOutput {
         output_of(self.command(weeks, attributes).args(more)).await
     }

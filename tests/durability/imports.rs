@@ -110,8 +110,8 @@ async fn finish(scene: &Scene) {
     panic!("the import did not end");
 }
 
-/// Checks that the receiver has the import that `preview` computes, from messages that did not change when they were sent
-/// again.
+/// Checks that the receiver has the import that `preview` computes, from messages that did not change when they were
+/// sent again.
 async fn assert_imported(scene: &Scene, drop: &SimulatedDrop, definitions: &Value) {
     let received = scene.receiver.received();
     assert_complete(&received, drop, &scene.rows_of(drop).await);

@@ -428,8 +428,8 @@ async fn a_process_that_is_killed_at_any_step_loses_no_wake_up_and_changes_no_me
                 run_to_end(&joining(&world), &second).await;
                 true
             };
-            // Leases lapse, and the timer starts sweeps, long before the wait would end. A directory whose event was lost
-            // before it was recorded is found by the hourly listing.
+            // Leases lapse, and the timer starts sweeps, long before the wait would end. A directory whose event was
+            // lost before it was recorded is found by the hourly listing.
             for wait in [5 * MINUTE, 5 * MINUTE, 5 * MINUTE, 50 * MINUTE] {
                 if world.endings().is_empty() {
                     sweep_after(&joining(&world), wait).await;

@@ -76,8 +76,8 @@ impl Fault {
     }
 }
 
-/// Runs `scenario` without a fault, then with a fault at each of its steps, whose request is processed or not. `scenario`
-/// returns the number of steps of its process.
+/// Runs `scenario` without a fault, then with a fault at each of its steps, whose request is processed or not.
+/// `scenario` returns the number of steps of its process.
 pub(crate) async fn at_every_step(fault: impl Fn(u64, bool) -> Fault, scenario: impl AsyncFn(Option<Fault>) -> u64) {
     let steps = scenario(None).await;
     assert!(steps > 15, "{steps}");

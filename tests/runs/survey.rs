@@ -37,7 +37,8 @@ pub(crate) fn window_end(end: Date) -> Date {
     day - time::Duration::days(day.weekday().number_days_from_sunday().into())
 }
 
-/// The rows of `people` people in the twelve weeks before the cycle that ends today: person n has n hours of e-mail a week.
+/// The rows of `people` people in the twelve weeks before the cycle that ends today: person n has n hours of e-mail a
+/// week.
 pub(crate) fn rows(people: u128) -> String {
     let weeks = (1..=12).map(|week| window_end(today()) - time::Duration::days(7 * week));
     let row = |(number, date): (u128, Date)| {

@@ -22,8 +22,8 @@ const CYCLES: [&str; 3] = ["A", "B", "C"];
 const MAX_DEFINITIONS: u64 = 1 << 20;
 
 impl Soak {
-    /// Edits the definitions of a tenant with the command line. The edit may fail, because storage fails or because there is
-    /// nothing to edit.
+    /// Edits the definitions of a tenant with the command line. The edit may fail, because storage fails or because
+    /// there is nothing to edit.
     pub(crate) async fn edit_definitions(&mut self) {
         let rng = &mut self.rng;
         let tenant = rng.choice(&self.tenants).unwrap().to_string();
@@ -45,8 +45,8 @@ impl Soak {
         self.figures.edits += usize::from(ended.code == Some(0));
     }
 
-    /// The imports that receivers do not have as `preview` computes them from the same drop with the definitions that are
-    /// stored now.
+    /// The imports that receivers do not have as `preview` computes them from the same drop with the definitions that
+    /// are stored now.
     pub(crate) async fn missing_imports(&mut self) -> Vec<String> {
         let messages = self.scene.receiver.received().attribute_bodies;
         let mut missing = Vec::new();

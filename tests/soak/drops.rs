@@ -68,7 +68,8 @@ pub(crate) struct Uploaded {
 }
 
 impl Soak {
-    /// Uploads a drop in random order, with its directory if the tenant has one, and posts the events to random instances.
+    /// Uploads a drop in random order, with its directory if the tenant has one, and posts the events to random
+    /// instances.
     pub(crate) async fn begin_drop(&mut self) {
         let rng = &mut self.rng;
         let (number, kind) = (rng.usize(..self.tenants.len()), Kind::random(rng));

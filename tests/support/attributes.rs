@@ -1,5 +1,5 @@
-//! Survey attributes in tests: definitions, the people that `preview` computes, and a receiver that follows the rules of
-//! `docs/attributes.md`.
+//! Survey attributes in tests: definitions, the people that `preview` computes, and a receiver that follows the rules
+//! of `docs/attributes.md`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,8 +23,8 @@ pub(crate) fn latest_cycle(name: &str) -> Value {
     json!({"name": name, "start": (monday - Duration::days(7)).to_string(), "end": monday.to_string()})
 }
 
-/// What `vivadrop attributes preview` computes from a simulated drop, joined to its directory if there is one: one object per
-/// cycle. A cycle that cannot be reported is left out.
+/// What `vivadrop attributes preview` computes from a simulated drop, joined to its directory if there is one: one
+/// object per cycle. A cycle that cannot be reported is left out.
 pub(crate) async fn preview(drop: &SimulatedDrop, definitions: &Value) -> Vec<Value> {
     let file = drop.simulated.drop.with_extension("attributes.json");
     fs::write(&file, definitions.to_string()).unwrap();

@@ -1,7 +1,7 @@
 //! A storage account on loopback: Azurite, installed with npm.
 //!
-//! Azurite runs in a child process that ends when its stdin is closed, so that it never outlives the test binary, even if
-//! that panics or is killed.
+//! Azurite runs in a child process that ends when its stdin is closed, so that it never outlives the test binary, even
+//! if that panics or is killed.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,5 +1,5 @@
-//! An OpenTelemetry collector: receives OTLP over HTTP and decodes it with the official definitions. When it is dropped, it
-//! checks that it could decode every request, and that nothing it has received contains a secret.
+//! An OpenTelemetry collector: receives OTLP over HTTP and decodes it with the official definitions. When it is
+//! dropped, it checks that it could decode every request, and that nothing it has received contains a secret.
 
 use std::{
     collections::BTreeMap,

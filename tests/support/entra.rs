@@ -1,5 +1,5 @@
-//! A stub of Microsoft Entra ID on loopback: issues tokens for a client secret, over TLS, and for a managed identity, with
-//! the protocols of App Service and of the virtual machine's metadata service.
+//! A stub of Microsoft Entra ID on loopback: issues tokens for a client secret, over TLS, and for a managed identity,
+//! with the protocols of App Service and of the virtual machine's metadata service.
 
 use std::{
     collections::HashMap,
@@ -163,7 +163,8 @@ impl Tokens {
     }
 }
 
-/// The client credentials flow: <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
+/// The client credentials flow:
+/// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
 async fn client_credentials(State(shared): State<Shared>, Path(tenant): Path<String>, body: String) -> Response {
     let (mut state, form) = (shared.state(), pairs(&body));
     let given = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
@@ -196,7 +197,8 @@ fn unauthorized(description: &str, error: &str, code: u64) -> Response {
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }
 
-/// The endpoint of App Service: <https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>.
+/// The endpoint of App Service:
+/// <https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>.
 async fn app_service_identity(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let query = pairs(&query.unwrap_or_default());
     let has_header = headers.get("x-identity-header").is_some_and(|given| *given == shared.state().identity_header);
@@ -206,7 +208,8 @@ async fn app_service_identity(State(shared): State<Shared>, RawQuery(query): Raw
     managed_identity(&shared, &query)
 }
 
-/// The virtual machine's metadata service: <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
+/// The virtual machine's metadata service:
+/// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
 async fn machine_identity(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     if headers.get("metadata").is_none_or(|value| value != "true") {
         return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_request"}))).into_response();

@@ -1,5 +1,5 @@
-//! Plays the Functions host: starts the handler as the host does, posts what the host posts, and checks that every response
-//! has the form that the host requires.
+//! Plays the Functions host: starts the handler as the host does, posts what the host posts, and checks that every
+//! response has the form that the host requires.
 //!
 //! When a [`Host`] is dropped, it checks the handler's output: every line on stdout is a JSON object, stderr is empty
 //! (the host reports each of its lines as an error), and no line contains a secret.

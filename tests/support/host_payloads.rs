@@ -1,5 +1,5 @@
-//! The request bodies that the Functions host posts for each trigger, and the events that Event Grid sends: complete, as they
-//! were observed.
+//! The request bodies that the Functions host posts for each trigger, and the events that Event Grid sends: complete,
+//! as they were observed.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -93,8 +93,8 @@ pub(crate) fn event_grid_trigger_many(events: &[Value]) -> Value {
     json!({"Data": {"events": Value::from(events).to_string()}, "Metadata": {"sys": sys("OnEvents")}})
 }
 
-/// A queueTrigger. If the message is a JSON object, the host copies its members into the metadata, where they can overwrite
-/// the host's own.
+/// A queueTrigger. If the message is a JSON object, the host copies its members into the metadata, where they can
+/// overwrite the host's own.
 pub(crate) fn queue_trigger(message: &str) -> Value {
     let mut metadata = json!({
         "DequeueCount": "1", "ExpirationTime": "2026-09-17T15:49:10+00:00",

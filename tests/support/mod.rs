@@ -1,5 +1,5 @@
-//! Shared by the integration tests: in-memory implementations of vivadrop's traits, fault injection, and the other ends of
-//! its connections (the Functions host, Azurite, Microsoft Entra ID, Key Vault, Service Bus, a queue's consumer).
+//! Shared by the integration tests: in-memory implementations of vivadrop's traits, fault injection, and the other ends
+//! of its connections (the Functions host, Azurite, Microsoft Entra ID, Key Vault, Service Bus, a queue's consumer).
 //!
 //! The stubs of the webhook receiver and of the Viva Insights API are in `crates/testkit`, because `vivadrop demo` uses
 //! them too.

@@ -1,5 +1,5 @@
-//! The environment of a test: a customer's storage, the partner's receiver, a stub of the Viva Insights API, and simulated
-//! drops.
+//! The environment of a test: a customer's storage, the partner's receiver, a stub of the Viva Insights API, and
+//! simulated drops.
 
 use std::{
     collections::BTreeMap,
@@ -58,8 +58,8 @@ pub(crate) const DATA: &str = "part-0.json.gz";
 /// How often an upload is tried.
 const MAX_TRIES: u32 = 5;
 
-/// A `DEADLINE` for tests of events that fail within a second: the answer to a failed event waits for ten seconds, but not
-/// longer than this.
+/// A `DEADLINE` for tests of events that fail within a second: the answer to a failed event waits for ten seconds, but
+/// not longer than this.
 pub(crate) const ANSWERS_SOON: &str = "3s";
 
 /// The characters of a blob name that are percent-encoded in a URL: all but unreserved characters and slashes.
@@ -210,7 +210,8 @@ impl Scene {
         SimulatedDrop { path: DropPath::new(&self.container, folder), simulated }
     }
 
-    /// The rows of `drop` as `vivadrop decode` prints them: the expected rows. Their values become secrets of the scene.
+    /// The rows of `drop` as `vivadrop decode` prints them: the expected rows. Their values become secrets of the
+    /// scene.
     pub(crate) async fn rows_of(&self, drop: &SimulatedDrop) -> Vec<String> {
         self.decoded(drop, None).await
     }
@@ -255,8 +256,8 @@ impl Scene {
         }
     }
 
-    /// Starts a host that delivers a new drop of `rows` rows slowly: five rows in a tenth of a second. Returns the post that waits
-    /// for the end.
+    /// Starts a host that delivers a new drop of `rows` rows slowly: five rows in a tenth of a second. Returns the post
+    /// that waits for the end.
     pub(crate) async fn deliver_slowly(&mut self, rows: u64) -> (SimulatedDrop, Host, JoinHandle<Option<Answer>>) {
         self.set("BATCH_ROWS", "5");
         self.set("IN_FLIGHT", "1");

@@ -1,7 +1,7 @@
 //! A stub of Azure Service Bus on loopback: its REST interface for sending messages and for reading the properties of
 //! entities. Follows <https://learn.microsoft.com/rest/api/servicebus/>. It speaks TLS only, verifies shared access
-//! signatures and tokens of Microsoft Entra ID, and drops messages whose id it has received within the duplicate detection
-//! window.
+//! signatures and tokens of Microsoft Entra ID, and drops messages whose id it has received within the duplicate
+//! detection window.
 
 use std::{
     collections::BTreeMap,
@@ -173,8 +173,8 @@ impl Shared {
 }
 
 impl Namespace {
-    /// Starts a namespace without entities, which accepts shared access signatures, and the `tokens` of an Entra stub if
-    /// they are given.
+    /// Starts a namespace without entities, which accepts shared access signatures, and the `tokens` of an Entra stub
+    /// if they are given.
     pub(crate) async fn start(certificate: &Certificate, tokens: Option<Tokens>) -> Self {
         let listener = certificate.listen().await;
         let host = format!("localhost:{}", Listener::local_addr(&listener).unwrap().port());

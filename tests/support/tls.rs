@@ -1,5 +1,5 @@
-//! TLS for the stubs of services that accept HTTPS only: a new self-signed certificate for loopback, which the process under
-//! test trusts through `SSL_CERT_FILE`.
+//! TLS for the stubs of services that accept HTTPS only: a new self-signed certificate for loopback, which the process
+//! under test trusts through `SSL_CERT_FILE`.
 
 use std::{
     fs, io,

@@ -1,5 +1,5 @@
-//! The header of a block with dynamic Huffman codes: the lengths of its codes, which are compressed themselves (RFC 1951,
-//! section 3.2.7).
+//! The header of a block with dynamic Huffman codes: the lengths of its codes, which are compressed themselves (RFC
+//! 1951, section 3.2.7).
 
 use crate::{
     Error,
@@ -84,7 +84,8 @@ impl CodeLengths {
         self.lengths[..self.literals + self.distances].split_at(self.literals)
     }
 
-    /// Reads the next length, or several equal ones. Returns `false`, and consumes nothing, if not all of its bits are there.
+    /// Reads the next length, or several equal ones. Returns `false`, and consumes nothing, if not all of its bits are
+    /// there.
     fn read_length(&mut self, pending: &mut Bits) -> Result<bool, Error> {
         let entry = self.length_code_table[(pending.buffer & ((1 << LENGTH_CODE_BITS) - 1)) as usize];
         let mut rest = *pending;

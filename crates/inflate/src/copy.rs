@@ -2,8 +2,8 @@
 
 use crate::Error;
 
-/// How many bytes are copied at once. Nine of ten copies in rows are not longer. Copying 48 bytes of which fewer count costs
-/// less than a branch on the length that is hard to predict.
+/// How many bytes are copied at once. Nine of ten copies in rows are not longer. Copying 48 bytes of which fewer count
+/// costs less than a branch on the length that is hard to predict.
 pub(crate) const COPY_BYTES: usize = 48;
 
 /// Copies `length` bytes from `distance` bytes before `out` to `out`. Overwrites up to [`COPY_BYTES`] bytes after them.

@@ -8,8 +8,8 @@ use crate::{Error, Inflate, Window};
 
 /// Decompresses a gzip stream, to the end of its last member.
 ///
-/// The text of all members is one text. A stream that ends early, or whose text does not match a checksum or a length, is an
-/// [`Error`]: never a shorter text.
+/// The text of all members is one text. A stream that ends early, or whose text does not match a checksum or a length,
+/// is an [`Error`]: never a shorter text.
 pub struct Gunzip {
     state: State,
     inflate: Inflate,
@@ -68,11 +68,11 @@ impl Gunzip {
         }
     }
 
-    /// Decompresses the next piece of text, at most [`PIECE_BYTES`](crate::PIECE_BYTES), and appends it to `window`. Advances
-    /// `input` past the bytes that it has read, and returns the length of the piece.
+    /// Decompresses the next piece of text, at most [`PIECE_BYTES`](crate::PIECE_BYTES), and appends it to `window`.
+    /// Advances `input` past the bytes that it has read, and returns the length of the piece.
     ///
-    /// Returns 0 when all of `input` is used. Call it in a loop until then: the decoder also buffers some bytes of the input, so
-    /// there may be more text when `input` is empty.
+    /// Returns 0 when all of `input` is used. Call it in a loop until then: the decoder also buffers some bytes of the
+    /// input, so there may be more text when `input` is empty.
     ///
     /// # Errors
     /// Any [`Error`] but [`Error::Truncated`].
@@ -159,7 +159,8 @@ impl Gunzip {
         })
     }
 
-    /// Reads a byte of a member's trailer, and compares checksum and length when all are there; returns what follows it.
+    /// Reads a byte of a member's trailer, and compares checksum and length when all are there; returns what follows
+    /// it.
     fn read_trailer(&mut self, read: u8, mut bytes: [u8; 8], byte: u8) -> Result<State, Error> {
         bytes[usize::from(read)] = byte;
         if read < 7 {

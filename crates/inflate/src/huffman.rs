@@ -1,7 +1,7 @@
 //! Builds decoding tables for Huffman codes, each given as the code lengths of its symbols (RFC 1951, section 3.2.2).
 //!
-//! A code that is longer than the index of the main table continues in a subtable. In the table of literals and lengths, two
-//! symbols whose codes fit into the index together share an entry.
+//! A code that is longer than the index of the main table continues in a subtable. In the table of literals and
+//! lengths, two symbols whose codes fit into the index together share an entry.
 
 use std::ops::Range;
 
@@ -18,16 +18,16 @@ pub(crate) const DISTANCE_SYMBOLS: usize = 32;
 /// The symbol that ends a block. Symbols below it are literals, symbols above it are copy lengths.
 pub(crate) const END_OF_BLOCK: usize = 256;
 
-/// The index bits of the main table for literals and lengths. In rows, the codes of digits have five bits, so eleven bits
-/// hold two of them; a larger table takes longer to build, and more of the cache.
+/// The index bits of the main table for literals and lengths. In rows, the codes of digits have five bits, so eleven
+/// bits hold two of them; a larger table takes longer to build, and more of the cache.
 pub(crate) const LITLEN_BITS: u32 = 11;
 /// The index bits of the main table for distances.
 pub(crate) const DISTANCE_BITS: u32 = 9;
 /// The index bits of the table for code lengths: the longest such code (RFC 1951, section 3.2.7).
 pub(crate) const LENGTH_CODE_BITS: u32 = 7;
 
-/// Room for the main table and its subtables: no valid code needs more than 2342 entries. A power of two, so that an index
-/// can be bounded by a mask.
+/// Room for the main table and its subtables: no valid code needs more than 2342 entries. A power of two, so that an
+/// index can be bounded by a mask.
 pub(crate) const LITLEN_ENTRIES: usize = 4096;
 /// Room for the main table and its subtables: no valid code needs more than 1023 entries.
 pub(crate) const DISTANCE_ENTRIES: usize = 1024;
@@ -79,7 +79,8 @@ pub(crate) fn build_distances(lengths: &[u8], table: &mut [u32; DISTANCE_ENTRIES
     HuffmanCode::new(lengths, true)?.build(DISTANCE_BITS, false, table, entry_of)
 }
 
-/// Builds the table of the code in which the lengths of the other codes are written. The value of an entry is its symbol.
+/// Builds the table of the code in which the lengths of the other codes are written. The value of an entry is its
+/// symbol.
 pub(crate) fn build_length_codes(lengths: &[u8], table: &mut [u32; 1 << LENGTH_CODE_BITS]) -> Result<(), Error> {
     let entry_of = |symbol: usize, bits| (symbol as u32) << 16 | bits;
     HuffmanCode::new(lengths, false)?.build(LENGTH_CODE_BITS, false, table, entry_of)
@@ -98,8 +99,8 @@ struct HuffmanCode {
 impl HuffmanCode {
     /// The code in which symbol `n` has `lengths[n]` bits, or no code if that is 0.
     ///
-    /// A code must be complete: the Kraft sum of its lengths is 1. With `may_be_incomplete`, a single code of one bit and no
-    /// code at all are also valid, as they are in zlib.
+    /// A code must be complete: the Kraft sum of its lengths is 1. With `may_be_incomplete`, a single code of one bit
+    /// and no code at all are also valid, as they are in zlib.
     fn new(lengths: &[u8], may_be_incomplete: bool) -> Result<Self, Error> {
         // First the number of codes of each length, one index further on; then where they start.
         let mut starts = [0; LONGEST_CODE + 2];
@@ -146,7 +147,8 @@ impl HuffmanCode {
             // The code is incomplete, or has two symbols, which overwrite these entries.
             table[..2].fill(entry::invalid(1));
         }
-        // The table for `length` bits, repeated twice, is the table for one bit more, except for the codes of that length.
+        // The table for `length` bits, repeated twice, is the table for one bit more, except for the codes of that
+        // length.
         for length in 1..=index_bits {
             for (at, &symbol) in (self.starts[length]..).zip(self.symbols(length)) {
                 table[code] = entry_of(usize::from(symbol), length as u32);
@@ -190,8 +192,8 @@ impl HuffmanCode {
         }
     }
 
-    /// Adds subtables for the codes that are longer than the index. Codes whose first `index_bits` are equal share a subtable.
-    /// `code` is the first code that is longer.
+    /// Adds subtables for the codes that are longer than the index. Codes whose first `index_bits` are equal share a
+    /// subtable. `code` is the first code that is longer.
     fn build_subtables(
         &self,
         index_bits: usize,
@@ -233,8 +235,8 @@ impl HuffmanCode {
     }
 }
 
-/// The code of `length` bits that follows `code`. Canonical codes count upwards from their first bit, which is the least
-/// significant one here.
+/// The code of `length` bits that follows `code`. Canonical codes count upwards from their first bit, which is the
+/// least significant one here.
 fn next_code(code: usize, length: usize) -> usize {
     let free = !code & ((1 << length) - 1);
     // No code follows the last one; the result is not used then.

@@ -54,8 +54,8 @@ impl Inflate {
         }
     }
 
-    /// Decompresses the next piece of text, at most [`PIECE_BYTES`], and appends it to `window`. Advances `input` past the
-    /// bytes that it has read, and returns the length of the piece.
+    /// Decompresses the next piece of text, at most [`PIECE_BYTES`], and appends it to `window`. Advances `input` past
+    /// the bytes that it has read, and returns the length of the piece.
     ///
     /// Returns 0 when all of `input` is used, or when the data [is complete](Self::is_complete).
     ///
@@ -74,8 +74,8 @@ impl Inflate {
         self.state == State::End
     }
 
-    /// Reads a byte that follows the complete data, such as one of a trailer: the decoder may have read some of these bytes
-    /// from its input before it saw the end. Returns `None` if `input` is empty.
+    /// Reads a byte that follows the complete data, such as one of a trailer: the decoder may have read some of these
+    /// bytes from its input before it saw the end. Returns `None` if `input` is empty.
     ///
     /// # Panics
     /// If the data is not [complete](Self::is_complete).
@@ -88,8 +88,8 @@ impl Inflate {
         })
     }
 
-    /// Starts again at the start of other deflate data. Its text is appended to the same window, but cannot refer back to text
-    /// that the window has now.
+    /// Starts again at the start of other deflate data. Its text is appended to the same window, but cannot refer back
+    /// to text that the window has now.
     pub fn restart(&mut self, window: &mut Window) {
         self.state = State::BlockStart;
         self.is_last_block = false;
@@ -126,7 +126,8 @@ impl Inflate {
         }
     }
 
-    /// Copies text of a stored block, as much as there is input and room for. Returns `None` if it needs more input or room.
+    /// Copies text of a stored block, as much as there is input and room for. Returns `None` if it needs more input or
+    /// room.
     fn copy_stored(
         &mut self,
         left: usize,

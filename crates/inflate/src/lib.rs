@@ -1,17 +1,18 @@
 //! Decompresses gzip ([RFC 1952](https://www.rfc-editor.org/rfc/rfc1952)) and raw deflate
 //! ([RFC 1951](https://www.rfc-editor.org/rfc/rfc1951)) streams into a [`Window`] of the caller.
 //!
-//! - **Fast**: for JSON text, about twice as fast as `flate2` with `zlib-rs`. `cargo bench -p inflate` compares the two.
+//! - **Fast**: for JSON text, about twice as fast as `flate2` with `zlib-rs`. `cargo bench -p inflate` compares the
+//!   two.
 //! - **Safe**: no `unsafe` code.
 //! - **Bounded**: each call appends at most [`PIECE_BYTES`] bytes of text, so a small input that expands a thousandfold
 //!   cannot fill the memory. The caller decides between two calls how much of the text to keep.
 //! - **Strict**: accepts and rejects exactly the streams that zlib does; property tests and fuzzers compare the two.
-//!   [`Gunzip`] reads all members of a stream and checks every checksum and length. A truncated stream is an error, never a
-//!   shorter text.
+//!   [`Gunzip`] reads all members of a stream and checks every checksum and length. A truncated stream is an error,
+//!   never a shorter text.
 //! - **Without I/O**: the input arrives as slices, cut anywhere.
 //!
-//! A call of [`Gunzip::push`] decompresses one piece, advances the input past the bytes that it used, and returns how many
-//! bytes of text it appended to the window. It returns 0 when it has used all of the input:
+//! A call of [`Gunzip::push`] decompresses one piece, advances the input past the bytes that it used, and returns how
+//! many bytes of text it appended to the window. It returns 0 when it has used all of the input:
 //!
 //! ```
 //! use inflate::{Gunzip, Window};
@@ -33,8 +34,8 @@
 //! # Ok::<_, inflate::Error>(())
 //! ```
 //!
-//! Text may also stay in the window until there is enough of it, and be taken out together with the buffer that holds it,
-//! without a copy: see [`Window::take`].
+//! Text may also stay in the window until there is enough of it, and be taken out together with the buffer that holds
+//! it, without a copy: see [`Window::take`].
 
 mod bits;
 mod block_header;

@@ -1,14 +1,15 @@
 //! The inner loop: decodes symbols and writes the text that they stand for.
 //!
-//! In vivadrop, one core inflates a file while the other cores wait for its rows, so this loop takes most of the time of
-//! `decode`. One core needed 0.74 s for a million rows (964 MB of JSON), compared with 1.43 s for flate2 with zlib-rs, 1.07 s
-//! for fdeflate and 0.99 s for ISA-L. The techniques that made the difference:
+//! In vivadrop, one core inflates a file while the other cores wait for its rows, so this loop takes most of the time
+//! of `decode`. One core needed 0.74 s for a million rows (964 MB of JSON), compared with 1.43 s for flate2 with
+//! zlib-rs, 1.07 s for fdeflate and 0.99 s for ISA-L. The techniques that made the difference:
 //! - Two literals share a table entry, and so do a literal and the copy length that follows it.
-//! - An entry is used as a shift count without unpacking, and the next entry is looked up before the text of the current one
-//!   is written. So the chain of operations from one symbol to the next is a shift, a mask and a load. This saved a fifth.
+//! - An entry is used as a shift count without unpacking, and the next entry is looked up before the text of the
+//!   current one is written. So the chain of operations from one symbol to the next is a shift, a mask and a load. This
+//!   saved a fifth.
 //! - Each copy moves 48 bytes, whatever its length. See [`copy`](crate::copy).
-//! - The branch between literal and copy remains. A loop without any branch took 1.16 s, because every symbol waited for the
-//!   longest path.
+//! - The branch between literal and copy remains. A loop without any branch took 1.16 s, because every symbol waited
+//!   for the longest path.
 //!
 //! Invariants of the loop in [`inflate`]; those of the table entries are in [`entry`]:
 //!
@@ -38,8 +39,8 @@ use crate::{
     window,
 };
 
-/// How far past `limit` one round of the loop can write: seven bytes of literals, the longest copy, and the bytes that a copy
-/// overwrites past its end.
+/// How far past `limit` one round of the loop can write: seven bytes of literals, the longest copy, and the bytes that
+/// a copy overwrites past its end.
 pub(crate) const SLACK_BYTES: usize = 7 + 258 + COPY_BYTES;
 
 const _: () = assert!(SLACK_BYTES <= window::SLACK_BYTES);
@@ -74,8 +75,8 @@ fn lookup_in_subtable<const ENTRIES: usize>(table: &[u32; ENTRIES], reference: u
 
 /// Decodes symbols of a block, and writes their text to `text` from the index `at` on, which it advances.
 ///
-/// Stops when `at` is above `limit`; it is then below `limit` + [`SLACK_BYTES`]. `text` must have that much room. The bytes
-/// of `text` from `at` on have arbitrary values afterwards.
+/// Stops when `at` is above `limit`; it is then below `limit` + [`SLACK_BYTES`]. `text` must have that much room. The
+/// bytes of `text` from `at` on have arbitrary values afterwards.
 #[inline(never)]
 pub(crate) fn inflate(
     tables: &Tables,
@@ -91,8 +92,8 @@ pub(crate) fn inflate(
     let (mut input, mut out) = (*bytes, *at);
     let Bits { mut buffer, mut count } = *pending;
 
-    // Adds the next eight bytes above the `count` bits, and consumes the bytes that fit completely. The bits of the byte that
-    // fits partly stay above `count`; the next `fill!` adds the same bits there again.
+    // Adds the next eight bytes above the `count` bits, and consumes the bytes that fit completely. The bits of the
+    // byte that fits partly stay above `count`; the next `fill!` adds the same bits there again.
     macro_rules! fill {
         () => {
             match input.first_chunk::<8>() {
@@ -105,8 +106,8 @@ pub(crate) fn inflate(
             }
         };
     }
-    // Writes the literals of `$entry`, and replaces it by the next entry. Always writes two bytes, even if only one counts,
-    // because a branch costs more.
+    // Writes the literals of `$entry`, and replaces it by the next entry. Always writes two bytes, even if only one
+    // counts, because a branch costs more.
     macro_rules! write_literals {
         ($entry:ident) => {
             buffer = buffer.wrapping_shr($entry);
@@ -233,8 +234,8 @@ enum Symbol {
     End,
 }
 
-/// Consumes the next symbol; returns `None` if not all of its bits are there yet. A code is invalid only once all of its bits
-/// are there.
+/// Consumes the next symbol; returns `None` if not all of its bits are there yet. A code is invalid only once all of
+/// its bits are there.
 fn next_symbol(tables: &Tables, pending: &mut Bits) -> Result<Option<Symbol>, Error> {
     let entry = lookup::<LITLEN_BITS, _>(&tables.litlen, pending.buffer);
     let Some((entry, buffer)) = consume_code(&tables.litlen, entry, pending) else { return Ok(None) };
@@ -253,8 +254,8 @@ fn next_symbol(tables: &Tables, pending: &mut Bits) -> Result<Option<Symbol>, Er
     Ok(Some(Symbol::Copy { literal_before, distance: entry::distance(entry, buffer), length }))
 }
 
-/// Consumes the bits of the code whose entry in the main table is `entry`. Returns its entry, from the subtable if it has one,
-/// and the buffer that starts with the bits of that entry.
+/// Consumes the bits of the code whose entry in the main table is `entry`. Returns its entry, from the subtable if it
+/// has one, and the buffer that starts with the bits of that entry.
 fn consume_code<const ENTRIES: usize>(
     table: &[u32; ENTRIES],
     mut entry: u32,

@@ -23,7 +23,8 @@ pub(crate) const SLACK_BYTES: usize = 320;
 /// The capacity of [`Window::new`].
 const DEFAULT_CAPACITY: usize = 256 << 10;
 
-/// Holds decompressed text until the caller consumes it, and the 32 KiB before it, to which compressed data refers back.
+/// Holds decompressed text until the caller consumes it, and the 32 KiB before it, to which compressed data refers
+/// back.
 pub struct Window {
     buffer: Vec<u8>,
     /// The length of a new buffer.
@@ -64,11 +65,11 @@ impl Window {
         self.start += count;
     }
 
-    /// Removes the first `count` bytes of the text by swapping the window's buffer with `spare`, so that they need not be
-    /// copied. They are then `spare[range]`, where `range` is what this function returns.
+    /// Removes the first `count` bytes of the text by swapping the window's buffer with `spare`, so that they need not
+    /// be copied. They are then `spare[range]`, where `range` is what this function returns.
     ///
-    /// The contents of `spare` do not matter. Pass a buffer that was taken before to save the allocation of a new one, or
-    /// else an empty `Vec`. History and the remaining text are copied to it.
+    /// The contents of `spare` do not matter. Pass a buffer that was taken before to save the allocation of a new one,
+    /// or else an empty `Vec`. History and the remaining text are copied to it.
     ///
     /// # Panics
     /// If the text is shorter than `count` bytes.
@@ -109,8 +110,8 @@ impl Window {
         piece.len()
     }
 
-    /// Returns the history and the text, followed by room for [`PIECE_BYTES`] and [`SLACK_BYTES`], and the index at which the
-    /// room begins. A piece that was written there becomes text with [`Self::append_up_to`].
+    /// Returns the history and the text, followed by room for [`PIECE_BYTES`] and [`SLACK_BYTES`], and the index at
+    /// which the room begins. A piece that was written there becomes text with [`Self::append_up_to`].
     pub(crate) fn room(&mut self) -> (&mut [u8], usize) {
         self.make_room();
         (&mut self.buffer[self.history..], self.end - self.history)

@@ -78,7 +78,8 @@ pub(super) fn row<'a>(rules: &RowRules, key: Option<&AesKey>, line: &'a [u8]) ->
     Ok(Row { line, members })
 }
 
-/// Checks the nesting depth and the lengths of the numbers of a line that is JSON. The first violation in the line counts.
+/// Checks the nesting depth and the lengths of the numbers of a line that is JSON. The first violation in the line
+/// counts.
 fn check_limits(rules: &RowRules, line: &str) -> Result<(), BadRowReason> {
     let (mut depth, mut number_chars, mut in_string, mut is_escaped) = (0, 0, false, false);
     for c in line.chars() {

@@ -25,7 +25,8 @@ impl Definitions {
     /// Reads definitions from JSON.
     ///
     /// Fails with every mistake at once: JSON that cannot be parsed, unknown members and names, bounds that do not
-    /// ascend, a metric that two attributes have, a cycle that ends before it starts. The list of attributes may be empty.
+    /// ascend, a metric that two attributes have, a cycle that ends before it starts. The list of attributes may be
+    /// empty.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidDefinitions> {
         let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
         let text: &RawValue = serde_json::from_slice(json)

@@ -111,8 +111,8 @@ impl KeyStore for PemFolder {
     async fn disable(&self, tenant: TenantId) -> Result<usize, KeyError> {
         let folder = self.folder.clone();
         blocking(move || {
-            // A current key that a person put there has no versioned file yet. Without one, it would be lost when the next
-            // key of the tenant is disabled.
+            // A current key that a person put there has no versioned file yet. Without one, it would be lost when the
+            // next key of the tenant is disabled.
             let current = find_current(&folder, tenant).map_err(|error| read_error(&folder, error))?;
             let current = current.and_then(|path| read_key(&path).ok());
             if let Some(key) = &current {

@@ -168,8 +168,8 @@ impl Runner {
     /// Reads a directory into a table. Also returns the memory that it takes.
     ///
     /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A larger
-    /// directory is read again with the memory that it needs by its number of rows, and then, if its metadata has a wrong
-    /// number, with all that `DIRECTORY_MEMORY` allows: if that memory becomes free in time.
+    /// directory is read again with the memory that it needs by its number of rows, and then, if its metadata has a
+    /// wrong number, with all that `DIRECTORY_MEMORY` allows: if that memory becomes free in time.
     async fn read_table(
         &self,
         contents: &DirectoryContents,

@@ -1,7 +1,7 @@
 //! Detects column names in settings that no row of a file has: most are typing errors.
 //!
-//! Names are recorded where [`Names`](super::names::Names) parses a name that it did not predict, which is once per block for
-//! each name, so the check costs nothing per row.
+//! Names are recorded where [`Names`](super::names::Names) parses a name that it did not predict, which is once per
+//! block for each name, so the check costs nothing per row.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,8 +26,8 @@ use crate::{
 /// The number of rows at the start of a file whose names are compared with those of the settings.
 const SAMPLE_ROWS: usize = 16;
 
-/// The maximum length of each of these rows in bytes, which bounds the memory for their names. If one is longer, names are
-/// checked at the end of the file only.
+/// The maximum length of each of these rows in bytes, which bounds the memory for their names. If one is longer, names
+/// are checked at the end of the file only.
 const MAX_SAMPLE_ROW_BYTES: usize = 64 << 10;
 
 /// The maximum number of names of a file that are kept to suggest one of them, and their maximum length in bytes.
@@ -198,7 +198,8 @@ impl FileColumns {
     }
 
     /// Whether `column`, whose letters `name` has in another spelling, was meant to be `name`: unless its setting names
-    /// both, or a file may lack it and both are metrics, because Microsoft's two schemas spell some metrics differently.
+    /// both, or a file may lack it and both are metrics, because Microsoft's two schemas spell some metrics
+    /// differently.
     fn is_misspelling(&self, column: &ExpectedColumn, name: &str) -> bool {
         let is_named = self.expected.iter().any(|other| other.setting == column.setting && other.name == name);
         let are_metrics = [&column.name, name].iter().all(|name| METRICS.contains(name));

@@ -77,8 +77,8 @@ impl ColumnKey {
         self.detected.get_or_init(|| cipher);
     }
 
-    /// The ciphers to try, in order. If the cipher is neither configured nor detected, CBC comes first: valid padding is
-    /// stronger evidence than valid UTF-8 after CTR.
+    /// The ciphers to try, in order. If the cipher is neither configured nor detected, CBC comes first: valid padding
+    /// is stronger evidence than valid UTF-8 after CTR.
     fn ciphers(&self) -> &'static [Cipher] {
         match self.configured.or_else(|| self.detected.get().copied()) {
             Some(Cipher::Ctr) => &[Cipher::Ctr],

@@ -1,8 +1,8 @@
 //! Detects the cipher of a file's encrypted columns from the first values in its text.
 //!
-//! A single value proves little: one of 1.5 million ciphertexts of one block in counter mode also has the padding of CBC
-//! and decrypts to text with it. So one cipher is chosen for the whole file. The sample depends only on the start of
-//! the text, not on how the text was cut into blocks, so every run of a file chooses the same cipher.
+//! A single value proves little: one of 1.5 million ciphertexts of one block in counter mode also has the padding of
+//! CBC and decrypts to text with it. So one cipher is chosen for the whole file. The sample depends only on the start
+//! of the text, not on how the text was cut into blocks, so every run of a file chooses the same cipher.
 
 use std::borrow::Cow;
 
@@ -24,8 +24,8 @@ const SAMPLE_VALUES: usize = 64;
 /// The sample consists of values in lines that begin in this much text. The first block of a file has all these lines.
 const SAMPLE_BYTES: usize = BLOCK_BYTES;
 
-/// The cipher that decrypts the most values of the sample; CBC if both decrypt the same number, because valid padding is
-/// stronger evidence than valid UTF-8. `None` if no value of the sample decrypts to text, or the sample is empty.
+/// The cipher that decrypts the most values of the sample; CBC if both decrypt the same number, because valid padding
+/// is stronger evidence than valid UTF-8. `None` if no value of the sample decrypts to text, or the sample is empty.
 pub(super) fn column_cipher<'a>(
     first: &'a Block,
     mut names: Names<'a>,

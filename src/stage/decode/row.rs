@@ -33,8 +33,8 @@ impl<'a> Row<'a> {
         Self { decoder, line, copied: 0, has_members: false, person: None, bad: None }
     }
 
-    /// Decodes the line and appends the row to the text of `rows`, or a part of it on failure. The outer error is that of
-    /// the JSON, the inner one that of a value.
+    /// Decodes the line and appends the row to the text of `rows`, or a part of it on failure. The outer error is that
+    /// of the JSON, the inner one that of a value.
     pub(super) fn decode(
         &mut self,
         names: &mut Names<'a>,

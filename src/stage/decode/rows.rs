@@ -12,7 +12,8 @@ pub struct Rows {
     pub text: Buffer,
     /// The end of each good row in `text`, after its line feed.
     pub ends: Buffer<usize>,
-    /// The values of the good rows whose places are [recorded](super::RowRules::records_values), in the order of `text`.
+    /// The values of the good rows whose places are [recorded](super::RowRules::records_values), in the order of
+    /// `text`.
     pub values: Buffer<RecordedValue>,
     /// The bad rows.
     pub bad: BadRows,

@@ -100,8 +100,8 @@ impl Drop for Handler {
     }
 }
 
-/// Ports that are free now. They are below the range from which the system assigns ports, because the receiver of another
-/// test might otherwise get the port first and answer in place of the handler.
+/// Ports that are free now. They are below the range from which the system assigns ports, because the receiver of
+/// another test might otherwise get the port first and answer in place of the handler.
 fn ports() -> impl Iterator<Item = u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let numbers = std::iter::repeat_with(|| std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed));

@@ -19,8 +19,8 @@ enum Outcome {
     Error,
 }
 
-/// Decompresses `bytes`, which arrive in pieces of these sizes, again and again. Takes half of the text after some pieces, and
-/// all of it after others.
+/// Decompresses `bytes`, which arrive in pieces of these sizes, again and again. Takes half of the text after some
+/// pieces, and all of it after others.
 fn inflate(bytes: &[u8], pieces: &[usize]) -> Outcome {
     let mut spare = Vec::new();
     inflate_with(bytes, pieces, |window| {

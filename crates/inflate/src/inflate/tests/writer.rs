@@ -142,8 +142,8 @@ fn tokens(bits: &mut BitWriter, tokens: &[Token], literals: &[u8], distances: &[
     bits.put_code(literal_codes[END_OF_BLOCK], literals[END_OF_BLOCK]);
 }
 
-/// The symbol of a copy length, its extra bits and their number (RFC 1951, section 3.2.5): computed, so that the tables under
-/// test are not used.
+/// The symbol of a copy length, its extra bits and their number (RFC 1951, section 3.2.5): computed, so that the tables
+/// under test are not used.
 fn length_symbol(length: usize) -> (usize, u32, u32) {
     match length {
         258 => (285, 0, 0),
@@ -166,8 +166,8 @@ fn distance_symbol(distance: usize) -> (usize, u32, u32) {
     (2 + 2 * bits as usize + (from >> bits), from as u32 & ((1 << bits) - 1), bits)
 }
 
-/// The lengths of a complete code for `count` symbols, at most 15 bits each: the leaves of a random tree, which is the less
-/// balanced the greater `skew` is.
+/// The lengths of a complete code for `count` symbols, at most 15 bits each: the leaves of a random tree, which is the
+/// less balanced the greater `skew` is.
 fn lengths(count: usize, seed: u64, skew: u32) -> Vec<u8> {
     let mut state = seed;
     let mut random = |below: usize| {
