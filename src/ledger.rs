@@ -97,6 +97,9 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// that a later run delivers again.
 pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
+/// How many records or entries are read at the same time.
+const CONCURRENT_READS: usize = 8;
+
 /// The largest record that is read, in bytes. Version 1 listed the files of a drop in its record, some hundred bytes
 /// each.
 const MAX_RECORD_BYTES: u64 = 16 << 20;

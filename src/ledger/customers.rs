@@ -10,9 +10,6 @@ use crate::{
     store::{Listing, StoreError, WriteIf},
 };
 
-/// How many entries are read at the same time if a listing does not return their fields.
-const CONCURRENT_READS: usize = 8;
-
 /// The entry of a customer. A time is `None` if it is unknown, or if nothing expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,9 +66,7 @@ impl CustomerEntry {
 impl Ledger {
     /// Lists the entries of all customers. Skips blobs that are not entries.
     pub fn customers(&self) -> Listing<'_, CustomerEntry> {
-        let listed = self.store.list_with_metadata(&self.container, paths::CUSTOMERS);
-        let entries = listed.map_ok(async |listed| entry::parse(&*self.store, listed).await);
-        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+        self.entries(paths::CUSTOMERS).map_ok(|(_, entry)| entry).boxed()
     }
 
     /// Reads the entry of a customer. Returns `None` if the customer has no entry, or if it cannot be parsed.

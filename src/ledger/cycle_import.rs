@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Ledger, LedgerError, json, paths};
+use super::{CONCURRENT_READS, Ledger, LedgerError, json, paths};
 use crate::{
     attributes::RANGES,
     clock,
@@ -13,9 +13,6 @@ use crate::{
     message::{DropFacts, ImportFacts, WindowFacts},
     store::ETag,
 };
-
-/// How many records are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// Where the import of a cycle stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

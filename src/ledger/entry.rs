@@ -6,6 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::{
     Deserializer, Serialize,
@@ -13,8 +14,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::json;
-use crate::store::{BlobMetadata, ListedBlob, ReadWholeError, Store, StoreError, read_current};
+use super::{CONCURRENT_READS, Ledger, json};
+use crate::store::{BlobMetadata, ETag, ListedBlob, Listing, ReadWholeError, Store, StoreError, read_current};
 
 /// The largest entry that is read, in bytes.
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
@@ -51,9 +52,21 @@ pub(super) fn metadata(entry: &impl Serialize) -> BlobMetadata {
     encoded.collect()
 }
 
+impl Ledger {
+    /// Lists the entries in a folder, each with its version. Skips blobs that are not entries.
+    pub(super) fn entries<'a, T: DeserializeOwned + Send + 'a>(&'a self, folder: &'a str) -> Listing<'a, (ETag, T)> {
+        let listed = self.store.list_with_metadata(&self.container, folder);
+        let entries = listed.map_ok(async |listed| {
+            let version = listed.blob.etag.clone();
+            Ok(parse(&*self.store, listed).await?.map(|entry| (version, entry)))
+        });
+        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+    }
+}
+
 /// Parses a listed entry. Returns `None` if the blob was deleted, or cannot be parsed because somebody changed it by
 /// hand.
-pub(super) async fn parse<T: DeserializeOwned>(store: &dyn Store, listed: ListedBlob) -> Result<Option<T>, StoreError> {
+async fn parse<T: DeserializeOwned>(store: &dyn Store, listed: ListedBlob) -> Result<Option<T>, StoreError> {
     if let Some(metadata) = &listed.metadata
         && let Some(entry) = parse_metadata(metadata)
     {

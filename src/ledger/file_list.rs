@@ -3,14 +3,11 @@
 use futures::{StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
-use super::{Ledger, LedgerError, Status, json, paths};
+use super::{CONCURRENT_READS, Ledger, LedgerError, Status, json, paths};
 use crate::{drop::DropPath, store::BlobPath};
 
 /// The maximum number of records that are listed.
 const MAX_FILES: usize = 1_000;
-
-/// How many records are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// A file of a drop.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,9 +22,6 @@ use crate::{
 /// The text of a member that says that there is a record.
 const RECORD_EXISTS: &str = "yes";
 
-/// How many entries are read at the same time if a listing does not return their fields.
-const CONCURRENT_READS: usize = 8;
-
 /// An entry of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportsEntry {
@@ -133,13 +130,7 @@ impl Ledger {
 
     /// Lists the index. Skips blobs that are not entries.
     pub fn imports_entries(&self) -> Listing<'_, ImportsEntry> {
-        let listed = self.store.list_with_metadata(&self.container, paths::IMPORTS_DUE);
-        let entries = listed.map_ok(async |listed| {
-            let version = listed.blob.etag.clone();
-            let json: Option<EntryJson> = entry::parse(&*self.store, listed).await?;
-            Ok(json.map(|json| json.entry(version)))
-        });
-        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+        self.entries(paths::IMPORTS_DUE).map_ok(|(version, json): (_, EntryJson)| json.entry(version)).boxed()
     }
 
     /// Reads the entry of a tenant; `None` if there is none.

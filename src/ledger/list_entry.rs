@@ -20,9 +20,6 @@ use crate::{
     verdict::Reason,
 };
 
-/// How many entries are read at the same time if a listing does not return their fields.
-const CONCURRENT_READS: usize = 8;
-
 /// The longest message in an entry, in characters. An entry in ASCII then fits in the 8 KiB of blob metadata.
 const MAX_MESSAGE: usize = 500;
 
@@ -192,11 +189,6 @@ impl Ledger {
 
     /// Lists the entries of all drops. Skips blobs that are not entries.
     pub fn list_entries(&self) -> Listing<'_, ListEntry> {
-        let listed = self.store.list_with_metadata(&self.container, paths::LIST);
-        let entries = listed.map_ok(async |listed| {
-            let json: Option<EntryJson> = entry::parse(&*self.store, listed).await?;
-            Ok(json.and_then(EntryJson::entry))
-        });
-        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+        self.entries(paths::LIST).try_filter_map(async |(_, json): (_, EntryJson)| Ok(json.entry())).boxed()
     }
 }

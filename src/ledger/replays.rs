@@ -1,6 +1,5 @@
 //! Plans of replays, and the replay runs that carry them out.
 
-use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -16,9 +15,6 @@ use crate::{
     store::{ETag, Listing, StoreError, WriteIf},
     verdict::Reason,
 };
-
-/// How many records are read at the same time if a listing does not return their fields.
-const CONCURRENT_READS: usize = 8;
 
 /// A frozen list of drops to deliver again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -258,11 +254,6 @@ impl Ledger {
 
     /// Lists all replay runs with the versions of their records. Skips blobs that are not records.
     pub fn replay_runs(&self) -> Listing<'_, (ETag, ReplayRun)> {
-        let listed = self.store.list_with_metadata(&self.container, paths::REPLAYS);
-        let runs = listed.map_ok(async |listed| {
-            let version = listed.blob.etag.clone();
-            Ok(entry::parse(&*self.store, listed).await?.map(|run| (version, run)))
-        });
-        runs.try_buffered(CONCURRENT_READS).try_filter_map(async |run| Ok(run)).boxed()
+        self.entries(paths::REPLAYS)
     }
 }

@@ -2,15 +2,12 @@
 
 use futures::{TryStreamExt, future::try_join_all};
 
-use super::{DropRecord, Ledger, LedgerError, TenantImports, imports::LostDefinitions, json, paths};
+use super::{CONCURRENT_READS, DropRecord, Ledger, LedgerError, TenantImports, imports::LostDefinitions, json, paths};
 use crate::{
     clock,
     drop::{DropPath, TenantId},
     store::BlobPath,
 };
-
-/// How many records are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 impl Ledger {
     /// The record that a replay of the drop continues instead of the one at `path`, which cannot be parsed:

@@ -4,11 +4,8 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{DropRecord, Ending, Ledger, LedgerError, Status, json, paths};
+use super::{CONCURRENT_READS, DropRecord, Ending, Ledger, LedgerError, Status, json, paths};
 use crate::store::{BlobPath, ETag, StoreError};
-
-/// How many records are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// The maximum number of records that a survey reads, newest first: its duration must not grow with the ledger.
 const MAX_RECORDS: usize = 10_000;

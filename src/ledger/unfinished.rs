@@ -14,9 +14,6 @@ use crate::{
     store::{BlobPath, ETag, Listing, StoreError, WriteIf},
 };
 
-/// How many entries are read at the same time if a listing does not return their fields.
-const CONCURRENT_READS: usize = 8;
-
 /// An entry of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedDrop {
@@ -77,16 +74,11 @@ impl Ledger {
 
     /// Lists the index. Skips blobs that are not entries.
     pub fn unfinished(&self) -> Listing<'_, UnfinishedDrop> {
-        let listed = self.store.list_with_metadata(&self.container, paths::UNFINISHED);
-        let entries = listed.map_ok(async |listed| {
-            let version = listed.blob.etag.clone();
-            let json: Option<EntryJson> = entry::parse(&*self.store, listed).await?;
-            Ok(json.and_then(|json| {
-                let path = json.path.parse().ok()?;
-                Some(UnfinishedDrop { path, tenant: json.tenant, not_before: json.notbefore, version })
-            }))
+        let entries = self.entries(paths::UNFINISHED).try_filter_map(async |(version, json): (_, EntryJson)| {
+            let EntryJson { path, tenant, notbefore: not_before } = json;
+            Ok(path.parse().ok().map(|path| UnfinishedDrop { path, tenant, not_before, version }))
         });
-        entries.try_buffered(CONCURRENT_READS).try_filter_map(async |entry| Ok(entry)).boxed()
+        entries.boxed()
     }
 
     async fn write_entry(
