@@ -216,7 +216,8 @@ impl Sweep<'_> {
             // A drop waits for an hour at most, or for its directory.
             let longest = MAX_WAIT.max(self.runner.tenant_configs.of(entry.tenant).directory.wait);
             let is_due = clock::has_passed(entry.not_before, longest) || self.mode == SweepMode::Command;
-            if is_due && !self.watched.tenants.is_paused(entry.tenant) {
+            let is_held = entry.is_held() && self.watched.tenants.is_paused(entry.tenant);
+            if is_due && !is_held {
                 let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
                 self.queue(job);
             }
@@ -356,14 +357,16 @@ impl Sweep<'_> {
 
     /// Runs the queued drops. Starts none after `last_start`.
     async fn run_queued(&mut self, last_start: Instant, run_limit: Duration) {
+        let (runner, tenants) = (self.runner, &self.watched.tenants);
+        // The runs of a paused tenant send nothing, so they are no trials of its receiver.
+        let may_start = |tenant| tenants.is_paused(tenant) || runner.tenant_configs.of(tenant).breaker.may_start();
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
                 && self.schedule.has_waiting()
                 && let Some(permit) = self.run_permit(running.is_empty().then_some(last_start)).await
-                && let Some(job) =
-                    self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
+                && let Some(job) = self.schedule.next(may_start)
             {
                 self.report.left -= 1;
                 running.push(run(Arc::clone(self.runner), job, run_limit, permit));

@@ -76,7 +76,7 @@ impl Outcome {
             Self::Waiting(until) => {
                 format!("`{path}` waits for the directory of its run, until {} at most", date_and_time(*until))
             }
-            Self::Paused => format!("`{path}` waits, because its tenant is paused"),
+            Self::Paused => format!("`{path}` waits, because its tenant is paused in TENANTS"),
             Self::NoDrop => format!("`{path}` has no job metadata: it is not a drop, or was deleted"),
             Self::Refused(refusal) => format!("did not admit `{path}`: {refusal}"),
         }

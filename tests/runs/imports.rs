@@ -519,17 +519,9 @@ async fn import_for_days_without_receiver(process: &Process) {
     }
 }
 
-/// A process for which the tenant is paused.
-fn paused(world: &World) -> Process {
-    let mut process = Process::new(world);
-    let runner = Arc::get_mut(&mut process.runner).unwrap();
-    runner.tenants = runner.tenants.clone().with_paused([tenant()].into());
-    process
-}
-
 /// Makes two passes with a pause of the tenant, four days apart. The second one writes nothing about imports.
 async fn pause_for_days(world: &World) {
-    let process = paused(world);
+    let process = Process::paused(world);
     assert_eq!(process.runner.import(tenant(), None).await.unwrap(), PassOutcome::Done(vec![]));
     sleep(4 * DAY).await;
     let refuse_writes = |call: &StoreCall| {
@@ -615,7 +607,7 @@ async fn the_sweeps_of_a_pause_succeed_although_a_record_of_an_import_is_not_val
     let process = requested_again(&world).await;
     world.storage.write(&imports_record("tenant.json"), "{".into(), WriteIf::Always).await.unwrap();
     process.runner.import(tenant(), None).await.unwrap_err();
-    let process = paused(&world);
+    let process = Process::paused(&world);
     sleep(HOUR).await;
     let report = process.sweep(SweepMode::Timer).await.unwrap();
     assert!(report.failed_imports.is_empty(), "{report:?}");
@@ -688,7 +680,7 @@ async fn the_failures_before_a_pause_are_forgotten() {
     process.runner.import(tenant(), None).await.unwrap_err();
     let entry = async || process.runner.ledger.imports_entry(tenant()).await.unwrap().unwrap();
     assert!(entry().await.since.is_some());
-    let paused = paused(&world);
+    let paused = Process::paused(&world);
     paused.runner.import(tenant(), None).await.unwrap();
     let entry = entry().await;
     assert_eq!((entry.attempts, entry.since, entry.error), (0, None, None));

@@ -292,6 +292,14 @@ impl Process {
         Self { runner: Arc::new(runner), faults, store: faulty_store }
     }
 
+    /// A process in whose `TENANTS` the tenant is paused.
+    pub(crate) fn paused(world: &World) -> Self {
+        let mut process = Self::new(world);
+        let runner = Arc::get_mut(&mut process.runner).unwrap();
+        runner.tenants = runner.tenants.clone().with_paused([TENANT.parse().unwrap()].into());
+        process
+    }
+
     /// Replays the drop; `None` if the process is killed.
     pub(crate) async fn replay(&self) -> Option<Result<Outcome, RunError>> {
         let drop = path();

@@ -533,6 +533,23 @@ async fn a_drop_with_an_invalid_record_of_a_file_that_is_given_up_reports_the_ro
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_of_a_pause_does_not_count_for_a_drop_that_failed_before_it() {
+    let world = World::with_two_files().await;
+    let process = Process::new(&world);
+    process.faults.outage_of_sink(true);
+    assert!(process.event(METADATA).await.unwrap().is_err());
+    let paused = Process::paused(&world);
+    sweep_for(&paused, HOUR).await;
+    assert_eq!(paused.sweep(SweepMode::Timer).await.unwrap().drops, 0, "a sweep of a pause runs the drop once");
+    sweep_for(&paused, 4 * DAY).await;
+    sweep_for(&process, 2 * HOUR).await;
+    assert!(world.endings().is_empty(), "{:?}", world.endings());
+    process.faults.outage_of_sink(false);
+    sweep_for(&process, HOUR).await;
+    assert_last_ending_is_completed(&world, "after the pause").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_of_a_drop_with_an_invalid_record_of_a_file_that_is_killed_at_any_step_is_resumed() {
     for step in 0.. {
         let world = World::with_two_files().await;
