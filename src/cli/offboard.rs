@@ -25,6 +25,9 @@ use crate::{
     store::azure::SasError,
 };
 
+/// How drops end that need no key any more.
+const IF_INCOMPLETE: &str = "or, if only rows are missing, as `row-count` after 30 days";
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Deletes neither drops nor keys: a key that was disabled can be enabled again. Exit code 3 if a person is needed, for
@@ -271,8 +274,8 @@ impl Summary<'_> {
         )?;
         writeln!(
             out,
-            "  other records in `{state}` (customers/, tenants/, directories/, attributes/, imports/, unfinished/), until \
-             you delete them: no rule does"
+            "  other records in `{state}` (customers/, tenants/, directories/, attributes/, imports/, imports-due/, \
+             unfinished/), until you delete them: no rule does"
         )?;
         writeln!(out, "\nsteps for you:")?;
         self.print_steps_in_tenants(out)?;
@@ -292,10 +295,10 @@ impl Summary<'_> {
                 format!("sweeps skip them, because TENANTS does not have {}: they stay unfinished", self.tenant)
             }
             Listed::Active | Listed::Unknown if self.has_file_keys => {
-                "their next run sets them aside as `no-key`".into()
+                format!("their next run sets them aside as `no-key`, {IF_INCOMPLETE}")
             }
             Listed::Active | Listed::Unknown => {
-                "they fail until GIVE_UP_AFTER, and are then set aside as `unavailable`".into()
+                format!("they are set aside as `unavailable` after GIVE_UP_AFTER, {IF_INCOMPLETE}")
             }
         }
     }

@@ -212,8 +212,10 @@ impl Pass<'_> {
                 is_reached = true;
                 continue;
             }
+            // If the record of the cycle was deleted, only the number of the request makes new ids.
             let run = match &import {
                 Some(import) if is_repeated => import.run.max(request.number),
+                None if request.again => request.number,
                 _ => 0,
             };
             match self.import(definitions, &due, &drop, run, import.as_ref()).await? {

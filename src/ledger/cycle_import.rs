@@ -108,6 +108,9 @@ pub struct ImportedAttribute {
 /// The ranges of a metric that receivers know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownRanges {
+    /// The name of the attribute; empty in records of older versions.
+    #[serde(default)]
+    pub name: String,
     /// The columns that may have the metric.
     pub columns: Vec<String>,
     /// The upper bounds of the first three ranges, in millionths.
@@ -116,7 +119,7 @@ pub struct KnownRanges {
 
 impl From<&ImportedAttribute> for KnownRanges {
     fn from(attribute: &ImportedAttribute) -> Self {
-        Self { columns: attribute.columns.clone(), bounds: attribute.bounds }
+        Self { name: attribute.name.clone(), columns: attribute.columns.clone(), bounds: attribute.bounds }
     }
 }
 
@@ -175,6 +178,12 @@ impl CycleImport {
             updated: clock::now(),
             version: earlier.and_then(|earlier| earlier.version.clone()),
         }
+    }
+
+    /// The names of the attributes that receivers may have from this import or from earlier ones of its cycle.
+    pub fn known_attributes(&self) -> impl Iterator<Item = &str> {
+        let own = self.attributes.iter().map(|attribute| &*attribute.name);
+        own.chain(self.known_ranges.iter().map(|ranges| &*ranges.name)).filter(|name| !name.is_empty())
     }
 
     /// The import as messages of `tenant` describe it; `None` as long as its window is not known.

@@ -68,7 +68,8 @@ fn remedy(path: &BlobPath) -> String {
              current Unix time"
         }
         Some(ImportsRecord::Cycle) => {
-            "delete it to import the cycle again; new ranges are then not compared with those that receivers have"
+            "delete it, and run `vivadrop import DROP_PATH --again`; new ranges are then not compared with those that \
+             receivers have"
         }
         None => "delete it to deliver again from the start",
     };

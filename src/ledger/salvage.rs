@@ -2,7 +2,10 @@
 
 use futures::{TryStreamExt, future::try_join_all};
 
-use super::{CONCURRENT_READS, DropRecord, Ledger, LedgerError, TenantImports, imports::LostDefinitions, json, paths};
+use super::{
+    CONCURRENT_READS, CycleImport, DropRecord, Ledger, LedgerError, TenantImports, imports::LostDefinitions, json,
+    paths,
+};
 use crate::{
     clock,
     drop::{DropPath, TenantId},
@@ -49,7 +52,7 @@ impl Ledger {
             return Ok(TenantImports::default());
         }
         let imports = self.cycle_imports(tenant).await?;
-        let names = imports.iter().flat_map(|import| &import.attributes).map(|attribute| attribute.name.clone());
+        let names = imports.iter().flat_map(CycleImport::known_attributes).map(str::to_owned);
         Ok(TenantImports {
             revision: unix_time(),
             sequence: unix_time(),

@@ -1,7 +1,8 @@
 //! The attributes pass: what receivers get, when, and after which failures.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 use time::Weekday;
 use tokio::time::sleep;
@@ -649,6 +650,42 @@ async fn receivers_take_everything_that_is_sent_after_the_record_of_a_tenants_im
     process.runner.request_import(&request).await.unwrap();
     process.runner.import(tenant(), None).await.unwrap();
     assert_eq!(of_kind(&world, ".completed").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn receivers_delete_an_attribute_after_the_record_was_deleted_although_the_last_import_failed() {
+    let world = world().await;
+    let process = Process::new(&world);
+    let with_meetings = |bounds: [u64; 3]| json!([{"name": "Email hours", "max": bounds}, {"name": "Meeting hours"}]);
+    define(&process, &definitions_of(with_meetings(BOUNDS), today())).await;
+    deliver(&process, &path()).await;
+    sweep_later(&world).await;
+    define(&process, &definitions_of(with_meetings([4, 10, 15]), today())).await;
+    sweep_later(&world).await;
+    assert_eq!(of_kind(&world, ".failed")[0]["reason"], json!("would-identify"));
+    world.storage.delete(&imports_record("tenant.json"), None).await.unwrap();
+
+    let definitions = BlobPath::new(STATE_CONTAINER, format!("attributes/{TENANT}.json"));
+    let remaining = definitions_of(email([5, 15, 20]), today()).to_string();
+    world.storage.write(&definitions, remaining.into(), WriteIf::Always).await.unwrap();
+    sweep_later(&world).await;
+    assert_eq!(of_kind(&world, ".deleted")[0]["attribute"], json!("Meeting hours"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_after_the_record_of_its_cycle_was_deleted_has_messages_with_new_ids() {
+    let world = world_with_import().await;
+    let process = Process::new(&world);
+    let earlier = world.receiver.messages();
+    let folder = format!("imports/{TENANT}/cycles/");
+    let records: Vec<_> = world.storage.list(STATE_CONTAINER, &folder).try_collect().await.unwrap();
+    world.storage.delete(&records[0].path, None).await.unwrap();
+    let request = ImportRequest { path: path(), program: None, cycle: None, again: true };
+    process.runner.request_import(&request).await.unwrap();
+    process.runner.import(tenant(), None).await.unwrap();
+    let later = world.receiver.messages().split_off(earlier.len());
+    assert_eq!(later.iter().map(|message| message.kind).filter(|kind| kind.ends_with(".completed")).count(), 1);
+    assert!(later.iter().all(|message| earlier.iter().all(|other| other.id != message.id)));
 }
 
 #[tokio::test(start_paused = true)]
