@@ -113,13 +113,21 @@ export function Overview({ tenant }) {
     ${dialog && html`<${ChangeDialog} ...${dialog} tenant=${tenant} close=${close} />`}`;
 }
 
+/** The unit of an attribute in words. */
+function unitWords(attribute, catalogue) {
+  const unit = unitOf(attribute, catalogue);
+  if (unit === 'Hour') return 'hours a week';
+  if (unit !== 'Count') return unit;
+  return attribute.metric ? 'a week' : 'people';
+}
+
 function Attribute({ attribute, catalogue, shown, open }) {
   const { name, roles = {} } = attribute;
   const bounds = boundsOf(attribute, catalogue);
   const labels = shown?.labels?.[name] || (bounds ? labelsOf(bounds) : []);
   return html`
     <li class="card attribute">
-      <h3>${name} <span class="unit">${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</span></h3>
+      <h3>${name} <span class="unit">${unitWords(attribute, catalogue)}</span></h3>
       <${RangeBars} labels=${labels} counts=${shown?.counts?.[name]} name=${name} />
       <dl class="role-list">${Object.entries(roles).map(
         ([role, permissions]) => html`

@@ -7,7 +7,7 @@ import { Overview } from './attribute-overview.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { go, link } from './route.js';
 import { Setup } from './setup.js';
-import { Answer, AsOf, Glyph, Limited, Notice, Text } from './ui.js';
+import { Age, Answer, AsOf, Glyph, Limited, NextTry, Notice, Text } from './ui.js';
 
 /** The view. */
 export function Attributes({ route }) {
@@ -28,7 +28,7 @@ function Tenants({ resource }) {
         ? html`<p class="placeholder">There are no tenants. The setting <code>TENANTS</code> lists them.</p>`
         : html`<${Limited} items=${tenants} first=${50} what="tenant">${(shown) => html`
         <ul class="tenant-list">${shown.map(
-          ({ tenantId, attributes, programs, revision, problems }) => html`
+          ({ tenantId, attributes, programs, revision, problems, failing, failedImports }) => html`
           <li class="card" key=${tenantId}>
             <a href=${link(['attributes', tenantId])}><code class="tenant">${tenantId}</code></a>
             <span class="muted">${attributes > 0
@@ -36,6 +36,9 @@ function Tenants({ resource }) {
                 : count(problems) > 0 ? 'nothing is imported' : 'not set up'}</span>
             ${count(problems) > 0 && html`<span class="badge state-set-aside"><${Glyph} name="warning" />
               ${plural(count(problems), 'problem')}</span>`}
+            ${failing && html`<span class="badge state-retrying"><${Glyph} name="retrying" />Imports are retried</span>`}
+            ${failedImports > 0 && html`<span class="badge state-set-aside"><${Glyph} name="set-aside" />
+              ${plural(failedImports, 'cycle')} failed</span>`}
           </li>`,
         )}</ul>`}<//>`}<//>`;
 }
@@ -70,6 +73,7 @@ function Tenant({ tenantId, page, step, tenants }) {
           <strong>The definitions are not
             valid.</strong> ${data.definitions && 'The last valid version stays in force.'}</p><ul>
               ${data.problems.map((problem) => html`<li><${Text} text=${problem} /></li>`)}</ul><//>`}
+      ${data.failing && html`<${Failing} failing=${data.failing} />`}
       ${
         settingUp
           ? html`<${Setup} key=${page} tenant=${tenant} page=${page} step=${step} />`
@@ -78,6 +82,15 @@ function Tenant({ tenantId, page, step, tenants }) {
             : html`<${NotSetUp} tenantId=${tenantId} />`
       }`}<//>`;
 }
+
+/** The last failure of imports that are retried. */
+const Failing = ({ failing: { attempts, since, nextTry, error } }) => html`
+  <${Notice} kind="warn">
+    <p><strong>Imports fail and are retried:</strong> ${plural(attempts, 'attempt')}
+      ${since && html`, the first one <${Age} at=${since} />`}${nextTry && html`, next try <${NextTry} at=${nextTry} />`}.
+    </p>
+    ${error && html`<p class="message"><${Text} text=${error} /></p>`}
+  <//>`;
 
 const NotSetUp = ({ tenantId }) => html`
   <div class="card empty">

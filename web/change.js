@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from './html.js';
 import { apiPath, manage, view } from './api.js';
 import { differences, EMPTY } from './definitions.js';
-import { announce, Dialog, Failure, Notice, Text } from './ui.js';
+import { announce, Dialog, Failure, focusSoon, Notice, Text } from './ui.js';
 
 /**
  * The steps of a change: `form`, `confirm`, `conflict`. `base`: `{ definitions, etag }` that the change starts from.
@@ -61,6 +61,15 @@ export function useChange({ tenantId, base, saved }) {
   };
 }
 
+/** Moves the focus to a step as soon as it is shown: the button of the step before it has disappeared. */
+const focusOnce = (element) => element?.focus();
+
+/** Shows the form again, with the focus on the heading of its dialog. */
+function backToForm(steps) {
+  steps.back();
+  setTimeout(() => document.querySelector('dialog[open] h2')?.focus());
+}
+
 /** The steps after the form: confirmation, conflict, failure. `discard` abandons the change. */
 export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = false, hasForm = true }) {
   return html`
@@ -68,7 +77,7 @@ export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = fal
     ${
       steps.step === 'confirm' &&
       html`
-      <div role="group" aria-label="Confirm">
+      <div role="group" aria-label="Confirm" tabindex="-1" ref=${focusOnce}>
         ${
           steps.consequences.length > 0
             ? html`<p><strong>This will happen:</strong></p><ul class="consequences">
@@ -76,7 +85,7 @@ export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = fal
             : html`<p>Nothing is imported again or deleted.</p>`
         }
         <p class="actions">
-          ${hasForm ? html`<button type="button" onClick=${steps.back} disabled=${steps.busy}>Back</button>`
+          ${hasForm ? html`<button type="button" onClick=${() => backToForm(steps)} disabled=${steps.busy}>Back</button>`
             : html`<button type="button" onClick=${discard} disabled=${steps.busy}>Cancel</button>`}
           <button type="button" class=${danger ? 'danger' : 'primary'} onClick=${steps.save} disabled=${steps.busy}>
             ${steps.busy ? 'Saving…' : confirmWord}</button>
@@ -89,7 +98,7 @@ export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = fal
 function Conflict({ steps, discard }) {
   const changes = differences(steps.base.definitions, steps.theirs.definitions);
   return html`
-    <div role="alert">
+    <div role="alert" tabindex="-1" ref=${focusOnce}>
       <${Notice} kind="warn">
         <p><strong>Somebody else changed this</strong> while you were editing. Your input is kept; nothing of it is
           saved yet.</p>
@@ -111,6 +120,8 @@ export function ChangeDialog({ title, tenant, close, form, apply, intro, confirm
   const saved = () => {
     announce(`${title}: saved.`);
     close();
+    // The button that opened the dialog disappears with what was deleted.
+    if (danger) focusSoon('attributes');
     tenant.reload();
   };
   const steps = useChange({

@@ -26,7 +26,7 @@ export function Customers() {
         <p class="verdict ${troubled.length > 0 ? 'bad' : 'good'}">
           <${Glyph} name=${troubled.length > 0 ? 'warning' : 'completed'} />
           <strong>${troubled.length > 0 ? plural(troubled.length, 'customer needs', 'customers need') + ' attention'
-            : `All ${plural(fine.length, 'customer')} are fine`}</strong></p>
+            : 'No key, registration or SAS URL expires soon, and no drop is late'}</strong></p>
         <${Limited} items=${[...troubled, ...fine]} first=${50} what="customer">${(shown) => html`
           <ul class="customers">${shown.map((customer) => html`<${Customer} key=${customer.tenantId}
             customer=${customer} />`)}</ul>`}<//>`;
@@ -49,13 +49,15 @@ function Customer({ customer }) {
             </span></li>`)}</ul>`
       }
       <dl class="numbers columns">
-        <${Expiry} title="Key" at=${customer.keyExpires} checked=${customer.checked} />
-        <${Expiry} title="Registration" at=${customer.registrationExpires} checked=${customer.checked} />
+        <${Expiry} title="Key" at=${customer.keyExpires} checked=${customer.checked}
+          missing=${customer.keyMissing && 'none'} />
+        <${Expiry} title="Registration" at=${customer.registrationExpires} checked=${customer.checked}
+          missing=${customer.unregistered && 'none recorded'} />
         <${Expiry} title="SAS URL" at=${customer.sasExpires} />
         <div class="grow"><dt>Last drop</dt><dd>${
           lastDrop
             ? html`<a href=${lastDrop.path ? link(['drop', lastDrop.path]) : link(['drops'], { tenant: tenantId })}>
-              <${Age} at=${lastDrop.since} /></a> <${State} name=${lastDrop.state} />`
+              arrived <${Age} at=${lastDrop.arrived} /></a> <${State} name=${lastDrop.state} />`
             : 'none yet'
         }</dd>${customer.expectedEvery &&
           html`<dd class="muted">expected every ${duration(customer.expectedEvery)}</dd>`}</div>
@@ -67,14 +69,18 @@ function Customer({ customer }) {
     </li>`;
 }
 
-/** An expiry date and the time until then. Without a date: no expiry date if it was `checked`, otherwise unknown. */
-function Expiry({ title, at, checked }) {
-  if (!at) return html`<div><dt>${title}</dt><dd class="muted">${checked ? 'no expiry date' : 'unknown'}</dd></div>`;
+/**
+ * An expiry date in UTC and the time until then. Without a date: `missing`, if that is known; no expiry date if it was
+ * `checked`; otherwise unknown.
+ */
+function Expiry({ title, at, checked, missing }) {
+  if (!at)
+    return html`<div><dt>${title}</dt><dd class="muted">${missing || (checked ? 'no expiry date' : 'unknown')}</dd></div>`;
   const days = (new Date(at) - Date.now()) / 86_400_000;
   const kind = days < 0 ? 'set-aside' : days < SOON ? 'retrying' : null;
   return html`
     <div><dt>${title}</dt><dd>
-      <time datetime=${at}>${date(at)}</time>${' '}
+      <time datetime=${at}>${date(at)} UTC</time>${' '}
       <span class=${kind ? `badge state-${kind}` : 'muted'}>${kind && html`<${Glyph} name="warning" />`}
         ${days < 0 ? `expired ${relative(at)}` : relative(at)}</span>
     </dd></div>`;

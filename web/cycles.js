@@ -26,8 +26,18 @@ export function Cycles({ program, tenant }) {
     <ul class="cycle-list">${(program.cycles || []).map(
       (cycle) => html`
       <${Cycle} key=${cycle.name} name=${cycle.name} dates=${`${date(cycle.start)} to ${date(cycle.end)}`}
-        each=${importOf(cycle)} tenant=${tenant} />`,
+        each=${importOf(cycle)} tenant=${tenant} notYet=${whyNotImported(cycle, program)} />`,
     )}</ul>`;
+}
+
+/** Why a cycle has no import. A pass imports the two latest cycles of a program that have ended. */
+function whyNotImported(cycle, program) {
+  const hasEnded = ({ end }) => new Date(end) <= Date.now();
+  if (!hasEnded(cycle)) return 'Not imported yet. This happens when the survey has closed.';
+  const later = (program.cycles || []).filter((other) => hasEnded(other) && other.end > cycle.end);
+  return later.length < 2
+    ? 'Not imported yet: no drop in storage has rows of the last week before the survey closed.'
+    : 'Not imported: only the two latest cycles of a program are imported.';
 }
 
 /** Imports of cycles that are no longer in the definitions: their data stays with the survey platform. */
@@ -46,7 +56,7 @@ export function FormerCycles({ tenant }) {
         isFormer=${true} />`)}</ul>`;
 }
 
-function Cycle({ name, dates, each, tenant, isFormer }) {
+function Cycle({ name, dates, each, tenant, isFormer, notYet }) {
   const [again, setAgain] = useState(false);
   const { word, state } = each ? STATES[each.state] || { word: each.state, state: 'unknown' } : {};
   return html`
@@ -54,9 +64,8 @@ function Cycle({ name, dates, each, tenant, isFormer }) {
       <div><strong>${name}</strong>${dates && html`<div class="muted">${dates}</div>`}</div>
       <div>
         ${each ? html`<span class="badge state-${state}"><${Glyph} name=${state} />${word}</span> <span class="muted">
-          <${Age} at=${each.updated} /></span>`
-            : html`<span class="muted">Not imported yet. This happens when a drop reaches the last week before the
-              survey closes.</span>`}
+          ${each.updated && html`<${Age} at=${each.updated} />`}</span>`
+            : html`<span class="muted">${notYet}</span>`}
         ${each?.people != null &&
           html`<div class="muted">${plural(each.people, 'person', 'people')}, ${each.window.weeks} of 12 weeks with
             data</div>`}
@@ -65,6 +74,7 @@ function Cycle({ name, dates, each, tenant, isFormer }) {
             revision ${tenant.revision}</div>`}
         ${each?.message && html`<div class="bad-text"><${Text} text=${each.message} />
           ${each.reason && html` <code>${each.reason}</code>`}</div>`}
+        ${each?.remedy && html`<div><strong>What to do:</strong> <${Text} text=${each.remedy} /></div>`}
       </div>
       <span class="actions">
         ${each?.path && html`<a class="button" href=${link(['drop', each.path])}

@@ -1,12 +1,12 @@
 // The last section of "Drops": all drops, newest first, with filters and pages.
 import { html, useRef, useState } from './html.js';
 import { apiPath } from './api.js';
-import { date } from './format.js';
+import { date, plural } from './format.js';
 import { PlanDialog } from './plan.js';
 import { FAST, SLOW, useResource } from './resource.js';
 import { link, replace } from './route.js';
 import { REASON_NAMES, reasonWords, STATES } from './states.js';
-import { Age, Answer, DropPath, focusSoon, NextTry, Rows, Section, State } from './ui.js';
+import { Age, Answer, DropPath, focusSoon, NextTry, Rows, Section, State, Text } from './ui.js';
 
 const AGES = { '1d': 'the last day', '7d': 'the last 7 days', '30d': 'the last 30 days', '90d': 'the last 90 days' };
 
@@ -33,13 +33,15 @@ export function DropList({ filters }) {
       <${Filters} filters=${filters} />
       ${filtered && !week && html`<p>
         <button type="button" onClick=${() => setPlanned(true)}>Replay the drops of this filter…</button></p>`}
-      <${Answer} resource=${resource}>${({ drops, next }) => html`
+      <${Answer} resource=${resource}>${({ drops, next, omitted }) => html`
         ${drops.length === 0 ? html`<p class="placeholder">No drops match.</p>` : html`<${Table} drops=${drops} />`}
         <nav class="pages" aria-label="Pages of drops">
           ${cursor && html`<button type="button" onClick=${() => turnTo(earlier.current.pop())}>
             ${earlier.current.length > 0 ? 'Previous page' : 'First page'}</button>`}
           ${next && html`<button type="button" onClick=${() => forward(next)}>Next page</button>`}
-        </nav>`}<//>
+        </nav>
+        ${omitted > 0 && html`<p class="note">${plural(omitted, 'old drop is', 'old drops are')} not shown, because
+          there are too many.</p>`}`}<//>
       ${planned && html`<${PlanDialog} filter=${{ tenant, state, reason, since }} close=${() => setPlanned(false)} />`}
     <//>`;
 }
@@ -86,12 +88,17 @@ function Table({ drops }) {
           <td role="cell">${drop.path &&
             html`<${Rows} rows=${drop.rows} expected=${drop.expectedRows} state=${drop.state} />`}</td>
           <td role="cell" class="tabular"><${Age} at=${drop.since} /></td>
-          <td role="cell">${drop.reason && html`<div>${reasonWords(drop.reason)}</div>`}
-            ${drop.nextTry && html`<div class="muted">next try <${NextTry} at=${drop.nextTry} /></div>`}</td>
+          <td role="cell">${drop.reason ? html`<div>${reasonWords(drop.reason)}</div>`
+              : drop.message && html`<div class="message"><${Text} text=${shortened(drop.message)} /></div>`}
+            ${drop.nextTry && html`<div class="muted">${drop.state === 'waiting' ? 'waits until' : 'next try'}
+              ${' '}<${NextTry} at=${drop.nextTry} /></div>`}</td>
         </tr>`,
       )}</tbody>
     </table>`;
 }
+
+/** The beginning of a long message; the page of the drop has all of it. */
+const shortened = (text) => (text.length > 120 ? `${text.slice(0, 120).trimEnd()}…` : text);
 
 /** The path of a drop as a link; the tenant as well unless the path contains it. */
 function Path({ drop: { path, tenantId } }) {

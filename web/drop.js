@@ -18,8 +18,9 @@ export function Drop({ route }) {
     <${Answer} resource=${resource}>${({ drop }) => html`<${Details} drop=${drop} />`}<//>`;
 }
 
-/** Whether a run may work on the drop: not if it is completed or was set aside. */
-const isWorkedOn = (drop) => ['open', 'retrying', 'waiting'].includes(drop.state);
+/** Whether a run may work on the drop: not if it has ended, waits, or is tried again later. */
+const isWorkedOn = ({ state, nextTry }) =>
+  ['open', 'retrying'].includes(state) && !(nextTry && new Date(nextTry) > Date.now());
 
 const isRunning = (drop) => isWorkedOn(drop) && drop.fileList.some((file) => file.state === 'running');
 
@@ -64,7 +65,7 @@ function WhatToDo({ drop }) {
     <${Notice} kind=${drop.state === 'set-aside' ? 'bad' : 'info'} glyph=${drop.state}>
       <p><strong>${drop.reason ? reasonWords(drop.reason) : MEANING[drop.state]}</strong>
         ${drop.reason && html` <code>${drop.reason}</code>`}</p>
-      ${drop.message && html`<p class="message">${drop.message}</p>`}
+      ${drop.message && html`<p class="message"><${Text} text=${drop.message} /></p>`}
       ${drop.remedy && html`<p><strong>What to do:</strong> <${Text} text=${drop.remedy} /></p>`}
       ${drop.state === 'set-aside' &&
         html`<p><a href=${link(['drops'], { tenant: drop.tenantId, state: drop.state, reason: drop.reason })}>Show drops
@@ -98,7 +99,7 @@ function Files({ files, worked }) {
                 ${file.attempts > 1 && html`<div class="muted">${plural(file.attempts, 'attempt')}</div>`}</td>
             <td role="cell" class="tabular"><${Age} at=${file.updated} /></td>
             <td role="cell">${file.reason && html`<div>${reasonWords(file.reason)}</div>`}
-              ${file.message && html`<div class="message muted">${file.message}</div>`}</td>
+              ${file.message && html`<div class="message muted"><${Text} text=${file.message} /></div>`}</td>
           </tr>`;
       })}</tbody>
     </table>`;

@@ -9,7 +9,12 @@ const moment = new Intl.DateTimeFormat('en-GB', {
   minute: '2-digit',
   timeZoneName: 'short',
 });
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const clock = new Intl.DateTimeFormat('en-GB', {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  timeZoneName: 'short',
+});
 const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric', timeZone: 'UTC' });
 const shortDay = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });
 
@@ -26,7 +31,7 @@ const formatter = (format) => (value) =>
 /** `27 Nov 2026, 03:12 CET`, in the time zone of the browser. */
 export const dateTime = formatter(moment);
 
-/** `03:12:45`, in the time zone of the browser. */
+/** `03:12:45 CET`, in the time zone of the browser. */
 export const clockTime = formatter(clock);
 
 /** `27 Nov 2026` for a date without a time. */

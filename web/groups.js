@@ -3,7 +3,7 @@ import { html, useState } from './html.js';
 import { count, plural, relative } from './format.js';
 import { PlanDialog } from './plan.js';
 import { link } from './route.js';
-import { MEANING, needsPerson, rank, reasonWords, stateOf } from './states.js';
+import { MEANING, rank, reasonWords, stateOf } from './states.js';
 import { Age, Answer, focusSoon, Glyph, Limited, Section, State, Text } from './ui.js';
 
 /** The states in which a replay can help. Drops in other states end by themselves, or there is no drop. */
@@ -14,13 +14,18 @@ export function Groups({ resource }) {
   const [planned, setPlanned] = useState(null);
   return html`
     <${Section} id="groups" title="What needs attention" resource=${resource} what="groups">
-      <${Answer} resource=${resource}>${({ groups, asOf }) => {
+      <${Answer} resource=${resource}>${({ groups, notes, asOf }) => {
         const causes = byCause(groups);
         const urgent = causes.filter((cause) => cause.person);
         const working = causes.filter((cause) => !cause.person);
+        // A late drop is among the groups.
+        const others = (notes ?? []).filter((note) => note.about !== 'drops');
         return html`
-          ${resource.old ? html`<${OldState} asOf=${asOf} />` : html`<${Verdict} urgent=${urgent} working=${working} />`}
+          ${resource.old || resource.error || !notes
+            ? html`<${OldState} asOf=${asOf} isReading=${!resource.error} />`
+            : html`<${Verdict} urgent=${urgent} notes=${others} working=${working} />`}
           ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
+          ${others.length > 0 && html`<${Notes} notes=${others} />`}
           ${working.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
           ${working.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}`;
       }}<//>
@@ -33,7 +38,7 @@ function byCause(groups) {
   const causes = new Map();
   for (const group of groups) {
     const { state, reason, remedy } = group;
-    const person = needsPerson(state, group.oldest);
+    const person = group.needPerson > 0;
     const key = JSON.stringify([state, reason, remedy, person]);
     if (!causes.has(key)) causes.set(key, { key, state, reason, remedy, person, groups: [] });
     causes.get(key).groups.push(group);
@@ -44,31 +49,52 @@ function byCause(groups) {
 
 const isOverdue = ({ state }) => state === 'overdue';
 
-const dropsOf = (causes) => causes.flatMap((cause) => cause.groups).reduce((sum, group) => sum + group.drops, 0);
+const sumOf = (causes, member) => causes.flatMap(({ groups }) => groups).reduce((sum, group) => sum + group[member], 0);
+
+const dropsOf = (causes) => sumOf(causes, 'drops');
 
 /** In place of the verdict, until the current state has been read: an old state must not reassure anybody. */
-const OldState = ({ asOf }) => html`
+const OldState = ({ asOf, isReading }) => html`
   <p class="verdict" role="status"><${Glyph} name="waiting" />
-    <span><strong>This was the state ${relative(asOf)}.</strong> The current state is being read…</span></p>`;
+    <span><strong>This was the state ${relative(asOf)}.</strong>
+      ${isReading && ' The current state is being read…'}</span></p>`;
 
 /** The answer to "do I have to do anything?", in one sentence. */
-function Verdict({ urgent, working }) {
+function Verdict({ urgent, notes, working }) {
   const busy = working.length > 0 ? ` vivadrop is working on ${plural(dropsOf(working), 'drop')}.` : '';
-  const of = (state) => dropsOf(urgent.filter((cause) => cause.state === state));
+  const of = (state) => sumOf(urgent.filter((cause) => cause.state === state), 'needPerson');
+  const tenants = new Set(notes.filter((note) => note.needsPerson).map((note) => note.tenantId));
   const parts = [
     [of('set-aside'), 'drop', 'set aside'],
     [of('overdue'), 'customer', 'overdue'],
     [of('retrying'), 'drop', 'retried for more than a day'],
+    [tenants.size, 'tenant', 'with other problems'],
   ]
     .filter(([number]) => number > 0)
     .map(([number, what, state]) => `${plural(number, what)} ${state}`);
-  if (urgent.length === 0) {
+  if (parts.length === 0) {
     return html`<p class="verdict good"><${Glyph} name="completed" /><span><strong>Nothing needs you.</strong>
       ${busy || ' Every drop is completed.'}</span></p>`;
   }
   return html`<p class="verdict bad"><${Glyph} name="set-aside" />
     <span><strong>${parts.join(', ')}: a person is needed.</strong>${busy}</span></p>`;
 }
+
+/** Problems of tenants that are not about a drop: what expires, invalid definitions, imports that fail. */
+const Notes = ({ notes }) => html`
+  <article class="cause card edge-overdue">
+    <div class="cause-head"><${Glyph} name="warning" /><h3>Customers and attributes</h3></div>
+    <${Limited} items=${notes} first=${5} what="note">${(shown) => html`
+      <ul class="tenants">${shown.map(
+        ({ tenantId, about, text }) => html`
+        <li key=${tenantId + text}>
+          <code class="tenant">${tenantId}</code>
+          <span class="facts"><${Text} text=${text} /></span>
+          <span class="actions"><a class="button" aria-label=${`Show ${about} of tenant ${tenantId}`}
+            href=${about === 'attributes' ? link(['attributes', tenantId]) : link(['customers'])}>Show</a></span>
+        </li>`,
+      )}</ul>`}<//>
+  </article>`;
 
 function Cause({ cause, plan }) {
   const total = dropsOf([cause]);
@@ -105,10 +131,10 @@ function Tenant({ group, plan, what }) {
         <a class="button" href=${link(['drops'], { state, reason, tenant: tenantId })}
           onClick=${() => focusSoon('all-drops')} aria-label=${`Show drops: ${about}`}>Show</a>
         ${CAN_REPLAY.includes(state) &&
-          html`<button type="button" class=${state === 'set-aside' ? 'primary' : ''}
+          html`<button type="button" class=${state === 'set-aside' && group.remedy?.includes('replay') ? 'primary' : ''}
             onClick=${() => plan({ tenant: tenantId, state, reason })}
               aria-label=${`Replay these drops: ${about}`}>Replay these…</button>`}
       </span>
-      ${message && html`<p class="message muted">${group.drops > 1 && 'Last failure: '}${message}</p>`}
+      ${message && html`<p class="message muted">${group.drops > 1 && 'Last failure: '}<${Text} text=${message} /></p>`}
     </li>`;
 }

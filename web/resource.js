@@ -35,9 +35,11 @@ export function useResource(path, interval = () => SLOW) {
     view(path, { signal: controller.signal, current }).then(
       ({ data, etag, ...state }) => {
         const age = current ? 0 : state.age;
-        if (!controller.signal.aborted) setAnswer({ path, data, etag, old: age > LABELLED_OLD_AFTER, reread: age >= REREAD_AFTER });
+        const [old, reread] = [age > LABELLED_OLD_AFTER, age >= REREAD_AFTER];
+        if (!controller.signal.aborted) setAnswer({ path, data, etag, old, reread });
       },
-      (error) => controller.signal.aborted || setAnswer((old) => ({ ...old, error, busy: false })),
+      // The answer for another address would contradict what the view shows beside it.
+      (error) => controller.signal.aborted || setAnswer((old) => ({ ...(old.path === path && old), path, error, busy: false })),
     );
     return () => controller.abort();
   }, [path, read]);

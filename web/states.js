@@ -15,14 +15,6 @@ const byName = new Map(STATES.map((state) => [state.name, state]));
 /** A state by its name; a name that this version does not know is shown as it is. */
 export const stateOf = (name) => byName.get(name) || { name: 'unknown', word: String(name), short: String(name) };
 
-/** The time in milliseconds after which retrying needs a person, as in `vivadrop status`. */
-const RETRIED_LONG = 24 * 3_600_000;
-
-/** Whether a person has to do something about drops in this state since `since`. */
-export const needsPerson = (name, since) =>
-  !['retrying', 'open', 'waiting', 'completed'].includes(name) ||
-  (name === 'retrying' && Date.now() - new Date(since) > RETRIED_LONG);
-
 /** The position of a state, worst first. */
 export const rank = (name) => STATES.indexOf(byName.get(name));
 

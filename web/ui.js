@@ -1,6 +1,6 @@
 // Parts that all views use.
 import { html, useEffect, useId, useLayoutEffect, useRef, useState } from './html.js';
-import { clockTime, count, dateTime, plural, relative } from './format.js';
+import { clockTime, count, dateTime, plural, relative, span } from './format.js';
 import { stateOf } from './states.js';
 
 const GLYPHS = {
@@ -32,8 +32,15 @@ export const Age = ({ at }) =>
     ? html`<time datetime=${at} title=${dateTime(at)}>${relative(at)}</time>`
     : html`<span class="muted">unknown</span>`;
 
+/** How late a try may be, in milliseconds, before the page says so: sweeps run every five minutes. */
+const TRY_IS_LATE_AFTER = 600_000;
+
 /** When a drop is tried again. */
-export const NextTry = ({ at }) => (new Date(at) > Date.now() ? html`<${Age} at=${at} />` : 'due now');
+export function NextTry({ at }) {
+  const wait = new Date(at) - Date.now();
+  if (wait > 0) return html`<${Age} at=${at} />`;
+  return wait > -TRY_IS_LATE_AFTER ? 'due now' : html`due since <time datetime=${at} title=${dateTime(at)}>${span(-wait)}</time>`;
+}
 
 /** The moment at which the server read what is shown, and a button to read it again. */
 export const AsOf = ({ resource, what }) => {

@@ -41,6 +41,9 @@ pub struct Customer {
     pub expected_every: Option<String>,
     /// The problems that a person must solve: one sentence each, with its remedy.
     pub problems: Vec<String>,
+    /// The one of the problems that says that the next drop is late.
+    #[serde(skip)]
+    pub(super) late: Option<String>,
 }
 
 /// The drop of a customer that arrived last.
@@ -87,7 +90,7 @@ impl Customer {
                 now,
                 &format!("`vivadrop onboard --tenant {tenant} --sas-days 365` creates a new one"),
             ),
-            overdue,
+            overdue.clone(),
         ];
         Self {
             tenant_id: tenant,
@@ -101,6 +104,7 @@ impl Customer {
             last_drop,
             expected_every: expected.map(|expected| iso_8601(expected.every)),
             problems: problems.into_iter().flatten().collect(),
+            late: overdue,
         }
     }
 }

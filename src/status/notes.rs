@@ -34,8 +34,10 @@ pub struct Note {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoteSubject {
-    /// The customer's key, registration or SAS URL, or the next drop.
+    /// The customer's key, registration or SAS URL.
     Customer,
+    /// The customer's next drop, which is late.
+    Drops,
     /// The definitions of attributes, or their imports.
     Attributes,
 }
@@ -71,11 +73,9 @@ pub(super) async fn notes(
 
 /// The problems of a customer.
 fn problems_of(customer: &Customer) -> impl Iterator<Item = Note> {
-    let note = |text: &String| Note {
-        tenant_id: customer.tenant_id,
-        about: NoteSubject::Customer,
-        text: text.clone(),
-        needs_person: true,
+    let note = |text: &String| {
+        let about = if customer.late.as_ref() == Some(text) { NoteSubject::Drops } else { NoteSubject::Customer };
+        Note { tenant_id: customer.tenant_id, about, text: text.clone(), needs_person: true }
     };
     customer.problems.iter().map(note)
 }

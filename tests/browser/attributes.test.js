@@ -266,3 +266,68 @@ test('a tenant whose definitions cannot be read is listed with its problem', asy
   await see(page, 'nothing is imported');
   await see(page, '1 problem');
 });
+
+test('imports that fail, and cycles that cannot be imported, are shown with what happens and what to do', async (t) => {
+  const state = world();
+  const tenant = state.attributes.get(tenantId(1));
+  tenant.failing = {
+    attempts: 3,
+    since: new Date(Date.now() - 3_600_000).toISOString(),
+    nextTry: new Date(Date.now() + 600_000).toISOString(),
+    error: 'cannot send attributes: HTTP 503',
+  };
+  const day = (days) => new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 10);
+  tenant.definitions.programs[0].cycles = [
+    { name: 'First', start: day(-50), end: day(-40) },
+    { name: 'Second', start: day(-30), end: day(-20) },
+    { name: 'Third', start: day(-10), end: day(-5) },
+    { name: 'Next', start: day(5), end: day(10) },
+  ];
+  tenant.imports = [
+    {
+      ...tenant.imports[0],
+      cycle: 'Second',
+      state: 'failed',
+      people: null,
+      reason: 'too-few-people',
+      message: '3 people have rows in the window, and the minimum group size is 5',
+      remedy: 'Nothing: the group is smaller than `minGroupSize`.',
+    },
+  ];
+  const { page } = await visit(t, '#/attributes', { state });
+  await see(page, 'Imports are retried');
+  await see(page, '1 cycle failed');
+  await page.getByRole('link', { name: tenantId(1) }).click();
+  await see(page, '3 attempts, the first one 1 hour ago, next try in ');
+  await see(page, 'HTTP 503');
+  const cycle = (name) => page.locator('.cycle-list li').filter({ hasText: name });
+  await see(cycle('First'), 'only the two latest cycles of a program are imported');
+  await see(cycle('Second'), 'What to do: Nothing: the group is smaller');
+  await see(cycle('Third'), 'no drop in storage has rows of the last week');
+  await see(cycle('Next'), 'This happens when the survey has closed');
+});
+
+test('an attribute of another unit is shown with its unit', async (t) => {
+  const state = world();
+  const { attributes } = state.attributes.get(tenantId(1)).definitions;
+  attributes.push({ name: 'Mails', metric: 'EmailsSent', unit: 'Count', max: [1, 2, 3] });
+  attributes.push({ name: 'Share', metric: 'Share', unit: 'Percent', max: [1, 2, 3] });
+  const { page } = await visit(t, `#/attributes/${tenantId(1)}`, { state });
+  await page.getByRole('heading', { name: 'Mails a week' }).waitFor();
+  await page.getByRole('heading', { name: 'Share Percent' }).waitFor();
+});
+
+test('the focus stays in the dialog at each step of a change, and on the page after a deletion', async (t) => {
+  const { page } = await visit(t, `#/attributes/${tenantId(1)}`);
+  const isFocused = (selector) =>
+    page.waitForFunction((selector) => document.activeElement?.matches(selector), selector);
+  await press(page, 'Edit the roles of Email hours');
+  await dialog(page).getByRole('button', { name: 'Continue' }).press('Enter');
+  await isFocused('dialog [aria-label="Confirm"]');
+  await dialog(page).getByRole('button', { name: 'Back' }).press('Enter');
+  await isFocused('dialog h2');
+  await page.keyboard.press('Escape');
+  await press(page, 'Delete Email hours');
+  await dialog(page).getByRole('button', { name: 'Delete' }).press('Enter');
+  await isFocused('#attributes');
+});

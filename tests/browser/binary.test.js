@@ -67,7 +67,7 @@ test('responses have the security headers, and a browser revalidates its copies'
 });
 
 test('every state of the six customers is shown', async () => {
-  await refreshUntil('Refresh groups', '1 drop set aside, 1 customer overdue: a person is needed.');
+  await refreshUntil('Refresh groups', '1 drop set aside, 1 customer overdue, 1 tenant with other problems: a person is needed.');
   for (const state of ['Retrying', 'Open', 'Waiting'])
     await page.locator('.cause').filter({ hasText: state }).first().waitFor();
   await refreshUntil('Refresh weeks', '1 set aside');

@@ -29,11 +29,58 @@ test('a drop that is retried for more than a day needs a person', async (t) => {
   state.groups = [
     {
       ...state.groups.find((group) => group.state === 'retrying'),
-      oldest: new Date(Date.now() - 2 * 86_400_000).toISOString(),
+      needPerson: 1,
     },
   ];
   const { page } = await visit(t, '#/drops', { state });
   await see(page, '1 drop retried for more than a day: a person is needed.');
+});
+
+test('what expires, is invalid or fails needs a person although every drop is completed', async (t) => {
+  const note = (number, about, text, needsPerson = true) => ({ tenantId: tenantId(number), about, text, needsPerson });
+  const notes = [
+    note(3, 'customer', 'the key expires on 2026-12-07: `vivadrop onboard --rotate` creates a new one'),
+    note(1, 'attributes', '`minGroupSize` is below 5'),
+    note(1, 'attributes', 'imports of attributes have failed (attempt 2) and are retried: HTTP 503', false),
+    note(6, 'drops', 'the drop that was due on 2026-11-21 has not arrived'),
+  ];
+  const { page } = await visit(t, '#/drops', { state: { ...world(), groups: [], notes } });
+  await see(page, '2 tenants with other problems: a person is needed.');
+  const shown = page.locator('.cause').filter({ hasText: 'Customers and attributes' });
+  for (const text of ['the key expires on', 'minGroupSize', 'attempt 2']) await see(shown, text);
+  assert.equal(await shown.getByText('has not arrived').count(), 0, 'a late drop is among the groups');
+  await page.getByRole('link', { name: `Show attributes of tenant ${tenantId(1)}` }).first().click();
+  await page.waitForURL(/#\/attributes\//);
+});
+
+test('after a failure the old verdict reassures nobody', async (t) => {
+  const { page, server } = await visit(t, '#/drops', { state: { ...world(), groups: [] } });
+  await see(page, 'Nothing needs you.');
+  await server.stop();
+  await press(page, 'Refresh groups');
+  await see(page, 'This was the state');
+  assert.equal(await page.getByText('Nothing needs you.').count(), 0);
+});
+
+test('after a failure of a filter, no drops of another filter are shown', async (t) => {
+  const { page } = await visit(t, '#/drops');
+  const rows = page.getByRole('table', { name: 'All drops' }).getByRole('row');
+  await rows.first().waitFor();
+  await page.route('**/view/v1/drops?*tenant=*', (route) =>
+    route.fulfill({ status: 400, contentType: 'application/problem+json', body: '{"title":"Bad","status":400}' }),
+  );
+  await page.getByLabel('Tenant', { exact: true }).fill('0000');
+  await page.getByLabel('Tenant', { exact: true }).press('Enter');
+  await page.getByRole('alert').first().waitFor();
+  assert.equal(await rows.count(), 0);
+});
+
+test('a file of a drop that is tried again later is not shown as running', async (t) => {
+  const state = world();
+  const drop = state.drops[4];
+  const { page } = await visit(t, `#/drop/${encodeURIComponent(drop.path)}`, { state });
+  await page.locator('table.files').getByText('Not finished').waitFor();
+  assert.equal(await page.getByText('Running').count(), 0);
 });
 
 test('if nothing needs a person, the page says so', async (t) => {
@@ -112,6 +159,7 @@ test('a file that was not finished when its drop was set aside is not shown as r
 test('the progress of a running drop is shown without a reload', async (t) => {
   const state = world();
   const drop = state.drops[4];
+  drop.nextTry = null;
   const { page } = await visit(t, `#/drop/${encodeURIComponent(drop.path)}`, { state });
   await see(page, '2,500');
   Object.assign(drop, { rows: 12_000, state: 'completed', reason: null });

@@ -115,7 +115,7 @@ async function route(state, { method, area, parts, query, body, headers, answer,
   if (area === 'view') {
     switch (first) {
       case 'groups':
-        return answer(200, { asOf, groups: state.groups });
+        return answer(200, { asOf, groups: state.groups, notes: state.notes });
       case 'weeks':
         return answer(200, { asOf, ...state.weeks(Number(query.get('weeks') || 26)) });
       case 'customers':
@@ -154,6 +154,8 @@ async function route(state, { method, area, parts, query, body, headers, answer,
               attributes: tenant.definitions?.attributes.length || 0,
               programs: tenant.definitions?.programs.length || 0,
               problems: tenant.problems.length,
+              failing: Boolean(tenant.failing),
+              failedImports: tenant.imports.filter((each) => each.state === 'failed').length,
             })),
           });
         const tenant = state.attributes.get(id);

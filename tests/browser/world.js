@@ -106,6 +106,7 @@ export function groupsOf(drops) {
       reason: drop.reason,
       tenantId: drop.tenantId,
       drops: 0,
+      needPerson: 0,
       rowsDelivered: 0,
       oldest: drop.since,
       newest: drop.since,
@@ -113,6 +114,7 @@ export function groupsOf(drops) {
       remedy: drop.remedy,
     };
     group.drops += 1;
+    if (['set-aside', 'overdue'].includes(drop.state)) group.needPerson += 1;
     group.rowsDelivered += drop.rows;
     if (drop.since < group.oldest) group.oldest = drop.since;
     if (drop.since > group.newest) Object.assign(group, { newest: drop.since, message: drop.message });
@@ -254,11 +256,13 @@ const inDays = (days) => new Date(Date.now() + days * DAY).toISOString();
 function customers(list) {
   const last = (number) => {
     const drop = list.find((drop) => drop.tenantId === tenantId(number) && drop.path);
-    return drop ? { path: drop.path, state: drop.state, since: drop.since } : null;
+    return drop ? { path: drop.path, state: drop.state, arrived: drop.since, since: drop.since } : null;
   };
   const customer = (number, more = {}) => ({
     tenantId: tenantId(number),
     paused: false,
+    keyMissing: false,
+    unregistered: false,
     keyExpires: inDays(210),
     registrationExpires: inDays(160),
     sasExpires: inDays(90),
@@ -312,6 +316,7 @@ export function world() {
     token: null,
     drops: list,
     groups: groupsOf(list),
+    notes: [],
     weeks,
     customers: customers(list),
     attributes: attributes(),
