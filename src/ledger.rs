@@ -11,7 +11,7 @@
 //!   due;
 //! - `customers/{tenant}.json`, when the key, the registration and the SAS of a customer expire;
 //! - `plans/`, which drops are to be delivered again, and `replays/`, the progress of these replays;
-//! - `periodic/`, when the periodic tasks of sweeps were last done.
+//! - `periodic/`, when the periodic tasks of sweeps were last done, and when sweeps last found each tenant paused.
 //!
 //! A run works on a file only under a [`Claim`], which is a lease on the file's record. A heartbeat task renews the
 //! lease every [`RENEW_EVERY`], however slow other requests are; if the process is killed, the lease lapses within

@@ -352,8 +352,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Leaves the drop of a paused tenant to the first sweep after the pause. Sweeps run the drop once during the pause,
-    /// to come here, and then skip it.
+    /// Leaves the drop of a paused tenant to a later sweep. Its entry in the index stays due, but sweeps skip it as
+    /// long as the tenant is paused.
     async fn pause(&mut self, snapshot: &Snapshot) -> Result<Step, RunError> {
         let (path, tenant) = (self.path, snapshot.admitted.tenant);
         self.open(tenant).await?;
@@ -365,9 +365,6 @@ impl<'a> Run<'a> {
         let message = Some("the tenant is paused in TENANTS".to_owned());
         let entry = ListEntry { message, ..self.list_entry(snapshot, DropState::Waiting) };
         self.runner.ledger.write_list_entry(&entry).await?;
-        if let Some(entry) = &self.entry {
-            self.runner.ledger.hold(path, tenant, entry).await?;
-        }
         Ok(self.end_waiting(Outcome::Paused))
     }
 

@@ -16,7 +16,7 @@ mod inventory;
 mod known_drops;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     sync::Arc,
     time::Duration,
@@ -207,6 +207,7 @@ impl Sweep<'_> {
         let tenants = self.watched.tenants.ids();
         let (mut unfinished, mut counts) = (HashSet::new(), BTreeMap::new());
         counts.extend(tenants.iter().map(|tenant| (*tenant, 0)));
+        let mut paused = BTreeSet::new();
         let mut entries = self.runner.ledger.unfinished();
         while let Some(entry) = entries.try_next().await? {
             // Drops of other tenants and containers are left to a process that is configured for them.
@@ -216,8 +217,9 @@ impl Sweep<'_> {
             // A drop waits for an hour at most, or for its directory.
             let longest = MAX_WAIT.max(self.runner.tenant_configs.of(entry.tenant).directory.wait);
             let is_due = clock::has_passed(entry.not_before, longest) || self.mode == SweepMode::Command;
-            let is_held = entry.is_held() && self.watched.tenants.is_paused(entry.tenant);
-            if is_due && !is_held {
+            if self.watched.tenants.is_paused(entry.tenant) {
+                paused.insert(entry.tenant);
+            } else if is_due {
                 let job = Job { tenant: entry.tenant, path: entry.path.clone(), entry: Some(entry.version) };
                 self.queue(job);
             }
@@ -225,7 +227,22 @@ impl Sweep<'_> {
             unfinished.insert(entry.path);
         }
         metrics::set_unfinished(counts);
+        self.record_pauses(paused).await;
         Ok(unfinished)
+    }
+
+    /// Records that these tenants are paused: the time of a pause does not count towards `GIVE_UP_AFTER` of their drops,
+    /// which are not run before its end.
+    async fn record_pauses(&self, paused: BTreeSet<TenantId>) {
+        let (ledger, now) = (&self.runner.ledger, clock::now());
+        let writes = paused.into_iter().map(async |tenant| (tenant, ledger.record_pause(tenant, now).await));
+        let writes: Vec<_> = writes.collect();
+        let mut written = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES);
+        while let Some((tenant, result)) = written.next().await {
+            if let Err(error) = result {
+                debug!(tenant.id = %tenant, "the pause of {tenant} is not recorded: {}", error_chain(&error));
+            }
+        }
     }
 
     fn queue(&mut self, job: Job) {
@@ -357,16 +374,14 @@ impl Sweep<'_> {
 
     /// Runs the queued drops. Starts none after `last_start`.
     async fn run_queued(&mut self, last_start: Instant, run_limit: Duration) {
-        let (runner, tenants) = (self.runner, &self.watched.tenants);
-        // The runs of a paused tenant send nothing, so they are no trials of its receiver.
-        let may_start = |tenant| tenants.is_paused(tenant) || runner.tenant_configs.of(tenant).breaker.may_start();
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENT_RUNS
                 && Instant::now() < last_start
                 && self.schedule.has_waiting()
                 && let Some(permit) = self.run_permit(running.is_empty().then_some(last_start)).await
-                && let Some(job) = self.schedule.next(may_start)
+                && let Some(job) =
+                    self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
             {
                 self.report.left -= 1;
                 running.push(run(Arc::clone(self.runner), job, run_limit, permit));

@@ -90,7 +90,7 @@ function Table({ drops }) {
           <td role="cell" class="tabular"><${Age} at=${drop.since} /></td>
           <td role="cell">${drop.reason ? html`<div>${reasonWords(drop.reason)}</div>`
               : drop.message && html`<div class="message"><${Text} text=${shortened(drop.message)} /></div>`}
-            ${drop.nextTry && html`<div class="muted">${drop.state === 'waiting' ? 'waits until' : 'next try'}
+            ${drop.nextTry && html`<div class="muted">${drop.state === 'waiting' ? 'wait ends' : 'next try'}
               ${' '}<${NextTry} at=${drop.nextTry} /></div>`}</td>
         </tr>`,
       )}</tbody>

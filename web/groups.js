@@ -23,7 +23,7 @@ export function Groups({ resource }) {
         return html`
           ${resource.old || resource.error || !notes
             ? html`<${OldState} asOf=${asOf} isReading=${!resource.error} />`
-            : html`<${Verdict} urgent=${urgent} notes=${others} working=${working} />`}
+            : html`<${Verdict} causes=${causes} notes=${others} />`}
           ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
           ${others.length > 0 && html`<${Notes} notes=${others} />`}
           ${working.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
@@ -60,9 +60,10 @@ const OldState = ({ asOf, isReading }) => html`
       ${isReading && ' The current state is being read…'}</span></p>`;
 
 /** The answer to "do I have to do anything?", in one sentence. */
-function Verdict({ urgent, notes, working }) {
-  const busy = working.length > 0 ? ` vivadrop is working on ${plural(dropsOf(working), 'drop')}.` : '';
-  const of = (state) => sumOf(urgent.filter((cause) => cause.state === state), 'needPerson');
+function Verdict({ causes, notes }) {
+  const working = dropsOf(causes) - sumOf(causes, 'needPerson');
+  const busy = working > 0 ? ` vivadrop is working on ${plural(working, 'drop')}.` : '';
+  const of = (state) => sumOf(causes.filter((cause) => cause.state === state), 'needPerson');
   const tenants = new Set(notes.filter((note) => note.needsPerson).map((note) => note.tenantId));
   const parts = [
     [of('set-aside'), 'drop', 'set aside'],

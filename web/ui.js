@@ -1,6 +1,6 @@
 // Parts that all views use.
 import { html, useEffect, useId, useLayoutEffect, useRef, useState } from './html.js';
-import { clockTime, count, dateTime, plural, relative, span } from './format.js';
+import { clockTime, count, dateTime, plural, relative } from './format.js';
 import { stateOf } from './states.js';
 
 const GLYPHS = {
@@ -39,7 +39,7 @@ const TRY_IS_LATE_AFTER = 600_000;
 export function NextTry({ at }) {
   const wait = new Date(at) - Date.now();
   if (wait > 0) return html`<${Age} at=${at} />`;
-  return wait > -TRY_IS_LATE_AFTER ? 'due now' : html`due since <time datetime=${at} title=${dateTime(at)}>${span(-wait)}</time>`;
+  return wait > -TRY_IS_LATE_AFTER ? 'due now' : html`due <${Age} at=${at} />`;
 }
 
 /** The moment at which the server read what is shown, and a button to read it again. */

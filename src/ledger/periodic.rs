@@ -1,10 +1,10 @@
-//! The times at which periodic tasks of sweeps were last done.
+//! The times at which periodic tasks of sweeps were last done, and at which sweeps last found a tenant paused.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{Ledger, LedgerError, json, paths};
-use crate::store::WriteIf;
+use crate::{drop::TenantId, store::WriteIf};
 
 #[derive(Serialize, Deserialize)]
 struct LastDone {
@@ -25,4 +25,20 @@ impl Ledger {
         self.store.write(&self.blob(paths::periodic(task)), text.into(), WriteIf::Always).await?;
         Ok(())
     }
+
+    /// When a sweep last found the tenant paused, with unfinished drops; `None` if none did.
+    pub async fn last_paused(&self, tenant: TenantId) -> Result<Option<OffsetDateTime>, LedgerError> {
+        self.last_done(&pause_of(tenant)).await
+    }
+
+    /// Records that the tenant is paused at this time. One record for all drops of the tenant: a sweep must not need a
+    /// request for each of them.
+    pub async fn record_pause(&self, tenant: TenantId, now: OffsetDateTime) -> Result<(), LedgerError> {
+        self.record_done(&pause_of(tenant), now).await
+    }
+}
+
+/// The name under which the ledger records when the tenant was last paused.
+fn pause_of(tenant: TenantId) -> String {
+    format!("pause {tenant}")
 }

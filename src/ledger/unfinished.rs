@@ -27,16 +27,6 @@ pub struct UnfinishedDrop {
     pub version: ETag,
 }
 
-impl UnfinishedDrop {
-    /// Whether a run has found that the tenant is paused, and no run has tried the drop since.
-    pub fn is_held(&self) -> bool {
-        self.not_before == HELD
-    }
-}
-
-/// The time in the entries of drops that wait for the end of a pause.
-const HELD: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 struct EntryJson {
@@ -72,12 +62,6 @@ impl Ledger {
             Ok(_) | Err(LedgerError::Store(StoreError::Changed(_))) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Records that the drop of a paused tenant waits for the end of the pause: its entry is due at once then, and
-    /// [`UnfinishedDrop::is_held`]. Does nothing if an event has rewritten the entry since `version`.
-    pub async fn hold(&self, drop: &DropPath, tenant: TenantId, version: &ETag) -> Result<(), LedgerError> {
-        self.postpone(drop, tenant, HELD, version).await
     }
 
     /// Deletes the entry of a drop that is over. Does nothing if an event has rewritten the entry since `version`.

@@ -7,7 +7,7 @@ use tracing::{debug, error};
 
 use super::{
     AdmittedDrop, Outcome, Run, RunError, Snapshot, Step,
-    backoff::{Failure, add_failure, add_wait_for_memory},
+    backoff::{Failure, add_failure, add_wait_for_memory, was_paused_since},
     conclude::RowCounts,
 };
 use crate::{
@@ -125,8 +125,14 @@ impl Run<'_> {
         let (path, ledger, tenant) = (self.path, &self.runner.ledger, snapshot.admitted.tenant);
         let now = clock::now();
         self.record = ledger.drop_record(path).await?;
-        // Only progress ends a series of failures.
-        let previous = self.record.failing.take().filter(|_| !self.progress_flag.is_set());
+        // Only progress and pauses of the tenant end a series of failures.
+        let mut previous = self.record.failing.take().filter(|_| !self.progress_flag.is_set());
+        if let Some(failing) = &previous
+            && let Some(paused) = ledger.last_paused(tenant).await?
+            && was_paused_since(failing, paused, now)
+        {
+            previous = None;
+        }
         let is_wait = error.is_memory_in_use();
         let failing = if is_wait {
             add_wait_for_memory(previous, error_chain(error), now)

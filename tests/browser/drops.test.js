@@ -83,6 +83,58 @@ test('a file of a drop that is tried again later is not shown as running', async
   assert.equal(await page.getByText('Running').count(), 0);
 });
 
+test('of a group that is retried, only the drops that failed for more than a day need a person', async (t) => {
+  const retrying = world().groups.find((group) => group.state === 'retrying');
+  const { page } = await visit(t, '#/drops', { state: { ...world(), groups: [{ ...retrying, drops: 3, needPerson: 1 }] } });
+  await see(page, '1 drop retried for more than a day: a person is needed. vivadrop is working on 2 drops.');
+});
+
+test('replaying is the suggested action only where the remedy says so', async (t) => {
+  const state = world();
+  const group = state.groups.find((group) => group.state === 'set-aside');
+  const errors = { ...group, tenantId: tenantId(7), reason: 'errors', remedy: 'The next run is a new drop.' };
+  state.groups = [group, errors];
+  const { page } = await visit(t, '#/drops', { state });
+  const button = (tenant) => page.getByRole('button', { name: new RegExp(`^Replay these drops: .*${tenantId(tenant)}$`) });
+  assert.equal(await button(2).getAttribute('class'), 'primary');
+  assert.notEqual(await button(7).getAttribute('class'), 'primary');
+});
+
+test('code in a failure is shown as code', async (t) => {
+  const state = world();
+  const drop = state.drops.find((drop) => drop.state === 'set-aside');
+  const message = 'cannot read `part-1.json.gz`';
+  drop.message = message;
+  state.groups.find((group) => group.state === 'set-aside').message = message;
+  state.files[drop.path][1].message = message;
+  const { page } = await visit(t, '#/drops', { state });
+  assert.equal(await page.locator('.cause .message code').first().textContent(), 'part-1.json.gz');
+  await page.goto(`${page.url().split('#')[0]}#/drop/${encodeURIComponent(drop.path)}`);
+  await page.getByRole('heading', { name: 'Drop', exact: true }).waitFor();
+  for (const place of ['.notice .message code', 'table.files .message code'])
+    assert.equal(await page.locator(place).textContent(), 'part-1.json.gz');
+});
+
+test('the list says why a drop is not finished, and how long it waits', async (t) => {
+  const state = world();
+  const [open, retrying, waiting] = ['open', 'retrying', 'waiting'].map((name) =>
+    state.drops.find((drop) => drop.state === name),
+  );
+  open.message = 'row 9000 of `part-2.json.gz` is the last one';
+  Object.assign(retrying, { reason: null, message: `webhook: ${'HTTP 503, '.repeat(40)}` });
+  retrying.nextTry = new Date(Date.now() - 6.5 * 3_600_000).toISOString();
+  waiting.nextTry = new Date(Date.now() + 20 * 60_000).toISOString();
+  const { page } = await visit(t, '#/drops', { state: { ...state, omitted: 1_234 } });
+  const cell = (name) =>
+    page.getByRole('table', { name: 'All drops' }).getByRole('row', { name }).getByRole('cell').last().textContent();
+  await see(page, '1,234 old drops are not shown, because there are too many.');
+  assert.match(await cell(/^Open/), /^\s*row 9000 of part-2.json.gz is the last one/);
+  const shortened = await cell(/^Retrying/);
+  assert.match(shortened, /^\s*webhook: HTTP 503, .*…\s*next try\s+due 6 hours ago/s);
+  assert.ok(shortened.length < 200, shortened);
+  assert.match(await cell(/^Waiting/), /wait ends\s+in (19|20) minutes/);
+});
+
 test('if nothing needs a person, the page says so', async (t) => {
   const { page } = await visit(t, '#/drops', { state: { ...world(), groups: [] } });
   await see(page, 'Nothing needs you.');
@@ -220,6 +272,20 @@ test('customers: what expires and what to do, customers with problems first', as
   for (const text of ['Paused', 'expired 2 days ago', 'The SAS URL has expired']) await see(customer, text);
   const order = await page.locator('.customer h2 code').allTextContents();
   assert.deepEqual(order.slice(-2), [tenantId(1), tenantId(4)]);
+});
+
+test('customers: a missing key or registration is not taken for one that never expires', async (t) => {
+  const state = world();
+  const none = { keyExpires: null, registrationExpires: null, sasExpires: null, problems: [] };
+  const [customer] = state.customers;
+  const lastDrop = { ...customer.lastDrop, arrived: '2026-01-04T03:12:00Z' };
+  state.customers = [{ ...customer, ...none, keyMissing: true, unregistered: true, lastDrop }];
+  const { page } = await visit(t, '#/customers', { state });
+  await see(page, 'No key, registration or SAS URL expires soon');
+  const values = await page.locator('.customer dd').allTextContents();
+  assert.deepEqual(values.slice(0, 3).map((text) => text.trim()), ['none', 'none recorded', 'unknown']);
+  // A replay changes the state of an old drop; it does not make the drop a new one.
+  assert.equal(await page.locator('.customer time[datetime="2026-01-04T03:12:00Z"]').count(), 1);
 });
 
 test('after a failure the last answer stays visible', async (t) => {

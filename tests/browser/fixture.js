@@ -123,6 +123,7 @@ async function route(state, { method, area, parts, query, body, headers, answer,
       case 'drops':
         return answer(200, {
           asOf,
+          omitted: state.omitted ?? 0,
           ...page(
             state.drops.filter((drop) => matches(drop, query)),
             query,

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use vivadrop::{
+    clock,
     drop::{
         DropPath, TenantId,
         containers::{DropContainer, WatchedContainers},
@@ -30,7 +31,7 @@ use vivadrop::{
 use super::{
     directory::{directory_of, person, put_directory},
     process::{Fault, Process, SWEEP_DEADLINE, Setup},
-    world::{METADATA, STATE_CONTAINER, World, assert_completed, path},
+    world::{METADATA, STATE_CONTAINER, TENANT, World, assert_completed, path},
 };
 use crate::support::memory_sink::MemorySink;
 
@@ -539,14 +540,39 @@ async fn the_time_of_a_pause_does_not_count_for_a_drop_that_failed_before_it() {
     process.faults.outage_of_sink(true);
     assert!(process.event(METADATA).await.unwrap().is_err());
     let paused = Process::paused(&world);
-    sweep_for(&paused, HOUR).await;
-    assert_eq!(paused.sweep(SweepMode::Timer).await.unwrap().drops, 0, "a sweep of a pause runs the drop once");
-    sweep_for(&paused, 4 * DAY).await;
-    sweep_for(&process, 2 * HOUR).await;
-    assert!(world.endings().is_empty(), "{:?}", world.endings());
+    for _ in 0..4 {
+        sleep(DAY).await;
+        paused.sweep(SweepMode::Timer).await.unwrap();
+    }
+    // The failures after the pause are a series of their own.
+    for attempts in 1..=2 {
+        sleep(HOUR).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+        let failing = process.runner.ledger.drop_record(&path()).await.unwrap().failing.unwrap();
+        assert_eq!(failing.attempts, attempts);
+    }
     process.faults.outage_of_sink(false);
     sweep_for(&process, HOUR).await;
     assert_last_ending_is_completed(&world, "after the pause").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_a_pause_costs_no_request_for_each_drop() {
+    let mut steps = [0, 0];
+    for (steps, drops) in steps.iter_mut().zip([1, 50]) {
+        let world = World::default();
+        let process = Process::paused(&world);
+        let tenant = TENANT.parse().unwrap();
+        for number in 0..drops {
+            let drop = DropPath::new("datasets", format!("run-{number}/VivaInsights/{TENANT}"));
+            process.runner.ledger.mark_unfinished(&drop, tenant, clock::now()).await.unwrap();
+        }
+        process.sweep(SweepMode::Timer).await.unwrap();
+        let before = process.faults.steps();
+        process.sweep(SweepMode::Timer).await.unwrap();
+        *steps = process.faults.steps() - before;
+    }
+    assert_eq!(steps[0], steps[1]);
 }
 
 #[tokio::test(start_paused = true)]
