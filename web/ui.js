@@ -82,7 +82,8 @@ export const DropPath = ({ path }) =>
 export function Failure({ error, retry }) {
   return html`
     <div class="notice bad" role="alert">
-      <${Glyph} name="warning" /><div><p><${Text} text=${error.message} /></p>
+      <${Glyph} name="warning" /><div>
+      <p>${error.mistakes?.length > 0 ? 'Correct this:' : html`<${Text} text=${error.message} />`}</p>
       ${error.mistakes?.length > 0 &&
         html`<ul>${error.mistakes.map(({ place, text }) => html`<li>${place && html`<code>${place}</code>: `}
           <${Text} text=${text} /></li>`)}</ul>`}

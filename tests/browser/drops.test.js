@@ -67,11 +67,16 @@ test('after a failure of a filter, no drops of another filter are shown', async 
   const rows = page.getByRole('table', { name: 'All drops' }).getByRole('row');
   await rows.first().waitFor();
   await page.route('**/view/v1/drops?*tenant=*', (route) =>
-    route.fulfill({ status: 400, contentType: 'application/problem+json', body: '{"title":"Bad","status":400}' }),
+    route.fulfill({
+      status: 400,
+      contentType: 'application/problem+json',
+      body: '{"status":400,"detail":"`errors` says why","errors":[{"parameter":"tenant","detail":"expected a GUID"}]}',
+    }),
   );
   await page.getByLabel('Tenant', { exact: true }).fill('0000');
   await page.getByLabel('Tenant', { exact: true }).press('Enter');
-  await page.getByRole('alert').first().waitFor();
+  await see(page.getByRole('alert'), 'Correct this:');
+  await see(page.getByRole('alert'), 'expected a GUID');
   assert.equal(await rows.count(), 0);
 });
 
