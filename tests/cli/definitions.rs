@@ -104,8 +104,10 @@ async fn status_says_why_imports_are_retried() {
     let status = output_of(vivadrop().arg("status").envs(&scene.settings)).await;
     // A failure of a minute needs no person.
     assert_eq!(status.code, Some(0), "{}", status.stdout);
-    for text in ["imports of attributes have failed (attempt 1) and are retried", "delete it to import the cycle again"]
-    {
+    for text in [
+        "imports of attributes have failed (attempt 1) and are retried",
+        "delete it, and run `vivadrop import DROP_PATH --again`",
+    ] {
         assert!(status.stdout.contains(text), "{text}: {}", status.stdout);
     }
 }
