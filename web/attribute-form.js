@@ -1,6 +1,6 @@
 // The forms of one attribute and of one program, used by the set-up and by the dialogs that change them.
 import { html, useState } from './html.js';
-import { boundsOf, SUGGESTED_BOUNDS, unitOf } from './definitions.js';
+import { boundsOf, SUGGESTED_BOUNDS, unitOf, unitWords } from './definitions.js';
 import { boundsMistake, CycleFields, RangeFields, RoleFields } from './forms.js';
 
 const texts = (bounds) => (bounds ? bounds.map(String) : ['', '', '']);
@@ -50,7 +50,7 @@ export function AttributeForm({ attribute, parts, catalogue, knownRoles, submit,
       ${
         has('ranges') &&
         html`
-        <${RangeFields} value=${bounds} onChange=${setBounds} unit=${unit} />
+        <${RangeFields} value=${bounds} onChange=${setBounds} unit=${unitWords(unit, name)} />
         ${preset && !preset.max &&
           html`<p class="note">This attribute has no default ranges; ${SUGGESTED_BOUNDS.join(', ')} are a
             suggestion.</p>`}

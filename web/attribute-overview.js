@@ -2,7 +2,7 @@
 import { html, useState } from './html.js';
 import { AttributeForm, ProgramForm } from './attribute-form.js';
 import { ChangeDialog } from './change.js';
-import { boundsOf, change, labelsOf, PERMISSIONS, rolesOf, unitOf } from './definitions.js';
+import { boundsOf, change, labelsOf, PERMISSIONS, rolesOf, unitOf, unitWords } from './definitions.js';
 import { date, plural } from './format.js';
 import { cycleName, Cycles, FormerCycles, isActive } from './cycles.js';
 import { RangeBars } from './range-bars.js';
@@ -35,6 +35,7 @@ export function Overview({ tenant }) {
         title: `Delete ${attribute.name}`,
         apply: change.withoutAttribute(attribute.name),
         confirmWord: 'Delete',
+        focusAfter: 'attributes',
         danger: true,
         intro: html`<p>The survey platform is told to drop everything that was imported under this name, and later
           cycles do not contain it.</p>`,
@@ -51,6 +52,7 @@ export function Overview({ tenant }) {
         title: `Remove ${program.name}`,
         apply: change.withoutProgram(program.name),
         confirmWord: 'Remove',
+        focusAfter: 'programs',
         danger: true,
         intro: html`<p>Nothing is imported for this program any more. What was imported stays.</p>`,
       }),
@@ -113,21 +115,13 @@ export function Overview({ tenant }) {
     ${dialog && html`<${ChangeDialog} ...${dialog} tenant=${tenant} close=${close} />`}`;
 }
 
-/** The unit of an attribute in words. */
-function unitWords(attribute, catalogue) {
-  const unit = unitOf(attribute, catalogue);
-  if (unit === 'Hour') return 'hours a week';
-  if (unit !== 'Count') return unit;
-  return attribute.metric ? 'a week' : 'people';
-}
-
 function Attribute({ attribute, catalogue, shown, open }) {
   const { name, roles = {} } = attribute;
   const bounds = boundsOf(attribute, catalogue);
   const labels = shown?.labels?.[name] || (bounds ? labelsOf(bounds) : []);
   return html`
     <li class="card attribute">
-      <h3>${name} <span class="unit">${unitWords(attribute, catalogue)}</span></h3>
+      <h3>${name} <span class="unit">${unitWords(unitOf(attribute, catalogue), name)}</span></h3>
       <${RangeBars} labels=${labels} counts=${shown?.counts?.[name]} name=${name} />
       <dl class="role-list">${Object.entries(roles).map(
         ([role, permissions]) => html`

@@ -1,6 +1,6 @@
 // Every change of definitions: check it, show what it will do, confirm it, save it. If somebody else saved in the
 // meantime, the operator chooses whose version counts; the input is kept until then.
-import { html, useEffect, useState } from './html.js';
+import { html, useEffect, useRef, useState } from './html.js';
 import { apiPath, manage, view } from './api.js';
 import { differences, EMPTY } from './definitions.js';
 import { announce, Dialog, Failure, focusSoon, Notice, Text } from './ui.js';
@@ -61,23 +61,21 @@ export function useChange({ tenantId, base, saved }) {
   };
 }
 
-/** Moves the focus to a step as soon as it is shown: the button of the step before it has disappeared. */
-const focusOnce = (element) => element?.focus();
-
-/** Shows the form again, with the focus on the heading of its dialog. */
-function backToForm(steps) {
-  steps.back();
-  setTimeout(() => document.querySelector('dialog[open] h2')?.focus());
-}
-
 /** The steps after the form: confirmation, conflict, failure. `discard` abandons the change. */
 export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = false, hasForm = true }) {
+  const group = useRef();
+  // The button that was pressed is gone, and the focus with it. Focus on another part of the page stays there.
+  useEffect(() => {
+    const { activeElement } = document;
+    if (activeElement === document.body || activeElement.closest('dialog'))
+      (group.current || document.querySelector('dialog[open] h2'))?.focus();
+  }, [steps.step]);
   return html`
     ${steps.error && html`<${Failure} error=${steps.error} />`}
     ${
       steps.step === 'confirm' &&
       html`
-      <div role="group" aria-label="Confirm" tabindex="-1" ref=${focusOnce}>
+      <div role="group" aria-label="Confirm" tabindex="-1" ref=${group}>
         ${
           steps.consequences.length > 0
             ? html`<p><strong>This will happen:</strong></p><ul class="consequences">
@@ -85,20 +83,20 @@ export function ChangeSteps({ steps, discard, confirmWord = 'Save', danger = fal
             : html`<p>Nothing is imported again or deleted.</p>`
         }
         <p class="actions">
-          ${hasForm ? html`<button type="button" onClick=${() => backToForm(steps)} disabled=${steps.busy}>Back</button>`
+          ${hasForm ? html`<button type="button" onClick=${steps.back} disabled=${steps.busy}>Back</button>`
             : html`<button type="button" onClick=${discard} disabled=${steps.busy}>Cancel</button>`}
           <button type="button" class=${danger ? 'danger' : 'primary'} onClick=${steps.save} disabled=${steps.busy}>
             ${steps.busy ? 'Saving…' : confirmWord}</button>
         </p>
       </div>`
     }
-    ${steps.step === 'conflict' && html`<${Conflict} steps=${steps} discard=${discard} />`}`;
+    ${steps.step === 'conflict' && html`<${Conflict} group=${group} steps=${steps} discard=${discard} />`}`;
 }
 
-function Conflict({ steps, discard }) {
+function Conflict({ group, steps, discard }) {
   const changes = differences(steps.base.definitions, steps.theirs.definitions);
   return html`
-    <div role="alert" tabindex="-1" ref=${focusOnce}>
+    <div role="alert" tabindex="-1" ref=${group}>
       <${Notice} kind="warn">
         <p><strong>Somebody else changed this</strong> while you were editing. Your input is kept; nothing of it is
           saved yet.</p>
@@ -116,12 +114,12 @@ function Conflict({ steps, discard }) {
  * A dialog that changes definitions. `form(check)` renders its form, which calls `check` with a change; without a form,
  * `apply` is checked at once. The form stays in the document, hidden, until the change is saved or discarded.
  */
-export function ChangeDialog({ title, tenant, close, form, apply, intro, confirmWord, danger }) {
+export function ChangeDialog({ title, tenant, close, form, apply, intro, confirmWord, danger, focusAfter }) {
   const saved = () => {
     announce(`${title}: saved.`);
     close();
     // The button that opened the dialog disappears with what was deleted.
-    if (danger) focusSoon('attributes');
+    if (focusAfter) focusSoon(focusAfter);
     tenant.reload();
   };
   const steps = useChange({

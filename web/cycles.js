@@ -26,18 +26,19 @@ export function Cycles({ program, tenant }) {
     <ul class="cycle-list">${(program.cycles || []).map(
       (cycle) => html`
       <${Cycle} key=${cycle.name} name=${cycle.name} dates=${`${date(cycle.start)} to ${date(cycle.end)}`}
-        each=${importOf(cycle)} tenant=${tenant} notYet=${whyNotImported(cycle, program)} />`,
+        each=${importOf(cycle)} tenant=${tenant} notYet=${whyNotImported(cycle, program, tenant)} />`,
     )}</ul>`;
 }
 
 /** Why a cycle has no import. A pass imports the two latest cycles of a program that have ended. */
-function whyNotImported(cycle, program) {
+function whyNotImported(cycle, program, { failing }) {
   const hasEnded = ({ end }) => new Date(end) <= Date.now();
   if (!hasEnded(cycle)) return 'Not imported yet. This happens when the survey has closed.';
   const later = (program.cycles || []).filter((other) => hasEnded(other) && other.end > cycle.end);
-  return later.length < 2
-    ? 'Not imported yet: no drop in storage has rows of the last week before the survey closed.'
-    : 'Not imported: only the two latest cycles of a program are imported.';
+  if (later.length >= 2) return 'Not imported: only the two latest cycles of a program are imported.';
+  return failing
+    ? 'Not imported yet: imports fail and are retried.'
+    : 'Not imported yet: no drop in storage has rows of the last week before the survey closed.';
 }
 
 /** Imports of cycles that are no longer in the definitions: their data stays with the survey platform. */

@@ -46,6 +46,13 @@ export const boundsOf = (attribute, catalogue) =>
 export const unitOf = (attribute, catalogue) =>
   (attribute.metric ? attribute.unit : catalogue.find(({ name }) => name === attribute.name)?.unit) || 'Hour';
 
+/** The unit of the attribute with this name in words. Only the size of a network counts people. */
+export function unitWords(unit, name) {
+  if (unit === 'Hour') return 'hours a week';
+  if (unit !== 'Count') return unit;
+  return name === 'Internal network size' ? 'people' : 'a week';
+}
+
 /** The names of the four ranges. */
 export const labelsOf = ([a, b, c]) => [
   `0 to less than ${a}`,

@@ -11,9 +11,10 @@ const WORKING = ['retrying', 'open', 'waiting'];
 
 /** The view. Filters of the list are in the address; the groups and the weeks always show everything. */
 export function Drops({ route }) {
-  const groups = useResource(apiPath(['groups']), (data) =>
-    data.groups.some((group) => WORKING.includes(group.state)) ? 5 * FAST : SLOW,
-  );
+  const groups = useResource(apiPath(['groups']), ({ groups, notes }) => {
+    if (!notes) return FAST;
+    return groups.some((group) => WORKING.includes(group.state)) ? 5 * FAST : SLOW;
+  });
   const weeks = useResource(apiPath(['weeks'], { weeks: route.filters.weeks || '13' }));
   return html`
     <h1 tabindex="-1">Drops</h1>

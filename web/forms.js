@@ -10,7 +10,7 @@ export function RangeFields({ value, onChange, unit }) {
   const set = (at) => (event) => onChange(value.map((text, index) => (index === at ? event.target.value : text)));
   return html`
     <table class="ranges">
-      <caption>Ranges, in ${unit === 'Count' ? 'people' : unit === 'Hour' ? 'hours a week' : unit}</caption>
+      <caption>Ranges (${unit})</caption>
       <thead><tr><th scope="col">Range</th><th scope="col">From</th><th scope="col">To less than</th></tr></thead>
       <tbody>${labels.map(
         (label, at) => html`

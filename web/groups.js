@@ -20,14 +20,16 @@ export function Groups({ resource }) {
         const working = causes.filter((cause) => !cause.person);
         // A late drop is among the groups.
         const others = (notes ?? []).filter((note) => note.about !== 'drops');
+        const [problems, retried] = [true, false].map((needed) => others.filter((note) => note.needsPerson === needed));
         return html`
           ${resource.old || resource.error || !notes
             ? html`<${OldState} asOf=${asOf} isReading=${!resource.error} />`
-            : html`<${Verdict} causes=${causes} notes=${others} />`}
+            : html`<${Verdict} causes=${causes} notes=${problems} />`}
           ${urgent.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
-          ${others.length > 0 && html`<${Notes} notes=${others} />`}
-          ${working.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
-          ${working.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}`;
+          ${problems.length > 0 && html`<${Notes} title="Customers and attributes" notes=${problems} />`}
+          ${working.length + retried.length > 0 && html`<h3 class="minor">vivadrop is working on these</h3>`}
+          ${working.map((cause) => html`<${Cause} key=${cause.key} cause=${cause} plan=${setPlanned} />`)}
+          ${retried.length > 0 && html`<${Notes} title="Attributes" notes=${retried} isCalm=${true} />`}`;
       }}<//>
       ${planned && html`<${PlanDialog} filter=${planned} close=${() => setPlanned(null)} />`}
     <//>`;
@@ -64,7 +66,7 @@ function Verdict({ causes, notes }) {
   const working = dropsOf(causes) - sumOf(causes, 'needPerson');
   const busy = working > 0 ? ` vivadrop is working on ${plural(working, 'drop')}.` : '';
   const of = (state) => sumOf(causes.filter((cause) => cause.state === state), 'needPerson');
-  const tenants = new Set(notes.filter((note) => note.needsPerson).map((note) => note.tenantId));
+  const tenants = new Set(notes.map((note) => note.tenantId));
   const parts = [
     [of('set-aside'), 'drop', 'set aside'],
     [of('overdue'), 'customer', 'overdue'],
@@ -82,9 +84,9 @@ function Verdict({ causes, notes }) {
 }
 
 /** Problems of tenants that are not about a drop: what expires, invalid definitions, imports that fail. */
-const Notes = ({ notes }) => html`
-  <article class="cause card edge-overdue">
-    <div class="cause-head"><${Glyph} name="warning" /><h3>Customers and attributes</h3></div>
+const Notes = ({ title, notes, isCalm }) => html`
+  <article class="cause card edge-${isCalm ? 'retrying calm' : 'overdue'}">
+    <div class="cause-head"><${Glyph} name=${isCalm ? 'retrying' : 'warning'} /><h3>${title}</h3></div>
     <${Limited} items=${notes} first=${5} what="note">${(shown) => html`
       <ul class="tenants">${shown.map(
         ({ tenantId, about, text }) => html`

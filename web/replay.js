@@ -86,7 +86,8 @@ function Run({ run, etag, reload }) {
 
 function explanation(run, left, unstarted) {
   if (run.state === 'running' && run.started === 0)
-    return 'Recorded. The next sweep starts it: within five minutes in Azure, or at once with `vivadrop sweep`.';
+    return html`Recorded. The next sweep starts it: within five minutes in Azure, or at once with
+      <code>vivadrop sweep</code>.`;
   if (run.state === 'running')
     return 'vivadrop replays the drops, a few at a time. You may close this page: the replay goes on.';
   if (run.state === 'paused')

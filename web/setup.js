@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from './html.js';
 import { AttributeForm, ProgramForm } from './attribute-form.js';
 import { ChangeSteps, useChange } from './change.js';
-import { boundsOf, change, DESCRIPTIONS, rolesOf, shortRanges, unitOf } from './definitions.js';
+import { boundsOf, change, DESCRIPTIONS, rolesOf, shortRanges, unitOf, unitWords } from './definitions.js';
 import { plural } from './format.js';
 import { go, link } from './route.js';
 import { announce, Dialog, Glyph } from './ui.js';
@@ -73,7 +73,7 @@ function AttributeStep({ tenant, draft, setDraft, next }) {
             <div><h3>${preset.name}</h3>
               ${!preset.metric && DESCRIPTIONS[preset.name] && html`<p>${DESCRIPTIONS[preset.name]}</p>`}
               <p class="muted">${bounds ? shortRanges(bounds)
-                : 'no default ranges;'} ${unitOf(attribute, catalogue) === 'Count' ? 'people' : 'hours a week'}</p>
+                : 'no default ranges;'} ${unitWords(unitOf(attribute, catalogue), attribute.name)}</p>
               ${added && html`<p class="muted">
                 ${rolesOf([added]).length > 0 ? `Roles: ${rolesOf([added]).join(', ')}` : 'No roles'}</p>`}</div>
             <span class="actions">${

@@ -303,7 +303,7 @@ test('imports that fail, and cycles that cannot be imported, are shown with what
   const cycle = (name) => page.locator('.cycle-list li').filter({ hasText: name });
   await see(cycle('First'), 'only the two latest cycles of a program are imported');
   await see(cycle('Second'), 'What to do: Nothing: the group is smaller');
-  await see(cycle('Third'), 'no drop in storage has rows of the last week');
+  await see(cycle('Third'), 'Not imported yet: imports fail and are retried.');
   await see(cycle('Next'), 'This happens when the survey has closed');
 });
 
@@ -315,6 +315,8 @@ test('an attribute of another unit is shown with its unit', async (t) => {
   const { page } = await visit(t, `#/attributes/${tenantId(1)}`, { state });
   await page.getByRole('heading', { name: 'Mails a week' }).waitFor();
   await page.getByRole('heading', { name: 'Share Percent' }).waitFor();
+  await press(page, 'Customize the ranges of Mails');
+  await see(dialog(page), 'Ranges (a week)');
 });
 
 test('the focus stays in the dialog at each step of a change, and on the page after a deletion', async (t) => {
@@ -330,4 +332,29 @@ test('the focus stays in the dialog at each step of a change, and on the page af
   await press(page, 'Delete Email hours');
   await dialog(page).getByRole('button', { name: 'Delete' }).press('Enter');
   await isFocused('#attributes');
+  await press(page, 'Remove Engagement');
+  await dialog(page).getByRole('button', { name: 'Remove' }).press('Enter');
+  await isFocused('#programs');
+});
+
+test('the focus stays in the dialog if a confirmed change is not valid', async (t) => {
+  const { page } = await visit(t, overview);
+  await press(page, 'Edit the roles of Email hours');
+  await press(dialog(page), 'Continue');
+  await see(dialog(page), 'Nothing is imported again or deleted.');
+  await page.route('**/manage/v1/**', (route) =>
+    route.fulfill({ status: 400, contentType: 'application/problem+json', body: '{"detail":"not valid"}' }),
+  );
+  await dialog(page).getByRole('button', { name: 'Save' }).press('Enter');
+  await see(dialog(page), 'not valid');
+  await page.locator('dialog h2:focus').waitFor();
+});
+
+test('the focus stays on the heading when the set-up shows what an import will do', async (t) => {
+  const { page } = await visit(t, `#/attributes/${tenantId(1)}/add/1`);
+  await press(page, 'Add Call hours');
+  await press(dialog(page), 'Save');
+  await page.getByRole('link', { name: 'Continue: Import' }).press('Enter');
+  await see(page, 'This will happen:');
+  await page.locator('h1:focus').waitFor();
 });
