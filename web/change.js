@@ -135,7 +135,7 @@ export function ChangeDialog({ title, tenant, close, form, apply, intro, confirm
     tenant.reload();
   };
   return html`
-    <${Dialog} title=${title} close=${close} busy=${steps.busy}>
+    <${Dialog} title=${title} close=${close} busy=${steps.busy} holdsInput=${Boolean(form)}>
       ${intro}
       ${form && html`<div hidden=${steps.step !== 'form'}>${form(steps.check, steps.busy)}</div>`}
       ${!form && steps.step === 'form' && !steps.error &&

@@ -97,7 +97,7 @@ function AttributeStep({ tenant, draft, setDraft, next }) {
       ${
         editing &&
         html`
-        <${Dialog} title=${editing.name || 'Another metric'} close=${() => setEditing(null)}>
+        <${Dialog} title=${editing.name || 'Another metric'} close=${() => setEditing(null)} holdsInput>
           <${AttributeForm} attribute=${withoutMark(editing)}
             parts=${editing.metric === undefined ? ['ranges', 'roles'] : ['metric', 'ranges', 'roles']}
             catalogue=${catalogue} knownRoles=${rolesOf([...existing, ...draft.attributes])} submit=${submit}
@@ -138,7 +138,7 @@ function ProgramStep({ draft, setDraft, next }) {
       ${
         editing &&
         html`
-        <${Dialog} title=${editing.name || 'Add a program'} close=${() => setEditing(null)}>
+        <${Dialog} title=${editing.name || 'Add a program'} close=${() => setEditing(null)} holdsInput>
           <${ProgramForm} program=${withoutMark(editing)} isNew=${editing.isNew} submit=${submit} word="Save" />
         <//>`
       }

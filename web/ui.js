@@ -112,9 +112,15 @@ export const Rows = ({ rows, expected, state }) => html`
     ${expected > 0 && html`<${Bar} part=${rows ?? 0} whole=${expected} kind="state-${state}" />`}
   </span>`;
 
-/** A modal dialog. `close` is called for Escape, the close button, and a press on `Cancel` inside. */
-export function Dialog({ title, close, children, busy }) {
+/**
+ * A modal dialog. `close` is called for Escape, the close button, and a press on `Cancel` inside. With `holdsInput`,
+ * Escape and the close button ask first, if anything was entered.
+ */
+export function Dialog({ title, close, children, busy, holdsInput }) {
   const dialog = useRef();
+  const keep = useRef();
+  const isTouched = useRef(false);
+  const [isAsking, setAsking] = useState(false);
   const id = useId();
   useLayoutEffect(() => {
     const element = dialog.current;
@@ -122,16 +128,44 @@ export function Dialog({ title, close, children, busy }) {
     // Closing gives the focus back to the element that had it before.
     return () => element.close();
   }, []);
-  const cancelled = (event) => {
+  useEffect(() => {
+    if (isAsking) keep.current.focus();
+  }, [isAsking]);
+  const leave = (event) => {
     event.preventDefault();
-    if (!busy) close();
+    if (busy) return;
+    if (isAsking) keepEditing();
+    else if (isTouched.current) setAsking(true);
+    else close();
   };
+  const keepEditing = () => {
+    setAsking(false);
+    dialog.current.querySelector('h2').focus();
+  };
+  const touch = ({ type, target }) => {
+    if (holdsInput && (type === 'input' || target.closest('form button[type=button]'))) isTouched.current = true;
+  };
+  // A browser closes the dialog at the second Escape without asking its `cancel` event, but not without its key.
   return html`
-    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${cancelled}>
+    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${leave} onInput=${touch} onClickCapture=${touch}
+      onKeyDown=${(event) => event.key === 'Escape' && leave(event)}>
       <div class="dialog-head">
         <h2 id=${id} tabindex="-1" autofocus>${title}</h2>
-        <button type="button" class="quiet" onClick=${close} disabled=${busy} aria-label="Close">✕</button>
+        <button type="button" class="quiet" onClick=${leave} disabled=${busy} aria-label="Close">✕</button>
       </div>
+      ${
+        isAsking &&
+        html`
+        <div role="alertdialog" aria-label="Discard your changes?">
+          <${Notice} kind="warn">
+            <p>Discard what you have entered?</p>
+            <p class="actions">
+              <button type="button" onClick=${close}>Discard</button>
+              <button type="button" class="primary" ref=${keep} onClick=${keepEditing}>Keep editing</button>
+            </p>
+          <//>
+        </div>`
+      }
       ${children}
     </dialog>`;
 }

@@ -330,9 +330,11 @@ test('the focus stays in the dialog at each step of a change, and on the page af
   await isFocused('dialog h2');
   await page.keyboard.press('Escape');
   await press(page, 'Delete Email hours');
+  await isFocused('dialog [aria-label="Confirm"]');
   await dialog(page).getByRole('button', { name: 'Delete' }).press('Enter');
   await isFocused('#attributes');
   await press(page, 'Remove Engagement');
+  await isFocused('dialog [aria-label="Confirm"]');
   await dialog(page).getByRole('button', { name: 'Remove' }).press('Enter');
   await isFocused('#programs');
 });
@@ -345,6 +347,7 @@ test('the focus stays in the dialog if a confirmed change is not valid', async (
   await page.route('**/manage/v1/**', (route) =>
     route.fulfill({ status: 400, contentType: 'application/problem+json', body: '{"detail":"not valid"}' }),
   );
+  await page.locator('dialog [aria-label="Confirm"]:focus').waitFor();
   await dialog(page).getByRole('button', { name: 'Save' }).press('Enter');
   await see(dialog(page), 'not valid');
   await page.locator('dialog h2:focus').waitFor();
@@ -357,4 +360,31 @@ test('the focus stays on the heading when the set-up shows what an import will d
   await page.getByRole('link', { name: 'Continue: Import' }).press('Enter');
   await see(page, 'This will happen:');
   await page.locator('h1:focus').waitFor();
+});
+
+test('a dialog asks before it discards what was entered', async (t) => {
+  const { page } = await visit(t, overview);
+  const question = dialog(page).getByRole('alertdialog');
+  await press(page, 'Customize the ranges of Email hours');
+  await dialog(page).waitFor();
+  await page.keyboard.press('Escape');
+  await dialog(page).waitFor({ state: 'hidden' });
+  await press(page, 'Customize the ranges of Email hours');
+  await dialog(page).getByLabel('Max of range 1').fill('4');
+  for (let round = 0; round < 2; round += 1) {
+    await page.keyboard.press('Escape');
+    await see(question, 'Discard what you have entered?');
+    await page.keyboard.press('Escape');
+    await question.waitFor({ state: 'detached' });
+    assert.equal(await dialog(page).getByLabel('Max of range 1').inputValue(), '4');
+  }
+  await press(dialog(page), 'Close');
+  await press(question, 'Keep editing');
+  await press(dialog(page), 'Close');
+  await press(question, 'Discard');
+  await dialog(page).waitFor({ state: 'hidden' });
+  await press(page, 'Edit the roles of Email hours');
+  await dialog(page).getByRole('button', { name: /^Remove role/ }).first().click();
+  await page.keyboard.press('Escape');
+  await see(question, 'Discard what you have entered?');
 });
