@@ -17,16 +17,30 @@ mod clocks;
 mod concurrent;
 #[path = "runs/directory.rs"]
 mod directory;
+#[path = "runs/endings.rs"]
+mod endings;
 #[path = "runs/faults.rs"]
 mod faults;
+#[path = "runs/giving_up.rs"]
+mod giving_up;
+#[path = "runs/import_failures.rs"]
+mod import_failures;
+#[path = "runs/import_records.rs"]
+mod import_records;
+#[path = "runs/import_requests.rs"]
+mod import_requests;
 #[path = "runs/imports.rs"]
 mod imports;
 #[path = "runs/isolation.rs"]
 mod isolation;
+#[path = "runs/listing.rs"]
+mod listing;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
 #[path = "runs/process.rs"]
 mod process;
+#[path = "runs/receiver.rs"]
+mod receiver;
 #[path = "runs/recovery.rs"]
 mod recovery;
 #[path = "runs/replays.rs"]
