@@ -65,7 +65,10 @@ pub use self::{
     imports_due::ImportsEntry,
     list_copy::{LIST_COPY_VERSION, MAX_LIST_COPY_BYTES},
     list_entry::{DropState, ListEntry},
-    record::{Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, PinnedDirectory, Scope, Status},
+    record::{
+        Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, KeysVersion, PinnedDirectory, Scope,
+        Status,
+    },
     replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},
     survey::Survey,
     unfinished::UnfinishedDrop,

@@ -48,7 +48,7 @@ use crate::{
     },
     keys::{KeySource, Keys},
     ledger::{
-        DropRecord, DropState, Ending, FileProgress, Ledger, LedgerError, ListEntry, ProgressFlag, Scope, Status,
+        DropRecord, DropState, Ending, FileProgress, KeysVersion, Ledger, LedgerError, ListEntry, ProgressFlag, Scope,
     },
     memory_budget::MemoryBudget,
     pass_permits::PassPermits,
@@ -163,8 +163,8 @@ struct Run<'a> {
     is_record_outdated: bool,
     /// The version of the drop's entry in the index of unfinished drops.
     entry: Option<ETag>,
-    /// The files that this run has claimed or has left to another run, each with the number of the replay.
-    tried: BTreeSet<(u32, FileVersion)>,
+    /// The attempts of this run, including those that it has left to another run.
+    tried: BTreeSet<Attempt>,
     /// The keys of the drop, with the versions that they were requested for.
     keys: Option<(Scope, Keys)>,
     /// The progress of the files in the last snapshot.
@@ -180,6 +180,9 @@ struct Run<'a> {
     snapshot: Option<Arc<Snapshot>>,
     span: Span,
 }
+
+/// An attempt to deliver a file: the number of the replay, what the keys are from, and the file.
+type Attempt = (u32, KeysVersion, FileVersion);
 
 /// The next step of a run.
 enum Step {
@@ -381,11 +384,11 @@ impl<'a> Run<'a> {
             let message = format!("the drop has more than {} blobs (MAX_FILES)", self.runner.limits.max_files);
             return Err(Stopped::SetAside { reason: Reason::TooManyFiles, message });
         }
-        let replays = self.record.replays;
-        self.progress = self.runner.ledger.progress(self.path, &snapshot.versions, replays).await?;
+        self.progress = self.runner.ledger.progress(self.path, &snapshot.versions, self.record.replays).await?;
+        let keys = snapshot.scope.keys_version();
         let is_left = |file: &FileVersion| {
-            let has_ended = self.progress.get(&file.name).is_some_and(|file| file.status != Status::Running);
-            !has_ended && !self.tried.contains(&(replays, file.clone()))
+            let has_ended = self.progress.get(&file.name).is_some_and(|progress| progress.has_ended(keys));
+            !has_ended && !self.tried.contains(&self.attempt(snapshot, file))
         };
         let files = snapshot.contents.files.iter().zip(&snapshot.versions);
         let mut left: Vec<_> = files.filter(|(_, version)| is_left(version)).collect();
@@ -400,6 +403,11 @@ impl<'a> Run<'a> {
         }
         self.process_files(snapshot, metadata, left).await?;
         Ok(Step::Again)
+    }
+
+    /// The attempt to deliver `file` as it is in this snapshot.
+    fn attempt(&self, snapshot: &Snapshot, file: &FileVersion) -> Attempt {
+        (self.record.replays, snapshot.scope.keys_version(), file.clone())
     }
 
     /// Reads the progress of the files of the snapshot for the list of drops and for messages. Leaves out files whose

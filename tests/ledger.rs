@@ -122,6 +122,7 @@ fn request() -> ClaimRequest {
         is_new: false,
         progress: ProgressFlag::default(),
         generation: 0,
+        keys: "1".parse().unwrap(),
         run: None,
     }
 }

@@ -58,6 +58,7 @@ fn request(replays: u32) -> ClaimRequest {
         is_new: false,
         progress: ProgressFlag::default(),
         generation: 0,
+        keys: "1".parse().expect("a number"),
         run: None,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ClaimedFile, FileRecord, LEASE, LEASE_RENEWED_AFTER, Ledger, LedgerError, POLL_EVERY, Status, json,
+    ClaimedFile, FileRecord, KeysVersion, LEASE, LEASE_RENEWED_AFTER, Ledger, LedgerError, POLL_EVERY, Status, json,
     lease::RecordLease, paths, renewal::Renewal,
 };
 use crate::{
@@ -50,6 +50,8 @@ pub struct ClaimRequest {
     pub progress: ProgressFlag,
     /// The generation of the drop. In a new generation message ids are new, so batches may have new limits.
     pub generation: u32,
+    /// What the run takes the keys from. A file that was set aside with other keys is tried again.
+    pub keys: KeysVersion,
     /// The span of the run, as a `traceparent`, if it is exported.
     pub run: Option<String>,
 }
@@ -58,7 +60,7 @@ pub struct ClaimRequest {
 pub enum Claim {
     /// This run may work on the file, from row `record().next_row` on, until it drops the value.
     Acquired(ClaimedFile),
-    /// An earlier run has finished the file or set it aside.
+    /// An earlier run has finished the file, or set it aside with the same keys.
     Ended(FileRecord),
     /// A live run works on the file and handles it; the caller need not wait.
     HeldByLiveRun,
@@ -143,9 +145,9 @@ impl Ledger {
         path: &BlobPath,
         request: &ClaimRequest,
     ) -> Result<Option<(ETag, FileRecord)>, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation, run, .. } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, keys, run, .. } = request;
         let earlier = self.file_record_v1(drop, &file.name).await?;
-        let mut record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation));
+        let mut record = earlier.unwrap_or_else(|| FileRecord::new(file.clone(), *batch, *replays, *generation, *keys));
         record.run.clone_from(run);
         let (bytes, metadata) = (json::format_file(&record).into(), json::file_metadata(&record));
         match self.store.write_with_metadata(path, bytes, &metadata, WriteIf::Absent).await {
@@ -163,7 +165,7 @@ impl Ledger {
         request: &ClaimRequest,
         created: Option<(ETag, FileRecord)>,
     ) -> Result<Started, LedgerError> {
-        let ClaimRequest { drop, file, batch, replays, generation, run, .. } = request;
+        let ClaimRequest { drop, file, batch, replays, generation, keys, run, .. } = request;
         let (mut etag, mut record) = self
             .read_file_record(&lease.path, &file.name)
             .await?
@@ -183,14 +185,18 @@ impl Ledger {
             // A replay that keeps the message ids needs batches with the same limits.
             let keeps_ids = record.file == *file && record.generation == *generation;
             let batch = if keeps_ids { record.batch } else { *batch };
-            record = FileRecord::new(file.clone(), batch, *replays, *generation);
-        } else if record.status == Status::Running {
+            record = FileRecord::new(file.clone(), batch, *replays, *generation, *keys);
+        } else if record.progress().has_ended(*keys) {
+            return Ok(Started::Ended(record));
+        } else {
+            if matches!(record.status, Status::SetAside(_)) {
+                record.restart();
+            }
             killed_run = record.run.take();
             record.attempts = record.attempts.saturating_add(1);
             record.updated = clock::now();
-        } else {
-            return Ok(Started::Ended(record));
         }
+        record.keys = Some(*keys);
         record.run.clone_from(run);
         lease.write(&mut etag, &record).await?;
         Ok(Started::Running { etag, record, killed_run })

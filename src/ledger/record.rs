@@ -1,6 +1,6 @@
 //! The records of a file and of a drop.
 
-use std::time::Duration;
+use std::{fmt, num::ParseIntError, str::FromStr, time::Duration};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -46,6 +46,8 @@ pub struct FileRecord {
     pub replays: u32,
     /// The generation of the drop at that time.
     pub generation: u32,
+    /// What the last run took the keys from; `None` in records of older vivadrops.
+    pub keys: Option<KeysVersion>,
     /// Where batches end. All runs use the limits of the first run, because message ids depend on them.
     pub batch: BatchLimits,
     /// Why the file was set aside, for a person.
@@ -59,7 +61,7 @@ pub struct FileRecord {
 
 impl FileRecord {
     /// The record of a file at the start of its first run in this replay of its drop.
-    pub fn new(file: FileVersion, batch: BatchLimits, replays: u32, generation: u32) -> Self {
+    pub fn new(file: FileVersion, batch: BatchLimits, replays: u32, generation: u32, keys: KeysVersion) -> Self {
         Self {
             file,
             status: Status::Running,
@@ -69,6 +71,7 @@ impl FileRecord {
             panics: 0,
             replays,
             generation,
+            keys: Some(keys),
             batch,
             message: None,
             run: None,
@@ -76,10 +79,23 @@ impl FileRecord {
         }
     }
 
+    /// Lets a file that was set aside run again, from its checkpoint. If it has bad rows, it starts at its first row,
+    /// because the keys may have made them bad.
+    pub(super) fn restart(&mut self) {
+        if self.bad_rows > 0 {
+            (self.next_row, self.bad_rows) = (0, 0);
+        }
+        (self.status, self.panics, self.message) = (Status::Running, 0, None);
+    }
+
     /// The facts that are in the blob metadata of the record.
     pub(super) fn facts(&self) -> FileFacts {
-        let progress = FileProgress { status: self.status, next_row: self.next_row, bad_rows: self.bad_rows };
-        FileFacts { etag: self.file.etag.clone(), replays: self.replays, progress }
+        FileFacts { etag: self.file.etag.clone(), replays: self.replays, progress: self.progress() }
+    }
+
+    /// The progress.
+    pub fn progress(&self) -> FileProgress {
+        FileProgress { status: self.status, next_row: self.next_row, bad_rows: self.bad_rows, keys: self.keys }
     }
 }
 
@@ -100,6 +116,37 @@ pub struct FileProgress {
     pub next_row: u64,
     /// How many rows before the checkpoint could not be decoded.
     pub bad_rows: u64,
+    /// What the last run took the keys from; `None` in records of older vivadrops.
+    pub keys: Option<KeysVersion>,
+}
+
+impl FileProgress {
+    /// Whether a run with these keys has nothing to do. New keys are a reason to try a file again that was set aside.
+    pub fn has_ended(&self, keys: KeysVersion) -> bool {
+        match self.status {
+            Status::Running => false,
+            Status::Done => true,
+            Status::SetAside(_) => self.keys.is_none_or(|tried| tried == keys),
+        }
+    }
+}
+
+/// Identifies the versions of the job metadata and the key details, from which a drop gets its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeysVersion(u64);
+
+impl fmt::Display for KeysVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for KeysVersion {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
 }
 
 /// The versions of the blobs that an ending is about. The ending is valid as long as none of these blobs changes.
@@ -138,6 +185,13 @@ impl Scope {
     pub fn as_text(&self) -> String {
         let Self { metadata, key_details, files, .. } = self;
         format!("{metadata} {} {}", key_details.as_deref().unwrap_or_default(), files.as_deref().unwrap_or_default())
+    }
+
+    /// The versions of the job metadata and the key details.
+    pub fn keys_version(&self) -> KeysVersion {
+        let text = format!("{} {}", self.metadata, self.key_details.as_deref().unwrap_or_default());
+        let hash = Sha256::digest(text);
+        KeysVersion(u64::from_be_bytes(*hash.first_chunk().expect("a hash has 32 bytes")))
     }
 
     /// Whether the job metadata and the key details are the `current` ones.
@@ -258,7 +312,8 @@ pub struct DropRecord {
     pub sequence: u64,
     /// How the drop ended, if it has.
     pub ending: Option<Ending>,
-    /// The files that were set aside and announced in this replay, as `name@ETag`.
+    /// The files that were set aside and announced in this replay, as `name@ETag reason`. Older vivadrops left out the
+    /// reason.
     pub announced_files: Vec<String>,
     /// The directory that the drop's rows are joined to, as soon as it is chosen.
     pub directory: Option<PinnedDirectory>,
@@ -279,5 +334,20 @@ impl DropRecord {
     /// The time before which events do not run the drop; `None` if they may run it now.
     pub fn held_until(&self) -> Option<OffsetDateTime> {
         self.failing.as_ref().filter(|failing| failing.retry_after).map(|failing| failing.not_before)
+    }
+
+    /// Whether the sink was told that this version of a file, a `name@ETag`, was set aside for this reason.
+    pub fn is_announced(&self, version: &str, reason: Reason) -> bool {
+        let with_reason = format!("{version} {reason}");
+        self.announced_files.iter().any(|announced| *announced == version || *announced == with_reason)
+    }
+
+    /// Records that the sink was told so. New keys may change the reason.
+    pub fn note_announced(&mut self, version: &str, reason: Reason) {
+        let is_reason = |text: &str| text.strip_prefix(' ').is_some_and(|reason| !reason.contains([' ', '@']));
+        let is_about_it =
+            |announced: &String| announced.strip_prefix(version).is_some_and(|rest| rest.is_empty() || is_reason(rest));
+        self.announced_files.retain(|announced| !is_about_it(announced));
+        self.announced_files.push(format!("{version} {reason}"));
     }
 }

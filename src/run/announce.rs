@@ -123,10 +123,11 @@ impl Run<'_> {
     /// Records that the sink was told about `file`, if the file was set aside. It may also be a file that is still
     /// running, if the drop was given up because of it.
     fn note_announced_file(&mut self, snapshot: &Snapshot, file: Option<&str>) {
-        if let Some(file) = file.filter(|file| self.is_set_aside(file))
+        if let Some(file) = file
+            && let Some(Status::SetAside(reason)) = self.progress.get(file).map(|progress| progress.status)
             && let Some(version) = snapshot.version_text(file)
         {
-            self.record.announced_files.push(version);
+            self.record.note_announced(&version, reason);
         }
     }
 

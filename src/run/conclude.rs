@@ -117,19 +117,19 @@ impl Run<'_> {
             Status::Running | Status::Done => None,
         });
         let has_announced_enough = self.record.announced_files.len() >= MAX_ANNOUNCED_FILES;
-        let is_announced = |name: &str| {
-            has_announced_enough
-                || snapshot.version_text(name).is_some_and(|version| self.record.announced_files.contains(&version))
+        let is_announced = |name: &str, reason: Reason| {
+            let version = snapshot.version_text(name);
+            has_announced_enough || version.is_some_and(|version| self.record.is_announced(&version, reason))
         };
         let have_all_ended = self.have_all_files_ended(snapshot);
-        let Some((name, file, reason)) = failed.find(|(name, ..)| !is_announced(name)) else {
+        let Some((name, file, reason)) = failed.find(|(name, _, reason)| !is_announced(name, *reason)) else {
             return Ok(None);
         };
         let record = self.runner.ledger.file_record(self.path, name).await?;
         let message = record.and_then(|record| record.message);
         let counts = RowCounts { rows: file.next_row, bad_rows: file.bad_rows };
         let ending = counts.ending(&snapshot.scope, Some(reason), Some(name.clone()), message);
-        let is_final = have_all_ended && !failed.any(|(name, ..)| !is_announced(name));
+        let is_final = have_all_ended && !failed.any(|(name, _, reason)| !is_announced(name, reason));
         Ok(Some(Ending { is_final, ..ending }))
     }
 

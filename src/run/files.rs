@@ -55,7 +55,7 @@ impl Run<'_> {
             if has_delivered && !self.is_current(blob).await? {
                 continue;
             }
-            self.tried.insert((self.record.replays, version.clone()));
+            self.tried.insert(self.attempt(snapshot, version));
             match self.runner.ledger.try_claim(&self.claim_request(snapshot, version)).await? {
                 Some(claim) => {
                     has_delivered |= self.process_file(snapshot, metadata, blob, claim).await?;
@@ -71,7 +71,7 @@ impl Run<'_> {
                 break;
             }
             if has_delivered && !self.is_current(blob).await? {
-                self.tried.remove(&(self.record.replays, version.clone()));
+                self.tried.remove(&self.attempt(snapshot, version));
                 continue;
             }
             let claim = self.runner.ledger.claim(&self.claim_request(snapshot, version), since).await?;
@@ -89,6 +89,7 @@ impl Run<'_> {
             is_new: !self.progress.contains_key(&file.name),
             progress: self.progress_flag.clone(),
             generation: self.record.generation,
+            keys: snapshot.scope.keys_version(),
             run: self.span.traceparent(),
         }
     }
@@ -119,7 +120,7 @@ impl Run<'_> {
             Ok(join) => join,
             Err(stopped) => {
                 if matches!(stopped, Stopped::ChooseAgain) {
-                    self.tried.remove(&(self.record.replays, claimed.record().file.clone()));
+                    self.tried.remove(&self.attempt(snapshot, &claimed.record().file));
                 }
                 // The run may claim the file again.
                 let _lapses_otherwise = claimed.release().await;

@@ -73,6 +73,7 @@ fn request(etag: &str) -> ClaimRequest {
         is_new: false,
         progress: ProgressFlag::default(),
         generation: 0,
+        keys: "1".parse().unwrap(),
         run: None,
     }
 }
@@ -178,7 +179,7 @@ async fn a_files_record_is_readable_json(fixture: StoreFixture) {
     assert!(updated.starts_with("20") && updated.ends_with('Z'), "{updated}");
     let expected = json!({
         "version": 2, "name": "part-0.json.gz", "etag": "0x8DE2", "status": "set-aside", "nextRow": 1500, "badRows": 3, "attempts": 1,
-        "batchRows": 10, "batchBytes": 1000, "updated": null,
+        "keys": "0000000000000001", "batchRows": 10, "batchBytes": 1000, "updated": null,
         "reason": "bad-row", "message": message,
     });
     assert_eq!(record, expected);
@@ -233,6 +234,33 @@ async fn a_replay_with_new_ids_uses_the_current_batch_limits(fixture: StoreFixtu
     let again = ClaimRequest { batch: batch(99), replays: 1, generation: 1, ..request("1") };
     let Some(Claim::Acquired(claimed)) = ledger.try_claim(&again).await.unwrap() else { panic!("the file is free") };
     assert_eq!(claimed.record().batch, batch(99));
+}
+
+async fn a_file_that_was_set_aside_is_claimed_again_with_new_keys(fixture: StoreFixture) {
+    let ledger = fixture.ledger();
+    let set_aside = async |mut claimed: ClaimedFile, rows, bad_rows| {
+        claimed.checkpoint(rows, bad_rows).await.unwrap();
+        claimed.finish(Status::SetAside(Reason::BadRow), Some("a bad row".into())).await.unwrap();
+    };
+    let with_keys = async |keys: &str| {
+        let request = ClaimRequest { keys: keys.parse().unwrap(), ..request("1") };
+        match ledger.try_claim(&request).await.unwrap() {
+            Some(Claim::Acquired(claimed)) => Some(claimed),
+            Some(Claim::Ended(_)) => None,
+            _ => panic!("the file is free"),
+        }
+    };
+    set_aside(acquire(&ledger, "1").await, 20, 0).await;
+    assert!(with_keys("1").await.is_none(), "nothing has changed");
+    let claimed = with_keys("2").await.unwrap();
+    let record = claimed.record();
+    assert_eq!((record.status, record.next_row, &record.message), (Status::Running, 20, &None));
+    set_aside(claimed, 30, 5).await;
+    let mut claimed = with_keys("1").await.unwrap();
+    let record = claimed.record();
+    assert_eq!((record.next_row, record.bad_rows, record.batch), (0, 0, batch(10)), "the keys may have made rows bad");
+    claimed.finish(Status::Done, None).await.unwrap();
+    assert!(with_keys("3").await.is_none(), "every row was delivered");
 }
 
 async fn an_entry_that_an_event_has_rewritten_is_not_removed(fixture: StoreFixture) {
@@ -373,6 +401,7 @@ contract![
     the_record_of_a_drop_overwrites_only_the_version_that_was_read,
     a_replayed_file_starts_at_its_first_row_even_if_a_run_works_on_it,
     a_replay_with_new_ids_uses_the_current_batch_limits,
+    a_file_that_was_set_aside_is_claimed_again_with_new_keys,
     an_entry_that_an_event_has_rewritten_is_not_removed,
     a_list_entry_is_read_as_it_was_written,
     directories_that_end_at_the_same_time_are_all_recorded_and_each_drop_once,

@@ -144,12 +144,16 @@ async fn a_drop_is_set_aside_if_its_keys_are_wrapped_for_another_private_key() {
 }
 
 #[tokio::test]
-async fn a_drop_is_set_aside_if_it_gets_the_keys_of_another_drop() {
+async fn a_drop_with_the_keys_of_another_drop_is_set_aside_until_its_metadata_is_written_again() {
     let scene = Scene::on_azurite().await;
     let (drop, other) = (scene.drop(10, 1).await, scene.drop(10, 1).await);
+    let rows = scene.rows_of(&drop).await;
     scene.upload(&drop).await;
-    let keys = serde_json::from_slice(&fs::read(&other.simulated.decryption_keys).unwrap()).unwrap();
-    scene.api.add_keys(&drop.simulated.copy_activity_id.to_string(), scene.tenant.0, keys);
+    let add_keys_of = |source: &SimulatedDrop| {
+        let keys = serde_json::from_slice(&fs::read(&source.simulated.decryption_keys).unwrap()).unwrap();
+        scene.api.add_keys(&drop.simulated.copy_activity_id.to_string(), scene.tenant.0, keys);
+    };
+    add_keys_of(&other);
     let failed = failure_of(&scene, &drop).await;
     assert_eq!(
         (failed.reason.as_str(), failed.file.as_deref()),
@@ -157,6 +161,13 @@ async fn a_drop_is_set_aside_if_it_gets_the_keys_of_another_drop() {
         "{}",
         failed.message
     );
+
+    add_keys_of(&drop);
+    scene.put(&drop, METADATA).await;
+    assert_eq!(scene.host().await.post(&scene.event(&drop, METADATA)).await.status, 200);
+    let received = scene.receiver.received();
+    assert_eq!(received.rows(&drop.path()).len(), rows.len());
+    assert_eq!(received.drops[&drop.path()].completed.len(), 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{VERSION, format, invalid, is_zero, parse, to_millisecond, version};
 use crate::{
     batch::BatchLimits,
     drop::FileVersion,
-    ledger::{FileProgress, FileRecord, LedgerError, Status, entry, record::FileFacts},
+    ledger::{FileProgress, FileRecord, KeysVersion, LedgerError, Status, entry, record::FileFacts},
     store::{BlobMetadata, BlobPath, ETag},
     verdict::Reason,
 };
@@ -32,6 +32,8 @@ struct FileJson {
     replays: u32,
     #[serde(default, skip_serializing_if = "is_zero", rename = "edition")]
     generation: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys: Option<String>,
     batch_rows: NonZeroUsize,
     batch_bytes: NonZeroUsize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,7 @@ pub(in crate::ledger) fn format_file(record: &FileRecord) -> Vec<u8> {
         panics: record.panics,
         replays: record.replays,
         generation: record.generation,
+        keys: record.keys.map(|keys| keys.to_string()),
         batch_rows: record.batch.rows,
         batch_bytes: record.batch.bytes,
         message_bytes: record.batch.message,
@@ -111,6 +114,8 @@ struct FileMetadata {
     badrows: u64,
     #[serde(deserialize_with = "entry::number")]
     replays: u64,
+    #[serde(default)]
+    keys: Option<String>,
 }
 
 /// The blob metadata of the record of a file.
@@ -123,6 +128,7 @@ pub(in crate::ledger) fn file_metadata(record: &FileRecord) -> BlobMetadata {
         nextrow: record.next_row,
         badrows: record.bad_rows,
         replays: record.replays.into(),
+        keys: record.keys.map(|keys| keys.to_string()),
     })
 }
 
@@ -136,6 +142,7 @@ pub(in crate::ledger) fn parse_file_metadata(metadata: &BlobMetadata) -> Option<
             status: json.status.status(json.reason)?,
             next_row: json.nextrow,
             bad_rows: json.badrows,
+            keys: parse_keys(json.keys),
         },
     })
 }
@@ -175,9 +182,15 @@ fn file_record(path: &BlobPath, name: String, json: FileJson) -> Result<FileReco
         panics: json.panics,
         replays: json.replays,
         generation: json.generation,
+        keys: parse_keys(json.keys),
         batch: BatchLimits { rows: json.batch_rows, bytes: json.batch_bytes, message: json.message_bytes },
         message: json.message,
         run: json.run,
         updated: json.updated,
     })
+}
+
+/// Without a usable version, new keys are no reason to try the file again.
+fn parse_keys(text: Option<String>) -> Option<KeysVersion> {
+    text?.parse().ok()
 }

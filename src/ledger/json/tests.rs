@@ -32,6 +32,7 @@ fn set_aside() -> FileRecord {
         panics: 0,
         replays: 0,
         generation: 0,
+        keys: "00000000000000ff".parse().ok(),
         batch: BatchLimits {
             rows: NonZeroUsize::new(500).unwrap(),
             bytes: NonZeroUsize::new(1 << 20).unwrap(),
@@ -54,6 +55,7 @@ fn a_files_record_is_readable_json() {
   "nextRow": 1500,
   "badRows": 3,
   "attempts": 2,
+  "keys": "00000000000000ff",
   "batchRows": 500,
   "batchBytes": 1048576,
   "messageBytes": 49152,
@@ -96,7 +98,7 @@ fn set_aside_drop() -> DropRecord {
         generation: 1,
         sequence: 3,
         ending: Some(ending),
-        announced_files: vec!["part-0.json.gz@0x8DE2".into()],
+        announced_files: vec!["part-0.json.gz@0x8DE2 damaged".into()],
         directory: None,
         failing: None,
         first_run: None,
@@ -132,7 +134,7 @@ fn a_drops_record_is_readable_json() {
   "final": true,
   "messageId": "msg_00",
   "announcedFiles": [
-    "part-0.json.gz@0x8DE2"
+    "part-0.json.gz@0x8DE2 damaged"
   ],
   "firstSeen": "2026-11-22T00:00:00.25Z",
   "updated": "2026-11-22T00:00:01Z"
