@@ -65,21 +65,16 @@ impl JobMetadata {
     /// skipped: they take no memory, whatever they contain.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         let mut fields = Fields::parse(bytes)?;
-        Ok(Self {
-            copy_activity_id: fields.guid("CopyActivityId")?.map(|(text, _)| text),
-            tenant_id: fields.guid("TenantId")?.map(|(_, id)| id),
-            rows_extracted: fields.rows("NumberOfRowsExtracted")?,
-            errors: fields.errors()?,
-            table_name: fields.repeated_text("TableName")?,
-            request_start_date: fields.repeated_text("RequestStartDate")?,
-            request_end_date: fields.repeated_text("RequestEndDate")?,
-            job_submission_time: fields.text("JobSubmissionTime")?,
-            job_completion_time: fields.text("JobCompletionTime")?,
-            columns_requested: fields.text("ColumnsRequested")?,
-            data_factory_name: fields.text("DataFactoryName")?,
-            public_key_version: fields.text("PublicKeyVersion")?,
-            decryption_key_details: fields.key_details()?,
-        })
+        let (tenant_id, errors) = (fields.guid("TenantId")?.map(|(_, id)| id), fields.errors()?);
+        let copy_activity_id = fields.guid("CopyActivityId").map(|guid| guid.map(|(text, _)| text));
+        match (fields.rest(), errors) {
+            // Such a drop has no data, so only Microsoft's text counts.
+            (rest, errors @ Some(_)) => {
+                let copy_activity_id = copy_activity_id.unwrap_or_default();
+                Ok(Self { copy_activity_id, tenant_id, errors, ..rest.unwrap_or_default() })
+            }
+            (rest, errors) => Ok(Self { copy_activity_id: copy_activity_id?, tenant_id, errors, ..rest? }),
+        }
     }
 }
 
@@ -179,6 +174,25 @@ impl Fields {
             Some(Err(error)) => Err(MetadataError::InvalidJson { line: error.line(), column: error.column() }),
             None => Err(MetadataError::NotAnObject),
         }
+    }
+
+    /// All members but `TenantId`, `CopyActivityId` and `Errors`.
+    fn rest(&mut self) -> Result<JobMetadata, MetadataError> {
+        Ok(JobMetadata {
+            copy_activity_id: None,
+            tenant_id: None,
+            errors: None,
+            rows_extracted: self.rows("NumberOfRowsExtracted")?,
+            table_name: self.repeated_text("TableName")?,
+            request_start_date: self.repeated_text("RequestStartDate")?,
+            request_end_date: self.repeated_text("RequestEndDate")?,
+            job_submission_time: self.text("JobSubmissionTime")?,
+            job_completion_time: self.text("JobCompletionTime")?,
+            columns_requested: self.text("ColumnsRequested")?,
+            data_factory_name: self.text("DataFactoryName")?,
+            public_key_version: self.text("PublicKeyVersion")?,
+            decryption_key_details: self.key_details()?,
+        })
     }
 
     /// Takes the member called `name`; `None` if it is missing or null.

@@ -154,3 +154,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_errors_of_a_drop_are_shown_although_other_members_are_not_usable() {
+    for other in [r#""NumberOfRowsExtracted": """#, r#""NumberOfRowsExtracted": -1"#, r#""CopyActivityId": "N/A""#] {
+        let metadata = parsed(&format!(r#"{{{other}, "Errors": "Consent withdrawn", "TableName": "Rows"}}"#));
+        assert_eq!(metadata.errors.as_deref(), Some("Consent withdrawn"), "{other}");
+    }
+}
