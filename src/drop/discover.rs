@@ -177,7 +177,9 @@ impl DropContents {
     /// Ignores empty blobs: an empty data file has no rows, and an empty blob with the name of job metadata is a folder
     /// of a hierarchical account or is still being written.
     pub fn from_listing(path: &DropPath, mut blobs: Vec<Blob>) -> Option<Self> {
-        blobs.retain(|blob| blob.size > 0 && has_safe_name(path, blob));
+        blobs.retain(|blob| blob.size > 0);
+        warn_of_unsafe_names(path, &blobs);
+        blobs.retain(|blob| has_safe_name(path, blob));
         blobs.sort_by(|a, b| a.path.name.cmp(&b.path.name));
         let mut listing = ListingSummary::default();
         blobs.iter().for_each(|blob| listing.add(blob));
@@ -218,18 +220,26 @@ impl DropContents {
     }
 }
 
-/// Whether `blob` lies below the drop at `path` under a safe name. Logs a warning, once per blob, if it does not.
+/// Whether `blob` lies below the drop at `path` under a safe name.
 fn has_safe_name(path: &DropPath, blob: &Blob) -> bool {
-    if relative(path, &blob.path).is_some_and(is_safe_name) {
-        return true;
-    }
-    let name = one_line(&blob.path.name, 200);
-    let line =
-        format!("ignored `{name}`: its name contains `\\`, a control character, or an empty, `.` or `..` segment");
+    relative(path, &blob.path).is_some_and(is_safe_name)
+}
+
+/// Logs a warning if blobs have unsafe names: one line for a drop, once for each number of such blobs.
+fn warn_of_unsafe_names(path: &DropPath, blobs: &[Blob]) {
+    let mut unsafe_names = blobs.iter().filter(|blob| !has_safe_name(path, blob)).map(|blob| &blob.path.name);
+    let Some(first) = unsafe_names.next() else { return };
+    let others = match unsafe_names.count() {
+        0 => String::new(),
+        count => format!(" and {count} others"),
+    };
+    let line = format!(
+        "ignored `{}`{others}: names that contain `\\`, a control character, or an empty, `.` or `..` segment",
+        one_line(first, 200)
+    );
     if is_first_occurrence(&format!("{path}: {line}")) {
         warn!(drop.path = %path, "{line}");
     }
-    false
 }
 
 /// The job metadata of the drop at `path` in `blobs`, which are sorted: the first blob in the folder, or else the

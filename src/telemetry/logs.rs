@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
     io::IsTerminal,
-    panic,
+    mem, panic,
     sync::{LazyLock, Mutex, PoisonError},
 };
 
@@ -50,8 +50,8 @@ fn log_panics() {
     }));
 }
 
-/// The maximum number of remembered lines; they take about 100 KiB.
-const MAX_SEEN_LINES: usize = 4096;
+/// The number of lines that are remembered at least; twice as many take about 100 KiB.
+const MAX_SEEN_LINES: usize = 2048;
 
 /// Whether this is the first call with `line` in this process.
 ///
@@ -66,16 +66,18 @@ pub(crate) fn is_first_occurrence(line: &str) -> bool {
 #[derive(Default)]
 struct SeenLines {
     hasher: RandomState,
-    hashes: HashSet<u64>,
+    newer: HashSet<u64>,
+    older: HashSet<u64>,
 }
 
 impl SeenLines {
-    /// Adds `line`; returns whether it is new. Forgets all lines when the set is full.
+    /// Adds `line`; returns whether it is new. Forgets the older half of the lines when there are too many.
     fn insert(&mut self, line: &str) -> bool {
-        if self.hashes.len() == MAX_SEEN_LINES {
-            self.hashes.clear();
+        let hash = self.hasher.hash_one(line);
+        if self.newer.len() == MAX_SEEN_LINES {
+            self.older = mem::take(&mut self.newer);
         }
-        self.hashes.insert(self.hasher.hash_one(line))
+        self.newer.insert(hash) && !self.older.contains(&hash)
     }
 }
 
@@ -91,8 +93,9 @@ mod tests {
         assert!(seen.insert("refused b"));
         for line in 0..2 * MAX_SEEN_LINES {
             seen.insert(&line.to_string());
-            assert!(seen.hashes.len() <= MAX_SEEN_LINES);
+            assert!(seen.newer.len() <= MAX_SEEN_LINES && seen.older.len() <= MAX_SEEN_LINES);
         }
         assert!(seen.insert("refused a"));
+        assert!(!seen.insert(&(2 * MAX_SEEN_LINES - 1).to_string()), "the newest lines are remembered");
     }
 }
