@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::remedy::{OF_PAUSED_TENANT, OF_UNKNOWN_TENANT, remedy};
 use crate::{
+    directory::is_directory,
     drop::{TenantId, tenant::Tenants},
     ledger::{DropState, ListEntry},
     verdict::Reason,
@@ -167,6 +168,12 @@ impl DropStatus {
             State::Retrying => now - self.since > RETRIED_LONG,
             State::Completed | State::Waiting | State::Open => false,
         }
+    }
+
+    /// Whether the drop is a directory export, by its path.
+    pub(super) fn is_directory(&self) -> bool {
+        let path = self.path.as_deref().and_then(|path| path.parse().ok());
+        path.is_some_and(|path| is_directory(&path, None))
     }
 
     /// About how many bytes of memory the status takes.

@@ -86,18 +86,21 @@ impl SnapshotBuilder {
                 }
             }
         }
-        let mut by_tenant = BTreeMap::<_, (Vec<OffsetDateTime>, Option<&DropStatus>)>::new();
+        let mut by_tenant = BTreeMap::<_, (Vec<(bool, OffsetDateTime)>, Option<&DropStatus>)>::new();
         for drop in &drops {
             let (arrivals, last) = by_tenant.entry(drop.tenant_id).or_default();
-            arrivals.push(drop.arrived);
+            arrivals.push((drop.is_directory(), drop.arrived));
             if last.is_none_or(|last| last.arrived < drop.arrived) {
                 *last = Some(drop);
             }
         }
         let mut overdue = Vec::new();
         let customers = customers.into_values().map(|entry| {
-            let (mut arrivals, last) = by_tenant.remove(&entry.tenant).unwrap_or_default();
-            let expected = Expectation::of(&mut arrivals);
+            let (arrivals, last) = by_tenant.remove(&entry.tenant).unwrap_or_default();
+            // Directories that arrive must not hide that the analytics data is late.
+            let are_all_directories = arrivals.iter().all(|(is_directory, _)| *is_directory);
+            let counts = arrivals.into_iter().filter(|(is_directory, _)| are_all_directories || !is_directory);
+            let expected = Expectation::of(&mut counts.map(|(_, arrived)| arrived).collect::<Vec<_>>());
             if let Some(expected) = expected.filter(|expected| expected.is_overdue(as_of)) {
                 overdue.push(DropStatus::overdue(entry.tenant, expected.due));
             }

@@ -203,3 +203,16 @@ fn drops_are_sorted_by_the_time_of_their_last_change() {
     let since: Vec<_> = snapshot(drops, None).drops.iter().map(|drop| drop.since).collect();
     assert!(since.is_sorted_by(|a, b| a >= b));
 }
+
+#[test]
+fn directories_that_arrive_do_not_hide_that_the_weekly_drop_is_overdue() {
+    let directory = |arrived: OffsetDateTime| {
+        let path = DropPath::new("datasets", format!("{}/AADUser/{}", arrived.unix_timestamp(), tenant(1)));
+        ListEntry { path, ..entry(tenant(1), DropState::Completed, None, arrived) }
+    };
+    let directories = (0..7).map(|week| directory(SUNDAY - Duration::weeks(week)));
+    let found = snapshot(weekly(tenant(1), 2).chain(directories.clone()), None);
+    assert!(found.drops.iter().any(|drop| drop.state == State::Overdue));
+    let only_directories = snapshot(directories.skip(2), None);
+    assert!(only_directories.drops.iter().any(|drop| drop.state == State::Overdue), "they are late as well");
+}
