@@ -69,7 +69,7 @@ pub use self::{
         Announcement, DropRecord, Ending, Failing, FileProgress, FileRecord, KeysVersion, PinnedDirectory, Scope,
         Status,
     },
-    replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState},
+    replays::{PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState, ReplayedBy},
     survey::Survey,
     unfinished::UnfinishedDrop,
 };

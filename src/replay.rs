@@ -18,10 +18,12 @@ use crate::{
     error_chain::error_chain,
     ledger::{
         DropRecord, Ledger, LedgerError, PlanCounts, PlanFilter, PlannedDrop, ReplayPlan, ReplayRun, ReplayState,
+        ReplayedBy,
     },
     run::{Recorded, RunError, Runner},
     status::{DropFilter, DropStatus, Snapshot},
     store::ETag,
+    telemetry::is_first_occurrence,
 };
 
 /// How many drops of a run have not ended at any time: as many as a sweep runs at once.
@@ -32,6 +34,9 @@ pub const MAX_PLANNED: u16 = 10_000;
 
 /// How long the process that claims a drop may take to replay it. After that, another one does it.
 const CLAIM_LAPSES_AFTER: time::Duration = time::Duration::seconds(60);
+
+/// How long a run with drops of tenants that are not in `TENANTS` is left to a process that has them.
+const ABANDONED_AFTER: time::Duration = time::Duration::hours(1);
 
 /// How often [`advance`] tries again if somebody has changed the record of the run in the meantime.
 const MAX_CONFLICTS: usize = 5;
@@ -118,16 +123,15 @@ pub async fn advance_all(runner: &Runner) -> Result<Advanced, LedgerError> {
 
 /// Counts the drops of a run that have ended, and starts its next ones, which it adds to `started`. Returns whether the
 /// run has drops that have not ended. Leaves a run with drops of tenants that are not configured here to the process
-/// that has them.
+/// that has them, for [`ABANDONED_AFTER`]; then such drops count as failed.
 pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) -> Result<bool, RunError> {
     let ledger = &runner.ledger;
     let Some(plan) = ledger.plan(id).await? else {
         return Ok(false);
     };
     let tenants: HashSet<_> = runner.tenants.ids().into_iter().collect();
-    if !plan.drops.iter().all(|drop| tenants.contains(&drop.tenant_id)) {
-        return Ok(false);
-    }
+    let is_ours = |drop: &PlannedDrop| tenants.contains(&drop.tenant_id);
+    let (is_all_ours, has_ours) = (plan.drops.iter().all(is_ours), plan.drops.iter().any(is_ours));
     for _ in 0..MAX_CONFLICTS {
         let Some((version, mut run)) = ledger.replay_run(id).await? else {
             return Ok(false);
@@ -136,6 +140,19 @@ pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
             return Ok(false);
         }
         let before = run.clone();
+        if !is_all_ours && clock::is_due_again(run.updated, ABANDONED_AFTER) {
+            run.by = ReplayedBy::Some;
+        }
+        if !is_all_ours && !(has_ours && run.by == ReplayedBy::Some) {
+            let line = format!(
+                "the replay run {id} has drops of tenants that are not in TENANTS: if no other process continues it \
+                 within an hour, these drops count as failed"
+            );
+            if is_first_occurrence(&line) {
+                warn!(replay = id, "{line}");
+            }
+            return Ok(false);
+        }
         count_ended(ledger, &plan, &mut run).await?;
         let pending = run.pending();
         if run != before && ledger.write_replay_run(&mut run, Some(&version)).await?.is_none() {

@@ -104,6 +104,18 @@ impl ReplayState {
     }
 }
 
+/// Who advances a replay run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplayedBy {
+    /// A process that has all tenants of the plan in its `TENANTS`.
+    #[default]
+    All,
+    /// Also a process that has some of them, because no process has advanced the run for long. Drops of the other
+    /// tenants count as failed.
+    Some,
+}
+
 /// The progress of a plan that is carried out. It has the plan's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -134,6 +146,9 @@ pub struct ReplayRun {
     /// commas. Older vivadrops did not record it.
     #[serde(default, rename = "replaysbefore", skip_serializing_if = "String::is_empty")]
     pub(super) replays_before: String,
+    /// Who advances the run.
+    #[serde(default)]
+    pub by: ReplayedBy,
     /// When the run was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
@@ -156,6 +171,7 @@ impl ReplayRun {
             failed: 0,
             pending: String::new(),
             replays_before: String::new(),
+            by: ReplayedBy::default(),
             created: now,
             updated: now,
         }

@@ -194,3 +194,26 @@ async fn a_deleted_drop_fails_and_drops_of_a_tenant_that_is_not_configured_here_
     foreign.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!(run_of(&process, &id).await.failed, 0, "the process that has the tenant replays them");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_has_left_tenants_does_not_stop_the_replay_run_of_the_others() {
+    let world = with_completed_drops().await;
+    let other: TenantId = "00000000-0000-0000-0000-000000000001".parse().unwrap();
+    let drop = DropPath::new("datasets", format!("5/{other}"));
+    let metadata = json!({"TenantId": other, "NumberOfRowsExtracted": 0}).to_string();
+    world.storage.write(&drop.blob(METADATA), metadata.into(), WriteIf::Always).await.unwrap();
+    let both = Process::with_setup(&world, Setup { tenants: format!("{TENANT},{other}"), ..Setup::new(&world) });
+    both.sweep(SweepMode::Command).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let id = create_run(&both, None).await;
+
+    let process = Process::new(&world);
+    process.sweep(SweepMode::Timer).await.unwrap();
+    assert_eq!(run_of(&process, &id).await.started, 0, "another process may have the tenant");
+    for _ in 0..14 {
+        sleep(Duration::from_secs(300)).await;
+        process.sweep(SweepMode::Timer).await.unwrap();
+    }
+    let run = run_of(&process, &id).await;
+    assert_eq!((run.state, run.done, run.failed), (ReplayState::Done, 5, 1));
+}
