@@ -21,7 +21,8 @@ use crate::{
     ledger::Ledger,
     memory_budget::MemoryBudget,
     pass_permits::PassPermits,
-    run::{self, DueDrops, DueImports, Runner},
+    run::{DueDrops, DueImports, Runner},
+    run_permits::RunPermits,
     sink::{
         Sink,
         queue::{self, Queue},
@@ -119,7 +120,7 @@ pub fn wire_with(config: Config, limits: CallLimits) -> Result<App, AppError> {
         tenant_configs,
         window: ReadWindow::default(),
         limits: config.run_limits,
-        run_permits: run::new_run_permits(),
+        run_permits: RunPermits::default(),
     };
     Ok(App { runner: Arc::new(runner), watched, key_store })
 }

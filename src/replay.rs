@@ -143,7 +143,8 @@ pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
         if !is_all_ours && clock::is_due_again(run.updated, ABANDONED_AFTER) {
             run.by = ReplayedBy::Some;
         }
-        if !is_all_ours && !(has_ours && run.by == ReplayedBy::Some) {
+        let may_advance = is_all_ours || (has_ours && run.by == ReplayedBy::Some);
+        if !may_advance {
             let line = format!(
                 "the replay run {id} has drops of tenants that are not in TENANTS: if no other process continues it \
                  within an hour, these drops count as failed"

@@ -35,7 +35,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use self::{directory::RunDirectory, error::Stopped, files::Failures, snapshot::Snapshot};
@@ -52,6 +52,7 @@ use crate::{
     },
     memory_budget::MemoryBudget,
     pass_permits::PassPermits,
+    run_permits::RunPermits,
     sink::Receiver,
     store::{BlobPath, ETag, ReadWindow, Store},
     telemetry::{Span, is_first_occurrence},
@@ -93,16 +94,8 @@ pub struct Runner {
     pub window: ReadWindow,
     /// The bounds of every run.
     pub limits: RunLimits,
-    /// One permit for each run of this process, which bounds the memory of the process.
-    pub run_permits: Arc<Semaphore>,
-}
-
-/// How many drops a process runs at once.
-const MAX_RUNS: usize = 4;
-
-/// The slots of a process in which no run has started.
-pub fn new_run_permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_RUNS))
+    /// The permits of the runs.
+    pub run_permits: RunPermits,
 }
 
 /// The bounds of every run.
@@ -311,9 +304,13 @@ impl<'a> Run<'a> {
     /// Ends the run of a drop that was not admitted.
     async fn refuse(&self, refusal: Refusal) -> Result<Step, RunError> {
         log_refusal(self.path, &refusal);
-        // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
-        if let (Some(tenant), Some(entry)) = (self.record.tenant, &self.entry) {
-            self.runner.ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?;
+        let ledger = &self.runner.ledger;
+        match (self.record.tenant, &self.entry) {
+            // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
+            (Some(tenant), Some(entry)) => ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?,
+            // The drop was recorded for the tenant of its folder before its job metadata was read.
+            (None, Some(entry)) => ledger.remove_unfinished(self.path, entry).await?,
+            (_, None) => {}
         }
         Ok(Step::End(Outcome::Refused(refusal)))
     }

@@ -7,9 +7,6 @@ use crate::{
     store::ETag,
 };
 
-/// How many drops of a tenant run at once.
-const MAX_PER_TENANT: usize = 2;
-
 /// How many events of a tenant are held: their drops run, or their answers are delayed after a failed run. The host
 /// sends only a few events at a time, so a tenant whose runs fail must not hold all of them.
 const MAX_EVENTS_PER_TENANT: usize = 2;
@@ -56,11 +53,11 @@ impl Schedule {
         has_room
     }
 
-    /// Starts the drop of an event of `tenant`; returns whether the tenant has fewer than [`MAX_PER_TENANT`] running
-    /// jobs, none that waits, and fewer than [`MAX_EVENTS_PER_TENANT`] events that are held.
+    /// Starts the drop of an event of `tenant`; returns whether no job of the tenant waits, and fewer than
+    /// [`MAX_EVENTS_PER_TENANT`] of its events are held.
     pub(crate) fn try_start_event(&mut self, tenant: TenantId) -> bool {
         let jobs = self.tenants.entry(tenant).or_default();
-        let may_start = jobs.running < MAX_PER_TENANT && jobs.waiting.is_empty() && jobs.events < MAX_EVENTS_PER_TENANT;
+        let may_start = jobs.waiting.is_empty() && jobs.events < MAX_EVENTS_PER_TENANT;
         if may_start {
             self.started += 1;
             (jobs.running, jobs.last) = (jobs.running + 1, self.started);
@@ -69,19 +66,15 @@ impl Schedule {
         may_start
     }
 
-    /// Starts the next job: of the tenants that may run another one and that `may_start`, the one with the fewest
-    /// running jobs; of these, the one whose last job started first.
-    pub(crate) fn next(&mut self, may_start: impl Fn(TenantId) -> bool) -> Option<Job> {
-        let mut candidates: Vec<_> = self
-            .tenants
-            .iter_mut()
-            .filter(|(_, jobs)| jobs.running < MAX_PER_TENANT && !jobs.waiting.is_empty())
-            .collect();
+    /// Starts the next job: of the tenants that `permit` gives a permit, that of the tenant with the fewest running
+    /// jobs; of these, that of the tenant whose last job started first. Asks for no permit that it does not use.
+    pub(crate) fn next<P>(&mut self, permit: impl Fn(TenantId) -> Option<P>) -> Option<(Job, P)> {
+        let mut candidates: Vec<_> = self.tenants.iter_mut().filter(|(_, jobs)| !jobs.waiting.is_empty()).collect();
         candidates.sort_by_key(|(_, jobs)| (jobs.running, jobs.last));
-        let (_, jobs) = candidates.into_iter().find(|(tenant, _)| may_start(**tenant))?;
+        let (jobs, permit) = candidates.into_iter().find_map(|(tenant, jobs)| Some((jobs, permit(*tenant)?)))?;
         self.started += 1;
         (jobs.running, jobs.last) = (jobs.running + 1, self.started);
-        jobs.waiting.pop_front()
+        jobs.waiting.pop_front().map(|job| (job, permit))
     }
 
     /// Whether a job waits.
@@ -132,10 +125,8 @@ mod tests {
         }
         schedule.push(job(2, "a"));
         schedule.push(job(3, "b"));
-        let order: Vec<_> = std::iter::from_fn(|| schedule.next(|_| true)).map(|job| job.path.folder).collect();
-        assert_eq!(order, ["1", "a", "b", "2"]);
-        schedule.finished(job(1, "").tenant);
-        assert_eq!(schedule.next(|_| true).unwrap().path.folder, "3");
+        let order: Vec<_> = std::iter::from_fn(|| schedule.next(Some)).map(|(job, _)| job.path.folder).collect();
+        assert_eq!(order, ["1", "a", "b", "2", "3", "4"]);
     }
 
     #[test]
@@ -144,10 +135,9 @@ mod tests {
         assert!(schedule.try_start_event(tenant));
         schedule.push(job(1, "1"));
         assert!(!schedule.try_start_event(tenant), "a job waits");
-        assert_eq!(schedule.next(|_| true).unwrap().path.folder, "1");
-        assert!(!schedule.try_start_event(tenant), "two jobs run");
-        schedule.finished(tenant);
+        assert_eq!(schedule.next(Some).unwrap().0.path.folder, "1");
         assert!(schedule.try_start_event(tenant));
+        assert!(!schedule.try_start_event(tenant), "two events are held");
     }
 
     #[test]
@@ -155,9 +145,9 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.push(job(1, "1"));
         schedule.push(job(2, "a"));
-        let is_not_first = |tenant| tenant != job(1, "").tenant;
-        assert_eq!(schedule.next(is_not_first).unwrap().path.folder, "a");
-        assert_eq!(schedule.next(is_not_first), None);
+        let unless_first = |tenant| (tenant != job(1, "").tenant).then_some(());
+        assert_eq!(schedule.next(unless_first).unwrap().0.path.folder, "a");
+        assert_eq!(schedule.next(unless_first), None);
     }
 
     #[test]

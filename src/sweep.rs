@@ -3,7 +3,8 @@
 //! A sweep runs several drops at once, in turn among tenants, each within a time limit, so that a tenant whose receiver
 //! is down does not delay the others. Failing drops wait longer and longer between runs.
 //!
-//! Events get lost, so a sweep also lists the containers: once an hour, and always if a person starts it. It compares
+//! Events get lost, so a sweep then lists the containers: once an hour, and always if a person starts it. Each container
+//! gets its share of the time, so that a customer with millions of blobs delays nobody else. The sweep compares
 //! what it finds with the entries in `list/`, so a drop that has ended costs no request. It starts no drop whose newest
 //! blob is older than 30 days; the ledger keeps its records for longer than that, so no drop is delivered again because
 //! the ledger has forgotten it. A listing is recorded for the tenants and containers that it was made with: a process
@@ -26,10 +27,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, FuturesUnordered},
 };
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
@@ -44,6 +42,7 @@ use crate::{
     error_chain::error_chain,
     replay::{self, StartedDrop},
     run::{MAX_WAIT, Outcome, RunError, Runner, Trigger},
+    run_permits::RunPermit,
     schedule::{Job, Schedule},
     status::ListCopy,
     store::StoreError,
@@ -53,7 +52,7 @@ use crate::{
 /// The shortest time limit of a run, unless the deadline of the sweep is shorter.
 const MIN_RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many drops a sweep runs at once. The process has one run permit more, so that events can always run.
+/// How many drops a sweep runs at once.
 const CONCURRENT_RUNS: usize = 3;
 
 /// How many entries a sweep writes at once.
@@ -139,6 +138,9 @@ enum ListError {
     /// `DROP_CONTAINER` names a container that does not exist.
     #[error("there is no such container: correct DROP_CONTAINER, or create it")]
     Missing,
+    /// The container has too many blobs for the time of a sweep.
+    #[error("the listing did not end within {} s: drops that were not listed are not found without their events", .0.as_secs())]
+    TooLong(Duration),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -161,25 +163,23 @@ pub async fn sweep(
         delivered: None,
     };
     let unfinished = sweep.queue_unfinished().await.map_err(SweepError::Index)?;
-    let listed = sweep.is_listing_due().await.then(clock::now);
-    if listed.is_some() {
-        sweep.queue_found(&unfinished).await;
-    }
     // A short deadline still gives each drop time enough.
     let run_limit = (deadline / 5).max(MIN_RUN_LIMIT).min(deadline);
     let last_start = started + (deadline - run_limit).max(deadline / 2);
-    loop {
-        let has_replays = sweep.queue_replays().await;
-        sweep.run_queued(last_start, run_limit).await;
-        if !has_replays || Instant::now() >= last_start {
-            break;
-        }
+    let mut listed = None;
+    if sweep.is_listing_due().await {
+        // The drops that are known to be due come first, but must leave time for the listing.
+        sweep.run_queued(started + (last_start - started) / 2, run_limit).await;
+        listed = Some(clock::now());
+        sweep.queue_found(&unfinished, last_start.max(Instant::now() + deadline / 10)).await;
     }
+    sweep.run_due(last_start, run_limit).await;
     sweep.run_imports(started + deadline.mul_f64(0.95)).await;
     let is_index_complete = sweep.index_left().await;
+    let is_listing_complete = sweep.report.not_listed.is_empty() && !sweep.has_overflowed;
     let report = sweep.report;
-    // If a container could not be listed, the next listing is made earlier than usual.
-    let listed = listed.map(|listed| if report.not_listed.is_empty() { listed } else { listed - LIST_EVERY * 0.75 });
+    // If something was not listed, the next listing is made earlier than usual.
+    let listed = listed.map(|listed| if is_listing_complete { listed } else { listed - LIST_EVERY * 0.75 });
     if let Some(listed) = listed.filter(|_| is_index_complete)
         && let Err(error) = runner.ledger.record_done(&listing_of(watched), listed).await
     {
@@ -202,8 +202,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Queues the unfinished drops that are due; returns all unfinished drops of our tenants.
-    async fn queue_unfinished(&mut self) -> Result<HashSet<DropPath>, StoreError> {
+    /// Queues the unfinished drops that are due; returns the keys of all unfinished drops of our tenants.
+    async fn queue_unfinished(&mut self) -> Result<HashSet<u64>, StoreError> {
         let tenants = self.watched.tenants.ids();
         let (mut unfinished, mut counts) = (HashSet::new(), BTreeMap::new());
         counts.extend(tenants.iter().map(|tenant| (*tenant, 0)));
@@ -224,7 +224,7 @@ impl Sweep<'_> {
                 self.queue(job);
             }
             *counts.entry(entry.tenant).or_default() += 1;
-            unfinished.insert(entry.path);
+            unfinished.insert(known_drops::key(&entry.path));
         }
         metrics::set_unfinished(counts);
         self.record_pauses(paused).await;
@@ -262,9 +262,9 @@ impl Sweep<'_> {
         }
     }
 
-    /// Lists the containers, and queues the drops that have news or that the index has lost. A container that cannot be
-    /// listed affects no other.
-    async fn queue_found(&mut self, unfinished: &HashSet<DropPath>) {
+    /// Lists the containers until `end`, and queues the drops that have news or that the index has lost. A container that
+    /// cannot be listed, or takes more than its share of the time, affects no other.
+    async fn queue_found(&mut self, unfinished: &HashSet<u64>, end: Instant) {
         let ledger = &self.runner.ledger;
         let mut copy = ListCopy::new(clock::whole_seconds(clock::now()));
         let known = match KnownDrops::load(ledger, &mut copy).await {
@@ -277,8 +277,13 @@ impl Sweep<'_> {
         if let Err(error) = known_drops::store_copy(ledger, copy).await {
             debug!("the copy of the entries is not renewed: {}", error_chain(&error));
         }
-        for container in self.watched.names() {
-            if let Err(error) = self.queue_found_in(&container, &known, unfinished).await {
+        let containers = self.watched.names();
+        let mut left = u32::try_from(containers.len()).unwrap_or(u32::MAX);
+        for container in containers {
+            let share = end.saturating_duration_since(Instant::now()) / left;
+            left -= 1;
+            let listing = timeout(share, self.queue_found_in(&container, &known, unfinished)).await;
+            if let Err(error) = listing.unwrap_or(Err(ListError::TooLong(share))) {
                 let why = error_chain(&error);
                 error!(container, "cannot list `{container}`: {why}");
                 self.report.not_listed.push((container, why));
@@ -291,7 +296,7 @@ impl Sweep<'_> {
         &mut self,
         container: &str,
         known: &KnownDrops,
-        unfinished: &HashSet<DropPath>,
+        unfinished: &HashSet<u64>,
     ) -> Result<(), ListError> {
         let mut inventory = Inventory::new(container, self.runner.limits.max_files);
         let mut blobs = self.runner.store.list(container, "");
@@ -305,7 +310,7 @@ impl Sweep<'_> {
                 None => inventory.finish(),
             };
             for (path, listing) in drops {
-                if unfinished.contains(&path) || !known.is_news(&path, &listing) {
+                if unfinished.contains(&known_drops::key(&path)) || !known.is_news(&path, &listing) {
                     continue;
                 }
                 match self.watched.tenants.possible_owners(&path).first() {
@@ -341,16 +346,6 @@ impl Sweep<'_> {
         !started.is_empty()
     }
 
-    /// A run permit of the process; `None` if none is free. With `wait_until`, waits for one until that time: this
-    /// sweep has no run that would free one.
-    async fn run_permit(&self, wait_until: Option<Instant>) -> Option<OwnedSemaphorePermit> {
-        let permits = Arc::clone(&self.runner.run_permits);
-        match wait_until {
-            Some(time) => timeout_at(time, permits.acquire_owned()).await.ok()?.ok(),
-            None => permits.try_acquire_owned().ok(),
-        }
-    }
-
     /// Counts a drop that lies where none of our tenants may write. Logs the first ones, once.
     fn refuse(&mut self, path: &DropPath) {
         self.report.refused += 1;
@@ -367,41 +362,54 @@ impl Sweep<'_> {
         let left = self.schedule.drain().into_iter().filter(|job| job.entry.is_none());
         let writes = left.map(async |job| ledger.mark_unfinished(&job.path, job.tenant, now).await.is_ok());
         let writes: Vec<_> = writes.collect();
-        let is_written =
-            stream::iter(writes).buffer_unordered(CONCURRENT_WRITES).all(async |is_written| is_written).await;
-        is_written && !self.has_overflowed
+        stream::iter(writes).buffer_unordered(CONCURRENT_WRITES).all(async |is_written| is_written).await
+    }
+
+    /// Runs the queued drops, and those of replay runs. Starts none after `last_start`.
+    async fn run_due(&mut self, last_start: Instant, run_limit: Duration) {
+        loop {
+            let has_replays = self.queue_replays().await;
+            self.run_queued(last_start, run_limit).await;
+            if !has_replays || Instant::now() >= last_start {
+                break;
+            }
+        }
     }
 
     /// Runs the queued drops. Starts none after `last_start`.
     async fn run_queued(&mut self, last_start: Instant, run_limit: Duration) {
         let mut running = FuturesUnordered::new();
+        let permits = self.runner.run_permits.clone();
         loop {
-            while running.len() < CONCURRENT_RUNS
-                && Instant::now() < last_start
-                && self.schedule.has_waiting()
-                && let Some(permit) = self.run_permit(running.is_empty().then_some(last_start)).await
-                && let Some(job) =
-                    self.schedule.next(|tenant| self.runner.tenant_configs.of(tenant).breaker.may_start())
-            {
+            let were_all_taken = permits.are_all_taken();
+            while running.len() < CONCURRENT_RUNS && Instant::now() < last_start {
+                let Some((job, permit)) = self.schedule.next(|tenant| run_permit(self.runner, tenant)) else { break };
                 self.report.left -= 1;
                 running.push(run(Arc::clone(self.runner), job, run_limit, permit));
             }
-            let Some((job, outcome)) = running.next().await else {
+            if let Some((job, outcome)) = running.next().await {
+                self.schedule.finished(job.tenant);
+                self.report.count(job.path, outcome);
+                continue;
+            }
+            // This sweep has no run that would release a permit.
+            let waits = were_all_taken && self.schedule.has_waiting();
+            if !waits || timeout_at(last_start, permits.wait_for_one()).await.is_err() {
                 return;
-            };
-            self.schedule.finished(job.tenant);
-            self.report.count(job.path, outcome);
+            }
         }
     }
 }
 
+/// A permit for a run of `tenant`; `None` if the tenant must wait, or its receiver is down.
+fn run_permit(runner: &Runner, tenant: TenantId) -> Option<RunPermit> {
+    let permit = runner.run_permits.try_acquire(tenant)?;
+    // This is called last, because it lets only one run through while the breaker is open.
+    runner.tenant_configs.of(tenant).breaker.may_start().then_some(permit)
+}
+
 /// Runs a drop in a task of its own, so that a panic does not end the sweep.
-async fn run(
-    runner: Arc<Runner>,
-    job: Job,
-    limit: Duration,
-    _slot: OwnedSemaphorePermit,
-) -> (Job, Result<Outcome, String>) {
+async fn run(runner: Arc<Runner>, job: Job, limit: Duration, _permit: RunPermit) -> (Job, Result<Outcome, String>) {
     let (path, trigger) = (job.path.clone(), Trigger::Sweep(job.entry.clone()));
     let work = async move { runner.run(&path, None, trigger, Some(limit)).await };
     let task = tokio::spawn(in_current_trace(work));

@@ -22,7 +22,8 @@ use vivadrop::{
     memory_budget::MemoryBudget,
     pass_permits::PassPermits,
     pipeline::FileRules,
-    run::{DueDrops, DueImports, RunLimits, Runner, new_run_permits},
+    run::{DueDrops, DueImports, RunLimits, Runner},
+    run_permits::RunPermits,
     store::{
         Blob, BlobMetadata, BlobPath, ByteStream, ETag, LeaseId, ListedBlob, Listing, ReadWindow, Store, StoreError,
         WriteIf,
@@ -153,7 +154,7 @@ fn runner(store: &Arc<dyn Store>, tenants: Tenants) -> Runner {
         tenant_configs,
         window: ReadWindow::default(),
         limits: RunLimits::default(),
-        run_permits: new_run_permits(),
+        run_permits: RunPermits::default(),
     }
 }
 

@@ -103,7 +103,7 @@ impl Handler {
         tasks: TaskTracker,
     ) -> Self {
         let (refusals, lookups) = (Semaphore::new(MAX_REFUSALS), Semaphore::new(MAX_LOOKUPS));
-        let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(Arc::clone(&app.runner.run_permits))));
+        let (bodies, queue) = (BodyReader::default(), Arc::new(RunQueue::new(app.runner.run_permits.clone())));
         Self { app, deadline, refusals, lookups, bodies, queue, stop, cancel_work, tasks }
     }
 
@@ -205,7 +205,7 @@ impl Handler {
         let breaker = &runner.tenant_configs.of(tenant).breaker;
         // `may_start` is called last, because it lets only one run through while the breaker is open.
         let started = self.queue.try_start_event(tenant).filter(|_| breaker.may_start());
-        if let Some((_permit, held)) = started {
+        if let Some((_run, held)) = started {
             event.held.get_or_init(|| held);
             return run().await;
         }
@@ -213,8 +213,7 @@ impl Handler {
         let entry = runner.ledger.mark_unfinished(path, tenant, clock::now()).await?;
         let _full_or_waiting = self.queue.push(tenant, path.clone(), Some(entry));
         let is_down = breaker.is_open();
-        let why =
-            if is_down { "its receiver takes no messages at the moment" } else { "other drops of its tenant run" };
+        let why = if is_down { "its receiver takes no messages at the moment" } else { "other drops run" };
         let summary = format!("`{path}` waits: {why}");
         info!(drop.path = %path, "{summary}");
         Ok(summary)

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     drop::{DropPath, TenantId},
+    run_permits::{RunPermit, RunPermits},
     schedule::{Job, Schedule},
     store::ETag,
 };
@@ -29,8 +27,8 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 /// The drops that run or wait.
 #[derive(Debug)]
 pub(super) struct RunQueue {
-    /// The run permits of the process, which a sweep uses as well.
-    permits: Arc<Semaphore>,
+    /// The permits of the process, which a sweep uses as well.
+    permits: RunPermits,
     state: Mutex<State>,
     /// Notified when a drop begins to wait, and when a run ends.
     changed: Notify,
@@ -78,19 +76,19 @@ impl State {
 
 impl RunQueue {
     /// A queue for runs with these permits.
-    pub(super) fn new(permits: Arc<Semaphore>) -> Self {
+    pub(super) fn new(permits: RunPermits) -> Self {
         Self { permits, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Begins a run for an event of `tenant`; `None` if it must wait. Drop the permit when the run ends, and
-    /// the event when it is answered.
-    pub(super) fn try_start_event(self: &Arc<Self>, tenant: TenantId) -> Option<(RunPermit, HeldEvent)> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+    /// Begins a run for an event of `tenant`; `None` if it must wait. Drop the first value when the run ends, and the
+    /// second when the event is answered.
+    pub(super) fn try_start_event(self: &Arc<Self>, tenant: TenantId) -> Option<(StartedRun, HeldEvent)> {
+        let permit = self.permits.try_acquire(tenant)?;
         if !self.state().schedule.try_start_event(tenant) {
             return None;
         }
-        let permit = RunPermit { queue: Arc::clone(self), tenant, path: None, permit: Some(permit) };
-        Some((permit, HeldEvent { queue: Arc::clone(self), tenant }))
+        let run = StartedRun { queue: Arc::clone(self), tenant, path: None, permit: Some(permit) };
+        Some((run, HeldEvent { queue: Arc::clone(self), tenant }))
     }
 
     /// Whether the drop waits or runs already. If it runs, another run will follow.
@@ -118,7 +116,7 @@ impl RunQueue {
 
     /// Waits until a drop may run, and returns it. `may_start` returns whether the circuit breaker of a tenant's
     /// receiver lets a run start.
-    pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, RunPermit) {
+    pub(super) async fn next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> (Job, StartedRun) {
         loop {
             if let Some(started) = self.start_next(&may_start) {
                 return started;
@@ -127,18 +125,14 @@ impl RunQueue {
         }
     }
 
-    fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, RunPermit)> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+    fn start_next(self: &Arc<Self>, may_start: impl Fn(TenantId) -> bool) -> Option<(Job, StartedRun)> {
         let mut state = self.state();
-        let job = state.schedule.next(may_start)?;
+        // `may_start` is called last, because it lets only one run through while the breaker is open.
+        let permit = |tenant| self.permits.try_acquire(tenant).filter(|_| may_start(tenant));
+        let (job, permit) = state.schedule.next(permit)?;
         state.drops.insert(job.path.clone(), JobState::Running { again: false });
-        let permit = RunPermit {
-            queue: Arc::clone(self),
-            tenant: job.tenant,
-            path: Some(job.path.clone()),
-            permit: Some(permit),
-        };
-        Some((job, permit))
+        let (tenant, path) = (job.tenant, Some(job.path.clone()));
+        Some((job, StartedRun { queue: Arc::clone(self), tenant, path, permit: Some(permit) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,17 +140,17 @@ impl RunQueue {
     }
 }
 
-/// The right to run a drop; dropping it ends the run.
-pub(super) struct RunPermit {
+/// A run that has begun; dropping it ends the run.
+pub(super) struct StartedRun {
     queue: Arc<RunQueue>,
     tenant: TenantId,
     /// The drop, if it has waited.
     path: Option<DropPath>,
     /// `None` once the run has ended.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<RunPermit>,
 }
 
-impl Drop for RunPermit {
+impl Drop for StartedRun {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.schedule.finished(self.tenant);
@@ -189,7 +183,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::run::new_run_permits;
 
     fn tenant(number: u128) -> TenantId {
         TenantId(Uuid::from_u128(number))
@@ -201,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_tenant_has_two_run_permits_and_leaves_the_others_to_other_tenants() {
-        let queue = Arc::new(RunQueue::new(new_run_permits()));
+        let queue = Arc::new(RunQueue::new(RunPermits::default()));
         let permits: Vec<_> = (0..2).map(|_| queue.try_start_event(tenant(1)).unwrap()).collect();
         assert!(queue.try_start_event(tenant(1)).is_none());
         let others: Vec<_> = (2..4).map(|number| queue.try_start_event(tenant(number)).unwrap()).collect();
@@ -213,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_waiting_drop_that_is_pushed_again_runs_once_and_a_running_drop_runs_again() {
-        let queue = Arc::new(RunQueue::new(new_run_permits()));
+        let queue = Arc::new(RunQueue::new(RunPermits::default()));
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Waiting);
         assert_eq!(queue.push(tenant(1), path("a"), None), Pushed::Repeated);
         let (_, permit) = queue.start_next(|_| true).unwrap();
@@ -229,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_number_of_waiting_drops_is_bounded() {
-        let queue = RunQueue::new(new_run_permits());
+        let queue = RunQueue::new(RunPermits::default());
         let pushed = (0..1_001).map(|number| queue.push(tenant(1), path(&number.to_string()), None));
         assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Waiting).count(), 1_000);
         assert_eq!(queue.push(tenant(2), path("a"), None), Pushed::Waiting);
@@ -237,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receiver_that_may_be_tried_again_is_noticed() {
-        let queue = Arc::new(RunQueue::new(new_run_permits()));
+        let queue = Arc::new(RunQueue::new(RunPermits::default()));
         queue.push(tenant(1), path("a"), None);
         let start = tokio::time::Instant::now();
         let (job, _permit) = queue.next(|_| start.elapsed() > Duration::from_secs(60)).await;

@@ -38,10 +38,12 @@ impl RunError {
         }
     }
 
-    /// Whether the files after the one that failed would fail as well.
+    /// Whether the files after the one that failed would fail as well, or must not be sent yet.
     pub(super) fn stops_the_run(&self) -> bool {
         match self {
-            Self::File { source, .. } => matches!(source, FileError::Ledger(LedgerError::NewerVersion { .. })),
+            Self::File { source, .. } => {
+                source.retry_after().is_some() || matches!(source, FileError::Ledger(LedgerError::NewerVersion { .. }))
+            }
             Self::Store(_)
             | Self::Keys(_)
             | Self::Directory { .. }
@@ -63,7 +65,7 @@ impl RunError {
     }
 
     /// Whether the sink denied access, or rejects every message.
-    fn is_denied(&self) -> bool {
+    pub(super) fn is_denied(&self) -> bool {
         matches!(
             self,
             Self::File { source: FileError::Sink { source: SinkError::Misconfigured { .. }, .. }, .. }

@@ -31,16 +31,26 @@ const MAX_PANICS: u32 = 5;
 /// The files that failed in a run and will be retried.
 #[derive(Default)]
 pub(super) struct Failures {
-    /// The first failure.
+    /// The first failure, but one that is not a denial rather than a denial: a drop that was denied only sometimes is
+    /// not given up as `refused`.
     pub(super) first: Option<RunError>,
     /// How many of them failed because the receiver did not take their rows.
     at_sink: u32,
 }
 
+impl Failures {
+    fn add(&mut self, error: RunError) {
+        self.at_sink += u32::from(matches!(error, RunError::File { source: FileError::Sink { .. }, .. }));
+        if self.first.as_ref().is_none_or(|first| first.is_denied() && !error.is_denied()) {
+            self.first = Some(error);
+        }
+    }
+}
+
 impl Run<'_> {
     /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files
-    /// of live runs are left to those runs. A file that fails does not stop the files after it; the first failure is
-    /// returned at the end.
+    /// of live runs are left to those runs. A file that fails does not stop the files after it, unless the receiver asks
+    /// to wait, or has failed for [`MAX_SINK_FAILURES`] files; a failure is returned at the end.
     pub(super) async fn process_files(
         &mut self,
         snapshot: &Snapshot,
@@ -134,11 +144,7 @@ impl Run<'_> {
         match delivered {
             Ok(()) => {}
             Err(error) if error.stops_the_run() => return Err(error.into()),
-            Err(error) => {
-                self.failures.at_sink +=
-                    u32::from(matches!(error, RunError::File { source: FileError::Sink { .. }, .. }));
-                self.failures.first.get_or_insert(error);
-            }
+            Err(error) => self.failures.add(error),
         }
         Ok(true)
     }

@@ -55,7 +55,8 @@ impl KnownDrops {
     }
 }
 
-fn key(path: &DropPath) -> u64 {
+/// Identifies a drop among many.
+pub(super) fn key(path: &DropPath) -> u64 {
     inventory::hash(&path.to_string())
 }
 

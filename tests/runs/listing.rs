@@ -1,7 +1,7 @@
 //! What a sweep finds in the containers, and what becomes of drops whose blobs disappear.
 
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use vivadrop::{
     drop::containers::{DropContainer, WatchedContainers},
     run::{Outcome, RunLimits},
@@ -16,6 +16,7 @@ use super::{
     recovery::{is_completed, put_drop_in, put_other_drop, requests, tenant},
     world::{METADATA, STATE_CONTAINER, World, assert_completed, path},
 };
+use crate::support::faults::Fault as CallFault;
 
 #[tokio::test(start_paused = true)]
 async fn a_completed_drop_stays_completed_when_its_files_are_deleted() {
@@ -109,11 +110,29 @@ async fn a_container_that_cannot_be_listed_does_not_stop_the_unfinished_drops() 
     let process = Process::new(&world);
     process.store.plan.set_rule(|call| {
         let is_listing = call.path.container == "datasets" && call.path.name.is_empty();
-        if is_listing { crate::support::faults::Fault::Rejected } else { crate::support::faults::Fault::None }
+        if is_listing { CallFault::Rejected } else { CallFault::None }
     });
     let report = process.sweep(SweepMode::Timer).await.unwrap();
     assert_eq!((report.completed, report.not_listed.len()), (1, 1), "{report}");
     world.assert_complete("one container denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_takes_longer_than_the_sweep_delays_no_drop_that_is_due() {
+    let world = World::with_two_files().await;
+    let receiver = Receiver::new(&world, |_| Err(down()));
+    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    sleep(HOUR).await;
+    let process = Process::new(&world);
+    process.store.plan.set_rule(|call| {
+        let is_of_container = call.path == BlobPath::new("datasets", "");
+        if is_of_container { CallFault::Delayed(100 * DAY) } else { CallFault::None }
+    });
+    let start = Instant::now();
+    let report = process.sweep(SweepMode::Timer).await.unwrap();
+    world.assert_complete("the listing takes long");
+    assert_eq!(report.not_listed.len(), 1, "{report}");
+    assert!(start.elapsed() <= SWEEP_DEADLINE, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,14 +144,14 @@ async fn a_container_that_cannot_be_listed_does_not_hide_the_drops_of_other_cont
     let process = Process::with_setup(&world, Setup { tenants, ..Setup::new(&world) });
     process.store.plan.set_rule(|call| {
         let is_listing = call.path.container == "alpha" && call.path.name.is_empty();
-        if is_listing { crate::support::faults::Fault::Rejected } else { crate::support::faults::Fault::None }
+        if is_listing { CallFault::Rejected } else { CallFault::None }
     });
     let watched = WatchedContainers { drop_container: DropContainer::PerTenant, ..process.watched() };
     let report = sweep(&process.runner, &watched, SweepMode::Timer, SWEEP_DEADLINE).await.unwrap();
     assert_eq!((report.completed, report.not_listed.len()), (1, 1), "{report}");
     assert_eq!(drops.each_ref().map(|drop| is_completed(&world, drop)), [false, true]);
     // The container can be listed again: the next sweep lists it, whenever the other one was listed.
-    process.store.plan.set_rule(|_| crate::support::faults::Fault::None);
+    process.store.plan.set_rule(|_| CallFault::None);
     sleep(HOUR).await;
     sweep(&process.runner, &watched, SweepMode::Timer, SWEEP_DEADLINE).await.unwrap();
     assert_eq!(drops.each_ref().map(|drop| is_completed(&world, drop)), [true, true]);

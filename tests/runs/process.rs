@@ -31,7 +31,8 @@ use vivadrop::{
     pass_permits::PassPermits,
     pipeline::FileRules,
     retry::RetryBudget,
-    run::{DueDrops, DueImports, Outcome, Recorded, RunError, RunLimits, Runner, Trigger, new_run_permits},
+    run::{DueDrops, DueImports, Outcome, Recorded, RunError, RunLimits, Runner, Trigger},
+    run_permits::RunPermits,
     sink::{FailedTry, Sink},
     stage::layout::LayoutRules,
     store::{ReadWindow, Store},
@@ -287,7 +288,7 @@ impl Process {
             tenant_configs,
             window: ReadWindow::default(),
             limits: run_limits,
-            run_permits: new_run_permits(),
+            run_permits: RunPermits::default(),
         };
         Self { runner: Arc::new(runner), faults, store: faulty_store }
     }

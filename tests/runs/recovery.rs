@@ -185,6 +185,32 @@ async fn a_receiver_that_asks_to_wait_for_ten_minutes_is_left_alone_until_then()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_files_after_one_whose_receiver_asks_to_wait_are_not_sent() {
+    let world = World::with_two_files().await;
+    let receiver = Receiver::new(&world, move |message| match message["data"]["file"].as_str() {
+        Some("a") => {
+            let retry_after = Some(10 * MINUTE);
+            Err(FailedTry { class: StatusClass::Transient, answer: "HTTP 429".into(), retry_after })
+        }
+        _ => Ok(()),
+    });
+    process(&world, &receiver).event("a").await.unwrap().unwrap_err();
+    assert_eq!(world.received(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_waited_and_is_then_not_admitted_stays_in_no_index() {
+    let world = World::with_two_files().await;
+    let stranger = tenant(7);
+    world.put(METADATA, json!({"TenantId": stranger, "NumberOfRowsExtracted": 12}).to_string()).await;
+    let process = Process::new(&world);
+    // Events write the entry before the job metadata is read.
+    process.runner.ledger.mark_unfinished(&path(), TENANT.parse().unwrap(), clock::now()).await.unwrap();
+    assert_eq!(process.sweep(SweepMode::Timer).await.unwrap().refused, 1);
+    assert_eq!(unfinished(&world).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_fails_does_not_stop_the_files_after_it() {
     let world = World::with_two_files().await;
     let receiver = Receiver::new(&world, |message| match message["data"]["file"].as_str() {
@@ -242,9 +268,9 @@ async fn a_replay_of_a_drop_with_an_invalid_record_of_a_file_that_is_killed_at_a
 async fn a_sweep_that_gets_no_slot_in_time_leaves_its_drops_to_the_next_one() {
     let world = World::with_two_files().await;
     let process = Process::new(&world);
-    let permits = Arc::clone(&process.runner.run_permits);
-    let all = u32::try_from(permits.available_permits()).unwrap();
-    let taken = permits.try_acquire_many_owned(all).unwrap();
+    let permits = &process.runner.run_permits;
+    let taken: Vec<_> = (0..4).filter_map(|number| permits.try_acquire(tenant(number))).collect();
+    assert!(permits.are_all_taken());
     let others = async {
         sleep(SWEEP_DEADLINE).await;
         drop(taken);

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::{
-    super::{MAX_RUNS, Run, RunError, Runner, Snapshot, Stopped},
+    super::{Run, RunError, Runner, Snapshot, Stopped},
     DirectoryContents,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     message::JoinFacts,
     pass_permits::MAX_PASSES,
     pipeline::{self, RowsError},
+    run_permits::MAX_RUNS,
     store::{StoreError, read},
     tenant_config::TenantConfig,
     verdict::{Reason, Verdict},
