@@ -203,6 +203,11 @@ impl CliError {
     }
 }
 
+/// Prints a line to stderr, without characters that would deceive a reader. A closed pipe is ignored.
+pub(crate) fn print_note(line: &str) {
+    let _closed = writeln!(io::stderr(), "{}", escape_deceptive(line));
+}
+
 /// Prints to stdout. A closed pipe is ignored.
 pub(crate) fn print_line(line: &str) {
     let _closed = writeln!(io::stdout(), "{line}");
@@ -222,7 +227,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     if let Some(file) = &arguments.env_file
         && let Err(error) = Settings::read_env_file(file)
     {
-        eprintln!("{}", escape_deceptive(&error));
+        print_note(&error);
         return ExitCode::from(2);
     }
     let result = match arguments.command {
@@ -252,7 +257,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Err(CliError::Permanent(reason)) => (3, format!("permanent failure: {reason}")),
         Err(CliError::Printed(code)) => return ExitCode::from(code),
     };
-    eprintln!("{}", escape_deceptive(&message));
+    print_note(&message);
     ExitCode::from(code)
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, future::ready, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -20,7 +20,7 @@ use super::{
     body::read_json_text,
     imports::{ImportStatus, imports},
     problem::{BodyProblems, ChangeProblems, FieldError, Problem},
-    query::Query,
+    query::{Query, Segment},
 };
 use crate::{
     attributes::{Definitions, default_attributes},
@@ -200,7 +200,7 @@ impl TenantCounts {
         (status = 404, description = "There is no such tenant", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn tenant(State(api): State<Arc<Api>>, Path(tenant): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn tenant(State(api): State<Arc<Api>>, Segment(tenant): Segment) -> Result<Response, Problem> {
     let tenant_id = known_tenant(&api, &tenant)?;
     let as_of = clock::whole_seconds(clock::now());
     let loaded = definitions::load(&api.ledger, tenant_id).await?;
@@ -247,7 +247,7 @@ fn catalogue() -> Vec<CatalogueEntry> {
 )]
 pub(super) async fn replace(
     State(api): State<Arc<Api>>,
-    Path(tenant): Path<String>,
+    Segment(tenant): Segment,
     uri: Uri,
     headers: HeaderMap,
     body: Body,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -16,6 +16,7 @@ use super::{
     Api,
     body::{if_match, read_json},
     problem::{BodyProblems, ChangeProblems, FieldError, Problem},
+    query::Segment,
     replays::{PlanAnswer, ReplayStatus, find_plan, find_replay, with_etag},
     snapshots::Wanted,
 };
@@ -134,7 +135,7 @@ pub(super) async fn create_replay(
 )]
 pub(super) async fn resume_replay(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let resumed = change(&api, &id, &headers, ReplayState::Running, &[ReplayState::Paused]).await?;
@@ -158,7 +159,7 @@ pub(super) async fn resume_replay(
 )]
 pub(super) async fn cancel_replay(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     change(&api, &id, &headers, ReplayState::Cancelled, &[ReplayState::Running, ReplayState::Paused]).await

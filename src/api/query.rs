@@ -1,13 +1,28 @@
-//! Parses the query of a request. All errors are reported together.
+//! Parses the query of a request, and the variable segment of its path. All errors of a query are reported together.
 
 use std::{collections::BTreeMap, fmt};
 
-use axum::http::Uri;
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::{Uri, request::Parts},
+};
 
 use super::problem::{FieldError, Problem};
 
 /// Parameters that belong to the Functions host: it accepts its key in the query, too.
 const OF_THE_HOST: [&str; 2] = ["code", "clientId"];
+
+/// The variable segment of a path, such as an id.
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let segment = Path::<String>::from_request_parts(parts, state).await;
+        segment.map(|Path(text)| Self(text)).map_err(|error| Problem::new(error.status(), error.body_text()))
+    }
+}
 
 /// The parameters of a request, and the errors found so far.
 pub(super) struct Query {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::Problem, query::Segment};
 use crate::{
     clock,
     ledger::{ReplayPlan, ReplayRun, ReplayState},
@@ -100,7 +100,7 @@ pub(super) struct ReplaysAnswer {
         (status = 404, description = "There is no such plan", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn plan(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<PlanAnswer>, Problem> {
+pub(super) async fn plan(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Json<PlanAnswer>, Problem> {
     Ok(Json(find_plan(&api, &id).await?.into()))
 }
 
@@ -139,7 +139,7 @@ fn keep_newest(runs: &mut Vec<ReplayRun>) {
         (status = 404, description = "There is no such replay run", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn replay(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn replay(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     let (version, run) = find_replay(&api, &id).await?;
     Ok(with_etag(StatusCode::OK, &version, run))
 }

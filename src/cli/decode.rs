@@ -8,11 +8,11 @@ use indicatif::HumanCount;
 use super::{
     CliError, FileFlags,
     local_drop::{DirectoryFlags, LocalDrop, RowReader},
+    print_note,
     private_key::PrivateKeyArgument,
 };
 use crate::{
     config::{DecodeConfig, Settings},
-    one_line::escape_deceptive,
     stage::decode::Rows,
 };
 
@@ -97,12 +97,12 @@ fn print_summary(reader: &RowReader<'_>, files: usize, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let printed = reader.row_count - reader.bad_row_count;
     let rate = HumanCount((printed as f64 / seconds.max(0.001)) as u64);
-    eprintln!("{} rows of {files} files in {seconds:.2} s ({rate} rows/s)", HumanCount(printed));
+    print_note(&format!("{} rows of {files} files in {seconds:.2} s ({rate} rows/s)", HumanCount(printed)));
     for description in &reader.bad_rows {
-        eprintln!("bad row: {}", escape_deceptive(description));
+        print_note(&format!("bad row: {description}"));
     }
     let unlisted = reader.bad_row_count - reader.bad_rows.len() as u64;
     if unlisted > 0 {
-        eprintln!("bad rows: {unlisted} more");
+        print_note(&format!("bad rows: {unlisted} more"));
     }
 }

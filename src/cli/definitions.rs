@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, print_line};
+use super::{CliError, print_line, print_note};
 use crate::{
     app::{self, App},
     attributes::Definitions,
@@ -42,8 +42,8 @@ pub(super) async fn print(
     };
     let printed = std::io::stdout().write_all(text.as_bytes());
     match loaded.definitions {
-        Some(_) => eprintln!("revision {}", loaded.revision),
-        None => eprintln!("the tenant has no definitions: add attributes with `vivadrop attributes add`"),
+        Some(_) => print_note(&format!("revision {}", loaded.revision)),
+        None => print_note("the tenant has no definitions: add attributes with `vivadrop attributes add`"),
     }
     refuse_problems(tenant, &loaded)?;
     printed.map_err(|error| CliError::of_output("the definitions", &error))
@@ -73,15 +73,15 @@ pub(super) async fn edit(
             error @ SaveError::Changed => CliError::Transient(error.to_string()),
             SaveError::Ledger(error) => of_ledger(&error),
         })?;
-        eprintln!("saved revision {} of the definitions", saved.revision);
+        print_note(&format!("saved revision {} of the definitions", saved.revision));
         saved.consequences
     };
     if consequences.is_empty() {
         let is_changed = loaded.definitions.as_ref() != Some(&new);
-        eprintln!(
+        print_note(&format!(
             "nothing is imported again or deleted{}",
             if is_changed { "; receivers get the new definitions" } else { "" }
-        );
+        ));
     }
     for consequence in consequences {
         print_line(&escape_deceptive(&consequence));

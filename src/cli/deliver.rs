@@ -2,14 +2,13 @@
 
 use clap::Args;
 
-use super::{CliError, import::import_due, start_telemetry};
+use super::{CliError, import::import_due, print_note, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
     date::date_and_time,
     drop::DropPath,
     error_chain::error_chain,
-    one_line::escape_deceptive,
     run::{Outcome, Runner, Trigger},
     telemetry,
 };
@@ -63,11 +62,11 @@ fn report(path: &DropPath, outcome: Outcome) -> Result<(), CliError> {
                  sends it again",
                 date_and_time(earlier)
             );
-            eprintln!("{}", escape_deceptive(&text));
+            print_note(&text);
             Ok(())
         }
         Outcome::Completed { rows, bad_rows, earlier: None } => {
-            eprintln!("{}", escape_deceptive(&format!("completed `{path}`: {rows} rows, {bad_rows} bad rows")));
+            print_note(&format!("completed `{path}`: {rows} rows, {bad_rows} bad rows"));
             Ok(())
         }
         Outcome::Open { rows, of } => {

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::print_line,
+    cli::{print_line, print_note},
     config::Settings,
     simulate::{SimulateOptions, Simulated, simulate},
 };
@@ -111,18 +111,18 @@ async fn serve(arguments: &DemoArguments, folder: &Path) -> Result<(VivaApiStub,
     let (api, receiver) = start_servers(&simulated).await?;
     receiver.answer_by(|message| {
         let range = message.rows.map_or_else(String::new, |(first, end)| format!(" rows {first}..{end}"));
-        eprintln!("{} {} `{}`{range}", message.id, message.kind, message.drop);
+        print_note(&format!("{} {} `{}`{range}", message.id, message.kind, message.drop));
         Answer::Accept
     });
     for (name, value) in settings(&storage, &simulated, &api, &receiver) {
         print_line(&format!("{name}={value}"));
     }
-    eprintln!(
+    print_note(&format!(
         "the drop is `{}`\n\
          stdout has the settings: save them in a file for `--env-file`; the API is on loopback, so it needs no token\n\
          messages that arrive are listed here; Ctrl-C ends the servers and removes the folder",
         storage.drop
-    );
+    ));
     Ok((api, receiver))
 }
 

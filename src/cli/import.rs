@@ -2,14 +2,13 @@
 
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, print_note};
 use crate::{
     app,
     config::{Config, Settings},
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     import::{ImportRequest, Imported, PassOutcome, RequestError},
-    one_line::escape_deceptive,
     run::Runner,
 };
 
@@ -69,7 +68,7 @@ pub(super) async fn import(arguments: &ImportArguments) -> Result<(), CliError> 
         return Err(CliError::Transient(text));
     };
     if imported.is_empty() {
-        eprintln!("nothing to import: every cycle that the drop reaches was imported before (see --again)");
+        print_note("nothing to import: every cycle that the drop reaches was imported before (see --again)");
     }
     if print(&imported) { Err(CliError::Printed(3)) } else { Ok(()) }
 }
@@ -88,7 +87,7 @@ pub(super) async fn import_due(runner: &Runner) {
 
 fn print_failure(tenant: TenantId, reason: &str) {
     let text = format!("the attributes of {tenant} will be imported by a later sweep: {reason}");
-    eprintln!("{}", escape_deceptive(&text));
+    print_note(&text);
 }
 
 /// Prints imports; returns whether one has failed.
@@ -102,7 +101,7 @@ fn print(imported: &[Imported]) -> bool {
             Ok(people) => format!("imported {name} from `{drop}`: {people} people"),
             Err(reason) => format!("cannot import {name} from `{drop}`: {reason}"),
         };
-        eprintln!("{}", escape_deceptive(&text));
+        print_note(&text);
     }
     imported.iter().any(|imported| imported.result.is_err())
 }

@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::timeout;
 
-use super::{CliError, private_key::PrivateKeyArgument};
+use super::{CliError, print_note, private_key::PrivateKeyArgument};
 use crate::{
     app,
     config::{DecodeConfig, KeyServices, Settings},
@@ -26,7 +26,6 @@ use crate::{
     error_chain::error_chain,
     json,
     keys::{self, KeyError, Keys, WrappedKeys, details, unwrap::unwrap_keys},
-    one_line::escape_deceptive,
     pipeline::{self, FileRules, RowsError},
     run::read_metadata,
     stage::{
@@ -187,7 +186,7 @@ async fn await_answer<T>(service: &str, answer: impl Future<Output = T>) -> T {
         Ok(answer) => answer,
         Err(_elapsed) => {
             let line = format!("waiting for {service}: it has not answered yet; requests are retried for 2 minutes");
-            eprintln!("{}", escape_deceptive(&line));
+            print_note(&line);
             answer.await
         }
     }
@@ -369,7 +368,7 @@ impl DirectoryFlags {
         let add = |rows: &Rows, ()| builder.push(rows.good()).map_err(|error| CliError::Permanent(error.to_string()));
         drop.read_all(config, &file_rules, |_| (), add).await.map_err(in_directory)?;
         let directory = builder.finish();
-        directory.unknown_columns().for_each(|warning| eprintln!("{}", escape_deceptive(&warning)));
+        directory.unknown_columns().for_each(|warning| print_note(&warning));
         Ok(Some(Arc::new(directory)))
     }
 }

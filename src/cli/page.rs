@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::CliError;
+use super::{CliError, print_note};
 use crate::{
     api::Api,
     app,
@@ -47,7 +47,7 @@ pub(super) async fn page(arguments: &PageArguments) -> Result<(), CliError> {
     let address = session.address();
     let printed = writeln!(std::io::stdout(), "{address}").and_then(|()| std::io::stdout().flush());
     printed.map_err(|error| CliError::Transient(format!("cannot print the address: {error}")))?;
-    eprintln!("the address works once; stop with Ctrl-C");
+    print_note("the address works once; stop with Ctrl-C");
     if !arguments.no_open && std::io::stdout().is_terminal() {
         open_browser(&address);
     }
@@ -61,6 +61,6 @@ fn open_browser(address: &str) {
     let mut command = Command::new(program);
     command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if command.spawn().is_err() {
-        eprintln!("open it in a browser");
+        print_note("open it in a browser");
     }
 }

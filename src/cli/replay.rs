@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::{
     CliError,
     deliver::{run_drop, run_once},
+    print_note,
 };
 use crate::{
     app::{self, App},
@@ -88,7 +89,7 @@ async fn replay_drop(path: &DropPath, new_ids: bool) -> Result<(), CliError> {
         let owners = runner.tenants.possible_owners(path);
         if !new_ids && owners.into_iter().any(|tenant| uses_service_bus(runner, tenant)) {
             let text = format!("{SERVICE_BUS_WARNING}; `vivadrop replay --new-ids {path}` delivers all rows");
-            eprintln!("{}", escape_deceptive(&text));
+            print_note(&text);
         }
         match runner.record_replay(path, new_ids).await {
             Ok(Recorded::Replay { .. }) => run_once(runner, path).await,
@@ -172,7 +173,7 @@ async fn cancel(id: &str) -> Result<(), CliError> {
         }
         let changed = replay::set_state(&ledger, &mut run, &version, ReplayState::Cancelled).await.map_err(failed)?;
         if changed.is_some() {
-            eprintln!("cancelled {id}: {}; those that were started end by themselves", progress(&run));
+            print_note(&format!("cancelled {id}: {}; those that were started end by themselves", progress(&run)));
             return Ok(());
         }
     }
@@ -196,13 +197,13 @@ async fn run_plan(id: &str, first: Option<u16>) -> Result<(), CliError> {
     let plan = if replay::is_plan_id(id) { app.runner.ledger.plan(id).await.map_err(failed)? } else { None };
     let plan = plan.ok_or_else(|| CliError::Permanent(format!("there is no plan `{}`", escape_deceptive(id))))?;
     if plan.drops.iter().any(|drop| uses_service_bus(&app.runner, drop.tenant_id)) {
-        eprintln!("{SERVICE_BUS_WARNING}");
+        print_note(SERVICE_BUS_WARNING);
     }
     create_or_resume(&app.runner.ledger, &plan, first.map(u64::from)).await?;
     let result = carry_out(&app, id).await;
     app.runner.ledger.flush().await;
     let run = result?;
-    eprintln!("{}: {}", run.state.as_str(), progress(&run));
+    print_note(&format!("{}: {}", run.state.as_str(), progress(&run)));
     match run.state {
         _ if run.failed > 0 => Err(CliError::Permanent("drops were set aside: `vivadrop status` says why".into())),
         ReplayState::Running => {
@@ -252,14 +253,14 @@ async fn carry_out(app: &App, id: &str) -> Result<ReplayRun, CliError> {
             running.push(async move {
                 let outcome = runner.run(&path, None, Trigger::Sweep(Some(entry)), None).await;
                 if let Err(error) = outcome {
-                    eprintln!("{}", escape_deceptive(&format!("`{path}` will be retried: {}", error_chain(&error))));
+                    print_note(&format!("`{path}` will be retried: {}", error_chain(&error)));
                 }
             });
         }
         let (_, run) = existing(&runner.ledger, id).await?.ok_or_else(|| no_run(id))?;
         let line = progress(&run);
         if line != last {
-            eprintln!("{line}");
+            print_note(&line);
             last = line;
         }
         if running.next().await.is_none() {

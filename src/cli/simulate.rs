@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use super::{CliError, print_line};
+use super::{CliError, print_line, print_note};
 use crate::{
     app,
     config::{DropContainer, Settings, UploadConfig},
@@ -82,20 +82,20 @@ pub(super) async fn simulate(arguments: &SimulateArguments) -> Result<(), CliErr
             CliError::Usage(message)
         }
     })?;
-    eprintln!(
+    print_note(&format!(
         "simulated {} rows of tenant {}, {} of text, {} after compression and encryption, in `{}`",
         HumanCount(simulated.rows),
         simulated.tenant,
         HumanBytes(simulated.text_bytes),
         HumanBytes(simulated.file_bytes),
         simulated.drop.display()
-    );
+    ));
     if let Some(directory) = &simulated.directory {
-        eprintln!("simulated the directory export of the same people in `{}`", directory.display());
+        print_note(&format!("simulated the directory export of the same people in `{}`", directory.display()));
     }
     if let Some(config) = upload {
         let path = self::upload(&config, &simulated).await.map_err(CliError::Transient)?;
-        eprintln!("uploaded it to:");
+        print_note("uploaded it to:");
         print_line(&path.to_string());
     }
     Ok(())

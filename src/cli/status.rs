@@ -11,14 +11,13 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::CliError;
+use super::{CliError, print_note};
 use crate::{
     app, clock,
     config::{LedgerConfig, Settings},
     drop::{DropPath, TenantId},
     error_chain::error_chain,
     ledger::Ledger,
-    one_line::escape_deceptive,
     status::{Customer, DropDetail, DropFilter, DropStatus, Snapshot, State, load, parse_since},
 };
 
@@ -77,7 +76,7 @@ pub(super) async fn status(arguments: &StatusArguments) -> Result<(), CliError> 
         let needs_person = match written {
             Err(CliError::Transient(reason)) if arguments.watch => {
                 let seconds = WATCH_EVERY.as_secs();
-                eprintln!("{}", escape_deceptive(&format!("{reason}; tried again in {seconds} s")));
+                print_note(&format!("{reason}; tried again in {seconds} s"));
                 tokio::time::sleep(WATCH_EVERY).await;
                 continue;
             }
@@ -131,7 +130,7 @@ async fn print_drops(
     match arguments.output {
         OutputFormat::Json => {
             write_json(&DropsJson { as_of: *as_of, drops }, out);
-            notes.iter().for_each(|note| eprintln!("{}", escape_deceptive(note)));
+            notes.iter().for_each(|note| print_note(note));
         }
         OutputFormat::Table => {
             table::write_drops(&drops, *as_of, out);

@@ -1,13 +1,12 @@
 //! `vivadrop sweep`: one sweep. Unlike the timer's, it also runs drops that wait after a failure, and always lists the
 //! containers.
 
-use super::{CliError, start_telemetry};
+use super::{CliError, print_note, start_telemetry};
 use crate::{
     app,
     config::{Config, Settings},
     error_chain::error_chain,
     onboard::expiry,
-    one_line::escape_deceptive,
     sweep::{self, SweepMode},
     telemetry,
 };
@@ -25,15 +24,15 @@ pub(super) async fn sweep() -> Result<(), CliError> {
     expiry::check_expiries(&*app.key_store, &*runner.store, &runner.ledger, state, &tenants).await;
     telemetry::export::finish().await;
     let report = result.map_err(|error| CliError::Transient(error_chain(&error)))?;
-    eprintln!("{}", escape_deceptive(&report.to_string()));
+    print_note(&report.to_string());
     for (path, reason) in &report.failed {
-        eprintln!("{}", escape_deceptive(&format!("`{path}`: {reason}")));
+        print_note(&format!("`{path}`: {reason}"));
     }
     for (tenant, reason) in &report.failed_imports {
-        eprintln!("{}", escape_deceptive(&format!("attributes of {tenant}: {reason}")));
+        print_note(&format!("attributes of {tenant}: {reason}"));
     }
     for (container, reason) in &report.not_listed {
-        eprintln!("cannot list `{container}`: {reason}");
+        print_note(&format!("cannot list `{container}`: {reason}"));
     }
     if !report.has_no_errors() {
         return Err(CliError::Transient("some drops or imports will be retried".into()));

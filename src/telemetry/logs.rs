@@ -18,7 +18,8 @@ const DEFAULT_FILTER: &str = "warn,vivadrop=info";
 /// Logs JSON lines to stdout, because the host reports every line on stderr as an error.
 pub fn init_for_host() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let format = tracing_subscriber::fmt().json().flatten_event(true).with_timer(UtcTime::rfc_3339());
+    let format =
+        tracing_subscriber::fmt().json().flatten_event(true).log_internal_errors(false).with_timer(UtcTime::rfc_3339());
     let format = format.with_writer(|| EscapeDeceptive(std::io::stdout()));
     format.with_env_filter(filter).with_target(false).init();
     log_panics();
@@ -29,7 +30,8 @@ pub fn init_for_terminal() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     let writer = || EscapeDeceptive(std::io::stderr());
     let format = tracing_subscriber::fmt().with_writer(writer).without_time().with_target(false);
-    format.with_ansi(has_colours(&std::io::stderr())).with_env_filter(filter).init();
+    let format = format.with_ansi(has_colours(&std::io::stderr())).log_internal_errors(false);
+    format.with_env_filter(filter).init();
     log_panics();
 }
 

@@ -109,6 +109,8 @@ async fn every_mistake_of_a_request_is_named_as_a_problem() {
     let answer = get(&scene, host.url("/api/view/v1/drop?path=datasets/none")).await;
     assert_eq!((answer.status, &answer.json["title"]), (404, &json!("Not Found")));
     assert_eq!(get(&scene, host.url("/api/view/v1/nothing")).await.status, 404);
+    let answer = get(&scene, host.url("/api/view/v1/plans/%ff")).await;
+    assert_eq!((answer.status, &*answer.content_type), (400, "application/problem+json"));
     // The host accepts its key in the query, too.
     assert_eq!(get(&scene, host.url("/api/view/v1/drops?code=key")).await.status, 200);
 }

@@ -266,6 +266,16 @@ async fn a_closed_pipe_ends_the_command_without_an_error() {
 }
 
 #[tokio::test]
+async fn the_exit_code_does_not_depend_on_whether_stderr_can_be_written() {
+    let case = case("several-files");
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = decode(&case).stdout(Stdio::null()).stderr(full()).status().await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    let status = decode_folder(Path::new("nothing"), &case).stderr(full()).status().await.unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn a_full_disk_behind_stdout_is_reported() {
     let case = case("several-files");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
