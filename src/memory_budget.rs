@@ -4,7 +4,7 @@ use std::{iter, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::waiters::Waiters;
@@ -16,18 +16,25 @@ const UNIT: usize = 1 << 10;
 /// share is free for them.
 const MAX_WAIT: Duration = Duration::from_secs(15);
 
+/// How many shares, each an eighth of the largest table, the large tables together leave free.
+const SHARES_LEFT: u32 = 3;
+
 /// Bounds the memory that the tables of all runs and passes take together. A run that needs more than is free waits
 /// until others free theirs. Requests are served in order, so a large request delays those after it.
 ///
-/// Several large reservations together take five eighths at most, because they may be held for a long time: three
-/// eighths are left for the tables that need no more than a share. A single large reservation may take everything.
+/// A large table may be held for a long time. So all large tables together take no more than the largest one may, and
+/// there are three eighths more for the tables that need no more than a share. No reservation waits for more memory
+/// while it holds some, so reservations cannot wait for each other.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     permits: Arc<Semaphore>,
-    /// The permits that large reservations need in addition: five eighths of `units`.
+    /// The permits that large reservations need in addition.
     large: Arc<Semaphore>,
+    /// The size of the largest table, in units.
     units: u32,
     waiters: Waiters,
+    /// Those of the waiters that wait until other large reservations are dropped.
+    large_waiters: Waiters,
 }
 
 /// A reserved part of a [`MemoryBudget`]; dropping it frees the memory.
@@ -35,30 +42,38 @@ pub struct MemoryBudget {
 pub struct Reservation {
     permits: OwnedSemaphorePermit,
     /// `None` if the reservation is not large.
-    large: Option<OwnedSemaphorePermit>,
+    large: Option<LargePart>,
+}
+
+/// The part of a large reservation that other large ones wait for.
+#[derive(Debug)]
+struct LargePart {
+    permits: OwnedSemaphorePermit,
+    since: Instant,
+    waiters: Waiters,
 }
 
 impl MemoryBudget {
-    /// A budget of `bytes`: at least the size of the largest table.
+    /// A budget for tables of at most `bytes` each.
     pub fn new(bytes: usize) -> Self {
         let units = units(bytes);
-        let [permits, large] = [units, large_units(units)].map(|units| Arc::new(Semaphore::new(units as usize)));
-        Self { permits, large, units, waiters: Waiters::default() }
+        let [permits, large] = [with_shares(units), units].map(|units| Arc::new(Semaphore::new(units as usize)));
+        Self { permits, large, units, waiters: Waiters::default(), large_waiters: Waiters::default() }
     }
 
-    /// The size of the whole budget, in bytes.
+    /// The size of the largest table, in bytes.
     pub fn bytes(&self) -> usize {
         self.units as usize * UNIT
     }
 
-    /// The share of one table, in bytes, if this number of `tables` divides the budget equally.
+    /// The share of one table, in bytes, if this number of `tables` divides the size of the largest one equally.
     pub(crate) fn share(&self, tables: usize) -> usize {
         self.bytes() / tables
     }
 
     /// Waits until `bytes` are free, and reserves them. Reserves the whole budget if `bytes` is larger.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
-        let permits = self.acquire(&self.permits, units(bytes).min(self.units)).await;
+        let permits = acquire(&self.permits, units(bytes).min(with_shares(self.units)), &[&self.waiters]).await;
         Reservation { permits, large: None }
     }
 
@@ -67,22 +82,15 @@ impl MemoryBudget {
         timeout(MAX_WAIT, self.reserve(bytes)).await.ok()
     }
 
-    /// Reserves more than a share, within the part of the budget that large reservations can have together. Returns
-    /// `None` if that part, or then the memory, is not free within [`MAX_WAIT`].
+    /// Reserves more than a share, but at most the size of the largest table. Returns `None` if the part of the budget
+    /// that large reservations can have together, or then the memory, is not free within [`MAX_WAIT`].
     pub(crate) async fn reserve_large(&self, bytes: usize) -> Option<Reservation> {
-        let large = self.acquire(&self.large, units(bytes).min(large_units(self.units)));
-        let large = timeout(MAX_WAIT, large).await.ok();
-        Some(Reservation { large: Some(large?), ..self.reserve_soon(bytes).await? })
-    }
-
-    /// Waits until this many permits are free, and takes them.
-    async fn acquire(&self, semaphore: &Arc<Semaphore>, units: u32) -> OwnedSemaphorePermit {
-        if let Ok(permits) = Arc::clone(semaphore).try_acquire_many_owned(units) {
-            return permits;
-        }
-        let _waiting = self.waiters.enter();
-        let permits = Arc::clone(semaphore).acquire_many_owned(units).await;
-        permits.expect("the semaphore is never closed")
+        let bytes = bytes.min(self.bytes());
+        let waiters = [&self.waiters, &self.large_waiters];
+        let permits = timeout(MAX_WAIT, acquire(&self.large, units(bytes), &waiters)).await.ok()?;
+        let reserved = self.reserve_soon(bytes).await?;
+        let large = LargePart { permits, since: Instant::now(), waiters: self.large_waiters.clone() };
+        Some(Reservation { large: Some(large), ..reserved })
     }
 
     /// The counter of the runs and passes that wait for memory.
@@ -97,9 +105,15 @@ impl Reservation {
         self.permits.num_permits() * UNIT
     }
 
+    /// Whether it is a large one that is older than `turn`, while others wait for a large one.
+    pub(crate) fn is_overdue(&self, turn: Duration) -> bool {
+        self.large.as_ref().is_some_and(|large| large.since.elapsed() >= turn && large.waiters.are_there())
+    }
+
     /// Frees the reserved memory except for `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
-        for permits in iter::once(&mut self.permits).chain(&mut self.large) {
+        let large = self.large.as_mut().map(|large| &mut large.permits);
+        for permits in iter::once(&mut self.permits).chain(large) {
             let excess = permits.num_permits().saturating_sub(units(bytes) as usize);
             drop(permits.split(excess));
         }
@@ -110,10 +124,19 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-/// How much of a budget of `units` the large reservations can have together, so that three shares are left if eight
-/// tables share the budget.
-fn large_units(units: u32) -> u32 {
-    units - units / 8 * 3
+/// The units of a budget whose largest table takes this number of `units`.
+fn with_shares(units: u32) -> u32 {
+    units.saturating_add(units.div_ceil(8).saturating_mul(SHARES_LEFT))
+}
+
+/// Waits until this many permits are free, and takes them. Counts itself in `waiters` meanwhile.
+async fn acquire(semaphore: &Arc<Semaphore>, units: u32, waiters: &[&Waiters]) -> OwnedSemaphorePermit {
+    if let Ok(permits) = Arc::clone(semaphore).try_acquire_many_owned(units) {
+        return permits;
+    }
+    let _waiting: Vec<_> = waiters.iter().map(|waiters| waiters.enter()).collect();
+    let permits = Arc::clone(semaphore).acquire_many_owned(units).await;
+    permits.expect("the semaphore is never closed")
 }
 
 #[cfg(test)]
@@ -124,11 +147,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_table_waits_until_there_is_room_for_it() {
-        let memory = MemoryBudget::new(100 << 20);
-        let mut first = memory.reserve(60 << 20).await;
+        let memory = MemoryBudget::new(80 << 20);
+        let mut first = memory.reserve(70 << 20).await;
         let wait = Duration::from_secs(1);
         assert!(timeout(wait, memory.reserve(60 << 20)).await.is_err());
-        first.shrink_to(40 << 20);
+        first.shrink_to(50 << 20);
         let second = timeout(wait, memory.reserve(60 << 20)).await.unwrap();
         assert!(timeout(wait, memory.reserve(1)).await.is_err());
         drop((first, second));
@@ -143,7 +166,7 @@ mod tests {
         let first = memory.reserve_large(100 << 20).await.unwrap();
         let others = async {
             sleep(Duration::from_secs(9)).await;
-            let small = memory.reserve(memory.share(8)).await;
+            let small = memory.reserve(4 * memory.share(8)).await;
             sleep(Duration::from_secs(1)).await;
             drop(first);
             sleep(Duration::from_secs(10)).await;
@@ -154,22 +177,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_tables_leave_room_for_three_shares_unless_one_alone_needs_everything() {
-        let memory = MemoryBudget::new(256 << 20);
-        let share = memory.share(8);
-        let mut tables = Vec::new();
-        for bytes in [100 << 20, 60 << 20] {
-            tables.push(memory.reserve_large(bytes).await.unwrap());
+    async fn large_tables_leave_room_for_three_shares() {
+        for bytes in [256 << 20, (1 << 20) - 1, 4 << 10] {
+            let memory = MemoryBudget::new(bytes);
+            let mut tables = vec![memory.reserve_large(usize::MAX).await.unwrap()];
+            assert_eq!(tables[0].bytes(), memory.bytes());
+            for _ in 0..3 {
+                tables.push(timeout(Duration::from_secs(1), memory.reserve(memory.share(8))).await.unwrap());
+            }
+            tables[0].shrink_to(bytes / 2);
+            assert!(memory.reserve_large(bytes).await.is_none());
         }
-        assert!(memory.reserve_large(share + 1).await.is_none());
-        for _ in 0..3 {
-            tables.push(timeout(Duration::from_secs(1), memory.reserve(share)).await.unwrap());
-        }
-        drop(tables);
-        let mut whole = memory.reserve_large(usize::MAX).await.unwrap();
-        assert_eq!(whole.bytes(), memory.bytes());
-        whole.shrink_to(100 << 20);
-        assert!(memory.reserve_large(100 << 20).await.is_none());
-        assert!(memory.reserve_large(60 << 20).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_table_is_overdue_after_its_turn_if_another_large_one_waits() {
+        let (memory, turn) = (MemoryBudget::new(256 << 20), Duration::from_secs(30));
+        let [large, small] = [memory.reserve_large(200 << 20).await.unwrap(), memory.reserve(1).await];
+        let waiting = timeout(Duration::from_secs(2), memory.reserve_large(100 << 20));
+        let not_in_turn = async {
+            sleep(Duration::from_secs(1)).await;
+            assert!(!large.is_overdue(turn));
+        };
+        assert!(tokio::join!(waiting, not_in_turn).0.is_err());
+        sleep(turn).await;
+        assert!(!large.is_overdue(turn));
+        let waiting = timeout(Duration::from_secs(2), memory.reserve_large(100 << 20));
+        let after_turn = async {
+            sleep(Duration::from_secs(1)).await;
+            assert!(large.is_overdue(turn) && !small.is_overdue(turn));
+        };
+        assert!(tokio::join!(waiting, after_turn).0.is_err());
     }
 }

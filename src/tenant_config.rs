@@ -73,7 +73,8 @@ impl TenantConfigs {
         self.overrides.get(&tenant).unwrap_or(&self.default)
     }
 
-    /// The memory that the lookup tables of all tenants share: the largest `DIRECTORY_MEMORY` of any tenant.
+    /// The memory that the lookup tables of all tenants share, for tables of at most the largest `DIRECTORY_MEMORY` of
+    /// any tenant.
     pub fn directory_memory(&self) -> MemoryBudget {
         let configs = self.overrides.values().chain([&self.default]);
         MemoryBudget::new(configs.map(|config| config.directory.rules.memory).max().unwrap_or_default())

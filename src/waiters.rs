@@ -13,6 +13,11 @@ impl Waiters {
         Waiting(self.clone())
     }
 
+    /// Whether at least one run or pass waits.
+    pub(crate) fn are_there(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
     /// Returns when at least one run or pass waits.
     pub(crate) async fn any(&self) {
         let waiting = self.0.subscribe().wait_for(|count| *count > 0).await.map(drop);

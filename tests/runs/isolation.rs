@@ -175,8 +175,18 @@ async fn joining_process_with<const N: usize>(
     tenants: [TenantId; N],
     receiver: Arc<dyn Sink>,
 ) -> Process {
+    joining_process_within(256 << 10, world, tenants, receiver).await
+}
+
+/// A [`joining_process_with`] this `DIRECTORY_MEMORY`.
+async fn joining_process_within<const N: usize>(
+    memory: usize,
+    world: &World,
+    tenants: [TenantId; N],
+    receiver: Arc<dyn Sink>,
+) -> Process {
     let mut directory = DirectoryConfig { mode: DirectoryMode::Join, ..DirectoryConfig::default() };
-    directory.rules.memory = 256 << 10;
+    directory.rules.memory = memory;
     let setup = Setup {
         batch_rows: 10,
         tenants: tenants.map(|tenant| tenant.to_string()).join(","),
@@ -253,6 +263,18 @@ async fn a_directory_that_is_larger_than_a_share_of_the_memory_delays_the_rows_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_directory_that_takes_all_of_the_memory_delays_no_rows_of_others() {
+    let (world, [hanging, other]) = (World::default(), [tenant(1), tenant(2)]);
+    // The table takes 180 KiB of 200 KiB, so that less than a share would be left.
+    let process = joining_process_within(200 << 10, &world, [hanging, other], hanging_for_rows(&world)).await;
+    deliver_directory(&process, &world, hanging, 1_900).await;
+    let drop = path_of(hanging);
+    let run = process.runner.run(&drop, None, Trigger::Event, None);
+    let (_, time) = tokio::join!(run, delivery_time(&process, other));
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_large_directories_that_a_slow_receiver_keeps_in_memory_delay_no_rows_of_others() {
     let (world, [slow, other]) = (World::default(), [tenant(1), tenant(2)]);
     let (receiver, kind) = (Arc::clone(&world.receiver), "viva.insights.rows");
@@ -260,9 +282,9 @@ async fn two_large_directories_that_a_slow_receiver_keeps_in_memory_delay_no_row
     let process = joining_process_with(&world, [slow, other], receiver).await;
     let (first, second) = (path_of(slow), DropPath::new("datasets", format!("later/VivaInsights/{slow}")));
     put_drop(&world, &second, &rows(20), column_key()).await;
-    // The tables take 180 and 65 KiB of 256 KiB, so that less than a share would be left.
+    // The first table takes 180 of 256 KiB, and the second one asks for 110 KiB.
     deliver_directory(&process, &world, slow, 1_900).await;
-    deliver_directory_of(&process, &world, "later", slow, 560).await;
+    deliver_directory_of(&process, &world, "later", slow, 800).await;
     let run_of_second = async {
         sleep(Duration::from_millis(500)).await;
         process.runner.run(&second, None, Trigger::Event, None).await
@@ -313,7 +335,7 @@ async fn a_drop_that_fails_for_three_days_is_set_aside_although_it_waits_for_mem
     deliver_directory(&process, &world, denied, 1_500).await;
     for hour in 0..96 {
         let is_memory_held = hour % 10 >= 8;
-        let held = if is_memory_held { Some(process.runner.directory_memory.reserve(100 << 10).await) } else { None };
+        let held = if is_memory_held { Some(process.runner.directory_memory.reserve(250 << 10).await) } else { None };
         process.sweep(SweepMode::Timer).await.unwrap();
         drop(held);
         let record = process.runner.ledger.drop_record(&path_of(denied)).await.unwrap();
@@ -332,7 +354,7 @@ async fn a_drop_with_a_small_directory_that_finds_no_free_memory_has_not_failed(
     let (world, [small]) = (World::default(), [tenant(1)]);
     let process = joining_process_with(&world, [small], Arc::clone(&world.receiver) as Arc<dyn Sink>).await;
     deliver_directory(&process, &world, small, 1).await;
-    let held = process.runner.directory_memory.reserve(250 << 10).await;
+    let held = process.runner.directory_memory.reserve(usize::MAX).await;
     let ended = process.runner.run(&path_of(small), None, Trigger::Event, Some(5 * MINUTE)).await;
     let Err(RunError::Directory { source, .. }) = &ended else { panic!("{ended:?}") };
     assert!(matches!(**source, DirectoryError::MemoryInUse), "{source}");
@@ -348,7 +370,7 @@ async fn a_drop_that_waits_for_the_memory_of_others_is_not_given_up() {
     let process = joining_process_with(&world, [hanging, large], Arc::clone(&world.receiver) as Arc<dyn Sink>).await;
     deliver_directory(&process, &world, large, 1_500).await;
     define_for(&process, large, &definitions_of(email(BOUNDS), today())).await;
-    let held = process.runner.directory_memory.reserve(100 << 10).await;
+    let held = process.runner.directory_memory.reserve(250 << 10).await;
     let of_large = path_of(large);
     for _ in 0..5 {
         let ended = process.runner.run(&of_large, None, Trigger::Event, None).await;
@@ -358,7 +380,7 @@ async fn a_drop_that_waits_for_the_memory_of_others_is_not_given_up() {
     }
     drop(held);
     deliver(&process, &of_large).await;
-    let held = process.runner.directory_memory.reserve(100 << 10).await;
+    let held = process.runner.directory_memory.reserve(250 << 10).await;
     for _ in 0..5 {
         process.runner.import(large, None).await.unwrap_err();
         sleep(Duration::from_secs(24 * 3600)).await;

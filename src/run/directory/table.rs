@@ -29,6 +29,10 @@ use crate::{
 /// How many unknown columns are logged.
 const MAX_WARNINGS: usize = 5;
 
+/// How long a directory that is larger than a share of the memory may be read while others wait for such memory. The
+/// largest ones that are usual are read in less time.
+const LARGE_TURN: Duration = Duration::from_secs(30);
+
 /// A directory in memory.
 pub(super) struct Loaded {
     pinned: PinnedDirectory,
@@ -60,7 +64,8 @@ pub enum DirectoryError {
         /// The bound in bytes.
         limit: usize,
     },
-    /// Its table is larger than a share of the memory, and other runs held theirs for too long. The drop is retried.
+    /// Other runs held the memory for too long, or they waited for it longer than the directory may be read then. The
+    /// drop is retried.
     #[error("other runs use the memory that its table needs: the drop is retried")]
     MemoryInUse,
 }
@@ -170,7 +175,8 @@ impl Runner {
     ///
     /// Most tables fit into a share of the memory, so that every run and import of the process can have one. A larger
     /// directory is read again with the memory that it needs by its number of rows, and then, if its metadata has a
-    /// wrong number, with all that `DIRECTORY_MEMORY` allows: if that memory becomes free in time.
+    /// wrong number, with all that `DIRECTORY_MEMORY` allows: if that memory becomes free in time. While others wait
+    /// for such memory, it has it for [`LARGE_TURN`]: a directory may have rows without end.
     async fn read_table(
         &self,
         contents: &DirectoryContents,
@@ -217,6 +223,9 @@ impl Runner {
                     DirectoryError::TooLarge { needed, limit: error.limit }
                 };
                 builder.push(rows.good()).map_err(too_large)?;
+                if reserved.is_overdue(LARGE_TURN) {
+                    return Err(DirectoryError::MemoryInUse);
+                }
             }
         }
         let people = builder.finish();
