@@ -31,7 +31,7 @@ use self::{
     table::Table,
 };
 use crate::{
-    json::members::{members, string_value},
+    json::members::{elements, members, string_value},
     person_id::PersonId,
     similar::most_similar,
 };
@@ -209,14 +209,12 @@ fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]
             keys.push((level, address_key(&address)));
         }
     }
-    let aliases: Vec<serde_json::Value> =
-        proxy_addresses.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
-    for alias in aliases.iter().filter_map(serde_json::Value::as_str) {
+    for alias in proxy_addresses.into_iter().flat_map(elements).filter_map(string_value) {
         if let Some((scheme, address)) = alias.split_at_checked(5)
-            && scheme.eq_ignore_ascii_case("smtp:")
+            && scheme.eq_ignore_ascii_case(b"smtp:")
             && !address.is_empty()
         {
-            keys.push((Level::ProxyAddress, address_key(address.as_bytes())));
+            keys.push((Level::ProxyAddress, address_key(address)));
         }
     }
     keys

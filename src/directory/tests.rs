@@ -93,6 +93,15 @@ fn people_without_an_address_take_no_more_memory_than_the_table_counts() {
 }
 
 #[test]
+fn an_alias_list_of_other_values_takes_no_memory() {
+    let values =
+        format!(r#"[{}"smtp:a@contoso.example",{{"":["smtp:b@contoso.example"]}}]"#, r#"{"":0},"#.repeat(50_000));
+    let keys = address_keys([None, None, Some(values.as_bytes())]);
+    assert_eq!(keys, [(Level::ProxyAddress, address_key(b"a@contoso.example"))]);
+    assert!(keys.capacity() < 10);
+}
+
+#[test]
 fn a_key_names_a_column_and_what_it_is_compared_with() {
     let key = |column: &str, field| Ok(DirectoryKey { column: column.into(), field });
     assert_eq!("ObjectId=id".parse(), key("ObjectId", KeyField::Id));

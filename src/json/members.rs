@@ -28,6 +28,18 @@ pub fn members(row: &[u8]) -> impl Iterator<Item = Member<'_>> {
     .flatten()
 }
 
+/// The JSON texts of the elements of `array`, in order; none if it is not an array. Like [`members`], for a value of a
+/// decoded row.
+pub fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = json::after(array, json::space_end(array, 0), b'[');
+    std::iter::from_fn(move || {
+        let start = json::space_end(array, at?);
+        let value_end = end_of_value(array, start)?;
+        at = json::after(array, json::space_end(array, value_end), b',');
+        Some(&array[start..value_end])
+    })
+}
+
 /// The end of the value at `at`.
 fn end_of_value(row: &[u8], at: usize) -> Option<usize> {
     if row.get(at) == Some(&b'"') {
@@ -62,6 +74,16 @@ mod tests {
         assert_eq!(found, expected.map(|(name, value)| (name.into(), value.into())));
         assert_eq!(members(b"{}").count(), 0);
         assert_eq!(members(br#"{"\ud800":1,"a":2}"#).count(), 1);
+    }
+
+    #[test]
+    fn elements_come_in_order_with_their_text() {
+        let array = br#"[ "a,]" ,{"":[0]},[] , 1.50,null]"#;
+        let expected: [&[u8]; 5] = [br#""a,]""#, br#"{"":[0]}"#, b"[]", b"1.50", b"null"];
+        assert_eq!(elements(array).collect::<Vec<_>>(), expected);
+        for other in ["[]", "[ ]", "null", r#""[1]""#, r#"{"a":[1]}"#] {
+            assert_eq!(elements(other.as_bytes()).count(), 0, "{other}");
+        }
     }
 
     #[test]
