@@ -80,8 +80,11 @@ fn id_key(text: &[u8]) -> Key {
     PersonId::parse(text).map_or_else(|| hashed(b"id", text), PersonId::into_bytes)
 }
 
-fn address_key(text: &[u8]) -> Key {
-    hashed(b"mail", text)
+/// The key of an address without the blanks around it; `None` if nothing is left.
+fn address_key(text: &[u8]) -> Option<Key> {
+    let address = String::from_utf8_lossy(text);
+    let address = address.trim();
+    (!address.is_empty()).then(|| hashed(b"mail", address.as_bytes()))
 }
 
 /// The first half of the SHA-256 of the lower-case text.
@@ -93,14 +96,6 @@ fn hashed(kind: &[u8], text: &[u8]) -> Key {
     key
 }
 
-/// Where an address comes from, by precedence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Level {
-    Mail,
-    UserPrincipalName,
-    ProxyAddress,
-}
-
 /// Builds a [`Directory`] from the rows of a directory export.
 pub struct DirectoryBuilder {
     rules: DirectoryRules,
@@ -110,13 +105,12 @@ pub struct DirectoryBuilder {
     seen: Vec<bool>,
     table: Table,
     /// The addresses of each person who has one, from the record that is in force.
-    addresses: HashMap<Key, Vec<(Level, Key)>>,
+    addresses: HashMap<Key, Vec<Key>>,
     address_count: usize,
 }
 
 /// Bytes of an address while the table is built.
-const ADDRESS_BYTES: usize =
-    size_of::<(Level, Key)>() + size_of::<((Level, Key), Owner)>() + size_of::<(Key, Vec<(Level, Key)>)>();
+const ADDRESS_BYTES: usize = size_of::<Key>() + size_of::<(Key, Owner)>() + size_of::<(Key, Vec<Key>)>();
 
 impl DirectoryBuilder {
     /// An empty directory.
@@ -179,7 +173,7 @@ impl DirectoryBuilder {
 
     /// The directory of all rows so far.
     pub fn finish(self) -> Directory {
-        let mut owners: HashMap<(Level, Key), Owner> = HashMap::new();
+        let mut owners: HashMap<Key, Owner> = HashMap::new();
         for (id, addresses) in self.addresses {
             let person = self.table.find(&id).expect("a person with addresses is in the table");
             for address in addresses {
@@ -202,19 +196,13 @@ impl DirectoryBuilder {
 }
 
 /// The addresses of a person, from the JSON texts of `mail`, `userPrincipalName` and `proxyAddresses`.
-fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]) -> Vec<(Level, Key)> {
-    let mut keys = Vec::new();
-    for (level, value) in [(Level::Mail, mail), (Level::UserPrincipalName, user_principal_name)] {
-        if let Some(address) = value.and_then(string_value).filter(|address| !address.is_empty()) {
-            keys.push((level, address_key(&address)));
-        }
-    }
+fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]) -> Vec<Key> {
+    let names = [mail, user_principal_name].into_iter().flatten().filter_map(string_value);
+    let mut keys: Vec<Key> = names.filter_map(|name| address_key(&name)).collect();
     for alias in proxy_addresses.into_iter().flat_map(elements).filter_map(string_value) {
-        if let Some((scheme, address)) = alias.split_at_checked(5)
-            && scheme.eq_ignore_ascii_case(b"smtp:")
-            && !address.is_empty()
-        {
-            keys.push((Level::ProxyAddress, address_key(address)));
+        let Some((scheme, address)) = alias.trim_ascii_start().split_at_checked(5) else { continue };
+        if scheme.eq_ignore_ascii_case(b"smtp:") {
+            keys.extend(address_key(address));
         }
     }
     keys
@@ -235,7 +223,7 @@ pub struct Directory {
     unknown_columns: Vec<String>,
     key: DirectoryKey,
     table: Table,
-    owners: HashMap<(Level, Key), Owner>,
+    owners: HashMap<Key, Owner>,
 }
 
 impl Directory {
@@ -254,7 +242,7 @@ impl Directory {
 
     /// The approximate size in bytes.
     pub fn bytes(&self) -> usize {
-        let owner_bytes = size_of::<((Level, Key), Owner)>() + 1;
+        let owner_bytes = size_of::<(Key, Owner)>() + 1;
         self.table.bytes() + self.owners.capacity() * 8 / 7 * owner_bytes
     }
 
@@ -272,7 +260,7 @@ impl Directory {
     pub fn find(&self, key: &[u8]) -> Option<Person> {
         match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
-            KeyField::Mail => self.by_address(&address_key(key)),
+            KeyField::Mail => self.by_address(&address_key(key)?),
         }
     }
 
@@ -306,10 +294,9 @@ impl Directory {
         out.push(b'}');
     }
 
-    /// The person with this address; the first level that has the address decides. `None` if two people share it there.
+    /// The person with this address. `None` if two people share it.
     fn by_address(&self, key: &Key) -> Option<Person> {
-        let levels = [Level::Mail, Level::UserPrincipalName, Level::ProxyAddress];
-        match levels.into_iter().find_map(|level| self.owners.get(&(level, *key)))? {
+        match self.owners.get(key)? {
             Owner::One(person) => Some(*person),
             Owner::Several => None,
         }
