@@ -6,8 +6,9 @@
 //!
 //! Memory per person: 29 to 57 bytes for the id and the place of the values, and the values as JSON text plus a byte
 //! each. With the default columns, this is about 110 bytes in all, and up to twice as much while the table grows. If
-//! rows are matched by e-mail address, each address costs about 100 bytes more.
+//! rows are matched by e-mail address, each address costs 29 to 57 bytes more, and 48 bytes more if people share it.
 
+mod addresses;
 mod config;
 mod rules;
 mod snapshot;
@@ -17,6 +18,11 @@ use std::{collections::HashMap, fmt};
 
 use sha2::{Digest, Sha256};
 
+use self::{
+    addresses::Addresses,
+    rules::{ID, MAIL, PROXY_ADDRESSES, USER_PRINCIPAL_NAME},
+    table::Table,
+};
 pub use self::{
     config::{DirectoryConfig, DirectoryMode},
     rules::{DirectoryKey, DirectoryRules, InvalidDirectoryKey, KeyField},
@@ -25,10 +31,6 @@ pub use self::{
         is_directory,
     },
     table::Person,
-};
-use self::{
-    rules::{ID, MAIL, PROXY_ADDRESSES, USER_PRINCIPAL_NAME},
-    table::Table,
 };
 use crate::{
     json::members::{elements, members, string_value},
@@ -104,13 +106,8 @@ pub struct DirectoryBuilder {
     /// By column number: whether a row has the column.
     seen: Vec<bool>,
     table: Table,
-    /// The addresses of each person who has one, from the record that is in force.
-    addresses: HashMap<Key, Vec<Key>>,
-    address_count: usize,
+    addresses: Addresses,
 }
-
-/// Bytes of an address while the table is built.
-const ADDRESS_BYTES: usize = size_of::<Key>() + size_of::<(Key, Owner)>() + size_of::<(Key, Vec<Key>)>();
 
 impl DirectoryBuilder {
     /// An empty directory.
@@ -124,25 +121,19 @@ impl DirectoryBuilder {
             numbers,
             seen: vec![false; rules.columns.len()],
             table: Table::default(),
-            addresses: HashMap::new(),
-            address_count: 0,
+            addresses: Addresses::default(),
         }
     }
 
     /// Adds decoded rows. If an id repeats, the last row counts. A row without an id is skipped.
     pub fn push<'a>(&mut self, rows: impl Iterator<Item = &'a [u8]>) -> Result<(), DirectoryTooLarge> {
         for row in rows {
-            self.add(row);
-            let bytes = self.table.bytes() + self.address_count * ADDRESS_BYTES;
-            if bytes > self.rules.memory {
-                let content = self.table.content() + self.address_count * ADDRESS_BYTES;
-                return Err(DirectoryTooLarge { limit: self.rules.memory, people: self.table.len(), content });
-            }
+            self.add(row)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, row: &[u8]) {
+    fn add(&mut self, row: &[u8]) -> Result<(), DirectoryTooLarge> {
         let mut values: Vec<&[u8]> = vec![b"null"; self.rules.columns.len()];
         let (mut id, mut addresses) = (None, [None; 3]);
         for member in members(row) {
@@ -158,31 +149,29 @@ impl DirectoryBuilder {
                 _ => {}
             }
         }
-        let Some(id) = id else { return };
-        let id = id_key(&id);
-        self.table.set(id, &values);
+        let Some(id) = id else { return Ok(()) };
+        let addresses = if self.rules.key.field == KeyField::Mail { address_keys(addresses) } else { Vec::new() };
+        // Before they grow: for a moment, a table that grows takes its old memory as well as the new one.
+        self.expect_room_for(self.table.growth() + self.addresses.growth(addresses.len()))?;
+        let (person, previous) = self.table.set(id_key(&id), &values);
         if self.rules.key.field == KeyField::Mail {
-            let addresses = address_keys(addresses);
-            self.address_count += addresses.len();
-            // The memory bound counts addresses, so people without an address must not have an entry.
-            let replaced =
-                if addresses.is_empty() { self.addresses.remove(&id) } else { self.addresses.insert(id, addresses) };
-            self.address_count -= replaced.map_or(0, |addresses| addresses.len());
+            self.addresses.add(person, addresses, previous);
         }
+        self.expect_room_for(0)
+    }
+
+    fn expect_room_for(&self, additional: usize) -> Result<(), DirectoryTooLarge> {
+        let limit = self.rules.memory;
+        if self.table.bytes() + self.addresses.bytes() + additional <= limit {
+            return Ok(());
+        }
+        let content = self.table.content() + self.addresses.content();
+        Err(DirectoryTooLarge { limit, people: self.table.len(), content })
     }
 
     /// The directory of all rows so far.
-    pub fn finish(self) -> Directory {
-        let mut owners: HashMap<Key, Owner> = HashMap::new();
-        for (id, addresses) in self.addresses {
-            let person = self.table.find(&id).expect("a person with addresses is in the table");
-            for address in addresses {
-                let owner = owners.entry(address).or_insert(Owner::One(person));
-                if *owner != Owner::One(person) {
-                    *owner = Owner::Several;
-                }
-            }
-        }
+    pub fn finish(mut self) -> Directory {
+        self.addresses.finish();
         let names = self.rules.columns.iter().enumerate().map(|(number, name)| {
             let comma = if number > 0 { "," } else { "" };
             format!("{comma}{}:", serde_json::to_string(name).expect("a string is always JSON")).into_bytes()
@@ -191,7 +180,7 @@ impl DirectoryBuilder {
         let columns = self.rules.columns.into_iter().zip(self.seen).filter(|_| self.table.len() > 0);
         let unknown_columns = columns.filter(|(name, is_seen)| !is_seen && !COLUMNS.contains(&name.as_str()));
         let unknown_columns = unknown_columns.map(|(name, _)| name).collect();
-        Directory { names, unknown_columns, key: self.rules.key, table: self.table, owners }
+        Directory { names, unknown_columns, key: self.rules.key, table: self.table, addresses: self.addresses }
     }
 }
 
@@ -208,14 +197,6 @@ fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]
     keys
 }
 
-/// The person or people who have an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    One(Person),
-    /// Two people share the address, so it identifies nobody.
-    Several,
-}
-
 /// A lookup table of people. Its memory is zeroed when it is freed, as all memory of the process is.
 pub struct Directory {
     /// Of each column: a comma unless it is the first, the name as JSON, and a colon.
@@ -223,7 +204,7 @@ pub struct Directory {
     unknown_columns: Vec<String>,
     key: DirectoryKey,
     table: Table,
-    owners: HashMap<Key, Owner>,
+    addresses: Addresses,
 }
 
 impl Directory {
@@ -242,8 +223,7 @@ impl Directory {
 
     /// The approximate size in bytes.
     pub fn bytes(&self) -> usize {
-        let owner_bytes = size_of::<(Key, Owner)>() + 1;
-        self.table.bytes() + self.owners.capacity() * 8 / 7 * owner_bytes
+        self.table.bytes() + self.addresses.bytes()
     }
 
     /// Whether the directory has no people.
@@ -260,7 +240,7 @@ impl Directory {
     pub fn find(&self, key: &[u8]) -> Option<Person> {
         match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
-            KeyField::Mail => self.by_address(&address_key(key)?),
+            KeyField::Mail => self.addresses.find(&address_key(key)?),
         }
     }
 
@@ -292,14 +272,6 @@ impl Directory {
             out.extend_from_slice(value);
         }
         out.push(b'}');
-    }
-
-    /// The person with this address. `None` if two people share it.
-    fn by_address(&self, key: &Key) -> Option<Person> {
-        match self.owners.get(key)? {
-            Owner::One(person) => Some(*person),
-            Owner::Several => None,
-        }
     }
 }
 
