@@ -19,7 +19,7 @@ use std::{collections::HashMap, fmt};
 use sha2::{Digest, Sha256};
 
 use self::{
-    addresses::Addresses,
+    addresses::{Addresses, Owner},
     rules::{ID, MAIL, PROXY_ADDRESSES, USER_PRINCIPAL_NAME},
     table::Table,
 };
@@ -82,11 +82,12 @@ fn id_key(text: &[u8]) -> Key {
     PersonId::parse(text).map_or_else(|| hashed(b"id", text), PersonId::into_bytes)
 }
 
-/// The key of an address without the blanks around it; `None` if nothing is left.
-fn address_key(text: &[u8]) -> Option<Key> {
-    let address = String::from_utf8_lossy(text);
-    let address = address.trim();
-    (!address.is_empty()).then(|| hashed(b"mail", address.as_bytes()))
+/// The columns that an address may come from, in the order in which they are looked up. The texts distinguish their keys.
+const ADDRESS_COLUMNS: [&str; 3] = [MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES];
+
+/// The key of an address that comes from `column`; `None` if it is blank.
+fn address_key(column: &str, address: &[u8]) -> Option<Key> {
+    (!address.trim_ascii().is_empty()).then(|| hashed(column.as_bytes(), address))
 }
 
 /// The first half of the SHA-256 of the lower-case text.
@@ -186,12 +187,13 @@ impl DirectoryBuilder {
 
 /// The addresses of a person, from the JSON texts of `mail`, `userPrincipalName` and `proxyAddresses`.
 fn address_keys([mail, user_principal_name, proxy_addresses]: [Option<&[u8]>; 3]) -> Vec<Key> {
-    let names = [mail, user_principal_name].into_iter().flatten().filter_map(string_value);
-    let mut keys: Vec<Key> = names.filter_map(|name| address_key(&name)).collect();
+    let name = |column, value: Option<&[u8]>| address_key(column, &value.and_then(string_value)?);
+    let mut keys =
+        Vec::from_iter([name(MAIL, mail), name(USER_PRINCIPAL_NAME, user_principal_name)].into_iter().flatten());
     for alias in proxy_addresses.into_iter().flat_map(elements).filter_map(string_value) {
-        let Some((scheme, address)) = alias.trim_ascii_start().split_at_checked(5) else { continue };
+        let Some((scheme, address)) = alias.split_at_checked(5) else { continue };
         if scheme.eq_ignore_ascii_case(b"smtp:") {
-            keys.extend(address_key(address));
+            keys.extend(address_key(PROXY_ADDRESSES, address));
         }
     }
     keys
@@ -240,7 +242,11 @@ impl Directory {
     pub fn find(&self, key: &[u8]) -> Option<Person> {
         match self.key.field {
             KeyField::Id => self.table.find(&id_key(key)),
-            KeyField::Mail => self.addresses.find(&address_key(key)?),
+            // The first column in which somebody has the address decides.
+            KeyField::Mail => ADDRESS_COLUMNS
+                .into_iter()
+                .find_map(|column| self.addresses.find(&address_key(column, key)?))
+                .and_then(Owner::person),
         }
     }
 

@@ -11,10 +11,20 @@ use super::{
 
 /// The record or records that have an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     One(Person),
     /// [`Addresses::finish`] looks at the list `shared`. After it, two people share the address.
     Several,
+}
+
+impl Owner {
+    /// The person; `None` if two people share the address.
+    pub(super) fn person(self) -> Option<Person> {
+        match self {
+            Self::One(person) => Some(person),
+            Self::Several => None,
+        }
+    }
 }
 
 /// The addresses of all people. While rows are added, the addresses of replaced records are included.
@@ -101,12 +111,9 @@ impl Addresses {
         });
     }
 
-    /// The person who has this address; `None` if nobody has it, or if two people share it.
-    pub(super) fn find(&self, address: &Key) -> Option<Person> {
-        match self.owners.find(hash(&self.hasher, address), |(other, _)| other == address)?.1 {
-            Owner::One(person) => Some(person),
-            Owner::Several => None,
-        }
+    /// Who has this address; `None` if nobody has it.
+    pub(super) fn find(&self, address: &Key) -> Option<Owner> {
+        self.owners.find(hash(&self.hasher, address), |(other, _)| other == address).map(|(_, owner)| *owner)
     }
 }
 

@@ -43,18 +43,17 @@ fn the_last_record_of_an_id_counts() {
 }
 
 #[test]
-fn a_person_is_found_by_mail_user_principal_name_and_aliases() {
+fn an_address_is_looked_up_as_mail_then_user_principal_name_then_alias() {
     let records = [
         format!(
-            r#"{{"id":"{ANNA}","mail":"Anna@contoso.example","userPrincipalName":"a@contoso.example","name":"A"}}"#
+            r#"{{"id":"{ANNA}","mail":"Anna@contoso.example","userPrincipalName":"b@contoso.example","name":"A"}}"#
         ),
         format!(
-            r#"{{"id":"{BOB}","mail":" b@Contoso.example","proxyAddresses":["SMTP:b@contoso.example","smtp:Old@contoso.example","sip:x"],"name":"B"}}"#
+            r#"{{"id":"{BOB}","mail":"b@Contoso.example","proxyAddresses":["SMTP:b@contoso.example","smtp:Old@contoso.example","sip:x"],"name":"B"}}"#
         ),
     ];
     let directory = directory(&by_mail(), &records);
-    assert_eq!(found(&directory, "anna@CONTOSO.example "), r#"{"name":"A"}"#);
-    assert_eq!(found(&directory, "a@contoso.example"), r#"{"name":"A"}"#);
+    assert_eq!(found(&directory, "anna@CONTOSO.example"), r#"{"name":"A"}"#);
     assert_eq!(found(&directory, "b@contoso.example"), r#"{"name":"B"}"#);
     assert_eq!(found(&directory, "old@contoso.example"), r#"{"name":"B"}"#);
     assert_eq!(found(&directory, "x"), "null");
@@ -68,17 +67,6 @@ fn a_row_whose_address_is_blank_matches_nobody() {
     let directory = directory(&by_mail(), &[record]);
     for key in ["", " ", "\t"] {
         assert_eq!(found(&directory, key), "null", "{key:?}");
-    }
-}
-
-#[test]
-fn the_mail_of_one_person_that_is_the_user_name_or_alias_of_another_matches_nobody() {
-    let owner = format!(r#"{{"id":"{ANNA}","mail":"x@contoso.example","name":"A"}}"#);
-    for other in [r#""userPrincipalName":"X@contoso.example""#, r#""proxyAddresses":["smtp:x@contoso.example"]"#] {
-        let other = format!(r#"{{"id":"{BOB}",{other},"name":"B"}}"#);
-        for records in [[owner.clone(), other.clone()], [other.clone(), owner.clone()]] {
-            assert_eq!(found(&directory(&by_mail(), &records), "x@contoso.example"), "null", "{other}");
-        }
     }
 }
 
@@ -135,7 +123,7 @@ fn an_alias_list_of_other_values_takes_no_memory() {
     let values =
         format!(r#"[{}"smtp:a@contoso.example",{{"":["smtp:b@contoso.example"]}}]"#, r#"{"":0},"#.repeat(50_000));
     let keys = address_keys([None, None, Some(values.as_bytes())]);
-    assert_eq!(keys, [address_key(b"a@contoso.example").unwrap()]);
+    assert_eq!(keys, [address_key(PROXY_ADDRESSES, b"a@contoso.example").unwrap()]);
     assert!(keys.capacity() < 10);
 }
 
@@ -162,9 +150,10 @@ proptest! {
         let people: HashMap<u8, [&String; 3]> =
             records.iter().map(|(number, mail, name, alias)| (*number, [mail, name, alias])).collect();
         for address in ["a", "b"] {
-            let mut owners = people.iter().filter(|(_, has)| has.iter().any(|has| *has == address));
-            let expected = match (owners.next(), owners.next()) {
-                (Some((number, _)), None) => format!(r#"{{"name":{number}}}"#),
+            let owners = |column: usize| people.iter().filter(move |(_, has)| has[column] == address).map(|(number, _)| number);
+            let first = (0..3).map(|column| owners(column).collect::<Vec<_>>()).find(|owners| !owners.is_empty());
+            let expected = match first.as_deref() {
+                Some([number]) => format!(r#"{{"name":{number}}}"#),
                 _ => "null".into(),
             };
             prop_assert_eq!(found(&directory, address), expected);
