@@ -272,13 +272,10 @@ impl CycleReport<'_> {
     /// The first attribute whose bounds have changed so that 1 to `minGroupSize - 1` people move from one range to
     /// another: a reader of both reports could single these people out. `known` returns the bounds of earlier reports
     /// for the columns of an attribute, for each report that had one of these columns.
-    pub fn identifying_change(
-        &self,
-        known: impl Fn(&mut dyn Iterator<Item = &str>) -> Vec<[u64; RANGES - 1]>,
-    ) -> Option<&Attribute> {
+    pub fn identifying_change(&self, known: impl Fn(&[&str]) -> Vec<[u64; RANGES - 1]>) -> Option<&Attribute> {
         let attributes = self.definitions.attributes.iter().enumerate();
         let mut changed = attributes.flat_map(|(number, attribute)| {
-            let mut known = known(&mut attribute.columns());
+            let mut known = known(&attribute.columns().collect::<Vec<_>>());
             known.retain(|bounds| *bounds != attribute.bounds);
             known.into_iter().map(move |bounds| (number, attribute, bounds))
         });
@@ -291,6 +288,11 @@ impl CycleReport<'_> {
             (0..RANGES).any(|from| (0..RANGES).any(|to| from != to && small.contains(&moved[from][to])))
         };
         changed.find(identifies).map(|(_, attribute, _)| attribute)
+    }
+
+    /// The attributes, in the order of the definitions.
+    pub fn attributes(&self) -> impl Iterator<Item = &Attribute> {
+        self.definitions.attributes.iter()
     }
 
     /// The number of people in the report.

@@ -44,7 +44,7 @@ use crate::{
     clock, definitions,
     drop::{DropPath, TenantId},
     error_chain::error_chain,
-    ledger::{CycleImport, ImportState, ImportsEntry, LedgerError, TenantImports},
+    ledger::{CycleImport, ImportState, ImportsEntry, KnownRanges, LedgerError, TenantImports},
     one_line::one_line,
     pass_permits::PassPermit,
     run::{MAX_WAIT, Runner},
@@ -273,6 +273,9 @@ struct Pass<'a> {
     record: TenantImports,
     /// The version of the stored definitions that this pass works with.
     stored: Option<ETag>,
+    /// The ranges that receivers may have from imports of all cycles, also of those that were removed. Each has the end
+    /// of its window, unless that is not known.
+    known_ranges: Vec<KnownRanges>,
     /// The sum of the hashes of the delivered drops that this pass has seen.
     delivered: u64,
     /// When the pass has last made sure that `stored` is still the stored version.
@@ -292,6 +295,7 @@ impl<'a> Pass<'a> {
             receiver: runner.tenant_configs.of(tenant).receiver(),
             record: TenantImports::default(),
             stored: None,
+            known_ranges: Vec::new(),
             delivered: 0,
             checked: send::LastCheck::default(),
             imported: Vec::new(),
@@ -327,7 +331,7 @@ impl<'a> Pass<'a> {
         let Some(definitions) = loaded.definitions else { return Ok(()) };
         let definitions: Arc<Definitions> = Arc::new(definitions);
         self.announce_definitions(&definitions).await?;
-        self.announce_deletions().await?;
+        self.announce_deletions(&definitions).await?;
         self.import_due_cycles(&definitions).await
     }
 

@@ -35,6 +35,8 @@ mod imports;
 mod isolation;
 #[path = "runs/listing.rs"]
 mod listing;
+#[path = "runs/new_ranges.rs"]
+mod new_ranges;
 #[path = "runs/outcomes.rs"]
 mod outcomes;
 #[path = "runs/process.rs"]

@@ -1,6 +1,6 @@
 //! Imports a cycle from a drop.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tracing::warn;
 
@@ -9,11 +9,11 @@ use super::{
     compute::{NotImportable, OpenedDrop},
 };
 use crate::{
-    attributes::{CycleReport, Definitions, DropDates, DueCycle},
+    attributes::{Attribute, CycleReport, Definitions, DropDates, DueCycle, RANGES},
     directory::{Directory, DirectorySnapshot},
     drop::DropPath,
     error_chain::error_chain,
-    ledger::{CycleImport, ExaminedDrop, ImportState, ImportedAttribute, LedgerError, ListingFacts},
+    ledger::{CycleImport, ExaminedDrop, ImportState, ImportedAttribute, KnownRanges, LedgerError, ListingFacts},
     message::{DropFacts, ImportVersion, WindowFacts},
     one_line::one_line,
     verdict::{Reason, Verdict},
@@ -21,6 +21,11 @@ use crate::{
 
 /// How many attributes without numbers a warning names.
 const MAX_MISSING: usize = 5;
+
+/// With how many bounds an attribute can be imported for the people of a window. Bounds are never forgotten, because
+/// receivers may have kept any of them: further ones are refused, which bounds the records and the time of the
+/// comparison.
+const MAX_KNOWN_BOUNDS: usize = 100;
 
 /// Dates that are longer ago than this are not recorded: no cycle that is due needs them.
 const OLDEST_DATES: time::Duration = time::Duration::days(850);
@@ -119,7 +124,7 @@ impl Pass<'_> {
         import.people = Some(report.people_count() as u64);
         import.message = None;
         self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
-        match failure_of(&report, &import) {
+        match failure_of(&report, &import, &self.known_ranges) {
             Some((reason, message)) => {
                 import.people = None;
                 self.fail(&mut import, reason, message).await?;
@@ -210,22 +215,40 @@ impl Pass<'_> {
     }
 }
 
-/// Why the cycle must not be imported: the reason and its explanation; `None` if it may be imported.
-fn failure_of(report: &CycleReport<'_>, import: &CycleImport) -> Option<(&'static str, String)> {
+/// Why the cycle must not be imported: the reason and its explanation; `None` if it may be imported. `known_ranges` are
+/// those from imports of all cycles.
+fn failure_of(
+    report: &CycleReport<'_>,
+    import: &CycleImport,
+    known_ranges: &[KnownRanges],
+) -> Option<(&'static str, String)> {
     if let Some(failure) = &report.failure {
         return Some((failure.reason(), failure.to_string()));
     }
-    let known = |columns: &mut dyn Iterator<Item = &str>| {
-        let columns: Vec<&str> = columns.collect();
-        let known = import.known_ranges.iter();
-        let known = known.filter(|known| known.columns.iter().any(|column| columns.contains(&column.as_str())));
-        known.map(|known| known.bounds).collect::<Vec<_>>()
+    // Other cycles with the same window have the same people. Ranges of an unknown window may be of this one.
+    let end = import.window.as_ref().map(|window| &window.end);
+    let is_of_window = |known: &&KnownRanges| known.window_end.is_none() || known.window_end.as_ref() == end;
+    let known = |columns: &[&str]| -> BTreeSet<[u64; RANGES - 1]> {
+        let all = import.known_ranges.iter().chain(known_ranges.iter().filter(is_of_window));
+        all.filter(|known| known.have_any_of(columns)).map(|known| known.bounds).collect()
     };
-    let attribute = report.identifying_change(known)?;
+    if let Some(attribute) = report.identifying_change(|columns| known(columns).into_iter().collect()) {
+        let name = &attribute.name;
+        let message = format!(
+            "the new ranges of `{name}` would move a group smaller than `minGroupSize` from one range of an earlier \
+             import to another: choose other bounds"
+        );
+        return Some(("would-identify", message));
+    }
+    let has_too_many = |attribute: &&Attribute| {
+        let known = known(&attribute.columns().collect::<Vec<_>>());
+        known.len() >= MAX_KNOWN_BOUNDS && !known.contains(&attribute.bounds)
+    };
+    let attribute = report.attributes().find(has_too_many)?;
     let name = &attribute.name;
     let message = format!(
-        "the new ranges of `{name}` would move a group smaller than `minGroupSize` from one range of the earlier import to \
-         another: choose other bounds"
+        "`{name}` has been imported with {MAX_KNOWN_BOUNDS} other bounds, and new ones are not compared with more: \
+         choose bounds of an earlier import"
     );
     Some(("would-identify", message))
 }

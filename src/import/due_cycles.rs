@@ -45,9 +45,11 @@ impl Pass<'_> {
         first_error.map_or(Ok(()), |error| Err(Stop::Failed(error)))
     }
 
-    /// The records of the tenant's imports, by program and cycle.
-    pub(super) async fn imports(&self) -> Result<HashMap<(String, String), CycleImport>, LedgerError> {
+    /// The records of the tenant's imports, by program and cycle. Takes the ranges that receivers may have from them.
+    /// The pass need not add its own to these, because all cycles have the same ranges until it reads the records again.
+    pub(super) async fn imports(&mut self) -> Result<HashMap<(String, String), CycleImport>, LedgerError> {
         let imports = self.runner.ledger.cycle_imports(self.tenant).await?;
+        self.known_ranges = imports.iter().flat_map(CycleImport::known_ranges_with_windows).collect();
         Ok(imports.into_iter().map(|import| ((import.program.clone(), import.cycle.clone()), import)).collect())
     }
 

@@ -17,7 +17,7 @@ use crate::{
     batch::BatchLimits,
     directory::Directory,
     error_chain::error_chain,
-    ledger::{CycleImport, ImportState, KnownRanges},
+    ledger::{CycleImport, ImportState},
     message::{ImportFacts, ImportFailure, Message, RangeCounts},
     sink::{CheckedDeliveryError, SinkError, deliver_checked},
 };
@@ -143,10 +143,6 @@ impl Pass<'_> {
         }
         import.announced = true;
         import.failing_since = None;
-        if import.state == ImportState::Completed {
-            // The import replaces all earlier ones.
-            import.known_ranges = import.attributes.iter().map(KnownRanges::from).collect();
-        }
         self.runner.ledger.write_cycle_import(self.tenant, import).await?;
         self.note_end(import);
         Ok(())

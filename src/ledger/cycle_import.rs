@@ -69,8 +69,9 @@ pub struct CycleImport {
     /// The attributes with the number of people in each range.
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
-    /// The ranges that receivers may have: those of the last import whose completion the sink has acknowledged, and of
-    /// later imports whose completion was recorded before it was sent.
+    /// The ranges that receivers may ever have had: those of every import of the cycle whose completion was recorded. They
+    /// are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare it with
+    /// a later one.
     #[serde(default)]
     pub known_ranges: Vec<KnownRanges>,
     /// Why the cycle cannot be imported, as a code such as `not-weekly`.
@@ -115,11 +116,15 @@ pub struct KnownRanges {
     pub columns: Vec<String>,
     /// The upper bounds of the first three ranges, in millionths.
     pub bounds: [u64; RANGES - 1],
+    /// The end of the window whose people were imported; `None` in records of older versions.
+    #[serde(default)]
+    pub window_end: Option<String>,
 }
 
-impl From<&ImportedAttribute> for KnownRanges {
-    fn from(attribute: &ImportedAttribute) -> Self {
-        Self { name: attribute.name.clone(), columns: attribute.columns.clone(), bounds: attribute.bounds }
+impl KnownRanges {
+    /// Whether these are ranges of one of the `columns`.
+    pub fn have_any_of(&self, columns: &[&str]) -> bool {
+        self.columns.iter().any(|column| columns.contains(&column.as_str()))
     }
 }
 
@@ -202,11 +207,23 @@ impl CycleImport {
     /// Adds the ranges of this import to those that receivers may have. To be recorded before the completion is sent:
     /// if the acknowledgement is lost, nobody knows whether receivers have them.
     pub fn add_known_ranges(&mut self) {
-        for ranges in self.attributes.iter().map(KnownRanges::from) {
+        let window_end = self.window.as_ref().map(|window| window.end.clone());
+        for ImportedAttribute { name, columns, bounds, .. } in &self.attributes {
+            let (name, columns, window_end) = (name.clone(), columns.clone(), window_end.clone());
+            let ranges = KnownRanges { name, columns, bounds: *bounds, window_end };
             if !self.known_ranges.contains(&ranges) {
                 self.known_ranges.push(ranges);
             }
         }
+    }
+
+    /// The ranges that receivers may have. Where the window was not recorded with the ranges, it is that of the import.
+    pub fn known_ranges_with_windows(&self) -> impl Iterator<Item = KnownRanges> {
+        let own_end = self.window.as_ref().map(|window| &window.end);
+        self.known_ranges.iter().map(move |known| {
+            let window_end = known.window_end.as_ref().or(own_end).cloned();
+            KnownRanges { window_end, ..known.clone() }
+        })
     }
 
     /// Whether the import has ended and receivers were told.

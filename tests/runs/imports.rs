@@ -161,44 +161,6 @@ async fn roles_are_sent_and_import_nothing_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_ranges_that_would_single_people_out_are_refused() {
-    let world = world().await;
-    let process = with_definitions(&world).await;
-    deliver(&process, &path()).await;
-    sweep_later(&world).await;
-    // Person 4 would move to the second range.
-    define(&process, &definitions_of(email([4, 10, 15]), today())).await;
-    sweep_later(&world).await;
-    let failed = &of_kind(&world, ".failed")[0];
-    assert_eq!((&failed["reason"], &failed["revision"]), (&json!("would-identify"), &json!(2)));
-    // All five people of the third range move.
-    define(&process, &definitions_of(email([5, 15, 20]), today())).await;
-    sweep_later(&world).await;
-    assert_eq!(of_kind(&world, ".completed")[1]["counts"], json!({"Email hours": [5, 10, 5, 0]}));
-}
-
-#[tokio::test(start_paused = true)]
-async fn new_ranges_that_would_single_people_out_are_refused_if_the_process_was_killed_at_any_step() {
-    at_every_step(Fault::kill, async |fault| {
-        let world = world().await;
-        let process = with_definitions(&world).await;
-        deliver(&process, &path()).await;
-        let killed = Process::with(&world, fault, 2);
-        tokio::select! {
-            _ended = killed.runner.import(tenant(), None) => {}
-            () = killed.faults.killed() => {}
-        }
-        define(&process, &definitions_of(email([4, 10, 15]), today())).await;
-        sweep_later(&world).await;
-        // The receiver has one of the two imports, and was told if it does not get the other one.
-        let (completed, failed) = (of_kind(&world, ".completed").len(), of_kind(&world, ".failed").len());
-        assert!(completed <= 1 && completed + failed >= 1, "{fault:?}: {completed} completed, {failed} failed");
-        killed.faults.steps()
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_drop_that_cannot_be_reported_fails_the_cycle_with_its_reason() {
     let monthly_and_not =
         rows(20).replacen(&(window_end(today()) - time::Duration::days(7)).to_string(), "2024-10-08", 1);
