@@ -9,6 +9,7 @@ mod copy;
 mod customers;
 mod detail;
 mod drop_status;
+mod failed_cycles;
 mod filter;
 mod groups;
 mod interval;

@@ -11,7 +11,7 @@ use crate::{
     clock,
     drop::{TenantId, discover::ListingSummary},
     message::{DropFacts, ImportFacts, WindowFacts},
-    store::ETag,
+    store::{BlobPath, ETag},
 };
 
 /// Where the import of a cycle stands.
@@ -69,9 +69,9 @@ pub struct CycleImport {
     /// The attributes with the number of people in each range.
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
-    /// The ranges that receivers may ever have had: those of every import of the cycle whose completion was recorded. They
-    /// are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare it with
-    /// a later one.
+    /// The ranges that receivers may ever have had: those of every import of the cycle whose completion was recorded.
+    /// They are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare it
+    /// with a later one.
     #[serde(default)]
     pub known_ranges: Vec<KnownRanges>,
     /// Why the cycle cannot be imported, as a code such as `not-weekly`.
@@ -237,13 +237,25 @@ impl Ledger {
     pub async fn cycle_imports(&self, tenant: TenantId) -> Result<Vec<CycleImport>, LedgerError> {
         let folder = paths::cycle_imports(tenant);
         let listed = self.store.list(&self.container, &folder).map_err(LedgerError::from);
-        let records = listed.map_ok(async |blob| {
-            let Some((version, bytes)) = self.read(&blob.path).await? else { return Ok(None) };
-            let RecordJson { mut record, .. } = json::parse_versioned::<RecordJson<CycleImport>>(&blob.path, &bytes)?;
-            record.version = Some(version);
-            Ok(Some(record))
-        });
+        let records = listed.map_ok(async |blob| self.read_cycle_import(&blob.path).await);
         records.try_buffered(CONCURRENT_READS).try_filter_map(async |record| Ok(record)).boxed().try_collect().await
+    }
+
+    /// Reads the record of the import of a cycle; `None` if there is none. Costs one request.
+    pub async fn cycle_import(
+        &self,
+        tenant: TenantId,
+        program: &str,
+        cycle: &str,
+    ) -> Result<Option<CycleImport>, LedgerError> {
+        self.read_cycle_import(&self.blob(paths::cycle_import(tenant, program, cycle))).await
+    }
+
+    async fn read_cycle_import(&self, path: &BlobPath) -> Result<Option<CycleImport>, LedgerError> {
+        let Some((version, bytes)) = self.read(path).await? else { return Ok(None) };
+        let RecordJson { mut record, .. } = json::parse_versioned::<RecordJson<CycleImport>>(path, &bytes)?;
+        record.version = Some(version);
+        Ok(Some(record))
     }
 
     /// Writes the record of an import over the version that was read. Fails with [`LedgerError::ImportConflict`] if

@@ -6,15 +6,19 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Customer, RETRIED_LONG};
+use super::{Customer, RETRIED_LONG, failed_cycles::failed_cycles, remedy_of_failed_import};
 use crate::{
     definitions,
     drop::{TenantId, tenant::Tenants},
-    ledger::{ImportsEntry, Ledger, LedgerError},
+    error_chain::error_chain,
+    ledger::{CycleImport, ImportsEntry, Ledger, LedgerError},
 };
 
 /// How many tenants' definitions are read at the same time.
 const CONCURRENT_READS: usize = 8;
+
+/// How many cycles of a tenant that cannot be imported have a note each. If there are more, one note counts them.
+const MAX_CYCLES: usize = 3;
 
 /// A note about a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -42,8 +46,9 @@ pub enum NoteSubject {
     Attributes,
 }
 
-/// The problems of customers, the mistakes in definitions of attributes, and the imports that fail. Costs two listings,
-/// and two reads for each tenant with definitions.
+/// The problems of customers, the mistakes in definitions of attributes, the cycles that cannot be imported, and the
+/// imports that fail and are retried. Costs two listings, two reads for each tenant with definitions, and one read for
+/// each cycle that is imported.
 pub(super) async fn notes(
     ledger: &Ledger,
     tenants: Option<&Tenants>,
@@ -55,14 +60,27 @@ pub(super) async fn notes(
     let mut notes: Vec<_> = customers.iter().flat_map(problems_of).collect();
 
     let defined = ledger.defined_tenants().await?.into_iter().filter(is_ours);
-    let mistakes = defined.map(async |id| Ok::<_, LedgerError>((id, definitions::load_for_list(ledger, id).await?)));
-    let mut mistakes = stream::iter(mistakes.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
-    while let Some((tenant_id, loaded)) = mistakes.try_next().await? {
+    let is_paused = |id| tenants.is_some_and(|tenants| tenants.is_paused(id));
+    let problems = defined.map(async |id| {
+        let loaded = definitions::load_for_list(ledger, id).await?;
+        let mut problems = loaded.problems;
+        if let Some(definitions) = loaded.definitions.filter(|_| !is_paused(id)) {
+            match failed_cycles(ledger, id, &definitions, as_of.date()).await {
+                Ok(failed) => problems.extend(failures_of(&failed)),
+                Err(error @ (LedgerError::Invalid { .. } | LedgerError::NewerVersion { .. })) => {
+                    problems.push(error_chain(&error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((id, problems))
+    });
+    let mut problems = stream::iter(problems.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
+    while let Some((tenant_id, problems)) = problems.try_next().await? {
         let note = |text| Note { tenant_id, about: NoteSubject::Attributes, text, needs_person: true };
-        notes.extend(loaded.problems.into_iter().map(note));
+        notes.extend(problems.into_iter().map(note));
     }
 
-    let is_paused = |id| tenants.is_some_and(|tenants| tenants.is_paused(id));
     let is_failing = |entry: &ImportsEntry| entry.attempts > 0 && is_ours(&entry.tenant) && !is_paused(entry.tenant);
     let mut failing = ledger.imports_entries().try_filter(|entry| ready(is_failing(entry)));
     while let Some(entry) = failing.try_next().await? {
@@ -78,6 +96,24 @@ fn problems_of(customer: &Customer) -> impl Iterator<Item = Note> {
         Note { tenant_id: customer.tenant_id, about, text: text.clone(), needs_person: true }
     };
     customer.problems.iter().map(note)
+}
+
+/// What a person has to do about the cycles of a tenant that cannot be imported.
+fn failures_of(failed: &[CycleImport]) -> Vec<String> {
+    // Nobody can do anything about a group that is too small.
+    let failed = failed.iter().filter(|import| import.reason.as_deref() != Some("too-few-people"));
+    let text = |import: &CycleImport| {
+        let reason = import.reason.as_deref().unwrap_or_default();
+        let remedy = remedy_of_failed_import(reason);
+        format!("cannot import `{}` `{}` ({reason}): {remedy}", import.program, import.cycle)
+    };
+    let texts: Vec<_> = failed.map(text).collect();
+    match &texts[..] {
+        [first, ..] if texts.len() > MAX_CYCLES => {
+            vec![format!("{} survey cycles failed, the first of them: {first}", texts.len())]
+        }
+        _ => texts,
+    }
 }
 
 /// The note about imports that fail. After [`RETRIED_LONG`] they need a person.

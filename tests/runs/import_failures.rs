@@ -4,15 +4,18 @@ use serde_json::json;
 use tokio::time::sleep;
 use vivadrop::{
     directory::{DirectoryConfig, DirectoryMode},
+    drop::tenant::Tenants,
     import::{ImportError, ImportRequest, Imported, PassOutcome},
+    status::{self, NoteSubject},
 };
 
 use super::{
-    directory::{directory_of, person, put_directory},
+    directory::{column_key, directory_of, person, put_directory},
     import_requests::{request_count, requested_again},
     process::{Process, Setup},
     survey::{
-        BOUNDS, DAY, define, definitions_of, deliver, email, kinds, of_kind, tenant, today, with_definitions, world,
+        BOUNDS, DAY, define, definitions_of, deliver, email, kinds, of_kind, put_drop, rows, tenant, today,
+        with_definitions, world,
     },
     world::{METADATA, World, path},
 };
@@ -243,4 +246,54 @@ async fn the_time_that_an_import_waits_for_memory_does_not_count_although_its_di
     process.store.plan.set_rule(deny(false));
     process.runner.import(tenant(), None).await.unwrap();
     assert_eq!(kinds(&world), [".defined", "", ".completed"]);
+}
+
+/// The texts of the notes in `vivadrop status`. All of them need a person.
+async fn notes_of(process: &Process, is_paused: bool) -> Vec<String> {
+    let paused = is_paused.then(tenant).into_iter().collect();
+    let tenants = Tenants::new([(tenant(), None)]).with_paused(paused);
+    let snapshot = status::load(&process.runner.ledger, Some(&tenants)).await.unwrap();
+    let notes = snapshot.notes.unwrap().into_iter().filter(|note| note.about == NoteSubject::Attributes);
+    notes.inspect(|note| assert!(note.needs_person, "{note:?}")).map(|note| note.text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_names_the_cycles_that_cannot_be_imported_with_what_to_do() {
+    let world = world().await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(notes_of(&process, false).await, [""; 0]);
+
+    define(&process, &definitions_of(email([4, 10, 15]), today())).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    let expected = "cannot import `Engagement` `Now` (would-identify): Choose other bounds.";
+    assert_eq!(notes_of(&process, false).await, [expected]);
+    assert_eq!(notes_of(&process, true).await, [""; 0]);
+
+    let mut many = definitions_of(email([4, 10, 15]), today());
+    let program = many["programs"][0].clone();
+    for name in ["Second", "Third", "Fourth"] {
+        let program = json!({"name": name, "cycles": program["cycles"]});
+        many["programs"].as_array_mut().unwrap().push(program);
+    }
+    define(&process, &many).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    let expected = format!("4 survey cycles failed, the first of them: {expected}");
+    assert_eq!(notes_of(&process, false).await, [expected]);
+
+    many["programs"] = json!([]);
+    define(&process, &many).await;
+    assert_eq!(notes_of(&process, false).await, [""; 0], "the cycles are no longer defined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_needs_nobody_for_a_cycle_with_too_few_people() {
+    let world = World::default();
+    put_drop(&world, &path(), &rows(4), column_key()).await;
+    let process = with_definitions(&world).await;
+    deliver(&process, &path()).await;
+    process.runner.import(tenant(), None).await.unwrap();
+    assert_eq!(of_kind(&world, ".failed")[0]["reason"], json!("too-few-people"));
+    assert_eq!(notes_of(&process, false).await, [""; 0]);
 }
