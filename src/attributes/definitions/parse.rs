@@ -15,6 +15,9 @@ const VERSION: &str = "1";
 /// The longest name, in characters: the limit of survey platforms for attributes and values.
 const LONGEST_NAME: usize = 64;
 
+/// The unit whose numbers are scaled from months to weeks.
+const HOUR: &str = "Hour";
+
 /// The smallest `minGroupSize`, and its default.
 const SMALLEST_GROUP: u64 = 5;
 
@@ -113,14 +116,14 @@ impl Reader {
     fn attribute(&mut self, at: usize, json: &RawValue, names: &mut HashSet<String>) -> Option<Attribute> {
         let known = ["name", "metric", "unit", "max", "roles"];
         let (name, place, members) = self.item("attribute", at, json, &known, names)?;
-        let metric = member(&members, "metric").and_then(|value| self.string(&place, "metric", value));
-        let unit = member(&members, "unit").and_then(|value| self.string(&place, "unit", value));
+        let metric = member(&members, "metric").and_then(|value| self.text(&place, "metric", value));
+        let unit = member(&members, "unit").and_then(|value| self.unit(&place, value));
         let bounds = member(&members, "max").map(|value| self.bounds(&place, value));
         let roles = member(&members, "roles").map_or_else(Vec::new, |value| self.roles(&place, value));
 
         let default = DEFAULTS.iter().find(|default| default.name == name);
         let (column, older_columns, unit, default_bounds) = match (metric, default) {
-            (Some(metric), _) => (metric, &[][..], unit.unwrap_or_else(|| "Hour".into()), None),
+            (Some(metric), _) => (metric, &[][..], unit.unwrap_or_else(|| HOUR.into()), None),
             (None, Some(default)) => {
                 if unit.is_some_and(|unit| unit != default.unit) && member(&members, "metric").is_none() {
                     self.mistake(&place, &format!("has another `unit` than the default attribute, {}", default.unit));
@@ -145,6 +148,18 @@ impl Reader {
         Some(Attribute { name, column, older_columns, unit, bounds, roles })
     }
 
+    /// The unit of a metric; `None` after a mistake.
+    fn unit(&mut self, place: &str, json: &RawValue) -> Option<String> {
+        let unit = self.text(place, "unit", json)?;
+        let lowercase = unit.trim().to_lowercase();
+        // Monthly data of a metric with any other unit would not be scaled to weeks.
+        if unit != HOUR && matches!(lowercase.as_str(), "hour" | "hours") {
+            self.mistake(place, &format!("the `unit` `{unit}` is not `{HOUR}`: write it exactly so"));
+            return None;
+        }
+        Some(unit)
+    }
+
     fn bounds(&mut self, place: &str, json: &RawValue) -> Option<[u64; RANGES - 1]> {
         let bounds: Option<Vec<&RawValue>> = serde_json::from_str(json.get()).ok();
         let bounds = bounds
@@ -165,6 +180,7 @@ impl Reader {
         let mut roles = Vec::new();
         for (role, json) in self.members(&format!("{place}, `roles`"), json) {
             let place = format!("{place}, role `{role}`");
+            self.check_name(&place, &role);
             let permissions: Vec<String> = self
                 .array(&place, json)
                 .into_iter()
@@ -246,13 +262,19 @@ impl Reader {
             return None;
         };
         let name = self.string(place, "name", value)?;
-        if !(1..=LONGEST_NAME).contains(&name.chars().count()) {
-            self.mistake(place, &format!("the name `{name}` does not have 1 to {LONGEST_NAME} characters"));
-        }
+        self.check_name(place, &name);
         if !names.insert(name.clone()) {
             self.mistake(place, &format!("the name `{name}` is used twice"));
         }
         Some(name)
+    }
+
+    fn check_name(&mut self, place: &str, name: &str) {
+        if !(1..=LONGEST_NAME).contains(&name.chars().count()) {
+            self.mistake(place, &format!("the name `{name}` does not have 1 to {LONGEST_NAME} characters"));
+        } else if name.trim().is_empty() {
+            self.mistake(place, "the name is blank");
+        }
     }
 
     fn check_known(&mut self, place: &str, members: &Members<'_>, known: &[&str]) {
@@ -290,6 +312,15 @@ impl Reader {
             self.mistake(place, &format!("`{name}` is not a string"));
         }
         text
+    }
+
+    /// A string that must not be blank.
+    fn text(&mut self, place: &str, name: &str, json: &RawValue) -> Option<String> {
+        let text = self.string(place, name, json)?;
+        if text.trim().is_empty() {
+            self.mistake(place, &format!("`{name}` is blank"));
+        }
+        Some(text)
     }
 
     fn boolean(&mut self, place: &str, name: &str, json: &RawValue) -> bool {

@@ -84,6 +84,34 @@ fn names_have_1_to_64_characters_and_are_unique() {
 }
 
 #[test]
+fn a_blank_name_role_metric_or_unit_is_a_mistake() {
+    let cases = [
+        (r#"{"name":" ","metric":"m","max":[1,2,3]}"#, "attribute 1: the name is blank"),
+        (r#"{"name":"A","metric":"","max":[1,2,3]}"#, "attribute `A`: `metric` is blank"),
+        (r#"{"name":"A","metric":"m","unit":"","max":[1,2,3]}"#, "attribute `A`: `unit` is blank"),
+        (r#"{"name":"Email hours","roles":{"":[]}}"#, "attribute `Email hours`, role ``: the name `` does not have"),
+        (r#"{"name":"Email hours","roles":{" ":[]}}"#, "attribute `Email hours`, role ` `: the name is blank"),
+    ];
+    for (attribute, beginning) in cases {
+        let found = mistakes(&format!(r#"{{"attributes":[{attribute}]}}"#));
+        assert!(found.len() == 1 && found[0].starts_with(beginning), "{found:#?}");
+    }
+    let role = "x".repeat(65);
+    let found = mistakes(&format!(r#"{{"attributes":[{{"name":"Email hours","roles":{{"{role}":[]}}}}]}}"#));
+    assert!(found.len() == 1 && found[0].contains("1 to 64"), "{found:#?}");
+}
+
+#[test]
+fn a_unit_that_is_hour_in_another_spelling_is_a_mistake() {
+    for unit in ["hour", "hours", "Hours", "HOUR", "Hour "] {
+        for attribute in [r#""name":"Email hours""#, r#""name":"A","metric":"m","max":[1,2,3]"#] {
+            let found = mistakes(&format!(r#"{{"attributes":[{{{attribute},"unit":"{unit}"}}]}}"#));
+            assert!(found.len() == 1 && found[0].contains("is not `Hour`"), "{unit}: {found:#?}");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_member_is_reported_with_the_name_of_its_attribute_program_or_cycle() {
     let found = mistakes(
         r#"{"attributes":[{"bounds":1,"name":"Email hours"},{"bounds":1}],
