@@ -120,6 +120,26 @@ async fn a_csv_has_a_line_for_each_person_and_the_e_mail_address_first() {
 }
 
 #[tokio::test]
+async fn a_csv_of_several_cycles_is_refused_with_their_names() {
+    let drop = Drop::simulate().await;
+    let mut command = drop.command(0, two_attributes());
+    let file = drop.folder.path().join("attributes.json");
+    let mut definitions: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let mut program = definitions["programs"][0].clone();
+    program["name"] = json!("Engagement");
+    definitions["programs"].as_array_mut().unwrap().push(program);
+    fs::write(&file, definitions.to_string()).unwrap();
+    command.args(["--format", "csv"]);
+    let ended = output_of(&mut command).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
+    for text in ["`Pulse/Oct`", "`Engagement/Oct`", "--program", "--cycle"] {
+        assert!(ended.stderr.contains(text), "{text}: {}", ended.stderr);
+    }
+    let ended = output_of(command.args(["--program", "Engagement", "--cycle", "Oct"])).await;
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 61), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn a_table_shows_a_bar_for_each_range() {
     let drop = Drop::simulate().await;
     let ended = drop.preview(0, two_attributes(), &[]).await;

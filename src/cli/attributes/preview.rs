@@ -50,7 +50,7 @@ pub(super) struct PreviewArguments {
     /// drop reaches]
     #[arg(long, value_name = "NAME", requires = "program")]
     cycle: Option<String>,
-    /// table (bars for people), json (one line per cycle) or csv (a partial upload for survey platforms)
+    /// table (bars for people), json (one line per cycle) or csv (one cycle: a partial upload for survey platforms)
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
     #[command(flatten)]
@@ -80,11 +80,11 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
     let is_identified = drop.keys.column.is_some();
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let (mut has_failed, mut known_dates): (bool, Option<DropDates>) = (false, None);
-    for (program, cycle, window) in cycles {
+    let not_reached = |dates: &DropDates, window| arguments.cycle.is_none() && !dates.reaches(window);
+    for &(program, cycle, window) in &cycles {
         let name = format!("{}/{}", program.name, cycle.name);
-        let not_reached = |dates: &DropDates| arguments.cycle.is_none() && !dates.reaches(window);
         // The first pass finds all dates, so a cycle that the drop does not reach costs no pass of its own.
-        if known_dates.as_ref().is_some_and(not_reached) {
+        if known_dates.as_ref().is_some_and(|dates| not_reached(dates, window)) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
             continue;
         }
@@ -97,10 +97,13 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
         };
         drop.read_all(&config, &rules, parse, add).await?;
         let report = pass.finish(is_identified);
+        if arguments.format == Format::Csv && known_dates.is_none() {
+            check_one_cycle(&cycles, |window| !not_reached(report.dates(), window))?;
+        }
         if let Some(failure @ CycleFailure::NotWeekly) = &report.failure {
             return Err(CliError::Permanent(format!("{}: {failure}", failure.reason())));
         }
-        if not_reached(report.dates()) {
+        if not_reached(report.dates(), window) {
             eprintln!("{name}: the drop does not reach the last week of this cycle");
         } else if let Some(failure) = &report.failure {
             eprintln!("{name}: {}: {failure}", failure.reason());
@@ -119,6 +122,20 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
     }
     stdout.flush().map_err(|error| CliError::of_output("the attributes", &error))?;
     if has_failed { Err(CliError::Printed(3)) } else { Ok(()) }
+}
+
+/// Makes sure that the drop reaches one of the `cycles` at most: a CSV has one table.
+fn check_one_cycle(cycles: &[(&Program, &Cycle, Window)], is_reached: impl Fn(Window) -> bool) -> Result<(), CliError> {
+    let reached = cycles.iter().filter(|(.., window)| is_reached(*window));
+    let names: Vec<_> = reached.map(|(program, cycle, _)| format!("`{}/{}`", program.name, cycle.name)).collect();
+    if names.len() <= 1 {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!(
+        "the drop reaches {} cycles, and a CSV has one: choose one of {} with --program and --cycle",
+        names.len(),
+        names.join(", ")
+    )))
 }
 
 fn read_definitions(arguments: &PreviewArguments) -> Result<Definitions, CliError> {
