@@ -123,7 +123,6 @@ impl Pass<'_> {
         import.window = Some(window_facts(&report));
         import.people = Some(report.people_count() as u64);
         import.message = None;
-        self.runner.ledger.write_cycle_import(self.tenant, &mut import).await?;
         match failure_of(&report, &import, &self.known_ranges) {
             Some((reason, message)) => {
                 import.people = None;
@@ -159,6 +158,8 @@ impl Pass<'_> {
             warn!(drop.path = %path, "the import of `{program}` `{cycle}` from `{path}` has attributes without numbers: {missing}");
             import.message = Some(one_line(&missing, MAX_ERROR));
         }
+        import.add_known_ranges();
+        self.runner.ledger.write_cycle_import(self.tenant, import).await?;
         let facts = import.facts(self.tenant).expect("the window is known");
         match self.send_people(import, &facts, report, directory).await {
             Ok(()) => {

@@ -114,9 +114,6 @@ impl Pass<'_> {
     pub(super) async fn end(&mut self, import: &mut CycleImport) -> Result<(), Stop> {
         import.sequence = Some(self.sequence_of(import).await?);
         import.announced = false;
-        if import.state == ImportState::Completed {
-            import.add_known_ranges();
-        }
         self.runner.ledger.write_cycle_import(self.tenant, import).await?;
         self.announce_end(import).await
     }

@@ -69,7 +69,7 @@ pub struct CycleImport {
     /// The attributes with the number of people in each range.
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
-    /// The ranges that receivers may ever have had: those of every import of the cycle whose completion was recorded.
+    /// The ranges that receivers may ever have had: those of every import of the cycle whose people may have been sent.
     /// They are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare it
     /// with a later one.
     #[serde(default)]
@@ -204,8 +204,8 @@ impl CycleImport {
         })
     }
 
-    /// Adds the ranges of this import to those that receivers may have. To be recorded before the completion is sent:
-    /// if the acknowledgement is lost, nobody knows whether receivers have them.
+    /// Adds the ranges of this import to those that receivers may have. To be recorded before people are sent: a
+    /// receiver may keep them although the import does not complete.
     pub fn add_known_ranges(&mut self) {
         let window_end = self.window.as_ref().map(|window| window.end.clone());
         for ImportedAttribute { name, columns, bounds, .. } in &self.attributes {

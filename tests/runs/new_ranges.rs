@@ -1,5 +1,7 @@
 //! New ranges of an attribute: imports that would single people out are refused, and no detour avoids that.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use time::Date;
 
@@ -74,6 +76,8 @@ async fn new_ranges_that_would_single_people_out_are_refused_if_the_process_was_
         // The receiver has one of the two imports, and was told if it does not get the other one.
         let (completed, failed) = (of_kind(&world, ".completed").len(), of_kind(&world, ".failed").len());
         assert!(completed <= 1 && completed + failed >= 1, "{fault:?}: {completed} completed, {failed} failed");
+        let revisions: HashSet<_> = of_kind(&world, "").iter().map(|people| people["revision"].clone()).collect();
+        assert!(revisions.len() <= 1, "{fault:?}: somebody may have kept the people of an import that did not end");
         killed.faults.steps()
     })
     .await;
