@@ -82,7 +82,7 @@ fn id_key(text: &[u8]) -> Key {
     PersonId::parse(text).map_or_else(|| hashed(b"id", text), PersonId::into_bytes)
 }
 
-/// The columns that an address may come from, in the order in which they are looked up. The texts distinguish their keys.
+/// The columns that an address may come from, in the order in which they are looked up.
 const ADDRESS_COLUMNS: [&str; 3] = [MAIL, USER_PRINCIPAL_NAME, PROXY_ADDRESSES];
 
 /// The key of an address that comes from `column`; `None` if it is blank.

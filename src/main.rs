@@ -1,6 +1,10 @@
 //! The `vivadrop` binary: parses the arguments, runs the command, and returns its exit code.
 
-use std::{alloc::System, io, process::ExitCode};
+use std::{
+    alloc::System,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use vivadrop::cli::{Arguments, run};
@@ -20,7 +24,7 @@ fn main() -> ExitCode {
     let runtime = match started {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            let _closed = writeln!(io::stderr(), "cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -64,7 +64,7 @@ pub(super) async fn onboard(arguments: &OnboardArguments) -> Result<(), CliError
     let OnboardArguments { tenant, expires_in, rotate, .. } = *arguments;
     let request = OnboardRequest { tenant, expires_in, rotate };
     let onboarding = onboarding(&config).map_err(|error| CliError::Transient(error_chain(&error)))?;
-    let onboarded = onboarding.run(&request, |step| print_note(step)).await.map_err(|error| {
+    let onboarded = onboarding.run(&request, print_note).await.map_err(|error| {
         let message = format!("{}; run the command again to continue", error_chain(&error));
         if error.is_transient() { CliError::Transient(message) } else { CliError::Permanent(message) }
     })?;

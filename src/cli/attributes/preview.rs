@@ -14,10 +14,10 @@ use crate::{
     cli::{
         CliError, FileFlags,
         local_drop::{DirectoryFlags, LocalDrop},
+        print_note,
         private_key::PrivateKeyArgument,
     },
     config::PreviewConfig,
-    one_line::escape_deceptive,
     stage::decode::Rows,
 };
 
@@ -85,7 +85,7 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
         let name = format!("{}/{}", program.name, cycle.name);
         // The first pass finds all dates, so a cycle that the drop does not reach costs no pass of its own.
         if known_dates.as_ref().is_some_and(|dates| not_reached(dates, window)) {
-            eprintln!("{name}: the drop does not reach the last week of this cycle");
+            print_note(&format!("{name}: the drop does not reach the last week of this cycle"));
             continue;
         }
         let mut pass = CyclePass::new(&definitions, window, attributes_memory);
@@ -104,12 +104,12 @@ pub(super) async fn preview(arguments: &PreviewArguments) -> Result<(), CliError
             return Err(CliError::Permanent(format!("{}: {failure}", failure.reason())));
         }
         if not_reached(report.dates(), window) {
-            eprintln!("{name}: the drop does not reach the last week of this cycle");
+            print_note(&format!("{name}: the drop does not reach the last week of this cycle"));
         } else if let Some(failure) = &report.failure {
-            eprintln!("{name}: {}: {failure}", failure.reason());
+            print_note(&format!("{name}: {}: {failure}", failure.reason()));
             has_failed = true;
         } else {
-            report.missing_numbers().for_each(|warning| eprintln!("{name}: {}", escape_deceptive(&warning)));
+            report.missing_numbers().for_each(|warning| print_note(&format!("{name}: {warning}")));
             let subject = Subject { program, cycle, report: &report, directory: directory.as_deref() };
             let written = match arguments.format {
                 Format::Table => write_table(&mut stdout, &subject),
