@@ -17,8 +17,8 @@
 //!
 //! - Entry points: [`cli`] (commands), [`host`] (HTTP server for the Functions host), [`sweep`](mod@sweep) (timer),
 //!   [`app`] (builds the parts from the settings), [`config`], [`tenant_config`]
-//! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`run_permits`] (how many at
-//!   once), [`deliver`] (one file of it), [`ledger`] (persistent state)
+//! - A drop: [`drop`](mod@drop) (blobs, job metadata, tenant), [`run`] (one run of a drop), [`run_permits`] (how many
+//!   at once), [`deliver`] (one file of it), [`ledger`] (persistent state)
 //! - Bytes to rows: [`pipeline`] (stages joined by streams), [`stage`] (one module per stage), [`batch`] (rows to
 //!   batches), [`buffers`]
 //! - People: [`directory`] (the join with a directory export), [`attributes`] (ranges for survey programs),

@@ -3,12 +3,12 @@
 //! A sweep runs several drops at once, in turn among tenants, each within a time limit, so that a tenant whose receiver
 //! is down does not delay the others. Failing drops wait longer and longer between runs.
 //!
-//! Events get lost, so a sweep then lists the containers: once an hour, and always if a person starts it. Each container
-//! gets its share of the time, so that a customer with millions of blobs delays nobody else. The sweep compares
-//! what it finds with the entries in `list/`, so a drop that has ended costs no request. It starts no drop whose newest
-//! blob is older than 30 days; the ledger keeps its records for longer than that, so no drop is delivered again because
-//! the ledger has forgotten it. A listing is recorded for the tenants and containers that it was made with: a process
-//! with other settings needs its own.
+//! Events get lost, so a sweep then lists the containers: once an hour, and always if a person starts it. Each
+//! container gets its share of the time, so that a customer with millions of blobs delays nobody else. The sweep
+//! compares what it finds with the entries in `list/`, so a drop that has ended costs no request. It starts no drop
+//! whose newest blob is older than 30 days; the ledger keeps its records for longer than that, so no drop is delivered
+//! again because the ledger has forgotten it. A listing is recorded for the tenants and containers that it was made
+//! with: a process with other settings needs its own.
 //!
 //! At its end, a sweep makes the [imports](crate::import) of survey attributes that are due.
 
@@ -231,8 +231,8 @@ impl Sweep<'_> {
         Ok(unfinished)
     }
 
-    /// Records that these tenants are paused: the time of a pause does not count towards `GIVE_UP_AFTER` of their drops,
-    /// which are not run before its end.
+    /// Records that these tenants are paused: the time of a pause does not count towards `GIVE_UP_AFTER` of their
+    /// drops, which are not run before its end.
     async fn record_pauses(&self, paused: BTreeSet<TenantId>) {
         let (ledger, now) = (&self.runner.ledger, clock::now());
         let writes = paused.into_iter().map(async |tenant| (tenant, ledger.record_pause(tenant, now).await));
@@ -262,8 +262,8 @@ impl Sweep<'_> {
         }
     }
 
-    /// Lists the containers until `end`, and queues the drops that have news or that the index has lost. A container that
-    /// cannot be listed, or takes more than its share of the time, affects no other.
+    /// Lists the containers until `end`, and queues the drops that have news or that the index has lost. A container
+    /// that cannot be listed, or takes more than its share of the time, affects no other.
     async fn queue_found(&mut self, unfinished: &HashSet<u64>, end: Instant) {
         let ledger = &self.runner.ledger;
         let mut copy = ListCopy::new(clock::whole_seconds(clock::now()));

@@ -49,8 +49,8 @@ pub struct DirectoryKey {
 pub enum KeyField {
     /// `id`, the Entra object id, in any case.
     Id,
-    /// An e-mail address in any case: `mail`, else `userPrincipalName`, else one of `proxyAddresses`. An address that two
-    /// people have in the same column identifies nobody.
+    /// An e-mail address in any case: `mail`, else `userPrincipalName`, else one of `proxyAddresses`. An address that
+    /// two people have in the same column identifies nobody.
     Mail,
 }
 

@@ -46,7 +46,8 @@ impl Pass<'_> {
     }
 
     /// The records of the tenant's imports, by program and cycle. Takes the ranges that receivers may have from them.
-    /// The pass need not add its own to these, because all cycles have the same ranges until it reads the records again.
+    /// The pass need not add its own to these, because all cycles have the same ranges until it reads the records
+    /// again.
     pub(super) async fn imports(&mut self) -> Result<HashMap<(String, String), CycleImport>, LedgerError> {
         let imports = self.runner.ledger.cycle_imports(self.tenant).await?;
         self.known_ranges = imports.iter().flat_map(CycleImport::known_ranges_with_windows).collect();

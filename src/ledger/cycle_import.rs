@@ -70,8 +70,8 @@ pub struct CycleImport {
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
     /// The ranges that receivers may ever have had: those of every import of the cycle whose people may have been sent.
-    /// They are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare it
-    /// with a later one.
+    /// They are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare
+    /// it with a later one.
     #[serde(default)]
     pub known_ranges: Vec<KnownRanges>,
     /// Why the cycle cannot be imported, as a code such as `not-weekly`.

@@ -63,9 +63,9 @@ pub(super) fn add_wait_for_memory(previous: Option<Failing>, why: String, now: O
     failing
 }
 
-/// Whether a sweep found the tenant paused at the time `paused`, after the last of the failures. They then do not count:
-/// the drop was not tried for the time of the pause. A time far ahead of `now` was recorded by a machine whose clock was
-/// fast.
+/// Whether a sweep found the tenant paused at the time `paused`, after the last of the failures. They then do not
+/// count: the drop was not tried for the time of the pause. A time far ahead of `now` was recorded by a machine whose
+/// clock was fast.
 pub(super) fn was_paused_since(failing: &Failing, paused: OffsetDateTime, now: OffsetDateTime) -> bool {
     failing.last <= paused && paused <= now + MAX_WAIT
 }

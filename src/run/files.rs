@@ -49,8 +49,8 @@ impl Failures {
 
 impl Run<'_> {
     /// Delivers `files`: first those that no other process holds, then those whose holder turns out to be dead. Files
-    /// of live runs are left to those runs. A file that fails does not stop the files after it, unless the receiver asks
-    /// to wait, or has failed for [`MAX_SINK_FAILURES`] files; a failure is returned at the end.
+    /// of live runs are left to those runs. A file that fails does not stop the files after it, unless the receiver
+    /// asks to wait, or has failed for [`MAX_SINK_FAILURES`] files; a failure is returned at the end.
     pub(super) async fn process_files(
         &mut self,
         snapshot: &Snapshot,
