@@ -18,6 +18,10 @@ use crate::{
     ledger::{CycleImport, DropState, ExaminedDrop, ImportState, LedgerError, ListEntry, ListingFacts},
 };
 
+/// How many delivered drops can be imported: those that were completed last. The bound keeps a customer with drops
+/// without end from filling the memory.
+const MAX_DROPS: usize = 10_000;
+
 /// The result of importing a cycle again from its drop.
 enum Again {
     /// The import has ended, as completed or failed.
@@ -26,6 +30,12 @@ enum Again {
     Same,
     /// The drop has no import of the cycle any more.
     Gone(NoImport),
+}
+
+/// Sorts drops by the time of their completion, and keeps the last [`MAX_DROPS`].
+fn keep_last(drops: &mut Vec<ListEntry>) {
+    drops.sort_by(|a, b| (a.since, &a.path).cmp(&(b.since, &b.path)));
+    drops.drain(..drops.len().saturating_sub(MAX_DROPS));
 }
 
 impl Pass<'_> {
@@ -54,18 +64,22 @@ impl Pass<'_> {
         Ok(imports.into_iter().map(|import| ((import.program.clone(), import.cycle.clone()), import)).collect())
     }
 
-    /// The drops of the tenant that were delivered, in the order in which they were completed.
+    /// The last [`MAX_DROPS`] drops of the tenant that were delivered, in the order in which they were completed.
     async fn delivered_drops(&mut self) -> Result<Vec<ListEntry>, LedgerError> {
         let mut drops = Vec::new();
+        self.delivered = 0;
         let mut entries = self.runner.ledger.list_entries();
         while let Some(entry) = entries.try_next().await? {
             let is_delivered = entry.tenant == self.tenant && entry.state == DropState::Completed;
             if is_delivered && !is_directory(&entry.path, None) {
+                self.delivered = self.delivered.wrapping_add(entry.delivery_hash());
                 drops.push(entry);
             }
+            if drops.len() == 2 * MAX_DROPS {
+                keep_last(&mut drops);
+            }
         }
-        self.delivered = drops.iter().map(ListEntry::delivery_hash).fold(0, u64::wrapping_add);
-        drops.sort_by(|a, b| (a.since, &a.path).cmp(&(b.since, &b.path)));
+        keep_last(&mut drops);
         Ok(drops)
     }
 

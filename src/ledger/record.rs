@@ -243,9 +243,11 @@ pub struct Ending {
 pub enum Announcement {
     /// Not yet: runs send the message until the sink takes it.
     Pending,
-    /// The sink took the message with this id, or rejected `drop.failed` for good. Version 1 also recorded endings
-    /// without a message of their own.
+    /// The sink took the message with this id. Endings of directories that are only joined have no message, nor have
+    /// some of version 1.
     Done(Option<MessageId>),
+    /// The sink rejected `drop.failed` for good.
+    Rejected,
     /// The sink took no message for 30 days.
     GivenUp,
 }

@@ -91,7 +91,7 @@ impl Run<'_> {
             Err(CheckedDeliveryError::Sink(error @ SinkError::Rejected { .. })) => {
                 let path = self.path;
                 warn!(drop.path = %path, "the sink rejected `drop.failed` of `{path}`: {}", error_chain(&error));
-                Announcement::Done(None)
+                Announcement::Rejected
             }
             Err(CheckedDeliveryError::Sink(source)) => {
                 return Err(RunError::Notification { event: event_of(&ending), source });

@@ -11,6 +11,7 @@ use vivadrop::{
     drop::DropPath,
     ledger::{Announcement, DropState},
     run::{Outcome, Trigger},
+    sink::{FailedTry, StatusClass},
     store::{Store, WriteIf},
     sweep::SweepMode,
     verdict::Reason,
@@ -82,6 +83,18 @@ async fn endings_of_two_versions_within_a_second_keep_their_order() {
     world.deliver_event(Process::new(&world), "b").await;
     let completed = "viva.insights.drop.completed".to_owned();
     assert_eq!(sequences(&world), [(1, completed.clone()), (2, completed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledger_has_that_the_sink_rejected_even_the_message_about_a_failure() {
+    let world = World::with_two_files().await;
+    world.put_metadata(json!({"NumberOfRowsExtracted": 12, "Errors": "no consent"})).await;
+    let rejected = || FailedTry { class: StatusClass::Request, answer: "HTTP 400".into(), retry_after: None };
+    let receiver = Receiver::new(&world, move |_| Err(rejected()));
+    let outcome = process(&world, &receiver).event(METADATA).await.unwrap().unwrap();
+    assert!(matches!(outcome, Outcome::SetAside { reason: Reason::Errors, is_over: true, .. }), "{outcome:?}");
+    assert_eq!(world.record("drop.json").await["announced"], "rejected");
+    assert_eq!(unfinished(&world).await, [""; 0]);
 }
 
 /// A file with two rows and a line that sets it aside.

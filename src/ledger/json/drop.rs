@@ -81,6 +81,7 @@ struct ScopeJson {
 enum AnnouncedJson {
     Pending,
     Done,
+    Rejected,
     GivenUp,
 }
 
@@ -289,6 +290,7 @@ impl EndingJson {
             announcement: match announced {
                 AnnouncedJson::Pending => Announcement::Pending,
                 AnnouncedJson::Done => Announcement::Done(message_id),
+                AnnouncedJson::Rejected => Announcement::Rejected,
                 AnnouncedJson::GivenUp => Announcement::GivenUp,
             },
         }
@@ -301,6 +303,7 @@ impl From<&Ending> for EndingJson {
         let (announced, message_id) = match &ending.announcement {
             Announcement::Pending => (AnnouncedJson::Pending, None),
             Announcement::Done(id) => (AnnouncedJson::Done, id.clone()),
+            Announcement::Rejected => (AnnouncedJson::Rejected, None),
             Announcement::GivenUp => (AnnouncedJson::GivenUp, None),
         };
         Self {
