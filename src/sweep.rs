@@ -267,12 +267,11 @@ impl Sweep<'_> {
     async fn queue_found(&mut self, unfinished: &HashSet<u64>, end: Instant) {
         let ledger = &self.runner.ledger;
         let mut copy = ListCopy::new(clock::whole_seconds(clock::now()));
-        let known = match KnownDrops::load(ledger, &mut copy).await {
-            Ok(known) => known,
-            Err(error) => {
-                self.report.not_listed.push(("list/".into(), error_chain(&error)));
-                return;
-            }
+        let known = timeout_at(end, KnownDrops::load(ledger, &mut copy)).await;
+        let known = match known.map_err(|_elapsed| "it has too many entries for the time of a sweep".to_owned()) {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => return self.report.not_listed.push(("list/".into(), error_chain(&error))),
+            Err(why) => return self.report.not_listed.push(("list/".into(), why)),
         };
         if let Err(error) = known_drops::store_copy(ledger, copy).await {
             debug!("the copy of the entries is not renewed: {}", error_chain(&error));
