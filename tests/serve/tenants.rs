@@ -11,6 +11,7 @@ use vivadrop::{drop::TenantId, simulate::SimulateOptions};
 use crate::support::{
     command::{LONG, output_of, vivadrop},
     host::Host,
+    host_payloads::timer_trigger,
     scene::{METADATA, Scene, SimulatedDrop, assert_complete},
     vectors,
 };
@@ -144,19 +145,22 @@ async fn a_tenant_whose_receiver_hangs_delays_the_drops_of_another_by_seconds_at
     }
     let healthy = scene.drop(20, 1).await;
     let rows = scene.rows_of(&healthy).await;
-    for drop in blocked.iter().chain([&healthy]) {
+    for drop in &blocked {
         scene.upload(drop).await;
     }
     let host = scene.host().await;
     let events = |drops: &[SimulatedDrop]| drops.iter().map(|drop| scene.event(drop, METADATA)).collect::<Vec<_>>();
-    // Two of the tenant's drops run, and the others wait. Their events must not keep the gate shut.
-    let posted: Vec<_> = blocked.iter().map(|drop| scene.event(drop, METADATA)).collect();
-    let mut posts = Vec::new();
-    for event in posted {
+    let post = |event| {
         let client = host.client();
-        posts.push(tokio::spawn(async move { client.try_post(&event).await }));
-    }
+        tokio::spawn(async move { client.try_post(&event).await })
+    };
+    // Two of the tenant's drops run, and the others wait. Their events must not keep the gate shut.
+    let posts: Vec<_> = events(&blocked).into_iter().map(post).collect();
     tokio::time::sleep(Duration::from_millis(500)).await;
+    // Nor does a sweep run more of them.
+    let _sweep = post(timer_trigger());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.upload(&healthy).await;
     let delays = post_through_the_gate(&host, events(std::slice::from_ref(&healthy))).await;
     assert!(delays[0] < Duration::from_secs(4), "the healthy tenant waited {delays:?}");
     assert_complete(&scene.receiver.received(), &healthy, &rows);
