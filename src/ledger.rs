@@ -101,7 +101,7 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How many records or entries are read at the same time.
-const CONCURRENT_READS: usize = 8;
+pub(crate) const CONCURRENT_READS: usize = 8;
 
 /// The largest record that is read, in bytes. Version 1 listed the files of a drop in its record, some hundred bytes
 /// each.

@@ -149,7 +149,7 @@ pub async fn advance(runner: &Runner, id: &str, started: &mut Vec<StartedDrop>) 
                 "the replay run {id} has drops of tenants that are not in TENANTS: if no other process continues it \
                  within an hour, these drops count as failed"
             );
-            if is_first_occurrence(&line) {
+            if has_ours && is_first_occurrence(&line) {
                 warn!(replay = id, "{line}");
             }
             return Ok(false);

@@ -36,15 +36,15 @@ use std::{
 
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use self::{directory::RunDirectory, error::Stopped, files::Failures, snapshot::Snapshot};
 use crate::{
     clock,
     drop::{
         DropPath, FileVersion, TenantId,
-        discover::{self, DropContents},
-        tenant::{Refusal, Tenants},
+        discover::{self},
+        tenant::Tenants,
     },
     keys::{KeySource, Keys},
     ledger::{
@@ -55,7 +55,7 @@ use crate::{
     run_permits::RunPermits,
     sink::Receiver,
     store::{BlobPath, ETag, ReadWindow, Store},
-    telemetry::{Span, is_first_occurrence},
+    telemetry::Span,
     tenant_config::TenantConfigs,
     verdict::Reason,
 };
@@ -174,7 +174,7 @@ struct Run<'a> {
     span: Span,
 }
 
-/// An attempt to deliver a file: the number of the replay, what the keys are from, and the file.
+/// An attempt to deliver a file: the number of the replay, the version of the keys, and the file.
 type Attempt = (u32, KeysVersion, FileVersion);
 
 /// The next step of a run.
@@ -290,31 +290,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reads the job metadata, and checks that its tenant may write at the drop path.
-    async fn admit(&self, contents: &DropContents) -> Result<Result<AdmittedDrop, Refusal>, RunError> {
-        let Runner { store, tenants, .. } = self.runner;
-        // Where no tenant may write, the job metadata is not read, because it could be unreadable on purpose so that
-        // the event is repeated. A command reads it to tell a person what it says.
-        if self.trigger != Trigger::Command && tenants.possible_owners(self.path).is_empty() {
-            return Ok(Err(Refusal::NoTenantMayWrite));
-        }
-        Ok(AdmittedDrop::admit(&**store, tenants, contents, self.record.generation).await?)
-    }
-
-    /// Ends the run of a drop that was not admitted.
-    async fn refuse(&self, refusal: Refusal) -> Result<Step, RunError> {
-        log_refusal(self.path, &refusal);
-        let ledger = &self.runner.ledger;
-        match (self.record.tenant, &self.entry) {
-            // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
-            (Some(tenant), Some(entry)) => ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?,
-            // The drop was recorded for the tenant of its folder before its job metadata was read.
-            (None, Some(entry)) => ledger.remove_unfinished(self.path, entry).await?,
-            (_, None) => {}
-        }
-        Ok(Step::End(Outcome::Refused(refusal)))
-    }
-
     /// Logs that the drop waits, and ends the run.
     fn end_waiting(&self, outcome: Outcome) -> Step {
         info!(drop.path = %self.path, "{}", outcome.describe(self.path));
@@ -413,15 +388,5 @@ impl<'a> Run<'a> {
         let replays = self.record.replays;
         self.progress = self.runner.ledger.valid_progress(self.path, &snapshot.versions, replays).await?;
         Ok(())
-    }
-}
-
-/// Logs a refusal as a warning only the first time, because every sweep finds the same drop again.
-fn log_refusal(path: &DropPath, refusal: &Refusal) {
-    let line = format!("did not admit `{path}`: {refusal}");
-    if is_first_occurrence(&line) {
-        warn!(drop.path = %path, "{line}");
-    } else {
-        debug!(drop.path = %path, "{line}");
     }
 }

@@ -15,10 +15,10 @@
 mod imports;
 mod inventory;
 mod known_drops;
+mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +31,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
+pub use self::report::Report;
 use self::{inventory::Inventory, known_drops::KnownDrops};
 use crate::{
     clock,
@@ -72,56 +73,6 @@ pub enum SweepMode {
     /// A person: also runs the drops that wait after a failure, unless a `Retry-After` holds them, and lists the
     /// containers.
     Command,
-}
-
-/// The result of a sweep.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Drops that were due, or found in a container.
-    pub drops: usize,
-    /// Drops that are completed.
-    pub completed: usize,
-    /// Drops with missing rows.
-    pub open: usize,
-    /// Drops that wait for a directory, for the end of a pause, or because their receiver asked for it.
-    pub waiting: usize,
-    /// Drops that are set aside, or that have a file that is set aside.
-    pub set_aside: usize,
-    /// Drops that are not admitted: they do not belong to a tenant that may write there.
-    pub refused: usize,
-    /// Drops that will be retried, each with its error.
-    pub failed: Vec<(DropPath, String)>,
-    /// Tenants whose attributes will be imported later, each with the error.
-    pub failed_imports: Vec<(TenantId, String)>,
-    /// Drops that are left for the next sweep, because the time was used up.
-    pub left: usize,
-    /// Containers that could not be listed, each with its error.
-    pub not_listed: Vec<(String, String)>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { drops, completed, open, waiting, set_aside, refused, failed, failed_imports, left, not_listed } =
-            self;
-        write!(
-            f,
-            "swept {drops} drops: {completed} completed, {open} open, {set_aside} set aside, {refused} not admitted"
-        )?;
-        write!(f, ", {} will be retried", failed.len())?;
-        if *waiting > 0 {
-            write!(f, ", {waiting} waiting")?;
-        }
-        if *left > 0 {
-            write!(f, ", {left} left for the next sweep")?;
-        }
-        if !failed_imports.is_empty() {
-            write!(f, "; the attributes of {} tenants will be imported later", failed_imports.len())?;
-        }
-        if !not_listed.is_empty() {
-            write!(f, "; {} containers could not be listed", not_listed.len())?;
-        }
-        Ok(())
-    }
 }
 
 /// Why a sweep did nothing. The next one starts afresh.
@@ -417,27 +368,6 @@ async fn run(runner: Arc<Runner>, job: Job, limit: Duration, _permit: RunPermit)
         Err(_panicked) => Err("a task panicked, which is a defect of vivadrop: see the log for the location".into()),
     };
     (job, outcome)
-}
-
-impl Report {
-    /// Whether every drop was run, every container listed and every import made without an error.
-    pub fn has_no_errors(&self) -> bool {
-        self.failed.is_empty() && self.failed_imports.is_empty() && self.not_listed.is_empty()
-    }
-
-    fn count(&mut self, path: DropPath, outcome: Result<Outcome, String>) {
-        match outcome {
-            Ok(Outcome::Completed { .. }) => self.completed += 1,
-            Ok(Outcome::SetAside { .. }) => self.set_aside += 1,
-            Ok(Outcome::Refused(_)) => self.refused += 1,
-            Ok(Outcome::Open { .. } | Outcome::NoDrop) => self.open += 1,
-            Ok(Outcome::Postponed(_) | Outcome::Waiting(_) | Outcome::Paused) => self.waiting += 1,
-            Err(why) => {
-                error!(drop.path = %path, "`{path}` will be retried: {why}");
-                self.failed.push((path, why));
-            }
-        }
-    }
 }
 
 /// The name under which the ledger records when these containers were last listed for these tenants.

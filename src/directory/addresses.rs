@@ -111,7 +111,7 @@ impl Addresses {
         });
     }
 
-    /// Who has this address; `None` if nobody has it.
+    /// The owner of this address; `None` if nobody has it.
     pub(super) fn find(&self, address: &Key) -> Option<Owner> {
         self.owners.find(hash(&self.hasher, address), |(other, _)| other == address).map(|(_, owner)| *owner)
     }

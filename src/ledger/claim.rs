@@ -50,7 +50,8 @@ pub struct ClaimRequest {
     pub progress: ProgressFlag,
     /// The generation of the drop. In a new generation message ids are new, so batches may have new limits.
     pub generation: u32,
-    /// What the run takes the keys from. A file that was set aside with other keys is tried again.
+    /// The version of the job metadata and the key details that the run takes the keys from. A file that was set aside
+    /// with another version is tried again.
     pub keys: KeysVersion,
     /// The span of the run, as a `traceparent`, if it is exported.
     pub run: Option<String>,

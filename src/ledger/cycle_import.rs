@@ -70,7 +70,7 @@ pub struct CycleImport {
     #[serde(default)]
     pub attributes: Vec<ImportedAttribute>,
     /// The ranges that receivers may ever have had: those of every import of the cycle whose people may have been sent.
-    /// They are dropped when receivers have deleted the attribute, and not before: whoever kept an import can compare
+    /// Ranges are removed when receivers have deleted the attribute, and not before: whoever kept an import can compare
     /// it with a later one.
     #[serde(default)]
     pub known_ranges: Vec<KnownRanges>,

@@ -46,7 +46,8 @@ pub struct FileRecord {
     pub replays: u32,
     /// The generation of the drop at that time.
     pub generation: u32,
-    /// What the last run took the keys from; `None` in records of older vivadrops.
+    /// The version of the job metadata and the key details that the last run took the keys from; `None` in records of
+    /// older vivadrops.
     pub keys: Option<KeysVersion>,
     /// Where batches end. All runs use the limits of the first run, because message ids depend on them.
     pub batch: BatchLimits,
@@ -116,7 +117,8 @@ pub struct FileProgress {
     pub next_row: u64,
     /// How many rows before the checkpoint could not be decoded.
     pub bad_rows: u64,
-    /// What the last run took the keys from; `None` in records of older vivadrops.
+    /// The version of the job metadata and the key details that the last run took the keys from; `None` in records of
+    /// older vivadrops.
     pub keys: Option<KeysVersion>,
 }
 

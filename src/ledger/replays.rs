@@ -104,7 +104,7 @@ impl ReplayState {
     }
 }
 
-/// Who advances a replay run.
+/// The processes that may advance a replay run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplayedBy {
@@ -146,7 +146,7 @@ pub struct ReplayRun {
     /// commas. Older vivadrops did not record it.
     #[serde(default, rename = "replaysbefore", skip_serializing_if = "String::is_empty")]
     pub(super) replays_before: String,
-    /// Who advances the run.
+    /// The processes that may advance the run.
     #[serde(default)]
     pub by: ReplayedBy,
     /// When the run was created.

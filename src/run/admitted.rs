@@ -1,6 +1,10 @@
 //! Admission of a drop: reads its job metadata, and checks that its tenant may write where it lies.
 
+use tracing::{debug, warn};
+
+use super::{Outcome, Run, RunError, Runner, Step, Trigger, backoff::MAX_WAIT};
 use crate::{
+    clock,
     drop::{
         DropPath, TenantId,
         discover::DropContents,
@@ -9,6 +13,7 @@ use crate::{
     },
     message::DropFacts,
     store::{Blob, ReadWholeError, Store, StoreError, read_whole},
+    telemetry::is_first_occurrence,
 };
 
 /// The largest job metadata that is read, in bytes. Microsoft's has some hundred bytes.
@@ -63,5 +68,42 @@ pub async fn read_metadata(store: &dyn Store, blob: &Blob) -> Result<Result<JobM
         Ok(bytes) => Ok(JobMetadata::parse(&bytes)),
         Err(ReadWholeError::TooLarge { .. }) => Ok(Err(MetadataError::TooLarge { limit: MAX_METADATA_BYTES })),
         Err(ReadWholeError::Store(error)) => Err(error),
+    }
+}
+
+impl Run<'_> {
+    /// Reads the job metadata, and checks that its tenant may write at the drop path.
+    pub(super) async fn admit(&self, contents: &DropContents) -> Result<Result<AdmittedDrop, Refusal>, RunError> {
+        let Runner { store, tenants, .. } = self.runner;
+        // Where no tenant may write, the job metadata is not read, because it could be unreadable on purpose so that
+        // the event is repeated. A command reads it to tell a person what it says.
+        if self.trigger != Trigger::Command && tenants.possible_owners(self.path).is_empty() {
+            return Ok(Err(Refusal::NoTenantMayWrite));
+        }
+        Ok(AdmittedDrop::admit(&**store, tenants, contents, self.record.generation).await?)
+    }
+
+    /// Ends the run of a drop that was not admitted.
+    pub(super) async fn refuse(&self, refusal: Refusal) -> Result<Step, RunError> {
+        log_refusal(self.path, &refusal);
+        let ledger = &self.runner.ledger;
+        match (self.record.tenant, &self.entry) {
+            // TENANTS may be changed back. Until then, sweeps look at the drop once an hour.
+            (Some(tenant), Some(entry)) => ledger.postpone(self.path, tenant, clock::now() + MAX_WAIT, entry).await?,
+            // The drop was recorded for the tenant of its folder before its job metadata was read.
+            (None, Some(entry)) => ledger.remove_unfinished(self.path, entry).await?,
+            (_, None) => {}
+        }
+        Ok(Step::End(Outcome::Refused(refusal)))
+    }
+}
+
+/// Logs a refusal as a warning only the first time, because every sweep finds the same drop again.
+fn log_refusal(path: &DropPath, refusal: &Refusal) {
+    let line = format!("did not admit `{path}`: {refusal}");
+    if is_first_occurrence(&line) {
+        warn!(drop.path = %path, "{line}");
+    } else {
+        debug!(drop.path = %path, "{line}");
     }
 }

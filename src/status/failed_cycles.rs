@@ -6,11 +6,8 @@ use time::Date;
 use crate::{
     attributes::Definitions,
     drop::TenantId,
-    ledger::{CycleImport, ImportState, Ledger, LedgerError},
+    ledger::{CONCURRENT_READS, CycleImport, ImportState, Ledger, LedgerError},
 };
-
-/// How many records of a tenant are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// The imports that have failed for good, of the cycles that `definitions` import on the day `today`: the two latest
 /// ones of each program. Costs one read for each of these cycles.

@@ -11,11 +11,8 @@ use crate::{
     definitions,
     drop::{TenantId, tenant::Tenants},
     error_chain::error_chain,
-    ledger::{CycleImport, ImportsEntry, Ledger, LedgerError},
+    ledger::{CONCURRENT_READS, CycleImport, ImportsEntry, Ledger, LedgerError},
 };
-
-/// How many tenants' definitions are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// How many cycles of a tenant that cannot be imported have a note each. If there are more, one note counts them.
 const MAX_CYCLES: usize = 3;

@@ -18,6 +18,14 @@ use super::{
 };
 use crate::support::faults::Fault as CallFault;
 
+/// A world with a drop that has failed, because its receiver was down.
+async fn with_failed_drop() -> World {
+    let world = World::with_two_files().await;
+    let receiver = Receiver::new(&world, |_| Err(down()));
+    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    world
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_completed_drop_stays_completed_when_its_files_are_deleted() {
     let world = World::with_two_files().await;
@@ -44,9 +52,7 @@ async fn an_unfinished_drop_is_found_although_its_newest_blob_was_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn the_job_metadata_of_an_unfinished_drop_may_disappear_for_a_while() {
-    let world = World::with_two_files().await;
-    let receiver = Receiver::new(&world, |_| Err(down()));
-    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    let world = with_failed_drop().await;
     world.storage.delete(&path().blob(METADATA), None).await.unwrap();
     let process = Process::new(&world);
     sweep_for(&process, 2 * HOUR).await;
@@ -103,9 +109,7 @@ async fn a_completed_drop_that_gets_more_blobs_than_allowed_is_found_by_a_sweep(
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_cannot_be_listed_does_not_stop_the_unfinished_drops() {
-    let world = World::with_two_files().await;
-    let receiver = Receiver::new(&world, |_| Err(down()));
-    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    let world = with_failed_drop().await;
     sleep(HOUR).await;
     let process = Process::new(&world);
     process.store.plan.set_rule(|call| {
@@ -119,9 +123,7 @@ async fn a_container_that_cannot_be_listed_does_not_stop_the_unfinished_drops() 
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_takes_longer_than_the_sweep_delays_no_drop_that_is_due() {
-    let world = World::with_two_files().await;
-    let receiver = Receiver::new(&world, |_| Err(down()));
-    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    let world = with_failed_drop().await;
     sleep(HOUR).await;
     let process = Process::new(&world);
     process.store.plan.set_rule(|call| {
@@ -191,9 +193,7 @@ async fn an_old_drop_is_not_sent_again_because_the_ledger_has_forgotten_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_entry_of_an_unfinished_drop_is_found_by_the_hourly_listing() {
-    let world = World::with_two_files().await;
-    let receiver = Receiver::new(&world, |_| Err(down()));
-    assert!(process(&world, &receiver).event(METADATA).await.unwrap().is_err());
+    let world = with_failed_drop().await;
     for name in unfinished(&world).await {
         world.storage.delete(&BlobPath::new(STATE_CONTAINER, name), None).await.unwrap();
     }
